@@ -1,0 +1,152 @@
+# Headwater. The two commands: make demo, make check. `make help` lists the rest.
+#
+# Non-recursive, and one rule for every object: what is below common/ is linked into all programs,
+# <program>/main.c is the program and its neighbours are its parts.
+
+VERSION := $(shell sed -n 's/^\#define HW_VERSION "\(.*\)"/\1/p' common/version.h)
+
+# ---- what Debian must provide (a|b: the first one that apt knows) -------------------------------
+BUILD_PACKAGES := gcc make pkg-config libc6-dev libpq-dev libnats-dev libjansson-dev \
+	libmicrohttpd-dev libssl-dev
+TEST_PACKAGES := check postgresql-15|postgresql-17 \
+	postgresql-15-wal2json|postgresql-17-wal2json nats-server curl
+DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
+
+# ---- flags --------------------------------------------------------------------------------------
+PKGS := libpq libnats jansson libmicrohttpd libcrypto
+CC ?= gcc
+CPPFLAGS += -D_GNU_SOURCE -I.
+CFLAGS ?= -O2 -g
+WARNINGS := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wundef -Wformat=2 \
+	-Wvla -Wpointer-arith -Wcast-qual -Wwrite-strings -Wunused-result
+HARDENING := -fstack-protector-strong -fPIE
+HARDENING_LD := -pie -Wl,-z,relro,-z,now -Wl,--as-needed
+ALL_CFLAGS = -std=gnu17 $(WARNINGS) $(HARDENING) -pthread $(PKG_CFLAGS) $(CFLAGS)
+ALL_LDFLAGS = $(HARDENING_LD) -pthread $(LDFLAGS)
+PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
+PKG_LIBS = $(shell pkg-config --libs $(PKGS))
+ifdef WERROR
+WARNINGS += -Werror
+endif
+
+# SANITIZER=address|undefined|thread builds beside the plain build, in build/<sanitizer>.
+SANITIZER ?=
+ifeq ($(SANITIZER),)
+B := build
+HARDENING += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+else
+B := build/$(SANITIZER)
+sanitizers := $(if $(filter address,$(SANITIZER)),address$(comma)undefined,$(SANITIZER))
+ALL_CFLAGS += -fsanitize=$(sanitizers) -fno-sanitize-recover=all -fno-omit-frame-pointer -O1
+ALL_LDFLAGS += -fsanitize=$(sanitizers)
+endif
+comma := ,
+
+# ---- what is built ------------------------------------------------------------------------------
+PROGRAMS := api reconciler agent cdc
+BINARIES := $(PROGRAMS:%=$(B)/headwater-%)
+
+objects = $(patsubst %.c,$(B)/%.o,$(wildcard $(1)))
+COMMON_OBJ := $(call objects,common/*.c)
+CDC_OBJ := $(filter-out $(B)/cdc/main.o,$(call objects,cdc/*.c))
+API_OBJ := $(filter-out $(B)/api/main.o,$(call objects,api/*.c)) $(B)/gen/migrations.o
+RECONCILER_OBJ := $(filter-out $(B)/reconciler/main.o,$(call objects,reconciler/*.c))
+AGENT_OBJ := $(filter-out $(B)/agent/main.o,$(call objects,agent/*.c))
+
+SUPPORT_OBJ := $(call objects,tests/support/*.c)
+TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/integration/test_*.c))
+
+.DEFAULT_GOAL := all
+.PHONY: all deps deps-build deps-dev demo check check-run lint format install uninstall clean help
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: $(BINARIES) ## build the programs into build/
+
+$(B)/headwater-api: $(B)/api/main.o $(API_OBJ) $(COMMON_OBJ)
+$(B)/headwater-reconciler: $(B)/reconciler/main.o $(RECONCILER_OBJ) $(CDC_OBJ) $(COMMON_OBJ)
+$(B)/headwater-agent: $(B)/agent/main.o $(AGENT_OBJ) $(COMMON_OBJ)
+$(B)/headwater-cdc: $(B)/cdc/main.o $(CDC_OBJ) $(COMMON_OBJ)
+$(BINARIES):
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/gen/%.o: $(B)/gen/%.c
+	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# The migrations travel inside headwater-api.
+$(B)/gen/migrations.c: scripts/embed-migrations $(wildcard sql/migrations/*.sql)
+	@mkdir -p $(@D)
+	scripts/embed-migrations sql/migrations/*.sql > $@
+
+# A test links everything that has no main().
+$(B)/tests/%: $(B)/tests/%.o $(SUPPORT_OBJ) $(API_OBJ) $(RECONCILER_OBJ) $(AGENT_OBJ) $(CDC_OBJ) \
+		$(COMMON_OBJ)
+	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) $(shell pkg-config --libs check)
+
+-include $(shell [ -d $(B) ] && find $(B) -name '*.d')
+
+# ---- the two commands ---------------------------------------------------------------------------
+demo: deps ## install, build, and watch a configuration travel; ARGS=--keep leaves it running
+	@$(MAKE) --no-print-directory all
+	@scripts/demo $(ARGS)
+
+check: deps ## install, build, and pass all tests (with address and undefined sanitizers)
+	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory SANITIZER=address check-run
+
+check-run: $(BINARIES) $(TESTS) # the tests of one build; TESTS=build/tests/… picks some
+	@HW_BUILD_DIR=$(B) tests/run $(TESTS)
+
+deps: ## install every Debian package that demo and check need
+	@scripts/install-deps $(BUILD_PACKAGES) '$(subst $() ,' ',$(TEST_PACKAGES))'
+
+deps-build: ## install only what compiling needs
+	@scripts/install-deps $(BUILD_PACKAGES)
+
+deps-dev: ## install what lint and format need
+	@scripts/install-deps $(DEV_PACKAGES)
+
+# ---- for developers -----------------------------------------------------------------------------
+C_FILES := $(wildcard */*.c */*.h */*/*.c */*/*.h)
+C_FILES := $(filter-out build/%,$(C_FILES))
+SH_FILES := .ci/run tests/run $(wildcard scripts/* tests/*.sh tests/*/*.sh)
+
+lint: deps-dev ## clang-format, clang-tidy, shellcheck, mandoc
+	clang-format --dry-run -Werror $(C_FILES)
+	clang-tidy --quiet $(filter %.c,$(C_FILES)) -- $(CPPFLAGS) -std=gnu17 $(PKG_CFLAGS)
+	shellcheck $(SH_FILES)
+	mandoc -T lint -W warning man/*
+
+format: ## rewrite the C files in the project's style
+	clang-format -i $(C_FILES)
+
+# ---- installation -------------------------------------------------------------------------------
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
+DOCDIR ?= $(PREFIX)/share/doc/headwater
+DATADIR ?= $(PREFIX)/share/headwater
+
+install: all ## install below PREFIX (default /usr/local), under DESTDIR
+	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(DOCDIR) \
+		$(DESTDIR)$(DATADIR)/migrations
+	install -m 0755 $(BINARIES) $(DESTDIR)$(BINDIR)
+	install -m 0644 man/*.1 $(DESTDIR)$(MANDIR)/man1
+	install -m 0644 README.md LICENSE docs/*.md $(DESTDIR)$(DOCDIR)
+	install -m 0644 sql/migrations/*.sql $(DESTDIR)$(DATADIR)/migrations
+
+uninstall: ## remove what install put there
+	rm -f $(BINARIES:$(B)/%=$(DESTDIR)$(BINDIR)/%) \
+		$(patsubst man/%,$(DESTDIR)$(MANDIR)/man1/%,$(wildcard man/*.1))
+	rm -rf $(DESTDIR)$(DOCDIR) $(DESTDIR)$(DATADIR)
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@echo 'SANITIZER=address|undefined|thread builds into build/<sanitizer>; WERROR=1 makes warnings errors'

@@ -1,0 +1,95 @@
+/*
+ * A source of committed changes: the one interface between a database and its consumers.
+ *
+ * A source delivers transactions in commit order, each whole: begin, its changes in the order they
+ * were made, commit. It owns a descriptor on the loop and calls a struct cdc_handler; it confirms
+ * nothing by itself. Positions have four separate names and never share a variable:
+ *
+ *   received   the end of the last transaction that arrived whole
+ *   stored     the position that the consumer has made durable in its sink
+ *   confirmed  what the source was told that it may forget (<= stored)
+ *   end        where the source's log ends, as far as it told us
+ *
+ * cdc/pg_source.h is the one for PostgreSQL's logical replication with wal2json.
+ */
+#ifndef CDC_SOURCE_H
+#define CDC_SOURCE_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/loop.h"
+#include "common/lsn.h"
+#include "common/status.h"
+
+struct cdc_transaction {
+    uint32_t xid;
+    hw_lsn lsn;               /* END of the commit record: the transaction's position */
+    char committed_at[40];    /* RFC 3339 UTC with microseconds: 2026-01-31T12:00:00.123456Z */
+};
+
+enum cdc_action { CDC_INSERT, CDC_UPDATE, CDC_DELETE, CDC_TRUNCATE, CDC_MESSAGE };
+const char *cdc_action_name(enum cdc_action action); /* "insert" … */
+
+struct cdc_change {
+    enum cdc_action action;
+    const char *schema, *table; /* NULL for a message */
+    json_t *columns;            /* object: new row, column name to value; NULL if none */
+    json_t *identity;           /* object: replica identity of the old row (UPDATE, DELETE) or NULL */
+    const char *prefix;         /* of a logical message, else NULL */
+    const char *content;        /* of a logical message, else NULL; content_len bytes */
+    size_t content_len;
+};
+
+/*
+ * What a consumer gives a source. Everything a callback is handed is borrowed until it returns. A
+ * callback that fails ends the stream: it is then passed on to failed. begin, change and commit of
+ * one transaction come without anything in between.
+ */
+struct cdc_handler {
+    enum hw_status (*begin)(void *arg, const struct cdc_transaction *tx, struct hw_error *err);
+    enum hw_status (*change)(void *arg, const struct cdc_transaction *tx,
+                             const struct cdc_change *change, struct hw_error *err);
+    enum hw_status (*commit)(void *arg, const struct cdc_transaction *tx, struct hw_error *err);
+    /* The stream runs: its slot is ours, and changes will follow. May be NULL. */
+    void (*started)(void *arg);
+    /* Outside any transaction: nothing that commits up to position is still to come. */
+    void (*progress)(void *arg, hw_lsn position);
+    /* The stream ended (not by close) and delivers nothing more: HW_EUNAVAIL, HW_EPROTO, …; the
+     * source may be closed from here. */
+    void (*failed)(void *arg, const struct hw_error *err);
+    void *arg;
+};
+
+struct cdc_source;
+struct cdc_source_ops {
+    void (*pause)(struct cdc_source *source, bool paused);
+    void (*confirm)(struct cdc_source *source, hw_lsn stored);
+    void (*close)(struct cdc_source *source);
+};
+struct cdc_source {
+    const struct cdc_source_ops *ops;
+};
+
+/* Stops (or goes on) calling the handler, within the transaction if need be; the source stays alive
+ * towards its database meanwhile. At most one read's worth of changes still arrives. */
+static inline void cdc_source_pause(struct cdc_source *source, bool paused)
+{
+    source->ops->pause(source, paused);
+}
+
+/* The consumer's sink holds everything up to stored: the source may forget it. Never goes back. */
+static inline void cdc_source_confirm(struct cdc_source *source, hw_lsn stored)
+{
+    source->ops->confirm(source, stored);
+}
+
+/* Says good-bye (a last feedback included) and frees the source. NULL is fine. */
+static inline void cdc_source_close(struct cdc_source *source)
+{
+    if (source != NULL)
+        source->ops->close(source);
+}
+
+#endif

@@ -1,0 +1,28 @@
+/*
+ * Durable files. hw_file_replace leaves either the old bytes or the new ones, whole, whatever is
+ * killed or unplugged at whatever moment: temporary file in the same directory, fsync, rename,
+ * fsync of the directory.
+ */
+#ifndef HW_FILE_H
+#define HW_FILE_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "common/status.h"
+
+enum hw_status hw_file_replace(const char *path, const void *data, size_t len, mode_t mode,
+                               struct hw_error *err) HW_CHECKED;
+
+/* Reads a whole regular file of at most max bytes (HW_ELIMIT above). *data is malloc'ed, with a
+ * NUL behind its *len bytes; the caller frees it. HW_ENOENT when there is no such file. */
+enum hw_status hw_file_read(const char *path, size_t max, char **data, size_t *len,
+                            struct hw_error *err) HW_CHECKED;
+
+/* Makes path and its missing parents. */
+enum hw_status hw_file_mkdirs(const char *path, mode_t mode, struct hw_error *err) HW_CHECKED;
+
+/* Removes path durably; a missing file is fine. */
+enum hw_status hw_file_remove(const char *path, struct hw_error *err) HW_CHECKED;
+
+#endif

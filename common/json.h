@@ -1,0 +1,31 @@
+/*
+ * JSON through jansson. These few functions turn its errors into ours and add the strictness that
+ * bytes from outside need: one object, UTF-8, no duplicate member names, no NUL.
+ */
+#ifndef HW_JSON_H
+#define HW_JSON_H
+
+#include <jansson.h>
+
+#include "common/status.h"
+
+/* Parses one JSON object (RFC 8259). The error names line and column. Caller: json_decref. */
+enum hw_status hw_json_parse_object(const char *text, size_t len, json_t **object,
+                                    struct hw_error *err) HW_CHECKED;
+
+/*
+ * json_unpack_ex with our errors: "member "x" …". The strings it gives belong to the object. Put
+ * '!' at the end of the format to refuse unknown members, '*' to pass them over.
+ */
+enum hw_status hw_json_unpack(json_t *object, struct hw_error *err, const char *fmt, ...) HW_CHECKED;
+
+/* Compact text, members in the order they were set; malloc'ed. */
+char *hw_json_dump(const json_t *value);
+
+static inline void hw_json_decref_at(json_t **value)
+{
+    json_decref(*value);
+}
+#define HW_AUTO_JSON __attribute__((cleanup(hw_json_decref_at)))
+
+#endif

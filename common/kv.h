@@ -1,0 +1,91 @@
+/*
+ * Key-value buckets over JetStream, laid out as every NATS client expects (NATS ADR-8): stream
+ * KV_<bucket>, subjects $KV.<bucket>.<key>, deletions as messages with KV-Operation: DEL. What the
+ * library's own calls do not show is what Headwater lives on: headers, error codes, expectations.
+ */
+#ifndef HW_KV_H
+#define HW_KV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/nats_conn.h"
+
+#define HW_HEADER_EPOCH "Headwater-Epoch"
+#define HW_HEADER_LSN   "Headwater-LSN"
+
+struct hw_kv_config {
+    const char *bucket;
+    const char *description;
+    int history;             /* revisions kept a key, 1 to 64 */
+    int replicas;
+    bool allow_rollup;       /* Nats-Rollup accepted */
+    const char *republish_from, *republish_to; /* subjects, or NULL */
+};
+
+struct hw_kv_stream {
+    int64_t created_ns; /* creation time of the stream, Unix nanoseconds: its identity */
+    uint64_t last_seq;
+    uint64_t messages;
+};
+
+/* Makes the bucket where it is missing; otherwise leaves it as it is. Reports what there is. Blocks. */
+enum hw_status hw_kv_ensure(struct hw_nats *nats, const struct hw_kv_config *config,
+                            struct hw_kv_stream *stream, struct hw_error *err) HW_CHECKED;
+/* HW_ENOENT where there is no such bucket. Blocks. */
+enum hw_status hw_kv_stat(struct hw_nats *nats, const char *bucket, struct hw_kv_stream *stream,
+                          struct hw_error *err) HW_CHECKED;
+
+struct hw_kv_entry {
+    uint64_t seq;            /* the entry's revision: its sequence in the stream */
+    bool deleted;            /* a DEL or PURGE marker */
+    bool fenced;             /* both fence headers are there and valid */
+    struct hw_fence fence;
+    const char *key;         /* these three live as long as msg */
+    const char *value;
+    size_t size;
+    natsMsg *msg;            /* owned by whoever got the entry: hw_kv_entry_clear */
+};
+void hw_kv_entry_clear(struct hw_kv_entry *entry);
+
+/* The last entry of a key, a deletion marker included; HW_ENOENT where there never was one. Blocks. */
+enum hw_status hw_kv_get(struct hw_nats *nats, const char *bucket, const char *key,
+                         struct hw_kv_entry *entry, struct hw_error *err) HW_CHECKED;
+
+/*
+ * Builds the message that puts value under key, or deletes key where value is NULL. fence may be
+ * NULL. Give it to hw_nats_publish with the sequence that the key is expected to have. Bytes are
+ * copied once.
+ */
+enum hw_status hw_kv_message(const char *bucket, const char *key, const void *value, size_t size,
+                             const struct hw_fence *fence, natsMsg **msg, struct hw_error *err)
+    HW_CHECKED;
+
+/* hw_kv_message and hw_nats_publish_wait in one. Blocks. */
+enum hw_status hw_kv_put(struct hw_nats *nats, const char *bucket, const char *key,
+                         const void *value, size_t size, uint64_t expected_seq, uint64_t *seq,
+                         struct hw_error *err) HW_CHECKED;
+
+/*
+ * Watches the keys that match filter ("cfg.reported.>"): first the last entry of every key, then
+ * one call of caught_up, then every new entry, all on the loop, in stream order. entry is borrowed:
+ * copy what you keep, or take its msg and set it to NULL. A watch that goes silent is started again
+ * by itself, from the first step (caught_up comes again); so does hw_kv_watch_restart.
+ */
+struct hw_kv_watch;
+struct hw_kv_watch_events {
+    void (*entry)(void *arg, struct hw_kv_entry *entry);
+    void (*caught_up)(void *arg);
+    void (*restarting)(void *arg, const struct hw_error *why); /* may be NULL */
+    void *arg;
+};
+enum hw_status hw_kv_watch_start(struct hw_nats *nats, const char *bucket, const char *filter,
+                                 const struct hw_kv_watch_events *events,
+                                 struct hw_kv_watch **watch, struct hw_error *err) HW_CHECKED;
+void hw_kv_watch_restart(struct hw_kv_watch *watch);
+void hw_kv_watch_stop(struct hw_kv_watch *watch); /* NULL is fine */
+
+/* May key be used as a key? [A-Za-z0-9_-]+ parts joined by single dots. */
+bool hw_kv_key_valid(const char *key);
+
+#endif

@@ -1,0 +1,87 @@
+/*
+ * The one way to talk to NATS: a connection that never gives up, and JetStream on top of it.
+ *
+ * libnats calls back on threads of its own; everything here hands those calls to the loop, so that
+ * users of this header live on one thread. Calls that wait for the server (marked "blocks") wait at
+ * most the connection's timeout.
+ */
+#ifndef HW_NATS_CONN_H
+#define HW_NATS_CONN_H
+
+#include <nats/nats.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/loop.h"
+#include "common/lsn.h"
+#include "common/status.h"
+
+struct hw_nats;
+
+struct hw_nats_events {
+    void (*up)(void *arg);   /* connected, or connected again: re-read what may have changed */
+    void (*down)(void *arg, const char *why);
+    void *arg;
+};
+
+struct hw_nats_options {
+    const char *url;       /* nats://host:port, comma-separated for a cluster */
+    const char *name;      /* of the connection, as the server's monitoring shows it */
+    int64_t timeout_ms;    /* of calls that wait for the server; 0: 2000 */
+    int max_pending;       /* asynchronous publishes in flight at most; 0: 4096 */
+};
+
+/* Starts connecting and returns; a server that is away is tried again for ever. */
+enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *options,
+                            const struct hw_nats_events *events, struct hw_nats **nats,
+                            struct hw_error *err) HW_CHECKED;
+/* Waits for libnats' threads; no callback comes afterwards. NULL is fine. */
+void hw_nats_close(struct hw_nats *nats);
+
+bool hw_nats_up(const struct hw_nats *nats);
+jsCtx *hw_nats_js(struct hw_nats *nats);
+natsConnection *hw_nats_connection(struct hw_nats *nats);
+struct hw_loop *hw_nats_loop(struct hw_nats *nats);
+size_t hw_nats_max_payload(const struct hw_nats *nats); /* bytes; 1 MiB while it is not known */
+
+/* ---- plain subscriptions; fn runs on the loop ---- */
+struct hw_nats_sub;
+typedef void hw_nats_msg_fn(void *arg, natsMsg *msg); /* msg is destroyed after fn returns */
+enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_nats_msg_fn *fn,
+                                 void *arg, struct hw_nats_sub **sub, struct hw_error *err)
+    HW_CHECKED;
+void hw_nats_unsubscribe(struct hw_nats_sub *sub); /* NULL is fine */
+
+/* ---- JetStream publishing ---- */
+#define HW_SEQ_ANY  UINT64_MAX /* no expectation about the subject's last sequence */
+#define HW_SEQ_NONE ((uint64_t)0) /* the subject must have no message yet */
+
+struct hw_ack {
+    enum hw_status status; /* HW_OK; HW_ECONFLICT: the expectation failed (JetStream error 10071);
+                              HW_ETIMEOUT, HW_EUNAVAIL: outcome unknown; others: refused */
+    uint64_t seq;          /* of the stored message when HW_OK */
+    struct hw_error err;
+};
+typedef void hw_ack_fn(void *arg, const struct hw_ack *ack);
+
+/*
+ * Publishes without waiting. msg is taken in every case. When HW_OK is returned, done is called
+ * exactly once, later, from the loop; after any other status it is never called.
+ */
+enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expected_seq,
+                               hw_ack_fn *done, void *arg, struct hw_error *err) HW_CHECKED;
+size_t hw_nats_in_flight(const struct hw_nats *nats);
+
+/* Publishes and waits (blocks). msg is taken. */
+enum hw_status hw_nats_publish_wait(struct hw_nats *nats, natsMsg *msg, uint64_t expected_seq,
+                                    uint64_t *seq, struct hw_error *err) HW_CHECKED;
+
+/* Last message of a subject by direct get (blocks); HW_ENOENT when there is none. Caller destroys. */
+enum hw_status hw_nats_last(struct hw_nats *nats, const char *stream, const char *subject,
+                            natsMsg **msg, struct hw_error *err) HW_CHECKED;
+
+/* Fills err from a natsStatus and an optional JetStream error code; "doing" says what was tried. */
+enum hw_status hw_nats_fail(struct hw_error *err, natsStatus s, jsErrCode code, const char *fmt, ...)
+    HW_PRINTF(4, 5);
+
+#endif

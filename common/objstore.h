@@ -1,0 +1,44 @@
+/*
+ * Object buckets over JetStream, laid out as NATS ADR-20 says, so that every NATS client reads what
+ * we wrote and the reverse: stream OBJ_<bucket>, chunks on $O.<bucket>.C.<nuid>, one metadata
+ * message on $O.<bucket>.M.<base64url(name)>. libnats has no object store before 3.11; this module
+ * is the place where it would go.
+ *
+ * Objects are named by the hex of their digest and are never overwritten.
+ */
+#ifndef HW_OBJSTORE_H
+#define HW_OBJSTORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/digest.h"
+#include "common/nats_conn.h"
+
+/* Makes the bucket where it is missing. Blocks. */
+enum hw_status hw_obj_ensure(struct hw_nats *nats, const char *bucket, int replicas,
+                             struct hw_error *err) HW_CHECKED;
+
+/* HW_OK and *size when the object is there, HW_ENOENT when not. Blocks. */
+enum hw_status hw_obj_stat(struct hw_nats *nats, const char *bucket, const char *name,
+                           size_t *size, struct hw_error *err) HW_CHECKED;
+
+/*
+ * Puts an object without waiting: chunks first, metadata last, and only when every chunk is
+ * acknowledged. done is called once, from the loop, with HW_OK when the object is there, by us or by
+ * someone before us. data is copied piece by piece into messages while this call runs, no longer.
+ * Returns HW_EUNAVAIL while a publish cannot be made at all; done is not called then.
+ */
+enum hw_status hw_obj_put(struct hw_nats *nats, const char *bucket, const char *name,
+                          const void *data, size_t size, hw_ack_fn *done, void *arg,
+                          struct hw_error *err) HW_CHECKED;
+
+/*
+ * Fetches a whole object of at most max bytes and verifies size and digest against its metadata:
+ * HW_ENOENT, HW_ELIMIT, HW_ECORRUPT. *data is malloc'ed with a NUL behind; the caller frees it.
+ * Reads objects that other clients wrote, of any chunk size. Blocks, at most timeout a chunk.
+ */
+enum hw_status hw_obj_get(struct hw_nats *nats, const char *bucket, const char *name, size_t max,
+                          unsigned char **data, size_t *size, struct hw_error *err) HW_CHECKED;
+
+#endif

@@ -1,0 +1,86 @@
+/*
+ * Options: one declarative table a program. Every option is a flag and an environment variable;
+ * the flag wins. --help, --version and the shell's view of a program come from the table alone,
+ * and the tests hold the man pages against it.
+ */
+#ifndef HW_OPTIONS_H
+#define HW_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/status.h"
+
+enum hw_option_type {
+    HW_OPT_FLAG,     /* bool; --name and --no-name; environment: 1, true, yes / 0, false, no */
+    HW_OPT_STRING,   /* const char *; points into argv, the environment or the table */
+    HW_OPT_INT,      /* int64_t within min..max */
+    HW_OPT_DURATION, /* int64_t milliseconds: 500ms, 2s, 5m, 1h (a bare number is seconds) */
+    HW_OPT_SIZE,     /* int64_t bytes: 65536, 64KiB, 16MiB, 1GiB */
+    HW_OPT_CHOICE,   /* const char *; one of choices, separated by '|' */
+};
+
+struct hw_option {
+    const char *name;  /* without dashes; NULL ends the table */
+    char letter;       /* short flag, or 0 */
+    const char *env;   /* environment variable, or NULL */
+    enum hw_option_type type;
+    size_t offset;     /* offsetof(struct <program>_options, member) */
+    const char *value; /* what the value is called in help, for example "URL" */
+    const char *preset; /* default as text, or NULL */
+    const char *help;
+    const char *choices;
+    int64_t min, max;  /* both 0: any */
+    bool secret;       /* never echo its value */
+};
+
+struct hw_command {
+    const char *name; /* NULL ends the table */
+    const char *arguments; /* as in help, or NULL */
+    const char *help;
+};
+
+struct hw_program {
+    const char *name;
+    const char *summary;               /* one line */
+    const struct hw_option *options;   /* common options are in the table like any other */
+    const struct hw_command *commands; /* or NULL: the program takes none */
+    const char *notes;                 /* printed last by --help: exit codes, examples; or NULL */
+};
+
+/*
+ * Fills *values from defaults, environment and argv. The command, if the program has commands and
+ * one was given, is stored in *command (or NULL); operands left over in *operands, *count
+ * (pointing into argv, which is permuted). --help and --version print and exit(0).
+ */
+enum hw_status hw_options_parse(const struct hw_program *program, int argc, char **argv,
+                                void *values, const char **command, char ***operands, int *count,
+                                struct hw_error *err) HW_CHECKED;
+
+/* Prints err and a hint to --help on stderr; returns HW_EXIT_USAGE for main to return. */
+int hw_options_usage_error(const struct hw_program *program, const struct hw_error *err);
+
+/* Sets up the log from the two standard options. */
+enum hw_status hw_options_log(const char *level, const char *format, struct hw_error *err) HW_CHECKED;
+#define HW_OPTIONS_LOG(type)                                                                       \
+    {.name = "log-level",                                                                          \
+     .env = "HEADWATER_LOG_LEVEL",                                                                 \
+     .type = HW_OPT_CHOICE,                                                                        \
+     .offset = offsetof(type, log_level),                                                          \
+     .value = "LEVEL",                                                                             \
+     .preset = "info",                                                                             \
+     .choices = "error|warn|info|debug",                                                           \
+     .help = "how much to log"},                                                                   \
+    {                                                                                              \
+        .name = "log-format", .env = "HEADWATER_LOG_FORMAT", .type = HW_OPT_CHOICE,                \
+        .offset = offsetof(type, log_format), .value = "FORMAT", .preset = "logfmt",               \
+        .choices = "logfmt|json", .help = "how to write each line of the log"                      \
+    }
+
+/* Exit codes that every program shares. */
+#define HW_EXIT_OK      0
+#define HW_EXIT_FAILURE 1
+#define HW_EXIT_USAGE   2
+
+#endif
