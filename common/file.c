@@ -1,0 +1,154 @@
+#include "common/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/memory.h"
+
+/* fsync of the directory that holds path: makes a rename or removal in it durable. */
+static enum hw_status sync_parent(const char *path, struct hw_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    HW_AUTO_FREE char *dir = slash == NULL   ? hw_strdup(".")
+                             : slash == path ? hw_strdup("/")
+                                             : hw_strndup(path, (size_t)(slash - path));
+    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return hw_fail_errno(err, "opening directory %s", dir);
+    if (fsync(fd) != 0) {
+        hw_fail_errno(err, "syncing directory %s", dir);
+        close(fd);
+        return HW_EIO;
+    }
+    close(fd);
+    return HW_OK;
+}
+
+static enum hw_status write_all(int fd, const char *data, size_t len, const char *path,
+                                struct hw_error *err)
+{
+    while (len > 0) {
+        const ssize_t n = write(fd, data, len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return hw_fail_errno(err, "writing %s", path);
+        data += n;
+        len -= (size_t)n;
+    }
+    return HW_OK;
+}
+
+enum hw_status hw_file_replace(const char *path, const void *data, size_t len, mode_t mode,
+                               struct hw_error *err)
+{
+    /* A fixed name: a crash leaves at most one, and the next attempt takes it over. */
+    HW_AUTO_FREE char *temp = hw_sprintf("%s.new", path);
+    enum hw_status status;
+    int fd;
+
+    fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return hw_fail_errno(err, "creating %s", temp);
+    status = write_all(fd, data, len, temp, err);
+    if (status == HW_OK && fchmod(fd, mode) != 0)
+        status = hw_fail_errno(err, "setting the mode of %s", temp);
+    if (status == HW_OK && fsync(fd) != 0)
+        status = hw_fail_errno(err, "syncing %s", temp);
+    if (close(fd) != 0 && status == HW_OK)
+        status = hw_fail_errno(err, "closing %s", temp);
+    if (status == HW_OK && rename(temp, path) != 0)
+        status = hw_fail_errno(err, "renaming %s to %s", temp, path);
+    if (status != HW_OK) {
+        unlink(temp);
+        return status;
+    }
+    return sync_parent(path, err);
+}
+
+enum hw_status hw_file_read(const char *path, size_t max, char **data, size_t *len,
+                            struct hw_error *err)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    enum hw_status status = HW_OK;
+    char *bytes = NULL;
+    size_t done = 0;
+    struct stat st;
+
+    if (fd < 0)
+        return hw_fail_errno(err, "opening %s", path);
+    if (fstat(fd, &st) != 0) {
+        status = hw_fail_errno(err, "reading %s", path);
+        goto out;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        status = hw_fail(err, HW_EINVAL, "reading %s: not a regular file", path);
+        goto out;
+    }
+    if ((size_t)st.st_size > max) {
+        status = hw_fail(err, HW_ELIMIT, "reading %s: %lld bytes, at most %zu are expected", path,
+                         (long long)st.st_size, max);
+        goto out;
+    }
+    bytes = malloc((size_t)st.st_size + 1);
+    if (bytes == NULL) {
+        status = hw_fail(err, HW_ELIMIT, "reading %s: no memory for %lld bytes", path,
+                         (long long)st.st_size);
+        goto out;
+    }
+    while (done < (size_t)st.st_size) {
+        const ssize_t n = read(fd, bytes + done, (size_t)st.st_size - done);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            status = hw_fail_errno(err, "reading %s", path);
+            goto out;
+        }
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    bytes[done] = '\0';
+    *len = done;
+    *data = HW_TAKE(bytes);
+out:
+    free(bytes);
+    close(fd);
+    return status;
+}
+
+enum hw_status hw_file_mkdirs(const char *path, mode_t mode, struct hw_error *err)
+{
+    HW_AUTO_FREE char *dir = hw_strdup(path);
+
+    for (char *p = dir + 1;; p++) {
+        const char c = *p;
+
+        if (c != '/' && c != '\0')
+            continue;
+        *p = '\0';
+        if (mkdir(dir, mode) != 0 && errno != EEXIST)
+            return hw_fail_errno(err, "creating directory %s", dir);
+        if (c == '\0')
+            return HW_OK;
+        *p = c;
+    }
+}
+
+enum hw_status hw_file_remove(const char *path, struct hw_error *err)
+{
+    if (unlink(path) != 0) {
+        if (errno == ENOENT)
+            return HW_OK;
+        return hw_fail_errno(err, "removing %s", path);
+    }
+    return sync_parent(path, err);
+}
