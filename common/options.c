@@ -1,0 +1,315 @@
+#include "common/options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/memory.h"
+#include "common/version.h"
+
+enum { FIRST_LONG = 256, OPTION_HELP = 10000, OPTION_VERSION };
+
+struct unit {
+    const char *suffix;
+    int64_t factor;
+};
+static const struct unit durations[] = {{"ms", 1},      {"s", 1000},     {"m", 60000},
+                                        {"h", 3600000}, {"d", 86400000}, {"", 1000}};
+static const struct unit sizes[] = {{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30},
+                                    {"B", 1},         {"", 1}};
+
+static bool parse_units(const char *text, const struct unit *units, size_t count, int64_t *value)
+{
+    char *end;
+    int64_t number;
+
+    errno = 0;
+    number = strtoll(text, &end, 10);
+    if (end == text || errno != 0 || number < 0)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(end, units[i].suffix) == 0)
+            return !__builtin_mul_overflow(number, units[i].factor, value);
+    return false;
+}
+
+static bool parse_bool(const char *text, bool *value)
+{
+    static const char *const yes[] = {"1", "true", "yes", "on"};
+    static const char *const no[] = {"0", "false", "no", "off", ""};
+
+    for (size_t i = 0; i < HW_COUNT(yes); i++) {
+        if (strcmp(text, yes[i]) == 0) {
+            *value = true;
+            return true;
+        }
+    }
+    for (size_t i = 0; i < HW_COUNT(no); i++) {
+        if (strcmp(text, no[i]) == 0) {
+            *value = false;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_choice(const char *choices, const char *text)
+{
+    const size_t len = strlen(text);
+
+    for (const char *p = choices; len > 0 && p != NULL; p = strchr(p, '|')) {
+        if (*p == '|')
+            p++;
+        if (strncmp(p, text, len) == 0 && (p[len] == '|' || p[len] == '\0'))
+            return true;
+    }
+    return false;
+}
+
+/* from: "--name" or the environment variable, as the user knows it. */
+static enum hw_status store(const struct hw_option *o, const char *text, const char *from,
+                            void *values, struct hw_error *err)
+{
+    void *const target = (char *)values + o->offset;
+    const char *const shown = o->secret ? "(not shown)" : text;
+    int64_t number = 0;
+
+    switch (o->type) {
+    case HW_OPT_FLAG:
+        if (!parse_bool(text, target))
+            return hw_fail(err, HW_EINVAL, "%s: \"%s\" is neither true nor false", from, shown);
+        return HW_OK;
+    case HW_OPT_STRING:
+        *(const char **)target = text;
+        return HW_OK;
+    case HW_OPT_CHOICE:
+        if (!is_choice(o->choices, text))
+            return hw_fail(err, HW_EINVAL, "%s: \"%s\" is not one of %s", from, shown, o->choices);
+        *(const char **)target = text;
+        return HW_OK;
+    case HW_OPT_DURATION:
+        if (!parse_units(text, durations, HW_COUNT(durations), &number))
+            return hw_fail(err, HW_EINVAL, "%s: \"%s\" is not a duration such as 500ms, 2s, 5m, 1h",
+                           from, shown);
+        break;
+    case HW_OPT_SIZE:
+        if (!parse_units(text, sizes, HW_COUNT(sizes), &number))
+            return hw_fail(err, HW_EINVAL, "%s: \"%s\" is not a size such as 65536, 64KiB, 16MiB",
+                           from, shown);
+        break;
+    case HW_OPT_INT: {
+        char *end;
+
+        errno = 0;
+        number = strtoll(text, &end, 10);
+        if (end == text || *end != '\0' || errno != 0)
+            return hw_fail(err, HW_EINVAL, "%s: \"%s\" is not a whole number", from, shown);
+        break;
+    }
+    }
+    if ((o->min != 0 || o->max != 0) && (number < o->min || number > o->max))
+        return hw_fail(err, HW_EINVAL, "%s: %s is not within %" PRId64 " and %" PRId64, from, shown,
+                       o->min, o->max);
+    *(int64_t *)target = number;
+    return HW_OK;
+}
+
+static void print_help(const struct hw_program *program)
+{
+    printf("%s: %s\n\nUsage: %s [options]%s\n", program->name, program->summary, program->name,
+           program->commands != NULL ? " <command>" : "");
+    if (program->commands != NULL) {
+        printf("\nCommands:\n");
+        for (const struct hw_command *c = program->commands; c->name != NULL; c++) {
+            char left[64];
+
+            snprintf(left, sizeof(left), "%s%s%s", c->name, c->arguments != NULL ? " " : "",
+                     c->arguments != NULL ? c->arguments : "");
+            printf("  %-28s %s\n", left, c->help);
+        }
+    }
+    printf("\nOptions (each flag wins over its environment variable):\n");
+    for (const struct hw_option *o = program->options; o->name != NULL; o++) {
+        char left[96];
+        char letter[8] = "";
+
+        if (o->letter != 0)
+            snprintf(letter, sizeof(letter), "-%c, ", o->letter);
+        snprintf(left, sizeof(left), "%s--%s%s%s", letter, o->name, o->value != NULL ? " " : "",
+                 o->value != NULL ? o->value : "");
+        printf("  %-28s %s", left, o->help);
+        if (o->choices != NULL)
+            printf(": %s", o->choices);
+        if (o->preset != NULL)
+            printf(" (default %s)", o->preset);
+        if (o->env != NULL)
+            printf(" [%s]", o->env);
+        putchar('\n');
+    }
+    printf("  %-28s %s\n", "-h, --help", "show this help and exit");
+    printf("  %-28s %s\n", "-V, --version", "show the version and exit");
+    if (program->notes != NULL)
+        printf("\n%s", program->notes);
+}
+
+/* getopt's tables, from ours; a flag gets a --no-flag beside it. */
+struct tables {
+    struct option *longs; /* val: FIRST_LONG + 2 * index, plus 1 for --no-… */
+    char **names;         /* of the --no- ones, to free */
+    char letters[160];
+};
+
+static void build_tables(const struct hw_program *program, struct tables *t)
+{
+    size_t count = 0, next = 0;
+    char *letter = t->letters;
+
+    for (const struct hw_option *o = program->options; o->name != NULL; o++)
+        count++;
+    t->longs = hw_alloc((2 * count + 3) * sizeof(*t->longs));
+    t->names = hw_alloc((count + 1) * sizeof(*t->names));
+    *letter++ = ':'; /* a missing value is told apart from an unknown option */
+    for (size_t i = 0; i < count; i++) {
+        const struct hw_option *o = &program->options[i];
+        const bool flag = o->type == HW_OPT_FLAG;
+
+        t->longs[next++] = (struct option){.name = o->name,
+                                           .has_arg = flag ? no_argument : required_argument,
+                                           .val = FIRST_LONG + 2 * (int)i};
+        if (o->letter != 0) {
+            *letter++ = o->letter;
+            if (!flag)
+                *letter++ = ':';
+        }
+        if (flag) {
+            t->names[i] = hw_sprintf("no-%s", o->name);
+            t->longs[next++] = (struct option){
+                .name = t->names[i], .has_arg = no_argument, .val = FIRST_LONG + 2 * (int)i + 1};
+        }
+    }
+    t->longs[next++] = (struct option){.name = "help", .val = OPTION_HELP};
+    t->longs[next++] = (struct option){.name = "version", .val = OPTION_VERSION};
+    strcpy(letter, "hV");
+}
+
+static void free_tables(const struct hw_program *program, struct tables *t)
+{
+    for (size_t i = 0; program->options[i].name != NULL; i++)
+        free(t->names[i]);
+    free(t->names);
+    free(t->longs);
+}
+
+static enum hw_status read_environment(const struct hw_program *program, void *values,
+                                       struct hw_error *err)
+{
+    for (const struct hw_option *o = program->options; o->name != NULL; o++) {
+        const char *text = o->env != NULL ? getenv(o->env) : NULL;
+        const char *from = o->env;
+
+        if (text == NULL || (*text == '\0' && o->type != HW_OPT_FLAG)) {
+            text = o->preset;
+            from = o->name;
+        }
+        if (text == NULL)
+            continue;
+        const enum hw_status status = store(o, text, from, values, err);
+        if (status != HW_OK)
+            return status;
+    }
+    return HW_OK;
+}
+
+static enum hw_status read_flags(const struct hw_program *program, const struct tables *t, int argc,
+                                 char **argv, void *values, struct hw_error *err)
+{
+    int c;
+
+    optind = 0;
+    opterr = 0;
+    while ((c = getopt_long(argc, argv, t->letters, t->longs, NULL)) != -1) {
+        const struct hw_option *o = NULL;
+        char from[64];
+
+        if (c == 'h' || c == OPTION_HELP) {
+            print_help(program);
+            exit(HW_EXIT_OK);
+        }
+        if (c == 'V' || c == OPTION_VERSION) {
+            printf("%s %s\n", program->name, HW_VERSION);
+            exit(HW_EXIT_OK);
+        }
+        if (c == ':')
+            return hw_fail(err, HW_EINVAL, "%s: a value is missing", argv[optind - 1]);
+        if (c == '?')
+            return hw_fail(err, HW_EINVAL, "%s: no such option", argv[optind - 1]);
+        if (c >= FIRST_LONG)
+            o = &program->options[(c - FIRST_LONG) / 2];
+        else
+            for (o = program->options; o->letter != c; o++)
+                ;
+        snprintf(from, sizeof(from), "--%s", o->name);
+        const bool negated = c >= FIRST_LONG && (c - FIRST_LONG) % 2 == 1;
+        const char *text = o->type != HW_OPT_FLAG ? optarg : negated ? "false" : "true";
+        const enum hw_status status = store(o, text, from, values, err);
+        if (status != HW_OK)
+            return status;
+    }
+    return HW_OK;
+}
+
+enum hw_status hw_options_parse(const struct hw_program *program, int argc, char **argv,
+                                void *values, const char **command, char ***operands, int *count,
+                                struct hw_error *err)
+{
+    struct tables tables = {0};
+    enum hw_status status;
+
+    status = read_environment(program, values, err);
+    if (status != HW_OK)
+        return status;
+    build_tables(program, &tables);
+    status = read_flags(program, &tables, argc, argv, values, err);
+    free_tables(program, &tables);
+    if (status != HW_OK)
+        return status;
+
+    *command = NULL;
+    if (program->commands != NULL && optind < argc) {
+        const struct hw_command *c = program->commands;
+
+        while (c->name != NULL && strcmp(c->name, argv[optind]) != 0)
+            c++;
+        if (c->name == NULL)
+            return hw_fail(err, HW_EINVAL, "%s: no such command", argv[optind]);
+        *command = c->name;
+        optind++;
+    }
+    *operands = argv + optind;
+    *count = argc - optind;
+    return HW_OK;
+}
+
+int hw_options_usage_error(const struct hw_program *program, const struct hw_error *err)
+{
+    fprintf(stderr, "%s: %s\nTry: %s --help\n", program->name, err->message, program->name);
+    return HW_EXIT_USAGE;
+}
+
+enum hw_status hw_options_log(const char *level, const char *format, struct hw_error *err)
+{
+    static const char *const levels[] = {"error", "warn", "info", "debug"};
+
+    for (size_t i = 0; i < HW_COUNT(levels); i++) {
+        if (strcmp(level, levels[i]) == 0) {
+            hw_log_setup((enum hw_log_level)i,
+                         strcmp(format, "json") == 0 ? HW_LOG_JSON : HW_LOG_LOGFMT);
+            return HW_OK;
+        }
+    }
+    return hw_fail(err, HW_EINVAL, "\"%s\" is not a log level", level);
+}
