@@ -1,0 +1,521 @@
+#include "common/pg.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/memory.h"
+
+enum {
+    RETRY_FIRST_MS = 100,
+    RETRY_MOST_MS = 5000,
+    CONNECT_TIMEOUT_MS = 10000,
+};
+
+enum state { STATE_DOWN, STATE_CONNECTING, STATE_UP };
+
+/* What is being run. Statement i is in the segment that ends with a Sync behind it. */
+struct batch {
+    bool active;
+    enum hw_pg_mode mode;
+    int count;      /* of statements, a tail included */
+    bool has_tail;
+    int index;      /* of the statement whose results come next */
+    int syncs_left;
+    PGresult **results;
+    struct hw_pg_outcome outcome;
+    hw_pg_done_fn *done;
+    void *arg;
+};
+
+struct hw_pg {
+    struct hw_loop *loop;
+    char *conninfo;
+    char *application_name;
+    struct hw_pg_events events;
+    enum state state;
+    PGconn *conn;
+    struct hw_io *io;
+    int fd; /* that io watches */
+    struct hw_timer retry;
+    struct hw_timer connect_timeout;
+    int64_t retry_ms;
+    int callbacks; /* of the owner's, running now: it must not be freed below them */
+    bool closing;  /* closed from within one */
+    struct batch batch;
+};
+
+static void start_connecting(void *arg);
+static void on_io(void *arg, short revents);
+
+/* ---- errors ---- */
+
+enum hw_status hw_pg_status_of(const char *sqlstate)
+{
+    if (sqlstate == NULL || *sqlstate == '\0')
+        return HW_EUNAVAIL; /* libpq made the message: the connection broke */
+    if (strncmp(sqlstate, "40", 2) == 0 || strcmp(sqlstate, "55P03") == 0)
+        return HW_ECONFLICT;
+    if (strncmp(sqlstate, "08", 2) == 0 || strncmp(sqlstate, "57P", 3) == 0)
+        return HW_EUNAVAIL;
+    if (strncmp(sqlstate, "28", 2) == 0 || strcmp(sqlstate, "42501") == 0)
+        return HW_EDENIED;
+    if (strncmp(sqlstate, "53", 2) == 0 || strncmp(sqlstate, "54", 2) == 0)
+        return HW_ELIMIT;
+    if (strcmp(sqlstate, "57014") == 0)
+        return HW_ETIMEOUT;
+    return HW_EINVAL;
+}
+
+static const char *field(const PGresult *result, int code)
+{
+    const char *text = result != NULL ? PQresultErrorField(result, code) : NULL;
+
+    return text != NULL ? text : "";
+}
+
+/* libpq ends its messages with a newline and may spread them over several lines. */
+static void add_libpq_text(struct hw_error *err, enum hw_status status, const char *doing,
+                           const char *text)
+{
+    char flat[HW_ERROR_MAX];
+    size_t len = 0;
+
+    for (; *text != '\0' && len < sizeof(flat) - 1; text++)
+        flat[len++] = *text == '\n' ? ' ' : *text;
+    while (len > 0 && flat[len - 1] == ' ')
+        len--;
+    flat[len] = '\0';
+    hw_fail(err, status, "%s: %s", doing, flat);
+}
+
+enum hw_status hw_pg_fail(struct hw_error *err, const PGconn *conn, const PGresult *result,
+                          const char *doing)
+{
+    const char *sqlstate = field(result, PG_DIAG_SQLSTATE);
+    const enum hw_status status = hw_pg_status_of(sqlstate);
+
+    if (*field(result, PG_DIAG_MESSAGE_PRIMARY) != '\0') {
+        const char *hint = field(result, PG_DIAG_MESSAGE_HINT);
+
+        hw_fail(err, status, "%s: %s%s%s", doing, field(result, PG_DIAG_MESSAGE_PRIMARY),
+                *hint != '\0' ? ". " : "", hint);
+    } else {
+        add_libpq_text(err, status, doing, PQerrorMessage(conn));
+    }
+    return status;
+}
+
+/* ---- batches ---- */
+
+static void clear_results(struct batch *batch)
+{
+    for (int i = 0; i < batch->count; i++)
+        PQclear(batch->results[i]);
+    free(batch->results);
+    batch->results = NULL;
+}
+
+static void finish_batch(struct hw_pg *pg)
+{
+    struct batch done = pg->batch;
+
+    pg->batch = (struct batch){0};
+    done.outcome.results = done.results;
+    done.outcome.count = done.count;
+    done.done(done.arg, &done.outcome);
+    clear_results(&done);
+}
+
+static void note_failure(struct hw_pg *pg, PGresult *result)
+{
+    struct batch *batch = &pg->batch;
+    struct hw_pg_outcome *outcome = &batch->outcome;
+
+    if (outcome->status != HW_OK)
+        return;
+    outcome->failed = batch->index < batch->count ? batch->index : batch->count - 1;
+    outcome->status = hw_pg_fail(&outcome->err, pg->conn, result, "database");
+    strncpy(outcome->sqlstate, field(result, PG_DIAG_SQLSTATE), sizeof(outcome->sqlstate) - 1);
+    outcome->constraint = field(result, PG_DIAG_CONSTRAINT_NAME);
+    outcome->detail = field(result, PG_DIAG_MESSAGE_DETAIL);
+    outcome->hint = field(result, PG_DIAG_MESSAGE_HINT);
+}
+
+/* The index behind the Sync that just came. */
+static int index_after_sync(const struct batch *batch)
+{
+    if (batch->mode == HW_PG_SEPARATE)
+        return batch->count - batch->syncs_left;
+    return batch->has_tail && batch->syncs_left == 1 ? batch->count - 1 : batch->count;
+}
+
+/* Keeps the first result of each statement; errors at COMMIT belong to the last of its segment. */
+static void keep_result(struct hw_pg *pg, PGresult *result)
+{
+    struct batch *batch = &pg->batch;
+    const ExecStatusType status = PQresultStatus(result);
+    const int place = batch->index < batch->count ? batch->index : batch->count - 1;
+    const bool failed = status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK;
+
+    if (batch->results[place] == NULL) {
+        batch->results[place] = result;
+    } else if (failed) {
+        PQclear(batch->results[place]);
+        batch->results[place] = result;
+    } else {
+        PQclear(result);
+        return;
+    }
+    if (failed && status != PGRES_PIPELINE_ABORTED)
+        note_failure(pg, result);
+}
+
+static void read_results(struct hw_pg *pg)
+{
+    while (pg->batch.active && !pg->closing && !PQisBusy(pg->conn)) {
+        PGresult *result = PQgetResult(pg->conn);
+
+        if (result == NULL) {
+            if (PQstatus(pg->conn) == CONNECTION_BAD)
+                return;
+            pg->batch.index++;
+            continue;
+        }
+        if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
+            PQclear(result);
+            pg->batch.syncs_left--;
+            pg->batch.index = index_after_sync(&pg->batch);
+            if (pg->batch.syncs_left == 0)
+                finish_batch(pg);
+            continue;
+        }
+        keep_result(pg, result);
+    }
+}
+
+static enum hw_status send_batch(struct hw_pg *pg, enum hw_pg_mode mode,
+                                 const struct hw_pg_query *queries, int count,
+                                 const struct hw_pg_query *tail)
+{
+    const int total = count + (tail != NULL ? 1 : 0);
+
+    for (int i = 0; i < total; i++) {
+        const struct hw_pg_query *q = i < count ? &queries[i] : tail;
+        const bool sync_before = i == count;
+        const bool sync_behind = mode == HW_PG_SEPARATE || i == total - 1;
+
+        if (sync_before && mode == HW_PG_ATOMIC && PQpipelineSync(pg->conn) != 1)
+            return HW_EUNAVAIL;
+        if (PQsendQueryParams(pg->conn, q->sql, q->count, NULL, q->values, NULL, NULL, 0) != 1)
+            return HW_EUNAVAIL;
+        if (sync_behind && PQpipelineSync(pg->conn) != 1)
+            return HW_EUNAVAIL;
+    }
+    return HW_OK;
+}
+
+/* ---- the connection ---- */
+
+static void destroy(struct hw_pg *pg)
+{
+    hw_timer_stop(&pg->retry);
+    hw_timer_stop(&pg->connect_timeout);
+    hw_io_remove(pg->io);
+    PQfinish(pg->conn);
+    if (pg->batch.active)
+        clear_results(&pg->batch);
+    free(pg->conninfo);
+    free(pg->application_name);
+    free(pg);
+}
+
+/* The owner may close the connection from its callbacks: they run between these two. */
+static void enter_callbacks(struct hw_pg *pg)
+{
+    pg->callbacks++;
+}
+
+/* False when pg is gone. */
+static bool leave_callbacks(struct hw_pg *pg)
+{
+    pg->callbacks--;
+    if (!pg->closing)
+        return true;
+    if (pg->callbacks == 0)
+        destroy(pg);
+    return false;
+}
+
+/* Tells the running batch and the owner, and tries again later. The owner may close us in both. */
+static void lose_connection(struct hw_pg *pg, const char *doing)
+{
+    const int64_t delay = pg->retry_ms / 2 + random() % (pg->retry_ms / 2 + 1);
+    struct hw_error err = {0};
+
+    add_libpq_text(&err, HW_EUNAVAIL, doing, PQerrorMessage(pg->conn));
+    hw_timer_start(pg->loop, &pg->retry, delay, start_connecting, pg);
+    pg->retry_ms = 2 * pg->retry_ms < RETRY_MOST_MS ? 2 * pg->retry_ms : RETRY_MOST_MS;
+    pg->state = STATE_DOWN;
+    hw_io_remove(pg->io);
+    pg->io = NULL;
+    hw_timer_stop(&pg->connect_timeout);
+
+    enter_callbacks(pg);
+    if (pg->batch.active) {
+        if (pg->batch.outcome.status == HW_OK) {
+            pg->batch.outcome.status = HW_EUNAVAIL;
+            pg->batch.outcome.err = err;
+            pg->batch.outcome.failed =
+                pg->batch.index < pg->batch.count ? pg->batch.index : pg->batch.count - 1;
+        }
+        finish_batch(pg);
+    }
+    if (!pg->closing && pg->events.down != NULL)
+        pg->events.down(pg->events.arg, &err);
+    if (!leave_callbacks(pg))
+        return;
+    PQfinish(pg->conn);
+    pg->conn = NULL;
+}
+
+static void watch_socket(struct hw_pg *pg, short events)
+{
+    const int fd = PQsocket(pg->conn);
+
+    /* libpq may open another socket while it tries the next address. */
+    if (pg->io != NULL && pg->fd == fd) {
+        hw_io_set(pg->io, events);
+        return;
+    }
+    hw_io_remove(pg->io);
+    pg->fd = fd;
+    pg->io = hw_io_add(pg->loop, fd, events, on_io, pg);
+}
+
+static void go_on_connecting(struct hw_pg *pg)
+{
+    switch (PQconnectPoll(pg->conn)) {
+    case PGRES_POLLING_READING:
+        hw_io_remove(HW_TAKE(pg->io));
+        watch_socket(pg, POLLIN);
+        return;
+    case PGRES_POLLING_WRITING:
+        hw_io_remove(HW_TAKE(pg->io));
+        watch_socket(pg, POLLOUT);
+        return;
+    case PGRES_POLLING_OK:
+        break;
+    case PGRES_POLLING_FAILED:
+    default:
+        lose_connection(pg, "connecting to the database");
+        return;
+    }
+    hw_timer_stop(&pg->connect_timeout);
+    if (PQsetnonblocking(pg->conn, 1) != 0 || PQenterPipelineMode(pg->conn) != 1) {
+        lose_connection(pg, "setting up the database connection");
+        return;
+    }
+    hw_io_remove(HW_TAKE(pg->io));
+    watch_socket(pg, POLLIN);
+    pg->state = STATE_UP;
+    pg->retry_ms = RETRY_FIRST_MS;
+    enter_callbacks(pg);
+    if (pg->events.up != NULL)
+        pg->events.up(pg->events.arg);
+    leave_callbacks(pg);
+}
+
+static void on_connect_timeout(void *arg)
+{
+    lose_connection(arg, "connecting to the database: no answer within 10 s");
+}
+
+static void start_connecting(void *arg)
+{
+    struct hw_pg *pg = arg;
+    const char *const keys[] = {"dbname",           "fallback_application_name",
+                                "client_encoding",  "keepalives_idle",
+                                "keepalives_count", NULL};
+    const char *const values[] = {pg->conninfo, pg->application_name, "UTF8", "10", "3", NULL};
+
+    pg->conn = PQconnectStartParams(keys, values, 1);
+    if (pg->conn == NULL)
+        abort(); /* out of memory */
+    if (PQstatus(pg->conn) == CONNECTION_BAD) {
+        lose_connection(pg, "connecting to the database");
+        return;
+    }
+    pg->state = STATE_CONNECTING;
+    hw_timer_start(pg->loop, &pg->connect_timeout, CONNECT_TIMEOUT_MS, on_connect_timeout, pg);
+    watch_socket(pg, POLLOUT);
+}
+
+static void deliver_notifies(struct hw_pg *pg)
+{
+    PGnotify *notify;
+
+    while (!pg->closing && (notify = PQnotifies(pg->conn)) != NULL) {
+        if (pg->events.notify != NULL)
+            pg->events.notify(pg->events.arg, notify->relname);
+        PQfreemem(notify);
+    }
+}
+
+static void on_io(void *arg, short revents)
+{
+    struct hw_pg *pg = arg;
+
+    if (pg->state == STATE_CONNECTING) {
+        go_on_connecting(pg);
+        return;
+    }
+    if ((revents & POLLOUT) != 0) {
+        const int left = PQflush(pg->conn);
+
+        if (left < 0) {
+            lose_connection(pg, "sending to the database");
+            return;
+        }
+        if (left == 0)
+            hw_io_set(pg->io, POLLIN);
+    }
+    if ((revents & (POLLIN | POLLERR | POLLHUP)) == 0)
+        return;
+    /* What arrived before the end counts, so results are read before the loss is noticed. */
+    const bool alive = PQconsumeInput(pg->conn) == 1;
+
+    enter_callbacks(pg);
+    read_results(pg);
+    deliver_notifies(pg);
+    if (!leave_callbacks(pg))
+        return;
+    if (!alive || PQstatus(pg->conn) == CONNECTION_BAD)
+        lose_connection(pg, "database");
+}
+
+enum hw_status hw_pg_open(struct hw_loop *loop, const char *conninfo, const char *application_name,
+                          const struct hw_pg_events *events, struct hw_pg **out,
+                          struct hw_error *err)
+{
+    char *complaint = NULL;
+    PQconninfoOption *parsed = PQconninfoParse(conninfo, &complaint);
+    struct hw_pg *pg;
+
+    if (parsed == NULL) {
+        add_libpq_text(err, HW_EINVAL, "database connection string",
+                       complaint != NULL ? complaint : "cannot be parsed");
+        PQfreemem(complaint);
+        return HW_EINVAL;
+    }
+    PQconninfoFree(parsed);
+    pg = hw_alloc(sizeof(*pg));
+    pg->loop = loop;
+    pg->conninfo = hw_strdup(conninfo);
+    pg->application_name = hw_strdup(application_name);
+    pg->events = *events;
+    pg->retry_ms = RETRY_FIRST_MS;
+    hw_timer_start(loop, &pg->retry, 0, start_connecting, pg);
+    *out = pg;
+    return HW_OK;
+}
+
+void hw_pg_close(struct hw_pg *pg)
+{
+    if (pg == NULL)
+        return;
+    if (pg->callbacks > 0)
+        pg->closing = true;
+    else
+        destroy(pg);
+}
+
+bool hw_pg_up(const struct hw_pg *pg)
+{
+    return pg->state == STATE_UP;
+}
+
+bool hw_pg_idle(const struct hw_pg *pg)
+{
+    return pg->state == STATE_UP && !pg->batch.active;
+}
+
+int hw_pg_server_version(const struct hw_pg *pg)
+{
+    return pg->state == STATE_UP ? PQserverVersion(pg->conn) : 0;
+}
+
+/* A connection that broke while a batch was sent is reported from the loop, not from within. */
+static void on_broken_send(void *arg)
+{
+    lose_connection(arg, "sending to the database");
+}
+
+enum hw_status hw_pg_run(struct hw_pg *pg, enum hw_pg_mode mode, const struct hw_pg_query *queries,
+                         int count, const struct hw_pg_query *tail, hw_pg_done_fn *done, void *arg,
+                         struct hw_error *err)
+{
+    const int total = count + (tail != NULL ? 1 : 0);
+
+    if (!hw_pg_idle(pg))
+        return hw_fail(err, HW_EUNAVAIL, "the database cannot be reached now");
+    pg->batch = (struct batch){
+        .active = true,
+        .mode = mode,
+        .count = total,
+        .has_tail = tail != NULL,
+        .syncs_left = mode == HW_PG_SEPARATE ? total : tail != NULL ? 2 : 1,
+        .results = hw_alloc((size_t)total * sizeof(PGresult *)),
+        .outcome = {.failed = -1, .sent = true, .constraint = "", .detail = "", .hint = ""},
+        .done = done,
+        .arg = arg,
+    };
+    const enum hw_status status = send_batch(pg, mode, queries, count, tail);
+    const int left = status == HW_OK ? PQflush(pg->conn) : -1;
+
+    if (left < 0) {
+        hw_io_remove(HW_TAKE(pg->io));
+        hw_timer_start(pg->loop, &pg->retry, 0, on_broken_send, pg);
+    } else {
+        hw_io_set(pg->io, left > 0 ? POLLIN | POLLOUT : POLLIN);
+    }
+    return HW_OK;
+}
+
+/* ---- synchronous ---- */
+
+enum hw_status hw_pg_connect(const char *conninfo, const char *application_name, PGconn **conn,
+                             struct hw_error *err)
+{
+    const char *const keys[] = {"dbname", "fallback_application_name", "client_encoding",
+                                "connect_timeout", NULL};
+    const char *const values[] = {conninfo, application_name, "UTF8", "10", NULL};
+    PGconn *c = PQconnectdbParams(keys, values, 1);
+
+    if (c == NULL || PQstatus(c) != CONNECTION_OK) {
+        add_libpq_text(err, HW_EUNAVAIL, "connecting to the database", PQerrorMessage(c));
+        PQfinish(c);
+        return HW_EUNAVAIL;
+    }
+    *conn = c;
+    return HW_OK;
+}
+
+enum hw_status hw_pg_exec(PGconn *conn, const char *sql, int count, const char *const *values,
+                          PGresult **result, struct hw_error *err)
+{
+    PGresult *r = PQexecParams(conn, sql, count, NULL, values, NULL, NULL, 0);
+    const ExecStatusType status = PQresultStatus(r);
+    enum hw_status code = HW_OK;
+
+    if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK) {
+        code = hw_pg_fail(err, conn, r, "database");
+        PQclear(r);
+        return code;
+    }
+    if (result != NULL)
+        *result = r;
+    else
+        PQclear(r);
+    return HW_OK;
+}
