@@ -4,6 +4,10 @@
  * root, PostgreSQL runs as the user postgres.
  *
  * Failures end the test program with a message: there is nothing to test without a server.
+ *
+ * A server or program belongs to the process that started it and dies with it. Under Check, each
+ * test is a fork: what an unchecked fixture starts serves all its tests, and any of them may stop
+ * it; what a test starts, or starts again, ends with that test. Start from the main thread only.
  */
 #ifndef TEST_SERVERS_H
 #define TEST_SERVERS_H
