@@ -47,7 +47,7 @@ PROGRAMS := api reconciler agent cdc
 BINARIES := $(PROGRAMS:%=$(B)/headwater-%)
 
 objects = $(patsubst %.c,$(B)/%.o,$(wildcard $(1)))
-COMMON_OBJ := $(call objects,common/*.c)
+COMMON := $(B)/libcommon.a
 CDC_OBJ := $(filter-out $(B)/cdc/main.o,$(call objects,cdc/*.c))
 API_OBJ := $(filter-out $(B)/api/main.o,$(call objects,api/*.c)) $(B)/gen/migrations.o
 RECONCILER_OBJ := $(filter-out $(B)/reconciler/main.o,$(call objects,reconciler/*.c))
@@ -63,12 +63,17 @@ TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/integration/
 
 all: $(BINARIES) ## build the programs into build/
 
-$(B)/headwater-api: $(B)/api/main.o $(API_OBJ) $(COMMON_OBJ)
-$(B)/headwater-reconciler: $(B)/reconciler/main.o $(RECONCILER_OBJ) $(CDC_OBJ) $(COMMON_OBJ)
-$(B)/headwater-agent: $(B)/agent/main.o $(AGENT_OBJ) $(COMMON_OBJ)
-$(B)/headwater-cdc: $(B)/cdc/main.o $(CDC_OBJ) $(COMMON_OBJ)
+$(B)/headwater-api: $(B)/api/main.o $(API_OBJ) $(COMMON)
+$(B)/headwater-reconciler: $(B)/reconciler/main.o $(RECONCILER_OBJ) $(CDC_OBJ) $(COMMON)
+$(B)/headwater-agent: $(B)/agent/main.o $(AGENT_OBJ) $(COMMON)
+$(B)/headwater-cdc: $(B)/cdc/main.o $(CDC_OBJ) $(COMMON)
 $(BINARIES):
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+# An archive, so that a program carries (and loads the libraries of) only what it uses.
+$(COMMON): $(call objects,common/*.c)
+	@rm -f $@
+	$(AR) rcs $@ $^
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -84,7 +89,7 @@ $(B)/gen/migrations.c: scripts/embed-migrations $(wildcard sql/migrations/*.sql)
 
 # A test links everything that has no main().
 $(B)/tests/%: $(B)/tests/%.o $(SUPPORT_OBJ) $(API_OBJ) $(RECONCILER_OBJ) $(AGENT_OBJ) $(CDC_OBJ) \
-		$(COMMON_OBJ)
+		$(COMMON)
 	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) $(shell pkg-config --libs check)
 
 -include $(shell [ -d $(B) ] && find $(B) -name '*.d')

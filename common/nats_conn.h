@@ -35,22 +35,44 @@ struct hw_nats_options {
 enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *options,
                             const struct hw_nats_events *events, struct hw_nats **nats,
                             struct hw_error *err) HW_CHECKED;
-/* Waits for libnats' threads; no callback comes afterwards. NULL is fine. */
+/* Publishes in flight end with HW_ESTOPPED, from within this call; nothing comes afterwards. Not
+ * from within a callback. NULL is fine. */
 void hw_nats_close(struct hw_nats *nats);
 
 bool hw_nats_up(const struct hw_nats *nats);
+/* The last thing that went wrong asynchronously, such as a denied publish; or "". */
+const char *hw_nats_last_trouble(const struct hw_nats *nats);
+
+/* Further listeners besides the owner, for modules built on top. Embedded in the listener's owner. */
+struct hw_nats_listener {
+    void (*up)(void *arg);
+    void (*trouble)(void *arg); /* a subscription may have gone silent: missed heartbeats, overflow */
+    void *arg;
+    struct hw_nats_listener *next;
+};
+void hw_nats_listen(struct hw_nats *nats, struct hw_nats_listener *listener);
+void hw_nats_unlisten(struct hw_nats *nats, struct hw_nats_listener *listener);
 jsCtx *hw_nats_js(struct hw_nats *nats);
 natsConnection *hw_nats_connection(struct hw_nats *nats);
 struct hw_loop *hw_nats_loop(struct hw_nats *nats);
 size_t hw_nats_max_payload(const struct hw_nats *nats); /* bytes; 1 MiB while it is not known */
 
-/* ---- plain subscriptions; fn runs on the loop ---- */
+/* ---- plain subscriptions; fn runs on the loop. They outlive the loss of the connection. ---- */
 struct hw_nats_sub;
 typedef void hw_nats_msg_fn(void *arg, natsMsg *msg); /* msg is destroyed after fn returns */
 enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_nats_msg_fn *fn,
                                  void *arg, struct hw_nats_sub **sub, struct hw_error *err)
     HW_CHECKED;
 void hw_nats_unsubscribe(struct hw_nats_sub *sub); /* NULL is fine */
+
+/*
+ * An ordered push consumer of a stream: the last message of every subject that matches filter, then
+ * every new one. It does not come back after the connection was lost: see hw_kv_watch. Blocks.
+ * *pending: how many messages were waiting when it began.
+ */
+enum hw_status hw_nats_consume(struct hw_nats *nats, const char *stream, const char *filter,
+                               hw_nats_msg_fn *fn, void *arg, struct hw_nats_sub **sub,
+                               uint64_t *pending, struct hw_error *err) HW_CHECKED;
 
 /* ---- JetStream publishing ---- */
 #define HW_SEQ_ANY  UINT64_MAX /* no expectation about the subject's last sequence */

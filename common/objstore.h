@@ -36,9 +36,11 @@ enum hw_status hw_obj_put(struct hw_nats *nats, const char *bucket, const char *
 /*
  * Fetches a whole object of at most max bytes and verifies size and digest against its metadata:
  * HW_ENOENT, HW_ELIMIT, HW_ECORRUPT. *data is malloc'ed with a NUL behind; the caller frees it.
- * Reads objects that other clients wrote, of any chunk size. Blocks, at most timeout a chunk.
+ * Reads objects that other clients wrote, of any chunk size. *digest (unless NULL) is that of the
+ * bytes handed out. Blocks, at most timeout a chunk.
  */
 enum hw_status hw_obj_get(struct hw_nats *nats, const char *bucket, const char *name, size_t max,
-                          unsigned char **data, size_t *size, struct hw_error *err) HW_CHECKED;
+                          unsigned char **data, size_t *size, struct hw_digest *digest,
+                          struct hw_error *err) HW_CHECKED;
 
 #endif

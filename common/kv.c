@@ -1,0 +1,320 @@
+#include "common/kv.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/memory.h"
+
+enum {
+    WATCH_RETRY_MS = 1000,
+    WATCH_REREAD_MS = 300000, /* a watch that went silent without an error is found out */
+};
+
+#define SUBJECT_MAX 384 /* "$KV.", a bucket, a key */
+
+static char *subject_of(char out[static SUBJECT_MAX], const char *bucket, const char *key)
+{
+    snprintf(out, SUBJECT_MAX, "$KV.%s.%s", bucket, key);
+    return out;
+}
+
+static char *stream_of(char out[static SUBJECT_MAX], const char *bucket)
+{
+    snprintf(out, SUBJECT_MAX, "KV_%s", bucket);
+    return out;
+}
+
+bool hw_kv_key_valid(const char *key)
+{
+    bool in_part = false;
+
+    for (; *key != '\0'; key++) {
+        const char c = *key;
+
+        if (c == '.') {
+            if (!in_part)
+                return false;
+            in_part = false;
+        } else if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                   c == '_' || c == '-') {
+            in_part = true;
+        } else {
+            return false;
+        }
+    }
+    return in_part;
+}
+
+/* ---- buckets ---- */
+
+static void describe(const jsStreamInfo *info, struct hw_kv_stream *stream)
+{
+    *stream = (struct hw_kv_stream){.created_ns = info->Created,
+                                    .last_seq = info->State.LastSeq,
+                                    .messages = info->State.Msgs};
+}
+
+enum hw_status hw_kv_stat(struct hw_nats *nats, const char *bucket, struct hw_kv_stream *stream,
+                          struct hw_error *err)
+{
+    char name[SUBJECT_MAX];
+    jsStreamInfo *info = NULL;
+    jsErrCode code = 0;
+    natsStatus s;
+
+    if (!hw_nats_up(nats))
+        return hw_fail(err, HW_EUNAVAIL, "NATS cannot be reached now");
+    s = js_GetStreamInfo(&info, hw_nats_js(nats), stream_of(name, bucket), NULL, &code);
+    if (s != NATS_OK)
+        return hw_nats_fail(err, s, code, "looking at bucket %s", bucket);
+    describe(info, stream);
+    jsStreamInfo_Destroy(info);
+    return HW_OK;
+}
+
+enum hw_status hw_kv_ensure(struct hw_nats *nats, const struct hw_kv_config *config,
+                            struct hw_kv_stream *stream, struct hw_error *err)
+{
+    char name[SUBJECT_MAX], subject[SUBJECT_MAX];
+    const char *subjects[] = {subject_of(subject, config->bucket, ">")};
+    jsRePublish republish = {.Source = config->republish_from, .Destination = config->republish_to};
+    jsStreamConfig stream_config;
+    jsStreamInfo *info = NULL;
+    jsErrCode code = 0;
+    enum hw_status status;
+    natsStatus s;
+
+    status = hw_kv_stat(nats, config->bucket, stream, err);
+    if (status != HW_ENOENT)
+        return status;
+    jsStreamConfig_Init(&stream_config);
+    stream_config.Name = stream_of(name, config->bucket);
+    stream_config.Description = config->description;
+    stream_config.Subjects = subjects;
+    stream_config.SubjectsLen = 1;
+    stream_config.MaxMsgsPerSubject = config->history;
+    stream_config.Discard = js_DiscardNew;
+    stream_config.Storage = js_FileStorage;
+    stream_config.Replicas = config->replicas;
+    stream_config.AllowRollup = config->allow_rollup;
+    stream_config.DenyDelete = true;
+    stream_config.AllowDirect = true;
+    if (config->republish_from != NULL)
+        stream_config.RePublish = &republish;
+    s = js_AddStream(&info, hw_nats_js(nats), &stream_config, NULL, &code);
+    if (s != NATS_OK)
+        return hw_nats_fail(err, s, code, "creating bucket %s", config->bucket);
+    describe(info, stream);
+    jsStreamInfo_Destroy(info);
+    return HW_OK;
+}
+
+/* ---- entries ---- */
+
+static const char *header(natsMsg *msg, const char *name)
+{
+    const char *value = NULL;
+
+    return natsMsgHeader_Get(msg, name, &value) == NATS_OK ? value : NULL;
+}
+
+static bool parse_u64(const char *text, uint64_t *value)
+{
+    char *end;
+
+    if (text == NULL || *text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    *value = strtoull(text, &end, 10);
+    return errno == 0 && *end == '\0';
+}
+
+static bool parse_fence(natsMsg *msg, struct hw_fence *fence)
+{
+    const char *lsn = header(msg, HW_HEADER_LSN);
+
+    return lsn != NULL && parse_u64(header(msg, HW_HEADER_EPOCH), &fence->epoch) &&
+           hw_lsn_parse(lsn, &fence->lsn, NULL) == HW_OK;
+}
+
+/* Takes msg. */
+static void read_entry(const char *bucket, natsMsg *msg, uint64_t seq, struct hw_kv_entry *entry)
+{
+    const char *operation = header(msg, "KV-Operation");
+    const char *subject = natsMsg_GetSubject(msg);
+    const size_t prefix = strlen("$KV.") + strlen(bucket) + 1;
+
+    *entry = (struct hw_kv_entry){
+        .seq = seq,
+        .deleted = operation != NULL && strcmp(operation, "PUT") != 0,
+        .key = strlen(subject) > prefix ? subject + prefix : "",
+        .value = natsMsg_GetData(msg),
+        .size = (size_t)natsMsg_GetDataLength(msg),
+        .msg = msg,
+    };
+    if (entry->value == NULL)
+        entry->value = "";
+    entry->fenced = parse_fence(msg, &entry->fence);
+}
+
+void hw_kv_entry_clear(struct hw_kv_entry *entry)
+{
+    natsMsg_Destroy(entry->msg);
+    *entry = (struct hw_kv_entry){0};
+}
+
+enum hw_status hw_kv_get(struct hw_nats *nats, const char *bucket, const char *key,
+                         struct hw_kv_entry *entry, struct hw_error *err)
+{
+    char stream[SUBJECT_MAX], subject[SUBJECT_MAX];
+    natsMsg *msg = NULL;
+    const enum hw_status status =
+        hw_nats_last(nats, stream_of(stream, bucket), subject_of(subject, bucket, key), &msg, err);
+
+    if (status != HW_OK)
+        return status;
+    read_entry(bucket, msg, natsMsg_GetSequence(msg), entry);
+    return HW_OK;
+}
+
+enum hw_status hw_kv_message(const char *bucket, const char *key, const void *value, size_t size,
+                             const struct hw_fence *fence, natsMsg **out, struct hw_error *err)
+{
+    char subject[SUBJECT_MAX];
+    natsMsg *msg = NULL;
+    natsStatus s;
+
+    s = natsMsg_Create(&msg, subject_of(subject, bucket, key), NULL, value, (int)size);
+    if (s == NATS_OK && value == NULL)
+        s = natsMsgHeader_Set(msg, "KV-Operation", "DEL");
+    if (s == NATS_OK && fence != NULL) {
+        char epoch[24];
+
+        snprintf(epoch, sizeof(epoch), "%" PRIu64, fence->epoch);
+        s = natsMsgHeader_Set(msg, HW_HEADER_EPOCH, epoch);
+        if (s == NATS_OK)
+            s = natsMsgHeader_Set(msg, HW_HEADER_LSN, HW_LSN(fence->lsn));
+    }
+    if (s != NATS_OK) {
+        natsMsg_Destroy(msg);
+        return hw_nats_fail(err, s, 0, "building a message for key %s", key);
+    }
+    *out = msg;
+    return HW_OK;
+}
+
+enum hw_status hw_kv_put(struct hw_nats *nats, const char *bucket, const char *key,
+                         const void *value, size_t size, uint64_t expected_seq, uint64_t *seq,
+                         struct hw_error *err)
+{
+    natsMsg *msg = NULL;
+    const enum hw_status status = hw_kv_message(bucket, key, value, size, NULL, &msg, err);
+
+    if (status != HW_OK)
+        return status;
+    return hw_nats_publish_wait(nats, msg, expected_seq, seq, err);
+}
+
+/* ---- watching ---- */
+
+struct hw_kv_watch {
+    struct hw_nats *nats;
+    struct hw_nats_listener listener;
+    struct hw_kv_watch_events events;
+    char bucket[SUBJECT_MAX], stream[SUBJECT_MAX], filter[SUBJECT_MAX];
+    struct hw_nats_sub *sub;
+    bool caught_up;
+    struct hw_timer timer; /* the next start, after a failure or for a re-read */
+};
+
+static void start_watch(void *arg);
+
+static void catch_up(struct hw_kv_watch *watch)
+{
+    watch->caught_up = true;
+    watch->events.caught_up(watch->events.arg);
+}
+
+static void on_watch_message(void *arg, natsMsg *msg)
+{
+    struct hw_kv_watch *watch = arg;
+    struct hw_kv_entry entry;
+    jsMsgMetaData *meta = NULL;
+
+    if (natsMsg_GetMetaData(&meta, msg) != NATS_OK)
+        return; /* not from a stream */
+    const bool last = meta->NumPending == 0;
+    read_entry(watch->bucket, msg, meta->Sequence.Stream, &entry);
+    jsMsgMetaData_Destroy(meta);
+    watch->events.entry(watch->events.arg, &entry);
+    if (last && !watch->caught_up)
+        catch_up(watch);
+}
+
+static void start_watch(void *arg)
+{
+    struct hw_kv_watch *watch = arg;
+    struct hw_error err;
+    uint64_t pending = 0;
+
+    hw_nats_unsubscribe(HW_TAKE(watch->sub));
+    watch->caught_up = false;
+    if (!hw_nats_up(watch->nats))
+        return; /* the listener starts it again */
+    if (hw_nats_consume(watch->nats, watch->stream, watch->filter, on_watch_message, watch,
+                        &watch->sub, &pending, &err) != HW_OK) {
+        hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, WATCH_RETRY_MS, start_watch,
+                       watch);
+        if (watch->events.restarting != NULL)
+            watch->events.restarting(watch->events.arg, &err);
+        return;
+    }
+    hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, WATCH_REREAD_MS, start_watch, watch);
+    if (pending == 0)
+        catch_up(watch);
+}
+
+void hw_kv_watch_restart(struct hw_kv_watch *watch)
+{
+    hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, 0, start_watch, watch);
+}
+
+static void restart_watch(void *arg)
+{
+    hw_kv_watch_restart(arg);
+}
+
+enum hw_status hw_kv_watch_start(struct hw_nats *nats, const char *bucket, const char *filter,
+                                 const struct hw_kv_watch_events *events, struct hw_kv_watch **out,
+                                 struct hw_error *err)
+{
+    struct hw_kv_watch *watch;
+
+    if (strlen(bucket) + strlen(filter) + 8 > SUBJECT_MAX)
+        return hw_fail(err, HW_EINVAL, "bucket %s: name too long", bucket);
+    watch = hw_alloc(sizeof(*watch));
+    watch->nats = nats;
+    watch->events = *events;
+    snprintf(watch->bucket, sizeof(watch->bucket), "%s", bucket);
+    stream_of(watch->stream, bucket);
+    subject_of(watch->filter, bucket, filter);
+    watch->listener =
+        (struct hw_nats_listener){.up = restart_watch, .trouble = restart_watch, .arg = watch};
+    hw_nats_listen(nats, &watch->listener);
+    hw_kv_watch_restart(watch);
+    *out = watch;
+    return HW_OK;
+}
+
+void hw_kv_watch_stop(struct hw_kv_watch *watch)
+{
+    if (watch == NULL)
+        return;
+    hw_nats_unlisten(watch->nats, &watch->listener);
+    hw_timer_stop(&watch->timer);
+    hw_nats_unsubscribe(watch->sub);
+    free(watch);
+}

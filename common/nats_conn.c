@@ -1,0 +1,883 @@
+#include "common/nats_conn.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/memory.h"
+
+enum {
+    TIMEOUT_MS = 2000,
+    ACK_TIMEOUT_MS = 5000,
+    MAX_PENDING = 4096,
+    REOPEN_MS = 2000,
+    MAIL_MOST = 8192, /* messages waiting for the loop before libnats' threads are made to wait */
+    HEARTBEAT_NS = 2000000000,
+    JS_WRONG_LAST_SEQUENCE = 10071,
+    JS_NO_MESSAGE = 10037,
+    JS_STREAM_NOT_FOUND = 10059,
+    JS_INSUFFICIENT_RESOURCES = 10023,
+    JS_STORAGE_EXCEEDED = 10047,
+};
+
+/* ---- mail: what libnats' threads tell the loop ---- */
+
+enum mail_kind { MAIL_UP, MAIL_DOWN, MAIL_CLOSED, MAIL_TROUBLE, MAIL_MESSAGE, MAIL_ACK };
+
+struct mail {
+    enum mail_kind kind;
+    natsMsg *msg;     /* MESSAGE: received; ACK: the one that was published */
+    uint64_t sub;     /* MESSAGE: id of the subscription */
+    uint64_t seq;     /* ACK */
+    natsStatus s;     /* ACK, TROUBLE, DOWN */
+    jsErrCode code;   /* ACK */
+    char text[160];   /* ACK: server's words */
+};
+
+/*
+ * The closure of every libnats callback. A thread of the library may still be on its way into a
+ * callback while the connection is closed, and nothing tells when the last one is through, so
+ * letter boxes are kept on a list for the life of the process: they are small, and few.
+ */
+struct mailbox {
+    pthread_mutex_t lock;
+    pthread_cond_t drained;
+    struct hw_nats *nats; /* NULL once closed: everything that comes is thrown away */
+    struct mail *mails, *spare;
+    size_t count, cap, spare_cap;
+    struct mailbox *next;
+};
+static struct mailbox *all_mailboxes;
+static pthread_mutex_t all_mailboxes_lock = PTHREAD_MUTEX_INITIALIZER;
+
+struct hw_nats_sub {
+    struct hw_nats *nats;
+    uint64_t id;
+    char *subject; /* NULL for a consumer, which is not renewed */
+    natsSubscription *sub;
+    hw_nats_msg_fn *fn;
+    void *arg;
+    struct hw_nats_sub *next;
+};
+
+/* A publish in flight, found by the address of its message. */
+struct flight {
+    const natsMsg *msg; /* NULL: free */
+    hw_ack_fn *done;
+    void *arg;
+};
+
+struct hw_nats {
+    struct hw_loop *loop;
+    struct mailbox *box;
+    struct hw_nats_events events;
+    struct hw_nats_listener *listeners;
+    natsOptions *options;
+    natsConnection *nc;
+    jsCtx *js;
+    int64_t timeout_ms;
+    int max_pending;
+    bool up;
+    char trouble[160];
+    struct hw_timer reopen;
+    uint64_t next_sub;
+    struct hw_nats_sub *subs;
+    struct flight *flights; /* open addressing, linear probing */
+    size_t flight_mask, in_flight;
+};
+
+static void read_mail(void *arg);
+static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err);
+
+/* Called on libnats' threads. Takes mail.msg. */
+static void post(struct mailbox *box, const struct mail *mail)
+{
+    pthread_mutex_lock(&box->lock);
+    while (box->nats != NULL && mail->kind == MAIL_MESSAGE && box->count >= MAIL_MOST)
+        pthread_cond_wait(&box->drained, &box->lock);
+    if (box->nats == NULL) {
+        pthread_mutex_unlock(&box->lock);
+        natsMsg_Destroy(mail->msg);
+        return;
+    }
+    if (box->count == box->cap) {
+        box->cap = box->cap > 0 ? 2 * box->cap : 16;
+        box->mails = hw_realloc(box->mails, box->cap * sizeof(*box->mails));
+    }
+    box->mails[box->count++] = *mail;
+    if (box->count == 1)
+        hw_loop_post(box->nats->loop, read_mail, box);
+    pthread_mutex_unlock(&box->lock);
+}
+
+static void on_connected(natsConnection *nc, void *closure)
+{
+    (void)nc;
+    post(closure, &(struct mail){.kind = MAIL_UP});
+}
+
+static void on_disconnected(natsConnection *nc, void *closure)
+{
+    const char *text = NULL;
+
+    post(closure, &(struct mail){.kind = MAIL_DOWN, .s = natsConnection_GetLastError(nc, &text)});
+}
+
+static void on_closed(natsConnection *nc, void *closure)
+{
+    (void)nc;
+    post(closure, &(struct mail){.kind = MAIL_CLOSED});
+}
+
+static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus s, void *closure)
+{
+    struct mail mail = {.kind = MAIL_TROUBLE, .s = s};
+    const char *text = NULL;
+
+    (void)sub;
+    if (natsConnection_GetLastError(nc, &text) != NATS_OK && text != NULL)
+        snprintf(mail.text, sizeof(mail.text), "%s", text);
+    post(closure, &mail);
+}
+
+/* The closure of one subscription's callback; freed when libnats says that it is through. */
+struct sub_box {
+    struct mailbox *box;
+    uint64_t id;
+};
+
+static void on_message(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure)
+{
+    const struct sub_box *sb = closure;
+
+    (void)nc;
+    (void)sub;
+    post(sb->box, &(struct mail){.kind = MAIL_MESSAGE, .msg = msg, .sub = sb->id});
+}
+
+static void on_ack(jsCtx *js, natsMsg *msg, jsPubAck *pa, jsPubAckErr *pae, void *closure)
+{
+    struct mail mail = {.kind = MAIL_ACK, .msg = msg};
+
+    (void)js;
+    if (pae != NULL) {
+        mail.s = pae->Err != NATS_OK ? pae->Err : NATS_ERR;
+        mail.code = pae->ErrCode;
+        if (pae->ErrText != NULL)
+            snprintf(mail.text, sizeof(mail.text), "%s", pae->ErrText);
+    } else {
+        mail.seq = pa->Sequence;
+    }
+    post(closure, &mail);
+}
+
+/* ---- errors ---- */
+
+static enum hw_status status_of(natsStatus s, jsErrCode code)
+{
+    switch ((int)code) {
+    case 0:
+        break;
+    case JS_WRONG_LAST_SEQUENCE:
+        return HW_ECONFLICT;
+    case JS_NO_MESSAGE:
+    case JS_STREAM_NOT_FOUND:
+        return HW_ENOENT;
+    case JS_INSUFFICIENT_RESOURCES:
+    case JS_STORAGE_EXCEEDED:
+        return HW_ELIMIT;
+    default:
+        return HW_EPROTO;
+    }
+    switch (s) {
+    case NATS_OK:
+        return HW_OK;
+    case NATS_TIMEOUT:
+        return HW_ETIMEOUT;
+    case NATS_NOT_FOUND:
+        return HW_ENOENT;
+    case NATS_NOT_PERMITTED:
+    case NATS_CONNECTION_AUTH_FAILED:
+        return HW_EDENIED;
+    case NATS_MAX_PAYLOAD:
+        return HW_ELIMIT;
+    case NATS_INVALID_ARG:
+    case NATS_INVALID_SUBJECT:
+        return HW_EINVAL;
+    case NATS_PROTOCOL_ERROR:
+        return HW_EPROTO;
+    default:
+        return HW_EUNAVAIL;
+    }
+}
+
+enum hw_status hw_nats_fail(struct hw_error *err, natsStatus s, jsErrCode code, const char *fmt, ...)
+{
+    const enum hw_status status = status_of(s, code);
+    char doing[HW_ERROR_MAX];
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(doing, sizeof(doing), fmt, args);
+    va_end(args);
+    if (s == NATS_NO_RESPONDERS)
+        return hw_fail(err, HW_EUNAVAIL,
+                       "%s: nobody answers; the bucket is missing or JetStream is off", doing);
+    if (code != 0)
+        return hw_fail(err, status, "%s: %s (JetStream error %d)", doing, natsStatus_GetText(s),
+                       (int)code);
+    return hw_fail(err, status, "%s: %s", doing, natsStatus_GetText(s));
+}
+
+/* A denied publish shows as a timeout here and as an asynchronous error there: join the two. */
+static void add_trouble(const struct hw_nats *nats, struct hw_error *err)
+{
+    if (err != NULL && err->status == HW_ETIMEOUT && nats->trouble[0] != '\0') {
+        struct hw_error before = *err;
+
+        hw_fail(err, before.status, "%s (the server also said: %s)", before.message, nats->trouble);
+    }
+}
+
+/* ---- publishes in flight ---- */
+
+static size_t flight_home(const struct hw_nats *nats, const natsMsg *msg)
+{
+    return (size_t)(((uintptr_t)msg >> 4) * UINT64_C(0x9E3779B97F4A7C15) >> 32) & nats->flight_mask;
+}
+
+static void add_flight(struct hw_nats *nats, struct flight flight)
+{
+    size_t place = flight_home(nats, flight.msg);
+
+    while (nats->flights[place].msg != NULL)
+        place = (place + 1) & nats->flight_mask;
+    nats->flights[place] = flight;
+    nats->in_flight++;
+}
+
+static bool take_flight(struct hw_nats *nats, const natsMsg *msg, struct flight *flight)
+{
+    size_t place = flight_home(nats, msg);
+    size_t hole;
+
+    while (nats->flights[place].msg != msg) {
+        if (nats->flights[place].msg == NULL)
+            return false;
+        place = (place + 1) & nats->flight_mask;
+    }
+    *flight = nats->flights[place];
+    nats->in_flight--;
+    /* Close the gap: move back whatever is further from its home than the hole is. */
+    hole = place;
+    for (;;) {
+        place = (place + 1) & nats->flight_mask;
+        if (nats->flights[place].msg == NULL)
+            break;
+        const size_t home = flight_home(nats, nats->flights[place].msg);
+        if (((place - home) & nats->flight_mask) >= ((place - hole) & nats->flight_mask)) {
+            nats->flights[hole] = nats->flights[place];
+            hole = place;
+        }
+    }
+    nats->flights[hole] = (struct flight){0};
+    return true;
+}
+
+static void land(struct hw_nats *nats, const struct mail *mail)
+{
+    struct flight flight;
+    struct hw_ack ack = {.seq = mail->seq};
+
+    if (!take_flight(nats, mail->msg, &flight))
+        return;
+    if (mail->s != NATS_OK) {
+        const char *subject = natsMsg_GetSubject(mail->msg);
+
+        ack.status = hw_nats_fail(&ack.err, mail->s, mail->code, "publishing to %s", subject);
+        if (mail->text[0] != '\0' && mail->code != 0)
+            hw_fail(&ack.err, ack.status, "publishing to %s: %s (JetStream error %d)", subject,
+                    mail->text, (int)mail->code);
+        add_trouble(nats, &ack.err);
+    }
+    flight.done(flight.arg, &ack);
+}
+
+/* The connection is gone for good: nothing in flight will ever be answered. */
+static void crash_flights(struct hw_nats *nats, enum hw_status status)
+{
+    struct flight *flights = nats->flights;
+    const size_t count = nats->flight_mask + 1;
+    struct hw_ack ack = {.status = status};
+
+    hw_fail(&ack.err, status, "the connection to NATS was closed before an acknowledgement");
+    nats->flights = hw_alloc(count * sizeof(*flights));
+    nats->in_flight = 0;
+    for (size_t i = 0; i < count; i++)
+        if (flights[i].msg != NULL)
+            flights[i].done(flights[i].arg, &ack);
+    free(flights);
+}
+
+/* ---- reading mail, on the loop ---- */
+
+static struct hw_nats_sub *find_sub(struct hw_nats *nats, uint64_t id)
+{
+    struct hw_nats_sub *sub = nats->subs;
+
+    while (sub != NULL && sub->id != id)
+        sub = sub->next;
+    return sub;
+}
+
+static void go_up(struct hw_nats *nats)
+{
+    nats->up = true;
+    nats->trouble[0] = '\0';
+    if (nats->events.up != NULL)
+        nats->events.up(nats->events.arg);
+    for (struct hw_nats_listener *l = nats->listeners, *next; l != NULL; l = next) {
+        next = l->next;
+        if (l->up != NULL)
+            l->up(l->arg);
+    }
+}
+
+static void go_down(struct hw_nats *nats, const char *why)
+{
+    if (!nats->up)
+        return;
+    nats->up = false;
+    if (nats->events.down != NULL)
+        nats->events.down(nats->events.arg, why);
+}
+
+static void reopen(void *arg)
+{
+    struct hw_nats *nats = arg;
+    struct hw_error err;
+
+    if (open_connection(nats, &err) != HW_OK)
+        hw_timer_start(nats->loop, &nats->reopen, REOPEN_MS, reopen, nats);
+}
+
+static void close_connection(struct hw_nats *nats)
+{
+    for (struct hw_nats_sub *sub = nats->subs; sub != NULL; sub = sub->next) {
+        natsSubscription_Destroy(sub->sub);
+        sub->sub = NULL;
+    }
+    jsCtx_Destroy(nats->js);
+    nats->js = NULL;
+    natsConnection_Destroy(nats->nc);
+    nats->nc = NULL;
+}
+
+static void on_trouble(struct hw_nats *nats, const struct mail *mail)
+{
+    snprintf(nats->trouble, sizeof(nats->trouble), "%s",
+             mail->text[0] != '\0' ? mail->text : natsStatus_GetText(mail->s));
+    if (mail->s != NATS_MISSED_HEARTBEAT && mail->s != NATS_SLOW_CONSUMER &&
+        mail->s != NATS_MISMATCH)
+        return;
+    for (struct hw_nats_listener *l = nats->listeners, *next; l != NULL; l = next) {
+        next = l->next;
+        if (l->trouble != NULL)
+            l->trouble(l->arg);
+    }
+}
+
+static void deliver(struct hw_nats *nats, const struct mail *mail)
+{
+    struct hw_nats_sub *sub;
+
+    switch (mail->kind) {
+    case MAIL_UP:
+        go_up(nats);
+        break;
+    case MAIL_DOWN:
+        go_down(nats, natsStatus_GetText(mail->s));
+        break;
+    case MAIL_CLOSED:
+        go_down(nats, "closed");
+        close_connection(nats);
+        crash_flights(nats, HW_EUNAVAIL);
+        hw_timer_start(nats->loop, &nats->reopen, REOPEN_MS, reopen, nats);
+        break;
+    case MAIL_TROUBLE:
+        on_trouble(nats, mail);
+        break;
+    case MAIL_MESSAGE:
+        sub = find_sub(nats, mail->sub);
+        if (sub != NULL)
+            sub->fn(sub->arg, mail->msg);
+        natsMsg_Destroy(mail->msg);
+        break;
+    case MAIL_ACK:
+        land(nats, mail);
+        natsMsg_Destroy(mail->msg);
+        break;
+    }
+}
+
+static void read_mail(void *arg)
+{
+    struct mailbox *box = arg;
+    struct mail *mails;
+    size_t count, cap;
+
+    pthread_mutex_lock(&box->lock);
+    mails = box->mails;
+    count = box->count;
+    cap = box->cap;
+    box->mails = box->spare;
+    box->cap = box->spare_cap;
+    box->count = 0;
+    box->spare = NULL;
+    box->spare_cap = 0;
+    pthread_cond_broadcast(&box->drained);
+    pthread_mutex_unlock(&box->lock);
+
+    /* box->nats changes on this thread alone. */
+    for (size_t i = 0; i < count; i++) {
+        if (box->nats != NULL)
+            deliver(box->nats, &mails[i]);
+        else
+            natsMsg_Destroy(mails[i].msg);
+    }
+
+    pthread_mutex_lock(&box->lock);
+    if (box->nats != NULL && box->spare == NULL) {
+        box->spare = mails;
+        box->spare_cap = cap;
+        mails = NULL;
+    }
+    pthread_mutex_unlock(&box->lock);
+    free(mails);
+}
+
+/* ---- opening and closing ---- */
+
+static natsStatus set_servers(natsOptions *options, const char *url)
+{
+    HW_AUTO_FREE char *copy = hw_strdup(url);
+    const char *servers[16];
+    int count = 0;
+    char *save = NULL;
+
+    for (char *s = strtok_r(copy, ", ", &save); s != NULL && count < (int)HW_COUNT(servers);
+         s = strtok_r(NULL, ", ", &save))
+        servers[count++] = s;
+    return natsOptions_SetServers(options, servers, count);
+}
+
+static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_options *wish,
+                                   struct hw_error *err)
+{
+    natsOptions *o = NULL;
+    natsStatus s = natsOptions_Create(&o);
+
+    nats->options = o;
+    if (s == NATS_OK)
+        s = set_servers(o, wish->url);
+    if (s != NATS_OK)
+        return hw_fail(err, HW_EINVAL,
+                       "the NATS URL cannot be used: it must look like nats://host:4222");
+    if (s == NATS_OK && wish->name != NULL)
+        s = natsOptions_SetName(o, wish->name);
+    if (s == NATS_OK)
+        s = natsOptions_SetTimeout(o, nats->timeout_ms);
+    if (s == NATS_OK)
+        s = natsOptions_SetWriteDeadline(o, nats->timeout_ms);
+    if (s == NATS_OK)
+        s = natsOptions_SetSendAsap(o, true); /* otherwise up to 1 ms is added */
+    if (s == NATS_OK)
+        s = natsOptions_SetMaxReconnect(o, -1);
+    if (s == NATS_OK)
+        s = natsOptions_SetReconnectWait(o, 250);
+    if (s == NATS_OK)
+        s = natsOptions_SetReconnectJitter(o, 250, 250);
+    if (s == NATS_OK)
+        s = natsOptions_SetReconnectBufSize(o, 0); /* nothing is sent late */
+    if (s == NATS_OK)
+        s = natsOptions_SetFailRequestsOnDisconnect(o, true);
+    if (s == NATS_OK)
+        s = natsOptions_SetPingInterval(o, 10000);
+    if (s == NATS_OK)
+        s = natsOptions_SetRetryOnFailedConnect(o, true, on_connected, nats->box);
+    if (s == NATS_OK)
+        s = natsOptions_SetReconnectedCB(o, on_connected, nats->box);
+    if (s == NATS_OK)
+        s = natsOptions_SetDisconnectedCB(o, on_disconnected, nats->box);
+    if (s == NATS_OK)
+        s = natsOptions_SetClosedCB(o, on_closed, nats->box);
+    if (s == NATS_OK)
+        s = natsOptions_SetErrorHandler(o, on_error, nats->box);
+    if (s != NATS_OK)
+        return hw_nats_fail(err, s, 0, "setting NATS options");
+    return HW_OK;
+}
+
+static enum hw_status subscribe(struct hw_nats_sub *sub, struct hw_error *err);
+
+static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err)
+{
+    struct hw_error ignored;
+    jsOptions js_options;
+    natsStatus s;
+
+    s = natsConnection_Connect(&nats->nc, nats->options);
+    const bool connected = s == NATS_OK;
+    if (s != NATS_OK && s != NATS_NOT_YET_CONNECTED) {
+        nats->nc = NULL;
+        return hw_nats_fail(err, s, 0, "connecting to NATS");
+    }
+    jsOptions_Init(&js_options);
+    js_options.Wait = nats->timeout_ms;
+    js_options.PublishAsync.MaxPending = nats->max_pending;
+    js_options.PublishAsync.AckHandler = on_ack;
+    js_options.PublishAsync.AckHandlerClosure = nats->box;
+    s = natsConnection_JetStream(&nats->js, nats->nc, &js_options);
+    if (s != NATS_OK) {
+        close_connection(nats);
+        return hw_nats_fail(err, s, 0, "setting up JetStream");
+    }
+    for (struct hw_nats_sub *sub = nats->subs; sub != NULL; sub = sub->next)
+        if (sub->subject != NULL && subscribe(sub, &ignored) != HW_OK)
+            hw_timer_start(nats->loop, &nats->reopen, REOPEN_MS, reopen, nats);
+    if (connected)
+        post(nats->box, &(struct mail){.kind = MAIL_UP});
+    return HW_OK;
+}
+
+static struct mailbox *new_mailbox(struct hw_nats *nats)
+{
+    struct mailbox *box = hw_alloc(sizeof(*box));
+
+    pthread_mutex_init(&box->lock, NULL);
+    pthread_cond_init(&box->drained, NULL);
+    box->nats = nats;
+    pthread_mutex_lock(&all_mailboxes_lock);
+    box->next = all_mailboxes;
+    all_mailboxes = box;
+    pthread_mutex_unlock(&all_mailboxes_lock);
+    return box;
+}
+
+enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *options,
+                            const struct hw_nats_events *events, struct hw_nats **out,
+                            struct hw_error *err)
+{
+    struct hw_nats *nats = hw_alloc(sizeof(*nats));
+    enum hw_status status;
+    size_t places = 64;
+
+    nats->loop = loop;
+    nats->events = *events;
+    nats->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : TIMEOUT_MS;
+    nats->max_pending = options->max_pending > 0 ? options->max_pending : MAX_PENDING;
+    while (places < 2 * (size_t)nats->max_pending)
+        places *= 2;
+    nats->flight_mask = places - 1;
+    nats->flights = hw_alloc(places * sizeof(*nats->flights));
+    nats->box = new_mailbox(nats);
+    status = make_options(nats, options, err);
+    if (status == HW_OK)
+        status = open_connection(nats, err);
+    if (status != HW_OK) {
+        hw_nats_close(nats);
+        return status;
+    }
+    *out = nats;
+    return HW_OK;
+}
+
+void hw_nats_close(struct hw_nats *nats)
+{
+    struct mailbox *box;
+
+    if (nats == NULL)
+        return;
+    box = nats->box;
+    hw_timer_stop(&nats->reopen);
+
+    pthread_mutex_lock(&box->lock);
+    box->nats = NULL;
+    pthread_cond_broadcast(&box->drained);
+    for (size_t i = 0; i < box->count; i++)
+        natsMsg_Destroy(box->mails[i].msg);
+    free(box->mails);
+    free(box->spare);
+    box->mails = box->spare = NULL;
+    box->count = box->cap = box->spare_cap = 0;
+    pthread_mutex_unlock(&box->lock);
+
+    nats->up = false;
+    close_connection(nats);
+    crash_flights(nats, HW_ESTOPPED);
+    while (nats->subs != NULL)
+        hw_nats_unsubscribe(nats->subs);
+    natsOptions_Destroy(nats->options);
+    free(nats->flights);
+    free(nats);
+}
+
+/* ---- looking ---- */
+
+bool hw_nats_up(const struct hw_nats *nats)
+{
+    return nats->up;
+}
+
+const char *hw_nats_last_trouble(const struct hw_nats *nats)
+{
+    return nats->trouble;
+}
+
+jsCtx *hw_nats_js(struct hw_nats *nats)
+{
+    return nats->js;
+}
+
+natsConnection *hw_nats_connection(struct hw_nats *nats)
+{
+    return nats->nc;
+}
+
+struct hw_loop *hw_nats_loop(struct hw_nats *nats)
+{
+    return nats->loop;
+}
+
+size_t hw_nats_max_payload(const struct hw_nats *nats)
+{
+    const int64_t most = nats->up ? natsConnection_GetMaxPayload(nats->nc) : 0;
+
+    return most > 0 ? (size_t)most : 1 << 20;
+}
+
+size_t hw_nats_in_flight(const struct hw_nats *nats)
+{
+    return nats->in_flight;
+}
+
+void hw_nats_listen(struct hw_nats *nats, struct hw_nats_listener *listener)
+{
+    listener->next = nats->listeners;
+    nats->listeners = listener;
+}
+
+void hw_nats_unlisten(struct hw_nats *nats, struct hw_nats_listener *listener)
+{
+    for (struct hw_nats_listener **p = &nats->listeners; *p != NULL; p = &(*p)->next) {
+        if (*p == listener) {
+            *p = listener->next;
+            return;
+        }
+    }
+}
+
+static enum hw_status need_up(const struct hw_nats *nats, struct hw_error *err)
+{
+    if (nats->up && nats->nc != NULL)
+        return HW_OK;
+    return hw_fail(err, HW_EUNAVAIL, "NATS cannot be reached now");
+}
+
+/* ---- subscriptions ---- */
+
+static struct sub_box *new_sub_box(const struct hw_nats_sub *sub)
+{
+    struct sub_box *sb = hw_alloc(sizeof(*sb));
+
+    *sb = (struct sub_box){.box = sub->nats->box, .id = sub->id};
+    return sb;
+}
+
+static struct hw_nats_sub *add_sub(struct hw_nats *nats, hw_nats_msg_fn *fn, void *arg)
+{
+    struct hw_nats_sub *sub = hw_alloc(sizeof(*sub));
+
+    *sub = (struct hw_nats_sub){
+        .nats = nats, .id = ++nats->next_sub, .fn = fn, .arg = arg, .next = nats->subs};
+    nats->subs = sub;
+    return sub;
+}
+
+static enum hw_status subscribe(struct hw_nats_sub *sub, struct hw_error *err)
+{
+    struct sub_box *sb = new_sub_box(sub);
+    natsStatus s =
+        natsConnection_Subscribe(&sub->sub, sub->nats->nc, sub->subject, on_message, sb);
+
+    if (s != NATS_OK) {
+        free(sb);
+        return hw_nats_fail(err, s, 0, "subscribing to %s", sub->subject);
+    }
+    s = natsSubscription_SetOnCompleteCB(sub->sub, free, sb);
+    return s == NATS_OK ? HW_OK : hw_nats_fail(err, s, 0, "subscribing to %s", sub->subject);
+}
+
+enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_nats_msg_fn *fn,
+                                 void *arg, struct hw_nats_sub **out, struct hw_error *err)
+{
+    struct hw_nats_sub *sub = add_sub(nats, fn, arg);
+
+    sub->subject = hw_strdup(subject);
+    /* Without a connection, the next one brings it. */
+    if (nats->nc != NULL) {
+        const enum hw_status status = subscribe(sub, err);
+
+        if (status != HW_OK) {
+            hw_nats_unsubscribe(sub);
+            return status;
+        }
+    }
+    *out = sub;
+    return HW_OK;
+}
+
+enum hw_status hw_nats_consume(struct hw_nats *nats, const char *stream, const char *filter,
+                               hw_nats_msg_fn *fn, void *arg, struct hw_nats_sub **out,
+                               uint64_t *pending, struct hw_error *err)
+{
+    struct hw_nats_sub *sub;
+    struct sub_box *sb;
+    jsSubOptions options;
+    jsConsumerInfo *info = NULL;
+    jsErrCode code = 0;
+    natsStatus s;
+
+    if (need_up(nats, err) != HW_OK)
+        return HW_EUNAVAIL;
+    sub = add_sub(nats, fn, arg);
+    sb = new_sub_box(sub);
+    jsSubOptions_Init(&options);
+    options.Stream = stream;
+    options.Ordered = true;
+    options.Config.DeliverPolicy = js_DeliverLastPerSubject;
+    options.Config.Heartbeat = HEARTBEAT_NS;
+    s = js_Subscribe(&sub->sub, nats->js, filter, on_message, sb, NULL, &options, &code);
+    if (s != NATS_OK) {
+        free(sb);
+        goto fail;
+    }
+    natsSubscription_SetOnCompleteCB(sub->sub, free, sb);
+    s = natsSubscription_GetConsumerInfo(&info, sub->sub, NULL, &code);
+    if (s != NATS_OK)
+        goto fail;
+    *pending = info->NumPending + info->Delivered.Consumer;
+    jsConsumerInfo_Destroy(info);
+    *out = sub;
+    return HW_OK;
+fail:
+    hw_nats_unsubscribe(sub);
+    return hw_nats_fail(err, s, code, "watching %s in stream %s", filter, stream);
+}
+
+void hw_nats_unsubscribe(struct hw_nats_sub *sub)
+{
+    if (sub == NULL)
+        return;
+    for (struct hw_nats_sub **p = &sub->nats->subs; *p != NULL; p = &(*p)->next) {
+        if (*p == sub) {
+            *p = sub->next;
+            break;
+        }
+    }
+    if (sub->sub != NULL) {
+        natsSubscription_Unsubscribe(sub->sub);
+        natsSubscription_Destroy(sub->sub);
+    }
+    free(sub->subject);
+    free(sub);
+}
+
+/* ---- JetStream ---- */
+
+static void set_expectation(jsPubOptions *options, uint64_t expected_seq)
+{
+    if (expected_seq == HW_SEQ_NONE)
+        options->ExpectNoMessage = true; /* sequence 0 would send nothing */
+    else if (expected_seq != HW_SEQ_ANY)
+        options->ExpectLastSubjectSeq = expected_seq;
+}
+
+enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expected_seq,
+                               hw_ack_fn *done, void *arg, struct hw_error *err)
+{
+    const natsMsg *const identity = msg;
+    enum hw_status status;
+    jsPubOptions options;
+    struct flight flight;
+    natsStatus s;
+
+    status = need_up(nats, err);
+    if (status == HW_OK && nats->in_flight >= (size_t)nats->max_pending)
+        status = hw_fail(err, HW_EUNAVAIL, "%d publishes are waiting for NATS already",
+                         nats->max_pending);
+    if (status != HW_OK) {
+        natsMsg_Destroy(msg);
+        return status;
+    }
+    jsPubOptions_Init(&options);
+    options.MaxWait = ACK_TIMEOUT_MS;
+    set_expectation(&options, expected_seq);
+    add_flight(nats, (struct flight){.msg = identity, .done = done, .arg = arg});
+    s = js_PublishMsgAsync(nats->js, &msg, &options);
+    if (s != NATS_OK) {
+        take_flight(nats, identity, &flight);
+        status = hw_nats_fail(err, s, 0, "publishing to %s", natsMsg_GetSubject(msg));
+        natsMsg_Destroy(msg);
+    }
+    return status;
+}
+
+enum hw_status hw_nats_publish_wait(struct hw_nats *nats, natsMsg *msg, uint64_t expected_seq,
+                                    uint64_t *seq, struct hw_error *err)
+{
+    enum hw_status status = need_up(nats, err);
+    jsPubAck *ack = NULL;
+    jsErrCode code = 0;
+    jsPubOptions options;
+    natsStatus s;
+
+    if (status != HW_OK)
+        goto out;
+    jsPubOptions_Init(&options);
+    set_expectation(&options, expected_seq);
+    s = js_PublishMsg(&ack, nats->js, msg, &options, &code);
+    if (s != NATS_OK) {
+        status = hw_nats_fail(err, s, code, "publishing to %s", natsMsg_GetSubject(msg));
+        add_trouble(nats, err);
+        goto out;
+    }
+    if (seq != NULL)
+        *seq = ack->Sequence;
+    jsPubAck_Destroy(ack);
+out:
+    natsMsg_Destroy(msg);
+    return status;
+}
+
+enum hw_status hw_nats_last(struct hw_nats *nats, const char *stream, const char *subject,
+                            natsMsg **msg, struct hw_error *err)
+{
+    jsDirectGetMsgOptions options;
+    enum hw_status status;
+    natsStatus s;
+
+    status = need_up(nats, err);
+    if (status != HW_OK)
+        return status;
+    jsDirectGetMsgOptions_Init(&options);
+    options.LastBySubject = subject;
+    s = js_DirectGetMsg(msg, nats->js, stream, NULL, &options);
+    if (s != NATS_OK) {
+        status = hw_nats_fail(err, s, 0, "reading %s from stream %s", subject, stream);
+        add_trouble(nats, err);
+    }
+    return status;
+}

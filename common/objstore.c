@@ -1,0 +1,430 @@
+#include "common/objstore.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/buf.h"
+#include "common/json.h"
+#include "common/memory.h"
+
+enum {
+    CHUNK_MOST = 1 << 20,
+    NUID_MAX = 40,
+};
+
+#define SUBJECT_MAX 512
+
+static char *stream_of(char out[static SUBJECT_MAX], const char *bucket)
+{
+    snprintf(out, SUBJECT_MAX, "OBJ_%s", bucket);
+    return out;
+}
+
+static char *chunk_subject(char out[static SUBJECT_MAX], const char *bucket, const char *nuid)
+{
+    snprintf(out, SUBJECT_MAX, "$O.%s.C.%s", bucket, nuid);
+    return out;
+}
+
+static char *meta_subject(char out[static SUBJECT_MAX], const char *bucket, const char *name)
+{
+    HW_AUTO_FREE char *encoded = hw_base64url_encode(name, strlen(name));
+
+    snprintf(out, SUBJECT_MAX, "$O.%s.M.%s", bucket, encoded);
+    return out;
+}
+
+enum hw_status hw_obj_ensure(struct hw_nats *nats, const char *bucket, int replicas,
+                             struct hw_error *err)
+{
+    char name[SUBJECT_MAX], chunks[SUBJECT_MAX], metas[SUBJECT_MAX];
+    const char *subjects[] = {chunks, metas};
+    jsStreamConfig config;
+    jsStreamInfo *info = NULL;
+    jsErrCode code = 0;
+    enum hw_status status;
+    natsStatus s;
+
+    if (!hw_nats_up(nats))
+        return hw_fail(err, HW_EUNAVAIL, "NATS cannot be reached now");
+    s = js_GetStreamInfo(&info, hw_nats_js(nats), stream_of(name, bucket), NULL, &code);
+    if (s == NATS_OK) {
+        jsStreamInfo_Destroy(info);
+        return HW_OK;
+    }
+    status = hw_nats_fail(err, s, code, "looking at object bucket %s", bucket);
+    if (status != HW_ENOENT)
+        return status;
+    snprintf(chunks, sizeof(chunks), "$O.%s.C.>", bucket);
+    snprintf(metas, sizeof(metas), "$O.%s.M.>", bucket);
+    jsStreamConfig_Init(&config);
+    config.Name = name;
+    config.Subjects = subjects;
+    config.SubjectsLen = 2;
+    config.Discard = js_DiscardNew;
+    config.Storage = js_FileStorage;
+    config.Replicas = replicas;
+    config.AllowRollup = true;
+    config.AllowDirect = true;
+    s = js_AddStream(NULL, hw_nats_js(nats), &config, NULL, &code);
+    if (s != NATS_OK)
+        return hw_nats_fail(err, s, code, "creating object bucket %s", bucket);
+    return HW_OK;
+}
+
+/* ---- metadata (ADR-20, "ObjectInfo") ---- */
+
+struct meta {
+    char nuid[NUID_MAX];
+    size_t size;
+    size_t chunks;
+    bool deleted;
+    struct hw_digest digest;
+    uint64_t seq; /* of the metadata message */
+};
+
+static enum hw_status parse_digest(const char *text, struct hw_digest *digest, struct hw_error *err)
+{
+    static const char prefix[] = "SHA-256=";
+    unsigned char *bytes = NULL;
+    size_t size = 0;
+    enum hw_status status;
+
+    if (strncmp(text, prefix, sizeof(prefix) - 1) != 0)
+        return hw_fail(err, HW_ECORRUPT, "the digest is not SHA-256");
+    text += sizeof(prefix) - 1;
+    status = hw_base64url_decode(text, strlen(text), &bytes, &size, err);
+    if (status == HW_OK && size != sizeof(digest->bytes))
+        status = hw_fail(err, HW_ECORRUPT, "the digest has %zu bytes instead of 32", size);
+    if (status == HW_OK)
+        memcpy(digest->bytes, bytes, sizeof(digest->bytes));
+    free(bytes);
+    return status;
+}
+
+static enum hw_status parse_meta(natsMsg *msg, struct meta *meta, struct hw_error *err)
+{
+    HW_AUTO_JSON json_t *root = NULL;
+    json_int_t size = 0, chunks = 0;
+    const char *nuid = "", *digest = "";
+    int deleted = 0;
+
+    if (hw_json_parse_object(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), &root,
+                             err) != HW_OK ||
+        hw_json_unpack(root, err, "{s:s, s?I, s?I, s?s, s?b}", "nuid", &nuid, "size", &size,
+                       "chunks", &chunks, "digest", &digest, "deleted", &deleted) != HW_OK)
+        goto corrupt;
+    if (size < 0 || chunks < 0 || strlen(nuid) >= NUID_MAX || strpbrk(nuid, ".*> ") != NULL) {
+        hw_fail(err, HW_ECORRUPT, "size, chunks or nuid is out of range");
+        goto corrupt;
+    }
+    *meta = (struct meta){.size = (size_t)size,
+                          .chunks = (size_t)chunks,
+                          .deleted = deleted != 0,
+                          .seq = natsMsg_GetSequence(msg)};
+    snprintf(meta->nuid, sizeof(meta->nuid), "%s", nuid);
+    if (!meta->deleted && parse_digest(digest, &meta->digest, err) != HW_OK)
+        goto corrupt;
+    return HW_OK;
+corrupt:
+    if (err != NULL)
+        err->status = HW_ECORRUPT;
+    hw_fail_in(err, "object metadata");
+    return HW_ECORRUPT;
+}
+
+/* A deleted object gives HW_OK with meta->deleted. */
+static enum hw_status read_meta(struct hw_nats *nats, const char *bucket, const char *name,
+                                struct meta *meta, struct hw_error *err)
+{
+    char stream[SUBJECT_MAX], subject[SUBJECT_MAX];
+    natsMsg *msg = NULL;
+    enum hw_status status;
+
+    status = hw_nats_last(nats, stream_of(stream, bucket), meta_subject(subject, bucket, name),
+                          &msg, err);
+    if (status == HW_ENOENT)
+        return hw_fail(err, HW_ENOENT, "object %s: not in bucket %s", name, bucket);
+    if (status != HW_OK)
+        return status;
+    status = parse_meta(msg, meta, err);
+    natsMsg_Destroy(msg);
+    if (status != HW_OK)
+        hw_fail_in(err, "object %s", name);
+    return status;
+}
+
+enum hw_status hw_obj_stat(struct hw_nats *nats, const char *bucket, const char *name,
+                           size_t *size, struct hw_error *err)
+{
+    struct meta meta;
+    const enum hw_status status = read_meta(nats, bucket, name, &meta, err);
+
+    if (status != HW_OK)
+        return status;
+    if (meta.deleted)
+        return hw_fail(err, HW_ENOENT, "object %s: deleted from bucket %s", name, bucket);
+    *size = meta.size;
+    return HW_OK;
+}
+
+/* ---- putting: chunks, then, when all are acknowledged, metadata ---- */
+
+struct put {
+    struct hw_nats *nats;
+    char bucket[128];
+    char name[128];
+    char nuid[NUID_MAX];
+    char *meta; /* the JSON text */
+    size_t waiting; /* acknowledgements that are still to come */
+    struct hw_ack result;
+    hw_ack_fn *done;
+    void *arg;
+};
+
+static void finish_put(struct put *put)
+{
+    if (put->result.status != HW_OK)
+        hw_fail_in(&put->result.err, "putting object %s", put->name);
+    put->done(put->arg, &put->result);
+    free(put->meta);
+    free(put);
+}
+
+/* Someone else's object stands where ours was to go: drop our chunks, which nothing refers to. */
+static void purge_chunks(struct put *put)
+{
+    char stream[SUBJECT_MAX], subject[SUBJECT_MAX];
+    jsOptions options;
+
+    jsOptions_Init(&options);
+    options.Stream.Purge.Subject = chunk_subject(subject, put->bucket, put->nuid);
+    /* What stays behind after a failure are orphans, and they are collected anyway. */
+    if (js_PurgeStream(hw_nats_js(put->nats), stream_of(stream, put->bucket), &options, NULL) !=
+        NATS_OK)
+        return;
+}
+
+static enum hw_status publish_meta(struct put *put, uint64_t expected_seq, struct hw_error *err);
+
+static void on_meta_ack(void *arg, const struct hw_ack *ack)
+{
+    struct put *put = arg;
+    struct meta meta;
+
+    put->result = *ack;
+    if (ack->status == HW_ECONFLICT) {
+        struct hw_error *err = &put->result.err;
+
+        put->result.status = read_meta(put->nats, put->bucket, put->name, &meta, err);
+        if (put->result.status == HW_OK && meta.deleted) {
+            put->result.status = publish_meta(put, meta.seq, err);
+            if (put->result.status == HW_OK)
+                return;
+        } else if (put->result.status == HW_OK) {
+            put->result.seq = meta.seq;
+            purge_chunks(put);
+        }
+    }
+    finish_put(put);
+}
+
+static enum hw_status publish_meta(struct put *put, uint64_t expected_seq, struct hw_error *err)
+{
+    char subject[SUBJECT_MAX];
+    natsMsg *msg = NULL;
+    natsStatus s;
+
+    s = natsMsg_Create(&msg, meta_subject(subject, put->bucket, put->name), NULL, put->meta,
+                       (int)strlen(put->meta));
+    if (s == NATS_OK)
+        s = natsMsgHeader_Set(msg, "Nats-Rollup", "sub");
+    if (s != NATS_OK) {
+        natsMsg_Destroy(msg);
+        return hw_nats_fail(err, s, 0, "building object metadata");
+    }
+    return hw_nats_publish(put->nats, msg, expected_seq, on_meta_ack, put, err);
+}
+
+static void chunks_done(struct put *put)
+{
+    if (put->result.status == HW_OK) {
+        put->result.status = publish_meta(put, HW_SEQ_NONE, &put->result.err);
+        if (put->result.status == HW_OK)
+            return;
+    }
+    finish_put(put);
+}
+
+static void on_chunk_ack(void *arg, const struct hw_ack *ack)
+{
+    struct put *put = arg;
+
+    if (put->result.status == HW_OK && ack->status != HW_OK)
+        put->result = *ack;
+    if (--put->waiting == 0)
+        chunks_done(put);
+}
+
+/* libnats keeps its generator of unique ids to itself; an inbox ends in one. */
+static void make_nuid(char out[static NUID_MAX])
+{
+    natsInbox *inbox = NULL;
+    const char *dot;
+
+    if (natsInbox_Create(&inbox) != NATS_OK)
+        abort(); /* out of memory */
+    dot = strrchr(inbox, '.');
+    snprintf(out, NUID_MAX, "%s", dot != NULL ? dot + 1 : inbox);
+    natsInbox_Destroy(inbox);
+}
+
+static char *make_meta(const struct put *put, const void *data, size_t size, size_t chunks,
+                       size_t chunk_size)
+{
+    struct hw_buf text = {0};
+    struct hw_digest digest;
+
+    hw_digest_of(data, size, &digest);
+    HW_AUTO_FREE char *encoded = hw_base64url_encode(digest.bytes, sizeof(digest.bytes));
+    hw_buf_puts(&text, "{\"name\":");
+    hw_buf_json_string(&text, put->name, strlen(put->name));
+    hw_buf_printf(&text,
+                  ",\"options\":{\"max_chunk_size\":%zu},\"bucket\":\"%s\",\"nuid\":\"%s\","
+                  "\"size\":%zu,\"mtime\":\"0001-01-01T00:00:00Z\",\"chunks\":%zu,"
+                  "\"digest\":\"SHA-256=%s\"}",
+                  chunk_size, put->bucket, put->nuid, size, chunks, encoded);
+    return text.data;
+}
+
+enum hw_status hw_obj_put(struct hw_nats *nats, const char *bucket, const char *name,
+                          const void *data, size_t size, hw_ack_fn *done, void *arg,
+                          struct hw_error *err)
+{
+    const size_t payload = hw_nats_max_payload(nats);
+    const size_t chunk_size = payload < CHUNK_MOST ? payload : CHUNK_MOST;
+    const size_t chunks = (size + chunk_size - 1) / chunk_size;
+    enum hw_status status = HW_OK;
+    char subject[SUBJECT_MAX];
+    struct put *put;
+
+    if (!hw_nats_up(nats))
+        return hw_fail(err, HW_EUNAVAIL, "putting object %s: NATS cannot be reached now", name);
+    put = hw_alloc(sizeof(*put));
+    put->nats = nats;
+    snprintf(put->bucket, sizeof(put->bucket), "%s", bucket);
+    snprintf(put->name, sizeof(put->name), "%s", name);
+    make_nuid(put->nuid);
+    put->meta = make_meta(put, data, size, chunks, chunk_size);
+    put->done = done;
+    put->arg = arg;
+    chunk_subject(subject, bucket, put->nuid);
+
+    for (size_t i = 0; i < chunks && status == HW_OK; i++) {
+        const size_t from = i * chunk_size;
+        const size_t len = size - from < chunk_size ? size - from : chunk_size;
+        natsMsg *msg = NULL;
+        natsStatus s =
+            natsMsg_Create(&msg, subject, NULL, (const char *)data + from, (int)len);
+
+        status = s == NATS_OK
+                     ? hw_nats_publish(nats, msg, HW_SEQ_ANY, on_chunk_ack, put, err)
+                     : hw_nats_fail(err, s, 0, "building a chunk");
+        if (status == HW_OK)
+            put->waiting++;
+    }
+    if (chunks == 0)
+        status = publish_meta(put, HW_SEQ_NONE, err);
+    if (status != HW_OK && put->waiting == 0) {
+        free(put->meta);
+        free(put);
+        return status;
+    }
+    if (status != HW_OK) {
+        /* Some chunks are on their way: their acknowledgements will end it. */
+        put->result.status = status;
+        if (err != NULL)
+            put->result.err = *err;
+    }
+    return HW_OK;
+}
+
+/* ---- getting ---- */
+
+static enum hw_status read_chunks(struct hw_nats *nats, const char *bucket, const struct meta *meta,
+                                  unsigned char *data, struct hw_error *err)
+{
+    char stream[SUBJECT_MAX], subject[SUBJECT_MAX];
+    uint64_t next_seq = 1;
+    size_t done = 0;
+
+    stream_of(stream, bucket);
+    chunk_subject(subject, bucket, meta->nuid);
+    for (size_t i = 0; i < meta->chunks; i++) {
+        jsDirectGetMsgOptions options;
+        natsMsg *msg = NULL;
+        natsStatus s;
+
+        jsDirectGetMsgOptions_Init(&options);
+        options.NextBySubject = subject;
+        options.Sequence = next_seq;
+        s = js_DirectGetMsg(&msg, hw_nats_js(nats), stream, NULL, &options);
+        if (s == NATS_NOT_FOUND)
+            return hw_fail(err, HW_ECORRUPT, "chunk %zu of %zu is missing", i + 1, meta->chunks);
+        if (s != NATS_OK)
+            return hw_nats_fail(err, s, 0, "reading chunk %zu of %zu", i + 1, meta->chunks);
+        const size_t len = (size_t)natsMsg_GetDataLength(msg);
+        if (len > meta->size - done) {
+            natsMsg_Destroy(msg);
+            return hw_fail(err, HW_ECORRUPT, "more bytes than the %zu it should have", meta->size);
+        }
+        memcpy(data + done, natsMsg_GetData(msg), len);
+        done += len;
+        next_seq = natsMsg_GetSequence(msg) + 1;
+        natsMsg_Destroy(msg);
+    }
+    if (done != meta->size)
+        return hw_fail(err, HW_ECORRUPT, "%zu bytes instead of the %zu it should have", done,
+                       meta->size);
+    return HW_OK;
+}
+
+enum hw_status hw_obj_get(struct hw_nats *nats, const char *bucket, const char *name, size_t max,
+                          unsigned char **data, size_t *size, struct hw_digest *digest,
+                          struct hw_error *err)
+{
+    unsigned char *bytes = NULL;
+    struct hw_digest actual;
+    struct meta meta;
+    enum hw_status status;
+
+    status = read_meta(nats, bucket, name, &meta, err);
+    if (status != HW_OK)
+        return status;
+    if (meta.deleted)
+        return hw_fail(err, HW_ENOENT, "object %s: deleted from bucket %s", name, bucket);
+    if (meta.size > max)
+        return hw_fail(err, HW_ELIMIT, "object %s: %zu bytes, at most %zu are expected", name,
+                       meta.size, max);
+    bytes = malloc(meta.size + 1);
+    if (bytes == NULL)
+        return hw_fail(err, HW_ELIMIT, "object %s: no memory for %zu bytes", name, meta.size);
+    status = read_chunks(nats, bucket, &meta, bytes, err);
+    if (status == HW_OK) {
+        hw_digest_of(bytes, meta.size, &actual);
+        if (!hw_digest_equal(&actual, &meta.digest))
+            status = hw_fail(err, HW_ECORRUPT, "its bytes do not match the digest in its metadata");
+    }
+    if (status != HW_OK) {
+        free(bytes);
+        return hw_fail_in(err, "object %s", name);
+    }
+    bytes[meta.size] = '\0';
+    if (digest != NULL)
+        *digest = actual;
+    *size = meta.size;
+    *data = bytes;
+    return HW_OK;
+}
