@@ -135,8 +135,14 @@ enum hw_status hw_file_mkdirs(const char *path, mode_t mode, struct hw_error *er
         if (c != '/' && c != '\0')
             continue;
         *p = '\0';
-        if (mkdir(dir, mode) != 0 && errno != EEXIST)
-            return hw_fail_errno(err, "creating directory %s", dir);
+        if (mkdir(dir, mode) != 0) {
+            struct stat st;
+
+            if (errno != EEXIST || stat(dir, &st) != 0)
+                return hw_fail_errno(err, "creating directory %s", dir);
+            if (!S_ISDIR(st.st_mode))
+                return hw_fail(err, HW_EIO, "creating directory %s: a file is in its place", dir);
+        }
         if (c == '\0')
             return HW_OK;
         *p = c;

@@ -19,8 +19,8 @@ struct unit {
 };
 static const struct unit durations[] = {{"ms", 1},      {"s", 1000},     {"m", 60000},
                                         {"h", 3600000}, {"d", 86400000}, {"", 1000}};
-static const struct unit sizes[] = {{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30},
-                                    {"B", 1},         {"", 1}};
+static const struct unit sizes[] = {
+    {"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"B", 1}, {"", 1}};
 
 static bool parse_units(const char *text, const struct unit *units, size_t count, int64_t *value)
 {
@@ -59,9 +59,9 @@ static bool parse_bool(const char *text, bool *value)
 
 static bool is_choice(const char *choices, const char *text)
 {
-    const size_t len = strlen(text);
+    const size_t len = strcspn(text, "|");
 
-    for (const char *p = choices; len > 0 && p != NULL; p = strchr(p, '|')) {
+    for (const char *p = choices; len > 0 && text[len] == '\0' && p != NULL; p = strchr(p, '|')) {
         if (*p == '|')
             p++;
         if (strncmp(p, text, len) == 0 && (p[len] == '|' || p[len] == '\0'))

@@ -22,21 +22,21 @@ enum hw_option_type {
 };
 
 struct hw_option {
-    const char *name;  /* without dashes; NULL ends the table */
-    char letter;       /* short flag, or 0 */
-    const char *env;   /* environment variable, or NULL */
+    const char *name; /* without dashes; NULL ends the table */
+    char letter;      /* short flag, or 0 */
+    const char *env;  /* environment variable, or NULL */
     enum hw_option_type type;
-    size_t offset;     /* offsetof(struct <program>_options, member) */
-    const char *value; /* what the value is called in help, for example "URL" */
+    size_t offset;      /* offsetof(struct <program>_options, member) */
+    const char *value;  /* what the value is called in help, for example "URL" */
     const char *preset; /* default as text, or NULL */
     const char *help;
     const char *choices;
-    int64_t min, max;  /* both 0: any */
-    bool secret;       /* never echo its value */
+    int64_t min, max; /* both 0: any */
+    bool secret;      /* never echo its value */
 };
 
 struct hw_command {
-    const char *name; /* NULL ends the table */
+    const char *name;      /* NULL ends the table */
     const char *arguments; /* as in help, or NULL */
     const char *help;
 };
@@ -62,19 +62,20 @@ enum hw_status hw_options_parse(const struct hw_program *program, int argc, char
 int hw_options_usage_error(const struct hw_program *program, const struct hw_error *err);
 
 /* Sets up the log from the two standard options. */
-enum hw_status hw_options_log(const char *level, const char *format, struct hw_error *err) HW_CHECKED;
-#define HW_OPTIONS_LOG(type)                                                                       \
+enum hw_status hw_options_log(const char *level, const char *format,
+                              struct hw_error *err) HW_CHECKED;
+#define HW_OPTIONS_LOG(struct_type)                                                                \
     {.name = "log-level",                                                                          \
      .env = "HEADWATER_LOG_LEVEL",                                                                 \
      .type = HW_OPT_CHOICE,                                                                        \
-     .offset = offsetof(type, log_level),                                                          \
+     .offset = offsetof(struct_type, log_level),                                                   \
      .value = "LEVEL",                                                                             \
      .preset = "info",                                                                             \
      .choices = "error|warn|info|debug",                                                           \
      .help = "how much to log"},                                                                   \
     {                                                                                              \
         .name = "log-format", .env = "HEADWATER_LOG_FORMAT", .type = HW_OPT_CHOICE,                \
-        .offset = offsetof(type, log_format), .value = "FORMAT", .preset = "logfmt",               \
+        .offset = offsetof(struct_type, log_format), .value = "FORMAT", .preset = "logfmt",        \
         .choices = "logfmt|json", .help = "how to write each line of the log"                      \
     }
 
