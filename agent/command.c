@@ -1,0 +1,366 @@
+#include "agent/command.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/document.h"
+#include "common/memory.h"
+
+struct agent_command {
+    struct hw_loop *loop;
+    pid_t pid; /* also the id of its process group */
+    int pidfd;
+    int output; /* our end of the pipe */
+    struct hw_io *exit_io, *output_io;
+    struct hw_timer timer;
+    int64_t timeout_ms;
+    bool timed_out;
+    char *name;
+    char *record;
+    char tail[2 * AGENT_COMMAND_TAIL]; /* the last half of it is what counts */
+    size_t tail_len;
+    agent_command_fn *done;
+    void *arg;
+};
+
+/* ---- words ---- */
+
+enum hw_status agent_words_split(const char *line, char ***out, struct hw_error *err)
+{
+    /* No more words than every second character, no more text than the line, in one block. */
+    const size_t most = strlen(line) / 2 + 2;
+    HW_AUTO_FREE char **words = hw_alloc(most * sizeof(*words) + strlen(line) + 1);
+    char *to = (char *)(words + most);
+    size_t count = 0;
+    char quote = 0;
+    bool in_word = false;
+
+    for (const char *p = line; *p != '\0'; p++) {
+        if (quote == 0 && (*p == ' ' || *p == '\t' || *p == '\n')) {
+            if (in_word)
+                *to++ = '\0';
+            in_word = false;
+            continue;
+        }
+        if (!in_word) {
+            words[count++] = to;
+            in_word = true;
+        }
+        if (*p == quote) {
+            quote = 0;
+        } else if (quote == 0 && (*p == '\'' || *p == '"')) {
+            quote = *p;
+        } else if (*p == '\\' && (quote == 0 || (quote == '"' && (p[1] == '"' || p[1] == '\\')))) {
+            if (*++p == '\0')
+                return hw_fail(err, HW_EINVAL, "a backslash at the end of \"%s\"", line);
+            *to++ = *p;
+        } else {
+            *to++ = *p;
+        }
+    }
+    if (quote != 0)
+        return hw_fail(err, HW_EINVAL, "an open %c in %s", quote, line);
+    if (count == 0 || words[0][0] == '\0')
+        return hw_fail(err, HW_EINVAL, "no command in \"%s\"", line);
+    *out = HW_TAKE(words);
+    return HW_OK;
+}
+
+/* ---- the record of a running command: "<boot id> <pid> <start time>" ---- */
+
+struct identity {
+    char boot[40];
+    int pid;
+    uint64_t start; /* in clock ticks since the boot, proc(5) */
+};
+
+static bool read_line(const char *path, char *line, size_t size)
+{
+    FILE *file = fopen(path, "re");
+    bool read = false;
+
+    if (file == NULL)
+        return false;
+    read = fgets(line, (int)size, file) != NULL;
+    fclose(file);
+    return read;
+}
+
+static bool identify(pid_t pid, struct identity *id)
+{
+    char path[64], line[1024];
+    const char *p;
+
+    if (!read_line("/proc/sys/kernel/random/boot_id", line, sizeof(line)))
+        return false;
+    snprintf(id->boot, sizeof(id->boot), "%.36s", line);
+    id->pid = pid;
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    if (!read_line(path, line, sizeof(line)))
+        return false;
+    /* The second field is the name in parentheses, which may hold anything; start is the 22nd. */
+    p = strrchr(line, ')');
+    for (int field = 2; p != NULL && field < 22; field++)
+        p = strchr(p + 1, ' ');
+    return p != NULL && sscanf(p, " %" SCNu64, &id->start) == 1;
+}
+
+/* Not made durable: the record means nothing after a reboot. */
+static void write_record(const char *path, pid_t pid)
+{
+    struct identity id;
+    FILE *file;
+
+    if (path == NULL || !identify(pid, &id))
+        return;
+    file = fopen(path, "we");
+    if (file == NULL)
+        return;
+    fprintf(file, "%s %d %" PRIu64 "\n", id.boot, id.pid, id.start);
+    fclose(file);
+}
+
+/* Ends a process group. The leader may be no child of ours. */
+static void end_group(pid_t group, int pidfd)
+{
+    struct pollfd leader = {.fd = pidfd, .events = POLLIN};
+
+    kill(-group, SIGTERM);
+    while (poll(&leader, 1, AGENT_COMMAND_GRACE) < 0 && errno == EINTR)
+        continue;
+    kill(-group, SIGKILL);
+}
+
+bool agent_command_reap(const char *record)
+{
+    struct identity then, now;
+    char line[128];
+    int pidfd;
+    bool found = false;
+
+    if (!read_line(record, line, sizeof(line)))
+        return false;
+    if (sscanf(line, "%39s %d %" SCNu64, then.boot, &then.pid, &then.start) == 3 && then.pid > 1) {
+        pidfd = pidfd_open(then.pid, 0);
+        found = pidfd >= 0 && identify(then.pid, &now) && strcmp(then.boot, now.boot) == 0 &&
+                then.start == now.start;
+        if (found)
+            end_group(then.pid, pidfd);
+        if (pidfd >= 0)
+            close(pidfd);
+    }
+    unlink(record);
+    return found;
+}
+
+/* ---- running ---- */
+
+static void keep_tail(struct agent_command *c, const char *bytes, size_t len)
+{
+    const size_t half = AGENT_COMMAND_TAIL;
+
+    if (len > half) {
+        bytes += len - half;
+        len = half;
+    }
+    if (c->tail_len + len > sizeof(c->tail)) {
+        memmove(c->tail, c->tail + c->tail_len - half, half);
+        c->tail_len = half;
+    }
+    memcpy(c->tail + c->tail_len, bytes, len);
+    c->tail_len += len;
+}
+
+/* Reads what is there, a bounded amount of it; returns false at the end of the output. */
+static bool read_output(struct agent_command *c)
+{
+    char bytes[16384];
+
+    for (int i = 0; i < 16; i++) {
+        const ssize_t n = read(c->output, bytes, sizeof(bytes));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 && errno == EAGAIN;
+        keep_tail(c, bytes, (size_t)n);
+    }
+    return true;
+}
+
+static void on_output(void *arg, short revents)
+{
+    struct agent_command *c = arg;
+
+    (void)revents;
+    if (read_output(c))
+        return;
+    hw_io_remove(c->output_io);
+    c->output_io = NULL;
+}
+
+static void release(struct agent_command *c)
+{
+    hw_timer_stop(&c->timer);
+    hw_io_remove(c->exit_io);
+    hw_io_remove(c->output_io);
+    close(c->pidfd);
+    close(c->output);
+    if (c->record != NULL)
+        unlink(c->record);
+    free(c->record);
+    free(c->name);
+    free(c);
+}
+
+static void describe(const struct agent_command *c, const siginfo_t *end, char *text, size_t size)
+{
+    const size_t from = c->tail_len > AGENT_COMMAND_TAIL ? c->tail_len - AGENT_COMMAND_TAIL : 0;
+    size_t start = from, len = c->tail_len;
+    char tail[AGENT_COMMAND_TAIL + 1];
+
+    text[0] = '\0';
+    if (c->timed_out)
+        snprintf(text, size, "%s did not end within %g s and was stopped", c->name,
+                 (double)c->timeout_ms / 1000);
+    else if (end->si_code != CLD_EXITED)
+        snprintf(text, size, "%s was ended by signal %d (%s)", c->name, end->si_status,
+                 strsignal(end->si_status));
+    else if (end->si_status != 0)
+        snprintf(text, size, "%s exited with status %d", c->name, end->si_status);
+    if (text[0] == '\0')
+        return;
+
+    /* Not from the middle of a character, if the text was cut. */
+    while (from > 0 && start < len && (c->tail[start] & 0xC0) == 0x80)
+        start++;
+    while (len > start && strchr(" \t\r\n", c->tail[len - 1]) != NULL)
+        len--;
+    agent_text_clean(tail, sizeof(tail), c->tail + start, len - start);
+    if (tail[0] != '\0') {
+        const size_t used = strlen(text);
+
+        snprintf(text + used, size - used, ": %s", tail);
+    }
+}
+
+static void on_exit_of(void *arg, short revents)
+{
+    struct agent_command *c = arg;
+    agent_command_fn *const done = c->done;
+    void *const done_arg = c->arg;
+    char error[AGENT_COMMAND_TAIL + 256];
+    siginfo_t end = {0};
+
+    (void)revents;
+    (void)read_output(c);
+    /* While the leader is not waited for, the group's id cannot belong to anyone else. */
+    if (c->timed_out)
+        kill(-c->pid, SIGKILL);
+    if (waitid(P_PIDFD, (id_t)c->pidfd, &end, WEXITED | WNOHANG) != 0 || end.si_pid == 0)
+        return;
+    describe(c, &end, error, sizeof(error));
+    release(c);
+    done(done_arg, error);
+}
+
+static void on_timer(void *arg)
+{
+    struct agent_command *c = arg;
+
+    kill(-c->pid, c->timed_out ? SIGKILL : SIGTERM);
+    if (c->timed_out)
+        return;
+    c->timed_out = true;
+    hw_timer_start(c->loop, &c->timer, AGENT_COMMAND_GRACE, on_timer, c);
+}
+
+static int spawn(const struct agent_command_spec *spec, int output, pid_t *pid)
+{
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attributes;
+    sigset_t none, all;
+    int rc;
+
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawn_file_actions_init(&files);
+    posix_spawnattr_init(&attributes);
+    posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&files, output, 1);
+    posix_spawn_file_actions_adddup2(&files, output, 2);
+    posix_spawn_file_actions_addclosefrom_np(&files, 3); /* sockets of libraries among them */
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
+                                              POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setpgroup(&attributes, 0);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    rc = posix_spawnp(pid, spec->argv[0], &files, &attributes, spec->argv, spec->env);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&files);
+    return rc;
+}
+
+enum hw_status agent_command_start(struct hw_loop *loop, const struct agent_command_spec *spec,
+                                   agent_command_fn *done, void *arg, struct agent_command **out,
+                                   struct hw_error *err)
+{
+    struct agent_command *c;
+    int ends[2], rc, pidfd;
+    pid_t pid;
+
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return hw_fail_errno(err, "making a pipe for %s", spec->argv[0]);
+    rc = spawn(spec, ends[1], &pid);
+    close(ends[1]);
+    if (rc != 0) {
+        close(ends[0]);
+        errno = rc;
+        return hw_fail_errno(err, "starting %s", spec->argv[0]);
+    }
+    pidfd = pidfd_open(pid, 0);
+    if (pidfd < 0) {
+        hw_fail_errno(err, "watching %s", spec->argv[0]);
+        kill(-pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        close(ends[0]);
+        return HW_EIO;
+    }
+    fcntl(ends[0], F_SETFL, O_NONBLOCK); /* our end only: the command's is another description */
+
+    c = hw_alloc(sizeof(*c));
+    *c = (struct agent_command){.loop = loop,
+                                .pid = pid,
+                                .pidfd = pidfd,
+                                .output = ends[0],
+                                .timeout_ms = spec->timeout_ms,
+                                .name = hw_strdup(spec->argv[0]),
+                                .record = spec->record != NULL ? hw_strdup(spec->record) : NULL,
+                                .done = done,
+                                .arg = arg};
+    write_record(c->record, pid);
+    c->exit_io = hw_io_add(loop, pidfd, POLLIN, on_exit_of, c);
+    c->output_io = hw_io_add(loop, c->output, POLLIN, on_output, c);
+    hw_timer_start(loop, &c->timer, spec->timeout_ms, on_timer, c);
+    *out = c;
+    return HW_OK;
+}
+
+void agent_command_end(struct agent_command *c)
+{
+    if (c == NULL)
+        return;
+    end_group(c->pid, c->pidfd);
+    waitpid(c->pid, NULL, 0);
+    release(c);
+}
