@@ -1,0 +1,138 @@
+#include "agent/reporter.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/backoff.h"
+#include "agent/report.h"
+#include "common/kv.h"
+#include "common/memory.h"
+
+#define RETRY_LIMIT_MS 60000
+
+struct agent_reporter {
+    struct hw_nats *nats;
+    char *bucket, *key;
+    struct agent_reporter_events events;
+    json_t *wanted;    /* NULL: nothing to say */
+    json_t *published; /* what the key holds for all we know; NULL: look first */
+    json_t *in_flight; /* sent, not acknowledged yet */
+    int failures;      /* in a row */
+    struct hw_timer timer;
+};
+
+static void turn(void *arg);
+
+static void failed(struct agent_reporter *r, const struct hw_error *why)
+{
+    json_decref(r->published);
+    r->published = NULL;
+    if (r->failures++ == 0)
+        r->events.trouble(r->events.arg, why);
+    hw_timer_start(hw_nats_loop(r->nats), &r->timer, agent_backoff_ms(r->failures, RETRY_LIMIT_MS),
+                   turn, r);
+}
+
+static void on_ack(void *arg, const struct hw_ack *ack)
+{
+    struct agent_reporter *r = arg;
+    json_t *sent = HW_TAKE(r->in_flight);
+
+    if (ack->status != HW_OK) {
+        json_decref(sent);
+        failed(r, &ack->err);
+        return;
+    }
+    r->failures = 0;
+    json_decref(r->published);
+    r->published = sent;
+    r->events.published(r->events.arg, ack->seq);
+    turn(r);
+}
+
+static void publish(struct agent_reporter *r)
+{
+    HW_AUTO_FREE char *text = agent_report_text(r->wanted);
+    struct hw_error err;
+    natsMsg *msg;
+    enum hw_status status;
+
+    status = hw_kv_message(r->bucket, r->key, text, strlen(text), NULL, &msg, &err);
+    if (status == HW_OK)
+        status = hw_nats_publish(r->nats, msg, HW_SEQ_ANY, on_ack, r, &err);
+    if (status == HW_OK)
+        r->in_flight = json_incref(r->wanted);
+    else
+        failed(r, &err);
+}
+
+/* Brings the key one step nearer to what is wanted. */
+static void turn(void *arg)
+{
+    struct agent_reporter *r = arg;
+    struct hw_kv_entry entry;
+    struct hw_error err;
+    enum hw_status status;
+
+    if (r->wanted == NULL || r->in_flight != NULL || !hw_nats_up(r->nats))
+        return;
+    hw_timer_stop(&r->timer);
+    if (r->published == NULL) {
+        status = hw_kv_get(r->nats, r->bucket, r->key, &entry, &err);
+        if (status != HW_OK && status != HW_ENOENT) {
+            failed(r, &err);
+            return;
+        }
+        if (status == HW_OK) {
+            if (!entry.deleted && agent_report_matches(r->wanted, entry.value, entry.size))
+                r->published = json_incref(r->wanted);
+            hw_kv_entry_clear(&entry);
+        }
+    }
+    if (r->published != NULL && json_equal(r->published, r->wanted) == 1)
+        r->failures = 0;
+    else
+        publish(r);
+}
+
+struct agent_reporter *agent_reporter_new(struct hw_nats *nats, const char *bucket,
+                                          const char *node,
+                                          const struct agent_reporter_events *events)
+{
+    struct agent_reporter *r = hw_alloc(sizeof(*r));
+
+    r->nats = nats;
+    r->bucket = hw_strdup(bucket);
+    r->key = hw_sprintf("cfg.reported.%s", node);
+    r->events = *events;
+    return r;
+}
+
+void agent_reporter_free(struct agent_reporter *r)
+{
+    if (r == NULL)
+        return;
+    hw_timer_stop(&r->timer);
+    json_decref(r->wanted);
+    json_decref(r->published);
+    json_decref(r->in_flight);
+    free(r->key);
+    free(r->bucket);
+    free(r);
+}
+
+void agent_reporter_set(struct agent_reporter *r, json_t *report)
+{
+    json_decref(r->wanted);
+    r->wanted = report;
+    /* During an outage the timer decides when to try again. */
+    if (!hw_timer_running(&r->timer))
+        turn(r);
+}
+
+void agent_reporter_check(struct agent_reporter *r)
+{
+    json_decref(r->published);
+    r->published = NULL;
+    turn(r);
+}

@@ -1,0 +1,33 @@
+/*
+ * Keeps the key cfg.reported.<node> equal to the node's report: publishes what differs, again and
+ * again with growing delays until the server has acknowledged it, and looks after every reconnect
+ * whether it is still there. Only the newest report counts; older ones that never left are dropped.
+ */
+#ifndef HW_AGENT_REPORTER_H
+#define HW_AGENT_REPORTER_H
+
+#include "common/json.h"
+#include "common/nats_conn.h"
+
+struct agent_reporter;
+
+struct agent_reporter_events {
+    void (*trouble)(void *arg, const struct hw_error *why); /* once an outage, not once a try */
+    void (*published)(void *arg, uint64_t seq);
+    void *arg;
+};
+
+/* nats must outlive the reporter. bucket: of the reports. */
+struct agent_reporter *agent_reporter_new(struct hw_nats *nats, const char *bucket,
+                                          const char *node,
+                                          const struct agent_reporter_events *events);
+/* Call after hw_nats_close. NULL is fine. */
+void agent_reporter_free(struct agent_reporter *reporter);
+
+/* Takes report, which may be NULL: nothing to say. */
+void agent_reporter_set(struct agent_reporter *reporter, json_t *report);
+
+/* Compares with what the bucket holds now; call when connected again, and now and then. */
+void agent_reporter_check(struct agent_reporter *reporter);
+
+#endif
