@@ -22,10 +22,14 @@ struct cdc_pg_options {
     const char *message_prefix; /* logical messages to deliver, or NULL for none */
     int64_t status_interval_ms; /* 0: 1000 */
     bool read_only;             /* never confirm anything (for looking on) */
+    const char *application_name; /* in pg_stat_replication, or NULL: "headwater" */
+    /* An SQL statement to run on the connection first, or NULL: makes a temporary slot, which lives
+     * as long as the connection (cdc_slot_temporary_sql). */
+    const char *prepare;
 };
 
 /*
- * Starts connecting; everything else is told to the handler. failed gives HW_ECONFLICT when another
+ * Starts connecting, for at most 30 s; the strings are copied. Everything else is told to the handler. failed gives HW_ECONFLICT when another
  * process streams from the slot (SQLSTATE 55006), HW_ENOENT when there is no such slot, HW_EDENIED
  * when login, privilege or plug-in is refused, HW_EPROTO for a broken stream, HW_EUNAVAIL otherwise.
  */

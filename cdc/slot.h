@@ -20,7 +20,8 @@ struct cdc_server {
     hw_lsn current;           /* pg_current_wal_insert_lsn() */
     bool in_recovery;
     char wal_level[16];
-    bool plugin_allowed;      /* output_plugin_libraries admits wal2json, or is unknown here */
+    bool plugin_allowed;      /* output_plugin_libraries admits wal2json, or the server does not know
+                               * it, or this role may not read it (pg_read_all_settings) */
     bool may_replicate;       /* the role has REPLICATION or is a superuser */
     bool encoding_utf8;
     char user[64];
@@ -38,6 +39,8 @@ struct cdc_server {
     int free_slots;           /* max_replication_slots minus used */
     int free_senders;         /* max_wal_senders minus used */
     char missing_tables[256]; /* of the tables asked for, comma-separated; "" when all are there */
+    char keyless_tables[256]; /* those without a replica identity: wal2json leaves out their UPDATEs
+                               * and DELETEs without an error */
 };
 
 /* The statement, for values {slot, comma-separated tables}; and the reading of its one row. */
@@ -47,17 +50,32 @@ enum hw_status cdc_server_read(const PGresult *result, struct cdc_server *server
 
 /*
  * Judges: the first thing that keeps streaming from working, with what to do about it. With
- * need_slot false a missing slot is fine (it is going to be created).
+ * need_slot false a missing slot is fine (it is going to be created). HW_ENOENT only for a missing
+ * slot, HW_ECONFLICT for one that another process streams from, HW_ELIMIT for one that has lost its
+ * WAL, HW_EDENIED for a privilege or the plug-in, HW_EUNAVAIL for a standby or when all slots or
+ * senders are taken, HW_EINVAL for the rest.
  */
 enum hw_status cdc_server_check(const struct cdc_server *server, const char *slot, bool need_slot,
                                 struct hw_error *err) HW_CHECKED;
 
-/* Called with a line for every check (name, ok, what was found and what to do), for people. */
+/* Called with a line for every check (name, ok, what was found and what to do), for people. A slot
+ * in use is ok here: its text says by whom. */
 typedef void cdc_check_fn(void *arg, const char *name, bool ok, const char *text);
 void cdc_server_report(const struct cdc_server *server, const char *slot, bool need_slot,
                        cdc_check_fn *fn, void *arg);
 
 /* Creates the slot with wal2json; values {slot}. One row: lsn, the consistent point. */
 extern const char cdc_slot_create_sql[];
+
+/* The statement that makes a temporary slot on the connection that runs it; malloc'ed. The name must
+ * be one that cdc_slot_check_name accepts. For struct cdc_pg_options' prepare. */
+char *cdc_slot_temporary_sql(const char *slot);
+
+/* [a-z0-9_], 1 to 63 of them: what PostgreSQL accepts. */
+enum hw_status cdc_slot_check_name(const char *slot, struct hw_error *err) HW_CHECKED;
+
+/* Adds to err, which came of creating or starting a slot, what to do where the server's own text
+ * does not say it. */
+void cdc_slot_advise(const char *sqlstate, struct hw_error *err);
 
 #endif

@@ -1,0 +1,643 @@
+#include "cdc/pg_source.h"
+
+#include <endian.h>
+#include <libpq-fe.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cdc/assembler.h"
+#include "cdc/slot.h"
+#include "common/buf.h"
+#include "common/memory.h"
+
+#define CONNECT_TIMEOUT_MS 30000
+#define STATUS_INTERVAL_MS 1000
+
+/* What is read in one turn of the loop at most, so that timers and signals are never kept waiting. */
+#define TURN_MESSAGES 256
+#define TURN_BYTES    (1024 * 1024)
+
+/*
+ * What the session depends on. The time-out is short because a leader that froze holds the slot
+ * until the server drops it.
+ */
+#define SESSION_OPTIONS                                                                            \
+    "-c bytea_output=hex -c datestyle=ISO -c timezone=UTC -c wal_sender_timeout=10s"
+
+enum stage {
+    STAGE_CONNECTING,
+    STAGE_PREPARING, /* the prepare statement runs */
+    STAGE_STARTING,  /* START_REPLICATION was sent */
+    STAGE_STREAMING,
+    STAGE_ENDED,     /* failed was called; close is all that is left */
+};
+
+struct pg_source {
+    struct cdc_source base;
+    struct hw_loop *loop;
+    char *slot;
+    char *prepare;
+    char *start_command;
+    int64_t status_interval;
+    bool read_only;
+
+    PGconn *conn;
+    struct hw_io *io;
+    int fd;                 /* that io watches */
+    short connect_events;   /* what PQconnectPoll waits for */
+    struct hw_timer connect_timer, status_timer, turn_timer;
+    enum stage stage;
+    bool paused;
+    bool backlog;           /* libpq may hold messages that were not taken yet */
+    bool unflushed;         /* libpq holds bytes that the socket would not take */
+    bool reply_due;         /* the server asked for feedback */
+    int busy;               /* depth of calls from the loop; no freeing below them */
+    bool closed;
+
+    struct cdc_assembler assembler; /* with received */
+    hw_lsn stored;
+    hw_lsn confirmed;
+    hw_lsn idle_end;        /* the server's position as last told between two transactions */
+};
+
+static void on_io(void *arg, short revents);
+static void on_turn(void *arg);
+
+/* ---- entering from the loop, leaving to it ---- */
+
+static void disconnect(struct pg_source *s)
+{
+    hw_timer_stop(&s->connect_timer);
+    hw_timer_stop(&s->status_timer);
+    hw_timer_stop(&s->turn_timer);
+    hw_io_remove(s->io);
+    s->io = NULL;
+    PQfinish(s->conn);
+    s->conn = NULL;
+}
+
+static void destroy(struct pg_source *s)
+{
+    free(s->slot);
+    free(s->prepare);
+    free(s->start_command);
+    free(s);
+}
+
+static bool live(const struct pg_source *s)
+{
+    return s->stage != STAGE_ENDED && !s->closed;
+}
+
+static short wanted_events(const struct pg_source *s)
+{
+    if (s->stage == STAGE_CONNECTING)
+        return s->connect_events;
+    short events = s->unflushed ? POLLOUT : 0;
+    /* With messages left over, reading more would only make libpq's buffer grow. */
+    if (s->stage != STAGE_STREAMING || (!s->paused && !s->backlog))
+        events |= POLLIN;
+    return events;
+}
+
+/* While connecting, libpq may go on to another socket. */
+static void watch(struct pg_source *s)
+{
+    int fd = PQsocket(s->conn);
+    if (fd < 0)
+        return;
+    if (s->io != NULL && s->fd == fd) {
+        hw_io_set(s->io, wanted_events(s));
+        return;
+    }
+    hw_io_remove(s->io);
+    s->fd = fd;
+    s->io = hw_io_add(s->loop, fd, wanted_events(s), on_io, s);
+}
+
+static void enter(struct pg_source *s)
+{
+    s->busy++;
+}
+
+static void leave(struct pg_source *s)
+{
+    if (--s->busy > 0)
+        return;
+    if (s->closed)
+        destroy(s);
+    else if (s->conn != NULL)
+        watch(s);
+}
+
+/* ---- failing ---- */
+
+static void fail(struct pg_source *s, struct hw_error *err)
+{
+    hw_fail_in(err, "slot %s", s->slot);
+    s->stage = STAGE_ENDED;
+    disconnect(s);
+    s->assembler.handler.failed(s->assembler.handler.arg, err);
+}
+
+/* With libpq's own text, its line ends turned into spaces. */
+static enum hw_status fail_with_text(struct hw_error *err, enum hw_status status, const char *doing,
+                                     const char *text)
+{
+    HW_AUTO_FREE char *line = hw_strdup(text);
+    size_t len = strlen(line);
+    while (len > 0 && line[len - 1] == '\n')
+        line[--len] = '\0';
+    for (char *p = line; (p = strchr(p, '\n')) != NULL;)
+        *p = ' ';
+    return hw_fail(err, status, "%s: %s", doing, line);
+}
+
+static enum hw_status lost(const struct pg_source *s, struct hw_error *err)
+{
+    return fail_with_text(err, HW_EUNAVAIL, "replication connection", PQerrorMessage(s->conn));
+}
+
+static enum hw_status status_of(const char *sqlstate)
+{
+    if (strcmp(sqlstate, "55006") == 0) /* object_in_use */
+        return HW_ECONFLICT;
+    if (strcmp(sqlstate, "42704") == 0) /* undefined_object */
+        return HW_ENOENT;
+    if (strncmp(sqlstate, "28", 2) == 0 || strcmp(sqlstate, "42501") == 0 ||
+        strcmp(sqlstate, "58P01") == 0) /* login, privilege, plug-in not there */
+        return HW_EDENIED;
+    return HW_EUNAVAIL;
+}
+
+static enum hw_status refused(const struct pg_source *s, const PGresult *result, const char *doing,
+                              struct hw_error *err)
+{
+    const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    if (sqlstate == NULL)
+        return lost(s, err);
+    (void)hw_pg_fail(err, s->conn, result, doing);
+    err->status = status_of(sqlstate);
+    cdc_slot_advise(sqlstate, err);
+    return err->status;
+}
+
+/* libpq gives the SQLSTATE of a refused login as text only, and only when asked to be verbose:
+ * "… failed: FATAL:  28P01: password authentication failed …\nLOCATION:  …" */
+static enum hw_status login_refused(const struct pg_source *s, struct hw_error *err)
+{
+    HW_AUTO_FREE char *text = hw_strdup(PQerrorMessage(s->conn));
+    char sqlstate[6] = "";
+    for (char *p = text; (p = strstr(p, ":  ")) != NULL; p += 3)
+        if (strspn(p + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && p[8] == ':')
+            memcpy(sqlstate, p + 3, 5);
+    for (char *p; (p = strstr(text, "LOCATION:  ")) != NULL;) {
+        size_t line = strcspn(p, "\n");
+        memmove(p, p + line, strlen(p + line) + 1);
+    }
+    return fail_with_text(err, status_of(sqlstate), "connecting to the database", text);
+}
+
+/* ---- feedback ---- */
+
+static hw_lsn later(hw_lsn a, hw_lsn b)
+{
+    return a > b ? a : b;
+}
+
+/*
+ * What the server may forget. An idle database's log grows too (other databases, vacuum), so the
+ * end that the server told us counts where everything before it is stored. Never beyond what the
+ * server itself has told us: a position from another history would spoil the slot for good.
+ */
+static hw_lsn confirmable(const struct pg_source *s)
+{
+    if (s->read_only)
+        return HW_LSN_NONE;
+    const hw_lsn told = later(s->assembler.received, s->idle_end);
+    hw_lsn position = s->stored < told ? s->stored : told;
+    if (!s->assembler.open && s->stored >= s->assembler.received)
+        position = told;
+    return later(position, s->confirmed);
+}
+
+static void put64(char *out, uint64_t value)
+{
+    value = htobe64(value);
+    memcpy(out, &value, sizeof(value));
+}
+
+static uint64_t get64(const char *in)
+{
+    uint64_t value;
+    memcpy(&value, in, sizeof(value));
+    return be64toh(value);
+}
+
+/* Microseconds since 2000-01-01, PostgreSQL's epoch. */
+static uint64_t postgres_time(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)(now.tv_sec - 946684800) * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static enum hw_status flush(struct pg_source *s, struct hw_error *err)
+{
+    int left = PQflush(s->conn);
+    if (left < 0)
+        return lost(s, err);
+    s->unflushed = left > 0;
+    return HW_OK;
+}
+
+/* Standby status update. One that the socket does not take now is made up for by the next. */
+static enum hw_status feedback(struct pg_source *s, struct hw_error *err)
+{
+    if (s->unflushed)
+        return HW_OK;
+    s->confirmed = confirmable(s);
+    char message[1 + 4 * 8 + 1] = {'r'};
+    put64(message + 1, later(s->assembler.received, s->idle_end)); /* written */
+    put64(message + 9, s->confirmed);                              /* flushed */
+    put64(message + 17, s->confirmed);                             /* applied */
+    put64(message + 25, postgres_time());
+    if (PQputCopyData(s->conn, message, sizeof(message)) < 0)
+        return lost(s, err);
+    s->reply_due = false;
+    return flush(s, err);
+}
+
+/* ---- the stream ---- */
+
+/* Primary keepalive: nothing that commits before its position is still to come. */
+static void take_keepalive(struct pg_source *s, hw_lsn end, bool reply)
+{
+    s->reply_due |= reply;
+    if (s->assembler.open || end <= s->idle_end)
+        return;
+    s->idle_end = end;
+    s->assembler.handler.progress(s->assembler.handler.arg, end);
+}
+
+static enum hw_status take_message(struct pg_source *s, const char *message, size_t len,
+                                   struct hw_error *err)
+{
+    if (len >= 25 && message[0] == 'w')
+        return cdc_assembler_take(&s->assembler, get64(message + 1), message + 25, len - 25, err);
+    if (len == 18 && message[0] == 'k') {
+        take_keepalive(s, get64(message + 1), message[17] != 0);
+        return HW_OK;
+    }
+    return hw_fail(err, HW_EPROTO, "the server sent a message 0x%02x of %zu bytes",
+                   (unsigned)(unsigned char)message[0], len);
+}
+
+/* The server left the copy mode. */
+static enum hw_status end_of_stream(struct pg_source *s, struct hw_error *err)
+{
+    PGresult *result = PQgetResult(s->conn);
+    enum hw_status st = PQresultStatus(result) == PGRES_FATAL_ERROR
+                            ? refused(s, result, "streaming", err)
+                            : hw_fail(err, HW_EUNAVAIL, "the server ended the stream");
+    PQclear(result);
+    return st;
+}
+
+/* Takes what libpq holds, within the limits of a turn, until it is paused, closed or has failed. */
+static enum hw_status drain(struct pg_source *s, struct hw_error *err)
+{
+    size_t bytes = 0;
+    s->backlog = true;
+    for (int n = 0; n < TURN_MESSAGES && bytes < TURN_BYTES && !s->paused && !s->closed; n++) {
+        char *message;
+        int len = PQgetCopyData(s->conn, &message, 1);
+        if (len == 0) {
+            s->backlog = false;
+            break;
+        }
+        if (len == -1)
+            return end_of_stream(s, err);
+        if (len < 0)
+            return lost(s, err);
+        bytes += (size_t)len;
+        enum hw_status st = take_message(s, message, (size_t)len, err);
+        PQfreemem(message);
+        if (st != HW_OK)
+            return st;
+    }
+    if (s->closed)
+        return HW_OK;
+    if (s->backlog && !s->paused)
+        hw_timer_start(s->loop, &s->turn_timer, 0, on_turn, s);
+    return s->reply_due ? feedback(s, err) : HW_OK;
+}
+
+static enum hw_status receive(struct pg_source *s, struct hw_error *err)
+{
+    /* The second read takes what TLS has decrypted already and poll(2) cannot see. */
+    if (PQconsumeInput(s->conn) != 1 || (PQsslInUse(s->conn) && PQconsumeInput(s->conn) != 1))
+        return lost(s, err);
+    return drain(s, err);
+}
+
+static enum hw_status stream(struct pg_source *s, short revents, struct hw_error *err)
+{
+    enum hw_status st = HW_OK;
+    if (revents & POLLOUT)
+        st = flush(s, err);
+    if (st != HW_OK)
+        return st;
+    if (s->paused && (revents & (POLLERR | POLLHUP)))
+        return hw_fail(err, HW_EUNAVAIL, "the replication connection broke");
+    if (!s->paused && !s->backlog && (revents & (POLLIN | POLLERR | POLLHUP)))
+        return receive(s, err);
+    return HW_OK;
+}
+
+static void on_status(void *arg)
+{
+    struct pg_source *s = arg;
+    struct hw_error err;
+    enter(s);
+    hw_timer_start(s->loop, &s->status_timer, s->status_interval, on_status, s);
+    if (feedback(s, &err) != HW_OK)
+        fail(s, &err);
+    leave(s);
+}
+
+/* ---- coming up ---- */
+
+static enum hw_status send_query(struct pg_source *s, enum stage stage, const char *sql,
+                                 struct hw_error *err)
+{
+    s->stage = stage;
+    if (PQsendQuery(s->conn, sql) != 1)
+        return lost(s, err);
+    return flush(s, err);
+}
+
+static enum hw_status connected(struct pg_source *s, struct hw_error *err)
+{
+    hw_timer_stop(&s->connect_timer);
+    PQsetErrorVerbosity(s->conn, PQERRORS_DEFAULT);
+    if (PQsetnonblocking(s->conn, 1) != 0)
+        return lost(s, err);
+    if (s->prepare != NULL)
+        return send_query(s, STAGE_PREPARING, s->prepare, err);
+    return send_query(s, STAGE_STARTING, s->start_command, err);
+}
+
+static enum hw_status connect_further(struct pg_source *s, struct hw_error *err)
+{
+    switch (PQconnectPoll(s->conn)) {
+    case PGRES_POLLING_OK:
+        return connected(s, err);
+    case PGRES_POLLING_READING:
+        s->connect_events = POLLIN;
+        return HW_OK;
+    case PGRES_POLLING_WRITING:
+        s->connect_events = POLLOUT;
+        return HW_OK;
+    default:
+        return login_refused(s, err);
+    }
+}
+
+/* Reads the results of the prepare statement or of START_REPLICATION. */
+static enum hw_status answered(struct pg_source *s, short revents, struct hw_error *err)
+{
+    if ((revents & POLLOUT) && flush(s, err) != HW_OK)
+        return err->status;
+    if (PQconsumeInput(s->conn) != 1)
+        return lost(s, err);
+    while (!PQisBusy(s->conn)) {
+        PGresult *result = PQgetResult(s->conn);
+        ExecStatusType status = PQresultStatus(result);
+        if (result == NULL && s->stage == STAGE_PREPARING)
+            return send_query(s, STAGE_STARTING, s->start_command, err);
+        if (s->stage == STAGE_PREPARING &&
+            (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)) {
+            PQclear(result);
+            continue;
+        }
+        if (s->stage == STAGE_PREPARING || status != PGRES_COPY_BOTH) {
+            const char *doing = s->stage == STAGE_PREPARING ? "making the slot" : "start streaming";
+            enum hw_status st = refused(s, result, doing, err);
+            PQclear(result);
+            return st;
+        }
+        PQclear(result);
+        s->stage = STAGE_STREAMING;
+        hw_timer_start(s->loop, &s->status_timer, s->status_interval, on_status, s);
+        if (s->assembler.handler.started != NULL)
+            s->assembler.handler.started(s->assembler.handler.arg);
+        return s->closed ? HW_OK : drain(s, err);
+    }
+    return HW_OK;
+}
+
+static void on_io(void *arg, short revents)
+{
+    struct pg_source *s = arg;
+    struct hw_error err;
+    enum hw_status st;
+    enter(s);
+    if (s->stage == STAGE_CONNECTING)
+        st = connect_further(s, &err);
+    else if (s->stage == STAGE_STREAMING)
+        st = stream(s, revents, &err);
+    else
+        st = answered(s, revents, &err);
+    if (st != HW_OK && !s->closed)
+        fail(s, &err);
+    leave(s);
+}
+
+/* A turn that no descriptor asked for: the first one, and those that take what libpq holds. */
+static void on_turn(void *arg)
+{
+    struct pg_source *s = arg;
+    struct hw_error err;
+    enum hw_status st = HW_OK;
+    enter(s);
+    if (s->stage == STAGE_CONNECTING && PQstatus(s->conn) == CONNECTION_BAD)
+        st = login_refused(s, &err);
+    else if (s->stage == STAGE_STREAMING)
+        st = drain(s, &err);
+    if (st != HW_OK && !s->closed)
+        fail(s, &err);
+    leave(s);
+}
+
+static void on_connect_timeout(void *arg)
+{
+    struct pg_source *s = arg;
+    struct hw_error err;
+    enter(s);
+    (void)hw_fail(&err, HW_EUNAVAIL, "connecting to the database: no answer within %d s",
+                  CONNECT_TIMEOUT_MS / 1000);
+    fail(s, &err);
+    leave(s);
+}
+
+/* ---- the interface ---- */
+
+static void pg_pause(struct cdc_source *base, bool paused)
+{
+    struct pg_source *s = (struct pg_source *)base;
+    if (!live(s) || s->paused == paused)
+        return;
+    enter(s);
+    s->paused = paused;
+    if (!paused && s->backlog)
+        hw_timer_start(s->loop, &s->turn_timer, 0, on_turn, s);
+    leave(s);
+}
+
+static void pg_confirm(struct cdc_source *base, hw_lsn stored)
+{
+    struct pg_source *s = (struct pg_source *)base;
+    s->stored = later(s->stored, stored);
+}
+
+static void pg_close(struct cdc_source *base)
+{
+    struct pg_source *s = (struct pg_source *)base;
+    if (s->stage == STAGE_STREAMING && feedback(s, NULL) != HW_OK)
+        s->stage = STAGE_ENDED; /* it was for politeness */
+    s->closed = true;
+    disconnect(s);
+    if (s->busy == 0)
+        destroy(s);
+}
+
+static const struct cdc_source_ops operations = {pg_pause, pg_confirm, pg_close};
+
+/* A string of the replication grammar: quotes are doubled, and a backslash is only itself. */
+static void add_quoted(struct hw_buf *sql, const char *s, char quote)
+{
+    hw_buf_putc(sql, quote);
+    for (; *s != '\0'; s++) {
+        if (*s == quote)
+            hw_buf_putc(sql, quote);
+        hw_buf_putc(sql, *s);
+    }
+    hw_buf_putc(sql, quote);
+}
+
+static char *make_start_command(const struct cdc_pg_options *o)
+{
+    const struct {
+        const char *name, *value;
+    } options[] = {
+        {"format-version", "2"},      {"include-transaction", "on"}, {"include-xids", "on"},
+        {"include-lsn", "on"},        {"include-timestamp", "on"},   {"include-types", "off"},
+        {"add-tables", o->tables},
+        /* Without any name the plug-in would send the messages of all prefixes. */
+        {"add-msg-prefixes", o->message_prefix != NULL ? o->message_prefix : "headwater-none"},
+    };
+    struct hw_buf sql = {0};
+    hw_buf_puts(&sql, "START_REPLICATION SLOT ");
+    add_quoted(&sql, o->slot, '"');
+    hw_buf_printf(&sql, " LOGICAL %s (", HW_LSN(o->start));
+    const char *separator = "";
+    for (size_t i = 0; i < HW_COUNT(options); i++) {
+        hw_buf_puts(&sql, separator);
+        add_quoted(&sql, options[i].name, '"');
+        hw_buf_putc(&sql, ' ');
+        add_quoted(&sql, options[i].value, '\'');
+        separator = ", ";
+    }
+    hw_buf_putc(&sql, ')');
+    return sql.data;
+}
+
+/* The caller's connection, for replication and with the session that decoding depends on. */
+static enum hw_status start_connecting(const struct cdc_pg_options *o, PGconn **conn,
+                                       struct hw_error *err)
+{
+    char *why = NULL;
+    PQconninfoOption *given = PQconninfoParse(o->conninfo, &why);
+    if (given == NULL) {
+        enum hw_status st = fail_with_text(err, HW_EINVAL, "database URL", why != NULL ? why : "?");
+        PQfreemem(why);
+        return st;
+    }
+    const char *name = o->application_name != NULL ? o->application_name : "headwater";
+    const char *const defaults[][2] = {
+        {"fallback_application_name", name},
+        /* A host that is gone is noticed by the feedback that it does not acknowledge. */
+        {"tcp_user_timeout", "10000"},
+        {"keepalives_idle", "10"},
+    };
+    const char *keys[64], *values[64];
+    size_t count = 0, most = HW_COUNT(keys) - 4;
+    HW_AUTO_FREE char *session = NULL;
+
+    for (size_t i = 0; i < HW_COUNT(defaults); i++, count++) {
+        keys[count] = defaults[i][0];
+        values[count] = defaults[i][1];
+    }
+    /* Of a keyword given twice, libpq takes the last. */
+    for (const PQconninfoOption *option = given; option->keyword != NULL; option++) {
+        if (option->val == NULL || count >= most)
+            continue;
+        if (strcmp(option->keyword, "options") == 0)
+            session = hw_sprintf("%s %s", option->val, SESSION_OPTIONS);
+        keys[count] = option->keyword;
+        values[count++] = option->val;
+    }
+    keys[count] = "options";
+    values[count++] = session != NULL ? session : SESSION_OPTIONS;
+    keys[count] = "client_encoding";
+    values[count++] = "UTF8";
+    keys[count] = "replication";
+    values[count++] = "database";
+    keys[count] = values[count] = NULL;
+    PGconn *started = PQconnectStartParams(keys, values, 0);
+    PQconninfoFree(given);
+    if (started == NULL)
+        return hw_fail(err, HW_ELIMIT, "no memory for a database connection");
+    PQsetErrorVerbosity(started, PQERRORS_VERBOSE);
+    *conn = started;
+    return HW_OK;
+}
+
+static void drop_notice(void *arg, const PGresult *result)
+{
+    (void)arg;
+    (void)result;
+}
+
+enum hw_status cdc_pg_open(struct hw_loop *loop, const struct cdc_pg_options *options,
+                           const struct cdc_handler *handler, struct cdc_source **source,
+                           struct hw_error *err)
+{
+    PGconn *conn;
+    enum hw_status st = start_connecting(options, &conn, err);
+    if (st != HW_OK)
+        return st;
+    PQsetNoticeReceiver(conn, drop_notice, NULL);
+
+    struct pg_source *s = hw_alloc(sizeof(*s));
+    s->base.ops = &operations;
+    s->loop = loop;
+    s->slot = hw_strdup(options->slot);
+    s->prepare = options->prepare != NULL ? hw_strdup(options->prepare) : NULL;
+    s->start_command = make_start_command(options);
+    s->status_interval =
+        options->status_interval_ms > 0 ? options->status_interval_ms : STATUS_INTERVAL_MS;
+    s->read_only = options->read_only;
+    s->conn = conn;
+    s->connect_events = POLLOUT;
+    s->stored = options->start;
+    s->assembler = (struct cdc_assembler){.handler = *handler, .start = options->start};
+    hw_timer_start(loop, &s->connect_timer, CONNECT_TIMEOUT_MS, on_connect_timeout, s);
+    hw_timer_start(loop, &s->turn_timer, 0, on_turn, s);
+    watch(s);
+    *source = &s->base;
+    return HW_OK;
+}
