@@ -1,0 +1,183 @@
+-- Tables. What operators write: node, config, assignment. What follows from it: everything else.
+
+BEGIN;
+SET LOCAL ROLE headwater_owner;
+INSERT INTO headwater.migration (version, name) VALUES (3, 'tables');
+
+-- ---- what operators write -----------------------------------------------------------------------
+
+CREATE TABLE headwater.node (
+    name        text COLLATE "C" PRIMARY KEY,
+    labels      jsonb NOT NULL DEFAULT '{}',
+    description text NOT NULL DEFAULT '',
+    version     bigint NOT NULL, -- changelog.rev of the last change of this row; set by trigger
+    created_at  timestamptz NOT NULL,
+    updated_at  timestamptz NOT NULL,
+    CONSTRAINT node_name_is_legal CHECK (headwater.is_name(name)),
+    CONSTRAINT node_labels_is_object CHECK (jsonb_typeof(labels) = 'object')
+);
+CREATE INDEX node_labels ON headwater.node USING gin (labels jsonb_path_ops);
+
+CREATE TABLE headwater.config (
+    name        text COLLATE "C" PRIMARY KEY,
+    content     text NOT NULL,
+    encoding    text NOT NULL DEFAULT 'utf-8',
+    media_type  text NOT NULL DEFAULT 'application/json',
+    revision    int NOT NULL, -- +1 when content, encoding or media_type changes; set by trigger
+    message     text NOT NULL DEFAULT '',
+    version     bigint NOT NULL,
+    created_at  timestamptz NOT NULL,
+    updated_at  timestamptz NOT NULL,
+    updated_by  text NOT NULL,
+    CONSTRAINT config_name_is_legal CHECK (headwater.is_name(name)),
+    CONSTRAINT config_encoding_is_known CHECK (encoding IN ('utf-8', 'base64')),
+    CONSTRAINT config_media_type_is_legal CHECK (headwater.is_media_type(media_type))
+);
+
+-- What config was, for good: no foreign key, the history outlives what it is the history of.
+CREATE TABLE headwater.config_revision (
+    config      text COLLATE "C",
+    revision    int,
+    content     text NOT NULL,
+    encoding    text NOT NULL,
+    media_type  text NOT NULL,
+    kind        text NOT NULL, -- object: JSON, merges; value: other JSON, and opaque: both replace
+    digest      text NOT NULL, -- of the decoded bytes
+    size        int NOT NULL,  -- of the decoded bytes
+    message     text NOT NULL,
+    author      text NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (config, revision),
+    CONSTRAINT config_revision_kind_is_known CHECK (kind IN ('object', 'value', 'opaque')),
+    CONSTRAINT config_revision_digest_is_legal CHECK (headwater.is_digest(digest))
+);
+
+CREATE TABLE headwater.assignment (
+    name        text COLLATE "C" PRIMARY KEY,
+    config      text COLLATE "C" NOT NULL,
+    node        text COLLATE "C", -- this node,
+    selector    jsonb,            -- or every node whose labels contain this; {} is everyone
+    priority    int NOT NULL DEFAULT 0,
+    revision    int,              -- null: always the latest
+    version     bigint NOT NULL,
+    created_at  timestamptz NOT NULL,
+    updated_at  timestamptz NOT NULL,
+    CONSTRAINT assignment_name_is_legal CHECK (headwater.is_name(name)),
+    CONSTRAINT assignment_target_is_one CHECK (num_nonnulls(node, selector) = 1),
+    CONSTRAINT assignment_selector_is_object CHECK (jsonb_typeof(selector) = 'object'),
+    CONSTRAINT assignment_config_exists FOREIGN KEY (config) REFERENCES headwater.config,
+    CONSTRAINT assignment_node_exists FOREIGN KEY (node) REFERENCES headwater.node
+        ON DELETE CASCADE,
+    CONSTRAINT assignment_revision_exists FOREIGN KEY (config, revision)
+        REFERENCES headwater.config_revision
+);
+CREATE INDEX assignment_config ON headwater.assignment (config, revision);
+CREATE INDEX assignment_node ON headwater.assignment (node) WHERE node IS NOT NULL;
+CREATE INDEX assignment_selector ON headwater.assignment (name) WHERE selector IS NOT NULL;
+
+-- ---- the log of changes -------------------------------------------------------------------------
+
+CREATE TABLE headwater.changelog (
+    rev              bigint PRIMARY KEY,
+    nonce            uuid NOT NULL DEFAULT gen_random_uuid(), -- after a restore, the same rev has another
+    xid              xid8 NOT NULL,
+    author           text NOT NULL,
+    application_name text NOT NULL,
+    at               timestamptz NOT NULL, -- start of the transaction
+    message          text
+);
+
+-- One row. Its lock puts all writers in one order; xid and at name the transaction that has rev.
+CREATE TABLE headwater.changelog_head (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    rev      bigint NOT NULL DEFAULT 0,
+    xid      xid8,
+    at       timestamptz
+) WITH (fillfactor = 10);
+INSERT INTO headwater.changelog_head DEFAULT VALUES;
+
+-- ---- what nodes should run ----------------------------------------------------------------------
+
+CREATE TABLE headwater.blob (
+    digest     text COLLATE "C" PRIMARY KEY,
+    encoding   text NOT NULL,
+    content    text NOT NULL,
+    size       int NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT blob_digest_is_legal CHECK (headwater.is_digest(digest)),
+    CONSTRAINT blob_size_limit CHECK (size BETWEEN 0 AND headwater.size_limit())
+);
+
+-- No foreign key to node: TRUNCATE node CASCADE must not reach what the stream carries.
+-- Half of each page stays free, so that an update of the whole fleet touches no index.
+CREATE TABLE headwater.desired (
+    node       text COLLATE "C" PRIMARY KEY,
+    revision   bigint NOT NULL, -- +1 when digest or media_type changes
+    digest     text COLLATE "C" NOT NULL,
+    size       int NOT NULL,
+    media_type text NOT NULL,
+    sources    jsonb NOT NULL, -- [{"config", "revision", "assignment"}], lowest priority first
+    changed_at timestamptz NOT NULL,
+    wal_lsn    pg_lsn NOT NULL -- at or before the commit that made this revision
+) WITH (fillfactor = 50);
+-- A column that an UPDATE leaves out of line is missing in the logical stream.
+ALTER TABLE headwater.desired ALTER COLUMN sources SET STORAGE MAIN;
+
+CREATE TABLE headwater.desired_history (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    node       text COLLATE "C" NOT NULL,
+    revision   bigint NOT NULL,
+    digest     text COLLATE "C", -- null: removed; revision is the one that was removed
+    media_type text,
+    size       int,
+    sources    jsonb NOT NULL,
+    rev        bigint NOT NULL, -- of changelog
+    changed_at timestamptz NOT NULL,
+    wal_lsn    pg_lsn NOT NULL
+);
+CREATE INDEX desired_history_node ON headwater.desired_history (node, id);
+
+-- ---- what nodes run -----------------------------------------------------------------------------
+
+-- No foreign key to node: a report may come before its node.
+CREATE TABLE headwater.reported (
+    node               text COLLATE "C" PRIMARY KEY,
+    state              text NOT NULL,
+    running_revision   bigint,
+    running_digest     text,
+    running_epoch      bigint,
+    running_lsn        pg_lsn,
+    running_applied_at timestamptz,
+    failed_revision    bigint,
+    failed_digest      text,
+    failed_epoch       bigint,
+    failed_lsn         pg_lsn,
+    failed_stage       text,
+    failed_error       text,
+    failed_at          timestamptz,
+    desired_revision   bigint,
+    agent              text,
+    boot_id            text,
+    reported_at        timestamptz,
+    kv_created         timestamptz NOT NULL, -- when the bucket was made: a new bucket counts anew
+    kv_revision        bigint NOT NULL,
+    received_at        timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT reported_node_is_legal CHECK (headwater.is_name(node)),
+    CONSTRAINT reported_state_is_known CHECK (state IN ('applied', 'failed', 'rejected')),
+    CONSTRAINT reported_running_digest_is_legal CHECK (headwater.is_digest(running_digest)),
+    CONSTRAINT reported_failed_digest_is_legal CHECK (headwater.is_digest(failed_digest)),
+    CONSTRAINT reported_kv_revision_is_positive CHECK (kv_revision > 0)
+);
+
+COMMENT ON TABLE headwater.node IS 'The fleet. Labels are what selectors look at';
+COMMENT ON TABLE headwater.config IS 'Documents and fragments of documents, in their latest revision';
+COMMENT ON TABLE headwater.config_revision IS 'Every revision that config ever had; append-only';
+COMMENT ON TABLE headwater.assignment IS 'Which config goes to which nodes, and in which order they merge';
+COMMENT ON TABLE headwater.changelog IS 'One row per transaction that changed configuration; append-only';
+COMMENT ON TABLE headwater.changelog_head IS 'The last rev; its row lock serialises writers';
+COMMENT ON TABLE headwater.blob IS 'The documents that nodes fetch, by digest; append-only';
+COMMENT ON TABLE headwater.desired IS 'What each node should run; kept by triggers, in the writer''s transaction';
+COMMENT ON TABLE headwater.desired_history IS 'Every change of desired; append-only';
+COMMENT ON TABLE headwater.reported IS 'What each node said last; written by headwater.report()';
+
+COMMIT;

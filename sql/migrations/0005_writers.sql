@@ -1,0 +1,422 @@
+-- The triggers on node, config, assignment (every write of theirs ends with desired up to date), and
+-- the guards on history. All are ENABLE ALWAYS: session_replication_role does not turn them off.
+
+BEGIN;
+SET LOCAL ROLE headwater_owner;
+INSERT INTO headwater.migration (version, name) VALUES (5, 'writers');
+
+-- ---- before: one writer at a time ---------------------------------------------------------------
+
+-- The lock comes before any row's, in every statement: writers cannot deadlock among themselves.
+CREATE FUNCTION headwater.before_write() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+DECLARE
+    has_rows boolean;
+BEGIN
+    PERFORM lock_head();
+    IF TG_OP = 'TRUNCATE' THEN
+        -- Afterwards nobody can tell what was there.
+        EXECUTE format('SELECT EXISTS (SELECT FROM headwater.%I)', TG_TABLE_NAME) INTO has_rows;
+        IF has_rows THEN
+            PERFORM log_change();
+        END IF;
+        IF TG_TABLE_NAME = 'node' AND has_rows THEN
+            DELETE FROM reported AS r USING node AS n WHERE n.name = r.node;
+        END IF;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- ---- before each row: what is refused, and the columns that are not the writer's ----------------
+
+CREATE FUNCTION headwater.check_name(kind text, name text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    IF NOT is_name(name) THEN
+        RAISE EXCEPTION '% name "%" is not legal', kind, left(name, 200)
+            USING ERRCODE = 'check_violation', CONSTRAINT = kind || '_name_is_legal',
+                  SCHEMA = 'headwater', TABLE = kind, COLUMN = 'name',
+                  DETAIL = 'A name is 1 to 128 characters: letters, digits, "_" and "-", in parts '
+                           'separated by single dots.';
+    END IF;
+END
+$$;
+
+CREATE FUNCTION headwater.check_not_renamed(kind text, old_name text, new_name text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    IF new_name <> old_name THEN
+        RAISE EXCEPTION '% "%" cannot be renamed', kind, old_name
+            USING ERRCODE = 'check_violation', CONSTRAINT = kind || '_name_is_fixed',
+                  SCHEMA = 'headwater', TABLE = kind, COLUMN = 'name',
+                  HINT = format('Create "%s" and delete "%s", in one transaction if need be.',
+                                new_name, old_name);
+    END IF;
+END
+$$;
+
+CREATE FUNCTION headwater.node_before_row() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    NEW.created_at := now();
+    IF TG_OP = 'UPDATE' THEN
+        PERFORM check_not_renamed('node', OLD.name, NEW.name);
+        IF (NEW.labels, NEW.description) IS NOT DISTINCT FROM (OLD.labels, OLD.description) THEN
+            RETURN OLD;
+        END IF;
+        NEW.created_at := OLD.created_at;
+    END IF;
+    PERFORM check_name('node', NEW.name);
+    NEW.version := own_rev();
+    NEW.updated_at := now();
+    RETURN NEW;
+END
+$$;
+
+CREATE FUNCTION headwater.assignment_before_row() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    NEW.created_at := now();
+    IF TG_OP = 'UPDATE' THEN
+        PERFORM check_not_renamed('assignment', OLD.name, NEW.name);
+        IF (NEW.config, NEW.node, NEW.selector, NEW.priority, NEW.revision)
+            IS NOT DISTINCT FROM (OLD.config, OLD.node, OLD.selector, OLD.priority, OLD.revision) THEN
+            RETURN OLD;
+        END IF;
+        NEW.created_at := OLD.created_at;
+    END IF;
+    PERFORM check_name('assignment', NEW.name);
+    IF num_nonnulls(NEW.node, NEW.selector) <> 1 THEN
+        RAISE EXCEPTION 'assignment "%" needs either a node or a selector', NEW.name
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'assignment_target_is_one',
+                  SCHEMA = 'headwater', TABLE = 'assignment',
+                  DETAIL = CASE WHEN NEW.node IS NULL THEN 'It has neither.' ELSE 'It has both.' END,
+                  HINT = 'The selector ''{}'' means every node.';
+    END IF;
+    NEW.version := own_rev();
+    NEW.updated_at := now();
+    RETURN NEW;
+END
+$$;
+
+-- object: a JSON object, which merges; value: any other JSON; opaque: not JSON. Refuses what is not
+-- JSON although its media type says so.
+CREATE FUNCTION headwater.kind_of(config text, content text, encoding text, media_type text)
+RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+DECLARE
+    what text;
+    detail text;
+    context text;
+BEGIN
+    IF NOT is_json_type(media_type) THEN
+        RETURN 'opaque';
+    END IF;
+    RETURN CASE jsonb_typeof(convert_from(bytes_of(content, encoding), 'UTF8')::jsonb)
+           WHEN 'object' THEN 'object' ELSE 'value' END;
+EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex THEN
+    GET STACKED DIAGNOSTICS what = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
+                            context = PG_EXCEPTION_CONTEXT;
+    RAISE EXCEPTION 'config "%": content is not valid JSON: %', config, what
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'config_content_is_json',
+              SCHEMA = 'headwater', TABLE = 'config', COLUMN = 'content',
+              DETAIL = concat_ws(' ', nullif(detail, ''), substring(context from 'JSON data, line[^\n]*')),
+              HINT = format('The media type is %s; other types take any content.', media_type);
+END
+$$;
+
+CREATE FUNCTION headwater.config_before_row() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+DECLARE
+    bytes bytea;
+    is_explicit boolean := TG_OP = 'INSERT' OR NEW.version IS NULL; -- see before_message
+    is_content boolean := true;
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        PERFORM check_not_renamed('config', OLD.name, NEW.name);
+    END IF;
+    PERFORM check_name('config', NEW.name);
+    IF NOT is_media_type(NEW.media_type) THEN
+        RAISE EXCEPTION 'config "%": media type "%" is not legal', NEW.name, left(NEW.media_type, 300)
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'config_media_type_is_legal',
+                  SCHEMA = 'headwater', TABLE = 'config', COLUMN = 'media_type',
+                  DETAIL = 'A media type is type/subtype, then perhaps ;name=value, at most 255 '
+                           'characters (RFC 6838).';
+    END IF;
+    IF NEW.encoding = 'base64' THEN
+        BEGIN
+            bytes := decode(NEW.content, 'base64');
+        EXCEPTION WHEN data_exception THEN
+            RAISE EXCEPTION 'config "%": content is not valid base64: %', NEW.name, SQLERRM
+                USING ERRCODE = 'check_violation', CONSTRAINT = 'config_content_is_base64',
+                      SCHEMA = 'headwater', TABLE = 'config', COLUMN = 'content',
+                      HINT = 'The encoding is base64 (RFC 4648 section 4); text has the encoding utf-8.';
+        END;
+        NEW.content := translate(encode(bytes, 'base64'), E'\n', '');
+    END IF;
+    IF coalesce(length(bytes), octet_length(NEW.content)) > size_limit() THEN
+        RAISE EXCEPTION 'config "%": content is % bytes; the limit is 16 MiB (% bytes)',
+            NEW.name, coalesce(length(bytes), octet_length(NEW.content)), size_limit()
+            USING ERRCODE = 'program_limit_exceeded', CONSTRAINT = 'config_size_limit',
+                  SCHEMA = 'headwater', TABLE = 'config', COLUMN = 'content';
+    END IF;
+
+    IF TG_OP = 'UPDATE' THEN
+        is_content := (NEW.content, NEW.encoding, NEW.media_type)
+                      IS DISTINCT FROM (OLD.content, OLD.encoding, OLD.media_type);
+        IF NOT is_content AND NEW.message IS NOT DISTINCT FROM OLD.message THEN
+            RETURN OLD;
+        END IF;
+        NEW.created_at := OLD.created_at;
+        NEW.revision := OLD.revision + is_content::int;
+    ELSE
+        NEW.created_at := now();
+        NEW.revision := 1 + coalesce(
+            (SELECT max(r.revision) FROM config_revision AS r WHERE r.config = NEW.name), 0);
+    END IF;
+    -- An old message does not describe a new revision.
+    IF is_content AND (NOT is_explicit OR NEW.message = '') THEN
+        NEW.message := coalesce(message(), '');
+    END IF;
+    NEW.version := own_rev();
+    NEW.updated_at := now();
+    NEW.updated_by := author();
+    RETURN NEW;
+END
+$$;
+
+-- Fires only for statements that set message, and says so: version is not the writer's to set.
+CREATE FUNCTION headwater.config_message_is_set() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    NEW.version := NULL;
+    RETURN NEW;
+END
+$$;
+
+-- ---- after: desired follows ---------------------------------------------------------------------
+
+CREATE FUNCTION headwater.node_after() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+DECLARE
+    nodes text[];
+    is_change boolean;
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        SELECT array_agg(a.name), count(*) > 0 INTO nodes, is_change FROM after_rows AS a;
+    ELSIF TG_OP = 'DELETE' THEN
+        SELECT array_agg(b.name), count(*) > 0 INTO nodes, is_change FROM before_rows AS b;
+        IF EXISTS (SELECT FROM reported AS r WHERE r.node = ANY (nodes)) THEN
+            DELETE FROM reported AS r WHERE r.node = ANY (nodes);
+        END IF;
+    ELSE
+        SELECT array_agg(a.name) FILTER (WHERE a.labels <> b.labels),
+               coalesce(bool_or(a.labels <> b.labels OR a.description <> b.description), false)
+        INTO nodes, is_change
+        FROM after_rows AS a JOIN before_rows AS b USING (name);
+    END IF;
+    IF is_change THEN
+        PERFORM log_change();
+    END IF;
+    IF nodes IS NOT NULL THEN
+        PERFORM materialise(nodes);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- Materialises the nodes that the given assignments reach.
+CREATE FUNCTION headwater.materialise_targets(targets text[], selectors jsonb[]) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    IF '{}' = ANY (selectors) THEN
+        PERFORM materialise(NULL);
+    ELSE
+        targets := ARRAY(
+            SELECT t.name FROM unnest(targets) AS t (name) WHERE t.name IS NOT NULL
+            UNION
+            SELECT n.name FROM unnest(selectors) AS s (selector)
+            JOIN node AS n ON n.labels @> s.selector);
+        IF targets <> '{}' THEN
+            PERFORM materialise(targets);
+        END IF;
+    END IF;
+END
+$$;
+
+CREATE FUNCTION headwater.assignment_after() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+DECLARE
+    targets text[];
+    selectors jsonb[];
+    is_change boolean;
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        SELECT array_agg(a.node), array_agg(DISTINCT a.selector), count(*) > 0
+        INTO targets, selectors, is_change
+        FROM after_rows AS a;
+    ELSIF TG_OP = 'DELETE' THEN
+        SELECT array_agg(b.node), array_agg(DISTINCT b.selector), count(*) > 0
+        INTO targets, selectors, is_change
+        FROM before_rows AS b;
+    ELSE
+        SELECT array_agg(e.node), array_agg(DISTINCT e.selector), count(*) > 0
+        INTO targets, selectors, is_change
+        FROM after_rows AS a JOIN before_rows AS b USING (name)
+        CROSS JOIN LATERAL (VALUES (a.node, a.selector), (b.node, b.selector)) AS e (node, selector)
+        WHERE (a.config, a.node, a.selector, a.priority, a.revision)
+            IS DISTINCT FROM (b.config, b.node, b.selector, b.priority, b.revision);
+    END IF;
+    IF is_change THEN
+        PERFORM log_change();
+        PERFORM materialise_targets(targets, selectors);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION headwater.config_after() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+DECLARE
+    configs text[]; -- with a new revision
+    targets text[];
+    selectors jsonb[];
+    is_change boolean;
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        SELECT array_agg(a.name), count(*) > 0 INTO configs, is_change FROM after_rows AS a;
+    ELSIF TG_OP = 'DELETE' THEN
+        SELECT count(*) > 0 INTO is_change FROM before_rows;
+    ELSE
+        SELECT array_agg(a.name) FILTER (WHERE a.revision <> b.revision),
+               coalesce(bool_or(a.revision <> b.revision OR a.message <> b.message), false)
+        INTO configs, is_change
+        FROM after_rows AS a JOIN before_rows AS b USING (name);
+    END IF;
+    IF is_change THEN
+        PERFORM log_change();
+    END IF;
+    IF configs IS NULL THEN
+        RETURN NULL;
+    END IF;
+
+    INSERT INTO config_revision
+        (config, revision, content, encoding, media_type, kind, digest, size, message, author)
+    SELECT c.name, c.revision, c.content, c.encoding, c.media_type,
+           kind_of(c.name, c.content, c.encoding, c.media_type),
+           digest_of(d.bytes), length(d.bytes), c.message, c.updated_by
+    FROM config AS c CROSS JOIN LATERAL bytes_of(c.content, c.encoding) AS d (bytes)
+    WHERE c.name = ANY (configs);
+
+    SELECT array_agg(a.node), array_agg(DISTINCT a.selector) INTO targets, selectors
+    FROM assignment AS a WHERE a.config = ANY (configs) AND a.revision IS NULL;
+    PERFORM materialise_targets(targets, selectors);
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION headwater.after_truncate() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    PERFORM materialise(NULL);
+    RETURN NULL;
+END
+$$;
+
+-- ---- history stays ------------------------------------------------------------------------------
+
+CREATE FUNCTION headwater.refuse_change() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION '% on headwater.% is refused: %', TG_OP, TG_TABLE_NAME, TG_ARGV[0]
+        USING ERRCODE = 'object_not_in_prerequisite_state', SCHEMA = 'headwater',
+              TABLE = TG_TABLE_NAME, CONSTRAINT = TG_TABLE_NAME || '_is_kept';
+END
+$$;
+
+-- ---- the triggers -------------------------------------------------------------------------------
+
+DO $$
+DECLARE
+    relation text;
+BEGIN
+    FOREACH relation IN ARRAY ARRAY['node', 'config', 'assignment'] LOOP
+        EXECUTE replace($sql$
+            CREATE TRIGGER before_write BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE
+                ON headwater.% FOR EACH STATEMENT EXECUTE FUNCTION headwater.before_write();
+            CREATE TRIGGER before_row BEFORE INSERT OR UPDATE
+                ON headwater.% FOR EACH ROW EXECUTE FUNCTION headwater.%_before_row();
+            CREATE TRIGGER after_insert AFTER INSERT
+                ON headwater.% REFERENCING NEW TABLE AS after_rows
+                FOR EACH STATEMENT EXECUTE FUNCTION headwater.%_after();
+            CREATE TRIGGER after_update AFTER UPDATE
+                ON headwater.% REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows
+                FOR EACH STATEMENT EXECUTE FUNCTION headwater.%_after();
+            CREATE TRIGGER after_delete AFTER DELETE
+                ON headwater.% REFERENCING OLD TABLE AS before_rows
+                FOR EACH STATEMENT EXECUTE FUNCTION headwater.%_after();
+            CREATE TRIGGER after_truncate AFTER TRUNCATE
+                ON headwater.% FOR EACH STATEMENT EXECUTE FUNCTION headwater.after_truncate();
+            ALTER TABLE headwater.%
+                ENABLE ALWAYS TRIGGER before_write, ENABLE ALWAYS TRIGGER before_row,
+                ENABLE ALWAYS TRIGGER after_insert, ENABLE ALWAYS TRIGGER after_update,
+                ENABLE ALWAYS TRIGGER after_delete, ENABLE ALWAYS TRIGGER after_truncate;
+            $sql$, '%', relation);
+    END LOOP;
+
+    FOREACH relation IN ARRAY ARRAY['config_revision', 'desired_history', 'changelog', 'blob'] LOOP
+        EXECUTE replace($sql$
+            CREATE TRIGGER is_kept BEFORE UPDATE OR DELETE OR TRUNCATE
+                ON headwater.% FOR EACH STATEMENT
+                EXECUTE FUNCTION headwater.refuse_change('it is history, which only grows');
+            ALTER TABLE headwater.% ENABLE ALWAYS TRIGGER is_kept;
+            $sql$, '%', relation);
+    END LOOP;
+END
+$$;
+
+-- Triggers fire in the order of their names: this one before before_row.
+CREATE TRIGGER before_message BEFORE UPDATE OF message
+    ON headwater.config FOR EACH ROW EXECUTE FUNCTION headwater.config_message_is_set();
+ALTER TABLE headwater.config ENABLE ALWAYS TRIGGER before_message;
+
+CREATE TRIGGER is_kept BEFORE DELETE OR TRUNCATE
+    ON headwater.changelog_head FOR EACH STATEMENT
+    EXECUTE FUNCTION headwater.refuse_change('all writers wait for its one row');
+ALTER TABLE headwater.changelog_head ENABLE ALWAYS TRIGGER is_kept;
+
+CREATE TRIGGER is_kept BEFORE TRUNCATE
+    ON headwater.desired FOR EACH STATEMENT
+    EXECUTE FUNCTION headwater.refuse_change('it follows from node, config and assignment');
+ALTER TABLE headwater.desired ENABLE ALWAYS TRIGGER is_kept;
+
+COMMIT;
