@@ -226,6 +226,7 @@ struct hw_kv_watch {
     struct hw_kv_watch_events events;
     char bucket[SUBJECT_MAX], stream[SUBJECT_MAX], filter[SUBJECT_MAX];
     struct hw_nats_sub *sub;
+    uint64_t received; /* messages of this subscription; each carries its number */
     bool caught_up;
     struct hw_timer timer; /* the next start, after a failure or for a re-read */
 };
@@ -247,8 +248,13 @@ static void on_watch_message(void *arg, natsMsg *msg)
     if (natsMsg_GetMetaData(&meta, msg) != NATS_OK)
         return; /* not from a stream */
     const bool last = meta->NumPending == 0;
+    const bool gap = meta->Sequence.Consumer != ++watch->received;
     read_entry(watch->bucket, msg, meta->Sequence.Stream, &entry);
     jsMsgMetaData_Destroy(meta);
+    if (gap) {
+        hw_kv_watch_restart(watch);
+        return;
+    }
     watch->events.entry(watch->events.arg, &entry);
     if (last && !watch->caught_up)
         catch_up(watch);
@@ -261,6 +267,7 @@ static void start_watch(void *arg)
     uint64_t pending = 0;
 
     hw_nats_unsubscribe(HW_TAKE(watch->sub));
+    watch->received = 0;
     watch->caught_up = false;
     if (!hw_nats_up(watch->nats))
         return; /* the listener starts it again */

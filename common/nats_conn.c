@@ -756,9 +756,14 @@ enum hw_status hw_nats_consume(struct hw_nats *nats, const char *stream, const c
     sb = new_sub_box(sub);
     jsSubOptions_Init(&options);
     options.Stream = stream;
-    options.Ordered = true;
+    /* Not libnats' ordered consumer: it makes itself anew on a thread of its own, and frees the
+     * name of the old one while an unsubscribe here reads it (seen with 3.4.1). */
     options.Config.DeliverPolicy = js_DeliverLastPerSubject;
+    options.Config.AckPolicy = js_AckNone;
     options.Config.Heartbeat = HEARTBEAT_NS;
+    options.Config.FlowControl = true;
+    options.Config.MemoryStorage = true;
+    options.Config.Replicas = 1;
     s = js_Subscribe(&sub->sub, nats->js, filter, on_message, sb, NULL, &options, &code);
     if (s != NATS_OK) {
         free(sb);

@@ -66,8 +66,9 @@ enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_n
 void hw_nats_unsubscribe(struct hw_nats_sub *sub); /* NULL is fine */
 
 /*
- * An ordered push consumer of a stream: the last message of every subject that matches filter, then
- * every new one. It does not come back after the connection was lost: see hw_kv_watch. Blocks.
+ * A push consumer of a stream: the last message of every subject that matches filter, then every new
+ * one, numbered from 1 (Sequence.Consumer in the message's metadata): a gap is a loss. It does not
+ * come back after the connection was lost: see hw_kv_watch, which also heals gaps. Blocks.
  * *pending: how many messages were waiting when it began.
  */
 enum hw_status hw_nats_consume(struct hw_nats *nats, const char *stream, const char *filter,
