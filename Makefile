@@ -31,6 +31,7 @@ endif
 
 # SANITIZER=address|undefined|thread builds beside the plain build, in build/<sanitizer>.
 SANITIZER ?=
+comma := ,
 ifeq ($(SANITIZER),)
 B := build
 HARDENING += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
@@ -40,7 +41,6 @@ sanitizers := $(if $(filter address,$(SANITIZER)),address$(comma)undefined,$(SAN
 ALL_CFLAGS += -fsanitize=$(sanitizers) -fno-sanitize-recover=all -fno-omit-frame-pointer -O1
 ALL_LDFLAGS += -fsanitize=$(sanitizers)
 endif
-comma := ,
 
 # ---- what is built ------------------------------------------------------------------------------
 PROGRAMS := api reconciler agent cdc
