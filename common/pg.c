@@ -127,6 +127,22 @@ static void finish_batch(struct hw_pg *pg)
     clear_results(&done);
 }
 
+/*
+ * The statement that is being answered. Behind the answer of the last one of a segment, and before
+ * its Sync, comes what went wrong with the commit: that belongs to this last one, never to the
+ * statement that follows.
+ */
+static int current_statement(const struct batch *batch)
+{
+    int last = batch->count - 1;
+
+    if (batch->mode == HW_PG_SEPARATE)
+        last = batch->count - batch->syncs_left;
+    else if (batch->has_tail && batch->syncs_left == 2)
+        last = batch->count - 2;
+    return batch->index < last ? batch->index : last;
+}
+
 static void note_failure(struct hw_pg *pg, PGresult *result)
 {
     struct batch *batch = &pg->batch;
@@ -134,7 +150,7 @@ static void note_failure(struct hw_pg *pg, PGresult *result)
 
     if (outcome->status != HW_OK)
         return;
-    outcome->failed = batch->index < batch->count ? batch->index : batch->count - 1;
+    outcome->failed = current_statement(batch);
     outcome->status = hw_pg_fail(&outcome->err, pg->conn, result, "database");
     strncpy(outcome->sqlstate, field(result, PG_DIAG_SQLSTATE), sizeof(outcome->sqlstate) - 1);
     outcome->constraint = field(result, PG_DIAG_CONSTRAINT_NAME);
@@ -150,12 +166,12 @@ static int index_after_sync(const struct batch *batch)
     return batch->has_tail && batch->syncs_left == 1 ? batch->count - 1 : batch->count;
 }
 
-/* Keeps the first result of each statement; errors at COMMIT belong to the last of its segment. */
+/* Keeps the first result of each statement, or its failure. */
 static void keep_result(struct hw_pg *pg, PGresult *result)
 {
     struct batch *batch = &pg->batch;
     const ExecStatusType status = PQresultStatus(result);
-    const int place = batch->index < batch->count ? batch->index : batch->count - 1;
+    const int place = current_statement(batch);
     const bool failed = status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK;
 
     if (batch->results[place] == NULL) {
@@ -266,8 +282,7 @@ static void lose_connection(struct hw_pg *pg, const char *doing)
         if (pg->batch.outcome.status == HW_OK) {
             pg->batch.outcome.status = HW_EUNAVAIL;
             pg->batch.outcome.err = err;
-            pg->batch.outcome.failed =
-                pg->batch.index < pg->batch.count ? pg->batch.index : pg->batch.count - 1;
+            pg->batch.outcome.failed = current_statement(&pg->batch);
         }
         finish_batch(pg);
     }
