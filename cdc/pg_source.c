@@ -15,7 +15,8 @@
 #define CONNECT_TIMEOUT_MS 30000
 #define STATUS_INTERVAL_MS 1000
 
-/* What is read in one turn of the loop at most, so that timers and signals are never kept waiting. */
+/* What is read in one turn of the loop at most, so that timers and signals are never kept waiting.
+ */
 #define TURN_MESSAGES 256
 #define TURN_BYTES    (1024 * 1024)
 
@@ -31,7 +32,7 @@ enum stage {
     STAGE_PREPARING, /* the prepare statement runs */
     STAGE_STARTING,  /* START_REPLICATION was sent */
     STAGE_STREAMING,
-    STAGE_ENDED,     /* failed was called; close is all that is left */
+    STAGE_ENDED, /* failed was called; close is all that is left */
 };
 
 struct pg_source {
@@ -45,21 +46,21 @@ struct pg_source {
 
     PGconn *conn;
     struct hw_io *io;
-    int fd;                 /* that io watches */
-    short connect_events;   /* what PQconnectPoll waits for */
+    int fd;               /* that io watches */
+    short connect_events; /* what PQconnectPoll waits for */
     struct hw_timer connect_timer, status_timer, turn_timer;
     enum stage stage;
     bool paused;
-    bool backlog;           /* libpq may hold messages that were not taken yet */
-    bool unflushed;         /* libpq holds bytes that the socket would not take */
-    bool reply_due;         /* the server asked for feedback */
-    int busy;               /* depth of calls from the loop; no freeing below them */
+    bool backlog;   /* libpq may hold messages that were not taken yet */
+    bool unflushed; /* libpq holds bytes that the socket would not take */
+    bool reply_due; /* the server asked for feedback */
+    int busy;       /* depth of calls from the loop; no freeing below them */
     bool closed;
 
     struct cdc_assembler assembler; /* with received */
     hw_lsn stored;
     hw_lsn confirmed;
-    hw_lsn idle_end;        /* the server's position as last told between two transactions */
+    hw_lsn idle_end; /* the server's position as last told between two transactions */
 };
 
 static void on_io(void *arg, short revents);
@@ -208,19 +209,16 @@ static hw_lsn later(hw_lsn a, hw_lsn b)
 }
 
 /*
- * What the server may forget. An idle database's log grows too (other databases, vacuum), so the
- * end that the server told us counts where everything before it is stored. Never beyond what the
- * server itself has told us: a position from another history would spoil the slot for good.
+ * What the server may forget: what the consumer has stored, and never more than the server itself
+ * has told us of, since a position from another history would spoil the slot for good.
  */
 static hw_lsn confirmable(const struct pg_source *s)
 {
+    const hw_lsn told = later(s->assembler.received, s->idle_end);
+
     if (s->read_only)
         return HW_LSN_NONE;
-    const hw_lsn told = later(s->assembler.received, s->idle_end);
-    hw_lsn position = s->stored < told ? s->stored : told;
-    if (!s->assembler.open && s->stored >= s->assembler.received)
-        position = told;
-    return later(position, s->confirmed);
+    return later(s->stored < told ? s->stored : told, s->confirmed);
 }
 
 static void put64(char *out, uint64_t value)
@@ -533,8 +531,12 @@ static char *make_start_command(const struct cdc_pg_options *o)
     const struct {
         const char *name, *value;
     } options[] = {
-        {"format-version", "2"},      {"include-transaction", "on"}, {"include-xids", "on"},
-        {"include-lsn", "on"},        {"include-timestamp", "on"},   {"include-types", "off"},
+        {"format-version", "2"},
+        {"include-transaction", "on"},
+        {"include-xids", "on"},
+        {"include-lsn", "on"},
+        {"include-timestamp", "on"},
+        {"include-types", "off"},
         {"add-tables", o->tables},
         /* Without any name the plug-in would send the messages of all prefixes. */
         {"add-msg-prefixes", o->message_prefix != NULL ? o->message_prefix : "headwater-none"},

@@ -5,9 +5,8 @@
  *
  * It connects without blocking the loop, sends START_REPLICATION, answers keepalives, and sends
  * feedback every status interval and whenever the server asks, whether or not the consumer has
- * paused it. It confirms what the consumer said is stored; the end of the server's log it confirms
- * only while nothing lies between a commit and the next begin and the consumer has stored the last
- * transaction it was given.
+ * paused it. It confirms what the consumer said is stored, and nothing else: on an idle database
+ * progress tells the consumer of the log's end, so that it can store and confirm that.
  */
 #ifndef CDC_PG_SOURCE_H
 #define CDC_PG_SOURCE_H
@@ -15,13 +14,13 @@
 #include "cdc/source.h"
 
 struct cdc_pg_options {
-    const char *conninfo;      /* as for SQL; replication=database is added here */
+    const char *conninfo; /* as for SQL; replication=database is added here */
     const char *slot;
-    hw_lsn start;              /* stored position: the first transaction delivered ends behind it */
-    const char *tables;        /* for wal2json's add-tables: "headwater.desired,headwater.blob" */
-    const char *message_prefix; /* logical messages to deliver, or NULL for none */
-    int64_t status_interval_ms; /* 0: 1000 */
-    bool read_only;             /* never confirm anything (for looking on) */
+    hw_lsn start;       /* stored position: the first transaction delivered ends behind it */
+    const char *tables; /* for wal2json's add-tables: "headwater.desired,headwater.blob" */
+    const char *message_prefix;   /* logical messages to deliver, or NULL for none */
+    int64_t status_interval_ms;   /* 0: 1000 */
+    bool read_only;               /* never confirm anything (for looking on) */
     const char *application_name; /* in pg_stat_replication, or NULL: "headwater" */
     /* An SQL statement to run on the connection first, or NULL: makes a temporary slot, which lives
      * as long as the connection (cdc_slot_temporary_sql). */
@@ -29,9 +28,10 @@ struct cdc_pg_options {
 };
 
 /*
- * Starts connecting, for at most 30 s; the strings are copied. Everything else is told to the handler. failed gives HW_ECONFLICT when another
- * process streams from the slot (SQLSTATE 55006), HW_ENOENT when there is no such slot, HW_EDENIED
- * when login, privilege or plug-in is refused, HW_EPROTO for a broken stream, HW_EUNAVAIL otherwise.
+ * Starts connecting, for at most 30 s; the strings are copied. Everything else is told to the
+ * handler. failed gives HW_ECONFLICT when another process streams from the slot (SQLSTATE 55006),
+ * HW_ENOENT when there is no such slot, HW_EDENIED when login, privilege or plug-in is refused,
+ * HW_EPROTO for a broken stream, HW_EUNAVAIL otherwise.
  */
 enum hw_status cdc_pg_open(struct hw_loop *loop, const struct cdc_pg_options *options,
                            const struct cdc_handler *handler, struct cdc_source **source,

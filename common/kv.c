@@ -271,6 +271,8 @@ static void start_watch(void *arg)
     watch->caught_up = false;
     if (!hw_nats_up(watch->nats))
         return; /* the listener starts it again */
+    if (watch->events.starting != NULL)
+        watch->events.starting(watch->events.arg);
     if (hw_nats_consume(watch->nats, watch->stream, watch->filter, on_watch_message, watch,
                         &watch->sub, &pending, &err) != HW_OK) {
         hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, WATCH_RETRY_MS, start_watch,

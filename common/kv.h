@@ -74,6 +74,7 @@ enum hw_status hw_kv_put(struct hw_nats *nats, const char *bucket, const char *k
  */
 struct hw_kv_watch;
 struct hw_kv_watch_events {
+    void (*starting)(void *arg); /* (again); may be NULL */
     void (*entry)(void *arg, struct hw_kv_entry *entry);
     void (*caught_up)(void *arg);
     void (*restarting)(void *arg, const struct hw_error *why); /* may be NULL */

@@ -1,0 +1,565 @@
+#include "reconciler/apply.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/memory.h"
+#include "common/objstore.h"
+
+enum {
+    CHECKPOINT_EVERY_MS = 20, /* while transactions keep coming */
+    PROGRESS_EVERY_MS = 5000, /* while only the log's end moves */
+    QUEUE_MOST = 16384,       /* changes waiting before the source is paused … */
+    BLOBS_MOST = 256,         /* … or objects on their way … */
+    BLOB_BYTES_MOST = 32 << 20, /* … or their bytes */
+};
+
+struct rec_tx;
+
+/* One entry to publish. */
+struct rec_change {
+    struct rec_tx *tx;
+    struct rec_entry *entry;
+    char *value; /* NULL: a delete marker */
+    size_t size;
+    struct rec_change *next; /* waiting for the same key */
+};
+
+struct rec_tx {
+    struct rec_apply *apply;
+    uint64_t serial;
+    struct hw_fence fence;
+    bool moves_checkpoint;
+    int64_t rev;
+    char nonce[40];
+    struct rec_change *changes;
+    size_t count, cap;
+    size_t published; /* changes[0..published) are done, in flight or waiting for their key */
+    size_t undone;    /* of all changes: not yet acknowledged or found needless */
+    size_t blobs;     /* objects that are not yet acknowledged */
+    size_t refs;      /* acknowledgements to come, plus one while it is queued */
+    bool abandoned;   /* by a reset */
+    struct rec_tx *next;
+};
+
+struct blob_put {
+    struct rec_tx *tx;
+    size_t size;
+};
+
+struct rec_apply {
+    struct rec_apply_config config;
+    struct rec_apply_events events;
+    uint64_t serial;
+    struct rec_tx *open;         /* begun, not yet committed */
+    struct rec_tx *first, *last; /* committed, in commit order */
+    struct rec_tx *cursor;       /* the first of them that is not published whole */
+    size_t in_flight;            /* publishes of entries */
+    size_t queued;               /* changes of committed transactions that are not done */
+    size_t blobs, blob_bytes;    /* objects on their way, of all transactions */
+    bool paused;
+    bool failed;
+
+    struct rec_checkpoint applied; /* behind which everything is acknowledged */
+    struct rec_checkpoint stored;  /* the one that stands in KV */
+    struct rec_checkpoint sent;    /* in flight, while checkpoint_busy */
+    bool checkpoint_busy;
+    int64_t checkpoint_at; /* when the last one was stored, hw_loop_now() */
+    uint64_t generation;   /* of resets: tells a late checkpoint acknowledgement */
+    struct hw_timer checkpoint_timer;
+};
+
+static void pump(struct rec_apply *apply);
+static void on_entry_ack(void *arg, const struct hw_ack *ack);
+
+static void fail(struct rec_apply *apply, const struct hw_error *err)
+{
+    if (apply->failed)
+        return;
+    apply->failed = true;
+    hw_timer_stop(&apply->checkpoint_timer);
+    apply->events.failed(apply->events.arg, err);
+}
+
+/* ---- transactions ---- */
+
+static void unref(struct rec_tx *tx)
+{
+    if (--tx->refs > 0)
+        return;
+    for (size_t i = 0; i < tx->count; i++)
+        free(tx->changes[i].value);
+    free(tx->changes);
+    free(tx);
+}
+
+static struct rec_change *add_change(struct rec_apply *apply, const char *node)
+{
+    struct rec_tx *tx = apply->open;
+    struct rec_entry *entry = rec_sink_entry(apply->config.sink, node);
+    struct rec_change *change;
+
+    if (entry->last_tx == tx->serial) {
+        change = &tx->changes[entry->last_change];
+        free(change->value);
+    } else {
+        if (tx->count == tx->cap) {
+            tx->cap = tx->cap > 0 ? tx->cap + tx->cap / 2 : 4;
+            tx->changes = hw_realloc(tx->changes, tx->cap * sizeof(*tx->changes));
+        }
+        entry->last_tx = tx->serial;
+        entry->last_change = tx->count;
+        change = &tx->changes[tx->count++];
+    }
+    *change = (struct rec_change){.tx = tx, .entry = entry};
+    return change;
+}
+
+void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence)
+{
+    struct rec_tx *tx = hw_alloc(sizeof(*tx));
+
+    rec_apply_rollback(apply);
+    tx->apply = apply;
+    tx->serial = ++apply->serial;
+    tx->fence = fence;
+    tx->refs = 1;
+    apply->open = tx;
+}
+
+void rec_apply_set(struct rec_apply *apply, const struct rec_desired *row)
+{
+    struct rec_change *change = add_change(apply, row->node);
+
+    change->value = rec_desired_value(row, apply->open->fence, &change->size);
+}
+
+void rec_apply_remove(struct rec_apply *apply, const char *node)
+{
+    add_change(apply, node);
+}
+
+void rec_apply_changelog(struct rec_apply *apply, int64_t rev, const char *nonce)
+{
+    apply->open->rev = rev;
+    snprintf(apply->open->nonce, sizeof(apply->open->nonce), "%s", nonce);
+}
+
+void rec_apply_rollback(struct rec_apply *apply)
+{
+    if (apply->open == NULL)
+        return;
+    apply->open->abandoned = true;
+    unref(HW_TAKE(apply->open));
+}
+
+static void regulate(struct rec_apply *apply)
+{
+    const bool full = apply->queued > QUEUE_MOST || apply->blobs > BLOBS_MOST ||
+                      apply->blob_bytes > BLOB_BYTES_MOST;
+    const bool roomy = apply->queued <= QUEUE_MOST / 2 && apply->blobs <= BLOBS_MOST / 2 &&
+                       apply->blob_bytes <= BLOB_BYTES_MOST / 2;
+
+    if (apply->failed || (apply->paused ? !roomy : !full))
+        return;
+    apply->paused = !apply->paused;
+    apply->events.pause(apply->events.arg, apply->paused);
+}
+
+void rec_apply_commit(struct rec_apply *apply, bool moves_checkpoint)
+{
+    struct rec_tx *tx = HW_TAKE(apply->open);
+
+    tx->moves_checkpoint = moves_checkpoint;
+    tx->undone = tx->count;
+    apply->queued += tx->count;
+    if (apply->last != NULL)
+        apply->last->next = tx;
+    else
+        apply->first = tx;
+    apply->last = tx;
+    if (apply->cursor == NULL)
+        apply->cursor = tx;
+    pump(apply);
+}
+
+/* ---- objects ---- */
+
+static void on_blob_ack(void *arg, const struct hw_ack *ack)
+{
+    struct blob_put *put = arg;
+    struct rec_tx *tx = put->tx;
+    struct rec_apply *apply = tx->apply;
+
+    if (!tx->abandoned) {
+        tx->blobs--;
+        apply->blobs--;
+        apply->blob_bytes -= put->size;
+        if (ack->status == HW_OK)
+            pump(apply);
+        else
+            fail(apply, &ack->err);
+    }
+    free(put);
+    unref(tx);
+}
+
+enum hw_status rec_apply_blob(struct rec_apply *apply, const char *hex, const void *data,
+                              size_t size, struct hw_error *err)
+{
+    struct rec_tx *tx = apply->open;
+    struct blob_put *put;
+    enum hw_status status;
+
+    if (rec_sink_has_object(apply->config.sink, hex))
+        return HW_OK;
+    put = hw_alloc(sizeof(*put));
+    put->tx = tx;
+    put->size = size;
+    status = hw_obj_put(apply->config.nats, apply->config.bucket, hex, data, size, on_blob_ack, put,
+                        err);
+    if (status != HW_OK) {
+        free(put);
+        return status;
+    }
+    /* Known from here on: whatever refers to it is published behind this transaction. */
+    rec_sink_add_object(apply->config.sink, hex);
+    tx->refs++;
+    tx->blobs++;
+    apply->blobs++;
+    apply->blob_bytes += size;
+    regulate(apply);
+    return HW_OK;
+}
+
+/* ---- entries ---- */
+
+static bool needless(const struct rec_change *change)
+{
+    const struct rec_entry *entry = change->entry;
+
+    if (entry->seq != 0 && hw_fence_compare(entry->fence, change->tx->fence) >= 0)
+        return true;
+    return change->value == NULL && entry->deleted;
+}
+
+static void change_done(struct rec_change *change)
+{
+    free(HW_TAKE(change->value));
+    change->tx->undone--;
+    change->tx->apply->queued--;
+    change->entry->in_flight = NULL;
+}
+
+static void publish(struct rec_change *change)
+{
+    struct rec_apply *apply = change->tx->apply;
+    struct rec_entry *entry = change->entry;
+    struct hw_error err;
+    natsMsg *msg = NULL;
+
+    entry->in_flight = change;
+    if (needless(change)) {
+        change_done(change);
+        return;
+    }
+    HW_AUTO_FREE char *key = hw_sprintf(REC_DESIRED_PREFIX "%s", entry->node);
+    if (hw_kv_message(apply->config.bucket, key, change->value, change->size, &change->tx->fence,
+                      &msg, &err) != HW_OK ||
+        hw_nats_publish(apply->config.nats, msg, entry->seq, on_entry_ack, change, &err) != HW_OK) {
+        fail(apply, &err);
+        return;
+    }
+    change->tx->refs++;
+    apply->in_flight++;
+}
+
+static void publish_or_wait(struct rec_change *change)
+{
+    struct rec_entry *entry = change->entry;
+
+    if (entry->in_flight == NULL) {
+        publish(change);
+        return;
+    }
+    if (entry->waiting_last != NULL)
+        entry->waiting_last->next = change;
+    else
+        entry->waiting = change;
+    entry->waiting_last = change;
+}
+
+/* The key is free: those that wait for it may go, in their order. */
+static void publish_waiting(struct rec_entry *entry, struct rec_apply *apply)
+{
+    while (entry->in_flight == NULL && entry->waiting != NULL && !apply->failed) {
+        struct rec_change *next = entry->waiting;
+
+        entry->waiting = next->next;
+        if (entry->waiting == NULL)
+            entry->waiting_last = NULL;
+        publish(next);
+    }
+}
+
+static void note_written(struct rec_change *change, uint64_t seq)
+{
+    change->entry->seq = seq;
+    change->entry->fence = change->tx->fence;
+    change->entry->fenced = true;
+    change->entry->deleted = change->value == NULL;
+    change->entry->hash = 0;
+}
+
+/*
+ * Someone wrote the key behind our back. Our own fence: an earlier attempt that was never
+ * acknowledged. A newer one: another reconciler leads, and we are a zombie. Anything else is not of
+ * ours: write over it.
+ */
+static void resolve_conflict(struct rec_change *change)
+{
+    struct rec_apply *apply = change->tx->apply;
+    struct hw_kv_entry found = {0};
+    struct hw_error err;
+    enum hw_status status;
+
+    HW_AUTO_FREE char *key = hw_sprintf(REC_DESIRED_PREFIX "%s", change->entry->node);
+    status = hw_kv_get(apply->config.nats, apply->config.bucket, key, &found, &err);
+    if (status == HW_ENOENT) {
+        change->entry->seq = HW_SEQ_NONE;
+        publish(change);
+        return;
+    }
+    if (status != HW_OK) {
+        fail(apply, &err);
+        return;
+    }
+    const int order =
+        found.fenced ? hw_fence_compare(found.fence, change->tx->fence) : -1;
+    const uint64_t seq = found.seq;
+    hw_kv_entry_clear(&found);
+    if (order > 0) {
+        hw_fail(&err, HW_ECONFLICT,
+                "key %s carries a newer fence than %s: another reconciler is ahead", key,
+                HW_LSN(change->tx->fence.lsn));
+        fail(apply, &err);
+    } else if (order == 0) {
+        note_written(change, seq);
+        change_done(change);
+    } else {
+        hw_log_warn("repairing a key that someone else wrote", HW_S("key", key),
+                    HW_I("revision", (int64_t)seq), HW_L("lsn", change->tx->fence.lsn));
+        change->entry->seq = seq;
+        publish(change);
+    }
+}
+
+static void on_entry_ack(void *arg, const struct hw_ack *ack)
+{
+    struct rec_change *change = arg;
+    struct rec_tx *tx = change->tx;
+    struct rec_apply *apply = tx->apply;
+
+    if (!tx->abandoned) {
+        apply->in_flight--;
+        if (ack->status == HW_OK) {
+            note_written(change, ack->seq);
+            change_done(change);
+        } else if (ack->status == HW_ECONFLICT) {
+            resolve_conflict(change);
+        } else {
+            fail(apply, &ack->err);
+        }
+        if (!apply->failed)
+            publish_waiting(change->entry, apply);
+        pump(apply);
+    }
+    unref(tx);
+}
+
+/* ---- the checkpoint ---- */
+
+static void store_checkpoint(struct rec_apply *apply);
+
+struct checkpoint_put {
+    struct rec_apply *apply;
+    uint64_t generation;
+};
+
+static void on_checkpoint_ack(void *arg, const struct hw_ack *ack)
+{
+    struct checkpoint_put *put = arg;
+    struct rec_apply *apply = put->apply;
+    const bool current = put->generation == apply->generation;
+
+    free(put);
+    if (!current || apply->failed)
+        return;
+    apply->checkpoint_busy = false;
+    if (ack->status != HW_OK) {
+        struct hw_error err = ack->err;
+
+        if (ack->status == HW_ECONFLICT)
+            hw_fail(&err, HW_ECONFLICT, "someone else wrote the checkpoint");
+        fail(apply, &err);
+        return;
+    }
+    apply->stored = apply->sent;
+    apply->stored.seq = ack->seq;
+    apply->checkpoint_at = hw_loop_now();
+    apply->events.stored(apply->events.arg, apply->stored.fence.lsn);
+    store_checkpoint(apply);
+}
+
+static void on_checkpoint_timer(void *arg)
+{
+    store_checkpoint(arg);
+}
+
+/* Stores the applied position, now or when the last one is old enough. */
+static void store_checkpoint(struct rec_apply *apply)
+{
+    const bool behind = hw_fence_compare(apply->stored.fence, apply->applied.fence) < 0;
+    const bool news = apply->first != NULL || apply->stored.rev != apply->applied.rev || apply->stored.seq == 0 ||
+                      apply->stored.fence.epoch != apply->applied.fence.epoch;
+    const int64_t every = news ? CHECKPOINT_EVERY_MS : PROGRESS_EVERY_MS;
+    const int64_t due = apply->checkpoint_at + every - hw_loop_now();
+    struct checkpoint_put *put;
+    struct hw_error err;
+    natsMsg *msg = NULL;
+
+    if (!behind || apply->applied.fence.lsn == HW_LSN_NONE || apply->checkpoint_busy ||
+        apply->failed)
+        return;
+    if (due > 0 && apply->checkpoint_at != 0) {
+        hw_timer_start(apply->config.loop, &apply->checkpoint_timer, due, on_checkpoint_timer,
+                       apply);
+        return;
+    }
+    HW_AUTO_FREE char *value = rec_checkpoint_value(&apply->applied);
+    put = hw_alloc(sizeof(*put));
+    *put = (struct checkpoint_put){.apply = apply, .generation = apply->generation};
+    if (hw_kv_message(apply->config.bucket, REC_CHECKPOINT_KEY, value, strlen(value),
+                      &apply->applied.fence, &msg, &err) != HW_OK ||
+        hw_nats_publish(apply->config.nats, msg, apply->stored.seq, on_checkpoint_ack, put, &err) !=
+            HW_OK) {
+        free(put);
+        fail(apply, &err);
+        return;
+    }
+    apply->sent = apply->applied;
+    apply->checkpoint_busy = true;
+}
+
+/* ---- moving on ---- */
+
+static void retire(struct rec_apply *apply)
+{
+    while (apply->first != apply->cursor && apply->first->undone == 0) {
+        struct rec_tx *tx = apply->first;
+
+        apply->first = tx->next;
+        if (apply->first == NULL)
+            apply->last = NULL;
+        if (tx->moves_checkpoint) {
+            apply->applied.fence = tx->fence;
+            if (tx->rev > 0) {
+                apply->applied.rev = tx->rev;
+                snprintf(apply->applied.nonce, sizeof(apply->applied.nonce), "%s", tx->nonce);
+            }
+        }
+        unref(tx);
+    }
+}
+
+/* Publishes in commit order as far as the window and missing objects let it. */
+static void pump(struct rec_apply *apply)
+{
+    while (apply->cursor != NULL && apply->cursor->blobs == 0 && !apply->failed) {
+        struct rec_tx *tx = apply->cursor;
+
+        while (tx->published < tx->count && apply->in_flight < apply->config.window &&
+               !apply->failed)
+            publish_or_wait(&tx->changes[tx->published++]);
+        if (tx->published < tx->count)
+            break;
+        apply->cursor = tx->next;
+    }
+    if (apply->failed)
+        return;
+    retire(apply);
+    store_checkpoint(apply);
+    regulate(apply);
+}
+
+void rec_apply_progress(struct rec_apply *apply, hw_lsn lsn)
+{
+    if (apply->first != NULL || apply->open != NULL || apply->failed ||
+        lsn <= apply->applied.fence.lsn)
+        return;
+    apply->applied.fence.lsn = lsn;
+    store_checkpoint(apply);
+}
+
+void rec_apply_describe(struct rec_apply *apply, int64_t rev, const char *nonce)
+{
+    apply->applied.rev = rev;
+    snprintf(apply->applied.nonce, sizeof(apply->applied.nonce), "%s", nonce);
+}
+
+bool rec_apply_busy(const struct rec_apply *apply)
+{
+    return apply->first != NULL || apply->open != NULL || apply->checkpoint_busy ||
+           apply->stored.rev != apply->applied.rev;
+}
+
+/* ---- life ---- */
+
+struct rec_apply *rec_apply_new(const struct rec_apply_config *config,
+                                const struct rec_apply_events *events)
+{
+    struct rec_apply *apply = hw_alloc(sizeof(*apply));
+
+    apply->config = *config;
+    apply->events = *events;
+    return apply;
+}
+
+static void forget(struct rec_apply *apply)
+{
+    rec_apply_rollback(apply);
+    while (apply->first != NULL) {
+        struct rec_tx *tx = apply->first;
+
+        apply->first = tx->next;
+        tx->abandoned = true;
+        unref(tx);
+    }
+    apply->last = apply->cursor = NULL;
+    apply->in_flight = apply->queued = apply->blobs = apply->blob_bytes = 0;
+    apply->checkpoint_busy = false;
+    apply->generation++;
+    hw_timer_stop(&apply->checkpoint_timer);
+}
+
+void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *stored,
+                     const struct rec_checkpoint *applied)
+{
+    forget(apply);
+    apply->stored = *stored;
+    apply->applied = *applied;
+    apply->checkpoint_at = 0;
+    apply->paused = false;
+    apply->failed = false;
+}
+
+void rec_apply_free(struct rec_apply *apply)
+{
+    if (apply == NULL)
+        return;
+    apply->failed = true;
+    forget(apply);
+    free(apply);
+}

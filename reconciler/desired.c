@@ -1,0 +1,137 @@
+#include "reconciler/desired.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/buf.h"
+#include "common/digest.h"
+#include "common/json.h"
+#include "common/kv.h"
+#include "common/memory.h"
+
+/* What must hold before a row may become a key and a name in NATS. */
+static enum hw_status check(const struct rec_desired *row, struct hw_error *err)
+{
+    struct hw_digest digest;
+
+    if (!hw_kv_key_valid(row->node))
+        return hw_fail(err, HW_EPROTO, "desired row of node \"%.140s\": not a legal name",
+                       row->node);
+    if (hw_digest_parse(row->digest, &digest, err) != HW_OK) {
+        err->status = HW_EPROTO;
+        return hw_fail_in(err, "desired row of node %s", row->node);
+    }
+    return HW_OK;
+}
+
+enum hw_status rec_desired_from_columns(json_t *columns, const char *committed_at,
+                                        struct rec_desired *row, struct hw_error *err)
+{
+    struct rec_desired r = {.committed_at = committed_at};
+    json_int_t revision, size;
+
+    if (hw_json_unpack(columns, err, "{s:s, s:I, s:s, s:I, s:s, s:s}", "node", &r.node, "revision",
+                       &revision, "digest", &r.digest, "size", &size, "media_type", &r.media_type,
+                       "sources", &r.sources) != HW_OK) {
+        err->status = HW_EPROTO;
+        return hw_fail_in(err, "a streamed row of headwater.desired");
+    }
+    r.revision = revision;
+    r.size = size;
+    if (check(&r, err) != HW_OK)
+        return err->status;
+    *row = r;
+    return HW_OK;
+}
+
+enum hw_status rec_desired_from_result(const PGresult *result, int n, struct rec_desired *row,
+                                       struct hw_error *err)
+{
+    struct rec_desired r = {
+        .node = PQgetvalue(result, n, 0),
+        .revision = strtoll(PQgetvalue(result, n, 1), NULL, 10),
+        .digest = PQgetvalue(result, n, 2),
+        .size = strtoll(PQgetvalue(result, n, 3), NULL, 10),
+        .media_type = PQgetvalue(result, n, 4),
+        .sources = PQgetvalue(result, n, 5),
+        .committed_at = PQgetvalue(result, n, 6),
+    };
+
+    if (check(&r, err) != HW_OK)
+        return err->status;
+    *row = r;
+    return HW_OK;
+}
+
+static void add_string(struct hw_buf *text, const char *before, const char *s)
+{
+    hw_buf_puts(text, before);
+    hw_buf_json_string(text, s, strlen(s));
+}
+
+char *rec_desired_value(const struct rec_desired *row, struct hw_fence fence, size_t *size)
+{
+    struct hw_buf text = {0};
+
+    hw_buf_reserve(&text, 384 + strlen(row->node) + strlen(row->sources));
+    add_string(&text, "{\"node\":", row->node);
+    hw_buf_printf(&text, ",\"revision\":%" PRId64, row->revision);
+    add_string(&text, ",\"digest\":", row->digest);
+    hw_buf_printf(&text, ",\"size\":%" PRId64, row->size);
+    add_string(&text, ",\"media_type\":", row->media_type);
+    add_string(&text, ",\"object\":", row->digest + strlen("sha256:"));
+    hw_buf_printf(&text, ",\"epoch\":%" PRIu64 ",\"lsn\":\"%s\"", fence.epoch, HW_LSN(fence.lsn));
+    add_string(&text, ",\"committed_at\":", row->committed_at);
+    hw_buf_printf(&text, ",\"sources\":%s}", row->sources);
+    *size = text.len;
+    return text.data;
+}
+
+/* FNV-1a, 64 bits; a separator behind each field keeps neighbours apart. */
+static uint64_t hash_more(uint64_t hash, const char *s)
+{
+    for (; *s != '\0'; s++)
+        hash = (hash ^ (unsigned char)*s) * UINT64_C(0x100000001b3);
+    return (hash ^ 0xFF) * UINT64_C(0x100000001b3);
+}
+
+static uint64_t hash_fields(const char *node, int64_t revision, const char *digest, int64_t size,
+                            const char *media_type, const json_t *sources)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    char numbers[64];
+    char *text = json_dumps(sources, JSON_COMPACT | JSON_SORT_KEYS);
+
+    snprintf(numbers, sizeof(numbers), "%" PRId64 " %" PRId64, revision, size);
+    hash = hash_more(hash, node);
+    hash = hash_more(hash, numbers);
+    hash = hash_more(hash, digest);
+    hash = hash_more(hash, media_type);
+    hash = hash_more(hash, text != NULL ? text : "");
+    free(text);
+    return hash != 0 ? hash : 1;
+}
+
+uint64_t rec_desired_hash(const struct rec_desired *row)
+{
+    HW_AUTO_JSON json_t *sources = json_loads(row->sources, 0, NULL);
+
+    return hash_fields(row->node, row->revision, row->digest, row->size, row->media_type, sources);
+}
+
+uint64_t rec_desired_hash_of_value(const char *value, size_t size)
+{
+    HW_AUTO_JSON json_t *root = NULL;
+    const char *node, *digest, *media_type, *object;
+    json_int_t revision, bytes;
+    json_t *sources;
+
+    if (hw_json_parse_object(value, size, &root, NULL) != HW_OK ||
+        hw_json_unpack(root, NULL, "{s:s, s:I, s:s, s:I, s:s, s:s, s:o}", "node", &node, "revision",
+                       &revision, "digest", &digest, "size", &bytes, "media_type", &media_type,
+                       "object", &object, "sources", &sources) != HW_OK ||
+        strlen(digest) < strlen("sha256:") || strcmp(object, digest + strlen("sha256:")) != 0)
+        return 0;
+    return hash_fields(node, revision, digest, bytes, media_type, sources);
+}

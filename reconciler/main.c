@@ -1,0 +1,155 @@
+/* headwater-reconciler: committed changes in, NATS state out, reported state back into SQL. */
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "common/log.h"
+#include "common/loop.h"
+#include "common/options.h"
+#include "common/version.h"
+#include "reconciler/reconciler.h"
+
+enum { DRAIN_MS = 3000 };
+
+struct options {
+    const char *database, *nats, *bucket, *slot, *log_level, *log_format;
+    int64_t replicas, history, window;
+};
+
+static const struct hw_option option_table[] = {
+    {.name = "database",
+     .env = "HEADWATER_DATABASE_URL",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, database),
+     .value = "URL",
+     .secret = true,
+     .help = "PostgreSQL, as a URI or a connection string; the role needs REPLICATION"},
+    {.name = "nats",
+     .env = "HEADWATER_NATS_URL",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, nats),
+     .value = "URL",
+     .preset = "nats://127.0.0.1:4222",
+     .secret = true,
+     .help = "NATS servers, separated by commas"},
+    {.name = "bucket",
+     .env = "HEADWATER_BUCKET",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, bucket),
+     .value = "NAME",
+     .preset = "headwater",
+     .help = "key-value and object bucket; reports are in NAME_reports"},
+    {.name = "slot",
+     .env = "HEADWATER_SLOT",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, slot),
+     .value = "NAME",
+     .preset = "headwater",
+     .help = "replication slot; whoever holds it leads"},
+    {.name = "replicas",
+     .env = "HEADWATER_REPLICAS",
+     .type = HW_OPT_INT,
+     .offset = offsetof(struct options, replicas),
+     .value = "N",
+     .preset = "1",
+     .min = 1,
+     .max = 5,
+     .help = "copies of each bucket that is created, in a NATS cluster"},
+    {.name = "history",
+     .env = "HEADWATER_HISTORY",
+     .type = HW_OPT_INT,
+     .offset = offsetof(struct options, history),
+     .value = "N",
+     .preset = "16",
+     .min = 1,
+     .max = 64,
+     .help = "revisions a key keeps in NATS, when the bucket is created"},
+    {.name = "window",
+     .env = "HEADWATER_WINDOW",
+     .type = HW_OPT_INT,
+     .offset = offsetof(struct options, window),
+     .value = "N",
+     .preset = "2048",
+     .min = 1,
+     .max = 3072,
+     .help = "publishes in flight at most"},
+    HW_OPTIONS_LOG(struct options),
+    {0},
+};
+
+static const struct hw_program program = {
+    .name = "headwater-reconciler",
+    .summary = "keeps NATS equal to what is committed in PostgreSQL",
+    .options = option_table,
+    .notes = "SIGTERM finishes what is under way and exits 0; a second one exits at once.\n"
+             "SIGUSR1 compares everything with a snapshot of the database.\n"
+             "Exit status: 0 stopped by a signal, 1 failed, 2 wrong usage.\n",
+};
+
+static void on_resync_signal(void *arg, int signo)
+{
+    (void)signo;
+    rec_reconciler_resync(arg);
+}
+
+static int run(const struct rec_config *config, struct hw_error *err)
+{
+    struct rec_reconciler *reconciler = NULL;
+    struct hw_loop *loop = NULL;
+    enum hw_status status;
+
+    status = hw_loop_new(&loop, err);
+    if (status == HW_OK)
+        status = hw_loop_stop_on_signals(loop, err);
+    /* Before libnats starts its threads: they inherit which signals are blocked. */
+    if (status == HW_OK)
+        status = hw_loop_on_signal(loop, SIGUSR1, on_resync_signal, NULL, err);
+    if (status == HW_OK)
+        status = rec_reconciler_start(loop, config, &reconciler, err);
+    if (status == HW_OK)
+        status = hw_loop_on_signal(loop, SIGUSR1, on_resync_signal, reconciler, err);
+    if (status == HW_OK) {
+        hw_log_info("started", HW_S("version", HW_VERSION), HW_S("slot", config->slot),
+                    HW_S("bucket", config->bucket));
+        status = hw_loop_run(loop, err);
+    }
+    if (status == HW_OK) {
+        hw_log_info("stopping", HW_S("slot", config->slot));
+        rec_reconciler_drain(reconciler, DRAIN_MS);
+    }
+    rec_reconciler_stop(reconciler);
+    hw_loop_free(loop);
+    return status == HW_OK ? HW_EXIT_OK : HW_EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {0};
+    struct hw_error err;
+    const char *command;
+    char **operands;
+    int count, code;
+
+    if (hw_options_parse(&program, argc, argv, &o, &command, &operands, &count, &err) != HW_OK ||
+        hw_options_log(o.log_level, o.log_format, &err) != HW_OK)
+        return hw_options_usage_error(&program, &err);
+    if (count > 0)
+        hw_fail(&err, HW_EINVAL, "%s: no arguments are expected", operands[0]);
+    else if (o.database == NULL)
+        hw_fail(&err, HW_EINVAL, "--database or HEADWATER_DATABASE_URL is needed");
+    if (count > 0 || o.database == NULL)
+        return hw_options_usage_error(&program, &err);
+    srandom((unsigned)hw_loop_now());
+    const struct rec_config config = {.database = o.database,
+                                      .nats = o.nats,
+                                      .bucket = o.bucket,
+                                      .slot = o.slot,
+                                      .replicas = o.replicas,
+                                      .history = o.history,
+                                      .window = o.window};
+    code = run(&config, &err);
+    if (code != HW_EXIT_OK)
+        hw_log_error("cannot run", HW_E(&err));
+    return code;
+}

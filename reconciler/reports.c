@@ -1,0 +1,354 @@
+#include "reconciler/reports.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/buf.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/memory.h"
+
+#define PREFIX "cfg.reported."
+
+enum {
+    BATCH_MOST = 1000,
+    RETRY_MS = 1000,
+    VALUE_MOST = 64 << 10, /* bytes of one report */
+};
+
+struct report {
+    char *node;
+    char *value; /* JSON text; NULL: nothing waits */
+    uint64_t seq;
+    int64_t created_ns; /* of the stream that seq counts in */
+    bool queued;
+    struct report *next_queued;
+};
+
+struct rec_reports {
+    struct hw_loop *loop;
+    struct hw_nats *nats;
+    char *bucket;
+    struct hw_pg *pg;
+    struct hw_kv_watch *watch;
+    int64_t created_ns;
+    struct report **table; /* open addressing by node */
+    size_t count, mask;
+    struct report *first, *last; /* waiting, in order of arrival */
+    struct report **batch;       /* being written */
+    size_t batch_count;
+    struct hw_timer retry;
+};
+
+static void write_batch(void *arg);
+
+/* ---- checking ---- */
+
+static enum hw_status check_part(json_t *part, const char *name, const char *fmt,
+                                 struct hw_error *err)
+{
+    const char *digest, *lsn, *at, *stage = "", *error = "";
+    json_int_t revision, epoch;
+    enum hw_status status;
+    hw_lsn position;
+
+    if (part == NULL || json_is_null(part))
+        return HW_OK;
+    if (strcmp(name, "running") == 0)
+        status = hw_json_unpack(part, err, fmt, "revision", &revision, "digest", &digest, "epoch",
+                                &epoch, "lsn", &lsn, "applied_at", &at);
+    else
+        status = hw_json_unpack(part, err, fmt, "revision", &revision, "digest", &digest, "epoch",
+                                &epoch, "lsn", &lsn, "stage", &stage, "error", &error, "at", &at);
+    if (status == HW_OK)
+        status = hw_lsn_parse(lsn, &position, err);
+    if (status != HW_OK)
+        return hw_fail_in(err, "member \"%s\"", name);
+    return HW_OK;
+}
+
+enum hw_status rec_report_check(const char *node, const char *value, size_t size,
+                                struct hw_error *err)
+{
+    HW_AUTO_JSON json_t *root = NULL;
+    json_t *running = NULL, *failed = NULL;
+    const char *name, *state;
+    enum hw_status status;
+
+    if (size > VALUE_MOST)
+        return hw_fail(err, HW_ELIMIT, "%zu bytes, more than the %d a report may have", size,
+                       VALUE_MOST);
+    status = hw_json_parse_object(value, size, &root, err);
+    if (status == HW_OK)
+        status = hw_json_unpack(root, err, "{s:s, s:s, s?o, s?o}", "node", &name, "state", &state,
+                                "running", &running, "failed", &failed);
+    if (status != HW_OK)
+        return status;
+    if (strcmp(name, node) != 0)
+        return hw_fail(err, HW_EINVAL, "it is about node \"%.130s\"", name);
+    if (strcmp(state, "applied") != 0 && strcmp(state, "failed") != 0 &&
+        strcmp(state, "rejected") != 0)
+        return hw_fail(err, HW_EINVAL, "state \"%.40s\" is not applied, failed or rejected", state);
+    status = check_part(running, "running", "{s:I, s:s, s:I, s:s, s:s}", err);
+    if (status == HW_OK)
+        status = check_part(failed, "failed", "{s:I, s:s, s:I, s:s, s:s, s:s, s:s}", err);
+    return status;
+}
+
+/* ---- what waits ---- */
+
+static size_t hash_of(const char *node)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+    for (; *node != '\0'; node++)
+        hash = (hash ^ (unsigned char)*node) * UINT64_C(0x100000001b3);
+    return (size_t)(hash ^ hash >> 32);
+}
+
+static struct report **find(const struct rec_reports *reports, const char *node)
+{
+    size_t place = hash_of(node) & reports->mask;
+
+    while (reports->table[place] != NULL && strcmp(reports->table[place]->node, node) != 0)
+        place = (place + 1) & reports->mask;
+    return &reports->table[place];
+}
+
+static struct report *report_of(struct rec_reports *reports, const char *node)
+{
+    struct report **place;
+
+    if (2 * (reports->count + 1) > reports->mask + 1) {
+        struct report **old = reports->table;
+        const size_t places = reports->mask + 1;
+
+        reports->table = hw_alloc(2 * places * sizeof(struct report *));
+        reports->mask = 2 * places - 1;
+        for (size_t i = 0; i < places; i++)
+            if (old[i] != NULL)
+                *find(reports, old[i]->node) = old[i];
+        free(old);
+    }
+    place = find(reports, node);
+    if (*place == NULL) {
+        *place = hw_alloc(sizeof(**place));
+        (*place)->node = hw_strdup(node);
+        reports->count++;
+    }
+    return *place;
+}
+
+static void enqueue(struct rec_reports *reports, struct report *report)
+{
+    if (report->queued)
+        return;
+    report->queued = true;
+    report->next_queued = NULL;
+    if (reports->last != NULL)
+        reports->last->next_queued = report;
+    else
+        reports->first = report;
+    reports->last = report;
+}
+
+static void on_entry(void *arg, struct hw_kv_entry *entry)
+{
+    struct rec_reports *reports = arg;
+    const char *node = entry->key + strlen(PREFIX);
+    struct report *report;
+    struct hw_error err;
+
+    if (entry->deleted || strncmp(entry->key, PREFIX, strlen(PREFIX)) != 0)
+        return;
+    if (!hw_kv_key_valid(node) || strlen(node) > 128) {
+        hw_log_warn("passing over a report under a key that is no node's name",
+                    HW_S("key", entry->key), HW_I("revision", (int64_t)entry->seq));
+        return;
+    }
+    if (rec_report_check(node, entry->value, entry->size, &err) != HW_OK) {
+        hw_log_warn("passing over a report that is none", HW_S("node", node),
+                    HW_I("revision", (int64_t)entry->seq), HW_E(&err));
+        return;
+    }
+    report = report_of(reports, node);
+    if (report->created_ns == reports->created_ns && entry->seq <= report->seq)
+        return; /* written, or waiting to be: the watch began again */
+    free(report->value);
+    report->value = hw_strndup(entry->value, entry->size);
+    report->seq = entry->seq;
+    report->created_ns = reports->created_ns;
+    enqueue(reports, report);
+    hw_timer_start(reports->loop, &reports->retry, 0, write_batch, reports);
+}
+
+/* ---- writing ---- */
+
+static void put_back(struct rec_reports *reports)
+{
+    for (size_t i = 0; i < reports->batch_count; i++)
+        if (reports->batch[i]->value != NULL)
+            enqueue(reports, reports->batch[i]);
+    reports->batch_count = 0;
+}
+
+static void on_written(void *arg, const struct hw_pg_outcome *outcome)
+{
+    struct rec_reports *reports = arg;
+
+    if (outcome->status != HW_OK) {
+        hw_log_warn("reports could not be written, trying again",
+                    HW_I("reports", (int64_t)reports->batch_count), HW_E(&outcome->err));
+        put_back(reports);
+        hw_timer_start(reports->loop, &reports->retry, RETRY_MS, write_batch, reports);
+        return;
+    }
+    const PGresult *result = outcome->results[0];
+    for (int i = 0; i < PQntuples(result); i++)
+        hw_log_warn("the database refused a report", HW_S("node", PQgetvalue(result, i, 0)),
+                    HW_S("reason", PQgetvalue(result, i, 1)));
+    for (size_t i = 0; i < reports->batch_count; i++)
+        if (!reports->batch[i]->queued)
+            free(HW_TAKE(reports->batch[i]->value));
+    reports->batch_count = 0;
+    write_batch(reports);
+}
+
+static void add_time(struct hw_buf *text, int64_t ns)
+{
+    const time_t seconds = (time_t)(ns / 1000000000);
+    char date[32];
+    struct tm utc;
+
+    gmtime_r(&seconds, &utc);
+    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
+    hw_buf_printf(text, "\"%s.%06dZ\"", date, (int)(ns % 1000000000 / 1000));
+}
+
+static void write_batch(void *arg)
+{
+    struct rec_reports *reports = arg;
+    struct hw_buf text = {0};
+    struct hw_error err;
+
+    if (reports->first == NULL || reports->batch_count > 0 || !hw_pg_idle(reports->pg))
+        return;
+    hw_buf_putc(&text, '[');
+    while (reports->first != NULL && reports->batch_count < BATCH_MOST) {
+        struct report *report = reports->first;
+
+        reports->first = report->next_queued;
+        if (reports->first == NULL)
+            reports->last = NULL;
+        report->queued = false;
+        hw_buf_puts(&text, reports->batch_count > 0 ? ",{\"kv_created\":" : "{\"kv_created\":");
+        add_time(&text, report->created_ns);
+        hw_buf_printf(&text, ",\"kv_revision\":%" PRIu64 ",\"value\":%s}", report->seq,
+                      report->value);
+        reports->batch[reports->batch_count++] = report;
+    }
+    hw_buf_putc(&text, ']');
+    const char *const values[] = {hw_buf_str(&text)};
+    const struct hw_pg_query query = {
+        .sql = "SELECT node, reason FROM headwater.report($1::jsonb)"
+               " WHERE NOT accepted AND reason <> 'not newer than what is stored'",
+        .count = 1,
+        .values = values,
+    };
+    if (hw_pg_run(reports->pg, HW_PG_ATOMIC, &query, 1, NULL, on_written, reports, &err) != HW_OK)
+        put_back(reports);
+    hw_buf_free(&text);
+}
+
+/* ---- life ---- */
+
+/* The stream's identity is what makes its sequences comparable. */
+static void identify_stream(struct rec_reports *reports)
+{
+    struct hw_kv_stream stream;
+    struct hw_error err;
+
+    if (hw_kv_stat(reports->nats, reports->bucket, &stream, &err) == HW_OK)
+        reports->created_ns = stream.created_ns;
+}
+
+static void on_caught_up(void *arg)
+{
+    struct rec_reports *reports = arg;
+
+    hw_log_debug("caught up with reports", HW_S("bucket", reports->bucket),
+                 HW_I("nodes", (int64_t)reports->count));
+}
+
+static void on_starting(void *arg)
+{
+    identify_stream(arg);
+}
+
+static void on_restarting(void *arg, const struct hw_error *why)
+{
+    struct rec_reports *reports = arg;
+
+    hw_log_warn("watching reports failed, trying again", HW_S("bucket", reports->bucket),
+                HW_E(why));
+}
+
+static void on_pg_up(void *arg)
+{
+    write_batch(arg);
+}
+
+enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
+                                 const char *bucket, struct rec_reports **out,
+                                 struct hw_error *err)
+{
+    struct rec_reports *reports = hw_alloc(sizeof(*reports));
+    const struct hw_pg_events pg_events = {.up = on_pg_up, .arg = reports};
+    const struct hw_kv_watch_events watch_events = {.starting = on_starting,
+                                                    .entry = on_entry,
+                                                    .caught_up = on_caught_up,
+                                                    .restarting = on_restarting,
+                                                    .arg = reports};
+    enum hw_status status;
+
+    reports->loop = loop;
+    reports->nats = nats;
+    reports->bucket = hw_strdup(bucket);
+    reports->mask = 63;
+    reports->table = hw_alloc((reports->mask + 1) * sizeof(struct report *));
+    reports->batch = hw_alloc(BATCH_MOST * sizeof(struct report *));
+    status = hw_pg_open(loop, conninfo, "headwater-reconciler: reports", &pg_events, &reports->pg,
+                        err);
+    if (status == HW_OK)
+        status =
+            hw_kv_watch_start(nats, bucket, PREFIX ">", &watch_events, &reports->watch, err);
+    if (status != HW_OK) {
+        rec_reports_stop(reports);
+        return status;
+    }
+    *out = reports;
+    return HW_OK;
+}
+
+void rec_reports_stop(struct rec_reports *reports)
+{
+    if (reports == NULL)
+        return;
+    hw_kv_watch_stop(reports->watch);
+    hw_pg_close(reports->pg);
+    hw_timer_stop(&reports->retry);
+    for (size_t i = 0; i <= reports->mask; i++) {
+        if (reports->table[i] == NULL)
+            continue;
+        free(reports->table[i]->node);
+        free(reports->table[i]->value);
+        free(reports->table[i]);
+    }
+    free(reports->table);
+    free(reports->batch);
+    free(reports->bucket);
+    free(reports);
+}

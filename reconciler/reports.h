@@ -1,0 +1,27 @@
+/*
+ * The way back: what agents report under cfg.reported.<node> goes into headwater.reported, newest
+ * only, in batches.
+ *
+ * A report that is no report (garbage, another node's name) is logged and passed over. Reports that
+ * cannot be written now wait; for each node the newest one waits, so memory is bounded by the fleet.
+ */
+#ifndef REC_REPORTS_H
+#define REC_REPORTS_H
+
+#include "common/kv.h"
+#include "common/loop.h"
+#include "common/pg.h"
+
+struct rec_reports;
+
+/* Starts watching bucket and writing over a connection of its own. */
+enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
+                                 const char *bucket, struct rec_reports **reports,
+                                 struct hw_error *err) HW_CHECKED;
+void rec_reports_stop(struct rec_reports *reports); /* NULL is fine */
+
+/* Checks that value is a report of node; the error says what is wrong with it. */
+enum hw_status rec_report_check(const char *node, const char *value, size_t size,
+                                struct hw_error *err) HW_CHECKED;
+
+#endif

@@ -1,0 +1,47 @@
+/*
+ * What stands in the sink, as far as we know: one entry a node that has, or had, a key in KV, with
+ * the sequence that the next write to it must expect, and the objects that are there. Filled from
+ * NATS when a reconciler begins to lead, kept up to date by its own acknowledged writes.
+ */
+#ifndef REC_SINK_H
+#define REC_SINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/digest.h"
+#include "common/lsn.h"
+
+struct rec_change;
+
+struct rec_entry {
+    char *node;
+    uint64_t seq;          /* 0: the key was never written */
+    struct hw_fence fence; /* of what stands there; zero where it carries none */
+    bool fenced;
+    uint64_t hash;         /* rec_desired_hash of what stands there; 0: unknown or deleted */
+    bool deleted;          /* a delete marker, or nothing */
+    bool seen;             /* by the snapshot that is being read */
+    struct rec_change *in_flight;               /* being published */
+    struct rec_change *waiting, *waiting_last;  /* for the same key, in commit order */
+    uint64_t last_tx;      /* serial of the last transaction that touched it … */
+    size_t last_change;    /* … and the place of its change there: for coalescing */
+};
+
+struct rec_sink;
+struct rec_sink *rec_sink_new(void);
+void rec_sink_free(struct rec_sink *sink);
+void rec_sink_clear(struct rec_sink *sink);
+
+/* The entry of a node; made (as never written) where it is missing. Lives until clear. */
+struct rec_entry *rec_sink_entry(struct rec_sink *sink, const char *node);
+size_t rec_sink_count(const struct rec_sink *sink);
+struct rec_entry *rec_sink_at(const struct rec_sink *sink, size_t n); /* in no order */
+
+/* Objects, by the hex of their digest. */
+bool rec_sink_has_object(const struct rec_sink *sink, const char *hex);
+void rec_sink_add_object(struct rec_sink *sink, const char *hex);
+size_t rec_sink_objects(const struct rec_sink *sink);
+
+#endif
