@@ -1,0 +1,17 @@
+/* The running program: what the handlers share. */
+#ifndef API_API_H
+#define API_API_H
+
+#include "api/pool.h"
+#include "api/server.h"
+#include "api/wait.h"
+#include "common/loop.h"
+
+struct api {
+    struct hw_loop *loop;
+    struct api_pool *pool;
+    struct api_waits *waits;
+    struct api_server *server;
+};
+
+#endif

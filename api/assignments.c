@@ -1,0 +1,86 @@
+/* /v1/assignments: which config goes to which nodes, and in which order they merge. */
+#include "api/body.h"
+#include "api/handlers.h"
+#include "api/resource.h"
+#include "api/transaction.h"
+#include "common/memory.h"
+
+#define COLUMNS                                                                                    \
+    "name, config, node, selector, priority, revision, version, created_at, updated_at"
+
+/* Either the node or the selector is there, as it was put. */
+static json_t *assignment_json(const PGresult *rows, int row)
+{
+    const bool has_node = api_row_text(rows, row, "node") != NULL;
+
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",                             //
+                     "name", api_row_string(rows, row, "name"),                              //
+                     "config", api_row_string(rows, row, "config"),                          //
+                     has_node ? "node" : "selector",                                         //
+                     has_node ? api_row_string(rows, row, "node")                            //
+                              : api_row_json(rows, row, "selector"),                         //
+                     "priority", api_row_integer(rows, row, "priority"),                     //
+                     "revision", api_row_integer(rows, row, "revision"),                     //
+                     "version", api_row_integer(rows, row, "version"),                       //
+                     "created_at", api_row_time(rows, row, "created_at"),                    //
+                     "updated_at", api_row_time(rows, row, "updated_at"));
+}
+
+static const struct api_resource assignments = {
+    .kind = "assignment",
+    .path = "/v1/assignments/",
+    .upsert =
+        "INSERT INTO headwater.assignment AS a (name, config, node, selector, priority, revision) "
+        "VALUES ($1, $3, $4, $5::jsonb, $6::int, $7::int) "
+        "ON CONFLICT (name) DO UPDATE SET config = excluded.config, node = excluded.node, "
+        "selector = excluded.selector, priority = excluded.priority, revision = excluded.revision "
+        "WHERE NOT $2::boolean AND (a.config, a.node, a.selector, a.priority, a.revision) "
+        "IS DISTINCT FROM (excluded.config, excluded.node, excluded.selector, excluded.priority, "
+        "excluded.revision) "
+        "RETURNING created_at = updated_at AS created",
+    .update =
+        "UPDATE headwater.assignment SET config = $3, node = $4, selector = $5::jsonb, "
+        "priority = $6::int, revision = $7::int "
+        "WHERE name = $1 AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
+        "AND (config, node, selector, priority, revision) "
+        "IS DISTINCT FROM ($3, $4, $5::jsonb, $6::int, $7::int) "
+        "RETURNING false AS created",
+    .delete = "DELETE FROM headwater.assignment "
+              "WHERE name = $1 AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
+              "RETURNING name",
+    .select = "SELECT " COLUMNS " FROM headwater.assignment WHERE name = $1",
+    .list = "SELECT " COLUMNS " FROM headwater.assignment "
+            "WHERE ($1::text IS NULL OR name > $1) ORDER BY name LIMIT $2::int",
+    .json = assignment_json,
+};
+
+void api_assignments_list(struct api_request *request)
+{
+    api_resource_list(request, &assignments);
+}
+
+void api_assignments_get(struct api_request *request)
+{
+    api_resource_get(request, &assignments);
+}
+
+void api_assignments_delete(struct api_request *request)
+{
+    api_resource_delete(request, &assignments);
+}
+
+void api_assignments_put(struct api_request *request)
+{
+    const char *config = NULL, *node = NULL, *selector = NULL, *priority = "0", *revision = NULL;
+    const struct api_field fields[] = {
+        {"config", API_FIELD_STRING, true, &config},
+        {"node", API_FIELD_STRING, false, &node},
+        {"selector", API_FIELD_OBJECT, false, &selector},
+        {"priority", API_FIELD_INTEGER, false, &priority},
+        {"revision", API_FIELD_INTEGER, false, &revision},
+    };
+
+    if (api_body_read(request, fields, HW_COUNT(fields)))
+        api_resource_put(request, &assignments, 5,
+                         (const char *[]){config, node, selector, priority, revision});
+}

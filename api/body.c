@@ -1,0 +1,121 @@
+#include "api/body.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "common/json.h"
+#include "common/memory.h"
+
+static const char *type_name(const json_t *value)
+{
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a string";
+    case JSON_INTEGER:
+        return "an integer";
+    case JSON_REAL:
+        return "a number with a fraction";
+    case JSON_TRUE:
+    case JSON_FALSE:
+        return "a boolean";
+    case JSON_NULL:
+        break;
+    }
+    return "null";
+}
+
+static void refuse(struct api_request *request, const char *name, const char *what)
+{
+    HW_AUTO_FREE char *path = hw_sprintf("$%s%s", *name != '\0' ? "." : "", name);
+
+    api_answer_problem_with(request, API_INVALID_BODY, json_pack("{s:s}", "path", path), "%s: %s",
+                            path, what);
+}
+
+static bool read_field(struct api_request *request, const struct api_field *field, json_t *value)
+{
+    static const struct {
+        json_type type;
+        const char *name;
+    } types[] = {
+        [API_FIELD_STRING] = {JSON_STRING, "a string"},
+        [API_FIELD_INTEGER] = {JSON_INTEGER, "an integer"},
+        [API_FIELD_OBJECT] = {JSON_OBJECT, "an object"},
+    };
+
+    if (json_is_null(value) && !field->required)
+        return true;
+    if (json_typeof(value) != types[field->type].type) {
+        HW_AUTO_FREE char *what =
+            hw_sprintf("must be %s, not %s", types[field->type].name, type_name(value));
+
+        refuse(request, field->name, what);
+        return false;
+    }
+    switch (field->type) {
+    case API_FIELD_STRING:
+        *field->value = api_request_keep(request, hw_strdup(json_string_value(value)));
+        break;
+    case API_FIELD_INTEGER:
+        *field->value = api_request_keep(
+            request, hw_sprintf("%" JSON_INTEGER_FORMAT, json_integer_value(value)));
+        break;
+    case API_FIELD_OBJECT:
+        *field->value = api_request_keep(request, hw_json_dump(value));
+        break;
+    }
+    return true;
+}
+
+static bool read_fields(struct api_request *request, const struct api_field *fields, size_t count,
+                        json_t *object)
+{
+    const char *name;
+    json_t *value;
+
+    json_object_foreach(object, name, value)
+    {
+        size_t i = 0;
+
+        while (i < count && strcmp(fields[i].name, name) != 0)
+            i++;
+        if (i == count) {
+            refuse(request, name, "there is no such member");
+            return false;
+        }
+        if (!read_field(request, &fields[i], value))
+            return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (fields[i].required && json_object_get(object, fields[i].name) == NULL) {
+            refuse(request, fields[i].name, "is missing");
+            return false;
+        }
+    }
+    return true;
+}
+
+bool api_body_read(struct api_request *request, const struct api_field *fields, size_t count)
+{
+    json_error_t error;
+    HW_AUTO_JSON json_t *value = json_loadb(request->body, request->body_len,
+                                            JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+
+    if (value == NULL) {
+        api_answer_problem_with(request, API_MALFORMED_JSON,
+                                json_pack("{s:i, s:i}", "line", error.line, "column", error.column),
+                                "line %d, column %d: %s", error.line, error.column, error.text);
+        return false;
+    }
+    if (!json_is_object(value)) {
+        HW_AUTO_FREE char *what = hw_sprintf("must be an object, not %s", type_name(value));
+
+        refuse(request, "", what);
+        return false;
+    }
+    return read_fields(request, fields, count, value);
+}

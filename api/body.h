@@ -1,0 +1,27 @@
+/*
+ * JSON bodies, read strictly: one object, whose members are those listed and no others, each of
+ * its type. Errors name the member by its path from the root, "$.priority".
+ */
+#ifndef API_BODY_H
+#define API_BODY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "api/request.h"
+
+enum api_field_type { API_FIELD_STRING, API_FIELD_INTEGER, API_FIELD_OBJECT };
+
+struct api_field {
+    const char *name;
+    enum api_field_type type;
+    bool required;
+    /* The value as text for SQL, kept by the request: a string, digits, or compact JSON. Stays as
+     * it is when the member is absent or null. */
+    const char **value;
+};
+
+/* False when the request was answered with the problem. */
+bool api_body_read(struct api_request *request, const struct api_field *fields, size_t count);
+
+#endif

@@ -1,0 +1,36 @@
+#include "api/content.h"
+
+#include <microhttpd.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/transaction.h"
+#include "common/digest.h"
+#include "common/memory.h"
+
+void api_content_answer(struct api_request *request, const PGresult *row, const char *name)
+{
+    const char *content = api_row_text(row, 0, "content");
+    const size_t len = strlen(content);
+    HW_AUTO_FREE char *disposition = hw_sprintf("attachment; filename=\"%s\"", name);
+    struct hw_error err;
+    unsigned char *bytes;
+    size_t size = len;
+
+    if (strcmp(api_row_text(row, 0, "encoding"), "base64") == 0) {
+        if (hw_base64_decode(content, len, &bytes, &size, &err) != HW_OK) {
+            api_answer_internal(request, "decoding content", err.message);
+            return;
+        }
+    } else {
+        bytes = malloc(len + 1);
+        if (bytes == NULL) {
+            api_answer_problem(request, API_OVERLOADED, "There is no memory for the content");
+            return;
+        }
+        memcpy(bytes, content, len + 1);
+    }
+    api_answer_etag(request, "%s", api_row_text(row, 0, "tag"));
+    api_answer_header(request, MHD_HTTP_HEADER_CONTENT_DISPOSITION, disposition);
+    api_answer_bytes(request, MHD_HTTP_OK, bytes, size, api_row_text(row, 0, "media_type"));
+}

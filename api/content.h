@@ -1,0 +1,13 @@
+/* Documents as bytes: what the database keeps as text goes out as it came in. */
+#ifndef API_CONTENT_H
+#define API_CONTENT_H
+
+#include <libpq-fe.h>
+
+#include "api/request.h"
+
+/* Answers row 0: columns content, encoding, media_type, and tag, which becomes the ETag. name is
+ * what a browser would call the file. */
+void api_content_answer(struct api_request *request, const PGresult *row, const char *name);
+
+#endif

@@ -1,0 +1,93 @@
+/* /v1/fleet: how many nodes are in which state, and each node's. */
+#include <microhttpd.h>
+#include <string.h>
+
+#include "api/handlers.h"
+#include "api/resource.h"
+#include "api/transaction.h"
+#include "common/json.h"
+#include "common/memory.h"
+
+static const char *const states[] = {"in_sync", "pending", "failed", "unknown"};
+
+static json_t *fleet_json(const PGresult *rows, int row)
+{
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",           //
+                     "node", api_row_string(rows, row, "node"),                           //
+                     "labels", api_row_json(rows, row, "labels"),                         //
+                     "state", api_row_string(rows, row, "state"),                         //
+                     "desired_revision", api_row_integer(rows, row, "desired_revision"),  //
+                     "desired_digest", api_row_string(rows, row, "desired_digest"),       //
+                     "reported_revision", api_row_integer(rows, row, "reported_revision"), //
+                     "reported_digest", api_row_string(rows, row, "reported_digest"),     //
+                     "lag_seconds", api_row_number(rows, row, "lag_seconds"),             //
+                     "error", api_row_string(rows, row, "error"),                         //
+                     "desired_changed_at", api_row_time(rows, row, "desired_changed_at"), //
+                     "applied_at", api_row_time(rows, row, "applied_at"));
+}
+
+/* Every state is named, also those that no node is in. */
+static json_t *counts_json(const PGresult *rows)
+{
+    json_t *counts = json_object();
+
+    for (size_t i = 0; i < HW_COUNT(states); i++)
+        json_object_set_new(counts, states[i], json_integer(0));
+    for (int i = 0; i < PQntuples(rows); i++)
+        json_object_set_new(counts, api_row_text(rows, i, "state"),
+                            api_row_integer(rows, i, "count"));
+    return counts;
+}
+
+static void on_fleet(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    const char *ignored;
+    json_t *answer;
+    int limit;
+
+    (void)arg;
+    if (!api_request_limit(request, &limit, &ignored))
+        return;
+    answer = json_pack("{s:o}", "counts", counts_json(results[0]));
+    HW_AUTO_JSON json_t *page = api_resource_page(results[1], limit, "node", fleet_json);
+    json_object_update(answer, page);
+    api_answer_json(request, MHD_HTTP_OK, answer);
+}
+
+static bool read_state(struct api_request *request, const char **state)
+{
+    *state = api_request_parameter(request, "state");
+    if (*state == NULL)
+        return true;
+    for (size_t i = 0; i < HW_COUNT(states); i++)
+        if (strcmp(*state, states[i]) == 0)
+            return true;
+    api_answer_problem(request, API_INVALID_PARAMETER,
+                       "state: must be in_sync, pending, failed or unknown");
+    return false;
+}
+
+/* The counts are of all nodes that the selector matches, whatever state is asked for. */
+void api_fleet_get(struct api_request *request)
+{
+    const char *state, *selector, *most;
+    struct api_transaction *tx;
+    int limit;
+
+    if (!read_state(request, &state) || !api_request_selector(request, &selector) ||
+        !api_request_limit(request, &limit, &most))
+        return;
+    tx = api_transaction_read(request);
+    api_transaction_add(tx,
+                        "SELECT state, count(*) AS count FROM headwater.fleet "
+                        "WHERE labels @> $1::jsonb GROUP BY state",
+                        1, selector);
+    api_transaction_add(tx,
+                        "SELECT node, labels, state, desired_revision, desired_digest, "
+                        "reported_revision, reported_digest, extract(epoch FROM lag) AS lag_seconds, "
+                        "error, desired_changed_at, applied_at FROM headwater.fleet "
+                        "WHERE ($1::text IS NULL OR node > $1) AND labels @> $2::jsonb "
+                        "AND ($3::text IS NULL OR state = $3) ORDER BY node LIMIT $4::int",
+                        4, api_request_parameter(request, "after"), selector, state, most);
+    api_transaction_run(tx, on_fleet, NULL);
+}

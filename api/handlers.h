@@ -1,0 +1,24 @@
+/* The handlers that the table of routes names, by the file that they live in. */
+#ifndef API_HANDLERS_H
+#define API_HANDLERS_H
+
+#include "api/router.h"
+
+/* nodes.c */
+api_handler_fn api_nodes_list, api_nodes_get, api_nodes_put, api_nodes_delete;
+/* configs.c */
+api_handler_fn api_configs_list, api_configs_get, api_configs_put, api_configs_delete,
+    api_configs_content, api_configs_revisions, api_configs_rollback;
+/* assignments.c */
+api_handler_fn api_assignments_list, api_assignments_get, api_assignments_put,
+    api_assignments_delete;
+/* desired.c */
+api_handler_fn api_desired_get, api_desired_content, api_reported_get;
+/* fleet.c */
+api_handler_fn api_fleet_get;
+/* wait.c */
+api_handler_fn api_wait_get;
+/* health.c */
+api_handler_fn api_health_live, api_health_ready;
+
+#endif

@@ -1,0 +1,249 @@
+/* headwater-api: configurations, nodes and assignments by HTTP. */
+#include <malloc.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "api/migrate.h"
+#include "common/log.h"
+#include "common/memory.h"
+#include "common/options.h"
+#include "common/version.h"
+
+enum {
+    QUEUE_MOST = 1024, /* requests in line for a database connection */
+    DRAIN_MS = 4000,
+    MMAP_FROM = 256 << 10, /* larger blocks go back to the system when they are freed */
+};
+
+struct options {
+    const char *database;
+    const char *listen;
+    int64_t pool;
+    int64_t max_body;
+    int64_t memory;
+    int64_t request_timeout;
+    bool dry_run;
+    const char *log_level, *log_format;
+};
+
+static const struct hw_option options_table[] = {
+    {.name = "database",
+     .env = "HEADWATER_DATABASE_URL",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, database),
+     .value = "URL",
+     .secret = true,
+     .help = "the PostgreSQL database, as a libpq URI or connection string"},
+    {.name = "listen",
+     .env = "HEADWATER_LISTEN",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, listen),
+     .value = "HOST:PORT",
+     .preset = "127.0.0.1:8080",
+     .help = "where to serve; a loopback address; port 0 takes any free one"},
+    {.name = "pool",
+     .env = "HEADWATER_POOL",
+     .type = HW_OPT_INT,
+     .offset = offsetof(struct options, pool),
+     .value = "N",
+     .preset = "4",
+     .min = 1,
+     .max = 64,
+     .help = "database connections (one more listens for reports)"},
+    {.name = "max-body",
+     .env = "HEADWATER_MAX_BODY",
+     .type = HW_OPT_SIZE,
+     .offset = offsetof(struct options, max_body),
+     .value = "SIZE",
+     .preset = "16MiB",
+     .min = 1,
+     .max = API_CONFIG_BODY_MAX,
+     .help = "the largest content of a config"},
+    {.name = "memory",
+     .env = "HEADWATER_MEMORY",
+     .type = HW_OPT_SIZE,
+     .offset = offsetof(struct options, memory),
+     .value = "SIZE",
+     .preset = "256MiB",
+     .min = 80 << 20,
+     .max = (int64_t)64 << 30,
+     .help = "what bodies and large answers may take together; beyond it requests get 503"},
+    {.name = "request-timeout",
+     .env = "HEADWATER_REQUEST_TIMEOUT",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, request_timeout),
+     .value = "TIME",
+     .preset = "60s",
+     .min = 100,
+     .max = 3600000,
+     .help = "how long a client may take to send a request, to fetch an answer, or be idle"},
+    {.name = "dry-run",
+     .type = HW_OPT_FLAG,
+     .offset = offsetof(struct options, dry_run),
+     .help = "migrate: list what is pending and change nothing"},
+    HW_OPTIONS_LOG(struct options),
+    {0},
+};
+
+static const struct hw_command commands[] = {
+    {.name = "serve", .help = "serve the HTTP API (the default)"},
+    {.name = "migrate", .help = "bring the database's schema to this version"},
+    {0},
+};
+
+static const struct hw_program program = {
+    .name = "headwater-api",
+    .summary = "configurations, nodes and assignments by HTTP",
+    .options = options_table,
+    .commands = commands,
+    .notes = "SIGTERM: accepts nothing more, finishes what runs within 4 s, exits 0.\n"
+             "Exit status: 0 done, 1 failed, 2 wrong usage.\n",
+};
+
+/* ---- serve ---- */
+
+struct service {
+    struct api api;
+    struct hw_timer drain_timer;
+    int signals;
+};
+
+static void on_drained(void *arg)
+{
+    struct service *service = arg;
+
+    hw_timer_stop(&service->drain_timer);
+    hw_loop_stop(service->api.loop);
+}
+
+static void on_drain_timeout(void *arg)
+{
+    struct service *service = arg;
+
+    hw_log_warn("stopping with requests unfinished");
+    /* They get their answers now: that nobody knows, or that it was not begun. */
+    api_pool_stop(service->api.pool);
+    hw_loop_stop(service->api.loop);
+}
+
+static void on_stop_signal(void *arg, int signo)
+{
+    struct service *service = arg;
+
+    (void)signo;
+    if (++service->signals > 1)
+        _exit(HW_EXIT_FAILURE);
+    hw_log_info("stopping");
+    hw_timer_start(service->api.loop, &service->drain_timer, DRAIN_MS, on_drain_timeout, service);
+    api_waits_stop(service->api.waits);
+    api_server_drain(service->api.server, on_drained, service);
+}
+
+static enum hw_status open_service(struct service *service, const struct options *options,
+                                   const struct api_address *address, struct hw_error *err)
+{
+    struct api *api = &service->api;
+    enum hw_status status = hw_loop_new(&api->loop, err);
+
+    if (status == HW_OK)
+        status = hw_loop_on_signal(api->loop, SIGTERM, on_stop_signal, service, err);
+    if (status == HW_OK)
+        status = hw_loop_on_signal(api->loop, SIGINT, on_stop_signal, service, err);
+    if (status == HW_OK) {
+        const struct api_pool_config pool = {.loop = api->loop,
+                                             .conninfo = options->database,
+                                             .size = (int)options->pool,
+                                             .queue_most = QUEUE_MOST};
+
+        status = api_pool_open(&pool, &api->pool, err);
+    }
+    if (status == HW_OK)
+        status = api_waits_open(api->loop, options->database, &api->waits, err);
+    if (status == HW_OK) {
+        const struct api_server_config server = {.loop = api->loop,
+                                                 .api = api,
+                                                 .routes = api_routes,
+                                                 .address = *address,
+                                                 .request_timeout_ms = options->request_timeout,
+                                                 .memory = options->memory,
+                                                 .config_body_max = options->max_body};
+
+        status = api_server_start(&server, &api->server, err);
+    }
+    return status;
+}
+
+static int serve(const struct options *options)
+{
+    struct service service = {0};
+    struct api_address address;
+    struct hw_error err;
+    enum hw_status status;
+
+    if (api_address_parse(options->listen, &address, &err) != HW_OK) {
+        hw_fail_in(&err, "--listen");
+        return hw_options_usage_error(&program, &err);
+    }
+    if (!api_address_is_loopback(&address)) {
+        hw_fail(&err, HW_EDENIED,
+                "--listen %s: is not a loopback address. There are no API tokens yet, so whoever "
+                "reaches the port may change every node's configuration: listen on 127.0.0.1 or "
+                "[::1], and let a proxy that authenticates face the network",
+                options->listen);
+        return hw_options_usage_error(&program, &err);
+    }
+    mallopt(M_MMAP_THRESHOLD, MMAP_FROM);
+    status = open_service(&service, options, &address, &err);
+    if (status == HW_OK) {
+        hw_log_info("serving", HW_S("address", api_server_name(service.api.server)),
+                    HW_S("version", HW_VERSION), HW_I("schema", api_migrate_version()));
+        status = hw_loop_run(service.api.loop, &err);
+    }
+    if (status != HW_OK)
+        hw_log_error("cannot serve", HW_E(&err));
+    api_waits_free(service.api.waits);
+    api_pool_free(service.api.pool);
+    api_server_free(service.api.server);
+    hw_loop_free(service.api.loop);
+    return status == HW_OK ? HW_EXIT_OK : HW_EXIT_FAILURE;
+}
+
+/* ---- migrate ---- */
+
+static int migrate(const struct options *options)
+{
+    struct hw_error err;
+
+    if (api_migrate(options->database, options->dry_run, &err) == HW_OK)
+        return HW_EXIT_OK;
+    hw_log_error("cannot migrate", HW_E(&err));
+    return HW_EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {0};
+    const char *command;
+    char **operands;
+    int count;
+    struct hw_error err;
+
+    if (hw_options_parse(&program, argc, argv, &options, &command, &operands, &count, &err) !=
+            HW_OK ||
+        hw_options_log(options.log_level, options.log_format, &err) != HW_OK)
+        return hw_options_usage_error(&program, &err);
+    if (count > 0) {
+        hw_fail(&err, HW_EINVAL, "%s: what is this for?", operands[0]);
+        return hw_options_usage_error(&program, &err);
+    }
+    if (options.database == NULL) {
+        hw_fail(&err, HW_EINVAL, "--database (or HEADWATER_DATABASE_URL) is missing");
+        return hw_options_usage_error(&program, &err);
+    }
+    if (command != NULL && strcmp(command, "migrate") == 0)
+        return migrate(&options);
+    return serve(&options);
+}

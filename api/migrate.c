@@ -1,0 +1,169 @@
+#include "api/migrate.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/digest.h"
+#include "common/memory.h"
+#include "common/pg.h"
+
+/* The key of the advisory lock that one migration holds: "headwatr" in ASCII. */
+#define MIGRATION_LOCK "7522523055178020978"
+
+int api_migrate_version(void)
+{
+    return api_migrations[api_migrations_count - 1].version;
+}
+
+static char *checksum(const struct api_migration *m, char hex[static HW_DIGEST_HEX_MAX])
+{
+    struct hw_digest digest;
+
+    hw_digest_of(m->sql, m->size, &digest);
+    return hw_digest_hex(&digest, hex);
+}
+
+/* The row of version in applied, or -1. */
+static int find_applied(const PGresult *applied, int version)
+{
+    for (int i = 0; i < PQntuples(applied); i++)
+        if (strtol(PQgetvalue(applied, i, 0), NULL, 10) == version)
+            return i;
+    return -1;
+}
+
+/* *applied: version, name, checksum of what is there; no rows where nothing is. */
+static enum hw_status read_applied(PGconn *conn, PGresult **applied, struct hw_error *err)
+{
+    PGresult *there;
+    enum hw_status status =
+        hw_pg_exec(conn, "SELECT to_regclass('headwater.migration') IS NOT NULL", 0, NULL, &there,
+                   err);
+    bool exists;
+
+    if (status != HW_OK)
+        return status;
+    exists = strcmp(PQgetvalue(there, 0, 0), "t") == 0;
+    PQclear(there);
+    return hw_pg_exec(conn,
+                      exists ? "SELECT version, name, checksum FROM headwater.migration "
+                               "ORDER BY version"
+                             : "SELECT 0, '', NULL WHERE false",
+                      0, NULL, applied, err);
+}
+
+/* Is what is there a part of what this program has? */
+static enum hw_status verify(const PGresult *applied, struct hw_error *err)
+{
+    for (int i = 0; i < PQntuples(applied); i++) {
+        const long version = strtol(PQgetvalue(applied, i, 0), NULL, 10);
+
+        if (version > api_migrate_version())
+            return hw_fail(err, HW_ECONFLICT,
+                           "the database has migration %ld (%s), this program knows %d at most: "
+                           "use a newer headwater-api",
+                           version, PQgetvalue(applied, i, 1), api_migrate_version());
+    }
+    for (size_t i = 0; i < api_migrations_count; i++) {
+        const struct api_migration *m = &api_migrations[i];
+        const int row = find_applied(applied, m->version);
+        char hex[HW_DIGEST_HEX_MAX];
+
+        if (row < 0 || PQgetisnull(applied, row, 2))
+            continue;
+        if (strcmp(PQgetvalue(applied, row, 2), checksum(m, hex)) != 0)
+            return hw_fail(err, HW_ECONFLICT,
+                           "migration %d (%s) was applied with other contents (sha256 %s) than this "
+                           "program has (sha256 %s): use the headwater-api that migrated this "
+                           "database, or a newer release",
+                           m->version, m->name, PQgetvalue(applied, row, 2), hex);
+    }
+    return HW_OK;
+}
+
+static enum hw_status record_checksum(PGconn *conn, const struct api_migration *m,
+                                      struct hw_error *err)
+{
+    char hex[HW_DIGEST_HEX_MAX], version[16];
+    const char *const values[] = {version, checksum(m, hex)};
+
+    snprintf(version, sizeof(version), "%d", m->version);
+    return hw_pg_exec(conn,
+                      "UPDATE headwater.migration SET checksum = $2 "
+                      "WHERE version = $1::int AND checksum IS NULL",
+                      2, values, NULL, err);
+}
+
+static enum hw_status apply(PGconn *conn, const struct api_migration *m, struct hw_error *err)
+{
+    PGresult *result = PQexec(conn, m->sql);
+    const ExecStatusType done = PQresultStatus(result);
+    enum hw_status status = HW_OK;
+
+    if (done != PGRES_COMMAND_OK && done != PGRES_TUPLES_OK) {
+        char doing[160];
+
+        snprintf(doing, sizeof(doing), "migration %d (%s)", m->version, m->name);
+        status = hw_pg_fail(err, conn, result, doing);
+        PQclear(PQexec(conn, "ROLLBACK"));
+    }
+    PQclear(result);
+    if (status != HW_OK)
+        return status;
+    printf("%04d_%s applied\n", m->version, m->name);
+    fflush(stdout);
+    return record_checksum(conn, m, err);
+}
+
+static enum hw_status apply_pending(PGconn *conn, bool dry_run, struct hw_error *err)
+{
+    PGresult *applied = NULL;
+    enum hw_status status = read_applied(conn, &applied, err);
+    size_t pending = 0;
+
+    if (status == HW_OK)
+        status = verify(applied, err);
+    for (size_t i = 0; i < api_migrations_count && status == HW_OK; i++) {
+        const struct api_migration *m = &api_migrations[i];
+        const int row = find_applied(applied, m->version);
+
+        if (row < 0)
+            pending++;
+        if (row < 0 && dry_run)
+            printf("%04d_%s pending\n", m->version, m->name);
+        else if (row < 0)
+            status = apply(conn, m, err);
+        else if (PQgetisnull(applied, row, 2) && !dry_run)
+            status = record_checksum(conn, m, err); /* psql applied it */
+    }
+    if (status == HW_OK && pending == 0)
+        printf("nothing to do: the schema is at version %d\n", api_migrate_version());
+    PQclear(applied);
+    return status;
+}
+
+/* WARNINGs are for the operator, NOTICEs about what exists already are not. */
+static void on_notice(void *arg, const PGresult *notice)
+{
+    const char *severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+    (void)arg;
+    if (severity != NULL && strcmp(severity, "WARNING") == 0)
+        fputs(PQresultErrorMessage(notice), stderr);
+}
+
+enum hw_status api_migrate(const char *conninfo, bool dry_run, struct hw_error *err)
+{
+    PGconn *conn;
+    enum hw_status status = hw_pg_connect(conninfo, "headwater-api migrate", &conn, err);
+
+    if (status != HW_OK)
+        return status;
+    PQsetNoticeReceiver(conn, on_notice, NULL);
+    status = hw_pg_exec(conn, "SELECT pg_advisory_lock(" MIGRATION_LOCK ")", 0, NULL, NULL, err);
+    if (status == HW_OK)
+        status = apply_pending(conn, dry_run, err);
+    PQfinish(conn); /* which frees the lock */
+    return status;
+}

@@ -1,0 +1,34 @@
+/*
+ * The schema: plain SQL files, numbered, each one transaction, which travel inside the program.
+ * Each records itself in headwater.migration; the runner adds the SHA-256 of its bytes.
+ */
+#ifndef API_MIGRATE_H
+#define API_MIGRATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/status.h"
+
+struct api_migration {
+    int version;
+    const char *name;
+    const char *sql; /* the file's bytes, and a NUL that size does not count */
+    size_t size;
+};
+
+/* Ascending; made by scripts/embed-migrations. */
+extern const struct api_migration api_migrations[];
+extern const size_t api_migrations_count;
+
+/* The version that this program works with: the last one's. */
+int api_migrate_version(void);
+
+/*
+ * Brings the database to api_migrate_version, one line of standard output a migration; with dry_run
+ * only lists what is pending. Two at once are safe: one waits. Nothing is applied when a file is not
+ * what was applied under its number (HW_ECONFLICT) or the database is newer (HW_ECONFLICT). Blocks.
+ */
+enum hw_status api_migrate(const char *conninfo, bool dry_run, struct hw_error *err) HW_CHECKED;
+
+#endif

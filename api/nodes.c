@@ -1,0 +1,92 @@
+/* /v1/nodes: the fleet, and the labels that selectors look at. */
+#include <microhttpd.h>
+
+#include "api/body.h"
+#include "api/handlers.h"
+#include "api/resource.h"
+#include "api/transaction.h"
+#include "common/memory.h"
+
+#define COLUMNS "name, labels, description, version, created_at, updated_at"
+
+static json_t *node_json(const PGresult *rows, int row)
+{
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}",                          //
+                     "name", api_row_string(rows, row, "name"),                 //
+                     "labels", api_row_json(rows, row, "labels"),               //
+                     "description", api_row_string(rows, row, "description"),   //
+                     "version", api_row_integer(rows, row, "version"),          //
+                     "created_at", api_row_time(rows, row, "created_at"),       //
+                     "updated_at", api_row_time(rows, row, "updated_at"));
+}
+
+static const struct api_resource nodes = {
+    .kind = "node",
+    .path = "/v1/nodes/",
+    .upsert = "INSERT INTO headwater.node AS n (name, labels, description) "
+              "VALUES ($1, $3::jsonb, $4) "
+              "ON CONFLICT (name) DO UPDATE "
+              "SET labels = excluded.labels, description = excluded.description "
+              "WHERE NOT $2::boolean AND (n.labels, n.description) "
+              "IS DISTINCT FROM (excluded.labels, excluded.description) "
+              "RETURNING created_at = updated_at AS created",
+    .update = "UPDATE headwater.node SET labels = $3::jsonb, description = $4 "
+              "WHERE name = $1 AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
+              "AND (labels, description) IS DISTINCT FROM ($3::jsonb, $4) "
+              "RETURNING false AS created",
+    .delete = "DELETE FROM headwater.node "
+              "WHERE name = $1 AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
+              "RETURNING name",
+    .select = "SELECT " COLUMNS " FROM headwater.node WHERE name = $1",
+    .json = node_json,
+};
+
+void api_nodes_get(struct api_request *request)
+{
+    api_resource_get(request, &nodes);
+}
+
+void api_nodes_delete(struct api_request *request)
+{
+    api_resource_delete(request, &nodes);
+}
+
+void api_nodes_put(struct api_request *request)
+{
+    const char *labels = "{}", *description = "";
+    const struct api_field fields[] = {
+        {"labels", API_FIELD_OBJECT, false, &labels},
+        {"description", API_FIELD_STRING, false, &description},
+    };
+
+    if (api_body_read(request, fields, HW_COUNT(fields)))
+        api_resource_put(request, &nodes, 2, (const char *[]){labels, description});
+}
+
+static void on_list(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    const char *ignored;
+    int limit;
+
+    (void)arg;
+    if (api_request_limit(request, &limit, &ignored))
+        api_answer_json(request, MHD_HTTP_OK,
+                        api_resource_page(results[0], limit, "name", node_json));
+}
+
+void api_nodes_list(struct api_request *request)
+{
+    struct api_transaction *tx;
+    const char *most, *selector;
+    int limit;
+
+    if (!api_request_limit(request, &limit, &most) || !api_request_selector(request, &selector))
+        return;
+    tx = api_transaction_read(request);
+    api_transaction_add(tx,
+                        "SELECT " COLUMNS " FROM headwater.node "
+                        "WHERE ($1::text IS NULL OR name > $1) AND labels @> $3::jsonb "
+                        "ORDER BY name LIMIT $2::int",
+                        3, api_request_parameter(request, "after"), most, selector);
+    api_transaction_run(tx, on_list, NULL);
+}

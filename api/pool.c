@@ -1,0 +1,343 @@
+#include "api/pool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/memory.h"
+
+enum {
+    /* libpq keeps its buffers at the largest size that they ever had: start anew beyond this. */
+    HEAVY_BATCH = 1 << 20,
+    /* The server ends statements by itself; this is for a server that fell silent. */
+    SILENT_MS = API_POOL_STATEMENT_MS + 5000,
+    SETUP_AGAIN_MS = 1000,
+};
+
+struct pooled {
+    struct api_pool *pool;
+    struct hw_pg *pg;
+    bool ready; /* up, and its session is set up */
+    struct api_job *job;
+    struct hw_timer watch; /* over the job that runs, or until the next try to set up */
+};
+
+struct api_pool {
+    struct api_pool_config config;
+    char *conninfo;
+    struct pooled *connections;
+    int ready_count;
+    TAILQ_HEAD(, api_job) line;
+    int in_line;
+    struct hw_timer line_timer;
+    struct hw_error trouble;
+    bool announced, stopping;
+};
+
+static enum hw_status open_connection(struct pooled *c, struct hw_error *err);
+static void serve_line(struct api_pool *pool);
+
+/* ---- ends of jobs ---- */
+
+static void fail_job(struct api_job *job, const struct hw_error *why, bool sent)
+{
+    const struct hw_pg_outcome outcome = {
+        .status = why->status,
+        .err = *why,
+        .constraint = "",
+        .detail = "",
+        .hint = "",
+        .sent = sent,
+    };
+
+    job->done(job->arg, &outcome);
+}
+
+static void leave_line(struct api_pool *pool, struct api_job *job)
+{
+    TAILQ_REMOVE(&pool->line, job, link);
+    pool->in_line--;
+}
+
+static void fail_line(struct api_pool *pool, const struct hw_error *why)
+{
+    for (struct api_job *job; (job = TAILQ_FIRST(&pool->line)) != NULL;) {
+        leave_line(pool, job);
+        fail_job(job, why, false);
+    }
+}
+
+static void on_line_timer(void *arg)
+{
+    struct api_pool *pool = arg;
+    struct hw_error late;
+    struct api_job *job;
+
+    hw_fail(&late, HW_ETIMEOUT, "every database connection is busy");
+    while ((job = TAILQ_FIRST(&pool->line)) != NULL && job->deadline <= hw_loop_now()) {
+        leave_line(pool, job);
+        fail_job(job, &late, false);
+    }
+    if (job != NULL)
+        hw_timer_start(pool->config.loop, &pool->line_timer, job->deadline - hw_loop_now(),
+                       on_line_timer, pool);
+}
+
+/* ---- one connection ---- */
+
+static void set_ready(struct pooled *c, bool ready)
+{
+    if (c->ready == ready)
+        return;
+    c->ready = ready;
+    c->pool->ready_count += ready ? 1 : -1;
+}
+
+static void reopen(struct pooled *c)
+{
+    struct hw_error err;
+
+    set_ready(c, false);
+    hw_timer_stop(&c->watch);
+    hw_pg_close(HW_TAKE(c->pg));
+    /* The connection string was understood before. */
+    if (open_connection(c, &err) != HW_OK)
+        hw_log_error("database connection lost for good", HW_E(&err));
+}
+
+static void on_silence(void *arg)
+{
+    struct pooled *c = arg;
+    struct api_job *job = HW_TAKE(c->job);
+    struct hw_error err;
+
+    hw_fail(&err, HW_EUNAVAIL, "the database does not answer");
+    hw_log_warn("database connection is silent, opening another", HW_E(&err));
+    reopen(c);
+    fail_job(job, &err, true);
+}
+
+static size_t batch_bytes(const struct api_job *job, const struct hw_pg_outcome *outcome)
+{
+    size_t bytes = 0;
+
+    for (int i = 0; i < job->count; i++)
+        for (int k = 0; k < job->queries[i].count; k++)
+            if (job->queries[i].values[k] != NULL)
+                bytes += strlen(job->queries[i].values[k]);
+    for (int i = 0; i < outcome->count; i++)
+        bytes += PQresultMemorySize(outcome->results[i]);
+    return bytes;
+}
+
+static void on_done(void *arg, const struct hw_pg_outcome *outcome)
+{
+    struct pooled *c = arg;
+    struct api_job *job = HW_TAKE(c->job);
+    const bool heavy = batch_bytes(job, outcome) > HEAVY_BATCH;
+
+    hw_timer_stop(&c->watch);
+    if (heavy)
+        set_ready(c, false);
+    job->done(job->arg, outcome);
+    if (heavy && !c->pool->stopping)
+        reopen(c);
+    serve_line(c->pool);
+}
+
+static void give(struct pooled *c, struct api_job *job)
+{
+    struct hw_error err;
+
+    c->job = job;
+    hw_timer_start(c->pool->config.loop, &c->watch, SILENT_MS, on_silence, c);
+    if (hw_pg_run(c->pg, job->mode, job->queries, job->count, job->tail, on_done, c, &err) ==
+        HW_OK)
+        return;
+    hw_timer_stop(&c->watch);
+    c->job = NULL;
+    fail_job(job, &err, false);
+}
+
+static struct pooled *find_idle(struct api_pool *pool)
+{
+    for (int i = 0; i < pool->config.size; i++) {
+        struct pooled *c = &pool->connections[i];
+
+        if (c->ready && c->job == NULL && hw_pg_idle(c->pg))
+            return c;
+    }
+    return NULL;
+}
+
+static void serve_line(struct api_pool *pool)
+{
+    struct api_job *job;
+    struct pooled *c;
+
+    while (!pool->stopping && (job = TAILQ_FIRST(&pool->line)) != NULL &&
+           (c = find_idle(pool)) != NULL) {
+        leave_line(pool, job);
+        give(c, job);
+    }
+}
+
+/* ---- sessions ---- */
+
+static void set_up(void *arg);
+
+static void on_set_up(void *arg, const struct hw_pg_outcome *outcome)
+{
+    struct pooled *c = arg;
+    struct api_pool *pool = c->pool;
+
+    if (outcome->status != HW_OK) {
+        pool->trouble = outcome->err;
+        if (hw_pg_up(c->pg))
+            hw_timer_start(pool->config.loop, &c->watch, SETUP_AGAIN_MS, set_up, c);
+        return;
+    }
+    set_ready(c, true);
+    if (!pool->announced)
+        hw_log_info("database reached", HW_I("server_version", hw_pg_server_version(c->pg)));
+    pool->announced = true;
+    serve_line(pool);
+}
+
+static void set_up(void *arg)
+{
+    struct pooled *c = arg;
+    struct hw_error err;
+    char statement[16], lock[16];
+    const char *const values[] = {statement, lock};
+    const struct hw_pg_query query = {
+        .sql = "SELECT set_config('timezone', 'UTC', false), set_config('datestyle', 'ISO', false), "
+               "set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false), "
+               "set_config('default_transaction_isolation', 'read committed', false)",
+        .count = 2,
+        .values = values,
+    };
+
+    snprintf(statement, sizeof(statement), "%d", API_POOL_STATEMENT_MS);
+    snprintf(lock, sizeof(lock), "%d", API_POOL_LOCK_MS);
+    if (hw_pg_run(c->pg, HW_PG_SEPARATE, &query, 1, NULL, on_set_up, c, &err) != HW_OK)
+        c->pool->trouble = err;
+}
+
+static void on_down(void *arg, const struct hw_error *why)
+{
+    struct pooled *c = arg;
+    struct api_pool *pool = c->pool;
+
+    set_ready(c, false);
+    hw_timer_stop(&c->watch);
+    pool->trouble = *why;
+    if (pool->ready_count > 0)
+        return;
+    if (pool->announced)
+        hw_log_warn("database lost; requests are answered 503 until it is back", HW_E(why));
+    else
+        hw_log_debug("database not reached", HW_E(why));
+    pool->announced = false;
+    fail_line(pool, why);
+}
+
+static enum hw_status open_connection(struct pooled *c, struct hw_error *err)
+{
+    const struct hw_pg_events events = {.up = set_up, .down = on_down, .arg = c};
+
+    return hw_pg_open(c->pool->config.loop, c->pool->conninfo, "headwater-api", &events, &c->pg,
+                      err);
+}
+
+/* ---- the pool ---- */
+
+enum hw_status api_pool_open(const struct api_pool_config *config, struct api_pool **out,
+                             struct hw_error *err)
+{
+    struct api_pool *pool = hw_alloc(sizeof(*pool));
+    enum hw_status status = HW_OK;
+
+    pool->config = *config;
+    pool->conninfo = hw_strdup(config->conninfo);
+    pool->connections = hw_alloc((size_t)config->size * sizeof(*pool->connections));
+    TAILQ_INIT(&pool->line);
+    hw_fail(&pool->trouble, HW_EUNAVAIL, "no connection to the database was made yet");
+    for (int i = 0; i < config->size && status == HW_OK; i++) {
+        pool->connections[i].pool = pool;
+        status = open_connection(&pool->connections[i], err);
+    }
+    if (status != HW_OK) {
+        api_pool_free(pool);
+        return status;
+    }
+    *out = pool;
+    return HW_OK;
+}
+
+void api_pool_stop(struct api_pool *pool)
+{
+    struct hw_error err;
+
+    pool->stopping = true;
+    hw_fail(&err, HW_ESTOPPED, "the service is stopping");
+    fail_line(pool, &err);
+    for (int i = 0; i < pool->config.size; i++) {
+        struct pooled *c = &pool->connections[i];
+        struct api_job *job = HW_TAKE(c->job);
+
+        hw_timer_stop(&c->watch);
+        set_ready(c, false);
+        hw_pg_close(HW_TAKE(c->pg));
+        if (job != NULL)
+            fail_job(job, &err, true);
+    }
+}
+
+void api_pool_free(struct api_pool *pool)
+{
+    if (pool == NULL)
+        return;
+    if (!pool->stopping)
+        api_pool_stop(pool);
+    hw_timer_stop(&pool->line_timer);
+    free(pool->connections);
+    free(pool->conninfo);
+    free(pool);
+}
+
+bool api_pool_up(const struct api_pool *pool)
+{
+    return pool->ready_count > 0;
+}
+
+const char *api_pool_trouble(const struct api_pool *pool)
+{
+    return pool->trouble.message;
+}
+
+enum hw_status api_pool_submit(struct api_pool *pool, struct api_job *job, struct hw_error *err)
+{
+    struct pooled *c;
+
+    if (pool->stopping)
+        return hw_fail(err, HW_ESTOPPED, "the service is stopping");
+    if (pool->ready_count == 0)
+        return hw_fail(err, HW_EUNAVAIL, "%s", pool->trouble.message);
+    if (TAILQ_EMPTY(&pool->line) && (c = find_idle(pool)) != NULL) {
+        give(c, job);
+        return HW_OK;
+    }
+    if (pool->in_line >= pool->config.queue_most)
+        return hw_fail(err, HW_ELIMIT, "%d requests wait for a database connection already",
+                       pool->in_line);
+    job->deadline = hw_loop_now() + API_POOL_QUEUED_MS;
+    TAILQ_INSERT_TAIL(&pool->line, job, link);
+    pool->in_line++;
+    if (!hw_timer_running(&pool->line_timer))
+        hw_timer_start(pool->config.loop, &pool->line_timer, API_POOL_QUEUED_MS, on_line_timer,
+                       pool);
+    return HW_OK;
+}
+

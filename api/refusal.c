@@ -1,0 +1,99 @@
+#include "api/refusal.h"
+
+#include <string.h>
+
+#include "common/log.h"
+#include "common/memory.h"
+
+/* SQLSTATEs and what they are to a client (PostgreSQL manual, appendix A); the first match counts. */
+static const struct {
+    const char *sqlstate; /* a whole one, or a class */
+    const char *constraint; /* or NULL: any */
+    enum api_problem problem;
+} rules[] = {
+    {"54", "config_size_limit", API_TOO_LARGE},
+    {"23", "config_content_is_json", API_INVALID_CONTENT},
+    {"23505", NULL, API_CONFLICT},
+    {"22", NULL, API_REFUSED},
+    {"23", NULL, API_REFUSED},
+    {"54", NULL, API_REFUSED},
+    {"P0001", NULL, API_REFUSED},
+    {"55P03", NULL, API_CONTENTION},
+    {"40", NULL, API_CONTENTION},
+    {"57014", NULL, API_OVERLOADED},
+    {"53", NULL, API_OVERLOADED},
+    {"3D000", NULL, API_NOT_READY}, /* no such database, schema, table, column, function */
+    {"3F000", NULL, API_NOT_READY},
+    {"42P01", NULL, API_NOT_READY},
+    {"42703", NULL, API_NOT_READY},
+    {"42883", NULL, API_NOT_READY},
+    {"25006", NULL, API_NOT_READY}, /* a standby, or default_transaction_read_only */
+};
+
+static enum api_problem classify(const struct hw_pg_outcome *outcome)
+{
+    for (size_t i = 0; i < HW_COUNT(rules); i++)
+        if (strncmp(outcome->sqlstate, rules[i].sqlstate, strlen(rules[i].sqlstate)) == 0 &&
+            (rules[i].constraint == NULL || strcmp(outcome->constraint, rules[i].constraint) == 0))
+            return rules[i].problem;
+    return API_INTERNAL;
+}
+
+static const char *primary_message(const struct hw_pg_outcome *outcome)
+{
+    const char *text = NULL;
+
+    if (outcome->results != NULL && outcome->failed >= 0 && outcome->failed < outcome->count)
+        text = PQresultErrorField(outcome->results[outcome->failed], PG_DIAG_MESSAGE_PRIMARY);
+    return text != NULL ? text : outcome->err.message;
+}
+
+static void answer_sql_error(struct api_request *request, const struct hw_pg_outcome *outcome)
+{
+    enum api_problem problem = classify(outcome);
+    const char *message = primary_message(outcome);
+
+    /* What others refer to cannot go; what refers to nothing cannot come. */
+    if (strcmp(outcome->sqlstate, "23503") == 0 && strcmp(request->method, "DELETE") == 0)
+        problem = API_CONFLICT;
+    switch (problem) {
+    case API_INTERNAL:
+        api_answer_internal(request, outcome->sqlstate, outcome->err.message);
+        return;
+    case API_NOT_READY:
+        hw_log_warn("the database's schema is not this version's", HW_E(&outcome->err));
+        api_answer_problem(request, problem, "The database does not have the schema (%s); "
+                           "run headwater-api migrate", message);
+        return;
+    default:
+        api_answer_problem_with(
+            request, problem,
+            *outcome->constraint != '\0' ? json_pack("{s:s}", "constraint", outcome->constraint)
+                                         : NULL,
+            "%s%s%s%s%s", message, *outcome->detail != '\0' ? ". " : "", outcome->detail,
+            *outcome->hint != '\0' ? ". " : "", outcome->hint);
+    }
+}
+
+void api_refusal_answer(struct api_request *request, const struct hw_pg_outcome *outcome,
+                        bool write)
+{
+    switch (outcome->status) {
+    case HW_EUNAVAIL:
+    case HW_ESTOPPED:
+        if (write && outcome->sent)
+            api_answer_problem(request, API_COMMIT_OUTCOME_UNKNOWN,
+                               "The database was lost while it worked on this: read the resource "
+                               "to find out whether the change is there");
+        else if (outcome->status == HW_ESTOPPED)
+            api_answer_problem(request, API_SHUTTING_DOWN, "Try again when it is back");
+        else
+            api_answer_problem(request, API_DATABASE_UNAVAILABLE, "%s", outcome->err.message);
+        return;
+    default:
+        if (outcome->sqlstate[0] == '\0')
+            api_answer_problem(request, API_OVERLOADED, "%s", outcome->err.message);
+        else
+            answer_sql_error(request, outcome);
+    }
+}

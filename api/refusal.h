@@ -1,0 +1,14 @@
+/* What a batch that failed is to the client: which problem, in the database's own words. */
+#ifndef API_REFUSAL_H
+#define API_REFUSAL_H
+
+#include <stdbool.h>
+
+#include "api/request.h"
+#include "common/pg.h"
+
+/* Answers the request. write: was something to be committed? */
+void api_refusal_answer(struct api_request *request, const struct hw_pg_outcome *outcome,
+                        bool write);
+
+#endif

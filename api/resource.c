@@ -1,0 +1,179 @@
+#include "api/resource.h"
+
+#include <microhttpd.h>
+#include <string.h>
+
+#include "api/etag.h"
+#include "api/transaction.h"
+#include "common/memory.h"
+
+static const char *name_of(const struct api_request *request)
+{
+    return api_request_variable(request, "name");
+}
+
+static void set_version_etag(struct api_request *request, const PGresult *rows)
+{
+    api_answer_etag(request, "%s", api_row_text(rows, 0, "version"));
+}
+
+void api_resource_missing(struct api_request *request, const char *kind, const char *name)
+{
+    api_answer_problem(request, API_NO_SUCH_RESOURCE, "There is no %s \"%s\"", kind, name);
+}
+
+/* ---- put ---- */
+
+static bool condition_holds(const struct api_request *request, const PGresult *rows)
+{
+    const char *match = api_request_header(request, MHD_HTTP_HEADER_IF_MATCH);
+    HW_AUTO_FREE char *etag = NULL;
+
+    if (api_request_header(request, MHD_HTTP_HEADER_IF_NONE_MATCH) != NULL || PQntuples(rows) == 0)
+        return false;
+    etag = hw_sprintf("\"%s\"", api_row_text(rows, 0, "version"));
+    return match == NULL || api_etag_list_has(match, etag);
+}
+
+static void refuse_condition(struct api_request *request, const PGresult *rows, const char *kind)
+{
+    const char *name = name_of(request);
+
+    if (PQntuples(rows) == 0)
+        api_answer_problem(request, API_PRECONDITION_FAILED,
+                           "If-Match: there is no %s \"%s\"", kind, name);
+    else
+        api_answer_problem(request, API_PRECONDITION_FAILED,
+                           "The %s \"%s\" is there in version \"%s\"", kind, name,
+                           api_row_text(rows, 0, "version"));
+}
+
+void api_resource_on_put(struct api_request *request, const void *arg,
+                         PGresult *const *results)
+{
+    const struct api_resource *resource = arg;
+    int status = MHD_HTTP_OK;
+
+    if (PQntuples(results[0]) == 0 && !condition_holds(request, results[1])) {
+        refuse_condition(request, results[1], resource->kind);
+        return;
+    }
+    if (PQntuples(results[0]) > 0 && api_row_is_true(results[0], 0, "created")) {
+        HW_AUTO_FREE char *location = hw_sprintf("%s%s", resource->path, name_of(request));
+
+        status = MHD_HTTP_CREATED;
+        api_answer_header(request, MHD_HTTP_HEADER_LOCATION, location);
+    }
+    set_version_etag(request, results[1]);
+    api_answer_json(request, status, resource->json(results[1], 0));
+}
+
+void api_resource_put(struct api_request *request, const struct api_resource *resource, int count,
+                      const char *const *values)
+{
+    const char *name = name_of(request);
+    const char *v[API_RESOURCE_VALUES_MAX] = {0};
+    struct api_precondition condition;
+    struct api_transaction *tx;
+    bool update;
+
+    if (!api_request_precondition(request, &condition))
+        return;
+    update = condition.if_match != NULL;
+    memcpy(v, values, (size_t)count * sizeof(*v));
+    tx = api_transaction_write(request);
+    api_transaction_add(tx, update ? resource->update : resource->upsert, 2 + count, name,
+                        update ? condition.versions : condition.must_not_exist, v[0], v[1], v[2],
+                        v[3], v[4], v[5]);
+    api_transaction_add(tx, resource->select, 1, name);
+    api_transaction_run(tx, api_resource_on_put, resource);
+}
+
+/* ---- get ---- */
+
+static void on_get(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    const struct api_resource *resource = arg;
+
+    if (PQntuples(results[0]) == 0) {
+        api_resource_missing(request, resource->kind, name_of(request));
+        return;
+    }
+    set_version_etag(request, results[0]);
+    api_answer_json(request, MHD_HTTP_OK, resource->json(results[0], 0));
+}
+
+void api_resource_get(struct api_request *request, const struct api_resource *resource)
+{
+    struct api_transaction *tx = api_transaction_read(request);
+
+    api_transaction_add(tx, resource->select, 1, name_of(request));
+    api_transaction_run(tx, on_get, resource);
+}
+
+/* ---- delete ---- */
+
+static void on_delete(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    const struct api_resource *resource = arg;
+
+    if (PQntuples(results[0]) > 0)
+        api_answer_empty(request, MHD_HTTP_NO_CONTENT);
+    else if (PQntuples(results[1]) > 0 && !condition_holds(request, results[1]))
+        refuse_condition(request, results[1], resource->kind);
+    else
+        api_resource_missing(request, resource->kind, name_of(request));
+}
+
+void api_resource_delete(struct api_request *request, const struct api_resource *resource)
+{
+    const char *name = name_of(request);
+    struct api_precondition condition;
+    struct api_transaction *tx;
+
+    if (!api_request_precondition(request, &condition))
+        return;
+    tx = api_transaction_write(request);
+    api_transaction_add(tx, resource->delete, 2, name, condition.versions);
+    api_transaction_add(tx, resource->select, 1, name);
+    api_transaction_run(tx, on_delete, resource);
+}
+
+/* ---- lists ---- */
+
+json_t *api_resource_page(const PGresult *rows, int limit, const char *key,
+                          json_t *(*json)(const PGresult *rows, int row))
+{
+    const bool more = PQntuples(rows) > limit;
+    const int count = more ? limit : PQntuples(rows);
+    json_t *items = json_array();
+
+    for (int i = 0; i < count; i++)
+        json_array_append_new(items, json(rows, i));
+    return json_pack("{s:o, s:o}", "items", items, "next",
+                     more ? api_row_string(rows, count - 1, key) : json_null());
+}
+
+static void on_list(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    const struct api_resource *resource = arg;
+    const char *ignored;
+    int limit;
+
+    if (api_request_limit(request, &limit, &ignored))
+        api_answer_json(request, MHD_HTTP_OK,
+                        api_resource_page(results[0], limit, "name", resource->json));
+}
+
+void api_resource_list(struct api_request *request, const struct api_resource *resource)
+{
+    struct api_transaction *tx;
+    const char *most;
+    int limit;
+
+    if (!api_request_limit(request, &limit, &most))
+        return;
+    tx = api_transaction_read(request);
+    api_transaction_add(tx, resource->list, 2, api_request_parameter(request, "after"), most);
+    api_transaction_run(tx, on_list, resource);
+}

@@ -1,0 +1,52 @@
+/*
+ * What nodes, configs and assignments have in common: a name, a version that is their ETag, and
+ * four methods. Each says in one of these what its SQL is and how a row reads as JSON.
+ *
+ * Every write is one statement: its conditions are checked by the database on the row that it
+ * locks, so nothing can come between the check and the change.
+ */
+#ifndef API_RESOURCE_H
+#define API_RESOURCE_H
+
+#include <jansson.h>
+#include <libpq-fe.h>
+
+#include "api/request.h"
+
+struct api_resource {
+    const char *kind; /* "node", for messages */
+    const char *path; /* "/v1/nodes/", the name follows */
+    /*
+     * Create or change; change nothing where nothing differs. $1 name, $2 boolean: only create,
+     * $3… values. Returns a row when it did something: "created", a boolean.
+     */
+    const char *upsert;
+    /* Change what is there. $1 name, $2 bigint[]: the version is one of these, or NULL, $3… values.
+     * Returns a row as upsert does. */
+    const char *update;
+    const char *delete; /* $1 name, $2 as in update; returns a row when it was there */
+    const char *select; /* $1 name; the columns of list */
+    const char *list;   /* $1 names after this one, or NULL, $2 how many; columns name, version… */
+    json_t *(*json)(const PGresult *rows, int row);
+};
+
+enum { API_RESOURCE_VALUES_MAX = 6 };
+
+/* PUT: the values are those from $3 on. Answers 201 or 200 with the resource, or 412. */
+void api_resource_put(struct api_request *request, const struct api_resource *resource, int count,
+                      const char *const *values);
+/* The end of it, for a change by another statement. results: the change, the resource as it is. */
+void api_resource_on_put(struct api_request *request, const void *resource,
+                         PGresult *const *results);
+void api_resource_get(struct api_request *request, const struct api_resource *resource);
+void api_resource_delete(struct api_request *request, const struct api_resource *resource);
+void api_resource_list(struct api_request *request, const struct api_resource *resource);
+
+/* 404: there is no <kind> "<name>". */
+void api_resource_missing(struct api_request *request, const char *kind, const char *name);
+
+/* {"items":[…],"next":…} of at most limit rows; next is what ?after= takes, the last one's key. */
+json_t *api_resource_page(const PGresult *rows, int limit, const char *key,
+                          json_t *(*json)(const PGresult *rows, int row));
+
+#endif

@@ -1,0 +1,33 @@
+/* Every route that there is. docs/http.md describes each. */
+#include "api/handlers.h"
+#include "api/router.h"
+
+const struct api_route api_routes[] = {
+    {"GET", "/healthz", api_health_live, "", API_BODY_NONE},
+    {"GET", "/readyz", api_health_ready, "", API_BODY_NONE},
+
+    {"GET", "/v1/nodes", api_nodes_list, "selector limit after", API_BODY_NONE},
+    {"GET", "/v1/nodes/{name}", api_nodes_get, "", API_BODY_NONE},
+    {"PUT", "/v1/nodes/{name}", api_nodes_put, "message", API_BODY_JSON},
+    {"DELETE", "/v1/nodes/{name}", api_nodes_delete, "message", API_BODY_NONE},
+    {"GET", "/v1/nodes/{name}/desired", api_desired_get, "", API_BODY_NONE},
+    {"GET", "/v1/nodes/{name}/desired/content", api_desired_content, "", API_BODY_NONE},
+    {"GET", "/v1/nodes/{name}/reported", api_reported_get, "", API_BODY_NONE},
+
+    {"GET", "/v1/configs", api_configs_list, "limit after", API_BODY_NONE},
+    {"GET", "/v1/configs/{name}", api_configs_get, "", API_BODY_NONE},
+    {"PUT", "/v1/configs/{name}", api_configs_put, "message", API_BODY_CONFIG},
+    {"DELETE", "/v1/configs/{name}", api_configs_delete, "message", API_BODY_NONE},
+    {"GET", "/v1/configs/{name}/content", api_configs_content, "revision", API_BODY_NONE},
+    {"GET", "/v1/configs/{name}/revisions", api_configs_revisions, "limit after", API_BODY_NONE},
+    {"POST", "/v1/configs/{name}/rollback", api_configs_rollback, "message", API_BODY_JSON},
+
+    {"GET", "/v1/assignments", api_assignments_list, "limit after", API_BODY_NONE},
+    {"GET", "/v1/assignments/{name}", api_assignments_get, "", API_BODY_NONE},
+    {"PUT", "/v1/assignments/{name}", api_assignments_put, "message", API_BODY_JSON},
+    {"DELETE", "/v1/assignments/{name}", api_assignments_delete, "message", API_BODY_NONE},
+
+    {"GET", "/v1/fleet", api_fleet_get, "state selector limit after", API_BODY_NONE},
+    {"GET", "/v1/wait", api_wait_get, "lsn timeout", API_BODY_NONE},
+    {0},
+};

@@ -1,0 +1,725 @@
+#include "api/server.h"
+
+#include <arpa/inet.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/queue.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "api/linger.h"
+#include "api/media_type.h"
+#include "common/log.h"
+#include "common/memory.h"
+
+enum {
+    HEADERS_MAX = 16 << 10,     /* request line and header fields of a request, and its read buffer */
+    CONNECTIONS_MAX = 16384,
+    DESCRIPTORS_SPARED = 64,    /* for the database, the log, the loop */
+    DISCARDED_MAX = 16 << 20,   /* of a chunked body past its limit, before the connection is cut */
+    BODY_FIRST = 64 << 10,
+    /* A configuration is held as received, as encoded for SQL, and in libpq's send buffer. */
+    CONFIG_COPIES = 4,
+};
+
+/* Whose turn it is to act. The client's turns have a deadline, ours need none. */
+struct connection {
+    TAILQ_ENTRY(connection) link;
+    bool listed; /* in the server's list: the client's turn */
+    int64_t deadline;
+    int fd;
+};
+
+struct api_server_request {
+    struct api_request request; /* first: they are one */
+    struct api_server *server;
+    LIST_ENTRY(api_server_request) link;
+    char *raw_target;
+    bool judged, called, sleeping, queued;
+    bool has_body, refused_early;
+    bool oversized; /* a chunked body that passed its limit: the rest is read and dropped */
+    size_t discarded;
+    size_t body_cap, body_max;
+    size_t charged;
+};
+
+struct api_server {
+    struct api_server_config config;
+    struct MHD_Daemon *daemon;
+    struct hw_io *io;
+    struct hw_timer run_again;
+    struct hw_timer sweep;
+    TAILQ_HEAD(, connection) waiting_for_client; /* by deadline, which is the same for all */
+    LIST_HEAD(, api_server_request) requests;
+    struct api_lingers *lingers;
+    size_t charged;
+    int listen_fd;
+    char name[NI_MAXHOST + NI_MAXSERV + 4];
+    bool draining;
+    void (*drained)(void *arg);
+    void *drained_arg;
+};
+
+/* ---- addresses ---- */
+
+enum hw_status api_address_parse(const char *text, struct api_address *address,
+                                 struct hw_error *err)
+{
+    HW_AUTO_FREE char *copy = hw_strdup(text);
+    char *port = strrchr(copy, ':');
+    char *host = copy;
+    struct addrinfo hints = {
+        .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
+        .ai_socktype = SOCK_STREAM,
+    };
+    struct addrinfo *found = NULL;
+
+    if (port == NULL || port == host || port[1] == '\0')
+        return hw_fail(err, HW_EINVAL, "\"%s\": an address is written host:port, [host]:port for IPv6",
+                       text);
+    *port++ = '\0';
+    if (host[0] == '[' && port[-2] == ']') {
+        host++;
+        port[-2] = '\0';
+        hints.ai_family = AF_INET6;
+    } else {
+        hints.ai_family = AF_INET;
+    }
+    if (getaddrinfo(strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, port, &hints, &found) != 0)
+        return hw_fail(err, HW_EINVAL, "\"%s\": not a numeric address and a port", text);
+    memcpy(&address->sockaddr, found->ai_addr, found->ai_addrlen);
+    address->len = found->ai_addrlen;
+    freeaddrinfo(found);
+    return HW_OK;
+}
+
+bool api_address_is_loopback(const struct api_address *address)
+{
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address->sockaddr;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&address->sockaddr;
+
+    if (address->sockaddr.ss_family == AF_INET)
+        return ntohl(v4->sin_addr.s_addr) >> 24 == 127;
+    return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+}
+
+/* ---- deadlines ---- */
+
+static void sweep_deadlines(void *arg);
+
+static void start_sweep(struct api_server *server)
+{
+    const struct connection *first = TAILQ_FIRST(&server->waiting_for_client);
+
+    if (first != NULL && !hw_timer_running(&server->sweep))
+        hw_timer_start(server->config.loop, &server->sweep, first->deadline - hw_loop_now(),
+                       sweep_deadlines, server);
+}
+
+static void clients_turn_ends(struct api_server *server, struct connection *connection)
+{
+    if (connection->listed)
+        TAILQ_REMOVE(&server->waiting_for_client, connection, link);
+    connection->listed = false;
+}
+
+static void clients_turn(struct api_server *server, struct connection *connection)
+{
+    clients_turn_ends(server, connection);
+    connection->deadline = hw_loop_now() + server->config.request_timeout_ms;
+    TAILQ_INSERT_TAIL(&server->waiting_for_client, connection, link);
+    connection->listed = true;
+    start_sweep(server);
+}
+
+/* A byte now and then does not help a client: what counts is the whole request, the whole answer. */
+static void sweep_deadlines(void *arg)
+{
+    struct api_server *server = arg;
+    struct connection *connection;
+
+    while ((connection = TAILQ_FIRST(&server->waiting_for_client)) != NULL &&
+           connection->deadline <= hw_loop_now()) {
+        clients_turn_ends(server, connection);
+        shutdown(connection->fd, SHUT_RDWR); /* the HTTP library sees the end and cleans up */
+    }
+    start_sweep(server);
+}
+
+static struct connection *connection_of(struct MHD_Connection *c)
+{
+    return MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
+static void on_connection(void *arg, struct MHD_Connection *c, void **context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct api_server *server = arg;
+    struct connection *connection = *context;
+
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        connection = hw_alloc(sizeof(*connection));
+        connection->fd =
+            MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        *context = connection;
+        clients_turn(server, connection);
+    } else if (connection != NULL) {
+        clients_turn_ends(server, connection);
+        free(connection);
+        *context = NULL;
+    }
+}
+
+/* ---- the memory bound ---- */
+
+bool api_server_charge(struct api_request *request, size_t bytes)
+{
+    struct api_server *server = request->server->server;
+
+    if (server->charged + bytes > (size_t)server->config.memory)
+        return false;
+    server->charged += bytes;
+    request->server->charged += bytes;
+    return true;
+}
+
+int api_server_socket(const struct api_request *request)
+{
+    return connection_of(request->connection)->fd;
+}
+
+/* ---- judging a request by its head ---- */
+
+struct head {
+    struct api_request *request;
+    const char *content_length, *transfer_encoding, *content_type, *host;
+    const char *twice; /* a field that may come once came again */
+};
+
+static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const char *name,
+                                   const char *value)
+{
+    struct head *head = arg;
+    const char *if_match = NULL, *if_none_match = NULL;
+    const struct {
+        const char *name;
+        const char **place;
+    } single[] = {
+        {MHD_HTTP_HEADER_CONTENT_LENGTH, &head->content_length},
+        {MHD_HTTP_HEADER_TRANSFER_ENCODING, &head->transfer_encoding},
+        {MHD_HTTP_HEADER_CONTENT_TYPE, &head->content_type},
+        {MHD_HTTP_HEADER_HOST, &head->host},
+        {MHD_HTTP_HEADER_IF_MATCH, &if_match},
+        {MHD_HTTP_HEADER_IF_NONE_MATCH, &if_none_match},
+    };
+
+    (void)kind;
+    for (size_t i = 0; i < HW_COUNT(single); i++) {
+        if (strcasecmp(name, single[i].name) != 0)
+            continue;
+        /* The library finds the first of a name; there must be no other. */
+        if (*single[i].place != NULL || api_request_header(head->request, name) != value)
+            head->twice = single[i].name;
+        *single[i].place = value;
+    }
+    return MHD_YES;
+}
+
+/*
+ * While no token exists, whoever reaches the port may do everything. A web page must not: a name
+ * of its own that it points at this address (DNS rebinding) is told by the Host field, which then
+ * holds that name. Addresses and names without a dot are nobody's web page.
+ */
+static bool is_our_host(const char *host)
+{
+    const char *end = host + strcspn(host, ":");
+    const size_t len = (size_t)(end - host);
+    char name[64];
+    struct in_addr v4;
+
+    if (host[0] == '[' || memchr(host, '.', len) == NULL)
+        return true;
+    if (len >= sizeof(name))
+        return false;
+    memcpy(name, host, len);
+    name[len] = '\0';
+    return inet_pton(AF_INET, name, &v4) == 1 ||
+           (len > 10 && strcasecmp(name + len - 10, ".localhost") == 0);
+}
+
+static bool judge_body(struct api_server_request *r, const struct head *head)
+{
+    struct api_request *request = &r->request;
+    const enum api_body policy = request->route->body;
+    const bool config = policy == API_BODY_CONFIG;
+    const size_t length =
+        head->content_length != NULL ? strtoull(head->content_length, NULL, 10) : 0;
+    struct hw_error err;
+
+    if (policy == API_BODY_NONE) {
+        if (r->has_body)
+            api_answer_problem(request, API_MALFORMED_REQUEST, "This request takes no body");
+        return !r->has_body;
+    }
+    if (head->content_type == NULL) {
+        api_answer_problem(request, API_UNSUPPORTED_MEDIA_TYPE, "Content-Type: is missing; %s",
+                           config ? "it says what the content is, for example application/json"
+                                  : "must be application/json");
+        return false;
+    }
+    if (api_media_type_parse(head->content_type, &request->media_type, &err) != HW_OK) {
+        api_answer_problem(request, API_UNSUPPORTED_MEDIA_TYPE, "%s", err.message);
+        return false;
+    }
+    if (!config && strcmp(request->media_type, "application/json") != 0) {
+        api_answer_problem(request, API_UNSUPPORTED_MEDIA_TYPE,
+                           "Content-Type: must be application/json");
+        return false;
+    }
+    r->body_max = config ? (size_t)r->server->config.config_body_max : API_JSON_BODY_MAX;
+    if (length > r->body_max) {
+        api_answer_problem(request, API_TOO_LARGE, "The body has %zu bytes; the limit is %zu bytes",
+                           length, r->body_max);
+        return false;
+    }
+    if (!api_server_charge(request, config ? CONFIG_COPIES * length : length)) {
+        api_answer_problem(request, API_OVERLOADED,
+                           "Other large bodies take all the memory that they may");
+        return false;
+    }
+    return true;
+}
+
+static bool judge_route(struct api_server_request *r, const struct head *head)
+{
+    struct api_request *request = &r->request;
+    struct hw_buf allow = {0};
+    struct hw_error err;
+    const char *unknown;
+
+    if (api_target_parse(r->raw_target, &request->target, &err) != HW_OK) {
+        api_answer_problem(request, API_MALFORMED_REQUEST, "%s", err.message);
+        return false;
+    }
+    switch (api_router_find(r->server->config.routes, request->method, &request->target,
+                            &request->route, &allow)) {
+    case HW_OK:
+        break;
+    case HW_EDENIED:
+        api_answer_header(request, MHD_HTTP_HEADER_ALLOW, allow.data);
+        api_answer_problem(request, API_METHOD_NOT_ALLOWED, "%s is not one of %s",
+                           request->method, allow.data);
+        hw_buf_free(&allow);
+        return false;
+    default:
+        api_answer_problem(request, API_NO_SUCH_ROUTE, "docs/http.md lists what there is");
+        return false;
+    }
+    unknown = api_router_unknown(request->route, &request->target);
+    if (unknown != NULL) {
+        api_answer_problem(request, API_INVALID_PARAMETER,
+                           "%s: no such parameter here%s%s", unknown,
+                           *request->route->query != '\0' ? "; there are: " : "",
+                           request->route->query);
+        return false;
+    }
+    return judge_body(r, head);
+}
+
+/* Reads the head alone. Whatever is wrong is answered before a byte of the body is stored. */
+static void judge(struct api_server_request *r)
+{
+    struct api_request *request = &r->request;
+    struct head head = {.request = request};
+
+    MHD_get_connection_values(request->connection, MHD_HEADER_KIND, note_header, &head);
+    r->has_body = head.transfer_encoding != NULL ||
+                  (head.content_length != NULL && strtoull(head.content_length, NULL, 10) > 0);
+    if (head.twice != NULL)
+        api_answer_problem(request, API_MALFORMED_REQUEST, "%s: is given twice", head.twice);
+    else if (head.transfer_encoding != NULL && head.content_length != NULL)
+        api_answer_problem(request, API_MALFORMED_REQUEST,
+                           "Content-Length and Transfer-Encoding exclude each other");
+    else if (head.transfer_encoding != NULL && strcasecmp(head.transfer_encoding, "chunked") != 0)
+        api_answer_problem(request, API_NOT_IMPLEMENTED, "Transfer-Encoding: only chunked is known");
+    else if (head.host != NULL && !is_our_host(head.host))
+        api_answer_problem(request, API_MISDIRECTED,
+                           "Host: %s is not a name of this loopback service", head.host);
+    else
+        (void)judge_route(r, &head);
+}
+
+/* ---- the body ---- */
+
+static enum MHD_Result take_body(struct api_server_request *r, const char *data, size_t size)
+{
+    struct api_request *request = &r->request;
+    const size_t wanted = request->body_len + size;
+
+    if (r->oversized) {
+        r->discarded += size;
+        return r->discarded <= DISCARDED_MAX ? MHD_YES : MHD_NO;
+    }
+    if (wanted > r->body_max) {
+        r->oversized = true;
+        free(HW_TAKE(request->body));
+        return MHD_YES;
+    }
+    if (wanted >= r->body_cap) {
+        size_t cap = r->body_cap > 0 ? 2 * r->body_cap : BODY_FIRST;
+        char *grown;
+
+        while (cap <= wanted)
+            cap *= 2;
+        if (cap > r->body_max)
+            cap = r->body_max + 1;
+        grown = realloc(request->body, cap);
+        if (grown == NULL)
+            return MHD_NO;
+        request->body = grown;
+        r->body_cap = cap;
+    }
+    memcpy(request->body + request->body_len, data, size);
+    request->body_len = wanted;
+    return MHD_YES;
+}
+
+/* A chunked body was not announced: it is counted now that it is here. */
+static bool finish_body(struct api_server_request *r)
+{
+    struct api_request *request = &r->request;
+    const size_t copies = request->route->body == API_BODY_CONFIG ? CONFIG_COPIES : 1;
+    const size_t owed = copies * request->body_len;
+
+    if (r->oversized) {
+        api_answer_problem(request, API_TOO_LARGE,
+                           "The body has more than the limit of %zu bytes", r->body_max);
+        return false;
+    }
+    if (request->route->body == API_BODY_NONE)
+        return true;
+    if (owed > r->charged && !api_server_charge(request, owed - r->charged)) {
+        api_answer_problem(request, API_OVERLOADED,
+                           "Other large bodies take all the memory that they may");
+        return false;
+    }
+    if (request->body == NULL)
+        request->body = hw_strdup("");
+    request->body[request->body_len] = '\0';
+    return true;
+}
+
+/* ---- libmicrohttpd's callbacks ---- */
+
+static void *on_target(void *arg, const char *raw_target, struct MHD_Connection *c)
+{
+    struct api_server *server = arg;
+    struct api_server_request *r = hw_alloc(sizeof(*r));
+    const struct sockaddr *peer =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
+
+    r->server = server;
+    r->raw_target = hw_strdup(raw_target != NULL ? raw_target : "");
+    r->request.api = server->config.api;
+    r->request.connection = c;
+    r->request.server = r;
+    r->request.method = "";
+    if (getnameinfo(peer, peer->sa_family == AF_INET ? sizeof(struct sockaddr_in)
+                                                     : sizeof(struct sockaddr_in6),
+                    r->request.client, sizeof(r->request.client), NULL, 0, NI_NUMERICHOST) != 0)
+        r->request.client[0] = '\0';
+    LIST_INSERT_HEAD(&server->requests, r, link);
+    return r;
+}
+
+static enum MHD_Result queue_answer(struct api_server_request *r)
+{
+    struct MHD_Response *response = r->request.response;
+
+    if (r->server->draining)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+    r->queued = true;
+    clients_turn(r->server, connection_of(r->request.connection));
+    return MHD_queue_response(r->request.connection, (unsigned)r->request.status, response);
+}
+
+static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char *url,
+                                 const char *method, const char *version, const char *data,
+                                 size_t *size, void **context)
+{
+    struct api_server_request *r = *context;
+    struct api_request *request = &r->request;
+
+    (void)arg;
+    (void)url;
+    (void)version;
+    if (!r->judged) {
+        r->judged = true;
+        request->method = method;
+        judge(r);
+        /* An answer to the head alone ends the connection, so without a body it comes later. */
+        if (request->response != NULL && r->has_body) {
+            r->refused_early = true;
+            return queue_answer(r);
+        }
+        return MHD_YES;
+    }
+    if (*size > 0) {
+        const size_t taken = *size;
+
+        *size = 0;
+        return request->response != NULL ? MHD_YES : take_body(r, data, taken);
+    }
+    if (!r->called) {
+        r->called = true;
+        clients_turn_ends(r->server, connection_of(c));
+        if (request->response == NULL && finish_body(r))
+            request->route->handler(request);
+    }
+    if (request->response != NULL)
+        return r->queued ? MHD_YES : queue_answer(r);
+    r->sleeping = true;
+    MHD_suspend_connection(c);
+    return MHD_YES;
+}
+
+void api_server_answered(struct api_request *request)
+{
+    if (!request->server->sleeping)
+        return;
+    request->server->sleeping = false;
+    MHD_resume_connection(request->connection);
+}
+
+static void free_request(struct api_server_request *r)
+{
+    struct api_request *request = &r->request;
+
+    r->server->charged -= r->charged;
+    LIST_REMOVE(r, link);
+    for (size_t i = 0; i < request->kept_count; i++)
+        free(request->kept[i]);
+    free(request->kept);
+    free(request->body);
+    free(request->media_type);
+    free(r->raw_target);
+    api_target_free(&request->target);
+    if (request->response != NULL)
+        MHD_destroy_response(request->response);
+    free(r);
+}
+
+static void note_drained(struct api_server *server)
+{
+    if (server->draining && server->drained != NULL && LIST_EMPTY(&server->requests))
+        HW_TAKE(server->drained)(server->drained_arg);
+}
+
+static void on_completed(void *arg, struct MHD_Connection *c, void **context,
+                         enum MHD_RequestTerminationCode code)
+{
+    struct api_server *server = arg;
+    struct api_server_request *r = *context;
+    struct connection *connection = connection_of(c);
+
+    if (r == NULL)
+        return;
+    *context = NULL;
+    hw_log_debug("answered", HW_S("method", r->request.method), HW_S("target", r->raw_target),
+                 HW_I("http", r->request.status), HW_I("complete", code == 0));
+    if (r->refused_early && code == MHD_REQUEST_TERMINATED_COMPLETED_OK && !server->draining)
+        api_linger(server->lingers, connection->fd);
+    free_request(r);
+    if (connection != NULL)
+        clients_turn(server, connection);
+    note_drained(server);
+}
+
+/* Escapes are decoded by api_target, which knows errors. */
+static size_t leave_escaped(void *arg, struct MHD_Connection *c, char *text)
+{
+    (void)arg;
+    (void)c;
+    return strlen(text);
+}
+
+static void on_library_message(void *arg, const char *fmt, va_list args) HW_PRINTF(2, 0);
+static void on_library_message(void *arg, const char *fmt, va_list args)
+{
+    char text[256];
+    int len;
+
+    (void)arg;
+    len = vsnprintf(text, sizeof(text), fmt, args);
+    while (len > 0 && len < (int)sizeof(text) && text[len - 1] == '\n')
+        text[--len] = '\0';
+    hw_log_info("the HTTP library says", HW_S("text", text));
+}
+
+/* ---- running ---- */
+
+static void run(struct api_server *server);
+
+static void on_ready(void *arg, short revents)
+{
+    (void)revents;
+    run(arg);
+}
+
+static void on_run_again(void *arg)
+{
+    run(arg);
+}
+
+static void run(struct api_server *server)
+{
+    MHD_UNSIGNED_LONG_LONG wait_ms;
+
+    MHD_run(server->daemon);
+    if (MHD_get_timeout(server->daemon, &wait_ms) == MHD_YES)
+        hw_timer_start(server->config.loop, &server->run_again, (int64_t)wait_ms, on_run_again,
+                       server);
+    else
+        hw_timer_stop(&server->run_again);
+}
+
+/* As many connections as there may be descriptors, within reason. */
+static unsigned connections_max(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 512;
+    if (limit.rlim_cur < limit.rlim_max) {
+        const rlim_t wanted = CONNECTIONS_MAX + DESCRIPTORS_SPARED;
+
+        limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    if (limit.rlim_cur >= CONNECTIONS_MAX + DESCRIPTORS_SPARED)
+        return CONNECTIONS_MAX;
+    return limit.rlim_cur > 2 * DESCRIPTORS_SPARED ? (unsigned)limit.rlim_cur - DESCRIPTORS_SPARED
+                                                   : DESCRIPTORS_SPARED;
+}
+
+static void format_name(struct api_server *server)
+{
+    struct sockaddr_storage bound;
+    socklen_t len = sizeof(bound);
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+
+    if (getsockname(server->listen_fd, (struct sockaddr *)&bound, &len) != 0 ||
+        getnameinfo((struct sockaddr *)&bound, len, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return;
+    snprintf(server->name, sizeof(server->name), bound.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s",
+             host, port);
+}
+
+/* Our own listening socket: errors then say what failed, and the port that the system chose is known. */
+static enum hw_status open_listener(const struct api_address *address, int *listen_fd,
+                                    struct hw_error *err)
+{
+    const int on = 1;
+    const int fd =
+        socket(address->sockaddr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (fd < 0)
+        return hw_fail_errno(err, "listening: making a socket");
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fd, (const struct sockaddr *)&address->sockaddr, address->len) != 0 ||
+        listen(fd, SOMAXCONN) != 0) {
+        hw_fail_errno(err, "listening (choose another address with --listen)");
+        close(fd);
+        return HW_EIO;
+    }
+    *listen_fd = fd;
+    return HW_OK;
+}
+
+enum hw_status api_server_start(const struct api_server_config *config, struct api_server **out,
+                                struct hw_error *err)
+{
+    struct api_server *server;
+    int listen_fd = -1;
+    enum hw_status status = open_listener(&config->address, &listen_fd, err);
+
+    if (status != HW_OK)
+        return status;
+    server = hw_alloc(sizeof(*server));
+    server->config = *config;
+    server->listen_fd = listen_fd;
+    TAILQ_INIT(&server->waiting_for_client);
+    LIST_INIT(&server->requests);
+    format_name(server);
+    server->lingers = api_lingers_new(config->loop);
+    server->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_access,
+        server,                                                      //
+        MHD_OPTION_EXTERNAL_LOGGER, on_library_message, NULL,        //
+        MHD_OPTION_LISTEN_SOCKET, listen_fd,                         //
+        MHD_OPTION_CONNECTION_LIMIT, connections_max(),              //
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADERS_MAX,     //
+        MHD_OPTION_STRICT_FOR_CLIENT, 1,                             //
+        MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,           //
+        MHD_OPTION_URI_LOG_CALLBACK, on_target, server,              //
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,           //
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,         //
+        MHD_OPTION_END);
+    if (server->daemon == NULL) {
+        api_lingers_free(server->lingers);
+        close(listen_fd);
+        free(server);
+        return hw_fail(err, HW_EIO, "starting the HTTP server at %s: see the line above", "--listen");
+    }
+    server->io = hw_io_add(
+        config->loop, MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
+        POLLIN, on_ready, server);
+    run(server);
+    *out = server;
+    return HW_OK;
+}
+
+const char *api_server_name(const struct api_server *server)
+{
+    return server->name;
+}
+
+void api_server_drain(struct api_server *server, void (*done)(void *arg), void *arg)
+{
+    const int fd = MHD_quiesce_daemon(server->daemon);
+
+    if (fd != MHD_INVALID_SOCKET)
+        close(fd);
+    server->listen_fd = -1;
+    server->draining = true;
+    server->drained = done;
+    server->drained_arg = arg;
+    note_drained(server);
+}
+
+void api_server_free(struct api_server *server)
+{
+    struct connection *connection;
+
+    if (server == NULL)
+        return;
+    server->drained = NULL;
+    MHD_run(server->daemon); /* the last answers get their chance */
+    hw_io_remove(server->io);
+    hw_timer_stop(&server->run_again);
+    MHD_stop_daemon(server->daemon);
+    hw_timer_stop(&server->sweep);
+    while ((connection = TAILQ_FIRST(&server->waiting_for_client)) != NULL) {
+        TAILQ_REMOVE(&server->waiting_for_client, connection, link);
+        free(connection);
+    }
+    api_lingers_free(server->lingers);
+    free(server);
+}

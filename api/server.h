@@ -1,0 +1,62 @@
+/*
+ * The HTTP server: libmicrohttpd on the program's event loop. One thread, no blocking call; a
+ * request that waits for the database or for nodes is a suspended connection, which costs memory
+ * only. Bounded: connections, header bytes, body bytes, the memory that bodies and answers take
+ * together, and the time that a client may take to send a request or to fetch its answer.
+ */
+#ifndef API_SERVER_H
+#define API_SERVER_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "api/request.h"
+#include "api/router.h"
+#include "common/loop.h"
+#include "common/status.h"
+
+struct api_address {
+    struct sockaddr_storage sockaddr;
+    socklen_t len;
+};
+
+/* "127.0.0.1:8080", "[::1]:8080", "localhost:8080" (which is 127.0.0.1); port 0: any free one. */
+enum hw_status api_address_parse(const char *text, struct api_address *address,
+                                 struct hw_error *err) HW_CHECKED;
+bool api_address_is_loopback(const struct api_address *address);
+
+struct api_server_config {
+    struct hw_loop *loop;
+    struct api *api;                /* for the handlers */
+    const struct api_route *routes;
+    struct api_address address;
+    int64_t request_timeout_ms;     /* to send a request, to fetch an answer, to be idle */
+    int64_t memory;                 /* bytes of bodies and answers at a time */
+    int64_t config_body_max;        /* at most API_CONFIG_BODY_MAX */
+};
+
+struct api_server;
+enum hw_status api_server_start(const struct api_server_config *config, struct api_server **server,
+                                struct hw_error *err) HW_CHECKED;
+
+/* "127.0.0.1:45123": what it listens on. */
+const char *api_server_name(const struct api_server *server);
+
+/* Stops accepting; done is called once, when no request is left. */
+void api_server_drain(struct api_server *server, void (*done)(void *arg), void *arg);
+
+/* Ends what is left. No handler may still be waiting to answer. NULL is fine. */
+void api_server_free(struct api_server *server);
+
+/* ---- for request.c ---- */
+
+/* The request has its answer: wakes its connection. */
+void api_server_answered(struct api_request *request);
+/* Counts bytes against the memory bound, until the request ends; false when there is no room. */
+bool api_server_charge(struct api_request *request, size_t bytes);
+/* The socket of a sleeping request, to find out whether its client is still there. */
+int api_server_socket(const struct api_request *request);
+
+#endif

@@ -1,0 +1,19 @@
+/*
+ * The barrier: requests that wait until every node that was touched up to a position runs what it
+ * should, or failed to. One database connection listens for reports; one query, for all positions
+ * that anyone waits for, follows each wake-up, and a slow tick stands in for a notification lost.
+ * What a waiter costs is memory and its place in that query.
+ */
+#ifndef API_WAIT_H
+#define API_WAIT_H
+
+#include "common/loop.h"
+#include "common/status.h"
+
+struct api_waits;
+enum hw_status api_waits_open(struct hw_loop *loop, const char *conninfo, struct api_waits **waits,
+                              struct hw_error *err) HW_CHECKED;
+void api_waits_stop(struct api_waits *waits); /* answers everyone: shutting down */
+void api_waits_free(struct api_waits *waits); /* NULL is fine */
+
+#endif
