@@ -1,0 +1,320 @@
+/* Splitting command lines, and running real commands on a loop. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/command.h"
+#include "common/json.h"
+#include "common/memory.h"
+#include "tests/support/process.h"
+#include "tests/support/servers.h"
+#include "tests/support/suite.h"
+
+static struct hw_error err;
+
+/* ---- words ----------------------------------------------------------------------------------- */
+
+START_TEST(test_words)
+{
+    static const struct {
+        const char *line;
+        const char *words[6];
+    } cases[] = {
+        {"reload", {"reload"}},
+        {"  systemctl\treload  daq\n", {"systemctl", "reload", "daq"}},
+        {"sh -c 'a \"b\" \\n $HOME'", {"sh", "-c", "a \"b\" \\n $HOME"}},
+        {"a \"b 'c' \\\"d\\\" \\\\ \\n\"", {"a", "b 'c' \"d\" \\ \\n"}},
+        {"a b\\ c \\'d\\\\", {"a", "b c", "'d\\"}},
+        {"a'b c'\"d e\"f", {"ab cd ef"}},
+        {"a '' \"\"", {"a", "", ""}},
+        {"a $(b) | c > d", {"a", "$(b)", "|", "c", ">", "d"}},
+        {"x", {"x"}},
+    };
+    for (size_t i = 0; i < HW_COUNT(cases); i++) {
+        char **words;
+        ck_assert_msg(agent_words_split(cases[i].line, &words, &err) == HW_OK, "%s", err.message);
+        for (size_t j = 0; j < HW_COUNT(cases[i].words); j++) {
+            if (cases[i].words[j] == NULL) {
+                ck_assert_ptr_null(words[j]);
+                break;
+            }
+            ck_assert_str_eq(words[j], cases[i].words[j]);
+        }
+        free(words);
+    }
+}
+END_TEST
+
+START_TEST(test_words_refused)
+{
+    static const char *const lines[] = {"",        "  ",  "''", "a 'b", "a \"b",
+                                        "a \"b\\", "a\\", "'",  "\\"};
+    for (size_t i = 0; i < HW_COUNT(lines); i++) {
+        char **words = NULL;
+        ck_assert_int_eq(agent_words_split(lines[i], &words, &err), HW_EINVAL);
+        ck_assert_ptr_null(words);
+    }
+}
+END_TEST
+
+/* ---- running --------------------------------------------------------------------------------- */
+
+static struct hw_loop *loop;
+static char result[4096];
+static bool done;
+
+static void on_done(void *arg, const char *error)
+{
+    ck_assert_ptr_eq(arg, result);
+    ck_assert(!done);
+    snprintf(result, sizeof(result), "%s", error);
+    done = true;
+}
+
+static enum hw_status start(const char *script, int64_t timeout_ms, const char *record,
+                            struct agent_command **command)
+{
+    char *const argv[] = {(char *)(uintptr_t) "sh", (char *)(uintptr_t) "-c",
+                          (char *)(uintptr_t)script, NULL};
+    char *const env[] = {(char *)(uintptr_t) "PATH=/usr/bin:/bin", (char *)(uintptr_t) "GIVEN=yes",
+                         NULL};
+    const struct agent_command_spec spec = {
+        .argv = argv, .env = env, .timeout_ms = timeout_ms, .record = record};
+    done = false;
+    return agent_command_start(loop, &spec, on_done, result, command, &err);
+}
+
+/* What a script's end is told as. */
+static const char *run(const char *script, int64_t timeout_ms)
+{
+    struct agent_command *command;
+    ck_assert_msg(start(script, timeout_ms, NULL, &command) == HW_OK, "%s", err.message);
+    ck_assert(hw_loop_run_until(loop, &done, 20000));
+    return result;
+}
+
+static void setup(void)
+{
+    if (hw_loop_new(&loop, &err) != HW_OK)
+        abort();
+}
+
+START_TEST(test_command_ends)
+{
+    setup();
+    ck_assert_str_eq(run("echo fine", 10000), "");
+    ck_assert_str_eq(run("exit 3", 10000), "sh exited with status 3");
+    ck_assert_str_eq(run("echo one; echo two >&2; exit 4", 10000),
+                     "sh exited with status 4: one\ntwo");
+    ck_assert_str_eq(run("kill -9 $$", 10000), "sh was ended by signal 9 (Killed)");
+    hw_loop_free(loop);
+}
+END_TEST
+
+/* What a command inherits: a given environment, an empty stdin, no signal blocked or ignored, no
+ * descriptor of ours, a process group of its own. */
+START_TEST(test_command_starts_clean)
+{
+    const int leak = dup2(STDIN_FILENO, 77); /* not close-on-exec, as those of some libraries */
+    ck_assert_int_eq(leak, 77);
+    setup();
+    ck_assert_int_eq(hw_loop_stop_on_signals(loop, &err), HW_OK);
+    ck_assert_str_eq(run("test \"$GIVEN\" = yes && test -z \"$HOME\"", 10000), "");
+    ck_assert_str_eq(run("test -z \"$(cat)\"", 10000), "");
+    ck_assert_str_eq(run("grep -Eq '^SigBlk:\\s0+$' /proc/self/status", 10000), "");
+    /* All but 32 and 33, which glibc keeps for itself. */
+    ck_assert_str_eq(run("grep -Eq '^SigIgn:\\s0+[01][08]0000000$' /proc/self/status", 10000), "");
+    ck_assert_str_eq(run("test ! -e /proc/self/fd/77", 10000), "");
+    ck_assert_str_eq(run("set -- $(cat /proc/$$/stat); test $5 -eq $$", 10000), "");
+    close(leak);
+    hw_loop_free(loop);
+}
+END_TEST
+
+START_TEST(test_command_is_missing)
+{
+    char *const env[] = {NULL};
+    char *missing[] = {(char *)(uintptr_t) "/no/such/command", NULL};
+    char *directory[] = {(char *)(uintptr_t) "/etc", NULL};
+    struct agent_command_spec spec = {.argv = missing, .env = env, .timeout_ms = 1000};
+    struct agent_command *command = NULL;
+    setup();
+    ck_assert_int_eq(agent_command_start(loop, &spec, on_done, NULL, &command, &err), HW_ENOENT);
+    ck_assert_ptr_nonnull(strstr(err.message, "/no/such/command"));
+    spec.argv = directory;
+    ck_assert_int_eq(agent_command_start(loop, &spec, on_done, NULL, &command, &err), HW_EDENIED);
+    ck_assert_ptr_null(command);
+    hw_loop_free(loop);
+}
+END_TEST
+
+START_TEST(test_command_times_out)
+{
+    setup();
+    ck_assert_str_eq(run("echo waiting; sleep 600", 200),
+                     "sh did not end within 0.2 s and was stopped: waiting");
+    /* One that ends with 0 because it was told to has not done its work either. */
+    const char *error = run("trap 'exit 0' TERM; while :; do sleep 0.05; done", 200);
+    ck_assert_ptr_eq(strstr(error, "sh did not end within 0.2 s and was stopped"), error);
+    hw_loop_free(loop);
+}
+END_TEST
+
+static bool gone(pid_t pid)
+{
+    return kill(pid, 0) != 0 && errno == ESRCH;
+}
+
+/* A command that ignores SIGTERM is killed, with its children, after the grace. */
+START_TEST(test_command_that_does_not_listen_is_killed)
+{
+    char *dir = test_temp_dir();
+    char *script =
+        hw_sprintf("trap '' TERM; sleep 600 & echo $! > %s/child; while :; do sleep 0.05; "
+                   "done",
+                   dir);
+    char *file = hw_sprintf("%s/child", dir);
+    setup();
+    ck_assert_str_eq(run(script, 200), "sh did not end within 0.2 s and was stopped");
+    char *child = test_read_file(file);
+    ck_assert_int_gt(atoi(child), 0);
+    test_wait_for(gone(atoi(child)), 10);
+    free(child);
+    free(file);
+    free(script);
+    free(dir);
+    hw_loop_free(loop);
+}
+END_TEST
+
+START_TEST(test_command_floods)
+{
+    setup();
+    const char *error =
+        run("i=0; while [ $i -lt 200 ]; do head -c 65536 /dev/zero | tr '\\0' a; i=$((i+1)); done; "
+            "printf '\\303\\251\\303 \\033end\\n\\n'; exit 1",
+            20000);
+    const char *tail = strstr(error, ": ");
+    ck_assert_ptr_nonnull(tail);
+    ck_assert_uint_le(strlen(tail + 2), AGENT_COMMAND_TAIL);
+    ck_assert_uint_gt(strlen(tail + 2), AGENT_COMMAND_TAIL - 16);
+    ck_assert_str_eq(error + strlen(error) - 9, "a\xc3\xa9? ?end");
+    json_t *text = json_string(error);
+    ck_assert_ptr_nonnull(text); /* UTF-8 all through */
+    json_decref(text);
+    hw_loop_free(loop);
+}
+END_TEST
+
+/* The tail starts with a whole character, wherever the cut falls. */
+START_TEST(test_tail_is_cut_between_characters)
+{
+    setup();
+    for (int shift = 0; shift < 4; shift++) {
+        char *script = hw_sprintf("i=0; while [ $i -lt 800 ]; do printf '\\360\\237\\214\\212'; "
+                                  "i=$((i+1)); done; printf '%.*s'; exit 1",
+                                  shift, "xyz");
+        const char *tail = strstr(run(script, 20000), ": ");
+        ck_assert_ptr_nonnull(tail);
+        ck_assert_mem_eq(tail + 2, "\xf0\x9f\x8c\x8a", 4);
+        ck_assert_ptr_null(strchr(tail + 2, '?'));
+        free(script);
+    }
+    hw_loop_free(loop);
+}
+END_TEST
+
+/* What a command leaves running on purpose neither delays its end nor is ended with it. */
+START_TEST(test_command_leaves_a_service)
+{
+    char *dir = test_temp_dir();
+    char *file = hw_sprintf("%s/service", dir);
+    char *script = hw_sprintf("sleep 600 & echo $! > %s", file);
+    setup();
+    ck_assert_str_eq(run(script, 20000), "");
+    char *pid = test_read_file(file);
+    ck_assert(!gone(atoi(pid)));
+    kill(atoi(pid), SIGKILL);
+    free(pid);
+    free(script);
+    free(file);
+    free(dir);
+    hw_loop_free(loop);
+}
+END_TEST
+
+START_TEST(test_command_is_ended)
+{
+    char *dir = test_temp_dir();
+    char *record = hw_sprintf("%s/command", dir);
+    struct agent_command *command;
+    int pid;
+    setup();
+    ck_assert_int_eq(start("sleep 600", 60000, record, &command), HW_OK);
+    char *line = test_read_file(record);
+    ck_assert_int_eq(sscanf(line, "%*s %d", &pid), 1);
+    ck_assert(!gone(pid));
+    agent_command_end(command);
+    ck_assert(gone(pid));
+    ck_assert_int_ne(access(record, F_OK), 0);
+    ck_assert(!done);
+    agent_command_end(NULL);
+    hw_loop_free(loop);
+    free(line);
+    free(record);
+    free(dir);
+}
+END_TEST
+
+/* What a killed agent left behind is found by its record; anything else is left alone. */
+START_TEST(test_command_is_reaped_by_its_record)
+{
+    char *dir = test_temp_dir();
+    char *record = hw_sprintf("%s/command", dir);
+    char *copy = hw_sprintf("%s/copy", dir);
+    struct agent_command *command;
+    char boot[64], other[200];
+    unsigned long long started;
+    int pid;
+    setup();
+    ck_assert(!agent_command_reap(record));
+    ck_assert_int_eq(start("sleep 600", 60000, record, &command), HW_OK);
+    char *line = test_read_file(record);
+    ck_assert_int_eq(sscanf(line, "%63s %d %llu", boot, &pid, &started), 3);
+
+    /* The same id, but of a process that started at another time, or before the last boot. */
+    const char *const strangers[] = {"%s %d 1%llu\n", "0%.35s %d %llu\n", "%s %d\n", "", "junk"};
+    for (size_t i = 0; i < HW_COUNT(strangers); i++) {
+        FILE *file = fopen(copy, "w");
+        ck_assert_ptr_nonnull(file);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+        snprintf(other, sizeof(other), strangers[i], boot, pid, started);
+#pragma GCC diagnostic pop
+        fputs(other, file);
+        fclose(file);
+        ck_assert(!agent_command_reap(copy));
+    }
+    ck_assert(!gone(pid));
+    ck_assert(agent_command_reap(record));
+    ck_assert_int_ne(access(record, F_OK), 0);
+    ck_assert(hw_loop_run_until(loop, &done, 10000));
+    ck_assert_ptr_nonnull(strstr(result, "was ended by signal 15"));
+    ck_assert(gone(pid));
+    free(line);
+    free(copy);
+    free(record);
+    free(dir);
+    hw_loop_free(loop);
+}
+END_TEST
+
+TEST_MAIN("agent command", 30, test_words, test_words_refused, test_command_ends,
+          test_command_starts_clean, test_command_is_missing, test_command_times_out,
+          test_command_that_does_not_listen_is_killed, test_command_floods,
+          test_tail_is_cut_between_characters, test_command_leaves_a_service, test_command_is_ended,
+          test_command_is_reaped_by_its_record)
