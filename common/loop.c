@@ -370,6 +370,7 @@ static void run_posts(struct hw_loop *loop)
 
 static enum hw_status turn(struct hw_loop *loop, int64_t at_most_ms, struct hw_error *err)
 {
+    const bool was_stopping = loop->stopping;
     int64_t wait = at_most_ms;
     int ready;
 
@@ -389,9 +390,12 @@ static enum hw_status turn(struct hw_loop *loop, int64_t at_most_ms, struct hw_e
         run_signals(loop);
     if (loop->polls[POLL_WAKE].revents != 0)
         run_posts(loop);
-    run_timers(loop);
-    if (ready > 0)
-        run_ios(loop);
+    /* Told to stop by one of these: what else is due may block, and nobody needs it any more. */
+    if (loop->stopping == was_stopping) {
+        run_timers(loop);
+        if (ready > 0)
+            run_ios(loop);
+    }
     free_dead(loop);
     return HW_OK;
 }
