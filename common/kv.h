@@ -69,8 +69,9 @@ enum hw_status hw_kv_put(struct hw_nats *nats, const char *bucket, const char *k
 /*
  * Watches the keys that match filter ("cfg.reported.>"): first the last entry of every key, then
  * one call of caught_up, then every new entry, all on the loop, in stream order. entry is borrowed:
- * copy what you keep, or take its msg and set it to NULL. A watch that goes silent is started again
- * by itself, from the first step (caught_up comes again); so does hw_kv_watch_restart.
+ * copy what you keep. The watch may be stopped from caught_up and restarting, not from entry. A
+ * watch that goes silent is started again by itself, from the first step (caught_up comes again);
+ * so does hw_kv_watch_restart.
  */
 struct hw_kv_watch;
 struct hw_kv_watch_events {

@@ -207,6 +207,7 @@ static enum hw_status status_of(natsStatus s, jsErrCode code)
     case NATS_INVALID_SUBJECT:
         return HW_EINVAL;
     case NATS_PROTOCOL_ERROR:
+    case NATS_ERR: /* headers that libnats cannot parse */
         return HW_EPROTO;
     default:
         return HW_EUNAVAIL;
@@ -524,7 +525,6 @@ static enum hw_status subscribe(struct hw_nats_sub *sub, struct hw_error *err);
 
 static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err)
 {
-    struct hw_error ignored;
     jsOptions js_options;
     natsStatus s;
 
@@ -544,9 +544,12 @@ static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err
         close_connection(nats);
         return hw_nats_fail(err, s, 0, "setting up JetStream");
     }
-    for (struct hw_nats_sub *sub = nats->subs; sub != NULL; sub = sub->next)
-        if (sub->subject != NULL && subscribe(sub, &ignored) != HW_OK)
-            hw_timer_start(nats->loop, &nats->reopen, REOPEN_MS, reopen, nats);
+    for (struct hw_nats_sub *sub = nats->subs; sub != NULL; sub = sub->next) {
+        if (sub->subject != NULL && subscribe(sub, err) != HW_OK) {
+            close_connection(nats);
+            return err->status;
+        }
+    }
     if (connected)
         post(nats->box, &(struct mail){.kind = MAIL_UP});
     return HW_OK;

@@ -10,7 +10,7 @@
 
 enum {
     CHECKPOINT_EVERY_MS = 20, /* while transactions keep coming */
-    PROGRESS_EVERY_MS = 5000, /* while only the log's end moves */
+    PROGRESS_EVERY_MS = 1000, /* while only the log's end moves: a shutdown waits for it */
     QUEUE_MOST = 16384,       /* changes waiting before the source is paused … */
     BLOBS_MOST = 256,         /* … or objects on their way … */
     BLOB_BYTES_MOST = 32 << 20, /* … or their bytes */

@@ -750,6 +750,10 @@ static void try_sink(void *arg)
 
 static void stall(struct rec_reconciler *rec)
 {
+    if (!hw_pg_up(rec->pg)) {
+        happen(rec, LOST);
+        return;
+    }
     cdc_source_pause(rec->source, true);
     hw_timer_start(rec->loop, &rec->retry, STALLED_MS, try_sink, rec);
 }
@@ -811,7 +815,9 @@ static void on_pg_down(void *arg, const struct hw_error *why)
     if (!rec->trouble_told)
         hw_log_warn("PostgreSQL cannot be reached", HW_E(why));
     rec->trouble_told = true;
-    if (rec->state == PREPARING)
+    /* A server that shuts down waits for its stream to be confirmed, which without NATS it never
+     * is: let it go. */
+    if (rec->state == PREPARING || rec->state == STALLED)
         happen(rec, LOST);
 }
 
