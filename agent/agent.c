@@ -57,6 +57,7 @@ struct agent {
     struct hw_timer read; /* when to read the desired entry */
     struct hw_timer poll;
     bool reread;         /* something came while busy */
+    bool check_report;   /* after the next read: does NATS still hold the report? */
     int read_failures;   /* in a row */
     uint64_t hinted_seq; /* the newest sequence that a hint spoke of */
     int late_reads;
@@ -679,9 +680,8 @@ static void take_entry(struct agent *a, const struct hw_kv_entry *entry)
     record(a, &next);
 }
 
-static void on_read(void *arg)
+static void look(struct agent *a)
 {
-    struct agent *a = arg;
     struct hw_kv_entry entry;
     struct hw_error err;
     enum hw_status status;
@@ -714,6 +714,17 @@ static void on_read(void *arg)
     }
 }
 
+/* Both looks at NATS block: the second one gets a turn of the loop of its own. */
+static void on_read(void *arg)
+{
+    struct agent *a = arg;
+
+    look(a);
+    if (a->check_report)
+        agent_reporter_check(a->reporter);
+    a->check_report = false;
+}
+
 static void read_soon(struct agent *a, int64_t ms)
 {
     if (!hw_timer_running(&a->read) || a->read.due > hw_loop_now() + ms)
@@ -740,8 +751,8 @@ static void on_poll(void *arg)
 {
     struct agent *a = arg;
 
+    a->check_report = true;
     read_soon(a, 0);
-    agent_reporter_check(a->reporter);
     hw_timer_start(a->loop, &a->poll,
                    a->options.poll_ms * 3 / 4 + agent_random_ms(a->options.poll_ms / 2), on_poll,
                    a);
@@ -753,8 +764,8 @@ static void on_up(void *arg)
 
     tell(a, HW_LOG_INFO, "connected to NATS", NULL, NULL);
     a->hinted_seq = 0;
+    a->check_report = true;
     read_soon(a, 0);
-    agent_reporter_check(a->reporter);
     /* A target that waited for NATS is due; one that waits for its splay goes on waiting. */
     if (a->target.set && (a->failures > 0 || !hw_timer_running(&a->due)))
         due_in(a, 0);

@@ -134,5 +134,5 @@ void agent_reporter_check(struct agent_reporter *r)
 {
     json_decref(r->published);
     r->published = NULL;
-    turn(r);
+    hw_timer_start(hw_nats_loop(r->nats), &r->timer, 0, turn, r);
 }

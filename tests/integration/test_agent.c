@@ -1,0 +1,1256 @@
+/*
+ * headwater-agent against a real nats-server, with the test in the reconciler's part: it puts
+ * objects and fenced entries, and reads what the agent reports.
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/file.h"
+#include "common/json.h"
+#include "common/kv.h"
+#include "common/memory.h"
+#include "common/objstore.h"
+#include "tests/support/process.h"
+#include "tests/support/servers.h"
+#include "tests/support/suite.h"
+
+#define NODE   "edge-1.example"
+#define WAIT_S 30
+#define OK(call)                                                                                   \
+    do {                                                                                           \
+        const enum hw_status status_ = (call);                                                     \
+        if (status_ != HW_OK)                                                                      \
+            test_fail("%s:%d: " #call ": %s: %s", __FILE__, __LINE__, hw_status_name(status_),     \
+                      err.message);                                                                \
+    } while (0)
+#define CHECK(condition)                                                                           \
+    do {                                                                                           \
+        if (!(condition))                                                                          \
+            test_fail_at(__FILE__, __LINE__, #condition);                                          \
+    } while (0)
+
+static struct hw_error err;
+static struct test_nats server;
+static struct hw_loop *loop;
+static struct hw_nats *nats;
+static bool up;
+
+/* Of the agent under test. */
+static struct test_program agent;
+static char *dir, *state_dir, *output, *runs, *script;
+
+/* ---- the reconciler's part ------------------------------------------------------------------- */
+
+static void on_up(void *arg)
+{
+    (void)arg;
+    up = true;
+}
+
+static void on_down(void *arg, const char *why)
+{
+    (void)arg;
+    (void)why;
+    up = false;
+}
+
+static void turn_loop(int64_t ms)
+{
+    const bool never = false;
+    hw_loop_run_until(loop, &never, ms);
+}
+
+static void make_buckets(void)
+{
+    const struct hw_kv_config desired = {.bucket = "headwater",
+                                         .history = 16,
+                                         .replicas = 1,
+                                         .republish_from = "$KV.headwater.cfg.desired.>",
+                                         .republish_to = "headwater.desired.>"};
+    const struct hw_kv_config reports = {
+        .bucket = "headwater_reports", .history = 16, .replicas = 1};
+    struct hw_kv_stream stream;
+    OK(hw_kv_ensure(nats, &desired, &stream, &err));
+    OK(hw_kv_ensure(nats, &reports, &stream, &err));
+    OK(hw_obj_ensure(nats, "headwater", 1, &err));
+}
+
+static bool put_done;
+static struct hw_ack put_ack;
+
+static void on_put(void *arg, const struct hw_ack *ack)
+{
+    (void)arg;
+    put_ack = *ack;
+    put_done = true;
+}
+
+static void put_object(const char *name, const void *data, size_t size)
+{
+    put_done = false;
+    OK(hw_obj_put(nats, "headwater", name, data, size, on_put, NULL, &err));
+    CHECK(hw_loop_run_until(loop, &put_done, WAIT_S * 1000));
+    err = put_ack.err;
+    OK(put_ack.status);
+}
+
+static void put_entry(const char *value, size_t size, const struct hw_fence *fence)
+{
+    natsMsg *msg;
+    OK(hw_kv_message("headwater", "cfg.desired." NODE, value, size, fence, &msg, &err));
+    OK(hw_nats_publish_wait(nats, msg, HW_SEQ_ANY, NULL, &err));
+}
+
+static char *digest_of(const void *data, size_t size, char out[static HW_DIGEST_STR_MAX])
+{
+    struct hw_digest digest;
+    hw_digest_of(data, size, &digest);
+    return hw_digest_format(&digest, out);
+}
+
+/* Points the node at content, at the fence 1, 0/<lsn>; the object is not put. */
+static void point(int revision, const void *data, size_t size, const char *media_type, unsigned lsn)
+{
+    const struct hw_fence fence = {1, lsn};
+    char digest[HW_DIGEST_STR_MAX];
+    digest_of(data, size, digest);
+    char *value =
+        hw_sprintf("{\"node\":\"" NODE "\",\"revision\":%d,\"digest\":\"%s\",\"size\":%zu,"
+                   "\"media_type\":\"%s\",\"object\":\"%s\",\"epoch\":1,\"lsn\":\"0/%X\","
+                   "\"committed_at\":\"2026-01-31T12:00:00Z\",\"sources\":[]}",
+                   revision, digest, size, media_type, digest + 7, lsn);
+    put_entry(value, strlen(value), &fence);
+    free(value);
+}
+
+static void desire_bytes(int revision, const void *data, size_t size)
+{
+    char digest[HW_DIGEST_STR_MAX];
+    put_object(digest_of(data, size, digest) + 7, data, size);
+    point(revision, data, size, "application/octet-stream", 16 * (unsigned)revision);
+}
+
+static void desire(int revision, const char *content)
+{
+    desire_bytes(revision, content, strlen(content));
+}
+
+/* ---- what the agent says --------------------------------------------------------------------- */
+
+/* The newest report, or NULL; the sequence it has in the bucket. */
+static json_t *get_report(uint64_t *seq)
+{
+    struct hw_kv_entry entry;
+    json_t *report;
+    if (!up || hw_kv_get(nats, "headwater_reports", "cfg.reported." NODE, &entry, &err) != HW_OK)
+        return NULL;
+    OK(hw_json_parse_object(entry.value, entry.size, &report, &err));
+    if (seq != NULL)
+        *seq = entry.seq;
+    hw_kv_entry_clear(&entry);
+    return report;
+}
+
+static const char *text_at(const json_t *report, const char *part, const char *member)
+{
+    const char *text = json_string_value(json_object_get(json_object_get(report, part), member));
+    return text != NULL ? text : "";
+}
+
+static json_int_t revision_at(const json_t *report, const char *part)
+{
+    return json_integer_value(json_object_get(json_object_get(report, part), "revision"));
+}
+
+/* Waits for a report of this state, running revision (0: none) and stage of failure (or NULL). */
+static json_t *expect(const char *state, int running, const char *stage)
+{
+    const double until = test_now() + WAIT_S;
+    json_t *report = NULL;
+    for (;;) {
+        turn_loop(10);
+        report = get_report(NULL);
+        if (report != NULL &&
+            strcmp(json_string_value(json_object_get(report, "state")), state) == 0 &&
+            revision_at(report, "running") == running &&
+            strcmp(text_at(report, "failed", "stage"), stage != NULL ? stage : "") == 0)
+            return report;
+        if (test_now() > until) {
+            char *text = report != NULL ? hw_json_dump(report) : NULL;
+            test_fail("waited for state %s, running %d, stage %s; the report is %s", state, running,
+                      stage != NULL ? stage : "none", text != NULL ? text : "missing");
+        }
+        json_decref(report);
+    }
+}
+
+static void expect_applied(int revision)
+{
+    json_decref(expect("applied", revision, NULL));
+}
+
+static bool file_is(const char *path, const char *content)
+{
+    char *text = test_read_file(path);
+    const bool same = strcmp(text, content) == 0;
+    free(text);
+    return same;
+}
+
+static bool log_says(const char *what)
+{
+    char *text = test_read_file(agent.log);
+    const bool says = strstr(text, what) != NULL;
+    free(text);
+    return says;
+}
+
+static int count_in_log(const char *what)
+{
+    char *text = test_read_file(agent.log);
+    int count = 0;
+    for (const char *p = text; (p = strstr(p, what)) != NULL; p++)
+        count++;
+    free(text);
+    return count;
+}
+
+/* ---- the agent ------------------------------------------------------------------------------- */
+
+/* With more arguments, NULL-terminated. */
+static void start_agent(const char *argument, ...)
+{
+    const char *argv[32] = {
+        "headwater-agent", "--nats",   server.url, "--node",      NODE,   "--state-dir",
+        state_dir,         "--output", output,     "--log-level", "debug"};
+    size_t count = 11;
+    va_list more;
+    va_start(more, argument);
+    for (; argument != NULL; argument = va_arg(more, const char *))
+        argv[count++] = argument;
+    va_end(more);
+    test_program_start(&agent, argv, NULL);
+}
+
+static void start_applying_agent(void)
+{
+    char *apply = hw_sprintf("sh '%s'", script);
+    start_agent("--apply", apply, NULL);
+    free(apply);
+}
+
+static void stop_agent(void)
+{
+    const int status = test_program_stop(&agent, SIGTERM);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void kill_agent(void)
+{
+    const int status = test_program_stop(&agent, SIGKILL);
+    CHECK(WIFSIGNALED(status));
+}
+
+static void write_file(const char *path, const char *content)
+{
+    OK(hw_file_replace(path, content, strlen(content), 0644, &err));
+}
+
+/* The apply command: notes the revision and the file's content, then does what body says. */
+static void write_script(const char *body)
+{
+    char *text = hw_sprintf("echo \"$HEADWATER_REVISION $(cat \"$HEADWATER_FILE\")\" >> '%s'\n%s\n",
+                            runs, body);
+    write_file(script, text);
+    free(text);
+}
+
+static void wait_runs(const char *content)
+{
+    const double until = test_now() + WAIT_S;
+    while (!file_is(runs, content)) {
+        if (test_now() > until)
+            test_fail("the command ran for:\n%sinstead of:\n%s", test_read_file(runs), content);
+        turn_loop(10);
+    }
+}
+
+static void wait_log(const char *what)
+{
+    const double until = test_now() + WAIT_S;
+    while (!log_says(what)) {
+        if (test_now() > until)
+            test_fail("the log does not say: %s", what);
+        turn_loop(10);
+    }
+}
+
+static void begin_without_buckets(void)
+{
+    const struct hw_nats_options options = {.name = "test"};
+    struct hw_nats_options with_url = options;
+    const struct hw_nats_events events = {.up = on_up, .down = on_down};
+    dir = test_temp_dir();
+    state_dir = hw_sprintf("%s/state", dir);
+    output = hw_sprintf("%s/output.conf", dir);
+    runs = hw_sprintf("%s/runs", dir);
+    script = hw_sprintf("%s/apply.sh", dir);
+    write_script("");
+    test_nats_start(&server);
+    with_url.url = server.url;
+    OK(hw_loop_new(&loop, &err));
+    OK(hw_nats_open(loop, &with_url, &events, &nats, &err));
+    CHECK(hw_loop_run_until(loop, &up, WAIT_S * 1000));
+}
+
+static void begin(void)
+{
+    begin_without_buckets();
+    make_buckets();
+}
+
+static void end(void)
+{
+    if (agent.pid != 0)
+        stop_agent();
+    hw_nats_close(nats);
+    hw_loop_free(loop);
+    test_nats_remove(&server);
+    free(dir);
+    free(state_dir);
+    free(output);
+    free(runs);
+    free(script);
+}
+
+static void stop_nats(void)
+{
+    test_nats_stop(&server);
+    const double until = test_now() + WAIT_S;
+    while (up && test_now() < until)
+        turn_loop(10);
+    CHECK(!up);
+}
+
+static void restart_nats(void)
+{
+    test_nats_restart(&server);
+    CHECK(hw_loop_run_until(loop, &up, WAIT_S * 1000));
+}
+
+/* ---- applying -------------------------------------------------------------------------------- */
+
+START_TEST(test_applies_documents_of_every_size)
+{
+    static const size_t sizes[] = {0, 1, 3, 131071, 131072, 131073, 1 << 20, 16 << 20};
+    begin();
+    start_agent("--mode", "0640", NULL);
+    int revision = 0;
+    for (int binary = 0; binary < 2; binary++) {
+        for (size_t i = 0; i < HW_COUNT(sizes); i++) {
+            const size_t size = sizes[i];
+            unsigned char *data = malloc(size + 1);
+            uint32_t random = 12345;
+            for (size_t j = 0; j < size; j++) {
+                random = random * 1664525 + 1013904223;
+                data[j] = binary ? (unsigned char)(random >> 24) : (unsigned char)('a' + j % 26);
+            }
+            desire_bytes(++revision, data, size);
+            json_t *report = expect("applied", revision, NULL);
+            char digest[HW_DIGEST_STR_MAX];
+            ck_assert_str_eq(text_at(report, "running", "digest"), digest_of(data, size, digest));
+            ck_assert_int_eq(json_integer_value(json_object_get(report, "desired_revision")),
+                             revision);
+            json_decref(report);
+            char *found;
+            size_t found_size;
+            OK(hw_file_read(output, size, &found, &found_size, &err));
+            ck_assert_uint_eq(found_size, size);
+            CHECK(memcmp(found, data, size) == 0);
+            free(found);
+            free(data);
+        }
+    }
+    struct stat st;
+    ck_assert_int_eq(stat(output, &st), 0);
+    ck_assert_int_eq(st.st_mode & 07777, 0640);
+    end();
+}
+END_TEST
+
+START_TEST(test_report_is_complete)
+{
+    begin();
+    desire(3, "three");
+    start_applying_agent();
+    json_t *report = expect("applied", 3, NULL);
+    char digest[HW_DIGEST_STR_MAX];
+    ck_assert_str_eq(json_string_value(json_object_get(report, "node")), NODE);
+    ck_assert_str_eq(text_at(report, "running", "digest"), digest_of("three", 5, digest));
+    ck_assert_str_eq(text_at(report, "running", "lsn"), "0/30");
+    ck_assert_uint_eq(strlen(text_at(report, "running", "applied_at")), 24);
+    ck_assert_int_eq(
+        json_integer_value(json_object_get(json_object_get(report, "running"), "epoch")), 1);
+    CHECK(json_is_null(json_object_get(report, "failed")));
+    ck_assert_int_eq(json_integer_value(json_object_get(report, "desired_revision")), 3);
+    CHECK(strncmp(json_string_value(json_object_get(report, "agent")), "headwater-agent/", 16) ==
+          0);
+    ck_assert_uint_eq(strlen(json_string_value(json_object_get(report, "boot_id"))), 36);
+    ck_assert_uint_eq(strlen(json_string_value(json_object_get(report, "reported_at"))), 24);
+    ck_assert_uint_eq(json_object_size(report), 8);
+    json_decref(report);
+    wait_runs("3 three\n");
+    end();
+}
+END_TEST
+
+/* The command's environment has the document's variables, and none of the agent's own. */
+START_TEST(test_command_gets_its_environment)
+{
+    begin();
+    char *env = hw_sprintf("%s/env", dir);
+    char *apply = hw_sprintf("sh -c 'env | grep ^HEADWATER_ | sort > %s'", env);
+    const char *const variables[] = {"HEADWATER_NATS_URL=nats://user:secret@127.0.0.1:1", NULL};
+    const char *const argv[] = {
+        "headwater-agent", "--nats",   server.url, "--node",  NODE,  "--state-dir",
+        state_dir,         "--output", output,     "--apply", apply, NULL};
+    char digest[HW_DIGEST_STR_MAX];
+    desire(1, "one");
+    test_program_start(&agent, argv, variables);
+    expect_applied(1);
+    char *expected = hw_sprintf("HEADWATER_DIGEST=%s\nHEADWATER_FILE=%s\n"
+                                "HEADWATER_MEDIA_TYPE=application/octet-stream\n"
+                                "HEADWATER_NODE=" NODE "\nHEADWATER_REVISION=1\n",
+                                digest_of("one", 3, digest), output);
+    char *found = test_read_file(env);
+    ck_assert_str_eq(found, expected);
+    free(found);
+    free(expected);
+    free(apply);
+    free(env);
+    end();
+}
+END_TEST
+
+START_TEST(test_same_content_is_not_applied_again)
+{
+    begin();
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    desire(2, "one");
+    expect_applied(2);
+    wait_runs("1 one\n");
+    /* Another media type is another document. */
+    point(3, "one", 3, "text/plain", 0x100);
+    expect_applied(3);
+    wait_runs("1 one\n3 one\n");
+    /* A newer fence of the same revision is only remembered. */
+    point(3, "one", 3, "text/plain", 0x200);
+    const double until = test_now() + WAIT_S;
+    for (bool there = false; !there && test_now() < until;) {
+        turn_loop(10);
+        json_t *report = expect("applied", 3, NULL);
+        there = strcmp(text_at(report, "running", "lsn"), "0/200") == 0;
+        json_decref(report);
+    }
+    /* Back to a document that was there just before: its copy is on disk. */
+    desire(80, "two");
+    expect_applied(80);
+    wait_runs("1 one\n3 one\n80 two\n");
+    end();
+}
+END_TEST
+
+START_TEST(test_deletion_keeps_what_runs)
+{
+    begin();
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    put_entry(NULL, 0, &(struct hw_fence){1, 0x100});
+    const double until = test_now() + WAIT_S;
+    for (bool null = false; !null;) {
+        json_t *report = expect("applied", 1, NULL);
+        null = json_is_null(json_object_get(report, "desired_revision"));
+        json_decref(report);
+        CHECK(test_now() < until);
+    }
+    CHECK(file_is(output, "one"));
+    /* The deletion's fence counts: what was before it is over. */
+    desire(2, "two");
+    wait_log("older than one accepted before");
+    point(3, "two", 3, "text/plain", 0x101);
+    expect_applied(3);
+    wait_runs("1 one\n3 two\n");
+    end();
+}
+END_TEST
+
+/* Of what is desired while the command runs only the newest is applied. */
+START_TEST(test_newest_wins)
+{
+    begin();
+    write_script("if [ $HEADWATER_REVISION = 1 ]; then while [ ! -e \"$HEADWATER_FILE.go\" ]; do "
+                 "sleep 0.05; done; fi");
+    start_applying_agent();
+    desire(1, "one");
+    wait_runs("1 one\n");
+    desire(2, "two");
+    desire(3, "three");
+    desire(4, "four");
+    char *go = hw_sprintf("%s.go", output);
+    write_file(go, "");
+    free(go);
+    expect_applied(4);
+    wait_runs("1 one\n4 four\n");
+    CHECK(file_is(output, "four"));
+    end();
+}
+END_TEST
+
+START_TEST(test_splay_waits_and_takes_the_newest)
+{
+    begin();
+    start_agent("--splay", "3s", NULL);
+    for (int revision = 1; revision <= 5; revision++) {
+        char *content = hw_sprintf("content %d", revision);
+        desire(revision, content);
+        free(content);
+    }
+    expect_applied(5);
+    CHECK(file_is(output, "content 5"));
+    end();
+}
+END_TEST
+
+/* ---- refusing -------------------------------------------------------------------------------- */
+
+START_TEST(test_wrong_object_is_refused)
+{
+    char digest[HW_DIGEST_STR_MAX];
+    begin();
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+
+    /* An object of the right name with other bytes, of the same size and of another. */
+    put_object(digest_of("two", 3, digest) + 7, "owt", 3);
+    point(2, "two", 3, "text/plain", 0x100);
+    json_t *report = expect("rejected", 1, "verify");
+    ck_assert_int_eq(revision_at(report, "failed"), 2);
+    ck_assert_str_eq(text_at(report, "failed", "lsn"), "0/100");
+    ck_assert_str_eq(text_at(report, "failed", "digest"), digest);
+    CHECK(strstr(text_at(report, "failed", "error"), digest) != NULL);
+    json_decref(report);
+    CHECK(file_is(output, "one"));
+
+    put_object(digest_of("three", 5, digest) + 7, "threethree", 10);
+    point(3, "three", 5, "text/plain", 0x110);
+    const double until = test_now() + WAIT_S;
+    for (bool third = false; !third;) {
+        report = expect("rejected", 1, "verify");
+        third = revision_at(report, "failed") == 3;
+        json_decref(report);
+        CHECK(test_now() < until);
+    }
+    CHECK(file_is(output, "one"));
+
+    desire(32, "good again");
+    expect_applied(32);
+    wait_runs("1 one\n32 good again\n");
+    end();
+}
+END_TEST
+
+/* A missing object is reported, asked for again, and applied when it is there. */
+START_TEST(test_missing_object_is_waited_for)
+{
+    char digest[HW_DIGEST_STR_MAX];
+    begin();
+    start_applying_agent();
+    point(1, "late", 4, "text/plain", 0x10);
+    json_t *report = expect("failed", 0, "fetch");
+    ck_assert_int_eq(revision_at(report, "failed"), 1);
+    json_decref(report);
+    put_object(digest_of("late", 4, digest) + 7, "late", 4);
+    expect_applied(1);
+    CHECK(file_is(output, "late"));
+    end();
+}
+END_TEST
+
+START_TEST(test_garbage_entries_are_refused)
+{
+    static const char *const garbage[] = {
+        "",
+        "garbage",
+        "{}",
+        "[1,2]",
+        "\xff\xfe",
+        "{\"node\":\"other\",\"revision\":1,\"digest\":\"sha256:"
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\",\"size\":3,"
+        "\"media_type\":\"a/b\",\"object\":"
+        "\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\",\"epoch\":1,"
+        "\"lsn\":\"0/FF\"}",
+    };
+    const struct hw_fence fence = {1, 0xFF};
+    begin();
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    for (size_t i = 0; i < HW_COUNT(garbage) * 2; i++) {
+        const char *value = garbage[i / 2];
+        uint64_t before, after;
+        json_decref(get_report(&before));
+        put_entry(value, strlen(value), i % 2 == 0 ? &fence : NULL);
+        const double until = test_now() + WAIT_S;
+        do {
+            json_decref(expect("rejected", 1, "verify"));
+            json_decref(get_report(&after));
+            CHECK(test_now() < until);
+        } while (after == before);
+    }
+    json_t *report = expect("rejected", 1, "verify");
+    CHECK(json_is_null(json_object_get(json_object_get(report, "failed"), "revision")));
+    CHECK(strstr(text_at(report, "failed", "error"), "cfg.desired." NODE) != NULL);
+    json_decref(report);
+    CHECK(file_is(output, "one"));
+
+    /* A fence in the headers of garbage does not shut out what is good. The entry that was there
+     * before, put back by a reconciler that heals, ends the refusal without another run. */
+    point(1, "one", 3, "application/octet-stream", 16);
+    expect_applied(1);
+    desire(2, "two");
+    expect_applied(2);
+    wait_runs("1 one\n2 two\n");
+    CHECK(test_program_running(&agent));
+    end();
+}
+END_TEST
+
+START_TEST(test_older_fence_is_refused)
+{
+    uint64_t before, after;
+    begin();
+    start_applying_agent();
+    desire(5, "five");
+    expect_applied(5);
+    json_decref(get_report(&before));
+    desire(4, "four");
+    wait_log("older than one accepted before");
+    /* Nor after a restart: the fence is on disk. */
+    stop_agent();
+    start_applying_agent();
+    wait_log("older than one accepted before");
+    CHECK(file_is(output, "five"));
+    json_decref(get_report(&after));
+    ck_assert_uint_eq(before, after);
+    desire(6, "six");
+    expect_applied(6);
+    wait_runs("5 five\n6 six\n");
+    end();
+}
+END_TEST
+
+/* Hints are believed in nothing, whatever they hold. */
+START_TEST(test_hints_are_only_hints)
+{
+    static const char *const lies[] = {"", "garbage", "{\"node\":\"" NODE "\",\"revision\":99}",
+                                       "\xff"};
+    begin();
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    for (size_t i = 0; i < HW_COUNT(lies) * 50; i++) {
+        natsMsg *msg;
+        const char *lie = lies[i % HW_COUNT(lies)];
+        CHECK(natsMsg_Create(&msg, "headwater.desired." NODE, NULL, lie, (int)strlen(lie)) ==
+              NATS_OK);
+        CHECK(natsMsgHeader_Set(msg, "Nats-Sequence", i % 2 == 0 ? "18446744073709551615" : "x") ==
+              NATS_OK);
+        CHECK(natsConnection_PublishMsg(hw_nats_connection(nats), msg) == NATS_OK);
+        natsMsg_Destroy(msg);
+    }
+    desire(2, "two");
+    expect_applied(2);
+    wait_runs("1 one\n2 two\n");
+    end();
+}
+END_TEST
+
+/* ---- the command says no --------------------------------------------------------------------- */
+
+#define REFUSE_TWO "if [ $HEADWATER_REVISION = 2 ]; then echo 'no, not this' >&2; exit 7; fi"
+
+START_TEST(test_failed_apply_goes_back)
+{
+    begin();
+    write_script(REFUSE_TWO);
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    desire(2, "two");
+    json_t *report = expect("failed", 1, "apply");
+    ck_assert_int_eq(revision_at(report, "failed"), 2);
+    ck_assert_str_eq(text_at(report, "failed", "error"), "sh exited with status 7: no, not this");
+    ck_assert_int_eq(json_integer_value(json_object_get(report, "desired_revision")), 2);
+    json_decref(report);
+    CHECK(file_is(output, "one"));
+    wait_runs("1 one\n2 two\n1 one\n");
+
+    /* It is not tried again by itself; a restart tries once, and so does SIGHUP. */
+    natsMsg *hint;
+    CHECK(natsMsg_Create(&hint, "headwater.desired." NODE, NULL, "", 0) == NATS_OK);
+    CHECK(natsConnection_PublishMsg(hw_nats_connection(nats), hint) == NATS_OK);
+    natsMsg_Destroy(hint);
+    stop_agent();
+    wait_runs("1 one\n2 two\n1 one\n");
+    start_applying_agent();
+    wait_runs("1 one\n2 two\n1 one\n2 two\n1 one\n");
+    json_decref(expect("failed", 1, "apply"));
+    write_script("");
+    kill(agent.pid, SIGHUP);
+    expect_applied(2);
+    wait_runs("1 one\n2 two\n1 one\n2 two\n1 one\n2 two\n");
+
+    desire(3, "three");
+    expect_applied(3);
+    end();
+}
+END_TEST
+
+/* What was desired before a failure comes back, as a newer revision: nothing is to be done. */
+START_TEST(test_failure_is_over_when_what_runs_is_desired_again)
+{
+    begin();
+    write_script(REFUSE_TWO);
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    desire(2, "two");
+    json_decref(expect("failed", 1, "apply"));
+    desire(3, "one");
+    expect_applied(3);
+    wait_runs("1 one\n2 two\n1 one\n");
+    end();
+}
+END_TEST
+
+START_TEST(test_failed_first_apply_leaves_what_was_there)
+{
+    begin();
+    write_script(REFUSE_TWO);
+    start_applying_agent();
+    desire(2, "two");
+    json_decref(expect("failed", 0, "apply"));
+    CHECK(access(output, F_OK) != 0);
+    wait_runs("2 two\n");
+    stop_agent();
+
+    /* The same on a node that had a file before it had an agent. */
+    test_remove_tree(state_dir);
+    unlink(runs);
+    write_file(output, "of the package");
+    start_applying_agent();
+    wait_runs("2 two\n0 of the package\n");
+    json_decref(expect("failed", 0, "apply"));
+    CHECK(file_is(output, "of the package"));
+    end();
+}
+END_TEST
+
+START_TEST(test_command_that_hangs_is_stopped)
+{
+    begin();
+    write_script("if [ $HEADWATER_REVISION = 2 ]; then sleep 600; fi");
+    char *apply = hw_sprintf("sh '%s'", script);
+    start_agent("--apply", apply, "--apply-timeout", "500ms", NULL);
+    free(apply);
+    desire(1, "one");
+    expect_applied(1);
+    desire(2, "two");
+    json_t *report = expect("failed", 1, "apply");
+    CHECK(strstr(text_at(report, "failed", "error"), "did not end within 0.5 s") != NULL);
+    json_decref(report);
+    CHECK(file_is(output, "one"));
+    end();
+}
+END_TEST
+
+/* A command that cannot be started says nothing about the document: it is tried again by itself. */
+START_TEST(test_missing_command_is_waited_for)
+{
+    begin();
+    char *command = hw_sprintf("%s/later", dir);
+    start_agent("--apply", command, NULL);
+    desire(1, "one");
+    json_t *report = expect("failed", 0, "apply");
+    CHECK(strstr(text_at(report, "failed", "error"), command) != NULL);
+    json_decref(report);
+    OK(hw_file_replace(command, "#!/bin/sh\n", 10, 0755, &err));
+    expect_applied(1);
+    CHECK(file_is(output, "one"));
+    free(command);
+    end();
+}
+END_TEST
+
+START_TEST(test_missing_directory_is_waited_for)
+{
+    begin();
+    free(output);
+    output = hw_sprintf("%s/not-there/output.conf", dir);
+    start_applying_agent();
+    desire(1, "one");
+    json_t *report = expect("failed", 0, "apply");
+    CHECK(strstr(text_at(report, "failed", "error"), "not-there") != NULL);
+    json_decref(report);
+    char *missing = hw_sprintf("%s/not-there", dir);
+    ck_assert_int_eq(mkdir(missing, 0755), 0);
+    free(missing);
+    expect_applied(1);
+    wait_runs("1 one\n");
+    end();
+}
+END_TEST
+
+/* ---- starting -------------------------------------------------------------------------------- */
+
+START_TEST(test_restart_does_not_apply_again)
+{
+    uint64_t before, after;
+    begin();
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    json_decref(get_report(&before));
+    for (int i = 0; i < 3; i++) {
+        i < 2 ? stop_agent() : kill_agent();
+        start_applying_agent();
+        wait_log("runs already");
+        wait_log("connected to NATS");
+    }
+    desire(2, "two");
+    expect_applied(2);
+    wait_runs("1 one\n2 two\n");
+    /* Nor was anything reported twice. */
+    json_decref(get_report(&after));
+    ck_assert_uint_eq(after, before + 1);
+    end();
+}
+END_TEST
+
+START_TEST(test_starts_from_disk)
+{
+    begin();
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    stop_agent();
+    stop_nats();
+
+    /* What is missing or changed is restored, without NATS, and the command knows. */
+    unlink(output);
+    start_applying_agent();
+    wait_runs("1 one\n1 one\n");
+    CHECK(file_is(output, "one"));
+    stop_agent();
+    write_file(output, "edited");
+    start_applying_agent();
+    wait_runs("1 one\n1 one\n1 one\n");
+    CHECK(file_is(output, "one"));
+    stop_agent();
+    start_applying_agent();
+    wait_log("runs already");
+    restart_nats();
+    desire(2, "two");
+    expect_applied(2);
+    wait_runs("1 one\n1 one\n1 one\n2 two\n");
+    end();
+}
+END_TEST
+
+START_TEST(test_starts_before_nats_and_its_buckets)
+{
+    begin_without_buckets();
+    stop_nats();
+    start_applying_agent();
+    wait_log("starting");
+    restart_nats();
+    wait_log("cannot read the desired entry");
+    make_buckets();
+    desire(1, "one");
+    expect_applied(1);
+    ck_assert_int_eq(count_in_log("cannot read the desired entry"), 1);
+    CHECK(count_in_log("cannot report") <= 1);
+    end();
+}
+END_TEST
+
+START_TEST(test_damaged_state_is_fetched_again)
+{
+    begin();
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    stop_agent();
+    char *path = hw_sprintf("%s/state.json", state_dir);
+    ck_assert_int_eq(truncate(path, 20), 0);
+    free(path);
+    start_applying_agent();
+    wait_log("the state is damaged");
+    wait_runs("1 one\n1 one\n");
+    expect_applied(1);
+    CHECK(file_is(output, "one"));
+    end();
+}
+END_TEST
+
+/* Both the file and the copy of it are gone: it comes from NATS again. */
+START_TEST(test_lost_copy_is_fetched_again)
+{
+    begin();
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    stop_agent();
+    char *blobs = hw_sprintf("%s/blob", state_dir);
+    test_remove_tree(blobs);
+    free(blobs);
+    write_file(output, "edited");
+    start_applying_agent();
+    wait_runs("1 one\n1 one\n");
+    expect_applied(1);
+    CHECK(file_is(output, "one"));
+    end();
+}
+END_TEST
+
+START_TEST(test_state_directory_is_for_one_agent)
+{
+    begin();
+    start_agent(NULL);
+    wait_log("connected to NATS");
+    const char *const second[] = {"headwater-agent", "--nats",  server.url, "--node", NODE,
+                                  "--state-dir",     state_dir, "--output", output,   NULL};
+    char *said;
+    ck_assert_int_eq(test_program_run(second, NULL, NULL, &said), 1);
+    CHECK(strstr(said, "in use by another agent") != NULL);
+    free(said);
+    stop_agent();
+
+    desire(1, "one");
+    start_agent(NULL);
+    expect_applied(1);
+    stop_agent();
+    const char *const other[] = {"headwater-agent", "--nats",  server.url, "--node", "other",
+                                 "--state-dir",     state_dir, "--output", output,   NULL};
+    ck_assert_int_eq(test_program_run(other, NULL, NULL, &said), 1);
+    CHECK(strstr(said, "the state of the node " NODE) != NULL);
+    free(said);
+    end();
+}
+END_TEST
+
+START_TEST(test_usage)
+{
+    static const struct {
+        const char *argv[8];
+        int status;
+        const char *says;
+    } cases[] = {
+        {{"headwater-agent", "--version"}, 0, "headwater-agent "},
+        {{"headwater-agent", "--help"}, 0, "HEADWATER_OUTPUT"},
+        {{"headwater-agent"}, 2, "--output"},
+        {{"headwater-agent", "--output", "x", "--node", "a..b"}, 2, "--node"},
+        {{"headwater-agent", "--output", "x", "--node", "a", "--bucket", "a.b"}, 2, "--bucket"},
+        {{"headwater-agent", "--output", "x", "--node", "a", "--mode", "rw"}, 2, "--mode"},
+        {{"headwater-agent", "--output", "x", "--node", "a", "--mode", "7777"}, 2, "--mode"},
+        {{"headwater-agent", "--output", "x", "--node", "a", "--apply", "a 'b"}, 2, "--apply"},
+        {{"headwater-agent", "--output", "x", "--node", "a", "--apply", " "}, 2, "--apply"},
+        {{"headwater-agent", "--output", "x", "--poll", "soon"}, 2, "--poll"},
+        {{"headwater-agent", "--output", "x", "--apply-timeout", "0"}, 2, "--apply-timeout"},
+        {{"headwater-agent", "--output", "x", "operand"}, 2, "operand"},
+        {{"headwater-agent", "--no-such-option"}, 2, "--no-such-option"},
+    };
+    for (size_t i = 0; i < HW_COUNT(cases); i++) {
+        char *said;
+        ck_assert_int_eq(test_program_run(cases[i].argv, NULL, NULL, &said), cases[i].status);
+        ck_assert_msg(strstr(said, cases[i].says) != NULL, "%s", said);
+        free(said);
+    }
+}
+END_TEST
+
+/* ---- dying ----------------------------------------------------------------------------------- */
+
+static int read_pid(const char *path)
+{
+    char *text = test_read_file(path);
+    const int pid = atoi(text);
+    free(text);
+    return pid;
+}
+
+#define HANG_ON_TWO                                                                                \
+    "if [ $HEADWATER_REVISION = 2 ] && [ ! -e \"$HEADWATER_FILE.go\" ]; then "                     \
+    "echo $$ > \"$HEADWATER_FILE.pid\"; sleep 600; fi"
+
+START_TEST(test_sigterm_while_applying)
+{
+    begin();
+    write_script(HANG_ON_TWO);
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    desire(2, "two");
+    wait_runs("1 one\n2 two\n");
+    char *pid_file = hw_sprintf("%s.pid", output);
+    test_wait_for(read_pid(pid_file) > 0, WAIT_S);
+    stop_agent(); /* within 5 s, with 0 */
+    test_wait_for(kill(read_pid(pid_file), 0) != 0, WAIT_S);
+    json_decref(expect("applied", 1, NULL));
+
+    /* The next start goes back first, then does what is desired. */
+    char *go = hw_sprintf("%s.go", output);
+    write_file(go, "");
+    start_applying_agent();
+    expect_applied(2);
+    wait_runs("1 one\n2 two\n1 one\n2 two\n");
+    CHECK(file_is(output, "two"));
+    free(go);
+    free(pid_file);
+    end();
+}
+END_TEST
+
+START_TEST(test_kill_while_applying)
+{
+    begin();
+    write_script(HANG_ON_TWO);
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    desire(2, "two");
+    wait_runs("1 one\n2 two\n");
+    char *pid_file = hw_sprintf("%s.pid", output);
+    test_wait_for(read_pid(pid_file) > 0, WAIT_S);
+    const int orphan = read_pid(pid_file);
+    kill_agent();
+    ck_assert_int_eq(kill(orphan, 0), 0);
+
+    /* Without NATS the node runs the last known good, and the orphan is gone. */
+    stop_nats();
+    start_applying_agent();
+    wait_runs("1 one\n2 two\n1 one\n");
+    wait_log("left running");
+    test_wait_for(kill(orphan, 0) != 0, WAIT_S);
+    CHECK(file_is(output, "one"));
+    wait_log("the last known good runs again");
+
+    char *go = hw_sprintf("%s.go", output);
+    write_file(go, "");
+    restart_nats();
+    expect_applied(2);
+    wait_runs("1 one\n2 two\n1 one\n2 two\n");
+    free(go);
+    free(pid_file);
+    end();
+}
+END_TEST
+
+/* A document whose command takes the agent down with it is given up. */
+START_TEST(test_document_that_kills_the_agent_is_given_up)
+{
+    begin();
+    write_script("if [ $HEADWATER_REVISION = 2 ]; then kill -9 $PPID; sleep 600; fi");
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    desire(2, "two");
+    for (int i = 0; i < 3; i++) {
+        test_wait_for(!test_program_running(&agent), WAIT_S);
+        kill_agent();
+        start_applying_agent();
+    }
+    json_t *report = expect("failed", 1, "apply");
+    ck_assert_int_eq(revision_at(report, "failed"), 2);
+    CHECK(strstr(text_at(report, "failed", "error"), "again and again") != NULL);
+    json_decref(report);
+    CHECK(file_is(output, "one"));
+    stop_agent();
+    start_applying_agent();
+    wait_log("runs already");
+    desire(3, "three");
+    expect_applied(3);
+    wait_runs("1 one\n2 two\n1 one\n2 two\n1 one\n2 two\n1 one\n3 three\n");
+    end();
+}
+END_TEST
+
+/* Killed again and again at random moments: the file is always one of the documents, whole, and in
+ * the end the newest, as the report says. */
+START_TEST(test_killed_at_random)
+{
+    enum { ROUNDS = 40, SIZE = 300000 };
+    char *content = hw_alloc(SIZE + 1);
+    begin();
+    write_script("sleep 0.02");
+    for (int round = 1; round <= ROUNDS; round++) {
+        start_applying_agent();
+        memset(content, 'a' + round % 26, SIZE);
+        desire(round, content);
+        turn_loop(arc4random_uniform(120));
+        kill_agent();
+        if (access(output, F_OK) == 0) {
+            char *found = test_read_file(output);
+            ck_assert_uint_eq(strlen(found), SIZE);
+            CHECK(strspn(found, (char[2]){found[0], '\0'}) == SIZE);
+            free(found);
+        }
+    }
+    start_applying_agent();
+    expect_applied(ROUNDS);
+    CHECK(file_is(output, content));
+    free(content);
+    end();
+}
+END_TEST
+
+START_TEST(test_sigterm_with_nats_hanging)
+{
+    begin();
+    start_agent("--poll", "200ms", NULL);
+    desire(1, "one");
+    expect_applied(1);
+    kill(server.pid, SIGSTOP);
+    wait_log("cannot read the desired entry");
+    const double before = test_now();
+    stop_agent();
+    CHECK(test_now() - before < 5);
+    kill(server.pid, SIGCONT);
+    end();
+}
+END_TEST
+
+/* ---- NATS comes and goes --------------------------------------------------------------------- */
+
+START_TEST(test_survives_a_restart_of_nats)
+{
+    begin();
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    for (int round = 2; round < 5; round++) {
+        stop_nats();
+        restart_nats();
+        char *content = hw_sprintf("content %d", round);
+        desire(round, content);
+        expect_applied(round);
+        CHECK(file_is(output, content));
+        free(content);
+    }
+    CHECK(test_program_running(&agent));
+    end();
+}
+END_TEST
+
+/* All of NATS is lost: the node goes on, and reports anew what runs. */
+START_TEST(test_reports_again_when_nats_lost_everything)
+{
+    begin();
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    stop_nats();
+    test_nats_wipe(&server);
+    restart_nats();
+    CHECK(get_report(NULL) == NULL);
+    make_buckets();
+    expect_applied(1);
+    /* The reconciler brings back what is desired: nothing is new. */
+    desire(1, "one");
+    desire(2, "two");
+    expect_applied(2);
+    wait_runs("1 one\n2 two\n");
+    end();
+}
+END_TEST
+
+/* Without a hint, the timer finds what is new and what is missing. */
+START_TEST(test_poll_finds_what_no_hint_told)
+{
+    begin_without_buckets();
+    const struct hw_kv_config silent = {.bucket = "headwater", .history = 16, .replicas = 1};
+    struct hw_kv_stream stream;
+    OK(hw_kv_ensure(nats, &silent, &stream, &err));
+    make_buckets();
+    start_agent("--poll", "300ms", NULL);
+    wait_log("connected to NATS");
+    desire(1, "one");
+    expect_applied(1);
+    natsMsg *msg;
+    OK(hw_kv_message("headwater_reports", "cfg.reported." NODE, NULL, 0, NULL, &msg, &err));
+    OK(hw_nats_publish_wait(nats, msg, HW_SEQ_ANY, NULL, &err));
+    const double until = test_now() + WAIT_S;
+    for (struct hw_kv_entry entry = {.deleted = true}; entry.deleted;) {
+        turn_loop(10);
+        OK(hw_kv_get(nats, "headwater_reports", "cfg.reported." NODE, &entry, &err));
+        const bool deleted = entry.deleted;
+        hw_kv_entry_clear(&entry);
+        entry.deleted = deleted;
+        CHECK(test_now() < until);
+    }
+    end();
+}
+END_TEST
+
+START_TEST(test_memory_when_idle)
+{
+    begin();
+    start_agent(NULL);
+    const size_t size = 16 << 20;
+    char *data = malloc(size);
+    memset(data, 'x', size);
+    desire_bytes(1, data, size);
+    free(data);
+    expect_applied(1);
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)agent.pid);
+    char *text = test_read_file(path);
+    const char *rss = strstr(text, "VmRSS:");
+    ck_assert_ptr_nonnull(rss);
+    const long kib = strtol(rss + 6, NULL, 10);
+    printf("resident after a document of 16 MiB: %ld KiB\n", kib);
+#ifndef __SANITIZE_ADDRESS__
+    ck_assert_int_lt(kib, 10240);
+#endif
+    free(text);
+    end();
+}
+END_TEST
+
+TEST_MAIN("agent", 120, test_applies_documents_of_every_size, test_report_is_complete,
+          test_command_gets_its_environment, test_same_content_is_not_applied_again,
+          test_deletion_keeps_what_runs, test_newest_wins, test_splay_waits_and_takes_the_newest,
+          test_wrong_object_is_refused, test_missing_object_is_waited_for,
+          test_garbage_entries_are_refused, test_older_fence_is_refused, test_hints_are_only_hints,
+          test_failed_apply_goes_back, test_failure_is_over_when_what_runs_is_desired_again,
+          test_failed_first_apply_leaves_what_was_there, test_command_that_hangs_is_stopped,
+          test_missing_command_is_waited_for, test_missing_directory_is_waited_for,
+          test_restart_does_not_apply_again, test_starts_from_disk,
+          test_starts_before_nats_and_its_buckets, test_damaged_state_is_fetched_again,
+          test_lost_copy_is_fetched_again, test_state_directory_is_for_one_agent, test_usage,
+          test_sigterm_while_applying, test_kill_while_applying,
+          test_document_that_kills_the_agent_is_given_up, test_killed_at_random,
+          test_sigterm_with_nats_hanging, test_survives_a_restart_of_nats,
+          test_reports_again_when_nats_lost_everything, test_poll_finds_what_no_hint_told,
+          test_memory_when_idle)
