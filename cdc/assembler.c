@@ -10,8 +10,9 @@ static enum hw_status take_begin(struct cdc_assembler *a, const struct cdc_recor
                                  struct hw_error *err)
 {
     if (a->open)
-        return hw_fail(err, HW_EPROTO, "transaction %" PRIu32 " begins before %" PRIu32 " has ended",
-                       record->xid, a->tx.xid);
+        return hw_fail(err, HW_EPROTO,
+                       "transaction %" PRIu32 " begins before %" PRIu32 " has ended", record->xid,
+                       a->tx.xid);
     if (record->next_lsn <= a->received)
         return hw_fail(err, HW_EPROTO,
                        "transaction %" PRIu32 " ends at %s, not behind the one before it, %s",
@@ -35,7 +36,8 @@ static enum hw_status take_commit(struct cdc_assembler *a, hw_lsn at,
 {
     if (record->next_lsn != a->tx.lsn || at != a->tx.lsn)
         return hw_fail(err, HW_EPROTO,
-                       "transaction %" PRIu32 " was to end at %s, but its commit says %s, sent at %s",
+                       "transaction %" PRIu32
+                       " was to end at %s, but its commit says %s, sent at %s",
                        a->tx.xid, HW_LSN(a->tx.lsn), HW_LSN(record->next_lsn), HW_LSN(at));
     a->open = false;
     a->received = a->tx.lsn;
@@ -57,7 +59,8 @@ static enum hw_status take(struct cdc_assembler *a, hw_lsn at, const struct cdc_
                        record->action, record->xid, HW_LSN(at));
     if (record->xid != a->tx.xid)
         return hw_fail(err, HW_EPROTO,
-                       "record %c of transaction %" PRIu32 " at %s came within transaction %" PRIu32,
+                       "record %c of transaction %" PRIu32
+                       " at %s came within transaction %" PRIu32,
                        record->action, record->xid, HW_LSN(at), a->tx.xid);
     if (record->action == 'C')
         return take_commit(a, at, record, err);

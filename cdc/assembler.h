@@ -11,10 +11,10 @@
 
 struct cdc_assembler {
     struct cdc_handler handler;
-    hw_lsn start;    /* transactions that end at or before it are passed over, whole */
-    hw_lsn received; /* end of the last transaction that came whole; HW_LSN_NONE before */
-    bool open;       /* between a BEGIN and its COMMIT */
-    bool passing;    /* the open one is passed over */
+    hw_lsn start;              /* transactions that end at or before it are passed over, whole */
+    hw_lsn received;           /* end of the last transaction that came whole; HW_LSN_NONE before */
+    bool open;                 /* between a BEGIN and its COMMIT */
+    bool passing;              /* the open one is passed over */
     struct cdc_transaction tx; /* the open one */
 };
 

@@ -26,7 +26,8 @@ const char cdc_server_sql[] =
     "), found AS (\n"
     "    SELECT a.name, c.oid,\n"
     "           c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (\n"
-    "               SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS keyless,\n"
+    "               SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS "
+    "keyless,\n"
     "           n.nspname || '.' || c.relname AS full_name\n"
     "    FROM asked a LEFT JOIN (pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace)\n"
     "      ON n.nspname = a.schema AND c.relname = a.tab AND c.relkind IN ('r', 'p')\n"
@@ -36,7 +37,8 @@ const char cdc_server_sql[] =
     "SELECT current_setting('server_version_num') AS version,\n"
     "       (SELECT system_identifier FROM pg_control_system()) AS system_id,\n"
     "       CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint())\n"
-    "            ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int\n"
+    "            ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), "
+    "8))::bit(32)::int\n"
     "       END AS timeline,\n"
     "       CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()\n"
     "            ELSE pg_current_wal_insert_lsn() END AS current,\n"
@@ -192,10 +194,11 @@ static void check_wal_level(const struct question *q, struct finding *f)
     if (strcmp(level, "logical") == 0)
         find(f, HW_OK, "logical");
     else
-        find(f, HW_EINVAL,
-             "it is \"%s\", and changes can be decoded from \"logical\" only. As a superuser: ALTER "
-             "SYSTEM SET wal_level = 'logical'; then restart PostgreSQL",
-             level);
+        find(
+            f, HW_EINVAL,
+            "it is \"%s\", and changes can be decoded from \"logical\" only. As a superuser: ALTER "
+            "SYSTEM SET wal_level = 'logical'; then restart PostgreSQL",
+            level);
 }
 
 static void check_encoding(const struct question *q, struct finding *f)
@@ -308,9 +311,9 @@ static const struct {
     const char *name;
     void (*check)(const struct question *q, struct finding *f);
 } checks[] = {
-    {"server", check_server},     {"wal_level", check_wal_level}, {"encoding", check_encoding},
-    {"role", check_role},         {"plug-in", check_plugin},      {"tables", check_tables},
-    {"room", check_room},         {"slot", check_slot},
+    {"server", check_server}, {"wal_level", check_wal_level}, {"encoding", check_encoding},
+    {"role", check_role},     {"plug-in", check_plugin},      {"tables", check_tables},
+    {"room", check_room},     {"slot", check_slot},
 };
 
 enum hw_status cdc_server_check(const struct cdc_server *server, const char *slot, bool need_slot,

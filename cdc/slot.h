@@ -14,15 +14,15 @@
 
 /* ---- one row that says everything about server and slot ---- */
 struct cdc_server {
-    int version;              /* 150020 */
-    uint64_t system_id;       /* identifies the cluster; a restored copy keeps it */
-    uint32_t timeline;        /* grows with every promotion and point-in-time recovery */
-    hw_lsn current;           /* pg_current_wal_insert_lsn() */
+    int version;        /* 150020 */
+    uint64_t system_id; /* identifies the cluster; a restored copy keeps it */
+    uint32_t timeline;  /* grows with every promotion and point-in-time recovery */
+    hw_lsn current;     /* pg_current_wal_insert_lsn() */
     bool in_recovery;
     char wal_level[16];
-    bool plugin_allowed;      /* output_plugin_libraries admits wal2json, or the server does not know
-                               * it, or this role may not read it (pg_read_all_settings) */
-    bool may_replicate;       /* the role has REPLICATION or is a superuser */
+    bool plugin_allowed; /* output_plugin_libraries admits wal2json, or the server does not know
+                          * it, or this role may not read it (pg_read_all_settings) */
+    bool may_replicate;  /* the role has REPLICATION or is a superuser */
     bool encoding_utf8;
     char user[64];
     /* the slot */
@@ -30,10 +30,10 @@ struct cdc_server {
     char slot_plugin[64];
     bool slot_temporary;
     bool slot_active;
-    int slot_active_pid;      /* 0 when not active */
-    hw_lsn slot_confirmed;    /* confirmed_flush_lsn */
-    hw_lsn slot_restart;      /* restart_lsn */
-    char slot_wal_status[16]; /* reserved, extended, unreserved, lost; "" without slot */
+    int slot_active_pid;        /* 0 when not active */
+    hw_lsn slot_confirmed;      /* confirmed_flush_lsn */
+    hw_lsn slot_restart;        /* restart_lsn */
+    char slot_wal_status[16];   /* reserved, extended, unreserved, lost; "" without slot */
     int64_t slot_safe_wal_size; /* bytes; -1: no limit */
     bool slot_same_database;
     int free_slots;           /* max_replication_slots minus used */
@@ -67,8 +67,8 @@ void cdc_server_report(const struct cdc_server *server, const char *slot, bool n
 /* Creates the slot with wal2json; values {slot}. One row: lsn, the consistent point. */
 extern const char cdc_slot_create_sql[];
 
-/* The statement that makes a temporary slot on the connection that runs it; malloc'ed. The name must
- * be one that cdc_slot_check_name accepts. For struct cdc_pg_options' prepare. */
+/* The statement that makes a temporary slot on the connection that runs it; malloc'ed. The name
+ * must be one that cdc_slot_check_name accepts. For struct cdc_pg_options' prepare. */
 char *cdc_slot_temporary_sql(const char *slot);
 
 /* [a-z0-9_], 1 to 63 of them: what PostgreSQL accepts. */

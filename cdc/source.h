@@ -25,8 +25,8 @@
 
 struct cdc_transaction {
     uint32_t xid;
-    hw_lsn lsn;               /* END of the commit record: the transaction's position */
-    char committed_at[40];    /* RFC 3339 UTC with microseconds: 2026-01-31T12:00:00.123456Z */
+    hw_lsn lsn;            /* END of the commit record: the transaction's position */
+    char committed_at[40]; /* RFC 3339 UTC with microseconds: 2026-01-31T12:00:00.123456Z */
 };
 
 enum cdc_action { CDC_INSERT, CDC_UPDATE, CDC_DELETE, CDC_TRUNCATE, CDC_MESSAGE };
@@ -36,9 +36,9 @@ struct cdc_change {
     enum cdc_action action;
     const char *schema, *table; /* NULL for a message */
     json_t *columns;            /* object: new row, column name to value; NULL if none */
-    json_t *identity;           /* object: replica identity of the old row (UPDATE, DELETE) or NULL */
-    const char *prefix;         /* of a logical message, else NULL */
-    const char *content;        /* of a logical message, else NULL; content_len bytes */
+    json_t *identity;    /* object: replica identity of the old row (UPDATE, DELETE) or NULL */
+    const char *prefix;  /* of a logical message, else NULL */
+    const char *content; /* of a logical message, else NULL; content_len bytes */
     size_t content_len;
 };
 

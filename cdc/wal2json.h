@@ -18,12 +18,13 @@
 #include "cdc/source.h"
 
 struct cdc_record {
-    char action;              /* one of BIUDTMC */
-    uint32_t xid;             /* 0 for a message outside of transactions */
-    hw_lsn lsn;               /* of the change; of B and C: start of the commit record */
-    hw_lsn next_lsn;          /* B and C only: end of the commit record */
-    char committed_at[40];    /* B and C only; as in struct cdc_transaction */
-    struct cdc_change change; /* all but B and C; borrows from json, and owns columns and identity */
+    char action;           /* one of BIUDTMC */
+    uint32_t xid;          /* 0 for a message outside of transactions */
+    hw_lsn lsn;            /* of the change; of B and C: start of the commit record */
+    hw_lsn next_lsn;       /* B and C only: end of the commit record */
+    char committed_at[40]; /* B and C only; as in struct cdc_transaction */
+    struct cdc_change
+        change; /* all but B and C; borrows from json, and owns columns and identity */
     json_t *json;
 };
 
