@@ -2,6 +2,8 @@
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/buf.h"
@@ -43,8 +45,11 @@ static enum hw_status refuse(const struct reader *r, size_t position, const char
     va_start(args, fmt);
     vsnprintf(what, sizeof(what), fmt, args);
     va_end(args);
-    return hw_fail(r->err, HW_EPROTO, "wal2json record at %s (xid %" PRIu32 "): %s: …%s…",
-                   HW_LSN(r->at), r->xid, what, excerpt(r, position, part));
+    char xid[24] = "";
+    if (r->xid != 0)
+        snprintf(xid, sizeof(xid), " (xid %" PRIu32 ")", r->xid);
+    return hw_fail(r->err, HW_EPROTO, "wal2json record at %s%s: %s: …%s…", HW_LSN(r->at), xid, what,
+                   excerpt(r, position, part));
 }
 
 /* ---- numbers ---- */
