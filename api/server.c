@@ -489,14 +489,6 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char
     return MHD_YES;
 }
 
-void api_server_answered(struct api_request *request)
-{
-    if (!request->server->sleeping)
-        return;
-    request->server->sleeping = false;
-    MHD_resume_connection(request->connection);
-}
-
 static void free_request(struct api_server_request *r)
 {
     struct api_request *request = &r->request;
@@ -587,6 +579,18 @@ static void run(struct api_server *server)
                        server);
     else
         hw_timer_stop(&server->run_again);
+}
+
+void api_server_answered(struct api_request *request)
+{
+    struct api_server *server = request->server->server;
+
+    if (!request->server->sleeping)
+        return;
+    request->server->sleeping = false;
+    MHD_resume_connection(request->connection);
+    /* With an external loop the library does not wake itself. */
+    hw_timer_start(server->config.loop, &server->run_again, 0, on_run_again, server);
 }
 
 /* As many connections as there may be descriptors, within reason. */
