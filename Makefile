@@ -29,6 +29,10 @@ ifdef WERROR
 WARNINGS += -Werror
 endif
 
+# V=1 shows every command.
+Q := $(if $(V),,@)
+say = $(if $(V),,@echo '  $(1)  $@')
+
 # SANITIZER=address|undefined|thread builds beside the plain build, in build/<sanitizer>.
 SANITIZER ?=
 comma := ,
@@ -68,7 +72,8 @@ $(B)/headwater-reconciler: $(B)/reconciler/main.o $(RECONCILER_OBJ) $(CDC_OBJ) $
 $(B)/headwater-agent: $(B)/agent/main.o $(AGENT_OBJ) $(COMMON)
 $(B)/headwater-cdc: $(B)/cdc/main.o $(CDC_OBJ) $(COMMON)
 $(BINARIES):
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 # An archive, so that a program carries (and loads the libraries of) only what it uses.
 $(COMMON): $(call objects,common/*.c)
@@ -77,10 +82,12 @@ $(COMMON): $(call objects,common/*.c)
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(B)/gen/%.o: $(B)/gen/%.c
-	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The migrations travel inside headwater-api.
 $(B)/gen/migrations.c: scripts/embed-migrations $(wildcard sql/migrations/*.sql)
@@ -90,7 +97,8 @@ $(B)/gen/migrations.c: scripts/embed-migrations $(wildcard sql/migrations/*.sql)
 # A test links everything that has no main().
 $(B)/tests/%: $(B)/tests/%.o $(SUPPORT_OBJ) $(API_OBJ) $(RECONCILER_OBJ) $(AGENT_OBJ) $(CDC_OBJ) \
 		$(COMMON)
-	$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) $(shell pkg-config --libs check)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) $(shell pkg-config --libs check)
 
 -include $(shell [ -d $(B) ] && find $(B) -name '*.d')
 

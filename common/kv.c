@@ -52,9 +52,8 @@ bool hw_kv_key_valid(const char *key)
 
 static void describe(const jsStreamInfo *info, struct hw_kv_stream *stream)
 {
-    *stream = (struct hw_kv_stream){.created_ns = info->Created,
-                                    .last_seq = info->State.LastSeq,
-                                    .messages = info->State.Msgs};
+    *stream = (struct hw_kv_stream){
+        .created_ns = info->Created, .last_seq = info->State.LastSeq, .messages = info->State.Msgs};
 }
 
 enum hw_status hw_kv_stat(struct hw_nats *nats, const char *bucket, struct hw_kv_stream *stream,

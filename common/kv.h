@@ -17,9 +17,9 @@
 struct hw_kv_config {
     const char *bucket;
     const char *description;
-    int history;             /* revisions kept a key, 1 to 64 */
+    int history; /* revisions kept a key, 1 to 64 */
     int replicas;
-    bool allow_rollup;       /* Nats-Rollup accepted */
+    bool allow_rollup;                         /* Nats-Rollup accepted */
     const char *republish_from, *republish_to; /* subjects, or NULL */
 };
 
@@ -29,7 +29,8 @@ struct hw_kv_stream {
     uint64_t messages;
 };
 
-/* Makes the bucket where it is missing; otherwise leaves it as it is. Reports what there is. Blocks. */
+/* Makes the bucket where it is missing; otherwise leaves it as it is. Reports what there is.
+ * Blocks. */
 enum hw_status hw_kv_ensure(struct hw_nats *nats, const struct hw_kv_config *config,
                             struct hw_kv_stream *stream, struct hw_error *err) HW_CHECKED;
 /* HW_ENOENT where there is no such bucket. Blocks. */
@@ -37,18 +38,19 @@ enum hw_status hw_kv_stat(struct hw_nats *nats, const char *bucket, struct hw_kv
                           struct hw_error *err) HW_CHECKED;
 
 struct hw_kv_entry {
-    uint64_t seq;            /* the entry's revision: its sequence in the stream */
-    bool deleted;            /* a DEL or PURGE marker */
-    bool fenced;             /* both fence headers are there and valid */
+    uint64_t seq; /* the entry's revision: its sequence in the stream */
+    bool deleted; /* a DEL or PURGE marker */
+    bool fenced;  /* both fence headers are there and valid */
     struct hw_fence fence;
-    const char *key;         /* these three live as long as msg */
+    const char *key; /* these three live as long as msg */
     const char *value;
     size_t size;
-    natsMsg *msg;            /* owned by whoever got the entry: hw_kv_entry_clear */
+    natsMsg *msg; /* owned by whoever got the entry: hw_kv_entry_clear */
 };
 void hw_kv_entry_clear(struct hw_kv_entry *entry);
 
-/* The last entry of a key, a deletion marker included; HW_ENOENT where there never was one. Blocks. */
+/* The last entry of a key, a deletion marker included; HW_ENOENT where there never was one. Blocks.
+ */
 enum hw_status hw_kv_get(struct hw_nats *nats, const char *bucket, const char *key,
                          struct hw_kv_entry *entry, struct hw_error *err) HW_CHECKED;
 
@@ -58,8 +60,8 @@ enum hw_status hw_kv_get(struct hw_nats *nats, const char *bucket, const char *k
  * copied once.
  */
 enum hw_status hw_kv_message(const char *bucket, const char *key, const void *value, size_t size,
-                             const struct hw_fence *fence, natsMsg **msg, struct hw_error *err)
-    HW_CHECKED;
+                             const struct hw_fence *fence, natsMsg **msg,
+                             struct hw_error *err) HW_CHECKED;
 
 /* hw_kv_message and hw_nats_publish_wait in one. Blocks. */
 enum hw_status hw_kv_put(struct hw_nats *nats, const char *bucket, const char *key,

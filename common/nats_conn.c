@@ -28,12 +28,12 @@ enum mail_kind { MAIL_UP, MAIL_DOWN, MAIL_CLOSED, MAIL_TROUBLE, MAIL_MESSAGE, MA
 
 struct mail {
     enum mail_kind kind;
-    natsMsg *msg;     /* MESSAGE: received; ACK: the one that was published */
-    uint64_t sub;     /* MESSAGE: id of the subscription */
-    uint64_t seq;     /* ACK */
-    natsStatus s;     /* ACK, TROUBLE, DOWN */
-    jsErrCode code;   /* ACK */
-    char text[160];   /* ACK: server's words */
+    natsMsg *msg;   /* MESSAGE: received; ACK: the one that was published */
+    uint64_t sub;   /* MESSAGE: id of the subscription */
+    uint64_t seq;   /* ACK */
+    natsStatus s;   /* ACK, TROUBLE, DOWN */
+    jsErrCode code; /* ACK */
+    char text[160]; /* ACK: server's words */
 };
 
 /*
@@ -214,7 +214,8 @@ static enum hw_status status_of(natsStatus s, jsErrCode code)
     }
 }
 
-enum hw_status hw_nats_fail(struct hw_error *err, natsStatus s, jsErrCode code, const char *fmt, ...)
+enum hw_status hw_nats_fail(struct hw_error *err, natsStatus s, jsErrCode code, const char *fmt,
+                            ...)
 {
     const enum hw_status status = status_of(s, code);
     char doing[HW_ERROR_MAX];
@@ -712,8 +713,7 @@ static struct hw_nats_sub *add_sub(struct hw_nats *nats, hw_nats_msg_fn *fn, voi
 static enum hw_status subscribe(struct hw_nats_sub *sub, struct hw_error *err)
 {
     struct sub_box *sb = new_sub_box(sub);
-    natsStatus s =
-        natsConnection_Subscribe(&sub->sub, sub->nats->nc, sub->subject, on_message, sb);
+    natsStatus s = natsConnection_Subscribe(&sub->sub, sub->nats->nc, sub->subject, on_message, sb);
 
     if (s != NATS_OK) {
         free(sb);

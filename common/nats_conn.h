@@ -19,16 +19,16 @@
 struct hw_nats;
 
 struct hw_nats_events {
-    void (*up)(void *arg);   /* connected, or connected again: re-read what may have changed */
+    void (*up)(void *arg); /* connected, or connected again: re-read what may have changed */
     void (*down)(void *arg, const char *why);
     void *arg;
 };
 
 struct hw_nats_options {
-    const char *url;       /* nats://host:port, comma-separated for a cluster */
-    const char *name;      /* of the connection, as the server's monitoring shows it */
-    int64_t timeout_ms;    /* of calls that wait for the server; 0: 2000 */
-    int max_pending;       /* asynchronous publishes in flight at most; 0: 4096 */
+    const char *url;    /* nats://host:port, comma-separated for a cluster */
+    const char *name;   /* of the connection, as the server's monitoring shows it */
+    int64_t timeout_ms; /* of calls that wait for the server; 0: 2000 */
+    int max_pending;    /* asynchronous publishes in flight at most; 0: 4096 */
 };
 
 /* Starts connecting and returns; a server that is away is tried again for ever. */
@@ -43,10 +43,12 @@ bool hw_nats_up(const struct hw_nats *nats);
 /* The last thing that went wrong asynchronously, such as a denied publish; or "". */
 const char *hw_nats_last_trouble(const struct hw_nats *nats);
 
-/* Further listeners besides the owner, for modules built on top. Embedded in the listener's owner. */
+/* Further listeners besides the owner, for modules built on top. Embedded in the listener's owner.
+ */
 struct hw_nats_listener {
     void (*up)(void *arg);
-    void (*trouble)(void *arg); /* a subscription may have gone silent: missed heartbeats, overflow */
+    void (*trouble)(
+        void *arg); /* a subscription may have gone silent: missed heartbeats, overflow */
     void *arg;
     struct hw_nats_listener *next;
 };
@@ -61,14 +63,14 @@ size_t hw_nats_max_payload(const struct hw_nats *nats); /* bytes; 1 MiB while it
 struct hw_nats_sub;
 typedef void hw_nats_msg_fn(void *arg, natsMsg *msg); /* msg is destroyed after fn returns */
 enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_nats_msg_fn *fn,
-                                 void *arg, struct hw_nats_sub **sub, struct hw_error *err)
-    HW_CHECKED;
+                                 void *arg, struct hw_nats_sub **sub,
+                                 struct hw_error *err) HW_CHECKED;
 void hw_nats_unsubscribe(struct hw_nats_sub *sub); /* NULL is fine */
 
 /*
- * A push consumer of a stream: the last message of every subject that matches filter, then every new
- * one, numbered from 1 (Sequence.Consumer in the message's metadata): a gap is a loss. It does not
- * come back after the connection was lost: see hw_kv_watch, which also heals gaps. Blocks.
+ * A push consumer of a stream: the last message of every subject that matches filter, then every
+ * new one, numbered from 1 (Sequence.Consumer in the message's metadata): a gap is a loss. It does
+ * not come back after the connection was lost: see hw_kv_watch, which also heals gaps. Blocks.
  * *pending: how many messages were waiting when it began.
  */
 enum hw_status hw_nats_consume(struct hw_nats *nats, const char *stream, const char *filter,
@@ -76,7 +78,7 @@ enum hw_status hw_nats_consume(struct hw_nats *nats, const char *stream, const c
                                uint64_t *pending, struct hw_error *err) HW_CHECKED;
 
 /* ---- JetStream publishing ---- */
-#define HW_SEQ_ANY  UINT64_MAX /* no expectation about the subject's last sequence */
+#define HW_SEQ_ANY  UINT64_MAX    /* no expectation about the subject's last sequence */
 #define HW_SEQ_NONE ((uint64_t)0) /* the subject must have no message yet */
 
 struct hw_ack {
@@ -99,12 +101,13 @@ size_t hw_nats_in_flight(const struct hw_nats *nats);
 enum hw_status hw_nats_publish_wait(struct hw_nats *nats, natsMsg *msg, uint64_t expected_seq,
                                     uint64_t *seq, struct hw_error *err) HW_CHECKED;
 
-/* Last message of a subject by direct get (blocks); HW_ENOENT when there is none. Caller destroys. */
+/* Last message of a subject by direct get (blocks); HW_ENOENT when there is none. Caller destroys.
+ */
 enum hw_status hw_nats_last(struct hw_nats *nats, const char *stream, const char *subject,
                             natsMsg **msg, struct hw_error *err) HW_CHECKED;
 
 /* Fills err from a natsStatus and an optional JetStream error code; "doing" says what was tried. */
-enum hw_status hw_nats_fail(struct hw_error *err, natsStatus s, jsErrCode code, const char *fmt, ...)
-    HW_PRINTF(4, 5);
+enum hw_status hw_nats_fail(struct hw_error *err, natsStatus s, jsErrCode code, const char *fmt,
+                            ...) HW_PRINTF(4, 5);
 
 #endif

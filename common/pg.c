@@ -18,9 +18,9 @@ enum state { STATE_DOWN, STATE_CONNECTING, STATE_UP };
 struct batch {
     bool active;
     enum hw_pg_mode mode;
-    int count;      /* of statements, a tail included */
+    int count; /* of statements, a tail included */
     bool has_tail;
-    int index;      /* of the statement whose results come next */
+    int index; /* of the statement whose results come next */
     int syncs_left;
     PGresult **results;
     struct hw_pg_outcome outcome;
@@ -349,9 +349,8 @@ static void on_connect_timeout(void *arg)
 static void start_connecting(void *arg)
 {
     struct hw_pg *pg = arg;
-    const char *const keys[] = {"dbname",           "fallback_application_name",
-                                "client_encoding",  "keepalives_idle",
-                                "keepalives_count", NULL};
+    const char *const keys[] = {"dbname",          "fallback_application_name", "client_encoding",
+                                "keepalives_idle", "keepalives_count",          NULL};
     const char *const values[] = {pg->conninfo, pg->application_name, "UTF8", "10", "3", NULL};
 
     pg->conn = PQconnectStartParams(keys, values, 1);
@@ -479,7 +478,9 @@ enum hw_status hw_pg_run(struct hw_pg *pg, enum hw_pg_mode mode, const struct hw
         .mode = mode,
         .count = total,
         .has_tail = tail != NULL,
-        .syncs_left = mode == HW_PG_SEPARATE ? total : tail != NULL ? 2 : 1,
+        .syncs_left = mode == HW_PG_SEPARATE ? total
+                      : tail != NULL         ? 2
+                                             : 1,
         .results = hw_alloc((size_t)total * sizeof(PGresult *)),
         .outcome = {.failed = -1, .sent = true, .constraint = "", .detail = "", .hint = ""},
         .done = done,

@@ -15,7 +15,7 @@
 struct hw_pg;
 
 struct hw_pg_events {
-    void (*up)(void *arg);   /* connected (again): session state must be set up anew */
+    void (*up)(void *arg); /* connected (again): session state must be set up anew */
     void (*down)(void *arg, const struct hw_error *why); /* connection lost, or an attempt failed */
     void (*notify)(void *arg, const char *channel);      /* a NOTIFY arrived; may be NULL */
     void *arg;
@@ -29,7 +29,7 @@ enum hw_status hw_pg_open(struct hw_loop *loop, const char *conninfo, const char
 void hw_pg_close(struct hw_pg *pg);
 
 bool hw_pg_up(const struct hw_pg *pg);
-bool hw_pg_idle(const struct hw_pg *pg);      /* up, and no batch is running */
+bool hw_pg_idle(const struct hw_pg *pg);          /* up, and no batch is running */
 int hw_pg_server_version(const struct hw_pg *pg); /* as PQserverVersion; 0 while down */
 
 struct hw_pg_query {
@@ -49,17 +49,17 @@ enum hw_pg_mode {
  * What came of a batch. results holds one PGresult a statement (owned by the connection, valid
  * until done returns). status is HW_OK when all succeeded. Otherwise failed is the index of the
  * statement that failed and err says why: HW_EUNAVAIL (connection lost; sent tells whether the
- * server may have committed it), HW_ECONFLICT (SQLSTATE class 40: try again), HW_EDENIED (28, 42501),
- * HW_ELIMIT (53, 54), HW_EINVAL (22, 23, and everything else; sqlstate tells more).
+ * server may have committed it), HW_ECONFLICT (SQLSTATE class 40: try again), HW_EDENIED (28,
+ * 42501), HW_ELIMIT (53, 54), HW_EINVAL (22, 23, and everything else; sqlstate tells more).
  */
 struct hw_pg_outcome {
     enum hw_status status;
     struct hw_error err;
     char sqlstate[6];
-    const char *constraint; /* of a violated constraint, or "" */
+    const char *constraint;    /* of a violated constraint, or "" */
     const char *detail, *hint; /* server's, or "" */
     int failed;
-    bool sent;              /* false: surely nothing reached the server */
+    bool sent; /* false: surely nothing reached the server */
     PGresult *const *results;
     int count;
 };
@@ -67,8 +67,8 @@ typedef void hw_pg_done_fn(void *arg, const struct hw_pg_outcome *outcome);
 
 /*
  * Sends a batch; done is called exactly once, later, from the loop. HW_EUNAVAIL when the connection
- * is down or a batch is running (done is not called then). A batch of HW_PG_ATOMIC statements may be
- * followed by one more that stands alone behind the commit: see tail.
+ * is down or a batch is running (done is not called then). A batch of HW_PG_ATOMIC statements may
+ * be followed by one more that stands alone behind the commit: see tail.
  */
 enum hw_status hw_pg_run(struct hw_pg *pg, enum hw_pg_mode mode, const struct hw_pg_query *queries,
                          int count, const struct hw_pg_query *tail, hw_pg_done_fn *done, void *arg,
@@ -79,7 +79,8 @@ enum hw_status hw_pg_run(struct hw_pg *pg, enum hw_pg_mode mode, const struct hw
 /* Blocking connect with a 10 s limit; the caller owns *conn (PQfinish). */
 enum hw_status hw_pg_connect(const char *conninfo, const char *application_name, PGconn **conn,
                              struct hw_error *err) HW_CHECKED;
-/* PQexecParams in text format; HW_OK only for COMMAND_OK or TUPLES_OK. *result may be NULL to drop. */
+/* PQexecParams in text format; HW_OK only for COMMAND_OK or TUPLES_OK. *result may be NULL to drop.
+ */
 enum hw_status hw_pg_exec(PGconn *conn, const char *sql, int count, const char *const *values,
                           PGresult **result, struct hw_error *err) HW_CHECKED;
 /* The status that an SQLSTATE stands for, see hw_pg_outcome. */

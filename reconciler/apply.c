@@ -9,10 +9,10 @@
 #include "common/objstore.h"
 
 enum {
-    CHECKPOINT_EVERY_MS = 20, /* while transactions keep coming */
-    PROGRESS_EVERY_MS = 1000, /* while only the log's end moves: a shutdown waits for it */
-    QUEUE_MOST = 16384,       /* changes waiting before the source is paused … */
-    BLOBS_MOST = 256,         /* … or objects on their way … */
+    CHECKPOINT_EVERY_MS = 20,   /* while transactions keep coming */
+    PROGRESS_EVERY_MS = 1000,   /* while only the log's end moves: a shutdown waits for it */
+    QUEUE_MOST = 16384,         /* changes waiting before the source is paused … */
+    BLOBS_MOST = 256,           /* … or objects on their way … */
     BLOB_BYTES_MOST = 32 << 20, /* … or their bytes */
 };
 
@@ -336,8 +336,7 @@ static void resolve_conflict(struct rec_change *change)
         fail(apply, &err);
         return;
     }
-    const int order =
-        found.fenced ? hw_fence_compare(found.fence, change->tx->fence) : -1;
+    const int order = found.fenced ? hw_fence_compare(found.fence, change->tx->fence) : -1;
     const uint64_t seq = found.seq;
     hw_kv_entry_clear(&found);
     if (order > 0) {
@@ -422,7 +421,8 @@ static void on_checkpoint_timer(void *arg)
 static void store_checkpoint(struct rec_apply *apply)
 {
     const bool behind = hw_fence_compare(apply->stored.fence, apply->applied.fence) < 0;
-    const bool news = apply->first != NULL || apply->stored.rev != apply->applied.rev || apply->stored.seq == 0 ||
+    const bool news = apply->first != NULL || apply->stored.rev != apply->applied.rev ||
+                      apply->stored.seq == 0 ||
                       apply->stored.fence.epoch != apply->applied.fence.epoch;
     const int64_t every = news ? CHECKPOINT_EVERY_MS : PROGRESS_EVERY_MS;
     const int64_t due = apply->checkpoint_at + every - hw_loop_now();

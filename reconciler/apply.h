@@ -8,7 +8,8 @@
  * Changes are coalesced to the last state of a node; each entry is published with the sequence that
  * its key must have (compare and set) and the fence of its transaction; an entry whose key already
  * carries that fence, or a newer one, is left alone. A key with a publish in flight makes the next
- * change of the same key wait; other keys go on. Everything is asynchronous within a bounded window.
+ * change of the same key wait; other keys go on. Everything is asynchronous within a bounded
+ * window.
  */
 #ifndef REC_APPLY_H
 #define REC_APPLY_H
@@ -45,10 +46,10 @@ struct rec_apply *rec_apply_new(const struct rec_apply_config *config,
 void rec_apply_free(struct rec_apply *apply); /* after hw_nats_close */
 
 /*
- * Forgets all work and starts anew. stored is the checkpoint that stands in KV (its seq alone counts
- * where it means nothing); applied is where the work goes on: the same one to resume, or, before a
- * snapshot, one with no LSN yet, which rec_apply_progress will give it. Late acknowledgements of the
- * forgotten work do no harm.
+ * Forgets all work and starts anew. stored is the checkpoint that stands in KV (its seq alone
+ * counts where it means nothing); applied is where the work goes on: the same one to resume, or,
+ * before a snapshot, one with no LSN yet, which rec_apply_progress will give it. Late
+ * acknowledgements of the forgotten work do no harm.
  */
 void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *stored,
                      const struct rec_checkpoint *applied);
@@ -69,7 +70,8 @@ void rec_apply_rollback(struct rec_apply *apply); /* forgets the one that was be
 /* What a snapshot says of the changelog, for the checkpoint that rec_apply_progress will store. */
 void rec_apply_describe(struct rec_apply *apply, int64_t rev, const char *nonce);
 
-/* Nothing that commits up to lsn is still to come: the checkpoint may follow when all is applied. */
+/* Nothing that commits up to lsn is still to come: the checkpoint may follow when all is applied.
+ */
 void rec_apply_progress(struct rec_apply *apply, hw_lsn lsn);
 
 /* Is anything under way, or the checkpoint behind? */

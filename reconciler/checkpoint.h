@@ -16,9 +16,9 @@ struct rec_checkpoint {
     struct hw_fence fence;
     uint64_t system_id; /* of the database cluster */
     uint32_t timeline;
-    int64_t rev;        /* of the newest changelog row that is covered; 0: none */
-    char nonce[40];     /* that row's; "" with rev 0 */
-    uint64_t seq;       /* of the checkpoint entry itself, as last known; not part of the value */
+    int64_t rev;    /* of the newest changelog row that is covered; 0: none */
+    char nonce[40]; /* that row's; "" with rev 0 */
+    uint64_t seq;   /* of the checkpoint entry itself, as last known; not part of the value */
 };
 
 char *rec_checkpoint_value(const struct rec_checkpoint *c); /* JSON, malloc'ed */

@@ -21,7 +21,7 @@ struct rec_desired {
     const char *digest; /* "sha256:<64 hex>" */
     int64_t size;
     const char *media_type;
-    const char *sources; /* JSON array, as PostgreSQL writes jsonb */
+    const char *sources;      /* JSON array, as PostgreSQL writes jsonb */
     const char *committed_at; /* RFC 3339; not part of the row's identity */
 };
 

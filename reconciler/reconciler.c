@@ -39,15 +39,15 @@ enum state {
 };
 
 enum event {
-    SERVERS_UP, /* both can be reached */
-    TAKEN,      /* another reconciler holds the slot */
-    PREPARED,   /* nothing speaks against streaming */
-    STARTED,    /* the slot is ours */
-    LOADED,     /* the sink's state is known, and the checkpoint covers what was confirmed */
+    SERVERS_UP,    /* both can be reached */
+    TAKEN,         /* another reconciler holds the slot */
+    PREPARED,      /* nothing speaks against streaming */
+    STARTED,       /* the slot is ours */
+    LOADED,        /* the sink's state is known, and the checkpoint covers what was confirmed */
     LOADED_RESYNC, /* … is known, and a snapshot must be read */
-    READ,       /* the snapshot's differences are handed over */
+    READ,          /* the snapshot's differences are handed over */
     SINK_FAILED,
-    LOST,       /* whatever else went wrong, or must begin anew */
+    LOST, /* whatever else went wrong, or must begin anew */
 };
 
 struct rec_reconciler {
@@ -73,9 +73,9 @@ struct rec_reconciler {
     struct cdc_server server;
     struct rec_checkpoint checkpoint; /* as read from the sink */
     bool checkpoint_valid;
-    bool resync;              /* a snapshot is due … */
-    const char *resync_why;   /* … for this reason */
-    bool resync_wanted;       /* someone asked for one */
+    bool resync;            /* a snapshot is due … */
+    const char *resync_why; /* … for this reason */
+    bool resync_wanted;     /* someone asked for one */
     uint64_t epoch;
     uint64_t newest_epoch;    /* seen in the sink's entries */
     struct rec_moment moment; /* of the snapshot behind which the stream goes on; lsn 0: none */
@@ -550,9 +550,8 @@ static void on_key(void *arg, struct hw_kv_entry *found)
     entry->deleted = found->deleted;
     entry->fenced = found->fenced;
     entry->fence = found->fenced ? found->fence : (struct hw_fence){0};
-    entry->hash = rec->resync && !found->deleted
-                      ? rec_desired_hash_of_value(found->value, found->size)
-                      : 0;
+    entry->hash =
+        rec->resync && !found->deleted ? rec_desired_hash_of_value(found->value, found->size) : 0;
     if (entry->fence.epoch > rec->newest_epoch)
         rec->newest_epoch = entry->fence.epoch;
 }
@@ -590,10 +589,8 @@ static void on_load_failed(void *arg, const struct hw_error *why)
 
 static void load(struct rec_reconciler *rec)
 {
-    const struct hw_kv_watch_events key_events = {.entry = on_key,
-                                                  .caught_up = on_keys_loaded,
-                                                  .restarting = on_load_failed,
-                                                  .arg = rec};
+    const struct hw_kv_watch_events key_events = {
+        .entry = on_key, .caught_up = on_keys_loaded, .restarting = on_load_failed, .arg = rec};
     const struct hw_obj_list_events object_events = {
         .entry = on_object, .done = on_objects_loaded, .arg = rec};
     struct rec_checkpoint now = {0};
@@ -851,10 +848,8 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
     const struct hw_nats_events nats_events = {.up = on_nats_up, .down = on_nats_down, .arg = rec};
     const struct hw_nats_options nats_options = {.url = config->nats,
                                                  .name = "headwater-reconciler"};
-    const struct rec_apply_events apply_events = {.stored = on_stored,
-                                                  .pause = on_apply_pause,
-                                                  .failed = on_apply_failed,
-                                                  .arg = rec};
+    const struct rec_apply_events apply_events = {
+        .stored = on_stored, .pause = on_apply_pause, .failed = on_apply_failed, .arg = rec};
     struct rec_apply_config apply_config;
     enum hw_status status;
 
@@ -867,8 +862,8 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
     if (status == HW_OK)
         status = hw_nats_open(loop, &nats_options, &nats_events, &rec->nats, err);
     if (status == HW_OK)
-        status = hw_pg_open(loop, config->database, "headwater-reconciler", &pg_events, &rec->pg,
-                            err);
+        status =
+            hw_pg_open(loop, config->database, "headwater-reconciler", &pg_events, &rec->pg, err);
     if (status != HW_OK) {
         rec_reconciler_stop(rec);
         return status;

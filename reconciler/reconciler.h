@@ -13,7 +13,7 @@
 struct rec_config {
     const char *database; /* libpq URI or connection string */
     const char *nats;
-    const char *bucket;   /* reports go to <bucket>_reports */
+    const char *bucket; /* reports go to <bucket>_reports */
     const char *slot;
     int64_t replicas, history, window;
 };
@@ -21,8 +21,8 @@ struct rec_config {
 struct rec_reconciler;
 
 enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_config *config,
-                                    struct rec_reconciler **reconciler, struct hw_error *err)
-    HW_CHECKED;
+                                    struct rec_reconciler **reconciler,
+                                    struct hw_error *err) HW_CHECKED;
 /* Reads a snapshot and compares everything, as soon as it leads. */
 void rec_reconciler_resync(struct rec_reconciler *reconciler);
 /* Finishes what is under way (at most timeout_ms), running the loop. */

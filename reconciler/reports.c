@@ -302,8 +302,7 @@ static void on_pg_up(void *arg)
 }
 
 enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
-                                 const char *bucket, struct rec_reports **out,
-                                 struct hw_error *err)
+                                 const char *bucket, struct rec_reports **out, struct hw_error *err)
 {
     struct rec_reports *reports = hw_alloc(sizeof(*reports));
     const struct hw_pg_events pg_events = {.up = on_pg_up, .arg = reports};
@@ -320,11 +319,10 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
     reports->mask = 63;
     reports->table = hw_alloc((reports->mask + 1) * sizeof(struct report *));
     reports->batch = hw_alloc(BATCH_MOST * sizeof(struct report *));
-    status = hw_pg_open(loop, conninfo, "headwater-reconciler: reports", &pg_events, &reports->pg,
-                        err);
+    status =
+        hw_pg_open(loop, conninfo, "headwater-reconciler: reports", &pg_events, &reports->pg, err);
     if (status == HW_OK)
-        status =
-            hw_kv_watch_start(nats, bucket, PREFIX ">", &watch_events, &reports->watch, err);
+        status = hw_kv_watch_start(nats, bucket, PREFIX ">", &watch_events, &reports->watch, err);
     if (status != HW_OK) {
         rec_reports_stop(reports);
         return status;

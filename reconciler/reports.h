@@ -3,7 +3,8 @@
  * only, in batches.
  *
  * A report that is no report (garbage, another node's name) is logged and passed over. Reports that
- * cannot be written now wait; for each node the newest one waits, so memory is bounded by the fleet.
+ * cannot be written now wait; for each node the newest one waits, so memory is bounded by the
+ * fleet.
  */
 #ifndef REC_REPORTS_H
 #define REC_REPORTS_H

@@ -20,13 +20,13 @@ struct rec_entry {
     uint64_t seq;          /* 0: the key was never written */
     struct hw_fence fence; /* of what stands there; zero where it carries none */
     bool fenced;
-    uint64_t hash;         /* rec_desired_hash of what stands there; 0: unknown or deleted */
-    bool deleted;          /* a delete marker, or nothing */
-    bool seen;             /* by the snapshot that is being read */
-    struct rec_change *in_flight;               /* being published */
-    struct rec_change *waiting, *waiting_last;  /* for the same key, in commit order */
-    uint64_t last_tx;      /* serial of the last transaction that touched it … */
-    size_t last_change;    /* … and the place of its change there: for coalescing */
+    uint64_t hash;                /* rec_desired_hash of what stands there; 0: unknown or deleted */
+    bool deleted;                 /* a delete marker, or nothing */
+    bool seen;                    /* by the snapshot that is being read */
+    struct rec_change *in_flight; /* being published */
+    struct rec_change *waiting, *waiting_last; /* for the same key, in commit order */
+    uint64_t last_tx;   /* serial of the last transaction that touched it … */
+    size_t last_change; /* … and the place of its change there: for coalescing */
 };
 
 struct rec_sink;

@@ -31,12 +31,12 @@ struct rec_snapshot {
     uint64_t epoch;
     struct rec_snapshot_events events;
     struct rec_moment moment;
-    PGresult *page;      /* rows whose blobs are being read */
-    int page_at;         /* the row that is looked at */
+    PGresult *page;               /* rows whose blobs are being read */
+    int page_at;                  /* the row that is looked at */
     char blob[HW_DIGEST_STR_MAX]; /* being asked for */
-    bool running;        /* a statement is on its way */
+    bool running;                 /* a statement is on its way */
     bool paused;
-    bool exhausted;      /* every page was read */
+    bool exhausted; /* every page was read */
     size_t nodes, written;
 };
 
@@ -148,7 +148,8 @@ static struct hw_fence fence(const struct rec_snapshot *snapshot)
 
 static bool unchanged(const struct rec_entry *entry, const struct rec_desired *row)
 {
-    return entry->seq != 0 && !entry->deleted && entry->fenced && entry->hash == rec_desired_hash(row);
+    return entry->seq != 0 && !entry->deleted && entry->fenced &&
+           entry->hash == rec_desired_hash(row);
 }
 
 static void hand_over_page(struct rec_snapshot *snapshot)
@@ -334,8 +335,8 @@ enum hw_status rec_snapshot_start(struct hw_loop *loop, const char *conninfo,
     const struct hw_pg_events pg_events = {.up = on_up, .down = on_down, .arg = snapshot};
     enum hw_status status;
 
-    *snapshot = (struct rec_snapshot){
-        .apply = apply, .sink = sink, .epoch = epoch, .events = *events};
+    *snapshot =
+        (struct rec_snapshot){.apply = apply, .sink = sink, .epoch = epoch, .events = *events};
     status = hw_pg_open(loop, conninfo, "headwater-reconciler: snapshot", &pg_events, &snapshot->pg,
                         err);
     if (status != HW_OK) {
