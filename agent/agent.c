@@ -1,7 +1,6 @@
 #include "agent/agent.h"
 
 #include <fcntl.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,19 +9,21 @@
 
 #include "agent/backoff.h"
 #include "agent/desired.h"
+#include "agent/output.h"
 #include "agent/report.h"
 #include "agent/reporter.h"
 #include "agent/state.h"
+#include "agent/watch.h"
 #include "common/file.h"
-#include "common/kv.h"
 #include "common/memory.h"
 #include "common/objstore.h"
 
-#define TRY_LIMIT_MS   300000 /* between tries of one document */
-#define READ_LIMIT_MS  30000  /* between tries of reading the desired entry while connected */
-#define QUIET_FAILURES 3      /* timeouts in a row that are taken for an outage, not reported */
-#define LATE_READS     5      /* a hint may overtake the replica that we read from */
-#define ATTEMPTS_MAX   3      /* interrupted ones, before a document is given up */
+#define TRY_LIMIT_MS 300000 /* between tries of one document */
+#define SAVE_RETRY_MS                                                                              \
+    20000                /* mean time until a state that the disk did not take is tried again      \
+                          */
+#define QUIET_FAILURES 3 /* timeouts in a row that are taken for an outage, not reported */
+#define ATTEMPTS_MAX   3 /* interrupted ones, before a document is given up */
 
 enum phase { IDLE, FETCHING, VERIFYING, APPLYING, ROLLING_BACK };
 enum event { BEGIN, DONE, FAILED, AWAY, RECOVER };
@@ -33,35 +34,33 @@ struct agent {
     struct agent_hooks hooks;
     struct hw_nats *nats;
     struct agent_store *store;
+    struct agent_watch *watch;
     struct agent_reporter *reporter;
-    char *key; /* of the desired entry */
     char boot_id[40];
 
     enum phase phase;
     struct hw_timer step; /* the next event, in a turn of the loop of its own */
     enum event next;
 
-    struct agent_document target; /* newest accepted document that is not settled yet */
-    struct hw_timer due;          /* when to try it, or to recover */
+    struct agent_document target; /* the newest accepted document that is not settled yet */
+    struct hw_timer due;          /* when to try it */
     int failures;                 /* of tries in a row */
     unsigned char *data;          /* its bytes, between fetching and applying, */
     struct agent_document got;    /* with the size and digest that they have */
-    struct agent_failure failure; /* what went wrong in this try */
-    struct agent_failure unsaved; /* one that the disk did not take: reported all the same */
-    bool again;                   /* the failure may pass by itself: the target is kept */
-    bool stuck;                   /* going back failed, and that may pass by itself */
-    bool touched; /* the hook was called, or the file changed: the hook must run for what is good */
-    bool recover; /* before anything else, the disk must be brought back to what is good */
-    bool retry;   /* what failed before counts as new at the next read */
 
-    struct hw_timer read; /* when to read the desired entry */
+    /* Of the present try. */
+    struct agent_failure failure;
+    bool again;   /* the failure may pass by itself: the target is kept */
+    bool stuck;   /* going back failed, and that may pass by itself */
+    bool touched; /* the hook was called, or the file changed: it must run for what is good */
+
+    bool recover; /* before anything else, the node must be brought back to what is good */
+    bool retry;   /* what failed before counts as new, once */
+    struct agent_failure unsaved; /* a failure that the disk did not take: reported all the same */
+
     struct hw_timer poll;
-    bool reread;         /* something came while busy */
-    bool check_report;   /* after the next read: does NATS still hold the report? */
-    int read_failures;   /* in a row */
-    uint64_t hinted_seq; /* the newest sequence that a hint spoke of */
-    int late_reads;
-    uint64_t complained_seq; /* entry that was told of already */
+    bool check_report;       /* after the next look: does NATS still hold the report? */
+    uint64_t complained_seq; /* entry that was complained of already */
 };
 
 /* ---- telling ---- */
@@ -142,6 +141,7 @@ static void happen(struct agent *a, enum event event)
             tell(a, HW_LOG_DEBUG, t->comment, a->target.set ? &a->target : NULL, NULL);
             a->phase = t->to;
             t->action(a);
+            agent_watch_hold(a->watch, a->phase != IDLE || a->recover);
             return;
         }
     }
@@ -238,16 +238,12 @@ static void due_later(struct agent *a)
     due_in(a, agent_backoff_ms(++a->failures, TRY_LIMIT_MS));
 }
 
-static void read_soon(struct agent *a, int64_t ms);
-
-/* Back in IDLE: what came in the meantime is looked at now. */
 static void rest(struct agent *a)
 {
     free(a->data);
     a->data = NULL;
     a->failure.set = false;
-    if (a->reread)
-        read_soon(a, 0);
+    /* The connection may have come back between the try and now. */
     if (a->target.set && !hw_timer_running(&a->due) && hw_nats_up(a->nats))
         due_in(a, 0);
 }
@@ -316,61 +312,20 @@ static void verify(struct agent *a)
 
 /* ---- applying ---- */
 
-/* Size and digest of the output file. HW_ENOENT where there is none. */
-static enum hw_status measure_output(const struct agent *a, struct agent_document *document,
-                                     struct hw_error *err)
-{
-    const int fd = open(a->options.output, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    struct hw_digester *digester;
-    char bytes[16384];
-    size_t size = 0;
-    ssize_t n;
-
-    if (fd < 0)
-        return hw_fail_errno(err, "opening %s", a->options.output);
-    digester = hw_digester_new();
-    while ((n = read(fd, bytes, sizeof(bytes))) > 0 && size <= AGENT_DOCUMENT_MAX) {
-        hw_digester_add(digester, bytes, (size_t)n);
-        size += (size_t)n;
-    }
-    *document = (struct agent_document){.set = true, .size = size};
-    hw_digester_finish(digester, &document->digest);
-    hw_digester_free(digester);
-    if (n < 0) {
-        hw_fail_errno(err, "reading %s", a->options.output);
-        close(fd);
-        return HW_EIO;
-    }
-    close(fd);
-    return HW_OK;
-}
-
-static bool output_is(const struct agent *a, const struct agent_document *document)
-{
-    struct agent_document found;
-
-    return measure_output(a, &found, NULL) == HW_OK && found.size == document->size &&
-           hw_digest_equal(&found.digest, &document->digest);
-}
-
 /* Before anything of ours was ever in place: a file that is there already is what to go back to. */
 static enum hw_status keep_found(struct agent *a, struct agent_state *next, struct hw_error *err)
 {
     struct agent_document found;
     HW_AUTO_FREE char *bytes = NULL;
     enum hw_status status;
-    size_t size;
 
     if (next->running.set || next->previous.set)
         return HW_OK;
-    status = hw_file_read(a->options.output, AGENT_DOCUMENT_MAX, &bytes, &size, err);
+    status = agent_output_read(a->options.output, &found, &bytes, err);
     if (status == HW_ENOENT)
         return HW_OK;
-    if (status != HW_OK)
-        return status;
-    found = (struct agent_document){.set = true, .size = size};
-    hw_digest_of(bytes, size, &found.digest);
-    status = agent_store_put(a->store, &found, bytes, err);
+    if (status == HW_OK)
+        status = agent_store_put(a->store, &found, bytes, err);
     if (status == HW_OK)
         next->previous = found;
     return status;
@@ -483,7 +438,7 @@ static void lose_running(struct agent *a)
     if (!save(a, &next, &err))
         note(a, AGENT_STAGE_APPLY, "%s", err.message);
     a->retry = true;
-    a->reread = true;
+    agent_watch_look(a->watch, 0);
 }
 
 static void go_back(struct agent *a)
@@ -497,7 +452,7 @@ static void go_back(struct agent *a)
     a->stuck = false;
     if (!good.set && state->trial.open) {
         status = hw_file_remove(a->options.output, &err);
-    } else if (good.set && !output_is(a, &good)) {
+    } else if (good.set && !agent_output_is(a->options.output, &good)) {
         status = agent_store_get(a->store, &good, &bytes, &err);
         if (status == HW_ENOENT || status == HW_ECORRUPT) {
             note(a, AGENT_STAGE_APPLY, "the last known good is lost: %s", err.message);
@@ -543,12 +498,11 @@ static void conclude(struct agent *a)
     struct agent_state next = *state_of(a);
     struct hw_error err;
 
-    if (!a->stuck) {
-        /* A recovery ends an interrupted attempt, which counts; a verdict wipes the count. */
-        if (next.trial.open && !recovered)
-            next.trial.attempts = 0;
-        next.trial.open = false;
-    }
+    /* A recovery ends an interrupted attempt, which counts; a failure of our own wipes the count.
+     */
+    if (next.trial.open && !recovered)
+        next.trial.attempts = 0;
+    next.trial.open = next.trial.open && a->stuck;
     if (failed && !recovered) {
         next.fence = a->target.fence;
         next.desired_revision = a->target.revision;
@@ -562,6 +516,8 @@ static void conclude(struct agent *a)
     } else if (!failed && running_failed(&next)) {
         next.failed.set = false;
     }
+    if (!failed)
+        tell(a, HW_LOG_INFO, "brought back", &next.running, NULL);
     if (!save(a, &next, &err)) {
         tell(a, HW_LOG_ERROR, "cannot record the state", NULL, err.message);
         a->unsaved = next.failed;
@@ -570,9 +526,10 @@ static void conclude(struct agent *a)
         a->target.set = false;
 
     a->recover = a->stuck;
-    if (!a->stuck)
+    a->stuck = false;
+    if (!a->recover)
         a->touched = false;
-    if (a->stuck || (failed && a->target.set && !recovered))
+    if (a->recover || (failed && a->target.set && !recovered))
         due_later(a);
     else if (a->target.set)
         due_in(a, 0);
@@ -603,7 +560,7 @@ static void record(struct agent *a, const struct agent_state *next)
         return;
     }
     tell(a, HW_LOG_ERROR, "cannot record the state; trying again", NULL, err.message);
-    read_soon(a, agent_backoff_ms(INT_MAX, READ_LIMIT_MS));
+    agent_watch_look(a->watch, SAVE_RETRY_MS / 2 + agent_random_ms(SAVE_RETRY_MS));
 }
 
 static void refuse(struct agent *a, uint64_t seq, const struct hw_error *why)
@@ -612,8 +569,8 @@ static void refuse(struct agent *a, uint64_t seq, const struct hw_error *why)
     char text[AGENT_ERROR_MAX];
 
     complain(a, seq, "refused the desired entry", NULL, why->message);
-    snprintf(text, sizeof(text), "the entry %s, revision %llu of the bucket: %s", a->key,
-             (unsigned long long)seq, why->message);
+    snprintf(text, sizeof(text), "the entry %s, revision %llu of the bucket: %s",
+             agent_watch_key(a->watch), (unsigned long long)seq, why->message);
     agent_text_clean(text, sizeof(text), text, strlen(text));
     if (next.refused.set && strcmp(next.refused.error, text) == 0)
         return;
@@ -623,8 +580,9 @@ static void refuse(struct agent *a, uint64_t seq, const struct hw_error *why)
     record(a, &next);
 }
 
-static void take_entry(struct agent *a, const struct hw_kv_entry *entry)
+static void on_entry(void *arg, const struct hw_kv_entry *entry)
 {
+    struct agent *a = arg;
     struct agent_state next = *state_of(a);
     struct agent_document desired;
     struct hw_error err;
@@ -680,79 +638,33 @@ static void take_entry(struct agent *a, const struct hw_kv_entry *entry)
     record(a, &next);
 }
 
-static void look(struct agent *a)
+static void on_watch_trouble(void *arg, const struct hw_error *why)
 {
-    struct hw_kv_entry entry;
-    struct hw_error err;
-    enum hw_status status;
-    uint64_t seq = 0;
-
-    /* Asked again when the machine rests, and when the connection is back. */
-    a->reread = a->phase != IDLE || a->recover;
-    if (a->reread || !hw_nats_up(a->nats))
-        return;
-    status = hw_kv_get(a->nats, a->options.bucket, a->key, &entry, &err);
-    if (status != HW_OK && status != HW_ENOENT) {
-        if (a->read_failures++ == 0)
-            tell(a, HW_LOG_WARN, "cannot read the desired entry; trying again until it works", NULL,
-                 err.message);
-        read_soon(a, agent_backoff_ms(a->read_failures, READ_LIMIT_MS));
-        return;
-    }
-    a->read_failures = 0;
-    if (status == HW_OK) {
-        seq = entry.seq;
-        take_entry(a, &entry);
-        hw_kv_entry_clear(&entry);
-    }
-    /* In a cluster a replica may be behind the hint. */
-    if (seq < a->hinted_seq && a->late_reads < LATE_READS) {
-        read_soon(a, 50 << a->late_reads++);
-    } else {
-        a->hinted_seq = 0;
-        a->late_reads = 0;
-    }
+    tell(arg, HW_LOG_WARN, "cannot read the desired entry; trying again until it works", NULL,
+         why->message);
 }
 
 /* Both looks at NATS block: the second one gets a turn of the loop of its own. */
-static void on_read(void *arg)
+static void on_looked(void *arg)
 {
     struct agent *a = arg;
 
-    look(a);
     if (a->check_report)
         agent_reporter_check(a->reporter);
     a->check_report = false;
 }
 
-static void read_soon(struct agent *a, int64_t ms)
+static void look_at_all(struct agent *a)
 {
-    if (!hw_timer_running(&a->read) || a->read.due > hw_loop_now() + ms)
-        hw_timer_start(a->loop, &a->read, ms, on_read, a);
-}
-
-/* Anyone may send a hint: it says when to look, and how new the answer may be, nothing else. */
-static void on_hint(void *arg, natsMsg *msg)
-{
-    struct agent *a = arg;
-    const char *text = NULL;
-    uint64_t seq;
-
-    if (natsMsgHeader_Get(msg, "Nats-Sequence", &text) == NATS_OK) {
-        seq = strtoull(text, NULL, 10);
-        if (seq > a->hinted_seq)
-            a->hinted_seq = seq;
-    }
-    a->late_reads = 0;
-    read_soon(a, 0);
+    a->check_report = true;
+    agent_watch_look(a->watch, 0);
 }
 
 static void on_poll(void *arg)
 {
     struct agent *a = arg;
 
-    a->check_report = true;
-    read_soon(a, 0);
+    look_at_all(a);
     hw_timer_start(a->loop, &a->poll,
                    a->options.poll_ms * 3 / 4 + agent_random_ms(a->options.poll_ms / 2), on_poll,
                    a);
@@ -763,9 +675,7 @@ static void on_up(void *arg)
     struct agent *a = arg;
 
     tell(a, HW_LOG_INFO, "connected to NATS", NULL, NULL);
-    a->hinted_seq = 0;
-    a->check_report = true;
-    read_soon(a, 0);
+    look_at_all(a);
     /* A target that waited for NATS is due; one that waits for its splay goes on waiting. */
     if (a->target.set && (a->failures > 0 || !hw_timer_running(&a->due)))
         due_in(a, 0);
@@ -782,20 +692,17 @@ static void on_down(void *arg, const char *why)
 static void keep_copy(struct agent *a)
 {
     const struct agent_document *running = &state_of(a)->running;
+    HW_AUTO_FREE char *copy = NULL;
     HW_AUTO_FREE char *bytes = NULL;
+    struct agent_document found;
     struct hw_error err;
-    struct hw_digest digest;
     enum hw_status status;
-    size_t size;
 
-    if (agent_store_get(a->store, running, &bytes, NULL) == HW_OK)
+    if (agent_store_get(a->store, running, &copy, NULL) == HW_OK)
         return;
-    status = hw_file_read(a->options.output, AGENT_DOCUMENT_MAX, &bytes, &size, &err);
-    if (status == HW_OK) {
-        hw_digest_of(bytes, size, &digest);
-        if (size == running->size && hw_digest_equal(&digest, &running->digest))
-            status = agent_store_put(a->store, running, bytes, &err);
-    }
+    status = agent_output_read(a->options.output, &found, &bytes, &err);
+    if (status == HW_OK && hw_digest_equal(&found.digest, &running->digest))
+        status = agent_store_put(a->store, running, bytes, &err);
     if (status != HW_OK)
         tell(a, HW_LOG_WARN, "cannot keep a copy of what runs", running, err.message);
 }
@@ -808,7 +715,7 @@ static void start_from_disk(struct agent *a)
     if (state->trial.open) {
         tell(a, HW_LOG_WARN, "was stopped in the midst of applying; going back", NULL, NULL);
         a->recover = a->touched = true;
-    } else if (state->running.set && !output_is(a, &state->running)) {
+    } else if (state->running.set && !agent_output_is(a->options.output, &state->running)) {
         tell(a, HW_LOG_WARN, "the output file is missing or changed; restoring it", &state->running,
              NULL);
         a->recover = true;
@@ -818,6 +725,7 @@ static void start_from_disk(struct agent *a)
         a->recover = a->touched = running_failed(state);
     }
     a->retry = state->failed.set && state->trial.attempts < ATTEMPTS_MAX;
+    agent_watch_hold(a->watch, a->recover);
     if (a->recover)
         due_in(a, 0);
 }
@@ -836,20 +744,21 @@ static void read_boot_id(struct agent *a)
 static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
 {
     HW_AUTO_FREE char *name = hw_sprintf("headwater-agent %s", a->options.node);
-    HW_AUTO_FREE char *hint = hw_sprintf("%s.desired.%s", a->options.bucket, a->options.node);
     HW_AUTO_FREE char *reports = hw_sprintf("%s_reports", a->options.bucket);
     const struct hw_nats_options options = {.url = a->options.url, .name = name, .max_pending = 16};
     const struct hw_nats_events events = {.up = on_up, .down = on_down, .arg = a};
     const struct agent_reporter_events reporter_events = {
         .trouble = on_report_trouble, .published = on_reported, .arg = a};
-    struct hw_nats_sub *sub;
+    const struct agent_watch_events watch_events = {
+        .entry = on_entry, .looked = on_looked, .trouble = on_watch_trouble, .arg = a};
     enum hw_status status;
 
     status = hw_nats_open(a->loop, &options, &events, &a->nats, err);
     if (status != HW_OK)
         return status;
     a->reporter = agent_reporter_new(a->nats, reports, a->options.node, &reporter_events);
-    return hw_nats_subscribe(a->nats, hint, on_hint, a, &sub, err);
+    return agent_watch_start(a->nats, a->options.bucket, a->options.node, &watch_events, &a->watch,
+                             err);
 }
 
 enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *options,
@@ -862,7 +771,6 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
     a->loop = loop;
     a->options = *options;
     a->hooks = *hooks;
-    a->key = hw_sprintf("cfg.desired.%s", options->node);
     read_boot_id(a);
     status = agent_store_open(options->state_dir, &a->store, err);
     if (status == HW_OK) {
@@ -901,7 +809,7 @@ void agent_retry(struct agent *a)
         a->recover = a->touched = true;
     if (a->recover || a->target.set)
         due_in(a, 0);
-    read_soon(a, 0);
+    agent_watch_look(a->watch, 0);
 }
 
 void agent_close(struct agent *a)
@@ -910,12 +818,11 @@ void agent_close(struct agent *a)
         return;
     hw_timer_stop(&a->step);
     hw_timer_stop(&a->due);
-    hw_timer_stop(&a->read);
     hw_timer_stop(&a->poll);
     hw_nats_close(a->nats);
+    agent_watch_free(a->watch);
     agent_reporter_free(a->reporter);
     agent_store_close(a->store);
     free(a->data);
-    free(a->key);
     free(a);
 }

@@ -1,0 +1,126 @@
+#include "agent/watch.h"
+
+#include <stdlib.h>
+
+#include "agent/backoff.h"
+#include "common/memory.h"
+
+#define RETRY_LIMIT_MS 30000
+#define LATE_LOOKS     5
+
+struct agent_watch {
+    struct hw_nats *nats;
+    char *bucket, *key;
+    struct agent_watch_events events;
+    struct hw_timer timer;
+    bool held, wanted; /* wanted: a look waits for the release */
+    int failures;      /* in a row */
+    uint64_t hinted;   /* the newest sequence that a hint spoke of */
+    int late;          /* looks in a row that found an older one */
+};
+
+/* In a cluster the replica that answers may be behind the one that sent the hint. */
+static void compare_with_hint(struct agent_watch *w, uint64_t seq)
+{
+    if (seq < w->hinted && w->late < LATE_LOOKS) {
+        agent_watch_look(w, 50 << w->late++);
+    } else {
+        w->hinted = 0;
+        w->late = 0;
+    }
+}
+
+static void read_entry(struct agent_watch *w)
+{
+    struct hw_kv_entry entry = {.seq = 0};
+    struct hw_error err;
+    const enum hw_status status = hw_kv_get(w->nats, w->bucket, w->key, &entry, &err);
+
+    if (status != HW_OK && status != HW_ENOENT) {
+        if (w->failures++ == 0)
+            w->events.trouble(w->events.arg, &err);
+        agent_watch_look(w, agent_backoff_ms(w->failures, RETRY_LIMIT_MS));
+        return;
+    }
+    w->failures = 0;
+    compare_with_hint(w, entry.seq);
+    if (status == HW_OK) {
+        w->events.entry(w->events.arg, &entry);
+        hw_kv_entry_clear(&entry);
+    }
+}
+
+static void look(void *arg)
+{
+    struct agent_watch *w = arg;
+
+    w->wanted = w->held;
+    if (!w->held && hw_nats_up(w->nats))
+        read_entry(w);
+    w->events.looked(w->events.arg);
+}
+
+void agent_watch_look(struct agent_watch *w, int64_t within_ms)
+{
+    if (!hw_timer_running(&w->timer) || w->timer.due > hw_loop_now() + within_ms)
+        hw_timer_start(hw_nats_loop(w->nats), &w->timer, within_ms, look, w);
+}
+
+void agent_watch_hold(struct agent_watch *w, bool hold)
+{
+    w->held = hold;
+    if (!hold && w->wanted)
+        agent_watch_look(w, 0);
+}
+
+static void on_hint(void *arg, natsMsg *msg)
+{
+    struct agent_watch *w = arg;
+    const char *text = NULL;
+
+    if (natsMsgHeader_Get(msg, "Nats-Sequence", &text) == NATS_OK) {
+        const uint64_t seq = strtoull(text, NULL, 10);
+
+        if (seq > w->hinted)
+            w->hinted = seq;
+    }
+    w->late = 0;
+    agent_watch_look(w, 0);
+}
+
+enum hw_status agent_watch_start(struct hw_nats *nats, const char *bucket, const char *node,
+                                 const struct agent_watch_events *events, struct agent_watch **out,
+                                 struct hw_error *err)
+{
+    HW_AUTO_FREE char *subject = hw_sprintf("%s.desired.%s", bucket, node);
+    struct agent_watch *w = hw_alloc(sizeof(*w));
+    struct hw_nats_sub *sub; /* goes with the connection */
+    enum hw_status status;
+
+    w->nats = nats;
+    w->bucket = hw_strdup(bucket);
+    w->key = hw_sprintf("cfg.desired.%s", node);
+    w->events = *events;
+    status = hw_nats_subscribe(nats, subject, on_hint, w, &sub, err);
+    if (status != HW_OK) {
+        agent_watch_free(w);
+        return status;
+    }
+    *out = w;
+    return HW_OK;
+}
+
+void agent_watch_free(struct agent_watch *w)
+{
+    if (w == NULL)
+        return;
+    hw_timer_stop(&w->timer);
+    free(w->key);
+    free(w->bucket);
+    free(w);
+}
+
+const char *agent_watch_key(const struct agent_watch *w)
+{
+    return w->key;
+}
