@@ -84,7 +84,7 @@ void api_fleet_get(struct api_request *request)
                         1, selector);
     api_transaction_add(tx,
                         "SELECT node, labels, state, desired_revision, desired_digest, "
-                        "reported_revision, reported_digest, extract(epoch FROM lag) AS lag_seconds, "
+                        "reported_revision, reported_digest, round(extract(epoch FROM lag), 3) AS lag_seconds, "
                         "error, desired_changed_at, applied_at FROM headwater.fleet "
                         "WHERE ($1::text IS NULL OR node > $1) AND labels @> $2::jsonb "
                         "AND ($3::text IS NULL OR state = $3) ORDER BY node LIMIT $4::int",

@@ -9,6 +9,7 @@
 #include <sys/random.h>
 
 #include "api/etag.h"
+#include "api/json_text.h"
 #include "api/selector.h"
 #include "api/server.h"
 #include "common/digest.h"
@@ -217,18 +218,16 @@ void api_answer_empty(struct api_request *request, int status)
     answer(request, status, NULL, 0, NULL);
 }
 
+/* value is taken over. */
 static char *dump_line(json_t *value, size_t *len)
 {
-    struct hw_buf text = {0};
-    HW_AUTO_FREE char *dump = json_dumps(value, JSON_COMPACT);
+    char *text = api_json_text(value);
 
     json_decref(value);
-    if (dump == NULL)
-        abort(); /* out of memory: the values came from strings that were UTF-8 */
-    hw_buf_puts(&text, dump);
-    hw_buf_putc(&text, '\n');
-    *len = text.len;
-    return text.data;
+    *len = strlen(text);
+    text = hw_realloc(text, *len + 2);
+    strcpy(text + (*len)++, "\n");
+    return text;
 }
 
 /* What has no version of its own is known by its bytes. */

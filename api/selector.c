@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "api/json_text.h"
 #include "common/json.h"
 #include "common/memory.h"
 
@@ -39,6 +40,6 @@ enum hw_status api_selector_parse(const char *text, char **json, struct hw_error
             status = parse_pairs(copy, object, err);
     }
     if (status == HW_OK)
-        *json = hw_json_dump(object);
+        *json = api_json_text(object);
     return status;
 }

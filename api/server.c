@@ -80,7 +80,8 @@ enum hw_status api_address_parse(const char *text, struct api_address *address,
     };
     struct addrinfo *found = NULL;
 
-    if (port == NULL || port == host || port[1] == '\0')
+    if (port == NULL || port == host || strspn(port + 1, "0123456789") != strlen(port + 1) ||
+        strlen(port + 1) > 5 || strtol(port + 1, NULL, 10) > 65535 || port[1] == '\0')
         return hw_fail(err, HW_EINVAL, "\"%s\": an address is written host:port, [host]:port for IPv6",
                        text);
     *port++ = '\0';
@@ -715,7 +716,8 @@ void api_server_free(struct api_server *server)
     if (server == NULL)
         return;
     server->drained = NULL;
-    MHD_run(server->daemon); /* the last answers get their chance */
+    for (int i = 0; i < 3; i++) /* the last answers get their chance: wake, answer, send */
+        MHD_run(server->daemon);
     hw_io_remove(server->io);
     hw_timer_stop(&server->run_again);
     MHD_stop_daemon(server->daemon);
