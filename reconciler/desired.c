@@ -8,6 +8,7 @@
 #include "common/digest.h"
 #include "common/json.h"
 #include "common/kv.h"
+#include "common/map.h"
 #include "common/memory.h"
 
 /* What must hold before a row may become a key and a name in NATS. */
@@ -88,18 +89,16 @@ char *rec_desired_value(const struct rec_desired *row, struct hw_fence fence, si
     return text.data;
 }
 
-/* FNV-1a, 64 bits; a separator behind each field keeps neighbours apart. */
+/* A separator behind each field keeps neighbours apart. */
 static uint64_t hash_more(uint64_t hash, const char *s)
 {
-    for (; *s != '\0'; s++)
-        hash = (hash ^ (unsigned char)*s) * UINT64_C(0x100000001b3);
-    return (hash ^ 0xFF) * UINT64_C(0x100000001b3);
+    return hw_hash(hw_hash(hash, s), "\xFF");
 }
 
 static uint64_t hash_fields(const char *node, int64_t revision, const char *digest, int64_t size,
                             const char *media_type, const json_t *sources)
 {
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    uint64_t hash = HW_HASH_START;
     char numbers[64];
     char *text = json_dumps(sources, JSON_COMPACT | JSON_SORT_KEYS);
 

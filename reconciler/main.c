@@ -10,7 +10,7 @@
 #include "common/version.h"
 #include "reconciler/reconciler.h"
 
-enum { DRAIN_MS = 3000 };
+enum { DRAIN_MS = 2000 };
 
 struct options {
     const char *database, *nats, *bucket, *slot, *log_level, *log_format;

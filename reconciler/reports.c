@@ -9,6 +9,7 @@
 #include "common/buf.h"
 #include "common/json.h"
 #include "common/log.h"
+#include "common/map.h"
 #include "common/memory.h"
 
 #define PREFIX "cfg.reported."
@@ -35,8 +36,7 @@ struct rec_reports {
     struct hw_pg *pg;
     struct hw_kv_watch *watch;
     int64_t created_ns;
-    struct report **table; /* open addressing by node */
-    size_t count, mask;
+    struct hw_map nodes;         /* struct report by node */
     struct report *first, *last; /* waiting, in order of arrival */
     struct report **batch;       /* being written */
     size_t batch_count;
@@ -100,46 +100,16 @@ enum hw_status rec_report_check(const char *node, const char *value, size_t size
 
 /* ---- what waits ---- */
 
-static size_t hash_of(const char *node)
-{
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-    for (; *node != '\0'; node++)
-        hash = (hash ^ (unsigned char)*node) * UINT64_C(0x100000001b3);
-    return (size_t)(hash ^ hash >> 32);
-}
-
-static struct report **find(const struct rec_reports *reports, const char *node)
-{
-    size_t place = hash_of(node) & reports->mask;
-
-    while (reports->table[place] != NULL && strcmp(reports->table[place]->node, node) != 0)
-        place = (place + 1) & reports->mask;
-    return &reports->table[place];
-}
-
 static struct report *report_of(struct rec_reports *reports, const char *node)
 {
-    struct report **place;
+    struct report *report = hw_map_get(&reports->nodes, node);
 
-    if (2 * (reports->count + 1) > reports->mask + 1) {
-        struct report **old = reports->table;
-        const size_t places = reports->mask + 1;
-
-        reports->table = hw_alloc(2 * places * sizeof(struct report *));
-        reports->mask = 2 * places - 1;
-        for (size_t i = 0; i < places; i++)
-            if (old[i] != NULL)
-                *find(reports, old[i]->node) = old[i];
-        free(old);
+    if (report == NULL) {
+        report = hw_alloc(sizeof(*report));
+        report->node = hw_strdup(node);
+        hw_map_add(&reports->nodes, report->node, report);
     }
-    place = find(reports, node);
-    if (*place == NULL) {
-        *place = hw_alloc(sizeof(**place));
-        (*place)->node = hw_strdup(node);
-        reports->count++;
-    }
-    return *place;
+    return report;
 }
 
 static void enqueue(struct rec_reports *reports, struct report *report)
@@ -280,7 +250,7 @@ static void on_caught_up(void *arg)
     struct rec_reports *reports = arg;
 
     hw_log_debug("caught up with reports", HW_S("bucket", reports->bucket),
-                 HW_I("nodes", (int64_t)reports->count));
+                 HW_I("nodes", (int64_t)reports->nodes.count));
 }
 
 static void on_starting(void *arg)
@@ -316,8 +286,6 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
     reports->loop = loop;
     reports->nats = nats;
     reports->bucket = hw_strdup(bucket);
-    reports->mask = 63;
-    reports->table = hw_alloc((reports->mask + 1) * sizeof(struct report *));
     reports->batch = hw_alloc(BATCH_MOST * sizeof(struct report *));
     status =
         hw_pg_open(loop, conninfo, "headwater-reconciler: reports", &pg_events, &reports->pg, err);
@@ -333,19 +301,20 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
 
 void rec_reports_stop(struct rec_reports *reports)
 {
+    struct report *report;
+    size_t at = 0;
+
     if (reports == NULL)
         return;
     hw_kv_watch_stop(reports->watch);
     hw_pg_close(reports->pg);
     hw_timer_stop(&reports->retry);
-    for (size_t i = 0; i <= reports->mask; i++) {
-        if (reports->table[i] == NULL)
-            continue;
-        free(reports->table[i]->node);
-        free(reports->table[i]->value);
-        free(reports->table[i]);
+    while ((report = hw_map_next(&reports->nodes, &at)) != NULL) {
+        free(report->node);
+        free(report->value);
+        free(report);
     }
-    free(reports->table);
+    hw_map_clear(&reports->nodes);
     free(reports->batch);
     free(reports->bucket);
     free(reports);

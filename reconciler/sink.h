@@ -37,7 +37,8 @@ void rec_sink_clear(struct rec_sink *sink);
 /* The entry of a node; made (as never written) where it is missing. Lives until clear. */
 struct rec_entry *rec_sink_entry(struct rec_sink *sink, const char *node);
 size_t rec_sink_count(const struct rec_sink *sink);
-struct rec_entry *rec_sink_at(const struct rec_sink *sink, size_t n); /* in no order */
+/* Walks over the entries, in no order: start with *at = 0; NULL at the end. */
+struct rec_entry *rec_sink_next(const struct rec_sink *sink, size_t *at);
 
 /* Objects, by the hex of their digest. */
 bool rec_sink_has_object(const struct rec_sink *sink, const char *hex);

@@ -258,12 +258,11 @@ static void on_end(void *arg, const struct hw_pg_outcome *outcome)
 /* Keys of nodes that the snapshot did not have. */
 static void remove_unseen(struct rec_snapshot *snapshot)
 {
-    const size_t count = rec_sink_count(snapshot->sink);
+    const struct rec_entry *entry;
+    size_t at = 0;
 
     rec_apply_begin(snapshot->apply, fence(snapshot));
-    for (size_t i = 0; i < count; i++) {
-        const struct rec_entry *entry = rec_sink_at(snapshot->sink, i);
-
+    while ((entry = rec_sink_next(snapshot->sink, &at)) != NULL) {
         if (entry->seen || entry->deleted)
             continue;
         snapshot->written++;
@@ -333,7 +332,9 @@ enum hw_status rec_snapshot_start(struct hw_loop *loop, const char *conninfo,
 {
     struct rec_snapshot *snapshot = hw_alloc(sizeof(*snapshot));
     const struct hw_pg_events pg_events = {.up = on_up, .down = on_down, .arg = snapshot};
+    struct rec_entry *entry;
     enum hw_status status;
+    size_t at = 0;
 
     *snapshot =
         (struct rec_snapshot){.apply = apply, .sink = sink, .epoch = epoch, .events = *events};
@@ -343,8 +344,8 @@ enum hw_status rec_snapshot_start(struct hw_loop *loop, const char *conninfo,
         free(snapshot);
         return status;
     }
-    for (size_t i = 0; i < rec_sink_count(sink); i++)
-        rec_sink_at(sink, i)->seen = false;
+    while ((entry = rec_sink_next(sink, &at)) != NULL)
+        entry->seen = false;
     *out = snapshot;
     return HW_OK;
 }
