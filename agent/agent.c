@@ -498,6 +498,8 @@ static void conclude(struct agent *a)
     struct agent_state next = *state_of(a);
     struct hw_error err;
 
+    if (a->unsaved.set)
+        next.failed = a->unsaved;
     /* A recovery ends an interrupted attempt, which counts; a failure of our own wipes the count.
      */
     if (next.trial.open && !recovered)
@@ -519,7 +521,8 @@ static void conclude(struct agent *a)
     if (!failed)
         tell(a, HW_LOG_INFO, "brought back", &next.running, NULL);
     if (!save(a, &next, &err)) {
-        tell(a, HW_LOG_ERROR, "cannot record the state", NULL, err.message);
+        if (!a->unsaved.set)
+            tell(a, HW_LOG_ERROR, "cannot record the state", NULL, err.message);
         a->unsaved = next.failed;
     }
     if (failed && !recovered && !a->again)
