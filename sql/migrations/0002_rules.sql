@@ -71,17 +71,11 @@ BEGIN
 END
 $$;
 
--- The first document is the target, the others are patches, in the order of the aggregate.
-CREATE AGGREGATE headwater.merge_patches(jsonb) (
-    SFUNC = headwater.merge_patch,
-    STYPE = jsonb
-);
-
 -- Constraints are checked with the writer's rights, and these tell nobody anything.
 GRANT EXECUTE ON FUNCTION
     headwater.is_name(text), headwater.is_media_type(text), headwater.is_json_type(text),
     headwater.is_digest(text), headwater.digest_of(bytea), headwater.bytes_of(text, text),
-    headwater.size_limit(), headwater.merge_patch(jsonb, jsonb), headwater.merge_patches(jsonb)
+    headwater.size_limit(), headwater.merge_patch(jsonb, jsonb)
     TO PUBLIC;
 
 COMMIT;

@@ -4,46 +4,82 @@ BEGIN;
 SET LOCAL ROLE headwater_owner;
 INSERT INTO headwater.migration (version, name) VALUES (4, 'resolution');
 
--- The sources of each of the nodes (null: of all), lowest priority first, equal ones by the name of
--- the assignment. Sources are listed from the last one on that replaces all before it: what is not
--- a JSON object, or follows something that is not JSON. Nodes without a source have no row.
-CREATE FUNCTION headwater.resolve(nodes text[]) RETURNS TABLE (node text, sources jsonb)
+-- A set of nodes is an array of names, and null means all nodes. What is looked up for a set is in
+-- functions of its own, so that the one way does not spoil the plan of the other.
+
+-- The assignments that may reach one of the nodes: those to them, and all that have a selector.
+CREATE FUNCTION headwater.candidates(scope text[])
+RETURNS TABLE (name text, node text, selector jsonb, priority int, config text, revision int, kind text)
+LANGUAGE plpgsql STABLE ROWS 100
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    IF scope IS NULL THEN
+        RETURN QUERY
+            SELECT a.name, a.node, a.selector, a.priority, a.config, r.revision, r.kind
+            FROM assignment AS a
+            JOIN config AS c ON c.name = a.config
+            JOIN config_revision AS r
+                ON r.config = a.config AND r.revision = coalesce(a.revision, c.revision);
+    ELSE
+        RETURN QUERY
+            SELECT a.name, a.node, a.selector, a.priority, a.config, r.revision, r.kind
+            FROM (SELECT e.* FROM assignment AS e WHERE e.selector IS NOT NULL
+                  UNION ALL
+                  SELECT e.* FROM unnest(scope) AS s (node) JOIN assignment AS e USING (node)) AS a
+            JOIN config AS c ON c.name = a.config
+            JOIN config_revision AS r
+                ON r.config = a.config AND r.revision = coalesce(a.revision, c.revision);
+    END IF;
+END
+$$;
+
+-- The combinations of sources that the nodes have, and which of them have it: sources lowest
+-- priority first, equal ones by the name of the assignment. They are listed from the last one on
+-- that replaces all before it: what is not a JSON object, or follows something that is not JSON.
+-- Nodes without a source are left out.
+CREATE FUNCTION headwater.resolve(scope text[]) RETURNS TABLE (sources jsonb, nodes text[])
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-    WITH candidate AS MATERIALIZED (
-        SELECT a.name, a.node, a.selector, r.config, r.revision, r.kind,
-               row_number() OVER (ORDER BY a.priority, a.name)::int AS rank
-        FROM headwater.assignment AS a
-        JOIN headwater.config AS c ON c.name = a.config
-        JOIN headwater.config_revision AS r
-            ON r.config = a.config AND r.revision = coalesce(a.revision, c.revision)
-        WHERE a.selector IS NOT NULL OR nodes IS NULL OR a.node = ANY (nodes)
+    WITH scoped AS MATERIALIZED (
+        SELECT n.name, n.labels FROM unnest(scope) AS s (name) JOIN headwater.node AS n USING (name)
+    ), candidate AS MATERIALIZED (
+        SELECT a.*, row_number() OVER (ORDER BY a.priority, a.name COLLATE "C")::int AS rank
+        FROM headwater.candidates(scope) AS a
     ), matched AS (
-        SELECT n.name AS node, c.rank
-        FROM candidate AS c JOIN headwater.node AS n ON n.name = c.node
-        WHERE nodes IS NULL OR n.name = ANY (nodes)
+        SELECT s.name AS node, c.rank FROM candidate AS c JOIN scoped AS s ON s.name = c.node
         UNION ALL
-        SELECT n.name, c.rank
-        FROM candidate AS c JOIN headwater.node AS n ON n.labels @> c.selector
-        WHERE nodes IS NULL OR n.name = ANY (nodes)
-    ), combined AS MATERIALIZED (
-        SELECT m.node, array_agg(m.rank ORDER BY m.rank) AS ranks FROM matched AS m GROUP BY m.node
+        SELECT n.name, c.rank FROM candidate AS c JOIN headwater.node AS n ON n.name = c.node
+        WHERE scope IS NULL
+        UNION ALL
+        -- Some nodes: try each selector on them. All nodes: let each selector find its own.
+        SELECT s.name, c.rank FROM candidate AS c JOIN scoped AS s ON s.labels @> c.selector
+        WHERE c.selector IS NOT NULL
+        UNION ALL
+        SELECT n.name, c.rank FROM candidate AS c JOIN headwater.node AS n ON n.labels @> c.selector
+        WHERE scope IS NULL
+    ), combination AS MATERIALIZED (
+        SELECT d.ranks, array_agg(d.node) AS nodes
+        FROM (SELECT m.node, array_agg(m.rank ORDER BY m.rank) AS ranks
+              FROM matched AS m GROUP BY m.node) AS d
+        GROUP BY d.ranks
     ), link AS (
         SELECT k.ranks, c.*,
                c.kind = 'opaque' AND lead(c.kind) OVER later IS NOT NULL
                OR coalesce(bool_or(c.kind <> 'object') OVER later, false) AS is_replaced
-        FROM (SELECT DISTINCT d.ranks FROM combined AS d) AS k
+        FROM combination AS k
         CROSS JOIN unnest(k.ranks) AS element (rank)
         JOIN candidate AS c USING (rank)
         WINDOW later AS (PARTITION BY k.ranks ORDER BY c.rank
                          ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING)
-    ), combination AS (
-        SELECT l.ranks,
-               jsonb_agg(jsonb_build_object('config', l.config, 'revision', l.revision,
-                                            'assignment', l.name) ORDER BY l.rank) AS sources
-        FROM link AS l WHERE NOT l.is_replaced GROUP BY l.ranks
     )
-    SELECT d.node, k.sources FROM combined AS d JOIN combination AS k USING (ranks);
+    SELECT s.sources, k.nodes
+    FROM (SELECT l.ranks,
+                 jsonb_agg(jsonb_build_object('config', l.config, 'revision', l.revision,
+                                              'assignment', l.name) ORDER BY l.rank) AS sources
+          FROM link AS l WHERE NOT l.is_replaced GROUP BY l.ranks) AS s
+    JOIN combination AS k USING (ranks);
 END;
 
 -- The document that sources make. Revisions never change: the same sources give the same bytes for
@@ -52,26 +88,29 @@ CREATE FUNCTION headwater.document(sources jsonb, OUT media_type text, OUT encod
                                    OUT content text, OUT digest text, OUT size int)
 LANGUAGE plpgsql STABLE STRICT
 SET search_path = pg_catalog, headwater, pg_temp
+SET plan_cache_mode = force_generic_plan
 AS $$
-#variable_conflict use_column
 DECLARE
-    last jsonb := sources -> -1;
+    source jsonb;
+    revision config_revision;
+    patch jsonb;
+    merged jsonb;
 BEGIN
-    IF jsonb_array_length(sources) = 1 THEN
-        SELECT r.media_type, r.encoding, r.content, r.digest, r.size
-        INTO STRICT media_type, encoding, content, digest, size
-        FROM config_revision AS r
-        WHERE r.config = last ->> 'config' AND r.revision = (last ->> 'revision')::int;
-        RETURN;
-    END IF;
-
-    SELECT merge_patches(convert_from(bytes_of(r.content, r.encoding), 'UTF8')::jsonb
-                         ORDER BY s.position)::text,
-           (array_agg(r.media_type ORDER BY s.position DESC))[1]
-    INTO STRICT content, media_type
-    FROM jsonb_array_elements(sources) WITH ORDINALITY AS s (source, position)
-    JOIN config_revision AS r
-        ON r.config = s.source ->> 'config' AND r.revision = (s.source ->> 'revision')::int;
+    FOR source IN SELECT * FROM jsonb_array_elements(sources) LOOP
+        SELECT r.* INTO STRICT revision FROM config_revision AS r
+        WHERE r.config = source ->> 'config' AND r.revision = (source ->> 'revision')::int;
+        media_type := revision.media_type;
+        IF jsonb_array_length(sources) = 1 THEN
+            encoding := revision.encoding;
+            content := revision.content;
+            digest := revision.digest;
+            size := revision.size;
+            RETURN;
+        END IF;
+        patch := convert_from(bytes_of(revision.content, revision.encoding), 'UTF8');
+        merged := CASE WHEN merged IS NULL THEN patch ELSE merge_patch(merged, patch) END;
+    END LOOP;
+    content := merged::text;
     encoding := 'utf-8';
     size := octet_length(content);
     IF size > size_limit() THEN
@@ -142,12 +181,33 @@ $$;
 
 -- ---- materialisation ----------------------------------------------------------------------------
 
--- Makes desired of the nodes (null: of all) what it should be; says how many rows changed. Needs
--- the lock. Merging is done once per distinct combination of sources, whatever the number of nodes.
-CREATE FUNCTION headwater.materialise(nodes text[]) RETURNS bigint
+-- The rows of desired of the nodes, and where they are.
+CREATE FUNCTION headwater.desired_of(scope text[])
+RETURNS TABLE (place tid, node text, revision bigint, digest text, size int, media_type text,
+               sources jsonb)
+LANGUAGE plpgsql STABLE ROWS 100
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    IF scope IS NULL THEN
+        RETURN QUERY
+            SELECT d.ctid, d.node, d.revision, d.digest, d.size, d.media_type, d.sources
+            FROM desired AS d;
+    ELSE
+        RETURN QUERY
+            SELECT d.ctid, d.node, d.revision, d.digest, d.size, d.media_type, d.sources
+            FROM unnest(scope) AS s (node) JOIN desired AS d USING (node);
+    END IF;
+END
+$$;
+
+-- Makes desired of the nodes what it should be; says how many rows changed. Needs the lock. Merging
+-- is done once per distinct combination of sources, whatever the number of nodes.
+CREATE FUNCTION headwater.materialise(scope text[]) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
-SET plan_cache_mode = force_custom_plan
+SET plan_cache_mode = auto
+SET work_mem = '64MB'
 SET jit = off
 AS $$
 DECLARE
@@ -156,12 +216,13 @@ DECLARE
     lsn pg_lsn := pg_current_wal_insert_lsn();
     changes bigint;
 BEGIN
-    WITH resolved AS MATERIALIZED (
-        SELECT r.node, r.sources FROM resolve(nodes) AS r
-    ), made AS MATERIALIZED (
-        SELECT s.sources, d.*
-        FROM (SELECT DISTINCT r.sources FROM resolved AS r) AS s
-        CROSS JOIN LATERAL document(s.sources) AS d
+    -- For few nodes a plan made once is good, and making it would cost more than its use. For many,
+    -- one that knows today's tables is worth making. The setting ends with the function.
+    PERFORM set_config('plan_cache_mode', CASE WHEN cardinality(scope) <= 100
+                       THEN 'force_generic_plan' ELSE 'force_custom_plan' END, true);
+
+    WITH made AS MATERIALIZED (
+        SELECT r.sources, r.nodes, d.* FROM resolve(scope) AS r CROSS JOIN document(r.sources) AS d
     ), stored AS (
         INSERT INTO blob (digest, encoding, content, size)
         SELECT DISTINCT ON (m.digest) m.digest, m.encoding, m.content, m.size FROM made AS m
@@ -169,7 +230,7 @@ BEGIN
         RETURNING digest
     ), changed AS MATERIALIZED (
         SELECT coalesce(w.node, d.node) AS node, w.sources, w.digest, w.media_type, w.size,
-               d.node IS NULL AS is_new, w.node IS NULL AS is_gone,
+               d.place, d.node IS NULL AS is_new, w.node IS NULL AS is_gone,
                (w.digest, w.media_type) IS DISTINCT FROM (d.digest, d.media_type) AS is_revision,
                CASE WHEN w.node IS NULL THEN d.revision
                     WHEN d.node IS NULL THEN 1 + coalesce(
@@ -177,16 +238,16 @@ BEGIN
                          WHERE h.node = w.node ORDER BY h.id DESC LIMIT 1), 0)
                     WHEN (w.digest, w.media_type) = (d.digest, d.media_type) THEN d.revision
                     ELSE d.revision + 1 END AS revision
-        FROM (SELECT r.node, r.sources, m.digest, m.media_type, m.size
-              FROM resolved AS r JOIN made AS m USING (sources)
+        FROM (SELECT n.node, m.sources, m.digest, m.media_type, m.size
+              FROM made AS m CROSS JOIN unnest(m.nodes) AS n (node)
               -- Blobs first: whoever reads the stream has the document before its use.
               WHERE (SELECT count(*) FROM stored) >= 0) AS w
-        FULL JOIN (SELECT * FROM desired AS e WHERE nodes IS NULL OR e.node = ANY (nodes)) AS d
-            ON d.node = w.node
+        FULL JOIN desired_of(scope) AS d ON d.node = w.node
         WHERE (w.digest, w.media_type, w.size, w.sources)
             IS DISTINCT FROM (d.digest, d.media_type, d.size, d.sources)
+        ORDER BY node -- in the order of the indexes, which then stay in memory
     ), removed AS (
-        DELETE FROM desired AS d USING changed AS c WHERE c.is_gone AND d.node = c.node
+        DELETE FROM desired AS d USING changed AS c WHERE c.is_gone AND d.ctid = c.place
     ), updated AS (
         -- All columns, always: the stream then never lacks one.
         UPDATE desired AS d
@@ -194,7 +255,7 @@ BEGIN
             sources = c.sources,
             changed_at = CASE WHEN c.is_revision THEN at ELSE d.changed_at END,
             wal_lsn = CASE WHEN c.is_revision THEN lsn ELSE d.wal_lsn END
-        FROM changed AS c WHERE NOT c.is_new AND NOT c.is_gone AND d.node = c.node
+        FROM changed AS c WHERE NOT c.is_new AND NOT c.is_gone AND d.ctid = c.place
     ), inserted AS (
         INSERT INTO desired (node, revision, digest, size, media_type, sources, changed_at, wal_lsn)
         SELECT c.node, c.revision, c.digest, c.size, c.media_type, c.sources, at, lsn
@@ -229,15 +290,11 @@ RETURNS TABLE (node text, digest text, right_digest text, sources jsonb, right_s
                has_blob boolean)
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-    WITH resolved AS MATERIALIZED (
-        SELECT r.node, r.sources FROM headwater.resolve(NULL) AS r
-    ), made AS MATERIALIZED (
-        SELECT s.sources, m.digest, m.media_type, m.size
-        FROM (SELECT DISTINCT r.sources FROM resolved AS r) AS s
-        CROSS JOIN LATERAL headwater.document(s.sources) AS m
-    ), wanted AS (
-        SELECT r.node, r.sources, m.digest, m.media_type, m.size
-        FROM resolved AS r JOIN made AS m USING (sources)
+    WITH wanted AS (
+        SELECT n.node, r.sources, m.digest, m.media_type, m.size
+        FROM headwater.resolve(NULL) AS r
+        CROSS JOIN headwater.document(r.sources) AS m
+        CROSS JOIN unnest(r.nodes) AS n (node)
     )
     SELECT coalesce(w.node, d.node), d.digest, w.digest, d.sources, w.sources, b.digest IS NOT NULL
     FROM wanted AS w

@@ -303,7 +303,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
 AS $$
 DECLARE
-    configs text[]; -- with a new revision
+    configs text[]; -- with a new revision, or gone
     targets text[];
     selectors jsonb[];
     is_change boolean;
@@ -311,7 +311,7 @@ BEGIN
     IF TG_OP = 'INSERT' THEN
         SELECT array_agg(a.name), count(*) > 0 INTO configs, is_change FROM after_rows AS a;
     ELSIF TG_OP = 'DELETE' THEN
-        SELECT count(*) > 0 INTO is_change FROM before_rows;
+        SELECT array_agg(b.name), count(*) > 0 INTO configs, is_change FROM before_rows AS b;
     ELSE
         SELECT array_agg(a.name) FILTER (WHERE a.revision <> b.revision),
                coalesce(bool_or(a.revision <> b.revision OR a.message <> b.message), false)

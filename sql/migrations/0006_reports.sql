@@ -74,6 +74,7 @@ CREATE FUNCTION headwater.report(reports jsonb)
 RETURNS TABLE (node text, accepted boolean, reason text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
+SET timezone = 'UTC'
 AS $$
 #variable_conflict use_column
 DECLARE

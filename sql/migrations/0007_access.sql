@@ -44,7 +44,8 @@ GRANT SELECT ON
     headwater.desired_history, headwater.reported, headwater.fleet
     TO headwater_dba, headwater_api, headwater_reconciler, headwater_viewer;
 GRANT EXECUTE ON FUNCTION
-    headwater.resolve(text[]), headwater.document(jsonb), headwater.desired_drift()
+    headwater.candidates(text[]), headwater.resolve(text[]), headwater.document(jsonb),
+    headwater.desired_drift()
     TO headwater_dba, headwater_api, headwater_reconciler, headwater_viewer;
 
 GRANT INSERT, UPDATE, DELETE, TRUNCATE ON
