@@ -400,7 +400,7 @@ static void deliver(struct hw_nats *nats, const struct mail *mail)
         go_up(nats);
         break;
     case MAIL_DOWN:
-        go_down(nats, natsStatus_GetText(mail->s));
+        go_down(nats, mail->s != NATS_OK ? natsStatus_GetText(mail->s) : "connection lost");
         break;
     case MAIL_CLOSED:
         go_down(nats, "closed");
