@@ -6,16 +6,21 @@ BEGIN;
 DO $$
 DECLARE
     door regprocedure;
+    owner regrole;
 BEGIN
-    FOR door IN SELECT oid FROM pg_proc
-                WHERE proname = 'pg_logical_emit_message' AND pronamespace = 'pg_catalog'::regnamespace
+    FOR door, owner IN
+        SELECT oid, proowner FROM pg_proc
+        WHERE proname = 'pg_logical_emit_message' AND pronamespace = 'pg_catalog'::regnamespace
     LOOP
-        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', door);
-        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO headwater_owner', door);
+        IF NOT pg_has_role(current_user, owner, 'USAGE') THEN
+            RAISE WARNING '% stays open to everyone: "%" may not change that', door, current_user
+                USING HINT = format('As a superuser: REVOKE EXECUTE ON FUNCTION %1$s FROM PUBLIC; '
+                                    'GRANT EXECUTE ON FUNCTION %1$s TO headwater_owner;', door);
+        ELSE
+            EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', door);
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO headwater_owner', door);
+        END IF;
     END LOOP;
-EXCEPTION WHEN insufficient_privilege THEN
-    RAISE WARNING 'pg_logical_emit_message() stays open to PUBLIC: "%" may not change that', current_user
-        USING HINT = 'A superuser should revoke it from PUBLIC and grant it to headwater_owner.';
 END
 $$;
 
