@@ -18,7 +18,7 @@
 /* What is read in one turn of the loop at most, so that timers and signals are never kept waiting.
  */
 #define TURN_MESSAGES 256
-#define TURN_BYTES    (1024 * 1024)
+#define TURN_BYTES    ((size_t)1024 * 1024)
 
 /*
  * What the session depends on. The time-out is short because a leader that froze holds the slot
@@ -60,6 +60,7 @@ struct pg_source {
     struct cdc_assembler assembler; /* with received */
     hw_lsn stored;
     hw_lsn confirmed;
+    hw_lsn written;  /* as last told to the server */
     hw_lsn idle_end; /* the server's position as last told between two transactions */
 };
 
@@ -208,16 +209,21 @@ static hw_lsn later(hw_lsn a, hw_lsn b)
     return a > b ? a : b;
 }
 
+/* Everything up to it has come, as far as it is for us. */
+static hw_lsn arrived(const struct pg_source *s)
+{
+    return later(s->assembler.received, s->idle_end);
+}
+
 /*
  * What the server may forget: what the consumer has stored, and never more than the server itself
  * has told us of, since a position from another history would spoil the slot for good.
  */
 static hw_lsn confirmable(const struct pg_source *s)
 {
-    const hw_lsn told = later(s->assembler.received, s->idle_end);
-
     if (s->read_only)
         return HW_LSN_NONE;
+    const hw_lsn told = arrived(s);
     return later(s->stored < told ? s->stored : told, s->confirmed);
 }
 
@@ -257,10 +263,11 @@ static enum hw_status feedback(struct pg_source *s, struct hw_error *err)
     if (s->unflushed)
         return HW_OK;
     s->confirmed = confirmable(s);
+    s->written = arrived(s);
     char message[1 + 4 * 8 + 1] = {'r'};
-    put64(message + 1, later(s->assembler.received, s->idle_end)); /* written */
-    put64(message + 9, s->confirmed);                              /* flushed */
-    put64(message + 17, s->confirmed);                             /* applied */
+    put64(message + 1, s->written);
+    put64(message + 9, s->confirmed);  /* flushed */
+    put64(message + 17, s->confirmed); /* applied */
     put64(message + 25, postgres_time());
     if (PQputCopyData(s->conn, message, sizeof(message)) < 0)
         return lost(s, err);
@@ -330,7 +337,11 @@ static enum hw_status drain(struct pg_source *s, struct hw_error *err)
         return HW_OK;
     if (s->backlog && !s->paused)
         hw_timer_start(s->loop, &s->turn_timer, 0, on_turn, s);
-    return s->reply_due ? feedback(s, err) : HW_OK;
+    /* A server that shuts down asks again as soon as it is answered, until all is confirmed: what
+     * it knows already can wait for the next status update. */
+    if (s->reply_due && (confirmable(s) != s->confirmed || arrived(s) != s->written))
+        return feedback(s, err);
+    return HW_OK;
 }
 
 static enum hw_status receive(struct pg_source *s, struct hw_error *err)
@@ -564,7 +575,10 @@ static enum hw_status start_connecting(const struct cdc_pg_options *o, PGconn **
     char *why = NULL;
     PQconninfoOption *given = PQconninfoParse(o->conninfo, &why);
     if (given == NULL) {
-        enum hw_status st = fail_with_text(err, HW_EINVAL, "database URL", why != NULL ? why : "?");
+        /* libpq may quote the whole of it, and there may be a password in it. */
+        bool quoted = why == NULL || strstr(why, o->conninfo) != NULL;
+        enum hw_status st = fail_with_text(err, HW_EINVAL, "database URL",
+                                           quoted ? "not a libpq URI or connection string" : why);
         PQfreemem(why);
         return st;
     }
@@ -618,7 +632,7 @@ enum hw_status cdc_pg_open(struct hw_loop *loop, const struct cdc_pg_options *op
                            const struct cdc_handler *handler, struct cdc_source **source,
                            struct hw_error *err)
 {
-    PGconn *conn;
+    PGconn *conn = NULL;
     enum hw_status st = start_connecting(options, &conn, err);
     if (st != HW_OK)
         return st;

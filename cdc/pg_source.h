@@ -7,6 +7,12 @@
  * feedback every status interval and whenever the server asks, whether or not the consumer has
  * paused it. It confirms what the consumer said is stored, and nothing else: on an idle database
  * progress tells the consumer of the log's end, so that it can store and confirm that.
+ *
+ * A server that is shut down (in its "fast" mode) waits for its streams until they have confirmed
+ * everything. A consumer that cannot store what it was given must close the source then; the end of
+ * its other connections to the server is the sign.
+ *
+ * libpq keeps the memory of the largest change that it has read, as long as the connection lives.
  */
 #ifndef CDC_PG_SOURCE_H
 #define CDC_PG_SOURCE_H

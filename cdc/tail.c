@@ -15,8 +15,8 @@
 #include "common/memory.h"
 
 /* How much output may wait for its reader before the stream is paused, and when it goes on. */
-#define PAUSE_BYTES  (1024 * 1024)
-#define RESUME_BYTES (256 * 1024)
+#define PAUSE_BYTES  ((size_t)1024 * 1024)
+#define RESUME_BYTES ((size_t)256 * 1024)
 /* What a pipe that polls as writable surely takes without blocking. */
 #define WRITE_BYTES 4096
 /* How long a signal lets the line that is being printed go on. */
@@ -206,7 +206,9 @@ static void on_started(void *arg)
 
 static void on_progress(void *arg, hw_lsn position)
 {
-    (void)arg, (void)position;
+    struct tail *t = arg;
+    t->last = position;
+    balance(t);
 }
 
 static void on_failed(void *arg, const struct hw_error *err)

@@ -170,7 +170,7 @@ static enum hw_status member(const struct reader *r, const json_t *object, const
 
 static enum hw_status member_string(const struct reader *r, const char *name, const char **string)
 {
-    json_t *value;
+    json_t *value = NULL;
     enum hw_status st = member(r, r->json, name, JSON_STRING, &value);
     if (st == HW_OK)
         *string = json_string_value(value);
@@ -179,7 +179,7 @@ static enum hw_status member_string(const struct reader *r, const char *name, co
 
 static enum hw_status member_lsn(const struct reader *r, const char *name, hw_lsn *lsn)
 {
-    const char *text;
+    const char *text = "";
     enum hw_status st = member_string(r, name, &text);
     if (st != HW_OK)
         return st;
@@ -190,7 +190,7 @@ static enum hw_status member_lsn(const struct reader *r, const char *name, hw_ls
 
 static enum hw_status member_xid(struct reader *r, uint32_t *xid)
 {
-    json_t *value;
+    json_t *value = NULL;
     enum hw_status st = member(r, r->json, "xid", JSON_INTEGER, &value);
     if (st != HW_OK)
         return st;
@@ -206,7 +206,7 @@ static enum hw_status member_time(const struct reader *r, char out[static 40])
 {
     static const char shape[] = "0000-00-00 00:00:00";
     static const char micros[] = ".000000Z";
-    const char *text;
+    const char *text = "";
     enum hw_status st = member_string(r, "timestamp", &text);
     if (st != HW_OK)
         return st;
@@ -233,7 +233,7 @@ static enum hw_status member_time(const struct reader *r, char out[static 40])
 /* [{"name":…,"value":…}, …] to {name: value, …}. */
 static enum hw_status member_columns(const struct reader *r, const char *name, json_t **columns)
 {
-    json_t *array;
+    json_t *array = NULL;
     enum hw_status st = member(r, r->json, name, JSON_ARRAY, &array);
     if (st != HW_OK)
         return st;
@@ -243,7 +243,7 @@ static enum hw_status member_columns(const struct reader *r, const char *name, j
     json_t *column;
     json_array_foreach(array, i, column)
     {
-        json_t *key, *value = json_object_get(column, "value");
+        json_t *key = NULL, *value = json_object_get(column, "value");
         if (!json_is_object(column)) {
             st = refuse(r, 0, "\"%s\" holds %s where an object belongs", name,
                         type_name(json_typeof(column)));
@@ -309,7 +309,7 @@ static enum hw_status decode_message(struct reader *r, struct cdc_record *record
     if (!json_is_boolean(transactional))
         return refuse(r, 0, "member \"transactional\" is missing or no boolean");
 
-    json_t *content;
+    json_t *content = NULL;
     enum hw_status st = HW_OK;
     if (json_is_true(transactional))
         st = member_xid(r, &record->xid);
@@ -326,7 +326,7 @@ static enum hw_status decode_message(struct reader *r, struct cdc_record *record
 
 static enum hw_status decode_parsed(struct reader *r, struct cdc_record *record)
 {
-    const char *action;
+    const char *action = "";
     enum hw_status st = member_string(r, "action", &action);
     if (st == HW_OK)
         st = member_lsn(r, "lsn", &record->lsn);
