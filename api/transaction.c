@@ -90,7 +90,8 @@ static void finish(void *arg, const struct hw_pg_outcome *outcome)
     struct api_transaction *tx = arg;
     struct api_request *request = tx->request;
 
-    if (outcome->status == HW_ECONFLICT && try_again(tx))
+    /* Serialization failures and deadlocks; whoever waited for a lock in vain has waited enough. */
+    if (strncmp(outcome->sqlstate, "40", 2) == 0 && try_again(tx))
         return;
     if (outcome->status != HW_OK) {
         api_refusal_answer(request, outcome, tx->write);

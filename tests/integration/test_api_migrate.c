@@ -1,0 +1,266 @@
+/* headwater-api migrate, and what the server says of a schema that is not its own. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/migrate.h"
+#include "common/memory.h"
+#include "tests/support/api_program.h"
+#include "tests/support/http.h"
+#include "tests/support/process.h"
+#include "tests/support/servers.h"
+#include "tests/support/suite.h"
+
+static struct test_postgres pg;
+
+static void start(void)
+{
+    test_postgres_start(&pg, false, NULL);
+}
+
+static void stop(void)
+{
+    test_postgres_remove(&pg);
+}
+
+static char *output;
+
+static int migrate(const char *database, const char *option)
+{
+    const char *const argv[] = {"headwater-api", "migrate", "--database", database, option, NULL};
+
+    free(output);
+    output = NULL;
+    return test_program_run(argv, NULL, NULL, &output);
+}
+
+static int count_lines(const char *ending)
+{
+    int count = 0;
+
+    for (const char *p = output; (p = strstr(p, ending)) != NULL; p++)
+        count++;
+    return count;
+}
+
+/* A new database, and its URL. */
+static char *create_database(const char *name)
+{
+    free(test_sql(&pg, "CREATE DATABASE %s ENCODING 'UTF8' TEMPLATE template0", name));
+    return hw_sprintf("postgresql://postgres@127.0.0.1:%d/%s", pg.port, name);
+}
+
+/* As test_sql, in another database. */
+static char *sql_in(const char *url, const char *sql)
+{
+    struct test_postgres other = pg;
+
+    snprintf(other.url, sizeof(other.url), "%s", url);
+    return test_sql(&other, "%s", sql);
+}
+
+START_TEST(test_whole)
+{
+    const int all = (int)api_migrations_count;
+    HW_AUTO_FREE char *url = create_database("whole");
+
+    ck_assert_int_eq(migrate(url, "--dry-run"), 0);
+    ck_assert_int_eq(count_lines(" pending\n"), all);
+    HW_AUTO_FREE char *none = sql_in(url, "SELECT to_regnamespace('headwater')");
+    ck_assert_ptr_null(none);
+
+    ck_assert_int_eq(migrate(url, NULL), 0);
+    ck_assert_int_eq(count_lines(" applied\n"), all);
+    HW_AUTO_FREE char *summed =
+        sql_in(url, "SELECT count(*) FROM headwater.migration WHERE checksum ~ '^[0-9a-f]{64}$'");
+    ck_assert_int_eq((int)strtol(summed, NULL, 10), all);
+
+    ck_assert_int_eq(migrate(url, NULL), 0);
+    ck_assert_int_eq(count_lines(" applied\n"), 0);
+    ck_assert_int_eq(count_lines("nothing to do"), 1);
+    ck_assert_int_eq(migrate(url, "--dry-run"), 0);
+    ck_assert_int_eq(count_lines("nothing to do"), 1);
+}
+END_TEST
+
+/* Two at once: one does it all, the other finds nothing left; which one is up to them. */
+START_TEST(test_two_at_once)
+{
+    HW_AUTO_FREE char *url = create_database("twice");
+    const char *const argv[] = {"headwater-api", "migrate", "--database", url, NULL};
+    struct test_program programs[4];
+    int applied = 0, idle = 0;
+
+    for (size_t i = 0; i < HW_COUNT(programs); i++)
+        test_program_start(&programs[i], argv, NULL);
+    for (size_t i = 0; i < HW_COUNT(programs); i++) {
+        test_wait_for(!test_program_running(&programs[i]), 60);
+        const int status = test_program_stop(&programs[i], 0);
+
+        free(output);
+        output = test_read_file(programs[i].log);
+        ck_assert_msg(status == 0, "%s", output);
+        applied += count_lines(" applied\n");
+        idle += count_lines("nothing to do");
+    }
+    ck_assert_int_eq(applied, (int)api_migrations_count);
+    ck_assert_int_eq(idle, (int)HW_COUNT(programs) - 1);
+}
+END_TEST
+
+/* What psql applied is taken over, and gets its checksums. */
+START_TEST(test_after_psql)
+{
+    HW_AUTO_FREE char *url = create_database("by_psql");
+
+    ck_assert_int_eq(migrate(url, NULL), 0);
+    free(sql_in(url, "UPDATE headwater.migration SET checksum = NULL"));
+    ck_assert_int_eq(migrate(url, NULL), 0);
+    ck_assert_int_eq(count_lines("nothing to do"), 1);
+    HW_AUTO_FREE char *missing =
+        sql_in(url, "SELECT count(*) FROM headwater.migration WHERE checksum IS NULL");
+    ck_assert_str_eq(missing, "0");
+}
+END_TEST
+
+START_TEST(test_refused)
+{
+    HW_AUTO_FREE char *url = create_database("refused");
+
+    ck_assert_int_eq(migrate(url, NULL), 0);
+    /* Something is pending, but what is there was made of other files: nothing is applied. */
+    free(sql_in(url, "UPDATE headwater.migration SET checksum = repeat('0', 64) WHERE version = 2"));
+    ck_assert_int_eq(migrate(url, NULL), 1);
+    ck_assert_ptr_nonnull(strstr(output, "migration 2"));
+    ck_assert_ptr_nonnull(strstr(output, "other contents"));
+    free(sql_in(url, "UPDATE headwater.migration SET checksum = NULL WHERE version = 2"));
+
+    free(sql_in(url, "INSERT INTO headwater.migration (version, name) VALUES (9999, 'later')"));
+    ck_assert_int_eq(migrate(url, NULL), 1);
+    ck_assert_ptr_nonnull(strstr(output, "9999"));
+    ck_assert_ptr_nonnull(strstr(output, "newer"));
+}
+END_TEST
+
+START_TEST(test_no_database)
+{
+    HW_AUTO_FREE char *nobody =
+        hw_sprintf("postgresql://postgres@127.0.0.1:%d/headwater", test_free_port());
+    HW_AUTO_FREE char *nothing =
+        hw_sprintf("postgresql://postgres@127.0.0.1:%d/no_such_database", pg.port);
+
+    ck_assert_int_eq(migrate(nobody, NULL), 1);
+    ck_assert_ptr_nonnull(strstr(output, "refused"));
+    ck_assert_int_eq(migrate(nothing, NULL), 1);
+    ck_assert_ptr_nonnull(strstr(output, "no_such_database"));
+    ck_assert_int_eq(migrate("postgresql://[", NULL), 1);
+}
+END_TEST
+
+/* A role that may do nothing changes nothing, and hears why. */
+START_TEST(test_no_rights)
+{
+    HW_AUTO_FREE char *url = create_database("no_rights");
+    HW_AUTO_FREE char *weak = hw_sprintf("postgresql://weak@127.0.0.1:%d/no_rights", pg.port);
+
+    free(test_sql(&pg, "CREATE ROLE weak LOGIN"));
+    ck_assert_int_eq(migrate(weak, NULL), 1);
+    ck_assert_ptr_nonnull(strstr(output, "migration 1 (roles_and_schema)"));
+    HW_AUTO_FREE char *none = sql_in(url, "SELECT to_regnamespace('headwater')");
+    ck_assert_ptr_null(none);
+}
+END_TEST
+
+static int run(const char *const argv[])
+{
+    free(output);
+    output = NULL;
+    return test_program_run(argv, NULL, NULL, &output);
+}
+
+START_TEST(test_usage)
+{
+    ck_assert_int_eq(run((const char *[]){"headwater-api", "--listen", "127.0.0.1:0", NULL}), 2);
+    ck_assert_ptr_nonnull(strstr(output, "HEADWATER_DATABASE_URL"));
+    ck_assert_int_eq(
+        run((const char *[]){"headwater-api", "--database", pg.url, "--listen", "0.0.0.0:0", NULL}),
+        2);
+    ck_assert_ptr_nonnull(strstr(output, "loopback"));
+    ck_assert_int_eq(
+        run((const char *[]){"headwater-api", "--database", pg.url, "--listen", "[::]:0", NULL}), 2);
+    ck_assert_int_eq(
+        run((const char *[]){"headwater-api", "--database", pg.url, "--listen", "8080", NULL}), 2);
+    ck_assert_int_eq(run((const char *[]){"headwater-api", "--database", pg.url, "fly", NULL}), 2);
+    ck_assert_int_eq(
+        run((const char *[]){"headwater-api", "--database", pg.url, "migrate", "now", NULL}), 2);
+    ck_assert_int_eq(
+        run((const char *[]){"headwater-api", "--database", "postgresql://[", "--listen",
+                             "127.0.0.1:0", NULL}),
+        1);
+    ck_assert_int_eq(run((const char *[]){"headwater-api", "--help", NULL}), 0);
+    ck_assert_ptr_nonnull(strstr(output, "migrate"));
+}
+END_TEST
+
+/* Ready only with this program's schema; before that, every route says what to do. */
+START_TEST(test_readiness)
+{
+    HW_AUTO_FREE char *url = create_database("readiness");
+    struct test_program program;
+    const int port = test_free_port();
+    HW_AUTO_FREE char *listen = hw_sprintf("127.0.0.1:%d", port);
+    const char *const argv[] = {"headwater-api", "--database", url, "--listen", listen, NULL};
+    struct test_answer answer;
+
+    test_program_start(&program, argv, NULL);
+    test_wait_for(strstr(output = test_read_file(program.log), "database reached") != NULL, 30);
+    static const char *const targets[] = {"/readyz", "/v1/nodes", "/v1/fleet"};
+
+    for (size_t i = 0; i < HW_COUNT(targets); i++) {
+        answer = test_http(port, "GET", targets[i], NULL, NULL, 0);
+        HW_AUTO_FREE char *problem = test_answer_problem(&answer);
+        HW_AUTO_FREE char *retry = test_answer_header(&answer, "Retry-After");
+
+        ck_assert_int_eq(answer.status, 503);
+        ck_assert_str_eq(problem, "not-ready");
+        ck_assert_ptr_nonnull(retry);
+        ck_assert_ptr_nonnull(strstr(answer.body, "headwater-api migrate"));
+        test_answer_free(&answer);
+    }
+    answer = test_http(port, "GET", "/healthz", NULL, NULL, 0);
+    ck_assert_int_eq(answer.status, 200);
+    test_answer_free(&answer);
+
+    ck_assert_int_eq(migrate(url, NULL), 0);
+    answer = test_http(port, "GET", "/readyz", NULL, NULL, 0);
+    ck_assert_int_eq(answer.status, 200);
+    test_answer_free(&answer);
+
+    free(sql_in(url, "INSERT INTO headwater.migration (version, name) VALUES (9999, 'later')"));
+    answer = test_http(port, "GET", "/readyz", NULL, NULL, 0);
+    ck_assert_int_eq(answer.status, 503);
+    ck_assert_ptr_nonnull(strstr(answer.body, "newer"));
+    test_answer_free(&answer);
+    ck_assert_int_eq(test_program_stop(&program, SIGTERM), 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("api migrate");
+    TCase *all = tcase_create("migrate");
+
+    tcase_add_unchecked_fixture(all, start, stop);
+    tcase_set_timeout(all, 120);
+    tcase_add_test(all, test_whole);
+    tcase_add_test(all, test_two_at_once);
+    tcase_add_test(all, test_after_psql);
+    tcase_add_test(all, test_refused);
+    tcase_add_test(all, test_no_database);
+    tcase_add_test(all, test_no_rights);
+    tcase_add_test(all, test_usage);
+    tcase_add_test(all, test_readiness);
+    suite_add_tcase(suite, all);
+    return test_suite_finish(suite);
+}
