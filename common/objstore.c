@@ -77,6 +77,7 @@ enum hw_status hw_obj_ensure(struct hw_nats *nats, const char *bucket, int repli
 /* ---- metadata (ADR-20, "ObjectInfo") ---- */
 
 struct meta {
+    char name[128];
     char nuid[NUID_MAX];
     size_t size;
     size_t chunks;
@@ -108,13 +109,14 @@ static enum hw_status parse_meta(natsMsg *msg, struct meta *meta, struct hw_erro
 {
     HW_AUTO_JSON json_t *root = NULL;
     json_int_t size = 0, chunks = 0;
-    const char *nuid = "", *digest = "";
+    const char *name = "", *nuid = "", *digest = "";
     int deleted = 0;
 
     if (hw_json_parse_object(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), &root,
                              err) != HW_OK ||
-        hw_json_unpack(root, err, "{s:s, s?I, s?I, s?s, s?b}", "nuid", &nuid, "size", &size,
-                       "chunks", &chunks, "digest", &digest, "deleted", &deleted) != HW_OK)
+        hw_json_unpack(root, err, "{s?s, s:s, s?I, s?I, s?s, s?b}", "name", &name, "nuid", &nuid,
+                       "size", &size, "chunks", &chunks, "digest", &digest, "deleted",
+                       &deleted) != HW_OK)
         goto corrupt;
     if (size < 0 || chunks < 0 || strlen(nuid) >= NUID_MAX || strpbrk(nuid, ".*> ") != NULL) {
         hw_fail(err, HW_ECORRUPT, "size, chunks or nuid is out of range");
@@ -124,6 +126,7 @@ static enum hw_status parse_meta(natsMsg *msg, struct meta *meta, struct hw_erro
                           .chunks = (size_t)chunks,
                           .deleted = deleted != 0,
                           .seq = natsMsg_GetSequence(msg)};
+    snprintf(meta->name, sizeof(meta->name), "%s", name);
     snprintf(meta->nuid, sizeof(meta->nuid), "%s", nuid);
     if (!meta->deleted && parse_digest(digest, &meta->digest, err) != HW_OK)
         goto corrupt;
@@ -156,8 +159,8 @@ static enum hw_status read_meta(struct hw_nats *nats, const char *bucket, const 
     return status;
 }
 
-enum hw_status hw_obj_stat(struct hw_nats *nats, const char *bucket, const char *name,
-                           size_t *size, struct hw_error *err)
+enum hw_status hw_obj_stat(struct hw_nats *nats, const char *bucket, const char *name, size_t *size,
+                           struct hw_error *err)
 {
     struct meta meta;
     const enum hw_status status = read_meta(nats, bucket, name, &meta, err);
@@ -177,7 +180,7 @@ struct put {
     char bucket[128];
     char name[128];
     char nuid[NUID_MAX];
-    char *meta; /* the JSON text */
+    char *meta;     /* the JSON text */
     size_t waiting; /* acknowledgements that are still to come */
     struct hw_ack result;
     hw_ack_fn *done;
@@ -326,12 +329,10 @@ enum hw_status hw_obj_put(struct hw_nats *nats, const char *bucket, const char *
         const size_t from = i * chunk_size;
         const size_t len = size - from < chunk_size ? size - from : chunk_size;
         natsMsg *msg = NULL;
-        natsStatus s =
-            natsMsg_Create(&msg, subject, NULL, (const char *)data + from, (int)len);
+        natsStatus s = natsMsg_Create(&msg, subject, NULL, (const char *)data + from, (int)len);
 
-        status = s == NATS_OK
-                     ? hw_nats_publish(nats, msg, HW_SEQ_ANY, on_chunk_ack, put, err)
-                     : hw_nats_fail(err, s, 0, "building a chunk");
+        status = s == NATS_OK ? hw_nats_publish(nats, msg, HW_SEQ_ANY, on_chunk_ack, put, err)
+                              : hw_nats_fail(err, s, 0, "building a chunk");
         if (status == HW_OK)
             put->waiting++;
     }
@@ -427,4 +428,70 @@ enum hw_status hw_obj_get(struct hw_nats *nats, const char *bucket, const char *
     *size = meta.size;
     *data = bytes;
     return HW_OK;
+}
+
+/* ---- listing ---- */
+
+struct hw_obj_list {
+    struct hw_obj_list_events events;
+    struct hw_nats_sub *sub;
+    struct hw_timer empty; /* tells of an empty bucket from the loop, not from within the start */
+    bool done;
+};
+
+static void on_listed(void *arg)
+{
+    struct hw_obj_list *list = arg;
+
+    list->done = true;
+    list->events.done(list->events.arg);
+}
+
+static void on_meta(void *arg, natsMsg *msg)
+{
+    struct hw_obj_list *list = arg;
+    jsMsgMetaData *position = NULL;
+    struct meta meta;
+
+    if (list->done || natsMsg_GetMetaData(&position, msg) != NATS_OK)
+        return;
+    const bool last = position->NumPending == 0;
+    jsMsgMetaData_Destroy(position);
+    /* What cannot be read is not there: whoever needs it puts it again. */
+    if (parse_meta(msg, &meta, NULL) == HW_OK && !meta.deleted)
+        list->events.entry(list->events.arg, meta.name, meta.size);
+    if (last)
+        on_listed(list);
+}
+
+enum hw_status hw_obj_list_start(struct hw_nats *nats, const char *bucket,
+                                 const struct hw_obj_list_events *events, struct hw_obj_list **out,
+                                 struct hw_error *err)
+{
+    char stream[SUBJECT_MAX], filter[SUBJECT_MAX];
+    struct hw_obj_list *list = hw_alloc(sizeof(*list));
+    uint64_t pending = 0;
+    enum hw_status status;
+
+    list->events = *events;
+    snprintf(filter, sizeof(filter), "$O.%s.M.>", bucket);
+    status = hw_nats_consume(nats, stream_of(stream, bucket), filter, on_meta, list, &list->sub,
+                             &pending, err);
+    if (status != HW_OK) {
+        free(list);
+        return status;
+    }
+    if (pending == 0)
+        hw_timer_start(hw_nats_loop(nats), &list->empty, 0, on_listed, list);
+    *out = list;
+    return HW_OK;
+}
+
+void hw_obj_list_stop(struct hw_obj_list *list)
+{
+    if (list == NULL)
+        return;
+    hw_timer_stop(&list->empty);
+    hw_nats_unsubscribe(list->sub);
+    free(list);
 }

@@ -20,14 +20,14 @@ enum hw_status hw_obj_ensure(struct hw_nats *nats, const char *bucket, int repli
                              struct hw_error *err) HW_CHECKED;
 
 /* HW_OK and *size when the object is there, HW_ENOENT when not. Blocks. */
-enum hw_status hw_obj_stat(struct hw_nats *nats, const char *bucket, const char *name,
-                           size_t *size, struct hw_error *err) HW_CHECKED;
+enum hw_status hw_obj_stat(struct hw_nats *nats, const char *bucket, const char *name, size_t *size,
+                           struct hw_error *err) HW_CHECKED;
 
 /*
  * Puts an object without waiting: chunks first, metadata last, and only when every chunk is
- * acknowledged. done is called once, from the loop, with HW_OK when the object is there, by us or by
- * someone before us. data is copied piece by piece into messages while this call runs, no longer.
- * Returns HW_EUNAVAIL while a publish cannot be made at all; done is not called then.
+ * acknowledged. done is called once, from the loop, with HW_OK when the object is there, by us or
+ * by someone before us. data is copied piece by piece into messages while this call runs, no
+ * longer. Returns HW_EUNAVAIL while a publish cannot be made at all; done is not called then.
  */
 enum hw_status hw_obj_put(struct hw_nats *nats, const char *bucket, const char *name,
                           const void *data, size_t size, hw_ack_fn *done, void *arg,
@@ -42,5 +42,20 @@ enum hw_status hw_obj_put(struct hw_nats *nats, const char *bucket, const char *
 enum hw_status hw_obj_get(struct hw_nats *nats, const char *bucket, const char *name, size_t max,
                           unsigned char **data, size_t *size, struct hw_digest *digest,
                           struct hw_error *err) HW_CHECKED;
+
+/*
+ * Lists the objects that are there: entry for each (its name), then done once. Ends with the loss
+ * of the connection, without a word: stop it and list again. Blocks while it starts.
+ */
+struct hw_obj_list;
+struct hw_obj_list_events {
+    void (*entry)(void *arg, const char *name, size_t size);
+    void (*done)(void *arg);
+    void *arg;
+};
+enum hw_status hw_obj_list_start(struct hw_nats *nats, const char *bucket,
+                                 const struct hw_obj_list_events *events, struct hw_obj_list **list,
+                                 struct hw_error *err) HW_CHECKED;
+void hw_obj_list_stop(struct hw_obj_list *list); /* from done too; NULL is fine */
 
 #endif
