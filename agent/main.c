@@ -28,21 +28,8 @@ struct options {
 };
 
 static const struct hw_option option_table[] = {
-    {.name = "nats",
-     .env = "HEADWATER_NATS_URL",
-     .type = HW_OPT_STRING,
-     .offset = offsetof(struct options, nats),
-     .value = "URL",
-     .preset = "nats://127.0.0.1:4222",
-     .help = "where NATS is; a comma between the servers of a cluster",
-     .secret = true},
-    {.name = "bucket",
-     .env = "HEADWATER_BUCKET",
-     .type = HW_OPT_STRING,
-     .offset = offsetof(struct options, bucket),
-     .value = "NAME",
-     .preset = "headwater",
-     .help = "bucket of desired state; reports go to NAME_reports"},
+    HW_OPTION_NATS(struct options),
+    HW_OPTION_BUCKET(struct options),
     {.name = "node",
      .env = "HEADWATER_NODE",
      .type = HW_OPT_STRING,

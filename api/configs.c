@@ -9,7 +9,7 @@
 #include "api/media_type.h"
 #include "api/resource.h"
 #include "api/transaction.h"
-#include "api/utf8.h"
+#include "common/utf8.h"
 #include "common/digest.h"
 #include "common/memory.h"
 
@@ -82,7 +82,7 @@ static bool check_text(struct api_request *request)
                            "The content holds a NUL byte, which %s may not", request->media_type);
         return false;
     }
-    if (!api_utf8_valid(request->body, request->body_len, &bad)) {
+    if (!hw_utf8_valid(request->body, request->body_len, &bad)) {
         api_answer_problem(request, API_INVALID_CONTENT,
                            "The content is not UTF-8 at byte %zu, as %s must be; another media "
                            "type, such as application/octet-stream, takes any bytes",

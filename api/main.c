@@ -30,13 +30,7 @@ struct options {
 };
 
 static const struct hw_option options_table[] = {
-    {.name = "database",
-     .env = "HEADWATER_DATABASE_URL",
-     .type = HW_OPT_STRING,
-     .offset = offsetof(struct options, database),
-     .value = "URL",
-     .secret = true,
-     .help = "the PostgreSQL database, as a libpq URI or connection string"},
+    HW_OPTION_DATABASE(struct options),
     {.name = "listen",
      .env = "HEADWATER_LISTEN",
      .type = HW_OPT_STRING,

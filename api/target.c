@@ -5,7 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "api/utf8.h"
+#include "common/utf8.h"
 #include "common/memory.h"
 
 static int hex(char c)
@@ -45,7 +45,7 @@ static enum hw_status decode(char *text, bool query, const char *what, struct hw
         in += 2;
     }
     *out = '\0';
-    if (!api_utf8_valid(text, (size_t)(out - text), NULL))
+    if (!hw_utf8_valid(text, (size_t)(out - text), NULL))
         return hw_fail(err, HW_EINVAL, "%s: not UTF-8", what);
     return HW_OK;
 }

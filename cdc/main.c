@@ -30,13 +30,7 @@ struct cdc_options {
 };
 
 static const struct hw_option options_table[] = {
-    {.name = "database",
-     .env = "HEADWATER_DATABASE_URL",
-     .type = HW_OPT_STRING,
-     .offset = offsetof(struct cdc_options, database),
-     .value = "URL",
-     .secret = true,
-     .help = "PostgreSQL, as a libpq URI or connection string"},
+    HW_OPTION_DATABASE(struct cdc_options),
     {.name = "slot",
      .env = "HEADWATER_SLOT",
      .type = HW_OPT_STRING,

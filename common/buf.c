@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/memory.h"
+#include "common/utf8.h"
 
 void hw_buf_reserve(struct hw_buf *buf, size_t more)
 {
@@ -59,32 +60,6 @@ void hw_buf_printf(struct hw_buf *buf, const char *fmt, ...)
     }
 }
 
-/* Length of the well-formed UTF-8 sequence at s (RFC 3629), or 0. */
-static size_t utf8_length(const unsigned char *s, size_t left)
-{
-    size_t len;
-
-    if (s[0] < 0x80)
-        return 1;
-    if (s[0] >= 0xC2 && s[0] <= 0xDF)
-        len = 2;
-    else if (s[0] >= 0xE0 && s[0] <= 0xEF)
-        len = 3;
-    else if (s[0] >= 0xF0 && s[0] <= 0xF4)
-        len = 4;
-    else
-        return 0;
-    if (left < len)
-        return 0;
-    for (size_t i = 1; i < len; i++)
-        if ((s[i] & 0xC0) != 0x80)
-            return 0;
-    if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) ||
-        (s[0] == 0xF0 && s[1] < 0x90) || (s[0] == 0xF4 && s[1] > 0x8F))
-        return 0;
-    return len;
-}
-
 void hw_buf_json_string(struct hw_buf *buf, const char *s, size_t len)
 {
     const unsigned char *p = (const unsigned char *)s;
@@ -100,7 +75,7 @@ void hw_buf_json_string(struct hw_buf *buf, const char *s, size_t len)
         hw_buf_add(buf, run, (size_t)(p - run));
         if (p == end)
             break;
-        const size_t n = utf8_length(p, (size_t)(end - p));
+        const size_t n = hw_utf8_length((const char *)p, (size_t)(end - p));
         if (n > 1) {
             hw_buf_add(buf, p, n);
         } else if (n == 0) {

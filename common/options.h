@@ -79,6 +79,31 @@ enum hw_status hw_options_log(const char *level, const char *format,
         .choices = "logfmt|json", .help = "how to write each line of the log"                      \
     }
 
+/* The options that several programs share; owner is the struct that has the member of that name. */
+#define HW_OPTION_DATABASE(owner)                                                                  \
+    {                                                                                              \
+        .name = "database", .env = "HEADWATER_DATABASE_URL", .type = HW_OPT_STRING,                \
+        .offset = offsetof(owner, database), .value = "URL", .secret = true,                       \
+        .help = "the PostgreSQL database, as a libpq URI or connection string"                     \
+    }
+#define HW_OPTION_NATS(owner)                                                                      \
+    {                                                                                              \
+        .name = "nats", .env = "HEADWATER_NATS_URL", .type = HW_OPT_STRING,                        \
+        .offset = offsetof(owner, nats), .value = "URL", .preset = "nats://127.0.0.1:4222",        \
+        .secret = true, .help = "where NATS is; a comma between the servers of a cluster"          \
+    }
+#define HW_OPTION_BUCKET(owner)                                                                    \
+    {                                                                                              \
+        .name = "bucket", .env = "HEADWATER_BUCKET", .type = HW_OPT_STRING,                        \
+        .offset = offsetof(owner, bucket), .value = "NAME", .preset = "headwater",                 \
+        .help = "bucket of desired state and objects; reports go to NAME_reports"                  \
+    }
+#define HW_OPTION_SLOT(owner, text)                                                                \
+    {                                                                                              \
+        .name = "slot", .env = "HEADWATER_SLOT", .type = HW_OPT_STRING,                            \
+        .offset = offsetof(owner, slot), .value = "NAME", .preset = "headwater", .help = (text)    \
+    }
+
 /* Exit codes that every program shares. */
 #define HW_EXIT_OK      0
 #define HW_EXIT_FAILURE 1

@@ -412,16 +412,12 @@ enum hw_status hw_pg_open(struct hw_loop *loop, const char *conninfo, const char
                           const struct hw_pg_events *events, struct hw_pg **out,
                           struct hw_error *err)
 {
-    char *complaint = NULL;
-    PQconninfoOption *parsed = PQconninfoParse(conninfo, &complaint);
+    PQconninfoOption *parsed = PQconninfoParse(conninfo, NULL);
     struct hw_pg *pg;
 
-    if (parsed == NULL) {
-        add_libpq_text(err, HW_EINVAL, "database connection string",
-                       complaint != NULL ? complaint : "cannot be parsed");
-        PQfreemem(complaint);
-        return HW_EINVAL;
-    }
+    /* libpq's own words may quote the whole of it, password included. */
+    if (parsed == NULL)
+        return hw_fail(err, HW_EINVAL, "the database URL is no libpq URI or connection string");
     PQconninfoFree(parsed);
     pg = hw_alloc(sizeof(*pg));
     pg->loop = loop;

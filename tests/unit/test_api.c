@@ -11,7 +11,7 @@
 #include "api/selector.h"
 #include "api/server.h"
 #include "api/target.h"
-#include "api/utf8.h"
+#include "common/utf8.h"
 #include "common/file.h"
 #include "common/memory.h"
 #include "tests/support/suite.h"
@@ -321,7 +321,7 @@ START_TEST(test_utf8)
     for (size_t i = 0; i < HW_COUNT(cases); i++) {
         size_t bad = cases[i].len;
 
-        ck_assert_int_eq(api_utf8_valid(cases[i].text, cases[i].len, &bad),
+        ck_assert_int_eq(hw_utf8_valid(cases[i].text, cases[i].len, &bad),
                          cases[i].bad == cases[i].len);
         ck_assert_uint_eq(bad, cases[i].bad);
     }

@@ -1,11 +1,11 @@
-#include "api/utf8.h"
+#include "common/utf8.h"
 
 #include <stdint.h>
 #include <string.h>
 
-/* Length of the sequence at p, 0 where there is none. */
-static size_t sequence(const unsigned char *p, size_t left)
+size_t hw_utf8_length(const char *text, size_t left)
 {
+    const unsigned char *p = (const unsigned char *)text;
     static const struct {
         unsigned char first_low, first_high, second_low, second_high;
         unsigned char length;
@@ -30,9 +30,8 @@ static size_t sequence(const unsigned char *p, size_t left)
     return 0;
 }
 
-bool api_utf8_valid(const char *text, size_t len, size_t *bad)
+bool hw_utf8_valid(const char *text, size_t len, size_t *bad)
 {
-    const unsigned char *bytes = (const unsigned char *)text;
     size_t at = 0;
 
     while (at < len) {
@@ -41,14 +40,14 @@ bool api_utf8_valid(const char *text, size_t len, size_t *bad)
 
         /* Configurations are ASCII for the most part: eight bytes a step. */
         while (len - at >= sizeof(eight)) {
-            memcpy(&eight, bytes + at, sizeof(eight));
+            memcpy(&eight, text + at, sizeof(eight));
             if ((eight & UINT64_C(0x8080808080808080)) != 0)
                 break;
             at += sizeof(eight);
         }
         if (at == len)
             break;
-        step = sequence(bytes + at, len - at);
+        step = hw_utf8_length(text + at, len - at);
         if (step == 0) {
             if (bad != NULL)
                 *bad = at;
