@@ -201,6 +201,15 @@ BEGIN
 END
 $$;
 
+-- A document, and the nodes that should run it.
+CREATE TYPE headwater.outcome AS (
+    sources    jsonb,
+    nodes      text[],
+    digest     text,
+    media_type text,
+    size       int
+);
+
 -- Makes desired of the nodes what it should be; says how many rows changed. Needs the lock. Merging
 -- is done once per distinct combination of sources, whatever the number of nodes.
 CREATE FUNCTION headwater.materialise(scope text[]) RETURNS bigint
@@ -214,6 +223,7 @@ DECLARE
     own bigint := own_rev();
     at timestamptz := clock_timestamp();
     lsn pg_lsn := pg_current_wal_insert_lsn();
+    outcomes outcome[];
     changes bigint;
 BEGIN
     -- For few nodes a plan made once is good, and making it would cost more than its use. For many,
@@ -227,8 +237,12 @@ BEGIN
         INSERT INTO blob (digest, encoding, content, size)
         SELECT DISTINCT ON (m.digest) m.digest, m.encoding, m.content, m.size FROM made AS m
         ON CONFLICT DO NOTHING
-        RETURNING digest
-    ), changed AS MATERIALIZED (
+    )
+    SELECT array_agg(ROW (m.sources, m.nodes, m.digest, m.media_type, m.size)::outcome)
+    INTO outcomes
+    FROM made AS m;
+
+    WITH changed AS MATERIALIZED (
         SELECT coalesce(w.node, d.node) AS node, w.sources, w.digest, w.media_type, w.size,
                d.place, d.node IS NULL AS is_new, w.node IS NULL AS is_gone,
                (w.digest, w.media_type) IS DISTINCT FROM (d.digest, d.media_type) AS is_revision,
@@ -238,10 +252,8 @@ BEGIN
                          WHERE h.node = w.node ORDER BY h.id DESC LIMIT 1), 0)
                     WHEN (w.digest, w.media_type) = (d.digest, d.media_type) THEN d.revision
                     ELSE d.revision + 1 END AS revision
-        FROM (SELECT n.node, m.sources, m.digest, m.media_type, m.size
-              FROM made AS m CROSS JOIN unnest(m.nodes) AS n (node)
-              -- Blobs first: whoever reads the stream has the document before its use.
-              WHERE (SELECT count(*) FROM stored) >= 0) AS w
+        FROM (SELECT n.node, o.sources, o.digest, o.media_type, o.size
+              FROM unnest(outcomes) AS o CROSS JOIN unnest(o.nodes) AS n (node)) AS w
         FULL JOIN desired_of(scope) AS d ON d.node = w.node
         WHERE (w.digest, w.media_type, w.size, w.sources)
             IS DISTINCT FROM (d.digest, d.media_type, d.size, d.sources)
