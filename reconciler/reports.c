@@ -47,27 +47,46 @@ static void write_batch(void *arg);
 
 /* ---- checking ---- */
 
-static enum hw_status check_part(json_t *part, const char *name, const char *fmt,
-                                 struct hw_error *err)
+static enum hw_status check_lsn(const char *member, const char *lsn, struct hw_error *err)
 {
-    const char *digest, *lsn, *at, *stage = "", *error = "";
-    json_int_t revision, epoch;
-    enum hw_status status;
     hw_lsn position;
 
-    if (part == NULL || json_is_null(part))
+    return hw_lsn_parse(lsn, &position, err) == HW_OK ? HW_OK
+                                                      : hw_fail_in(err, "member \"%s\"", member);
+}
+
+static enum hw_status check_running(json_t *running, struct hw_error *err)
+{
+    const char *digest, *lsn, *at;
+    json_int_t revision, epoch;
+
+    if (running == NULL || json_is_null(running))
         return HW_OK;
-    if (strcmp(name, "running") == 0)
-        status = hw_json_unpack(part, err, fmt, "revision", &revision, "digest", &digest, "epoch",
-                                &epoch, "lsn", &lsn, "applied_at", &at);
-    else
-        status = hw_json_unpack(part, err, fmt, "revision", &revision, "digest", &digest, "epoch",
-                                &epoch, "lsn", &lsn, "stage", &stage, "error", &error, "at", &at);
-    if (status == HW_OK)
-        status = hw_lsn_parse(lsn, &position, err);
+    if (hw_json_unpack(running, err, "{s:I, s:s, s:I, s:s, s:s}", "revision", &revision, "digest",
+                       &digest, "epoch", &epoch, "lsn", &lsn, "applied_at", &at) != HW_OK)
+        return hw_fail_in(err, "member \"running\"");
+    return check_lsn("running", lsn, err);
+}
+
+/* Of an entry that the node could not read, nothing is known but that it was refused. */
+static enum hw_status check_failed(json_t *failed, struct hw_error *err)
+{
+    const char *digest, *lsn = NULL, *stage, *error, *at;
+    json_int_t revision, epoch;
+    enum hw_status status;
+
+    if (failed == NULL || json_is_null(failed))
+        return HW_OK;
+    status =
+        hw_json_unpack(failed, err, "{s:s, s:s, s:s}", "stage", &stage, "error", &error, "at", &at);
+    if (status == HW_OK && json_is_null(json_object_get(failed, "revision")))
+        status = hw_json_unpack(failed, err, "{s:n, s:n, s:n}", "digest", "epoch", "lsn");
+    else if (status == HW_OK)
+        status = hw_json_unpack(failed, err, "{s:I, s:s, s:I, s:s}", "revision", &revision,
+                                "digest", &digest, "epoch", &epoch, "lsn", &lsn);
     if (status != HW_OK)
-        return hw_fail_in(err, "member \"%s\"", name);
-    return HW_OK;
+        return hw_fail_in(err, "member \"failed\"");
+    return lsn == NULL ? HW_OK : check_lsn("failed", lsn, err);
 }
 
 enum hw_status rec_report_check(const char *node, const char *value, size_t size,
@@ -92,10 +111,8 @@ enum hw_status rec_report_check(const char *node, const char *value, size_t size
     if (strcmp(state, "applied") != 0 && strcmp(state, "failed") != 0 &&
         strcmp(state, "rejected") != 0)
         return hw_fail(err, HW_EINVAL, "state \"%.40s\" is not applied, failed or rejected", state);
-    status = check_part(running, "running", "{s:I, s:s, s:I, s:s, s:s}", err);
-    if (status == HW_OK)
-        status = check_part(failed, "failed", "{s:I, s:s, s:I, s:s, s:s, s:s, s:s}", err);
-    return status;
+    status = check_running(running, err);
+    return status == HW_OK ? check_failed(failed, err) : status;
 }
 
 /* ---- what waits ---- */

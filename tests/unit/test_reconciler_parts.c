@@ -124,6 +124,16 @@ START_TEST(test_report_check)
     memcpy(strstr(no_lsn, "0/1"), "0-1", 3);
     ck_assert_int_eq(rec_report_check("n1", no_lsn, strlen(no_lsn), &err), HW_EINVAL);
     ck_assert_ptr_nonnull(strstr(err.message, "failed"));
+
+    /* The entry could not be read: what it was about is not known, all of it or nothing. */
+    static const char refused[] =
+        "{\"node\":\"n1\",\"state\":\"rejected\",\"running\":null,\"failed\":{\"revision\":null,"
+        "\"digest\":null,\"epoch\":null,\"lsn\":null,\"stage\":\"verify\",\"error\":\"e\","
+        "\"at\":\"t\"}}";
+    ck_assert_int_eq(rec_report_check("n1", refused, strlen(refused), &err), HW_OK);
+    HW_AUTO_FREE char *half = hw_strdup(refused);
+    memcpy(strstr(half, "null,\"stage"), "1234", 4);
+    ck_assert_int_eq(rec_report_check("n1", half, strlen(half), &err), HW_EINVAL);
 }
 END_TEST
 
