@@ -58,7 +58,6 @@ struct agent {
     bool retry;   /* what failed before counts as new, once */
     struct agent_failure unsaved; /* a failure that the disk did not take: reported all the same */
 
-    struct hw_timer poll;
     bool check_report;       /* after the next look: does NATS still hold the report? */
     uint64_t complained_seq; /* entry that was complained of already */
 };
@@ -563,7 +562,7 @@ static void record(struct agent *a, const struct agent_state *next)
         return;
     }
     tell(a, HW_LOG_ERROR, "cannot record the state; trying again", NULL, err.message);
-    agent_watch_look(a->watch, SAVE_RETRY_MS / 2 + agent_random_ms(SAVE_RETRY_MS));
+    agent_watch_look(a->watch, agent_jitter_ms(SAVE_RETRY_MS));
 }
 
 static void refuse(struct agent *a, uint64_t seq, const struct hw_error *why)
@@ -657,28 +656,13 @@ static void on_looked(void *arg)
     a->check_report = false;
 }
 
-static void look_at_all(struct agent *a)
-{
-    a->check_report = true;
-    agent_watch_look(a->watch, 0);
-}
-
-static void on_poll(void *arg)
-{
-    struct agent *a = arg;
-
-    look_at_all(a);
-    hw_timer_start(a->loop, &a->poll,
-                   a->options.poll_ms * 3 / 4 + agent_random_ms(a->options.poll_ms / 2), on_poll,
-                   a);
-}
-
 static void on_up(void *arg)
 {
     struct agent *a = arg;
 
     tell(a, HW_LOG_INFO, "connected to NATS", NULL, NULL);
-    look_at_all(a);
+    a->check_report = true;
+    agent_watch_look(a->watch, 0);
     /* A target that waited for NATS is due; one that waits for its splay goes on waiting. */
     if (a->target.set && (a->failures > 0 || !hw_timer_running(&a->due)))
         due_in(a, 0);
@@ -759,9 +743,10 @@ static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
     status = hw_nats_open(a->loop, &options, &events, &a->nats, err);
     if (status != HW_OK)
         return status;
-    a->reporter = agent_reporter_new(a->nats, reports, a->options.node, &reporter_events);
-    return agent_watch_start(a->nats, a->options.bucket, a->options.node, &watch_events, &a->watch,
-                             err);
+    a->reporter =
+        agent_reporter_new(a->nats, reports, a->options.node, a->options.poll_ms, &reporter_events);
+    return agent_watch_start(a->nats, a->options.bucket, a->options.node, a->options.poll_ms,
+                             &watch_events, &a->watch, err);
 }
 
 enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *options,
@@ -793,7 +778,6 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
     }
     start_from_disk(a);
     report(a);
-    hw_timer_start(loop, &a->poll, agent_random_ms(options->poll_ms), on_poll, a);
     *out = a;
     return HW_OK;
 }
@@ -821,7 +805,6 @@ void agent_close(struct agent *a)
         return;
     hw_timer_stop(&a->step);
     hw_timer_stop(&a->due);
-    hw_timer_stop(&a->poll);
     hw_nats_close(a->nats);
     agent_watch_free(a->watch);
     agent_reporter_free(a->reporter);

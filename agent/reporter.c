@@ -15,23 +15,30 @@ struct agent_reporter {
     char *bucket, *key;
     struct agent_reporter_events events;
     json_t *wanted;    /* NULL: nothing to say */
-    json_t *published; /* what the key holds for all we know; NULL: look first */
+    json_t *published; /* what the key holds for all we know; NULL: something else */
+    bool compared;     /* that is known, from a look or an acknowledgement */
     json_t *in_flight; /* sent, not acknowledged yet */
     int failures;      /* in a row */
-    struct hw_timer timer;
+    int64_t poll_ms;
+    struct hw_timer timer; /* of the next comparison with what the bucket holds */
 };
 
-static void turn(void *arg);
+static void compare(void *arg);
+
+static void compare_in(struct agent_reporter *r, int64_t ms)
+{
+    hw_timer_start(hw_nats_loop(r->nats), &r->timer, ms, compare, r);
+}
 
 static void failed(struct agent_reporter *r, const struct hw_error *why)
 {
-    json_decref(r->published);
-    r->published = NULL;
+    r->compared = false;
     if (r->failures++ == 0)
         r->events.trouble(r->events.arg, why);
-    hw_timer_start(hw_nats_loop(r->nats), &r->timer, agent_backoff_ms(r->failures, RETRY_LIMIT_MS),
-                   turn, r);
+    compare_in(r, agent_backoff_ms(r->failures, RETRY_LIMIT_MS));
 }
+
+static void turn(struct agent_reporter *r);
 
 static void on_ack(void *arg, const struct hw_ack *ack)
 {
@@ -66,37 +73,47 @@ static void publish(struct agent_reporter *r)
         failed(r, &err);
 }
 
-/* Brings the key one step nearer to what is wanted. */
-static void turn(void *arg)
+/* Publishes what is wanted, unless it is there already. */
+static void turn(struct agent_reporter *r)
+{
+    if (!r->compared || r->wanted == NULL || r->in_flight != NULL || !hw_nats_up(r->nats))
+        return;
+    if (r->published == NULL || json_equal(r->published, r->wanted) != 1)
+        publish(r);
+}
+
+/* Learns from the bucket what is published. */
+static void compare(void *arg)
 {
     struct agent_reporter *r = arg;
     struct hw_kv_entry entry;
     struct hw_error err;
     enum hw_status status;
 
-    if (r->wanted == NULL || r->in_flight != NULL || !hw_nats_up(r->nats))
+    compare_in(r, agent_jitter_ms(r->poll_ms));
+    if (r->in_flight != NULL || !hw_nats_up(r->nats))
         return;
-    hw_timer_stop(&r->timer);
-    if (r->published == NULL) {
-        status = hw_kv_get(r->nats, r->bucket, r->key, &entry, &err);
-        if (status != HW_OK && status != HW_ENOENT) {
-            failed(r, &err);
-            return;
-        }
-        if (status == HW_OK) {
-            if (!entry.deleted && agent_report_matches(r->wanted, entry.value, entry.size))
-                r->published = json_incref(r->wanted);
-            hw_kv_entry_clear(&entry);
-        }
+    json_decref(r->published);
+    r->published = NULL;
+    r->compared = true;
+    if (r->wanted == NULL)
+        return;
+    status = hw_kv_get(r->nats, r->bucket, r->key, &entry, &err);
+    if (status != HW_OK && status != HW_ENOENT) {
+        failed(r, &err);
+        return;
     }
-    if (r->published != NULL && json_equal(r->published, r->wanted) == 1)
-        r->failures = 0;
-    else
-        publish(r);
+    if (status == HW_OK) {
+        if (!entry.deleted && agent_report_matches(r->wanted, entry.value, entry.size))
+            r->published = json_incref(r->wanted);
+        hw_kv_entry_clear(&entry);
+    }
+    r->failures = 0;
+    turn(r);
 }
 
 struct agent_reporter *agent_reporter_new(struct hw_nats *nats, const char *bucket,
-                                          const char *node,
+                                          const char *node, int64_t poll_ms,
                                           const struct agent_reporter_events *events)
 {
     struct agent_reporter *r = hw_alloc(sizeof(*r));
@@ -105,6 +122,7 @@ struct agent_reporter *agent_reporter_new(struct hw_nats *nats, const char *buck
     r->bucket = hw_strdup(bucket);
     r->key = hw_sprintf("cfg.reported.%s", node);
     r->events = *events;
+    r->poll_ms = poll_ms;
     return r;
 }
 
@@ -125,14 +143,10 @@ void agent_reporter_set(struct agent_reporter *r, json_t *report)
 {
     json_decref(r->wanted);
     r->wanted = report;
-    /* During an outage the timer decides when to try again. */
-    if (!hw_timer_running(&r->timer))
-        turn(r);
+    turn(r);
 }
 
 void agent_reporter_check(struct agent_reporter *r)
 {
-    json_decref(r->published);
-    r->published = NULL;
-    hw_timer_start(hw_nats_loop(r->nats), &r->timer, 0, turn, r);
+    compare_in(r, 0);
 }

@@ -12,11 +12,12 @@ struct agent_watch {
     struct hw_nats *nats;
     char *bucket, *key;
     struct agent_watch_events events;
-    struct hw_timer timer;
-    bool held, wanted; /* wanted: a look waits for the release */
-    int failures;      /* in a row */
-    uint64_t hinted;   /* the newest sequence that a hint spoke of */
-    int late;          /* looks in a row that found an older one */
+    int64_t poll_ms;
+    struct hw_timer timer; /* of the next look, always running once there was one */
+    bool held, wanted;     /* wanted: a look waits for the release */
+    int failures;          /* in a row */
+    uint64_t hinted;       /* the newest sequence that a hint spoke of */
+    int late;              /* looks in a row that found an older one */
 };
 
 /* In a cluster the replica that answers may be behind the one that sent the hint. */
@@ -54,6 +55,7 @@ static void look(void *arg)
 {
     struct agent_watch *w = arg;
 
+    hw_timer_start(hw_nats_loop(w->nats), &w->timer, agent_jitter_ms(w->poll_ms), look, w);
     w->wanted = w->held;
     if (!w->held && hw_nats_up(w->nats))
         read_entry(w);
@@ -89,8 +91,8 @@ static void on_hint(void *arg, natsMsg *msg)
 }
 
 enum hw_status agent_watch_start(struct hw_nats *nats, const char *bucket, const char *node,
-                                 const struct agent_watch_events *events, struct agent_watch **out,
-                                 struct hw_error *err)
+                                 int64_t poll_ms, const struct agent_watch_events *events,
+                                 struct agent_watch **out, struct hw_error *err)
 {
     HW_AUTO_FREE char *subject = hw_sprintf("%s.desired.%s", bucket, node);
     struct agent_watch *w = hw_alloc(sizeof(*w));
@@ -101,6 +103,7 @@ enum hw_status agent_watch_start(struct hw_nats *nats, const char *bucket, const
     w->bucket = hw_strdup(bucket);
     w->key = hw_sprintf("cfg.desired.%s", node);
     w->events = *events;
+    w->poll_ms = poll_ms;
     status = hw_nats_subscribe(nats, subject, on_hint, w, &sub, err);
     if (status != HW_OK) {
         agent_watch_free(w);

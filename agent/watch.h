@@ -17,9 +17,10 @@ struct agent_watch_events {
     void *arg;
 };
 
-/* Watches cfg.desired.<node> with the hints on <bucket>.desired.<node>. Does not look by itself. */
+/* Watches cfg.desired.<node> with the hints on <bucket>.desired.<node>. The first look is to be
+ * asked for; without a hint there is another one every poll_ms, more or less. */
 enum hw_status agent_watch_start(struct hw_nats *nats, const char *bucket, const char *node,
-                                 const struct agent_watch_events *events,
+                                 int64_t poll_ms, const struct agent_watch_events *events,
                                  struct agent_watch **watch, struct hw_error *err) HW_CHECKED;
 /* Call after hw_nats_close. NULL is fine. */
 void agent_watch_free(struct agent_watch *watch);
