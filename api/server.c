@@ -41,6 +41,7 @@ struct api_server_request {
     struct api_server *server;
     LIST_ENTRY(api_server_request) link;
     char *raw_target;
+    const char *version; /* "HTTP/1.1" */
     bool judged, called, sleeping, queued;
     bool has_body, refused_early;
     bool oversized; /* a chunked body that passed its limit: the rest is read and dropped */
@@ -349,6 +350,8 @@ static void judge(struct api_server_request *r)
                            "Content-Length and Transfer-Encoding exclude each other");
     else if (head.transfer_encoding != NULL && strcasecmp(head.transfer_encoding, "chunked") != 0)
         api_answer_problem(request, API_NOT_IMPLEMENTED, "Transfer-Encoding: only chunked is known");
+    else if (head.host == NULL && strcmp(r->version, "HTTP/1.1") == 0)
+        api_answer_problem(request, API_MALFORMED_REQUEST, "Host: is missing");
     else if (head.host != NULL && !is_our_host(head.host))
         api_answer_problem(request, API_MISDIRECTED,
                            "Host: %s is not a name of this loopback service", head.host);
@@ -459,10 +462,10 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char
 
     (void)arg;
     (void)url;
-    (void)version;
     if (!r->judged) {
         r->judged = true;
         request->method = method;
+        r->version = version;
         judge(r);
         /* An answer to the head alone ends the connection, so without a body it comes later. */
         if (request->response != NULL && r->has_body) {
@@ -671,7 +674,6 @@ enum hw_status api_server_start(const struct api_server_config *config, struct a
         MHD_OPTION_LISTEN_SOCKET, listen_fd,                         //
         MHD_OPTION_CONNECTION_LIMIT, connections_max(),              //
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADERS_MAX,     //
-        MHD_OPTION_STRICT_FOR_CLIENT, 1,                             //
         MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,           //
         MHD_OPTION_URI_LOG_CALLBACK, on_target, server,              //
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,           //
