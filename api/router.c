@@ -54,6 +54,7 @@ enum hw_status api_router_find(const struct api_route *routes, const char *metho
         if (!matches(r->pattern, target))
             continue;
         if (strcmp(r->method, wanted) == 0) {
+            hw_buf_free(allow);
             *route = r;
             return HW_OK;
         }
