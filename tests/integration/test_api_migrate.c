@@ -203,6 +203,13 @@ START_TEST(test_usage)
 }
 END_TEST
 
+static bool log_says(const struct test_program *program, const char *text)
+{
+    HW_AUTO_FREE char *log = test_read_file(program->log);
+
+    return strstr(log, text) != NULL;
+}
+
 /* Ready only with this program's schema; before that, every route says what to do. */
 START_TEST(test_readiness)
 {
@@ -214,7 +221,7 @@ START_TEST(test_readiness)
     struct test_answer answer;
 
     test_program_start(&program, argv, NULL);
-    test_wait_for(strstr(output = test_read_file(program.log), "database reached") != NULL, 30);
+    test_wait_for(log_says(&program, "database reached"), 30);
     static const char *const targets[] = {"/readyz", "/v1/nodes", "/v1/fleet"};
 
     for (size_t i = 0; i < HW_COUNT(targets); i++) {
