@@ -545,6 +545,17 @@ static size_t leave_escaped(void *arg, struct MHD_Connection *c, char *text)
     return strlen(text);
 }
 
+/* What the library says when a client was rude is no news; what the system refused is. */
+static bool is_about_system(const char *text)
+{
+    static const char *const signs[] = {"accept", "epoll", "limit", "memory", "thread", "Failed to create"};
+
+    for (size_t i = 0; i < HW_COUNT(signs); i++)
+        if (strstr(text, signs[i]) != NULL)
+            return true;
+    return false;
+}
+
 static void on_library_message(void *arg, const char *fmt, va_list args) HW_PRINTF(2, 0);
 static void on_library_message(void *arg, const char *fmt, va_list args)
 {
@@ -555,7 +566,8 @@ static void on_library_message(void *arg, const char *fmt, va_list args)
     len = vsnprintf(text, sizeof(text), fmt, args);
     while (len > 0 && len < (int)sizeof(text) && text[len - 1] == '\n')
         text[--len] = '\0';
-    hw_log_info("the HTTP library says", HW_S("text", text));
+    hw_log(is_about_system(fmt) ? HW_LOG_WARN : HW_LOG_DEBUG, "the HTTP library says",
+           HW_S("text", text));
 }
 
 /* ---- running ---- */
