@@ -1,4 +1,5 @@
 /* What each program says of itself in --help, what its manual page says, and what it does agree. */
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -138,13 +139,10 @@ START_TEST(test_every_variable_is_that_of_its_option)
                       o.env, output);
 
         /* Its name follows from the option's. */
-        char expected[80] = "HEADWATER_";
-        for (size_t i = 0; o.name[i] != '\0'; i++) {
-            const char c = o.name[i];
-            expected[10 + i] = c == '-' ? '_' : (char)(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
-        }
-        if (strcmp(o.name, "database") == 0 || strcmp(o.name, "nats") == 0)
-            strcat(expected, "_URL");
+        const bool is_url = strcmp(o.name, "database") == 0 || strcmp(o.name, "nats") == 0;
+        HW_AUTO_FREE char *expected = hw_sprintf("HEADWATER_%s%s", o.name, is_url ? "_URL" : "");
+        for (char *c = expected; *c != '\0'; c++)
+            *c = *c == '-' ? '_' : (char)toupper(*c);
         ck_assert_str_eq(o.env, expected);
     }
 }

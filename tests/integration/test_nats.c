@@ -218,8 +218,8 @@ START_TEST(test_layout_is_that_of_other_clients)
 END_TEST
 
 struct acked {
-    int times;
     struct hw_ack ack;
+    int times;
     bool done;
 };
 
@@ -858,10 +858,10 @@ START_TEST(test_damaged_objects_are_refused)
     expect_object("flipped", data, 3 << 20); /* repaired: the damage above was all there was */
     char *size = strstr(meta, "\"size\":3145728");
     ck_assert_ptr_nonnull(size);
-    memcpy(size, "\"size\":3145727", 14);
+    size[strlen("\"size\":314572")] = '7';
     publish_meta("flipped", meta);
     expect_corrupt("flipped");
-    memcpy(size, "\"size\":3145729", 14);
+    size[strlen("\"size\":314572")] = '9';
     publish_meta("flipped", meta);
     expect_corrupt("flipped");
     close_nats();
@@ -924,6 +924,56 @@ START_TEST(test_deleted_object)
 }
 END_TEST
 
+static char listed[256];
+static bool list_done;
+
+static void on_listed(void *arg, const char *name, size_t size)
+{
+    ck_assert_ptr_eq(arg, listed);
+    const size_t len = strlen(listed);
+    snprintf(listed + len, sizeof(listed) - len, "%s:%zu ", name, size);
+}
+
+static void on_list_done(void *arg)
+{
+    (void)arg;
+    list_done = true;
+}
+
+static void expect_list(const char *expected)
+{
+    const struct hw_obj_list_events events = {
+        .entry = on_listed, .done = on_list_done, .arg = listed};
+    struct hw_obj_list *list;
+    listed[0] = '\0';
+    list_done = false;
+    OK(hw_obj_list_start(nats, BUCKET, &events, &list, &err));
+    wait_for(&list_done, "the list");
+    ck_assert_str_eq(listed, expected);
+    hw_obj_list_stop(list);
+}
+
+START_TEST(test_list_of_objects)
+{
+    begin_objects();
+    expect_list("");
+    ck_assert_int_eq(put_object("one", "abc", 3).status, HW_OK);
+    ck_assert_int_eq(put_object("none", "", 0).status, HW_OK);
+    ck_assert_int_eq(put_object("gone", "abcd", 4).status, HW_OK);
+    ck_assert_int_eq(put_object("two", "ab", 2).status, HW_OK);
+    publish_meta("gone",
+                 "{\"name\":\"gone\",\"bucket\":\"b\",\"nuid\":\"\",\"size\":0,\"chunks\":0,"
+                 "\"digest\":\"\",\"deleted\":true,\"mtime\":\"2026-01-31T12:00:00Z\"}");
+    publish_meta("broken", "no metadata");
+    expect_list("one:3 none:0 two:2 ");
+    struct hw_obj_list *list = NULL;
+    hw_obj_list_stop(NULL);
+    const struct hw_obj_list_events events = {.entry = on_listed, .done = on_list_done};
+    ck_assert_int_ne(hw_obj_list_start(nats, "absent", &events, &list, &err), HW_OK);
+    close_nats();
+}
+END_TEST
+
 /* Killed while chunks are in flight: it ends once, not with success, and can be done again. */
 START_TEST(test_object_put_when_the_server_is_killed)
 {
@@ -954,5 +1004,5 @@ TEST_MAIN("nats", 120, test_connects_when_the_server_comes, test_subscriptions_o
           test_watch_goes_on_after_restarts, test_watch_waits_for_a_lost_bucket,
           test_objects_of_many_sizes, test_object_put_twice, test_object_of_another_client,
           test_object_metadata_says_what_the_layout_wants, test_damaged_objects_are_refused,
-          test_damaged_metadata_is_refused, test_deleted_object,
+          test_damaged_metadata_is_refused, test_deleted_object, test_list_of_objects,
           test_object_put_when_the_server_is_killed)

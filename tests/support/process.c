@@ -97,7 +97,7 @@ double test_now(void)
 
 void test_pause(void)
 {
-    nanosleep(&(struct timespec){.tv_nsec = 5 * 1000 * 1000}, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
 }
 
 /* ---- the temporary directory and its keeper -----------------------------------------------------
@@ -444,13 +444,11 @@ int test_free_port(void)
 {
     /* Below the range that the system takes ports of outgoing connections from, so that a server
      * that is down for a moment finds its port free when it comes back. */
-    int low = 32768;
-    FILE *range = fopen("/proc/sys/net/ipv4/ip_local_port_range", "re");
-    if (range != NULL) {
-        if (fscanf(range, "%d", &low) != 1 || low < 12000)
-            low = 32768;
-        fclose(range);
-    }
+    char *range = test_read_file("/proc/sys/net/ipv4/ip_local_port_range");
+    long low = strtol(range, NULL, 10);
+    free(range);
+    if (low < 12000)
+        low = 32768;
     for (int attempt = 0; attempt < 1000; attempt++) {
         const int port = 10240 + (int)arc4random_uniform((uint32_t)(low - 10240));
         const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

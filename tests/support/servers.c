@@ -69,12 +69,14 @@ static const char *postgres_bin(void)
     free(copy);
     glob_t found = {0};
     if (dir[0] == '\0' && glob("/usr/lib/postgresql/*/bin/initdb", 0, NULL, &found) == 0) {
-        int newest = -1, version;
-        for (size_t i = 0; i < found.gl_pathc; i++)
-            if (sscanf(found.gl_pathv[i], "/usr/lib/postgresql/%d", &version) == 1 &&
-                version > newest)
+        long newest = 0;
+        for (size_t i = 0; i < found.gl_pathc; i++) {
+            const long version =
+                strtol(found.gl_pathv[i] + strlen("/usr/lib/postgresql/"), NULL, 10);
+            if (version > newest)
                 newest = version;
-        snprintf(dir, sizeof(dir), "/usr/lib/postgresql/%d/bin", newest);
+        }
+        snprintf(dir, sizeof(dir), "/usr/lib/postgresql/%ld/bin", newest);
     }
     globfree(&found);
     if (dir[0] == '\0')

@@ -43,7 +43,7 @@ END_TEST
 START_TEST(test_long_message_is_cut_at_a_character)
 {
     char text[2 * HW_ERROR_MAX + 1];
-    for (int i = 0; i < HW_ERROR_MAX; i++)
+    for (size_t i = 0; i < HW_ERROR_MAX; i++)
         memcpy(text + 2 * i, "\xC3\xA9", 3);
     for (int shift = 0; shift < 2; shift++) {
         struct hw_error err;
