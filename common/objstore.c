@@ -162,7 +162,7 @@ static enum hw_status read_meta(struct hw_nats *nats, const char *bucket, const 
 enum hw_status hw_obj_stat(struct hw_nats *nats, const char *bucket, const char *name, size_t *size,
                            struct hw_error *err)
 {
-    struct meta meta;
+    struct meta meta = {0};
     const enum hw_status status = read_meta(nats, bucket, name, &meta, err);
 
     if (status != HW_OK)
@@ -215,7 +215,7 @@ static enum hw_status publish_meta(struct put *put, uint64_t expected_seq, struc
 static void on_meta_ack(void *arg, const struct hw_ack *ack)
 {
     struct put *put = arg;
-    struct meta meta;
+    struct meta meta = {0};
 
     put->result = *ack;
     if (ack->status == HW_ECONFLICT) {
@@ -398,7 +398,7 @@ enum hw_status hw_obj_get(struct hw_nats *nats, const char *bucket, const char *
 {
     unsigned char *bytes = NULL;
     struct hw_digest actual;
-    struct meta meta;
+    struct meta meta = {0};
     enum hw_status status;
 
     status = read_meta(nats, bucket, name, &meta, err);
@@ -451,7 +451,7 @@ static void on_meta(void *arg, natsMsg *msg)
 {
     struct hw_obj_list *list = arg;
     jsMsgMetaData *position = NULL;
-    struct meta meta;
+    struct meta meta = {0};
 
     if (list->done || natsMsg_GetMetaData(&position, msg) != NATS_OK)
         return;

@@ -193,7 +193,8 @@ static void build_tables(const struct hw_program *program, struct tables *t)
     }
     t->longs[next++] = (struct option){.name = "help", .val = OPTION_HELP};
     t->longs[next++] = (struct option){.name = "version", .val = OPTION_VERSION};
-    strcpy(letter, "hV");
+    *letter++ = 'h';
+    *letter = 'V';
 }
 
 static void free_tables(const struct hw_program *program, struct tables *t)

@@ -457,7 +457,7 @@ static void store_checkpoint(struct rec_apply *apply)
 
 static void retire(struct rec_apply *apply)
 {
-    while (apply->first != apply->cursor && apply->first->undone == 0) {
+    while (apply->first != NULL && apply->first != apply->cursor && apply->first->undone == 0) {
         struct rec_tx *tx = apply->first;
 
         apply->first = tx->next;
