@@ -5,26 +5,21 @@
 #include "api/transaction.h"
 #include "common/memory.h"
 
-#define COLUMNS                                                                                    \
-    "name, config, node, selector, priority, revision, version, created_at, updated_at"
+#define COLUMNS "name, config, node, selector, priority, revision, version, created_at, updated_at"
 
 /* Either the node or the selector is there, as it was put. */
-static json_t *assignment_json(const PGresult *rows, int row)
-{
-    const bool has_node = api_row_text(rows, row, "node") != NULL;
-
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",                             //
-                     "name", api_row_string(rows, row, "name"),                              //
-                     "config", api_row_string(rows, row, "config"),                          //
-                     has_node ? "node" : "selector",                                         //
-                     has_node ? api_row_string(rows, row, "node")                            //
-                              : api_row_json(rows, row, "selector"),                         //
-                     "priority", api_row_integer(rows, row, "priority"),                     //
-                     "revision", api_row_integer(rows, row, "revision"),                     //
-                     "version", api_row_integer(rows, row, "version"),                       //
-                     "created_at", api_row_time(rows, row, "created_at"),                    //
-                     "updated_at", api_row_time(rows, row, "updated_at"));
-}
+static const struct api_column columns[] = {
+    {.name = "name", .type = API_COLUMN_STRING},
+    {.name = "config", .type = API_COLUMN_STRING},
+    {.name = "node", .type = API_COLUMN_STRING, .optional = true},
+    {.name = "selector", .type = API_COLUMN_JSON, .optional = true},
+    {.name = "priority", .type = API_COLUMN_INTEGER},
+    {.name = "revision", .type = API_COLUMN_INTEGER},
+    {.name = "version", .type = API_COLUMN_INTEGER},
+    {.name = "created_at", .type = API_COLUMN_TIME},
+    {.name = "updated_at", .type = API_COLUMN_TIME},
+    {.name = NULL},
+};
 
 static const struct api_resource assignments = {
     .kind = "assignment",
@@ -38,20 +33,19 @@ static const struct api_resource assignments = {
         "IS DISTINCT FROM (excluded.config, excluded.node, excluded.selector, excluded.priority, "
         "excluded.revision) "
         "RETURNING created_at = updated_at AS created",
-    .update =
-        "UPDATE headwater.assignment SET config = $3, node = $4, selector = $5::jsonb, "
-        "priority = $6::int, revision = $7::int "
-        "WHERE name = $1 AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
-        "AND (config, node, selector, priority, revision) "
-        "IS DISTINCT FROM ($3, $4, $5::jsonb, $6::int, $7::int) "
-        "RETURNING false AS created",
+    .update = "UPDATE headwater.assignment SET config = $3, node = $4, selector = $5::jsonb, "
+              "priority = $6::int, revision = $7::int "
+              "WHERE name = $1 AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
+              "AND (config, node, selector, priority, revision) "
+              "IS DISTINCT FROM ($3, $4, $5::jsonb, $6::int, $7::int) "
+              "RETURNING false AS created",
     .delete = "DELETE FROM headwater.assignment "
               "WHERE name = $1 AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
               "RETURNING name",
     .select = "SELECT " COLUMNS " FROM headwater.assignment WHERE name = $1",
     .list = "SELECT " COLUMNS " FROM headwater.assignment "
             "WHERE ($1::text IS NULL OR name > $1) ORDER BY name LIMIT $2::int",
-    .json = assignment_json,
+    .columns = columns,
 };
 
 void api_assignments_list(struct api_request *request)

@@ -9,29 +9,28 @@
 #include "api/media_type.h"
 #include "api/resource.h"
 #include "api/transaction.h"
-#include "common/utf8.h"
 #include "common/digest.h"
 #include "common/memory.h"
+#include "common/utf8.h"
 
 #define SELECT_CONFIG                                                                              \
     "SELECT c.name, c.revision, r.digest, r.size, c.media_type, c.message, c.version, "            \
     "c.created_at, c.updated_at, c.updated_by FROM headwater.config AS c "                         \
     "JOIN headwater.config_revision AS r ON r.config = c.name AND r.revision = c.revision "
 
-static json_t *config_json(const PGresult *rows, int row)
-{
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",            //
-                     "name", api_row_string(rows, row, "name"),                       //
-                     "revision", api_row_integer(rows, row, "revision"),              //
-                     "digest", api_row_string(rows, row, "digest"),                   //
-                     "size", api_row_integer(rows, row, "size"),                      //
-                     "media_type", api_row_string(rows, row, "media_type"),           //
-                     "message", api_row_string(rows, row, "message"),                 //
-                     "version", api_row_integer(rows, row, "version"),                //
-                     "created_at", api_row_time(rows, row, "created_at"),             //
-                     "updated_at", api_row_time(rows, row, "updated_at"),             //
-                     "updated_by", api_row_string(rows, row, "updated_by"));
-}
+static const struct api_column columns[] = {
+    {.name = "name", .type = API_COLUMN_STRING},
+    {.name = "revision", .type = API_COLUMN_INTEGER},
+    {.name = "digest", .type = API_COLUMN_STRING},
+    {.name = "size", .type = API_COLUMN_INTEGER},
+    {.name = "media_type", .type = API_COLUMN_STRING},
+    {.name = "message", .type = API_COLUMN_STRING},
+    {.name = "version", .type = API_COLUMN_INTEGER},
+    {.name = "created_at", .type = API_COLUMN_TIME},
+    {.name = "updated_at", .type = API_COLUMN_TIME},
+    {.name = "updated_by", .type = API_COLUMN_STRING},
+    {.name = NULL},
+};
 
 static const struct api_resource configs = {
     .kind = "config",
@@ -52,7 +51,7 @@ static const struct api_resource configs = {
               "RETURNING name",
     .select = SELECT_CONFIG "WHERE c.name = $1",
     .list = SELECT_CONFIG "WHERE ($1::text IS NULL OR c.name > $1) ORDER BY c.name LIMIT $2::int",
-    .json = config_json,
+    .columns = columns,
 };
 
 void api_configs_list(struct api_request *request)
@@ -119,8 +118,8 @@ static void on_content(struct api_request *request, const void *arg, PGresult *c
 
     (void)arg;
     if (PQntuples(results[0]) == 0 && revision != NULL)
-        api_answer_problem(request, API_NO_SUCH_RESOURCE, "There is no revision %s of config \"%s\"",
-                           revision, name);
+        api_answer_problem(request, API_NO_SUCH_RESOURCE,
+                           "There is no revision %s of config \"%s\"", revision, name);
     else if (PQntuples(results[0]) == 0)
         api_resource_missing(request, "config", name);
     else
@@ -154,17 +153,16 @@ void api_configs_content(struct api_request *request)
 
 /* ---- history ---- */
 
-static json_t *revision_json(const PGresult *rows, int row)
-{
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}",                           //
-                     "revision", api_row_integer(rows, row, "revision"),              //
-                     "digest", api_row_string(rows, row, "digest"),                   //
-                     "size", api_row_integer(rows, row, "size"),                      //
-                     "media_type", api_row_string(rows, row, "media_type"),           //
-                     "message", api_row_string(rows, row, "message"),                 //
-                     "author", api_row_string(rows, row, "author"),                   //
-                     "created_at", api_row_time(rows, row, "created_at"));
-}
+static const struct api_column revision_columns[] = {
+    {.name = "revision", .type = API_COLUMN_INTEGER},
+    {.name = "digest", .type = API_COLUMN_STRING},
+    {.name = "size", .type = API_COLUMN_INTEGER},
+    {.name = "media_type", .type = API_COLUMN_STRING},
+    {.name = "message", .type = API_COLUMN_STRING},
+    {.name = "author", .type = API_COLUMN_STRING},
+    {.name = "created_at", .type = API_COLUMN_TIME},
+    {.name = NULL},
+};
 
 static void on_revisions(struct api_request *request, const void *arg, PGresult *const *results)
 {
@@ -176,7 +174,7 @@ static void on_revisions(struct api_request *request, const void *arg, PGresult 
         api_resource_missing(request, "config", api_request_variable(request, "name"));
     else if (api_request_limit(request, &limit, &ignored))
         api_answer_json(request, MHD_HTTP_OK,
-                        api_resource_page(results[0], limit, "revision", revision_json));
+                        api_resource_page(results[0], limit, revision_columns));
 }
 
 /* Newest first, also of a config that was deleted. */
@@ -186,8 +184,7 @@ void api_configs_revisions(struct api_request *request)
     struct api_transaction *tx;
     int limit;
 
-    if (!api_request_limit(request, &limit, &most) ||
-        !api_request_number(request, "after", &after))
+    if (!api_request_limit(request, &limit, &most) || !api_request_number(request, "after", &after))
         return;
     tx = api_transaction_read(request);
     api_transaction_add(tx,

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/transaction.h"
+#include "api/row.h"
 #include "common/digest.h"
 #include "common/memory.h"
 

@@ -4,6 +4,7 @@
 #include "api/content.h"
 #include "api/handlers.h"
 #include "api/resource.h"
+#include "api/row.h"
 #include "api/transaction.h"
 
 /* results: the node's name if it is there, and the row. False when answered. */
@@ -32,22 +33,22 @@ static void run(struct api_request *request, const char *sql, api_transaction_do
 
 static const char nothing_desired[] = "no assignment, so there is nothing that it should run";
 
+static const struct api_column desired_columns[] = {
+    {.name = "node", .type = API_COLUMN_STRING},
+    {.name = "revision", .type = API_COLUMN_INTEGER},
+    {.name = "digest", .type = API_COLUMN_STRING},
+    {.name = "size", .type = API_COLUMN_INTEGER},
+    {.name = "media_type", .type = API_COLUMN_STRING},
+    {.name = "sources", .type = API_COLUMN_JSON},
+    {.name = "changed_at", .type = API_COLUMN_TIME},
+    {.name = NULL},
+};
+
 static void on_desired(struct api_request *request, const void *arg, PGresult *const *results)
 {
-    const PGresult *row = results[1];
-
     (void)arg;
-    if (!found(request, results, nothing_desired))
-        return;
-    api_answer_json(request, MHD_HTTP_OK,
-                    json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}",             //
-                              "node", api_row_string(row, 0, "node"),            //
-                              "revision", api_row_integer(row, 0, "revision"),   //
-                              "digest", api_row_string(row, 0, "digest"),        //
-                              "size", api_row_integer(row, 0, "size"),           //
-                              "media_type", api_row_string(row, 0, "media_type"), //
-                              "sources", api_row_json(row, 0, "sources"),        //
-                              "changed_at", api_row_time(row, 0, "changed_at")));
+    if (found(request, results, nothing_desired))
+        api_answer_json(request, MHD_HTTP_OK, api_row_object(results[1], 0, desired_columns));
 }
 
 void api_desired_get(struct api_request *request)
@@ -75,50 +76,55 @@ void api_desired_content(struct api_request *request)
 }
 
 /* The same shape as the node's own report. */
-static json_t *running_json(const PGresult *row)
-{
-    if (api_row_text(row, 0, "running_revision") == NULL)
-        return json_null();
-    return json_pack("{s:o, s:o, s:o, s:o, s:o}",                                //
-                     "revision", api_row_integer(row, 0, "running_revision"),    //
-                     "digest", api_row_string(row, 0, "running_digest"),         //
-                     "epoch", api_row_integer(row, 0, "running_epoch"),          //
-                     "lsn", api_row_string(row, 0, "running_lsn"),               //
-                     "applied_at", api_row_time(row, 0, "running_applied_at"));
-}
+static const struct api_column reported_columns[] = {
+    {.name = "node", .type = API_COLUMN_STRING},
+    {.name = "state", .type = API_COLUMN_STRING},
+    {.name = "desired_revision", .type = API_COLUMN_INTEGER},
+    {.name = "agent", .type = API_COLUMN_STRING},
+    {.name = "boot_id", .type = API_COLUMN_STRING},
+    {.name = "reported_at", .type = API_COLUMN_TIME},
+    {.name = "received_at", .type = API_COLUMN_TIME},
+    {.name = NULL},
+};
 
-static json_t *failed_json(const PGresult *row)
+static const struct api_column running_columns[] = {
+    {.name = "running_revision", .type = API_COLUMN_INTEGER, .member = "revision"},
+    {.name = "running_digest", .type = API_COLUMN_STRING, .member = "digest"},
+    {.name = "running_epoch", .type = API_COLUMN_INTEGER, .member = "epoch"},
+    {.name = "running_lsn", .type = API_COLUMN_STRING, .member = "lsn"},
+    {.name = "running_applied_at", .type = API_COLUMN_TIME, .member = "applied_at"},
+    {.name = NULL},
+};
+
+static const struct api_column failed_columns[] = {
+    {.name = "failed_revision", .type = API_COLUMN_INTEGER, .member = "revision"},
+    {.name = "failed_digest", .type = API_COLUMN_STRING, .member = "digest"},
+    {.name = "failed_epoch", .type = API_COLUMN_INTEGER, .member = "epoch"},
+    {.name = "failed_lsn", .type = API_COLUMN_STRING, .member = "lsn"},
+    {.name = "failed_stage", .type = API_COLUMN_STRING, .member = "stage"},
+    {.name = "failed_error", .type = API_COLUMN_STRING, .member = "error"},
+    {.name = "failed_at", .type = API_COLUMN_TIME, .member = "at"},
+    {.name = NULL},
+};
+
+/* An object of its own, or null where the first of its columns, the revision, is. */
+static json_t *part(const PGresult *row, const struct api_column *columns)
 {
-    if (api_row_text(row, 0, "failed_revision") == NULL)
-        return json_null();
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}",                      //
-                     "revision", api_row_integer(row, 0, "failed_revision"),     //
-                     "digest", api_row_string(row, 0, "failed_digest"),          //
-                     "epoch", api_row_integer(row, 0, "failed_epoch"),           //
-                     "lsn", api_row_string(row, 0, "failed_lsn"),                //
-                     "stage", api_row_string(row, 0, "failed_stage"),            //
-                     "error", api_row_string(row, 0, "failed_error"),            //
-                     "at", api_row_time(row, 0, "failed_at"));
+    return api_row_text(row, 0, columns[0].name) != NULL ? api_row_object(row, 0, columns)
+                                                         : json_null();
 }
 
 static void on_reported(struct api_request *request, const void *arg, PGresult *const *results)
 {
-    const PGresult *row = results[1];
+    json_t *report;
 
     (void)arg;
     if (!found(request, results, "not reported yet"))
         return;
-    api_answer_json(request, MHD_HTTP_OK,
-                    json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",             //
-                              "node", api_row_string(row, 0, "node"),                      //
-                              "state", api_row_string(row, 0, "state"),                    //
-                              "running", running_json(row),                                //
-                              "failed", failed_json(row),                                  //
-                              "desired_revision", api_row_integer(row, 0, "desired_revision"), //
-                              "agent", api_row_string(row, 0, "agent"),                    //
-                              "boot_id", api_row_string(row, 0, "boot_id"),                //
-                              "reported_at", api_row_time(row, 0, "reported_at"),          //
-                              "received_at", api_row_time(row, 0, "received_at")));
+    report = api_row_object(results[1], 0, reported_columns);
+    json_object_set_new(report, "running", part(results[1], running_columns));
+    json_object_set_new(report, "failed", part(results[1], failed_columns));
+    api_answer_json(request, MHD_HTTP_OK, report);
 }
 
 void api_reported_get(struct api_request *request)

@@ -16,7 +16,8 @@ bool api_etag_list_valid(const char *field);
 bool api_etag_list_has(const char *field, const char *etag);
 
 /*
- * Those of If-Match: field that can be versions, as PostgreSQL's array literal "{17,18}"; malloc'ed.
+ * Those of If-Match: field that can be versions, as PostgreSQL's array literal "{17,18}";
+ * malloc'ed.
  * "*" gives NULL: no version is asked for. Weak tags never match (RFC 9110 section 13.1.1).
  */
 char *api_etag_versions(const char *field);

@@ -10,21 +10,20 @@
 
 static const char *const states[] = {"in_sync", "pending", "failed", "unknown"};
 
-static json_t *fleet_json(const PGresult *rows, int row)
-{
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",           //
-                     "node", api_row_string(rows, row, "node"),                           //
-                     "labels", api_row_json(rows, row, "labels"),                         //
-                     "state", api_row_string(rows, row, "state"),                         //
-                     "desired_revision", api_row_integer(rows, row, "desired_revision"),  //
-                     "desired_digest", api_row_string(rows, row, "desired_digest"),       //
-                     "reported_revision", api_row_integer(rows, row, "reported_revision"), //
-                     "reported_digest", api_row_string(rows, row, "reported_digest"),     //
-                     "lag_seconds", api_row_number(rows, row, "lag_seconds"),             //
-                     "error", api_row_string(rows, row, "error"),                         //
-                     "desired_changed_at", api_row_time(rows, row, "desired_changed_at"), //
-                     "applied_at", api_row_time(rows, row, "applied_at"));
-}
+static const struct api_column columns[] = {
+    {.name = "node", .type = API_COLUMN_STRING},
+    {.name = "labels", .type = API_COLUMN_JSON},
+    {.name = "state", .type = API_COLUMN_STRING},
+    {.name = "desired_revision", .type = API_COLUMN_INTEGER},
+    {.name = "desired_digest", .type = API_COLUMN_STRING},
+    {.name = "reported_revision", .type = API_COLUMN_INTEGER},
+    {.name = "reported_digest", .type = API_COLUMN_STRING},
+    {.name = "lag_seconds", .type = API_COLUMN_NUMBER},
+    {.name = "error", .type = API_COLUMN_STRING},
+    {.name = "desired_changed_at", .type = API_COLUMN_TIME},
+    {.name = "applied_at", .type = API_COLUMN_TIME},
+    {.name = NULL},
+};
 
 /* Every state is named, also those that no node is in. */
 static json_t *counts_json(const PGresult *rows)
@@ -35,7 +34,7 @@ static json_t *counts_json(const PGresult *rows)
         json_object_set_new(counts, states[i], json_integer(0));
     for (int i = 0; i < PQntuples(rows); i++)
         json_object_set_new(counts, api_row_text(rows, i, "state"),
-                            api_row_integer(rows, i, "count"));
+                            api_row_value(rows, i, "count", API_COLUMN_INTEGER));
     return counts;
 }
 
@@ -49,7 +48,7 @@ static void on_fleet(struct api_request *request, const void *arg, PGresult *con
     if (!api_request_limit(request, &limit, &ignored))
         return;
     answer = json_pack("{s:o}", "counts", counts_json(results[0]));
-    HW_AUTO_JSON json_t *page = api_resource_page(results[1], limit, "node", fleet_json);
+    HW_AUTO_JSON json_t *page = api_resource_page(results[1], limit, columns);
     json_object_update(answer, page);
     api_answer_json(request, MHD_HTTP_OK, answer);
 }
@@ -82,12 +81,13 @@ void api_fleet_get(struct api_request *request)
                         "SELECT state, count(*) AS count FROM headwater.fleet "
                         "WHERE labels @> $1::jsonb GROUP BY state",
                         1, selector);
-    api_transaction_add(tx,
-                        "SELECT node, labels, state, desired_revision, desired_digest, "
-                        "reported_revision, reported_digest, round(extract(epoch FROM lag), 3) AS lag_seconds, "
-                        "error, desired_changed_at, applied_at FROM headwater.fleet "
-                        "WHERE ($1::text IS NULL OR node > $1) AND labels @> $2::jsonb "
-                        "AND ($3::text IS NULL OR state = $3) ORDER BY node LIMIT $4::int",
-                        4, api_request_parameter(request, "after"), selector, state, most);
+    api_transaction_add(
+        tx,
+        "SELECT node, labels, state, desired_revision, desired_digest, "
+        "reported_revision, reported_digest, round(extract(epoch FROM lag), 3) AS lag_seconds, "
+        "error, desired_changed_at, applied_at FROM headwater.fleet "
+        "WHERE ($1::text IS NULL OR node > $1) AND labels @> $2::jsonb "
+        "AND ($3::text IS NULL OR state = $3) ORDER BY node LIMIT $4::int",
+        4, api_request_parameter(request, "after"), selector, state, most);
     api_transaction_run(tx, on_fleet, NULL);
 }

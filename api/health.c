@@ -5,6 +5,7 @@
 #include "api/api.h"
 #include "api/handlers.h"
 #include "api/migrate.h"
+#include "api/row.h"
 #include "api/transaction.h"
 
 void api_health_live(struct api_request *request)
@@ -23,11 +24,11 @@ static void on_version(struct api_request *request, const void *arg, PGresult *c
         api_answer_json(request, MHD_HTTP_OK,
                         json_pack("{s:s, s:i}", "status", "ready", "schema", expected));
     else
-        api_answer_problem(request, API_NOT_READY,
-                           "The database's schema is at version %ld, this program works with %d: %s",
-                           version, expected,
-                           version < expected ? "run headwater-api migrate"
-                                              : "use a newer headwater-api");
+        api_answer_problem(
+            request, API_NOT_READY,
+            "The database's schema is at version %ld, this program works with %d: %s", version,
+            expected,
+            version < expected ? "run headwater-api migrate" : "use a newer headwater-api");
 }
 
 void api_health_ready(struct api_request *request)

@@ -38,7 +38,8 @@ static enum hw_status add_parameter(const char **at, struct hw_buf *out, struct 
     if (name_len == 0 || name[name_len] != '=')
         return hw_fail(err, HW_EINVAL, "\"%s\" is not a parameter of a media type", name);
     value_len = *value == '"' ? strcspn(value + 1, "\"\\") + 2 : token(value);
-    if (value_len == 0 || strlen(value) < value_len || (*value == '"' && value[value_len - 1] != '"'))
+    if (value_len == 0 || strlen(value) < value_len ||
+        (*value == '"' && value[value_len - 1] != '"'))
         return hw_fail(err, HW_EINVAL, "\"%s\" is not a parameter of a media type", name);
     *at = value + value_len;
     *at += strspn(*at, " \t");
@@ -70,10 +71,11 @@ enum hw_status api_media_type_parse(const char *field, char **media_type, struct
     add_lower(&out, field, type_len + 1 + subtype_len);
     for (size_t i = 0; i < HW_COUNT(forms) && status == HW_OK; i++)
         if (strcmp(out.data, forms[i]) == 0)
-            status = hw_fail(err, HW_EINVAL,
-                             "Content-Type: %s is how a form is sent; name the type of the content, "
-                             "for example -H 'Content-Type: application/json'",
-                             forms[i]);
+            status =
+                hw_fail(err, HW_EINVAL,
+                        "Content-Type: %s is how a form is sent; name the type of the content, "
+                        "for example -H 'Content-Type: application/json'",
+                        forms[i]);
     at += strspn(at, " \t");
     while (status == HW_OK && *at != '\0') {
         if (*at != ';')
@@ -110,9 +112,14 @@ bool api_media_type_is_json(const char *media_type)
 bool api_media_type_is_text(const char *media_type)
 {
     static const char *const types[] = {
-        "text/",           "application/xml",    "+xml",
-        "application/yaml", "application/x-yaml", "+yaml",
-        "application/toml", "application/javascript",
+        "text/",
+        "application/xml",
+        "+xml",
+        "application/yaml",
+        "application/x-yaml",
+        "+yaml",
+        "application/toml",
+        "application/javascript",
     };
 
     if (api_media_type_is_json(media_type))

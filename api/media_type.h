@@ -12,8 +12,8 @@
  * result is malloc'ed. HW_EINVAL for what is no media type, another charset, and the types that
  * clients send when nobody chose one (forms).
  */
-enum hw_status api_media_type_parse(const char *field, char **media_type, struct hw_error *err)
-    HW_CHECKED;
+enum hw_status api_media_type_parse(const char *field, char **media_type,
+                                    struct hw_error *err) HW_CHECKED;
 
 bool api_media_type_is_json(const char *media_type);
 

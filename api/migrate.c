@@ -37,9 +37,8 @@ static int find_applied(const PGresult *applied, int version)
 static enum hw_status read_applied(PGconn *conn, PGresult **applied, struct hw_error *err)
 {
     PGresult *there;
-    enum hw_status status =
-        hw_pg_exec(conn, "SELECT to_regclass('headwater.migration') IS NOT NULL", 0, NULL, &there,
-                   err);
+    enum hw_status status = hw_pg_exec(
+        conn, "SELECT to_regclass('headwater.migration') IS NOT NULL", 0, NULL, &there, err);
     bool exists;
 
     if (status != HW_OK)
@@ -73,11 +72,12 @@ static enum hw_status verify(const PGresult *applied, struct hw_error *err)
         if (row < 0 || PQgetisnull(applied, row, 2))
             continue;
         if (strcmp(PQgetvalue(applied, row, 2), checksum(m, hex)) != 0)
-            return hw_fail(err, HW_ECONFLICT,
-                           "migration %d (%s) was applied with other contents (sha256 %s) than this "
-                           "program has (sha256 %s): use the headwater-api that migrated this "
-                           "database, or a newer release",
-                           m->version, m->name, PQgetvalue(applied, row, 2), hex);
+            return hw_fail(
+                err, HW_ECONFLICT,
+                "migration %d (%s) was applied with other contents (sha256 %s) than this "
+                "program has (sha256 %s): use the headwater-api that migrated this "
+                "database, or a newer release",
+                m->version, m->name, PQgetvalue(applied, row, 2), hex);
     }
     return HW_OK;
 }

@@ -9,16 +9,15 @@
 
 #define COLUMNS "name, labels, description, version, created_at, updated_at"
 
-static json_t *node_json(const PGresult *rows, int row)
-{
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}",                          //
-                     "name", api_row_string(rows, row, "name"),                 //
-                     "labels", api_row_json(rows, row, "labels"),               //
-                     "description", api_row_string(rows, row, "description"),   //
-                     "version", api_row_integer(rows, row, "version"),          //
-                     "created_at", api_row_time(rows, row, "created_at"),       //
-                     "updated_at", api_row_time(rows, row, "updated_at"));
-}
+static const struct api_column columns[] = {
+    {.name = "name", .type = API_COLUMN_STRING},
+    {.name = "labels", .type = API_COLUMN_JSON},
+    {.name = "description", .type = API_COLUMN_STRING},
+    {.name = "version", .type = API_COLUMN_INTEGER},
+    {.name = "created_at", .type = API_COLUMN_TIME},
+    {.name = "updated_at", .type = API_COLUMN_TIME},
+    {.name = NULL},
+};
 
 static const struct api_resource nodes = {
     .kind = "node",
@@ -38,7 +37,7 @@ static const struct api_resource nodes = {
               "WHERE name = $1 AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
               "RETURNING name",
     .select = "SELECT " COLUMNS " FROM headwater.node WHERE name = $1",
-    .json = node_json,
+    .columns = columns,
 };
 
 void api_nodes_get(struct api_request *request)
@@ -70,8 +69,7 @@ static void on_list(struct api_request *request, const void *arg, PGresult *cons
 
     (void)arg;
     if (api_request_limit(request, &limit, &ignored))
-        api_answer_json(request, MHD_HTTP_OK,
-                        api_resource_page(results[0], limit, "name", node_json));
+        api_answer_json(request, MHD_HTTP_OK, api_resource_page(results[0], limit, columns));
 }
 
 void api_nodes_list(struct api_request *request)

@@ -29,6 +29,7 @@ struct api_pool {
     struct pooled *connections;
     int ready_count;
     TAILQ_HEAD(, api_job) line;
+    TAILQ_HEAD(, api_job) paused;
     int in_line;
     struct hw_timer line_timer;
     struct hw_error trouble;
@@ -66,6 +67,12 @@ static void fail_line(struct api_pool *pool, const struct hw_error *why)
         leave_line(pool, job);
         fail_job(job, why, false);
     }
+}
+
+static void end_pause(struct api_job *job)
+{
+    hw_timer_stop(&job->pause);
+    TAILQ_REMOVE(&job->pool->paused, job, link);
 }
 
 static void on_line_timer(void *arg)
@@ -152,8 +159,7 @@ static void give(struct pooled *c, struct api_job *job)
 
     c->job = job;
     hw_timer_start(c->pool->config.loop, &c->watch, SILENT_MS, on_silence, c);
-    if (hw_pg_run(c->pg, job->mode, job->queries, job->count, job->tail, on_done, c, &err) ==
-        HW_OK)
+    if (hw_pg_run(c->pg, job->mode, job->queries, job->count, job->tail, on_done, c, &err) == HW_OK)
         return;
     hw_timer_stop(&c->watch);
     c->job = NULL;
@@ -212,9 +218,10 @@ static void set_up(void *arg)
     char statement[16], lock[16];
     const char *const values[] = {statement, lock};
     const struct hw_pg_query query = {
-        .sql = "SELECT set_config('timezone', 'UTC', false), set_config('datestyle', 'ISO', false), "
-               "set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false), "
-               "set_config('default_transaction_isolation', 'read committed', false)",
+        .sql =
+            "SELECT set_config('timezone', 'UTC', false), set_config('datestyle', 'ISO', false), "
+            "set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false), "
+            "set_config('default_transaction_isolation', 'read committed', false)",
         .count = 2,
         .values = values,
     };
@@ -263,6 +270,7 @@ enum hw_status api_pool_open(const struct api_pool_config *config, struct api_po
     pool->conninfo = hw_strdup(config->conninfo);
     pool->connections = hw_alloc((size_t)config->size * sizeof(*pool->connections));
     TAILQ_INIT(&pool->line);
+    TAILQ_INIT(&pool->paused);
     hw_fail(&pool->trouble, HW_EUNAVAIL, "no connection to the database was made yet");
     for (int i = 0; i < config->size && status == HW_OK; i++) {
         pool->connections[i].pool = pool;
@@ -283,6 +291,10 @@ void api_pool_stop(struct api_pool *pool)
     pool->stopping = true;
     hw_fail(&err, HW_ESTOPPED, "the service is stopping");
     fail_line(pool, &err);
+    for (struct api_job *job; (job = TAILQ_FIRST(&pool->paused)) != NULL;) {
+        end_pause(job);
+        fail_job(job, &err, false);
+    }
     for (int i = 0; i < pool->config.size; i++) {
         struct pooled *c = &pool->connections[i];
         struct api_job *job = HW_TAKE(c->job);
@@ -341,3 +353,19 @@ enum hw_status api_pool_submit(struct api_pool *pool, struct api_job *job, struc
     return HW_OK;
 }
 
+static void on_pause_over(void *arg)
+{
+    struct api_job *job = arg;
+    struct hw_error err;
+
+    end_pause(job);
+    if (api_pool_submit(job->pool, job, &err) != HW_OK)
+        fail_job(job, &err, false);
+}
+
+void api_pool_submit_after(struct api_pool *pool, struct api_job *job, int64_t after_ms)
+{
+    job->pool = pool;
+    TAILQ_INSERT_TAIL(&pool->paused, job, link);
+    hw_timer_start(pool->config.loop, &job->pause, after_ms, on_pause_over, job);
+}

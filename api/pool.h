@@ -20,8 +20,8 @@ enum { API_POOL_STATEMENT_MS = 30000, API_POOL_LOCK_MS = 10000, API_POOL_QUEUED_
 struct api_pool_config {
     struct hw_loop *loop;
     const char *conninfo;
-    int size;         /* connections */
-    int queue_most;   /* jobs in line */
+    int size;       /* connections */
+    int queue_most; /* jobs in line */
 };
 
 /* Owned by whoever submits it, with all that it points to, until done is called. */
@@ -37,6 +37,8 @@ struct api_job {
     /* the pool's own */
     TAILQ_ENTRY(api_job) link;
     int64_t deadline;
+    struct api_pool *pool;
+    struct hw_timer pause;
 };
 
 struct api_pool;
@@ -55,5 +57,8 @@ const char *api_pool_trouble(const struct api_pool *pool);
 /* HW_EUNAVAIL, HW_ELIMIT (the line is full), HW_ESTOPPED: done is not called then. */
 enum hw_status api_pool_submit(struct api_pool *pool, struct api_job *job,
                                struct hw_error *err) HW_CHECKED;
+
+/* The same, a little later; for a job whose done was called. A failure is told by done alone. */
+void api_pool_submit_after(struct api_pool *pool, struct api_job *job, int64_t after_ms);
 
 #endif

@@ -58,8 +58,7 @@ json_t *api_problem_document(enum api_problem problem, const char *detail, json_
     const struct api_problem_kind *kind = &kinds[problem];
     json_t *document = json_object();
 
-    json_object_set_new(document, "type",
-                        json_sprintf("%s%s", API_PROBLEM_URN, kind->name));
+    json_object_set_new(document, "type", json_sprintf("%s%s", API_PROBLEM_URN, kind->name));
     json_object_set_new(document, "title", json_string(kind->title));
     json_object_set_new(document, "status", json_integer(kind->status));
     json_object_set_new(document, "detail", lenient_string(detail));

@@ -5,9 +5,10 @@
 #include "common/log.h"
 #include "common/memory.h"
 
-/* SQLSTATEs and what they are to a client (PostgreSQL manual, appendix A); the first match counts. */
+/* SQLSTATEs and what they are to a client (PostgreSQL manual, appendix A); the first match counts.
+ */
 static const struct {
-    const char *sqlstate; /* a whole one, or a class */
+    const char *sqlstate;   /* a whole one, or a class */
     const char *constraint; /* or NULL: any */
     enum api_problem problem;
 } rules[] = {
@@ -62,16 +63,18 @@ static void answer_sql_error(struct api_request *request, const struct hw_pg_out
         return;
     case API_NOT_READY:
         hw_log_warn("the database's schema is not this version's", HW_E(&outcome->err));
-        api_answer_problem(request, problem, "The database does not have the schema (%s); "
-                           "run headwater-api migrate", message);
+        api_answer_problem(request, problem,
+                           "The database does not have the schema (%s); "
+                           "run headwater-api migrate",
+                           message);
         return;
     default:
-        api_answer_problem_with(
-            request, problem,
-            *outcome->constraint != '\0' ? json_pack("{s:s}", "constraint", outcome->constraint)
-                                         : NULL,
-            "%s%s%s%s%s", message, *outcome->detail != '\0' ? ". " : "", outcome->detail,
-            *outcome->hint != '\0' ? ". " : "", outcome->hint);
+        api_answer_problem_with(request, problem,
+                                *outcome->constraint != '\0'
+                                    ? json_pack("{s:s}", "constraint", outcome->constraint)
+                                    : NULL,
+                                "%s%s%s%s%s", message, *outcome->detail != '\0' ? ". " : "",
+                                outcome->detail, *outcome->hint != '\0' ? ". " : "", outcome->hint);
     }
 }
 

@@ -39,8 +39,7 @@ const char *api_request_header(const struct api_request *request, const char *na
 
 void *api_request_keep(struct api_request *request, void *memory)
 {
-    request->kept =
-        hw_realloc(request->kept, (request->kept_count + 1) * sizeof(*request->kept));
+    request->kept = hw_realloc(request->kept, (request->kept_count + 1) * sizeof(*request->kept));
     request->kept[request->kept_count++] = memory;
     return memory;
 }
@@ -136,8 +135,7 @@ void api_answer_header(struct api_request *request, const char *name, const char
     if (request->header_count == API_REQUEST_HEADERS)
         abort(); /* no handler sets that many */
     request->headers[request->header_count].name = name;
-    request->headers[request->header_count++].value =
-        api_request_keep(request, hw_strdup(value));
+    request->headers[request->header_count++].value = api_request_keep(request, hw_strdup(value));
 }
 
 void api_answer_etag(struct api_request *request, const char *fmt, ...)

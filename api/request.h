@@ -26,7 +26,7 @@ struct api_request {
     const char *method;
     struct api_target target;
     const struct api_route *route;
-    char *body;       /* with a NUL behind; the handler may take it */
+    char *body; /* with a NUL behind; the handler may take it */
     size_t body_len;
     char *media_type; /* of a body of API_BODY_CONFIG */
     char client[48];  /* the peer's address */
@@ -34,7 +34,7 @@ struct api_request {
     /* the answer, once there is one */
     int status;
     struct MHD_Response *response;
-    char etag[96];    /* with its quotes; set before answering */
+    char etag[96]; /* with its quotes; set before answering */
     int header_count;
     struct {
         const char *name;
@@ -57,7 +57,8 @@ const char *api_request_header(const struct api_request *request, const char *na
 /* Hands malloc'ed memory over to the request; returns it. */
 void *api_request_keep(struct api_request *request, void *memory);
 
-/* ---- parameters that many routes share: false when the request was answered with the problem ---- */
+/* ---- parameters that many routes share: false when the request was answered with the problem ----
+ */
 
 /* ?limit=, 1 to 1000, 100 without; *text is one more, for the query: is there a next page? */
 bool api_request_limit(struct api_request *request, int *limit, const char **text);

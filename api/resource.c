@@ -40,16 +40,15 @@ static void refuse_condition(struct api_request *request, const PGresult *rows, 
     const char *name = name_of(request);
 
     if (PQntuples(rows) == 0)
-        api_answer_problem(request, API_PRECONDITION_FAILED,
-                           "If-Match: there is no %s \"%s\"", kind, name);
+        api_answer_problem(request, API_PRECONDITION_FAILED, "If-Match: there is no %s \"%s\"",
+                           kind, name);
     else
         api_answer_problem(request, API_PRECONDITION_FAILED,
                            "The %s \"%s\" is there in version \"%s\"", kind, name,
                            api_row_text(rows, 0, "version"));
 }
 
-void api_resource_on_put(struct api_request *request, const void *arg,
-                         PGresult *const *results)
+void api_resource_on_put(struct api_request *request, const void *arg, PGresult *const *results)
 {
     const struct api_resource *resource = arg;
     int status = MHD_HTTP_OK;
@@ -65,7 +64,7 @@ void api_resource_on_put(struct api_request *request, const void *arg,
         api_answer_header(request, MHD_HTTP_HEADER_LOCATION, location);
     }
     set_version_etag(request, results[1]);
-    api_answer_json(request, status, resource->json(results[1], 0));
+    api_answer_json(request, status, api_row_object(results[1], 0, resource->columns));
 }
 
 void api_resource_put(struct api_request *request, const struct api_resource *resource, int count,
@@ -100,7 +99,7 @@ static void on_get(struct api_request *request, const void *arg, PGresult *const
         return;
     }
     set_version_etag(request, results[0]);
-    api_answer_json(request, MHD_HTTP_OK, resource->json(results[0], 0));
+    api_answer_json(request, MHD_HTTP_OK, api_row_object(results[0], 0, resource->columns));
 }
 
 void api_resource_get(struct api_request *request, const struct api_resource *resource)
@@ -141,17 +140,17 @@ void api_resource_delete(struct api_request *request, const struct api_resource 
 
 /* ---- lists ---- */
 
-json_t *api_resource_page(const PGresult *rows, int limit, const char *key,
-                          json_t *(*json)(const PGresult *rows, int row))
+json_t *api_resource_page(const PGresult *rows, int limit, const struct api_column *columns)
 {
     const bool more = PQntuples(rows) > limit;
     const int count = more ? limit : PQntuples(rows);
     json_t *items = json_array();
 
     for (int i = 0; i < count; i++)
-        json_array_append_new(items, json(rows, i));
+        json_array_append_new(items, api_row_object(rows, i, columns));
     return json_pack("{s:o, s:o}", "items", items, "next",
-                     more ? api_row_string(rows, count - 1, key) : json_null());
+                     more ? api_row_value(rows, count - 1, columns[0].name, columns[0].type)
+                          : json_null());
 }
 
 static void on_list(struct api_request *request, const void *arg, PGresult *const *results)
@@ -162,7 +161,7 @@ static void on_list(struct api_request *request, const void *arg, PGresult *cons
 
     if (api_request_limit(request, &limit, &ignored))
         api_answer_json(request, MHD_HTTP_OK,
-                        api_resource_page(results[0], limit, "name", resource->json));
+                        api_resource_page(results[0], limit, resource->columns));
 }
 
 void api_resource_list(struct api_request *request, const struct api_resource *resource)

@@ -12,6 +12,7 @@
 #include <libpq-fe.h>
 
 #include "api/request.h"
+#include "api/row.h"
 
 struct api_resource {
     const char *kind; /* "node", for messages */
@@ -26,8 +27,8 @@ struct api_resource {
     const char *update;
     const char *delete; /* $1 name, $2 as in update; returns a row when it was there */
     const char *select; /* $1 name; the columns of list */
-    const char *list;   /* $1 names after this one, or NULL, $2 how many; columns name, version… */
-    json_t *(*json)(const PGresult *rows, int row);
+    const char *list; /* $1 names after this one, or NULL, $2 how many; columns name, version… */
+    const struct api_column *columns;
 };
 
 enum { API_RESOURCE_VALUES_MAX = 6 };
@@ -45,8 +46,8 @@ void api_resource_list(struct api_request *request, const struct api_resource *r
 /* 404: there is no <kind> "<name>". */
 void api_resource_missing(struct api_request *request, const char *kind, const char *name);
 
-/* {"items":[…],"next":…} of at most limit rows; next is what ?after= takes, the last one's key. */
-json_t *api_resource_page(const PGresult *rows, int limit, const char *key,
-                          json_t *(*json)(const PGresult *rows, int row));
+/* {"items":[…],"next":…} of at most limit rows. The first column is the key that they are in order
+ * of: next is the last one's, for ?after=, when there are more. */
+json_t *api_resource_page(const PGresult *rows, int limit, const struct api_column *columns);
 
 #endif

@@ -30,7 +30,7 @@ struct api_route {
     const char *method;  /* GET answers HEAD as well */
     const char *pattern; /* "/v1/nodes/{name}": a variable takes one whole segment, not empty */
     api_handler_fn *handler;
-    const char *query;   /* the parameters that it takes, separated by spaces; "" for none */
+    const char *query; /* the parameters that it takes, separated by spaces; "" for none */
     enum api_body body;
 };
 

@@ -19,10 +19,10 @@
 #include "common/memory.h"
 
 enum {
-    HEADERS_MAX = 16 << 10,     /* request line and header fields of a request, and its read buffer */
+    HEADERS_MAX = 16 << 10, /* request line and header fields of a request, and its read buffer */
     CONNECTIONS_MAX = 16384,
-    DESCRIPTORS_SPARED = 64,    /* for the database, the log, the loop */
-    DISCARDED_MAX = 16 << 20,   /* of a chunked body past its limit, before the connection is cut */
+    DESCRIPTORS_SPARED = 64,  /* for the database, the log, the loop */
+    DISCARDED_MAX = 16 << 20, /* of a chunked body past its limit, before the connection is cut */
     BODY_FIRST = 64 << 10,
     /* A configuration is held as received, as encoded for SQL, and in libpq's send buffer. */
     CONFIG_COPIES = 4,
@@ -83,8 +83,8 @@ enum hw_status api_address_parse(const char *text, struct api_address *address,
 
     if (port == NULL || port == host || strspn(port + 1, "0123456789") != strlen(port + 1) ||
         strlen(port + 1) > 5 || strtol(port + 1, NULL, 10) > 65535 || port[1] == '\0')
-        return hw_fail(err, HW_EINVAL, "\"%s\": an address is written host:port, [host]:port for IPv6",
-                       text);
+        return hw_fail(err, HW_EINVAL,
+                       "\"%s\": an address is written host:port, [host]:port for IPv6", text);
     *port++ = '\0';
     if (host[0] == '[' && port[-2] == ']') {
         host++;
@@ -140,7 +140,8 @@ static void clients_turn(struct api_server *server, struct connection *connectio
     start_sweep(server);
 }
 
-/* A byte now and then does not help a client: what counts is the whole request, the whole answer. */
+/* A byte now and then does not help a client: what counts is the whole request, the whole answer.
+ */
 static void sweep_deadlines(void *arg)
 {
     struct api_server *server = arg;
@@ -167,8 +168,7 @@ static void on_connection(void *arg, struct MHD_Connection *c, void **context,
 
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         connection = hw_alloc(sizeof(*connection));
-        connection->fd =
-            MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        connection->fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         *context = connection;
         clients_turn(server, connection);
     } else if (connection != NULL) {
@@ -315,8 +315,8 @@ static bool judge_route(struct api_server_request *r, const struct head *head)
         break;
     case HW_EDENIED:
         api_answer_header(request, MHD_HTTP_HEADER_ALLOW, allow.data);
-        api_answer_problem(request, API_METHOD_NOT_ALLOWED, "%s is not one of %s",
-                           request->method, allow.data);
+        api_answer_problem(request, API_METHOD_NOT_ALLOWED, "%s is not one of %s", request->method,
+                           allow.data);
         hw_buf_free(&allow);
         return false;
     default:
@@ -325,9 +325,8 @@ static bool judge_route(struct api_server_request *r, const struct head *head)
     }
     unknown = api_router_unknown(request->route, &request->target);
     if (unknown != NULL) {
-        api_answer_problem(request, API_INVALID_PARAMETER,
-                           "%s: no such parameter here%s%s", unknown,
-                           *request->route->query != '\0' ? "; there are: " : "",
+        api_answer_problem(request, API_INVALID_PARAMETER, "%s: no such parameter here%s%s",
+                           unknown, *request->route->query != '\0' ? "; there are: " : "",
                            request->route->query);
         return false;
     }
@@ -349,7 +348,8 @@ static void judge(struct api_server_request *r)
         api_answer_problem(request, API_MALFORMED_REQUEST,
                            "Content-Length and Transfer-Encoding exclude each other");
     else if (head.transfer_encoding != NULL && strcasecmp(head.transfer_encoding, "chunked") != 0)
-        api_answer_problem(request, API_NOT_IMPLEMENTED, "Transfer-Encoding: only chunked is known");
+        api_answer_problem(request, API_NOT_IMPLEMENTED,
+                           "Transfer-Encoding: only chunked is known");
     else if (head.host == NULL && strcmp(r->version, "HTTP/1.1") == 0)
         api_answer_problem(request, API_MALFORMED_REQUEST, "Host: is missing");
     else if (head.host != NULL && !is_our_host(head.host))
@@ -402,8 +402,8 @@ static bool finish_body(struct api_server_request *r)
     const size_t owed = copies * request->body_len;
 
     if (r->oversized) {
-        api_answer_problem(request, API_TOO_LARGE,
-                           "The body has more than the limit of %zu bytes", r->body_max);
+        api_answer_problem(request, API_TOO_LARGE, "The body has more than the limit of %zu bytes",
+                           r->body_max);
         return false;
     }
     if (request->route->body == API_BODY_NONE)
@@ -434,8 +434,9 @@ static void *on_target(void *arg, const char *raw_target, struct MHD_Connection 
     r->request.connection = c;
     r->request.server = r;
     r->request.method = "";
-    if (getnameinfo(peer, peer->sa_family == AF_INET ? sizeof(struct sockaddr_in)
-                                                     : sizeof(struct sockaddr_in6),
+    if (getnameinfo(peer,
+                    peer->sa_family == AF_INET ? sizeof(struct sockaddr_in)
+                                               : sizeof(struct sockaddr_in6),
                     r->request.client, sizeof(r->request.client), NULL, 0, NI_NUMERICHOST) != 0)
         r->request.client[0] = '\0';
     LIST_INSERT_HEAD(&server->requests, r, link);
@@ -548,7 +549,8 @@ static size_t leave_escaped(void *arg, struct MHD_Connection *c, char *text)
 /* What the library says when a client was rude is no news; what the system refused is. */
 static bool is_about_system(const char *text)
 {
-    static const char *const signs[] = {"accept", "epoll", "limit", "memory", "thread", "Failed to create"};
+    static const char *const signs[] = {"accept", "epoll",  "limit",
+                                        "memory", "thread", "Failed to create"};
 
     for (size_t i = 0; i < HW_COUNT(signs); i++)
         if (strstr(text, signs[i]) != NULL)
@@ -642,7 +644,8 @@ static void format_name(struct api_server *server)
              host, port);
 }
 
-/* Our own listening socket: errors then say what failed, and the port that the system chose is known. */
+/* Our own listening socket: errors then say what failed, and the port that the system chose is
+ * known. */
 static enum hw_status open_listener(const struct api_address *address, int *listen_fd,
                                     struct hw_error *err)
 {
@@ -679,27 +682,28 @@ enum hw_status api_server_start(const struct api_server_config *config, struct a
     LIST_INIT(&server->requests);
     format_name(server);
     server->lingers = api_lingers_new(config->loop);
-    server->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_access,
-        server,                                                      //
-        MHD_OPTION_EXTERNAL_LOGGER, on_library_message, NULL,        //
-        MHD_OPTION_LISTEN_SOCKET, listen_fd,                         //
-        MHD_OPTION_CONNECTION_LIMIT, connections_max(),              //
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADERS_MAX,     //
-        MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,           //
-        MHD_OPTION_URI_LOG_CALLBACK, on_target, server,              //
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,           //
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,         //
-        MHD_OPTION_END);
+    server->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
+                                      0, NULL, NULL, on_access,
+                                      server,                                                  //
+                                      MHD_OPTION_EXTERNAL_LOGGER, on_library_message, NULL,    //
+                                      MHD_OPTION_LISTEN_SOCKET, listen_fd,                     //
+                                      MHD_OPTION_CONNECTION_LIMIT, connections_max(),          //
+                                      MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADERS_MAX, //
+                                      MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,       //
+                                      MHD_OPTION_URI_LOG_CALLBACK, on_target, server,          //
+                                      MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,       //
+                                      MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,     //
+                                      MHD_OPTION_END);
     if (server->daemon == NULL) {
         api_lingers_free(server->lingers);
         close(listen_fd);
         free(server);
-        return hw_fail(err, HW_EIO, "starting the HTTP server at %s: see the line above", "--listen");
+        return hw_fail(err, HW_EIO, "starting the HTTP server at %s: see the line above",
+                       "--listen");
     }
-    server->io = hw_io_add(
-        config->loop, MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
-        POLLIN, on_ready, server);
+    server->io = hw_io_add(config->loop,
+                           MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
+                           POLLIN, on_ready, server);
     run(server);
     *out = server;
     return HW_OK;

@@ -29,12 +29,12 @@ bool api_address_is_loopback(const struct api_address *address);
 
 struct api_server_config {
     struct hw_loop *loop;
-    struct api *api;                /* for the handlers */
+    struct api *api; /* for the handlers */
     const struct api_route *routes;
     struct api_address address;
-    int64_t request_timeout_ms;     /* to send a request, to fetch an answer, to be idle */
-    int64_t memory;                 /* bytes of bodies and answers at a time */
-    int64_t config_body_max;        /* at most API_CONFIG_BODY_MAX */
+    int64_t request_timeout_ms; /* to send a request, to fetch an answer, to be idle */
+    int64_t memory;             /* bytes of bodies and answers at a time */
+    int64_t config_body_max;    /* at most API_CONFIG_BODY_MAX */
 };
 
 struct api_server;

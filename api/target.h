@@ -16,7 +16,7 @@ struct api_parameter {
 };
 
 struct api_target {
-    char *text; /* what all else points into */
+    char *text;        /* what all else points into */
     int segment_count; /* one more than fit: API_TARGET_SEGMENTS + 1 */
     const char *segments[API_TARGET_SEGMENTS];
     int parameter_count;
@@ -24,8 +24,8 @@ struct api_target {
 };
 
 /* Takes "/path?query", or the same behind "http://authority". Free with api_target_free. */
-enum hw_status api_target_parse(const char *raw, struct api_target *target, struct hw_error *err)
-    HW_CHECKED;
+enum hw_status api_target_parse(const char *raw, struct api_target *target,
+                                struct hw_error *err) HW_CHECKED;
 void api_target_free(struct api_target *target);
 
 /* The value of a query parameter, or NULL. */

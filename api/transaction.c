@@ -25,7 +25,6 @@ struct api_transaction {
     api_transaction_done_fn *done;
     const void *arg;
     int attempts;
-    struct hw_timer pause;
 };
 
 static struct api_transaction *new_transaction(struct api_request *request, bool write)
@@ -72,8 +71,6 @@ void api_transaction_add(struct api_transaction *tx, const char *sql, int count,
     tx->count++;
 }
 
-static void submit(void *arg);
-
 /* False when it was tried often enough. */
 static bool try_again(struct api_transaction *tx)
 {
@@ -81,7 +78,7 @@ static bool try_again(struct api_transaction *tx)
 
     if (++tx->attempts >= ATTEMPTS_MAX)
         return false;
-    hw_timer_start(tx->request->api->loop, &tx->pause, 1 + random() % most, submit, tx);
+    api_pool_submit_after(tx->request->api->pool, &tx->job, 1 + random() % most);
     return true;
 }
 
@@ -104,20 +101,10 @@ static void finish(void *arg, const struct hw_pg_outcome *outcome)
     free(tx);
 }
 
-static void submit(void *arg)
-{
-    struct api_transaction *tx = arg;
-    struct hw_pg_outcome outcome = {.constraint = "", .detail = "", .hint = ""};
-
-    outcome.status = api_pool_submit(tx->request->api->pool, &tx->job, &outcome.err);
-    if (outcome.status == HW_OK)
-        return;
-    api_refusal_answer(tx->request, &outcome, tx->write);
-    free(tx);
-}
-
 void api_transaction_run(struct api_transaction *tx, api_transaction_done_fn *done, const void *arg)
 {
+    struct hw_pg_outcome outcome = {.constraint = "", .detail = "", .hint = ""};
+
     tx->done = done;
     tx->arg = arg;
     tx->job = (struct api_job){
@@ -128,65 +115,9 @@ void api_transaction_run(struct api_transaction *tx, api_transaction_done_fn *do
         .done = finish,
         .arg = tx,
     };
-    submit(tx);
-}
-
-/* ---- reading results ---- */
-
-const char *api_row_text(const PGresult *result, int row, const char *column)
-{
-    const int i = PQfnumber(result, column);
-
-    return i < 0 || PQgetisnull(result, row, i) ? NULL : PQgetvalue(result, row, i);
-}
-
-static json_t *or_null(json_t *value)
-{
-    return value != NULL ? value : json_null();
-}
-
-json_t *api_row_string(const PGresult *result, int row, const char *column)
-{
-    const char *text = api_row_text(result, row, column);
-
-    return or_null(text != NULL ? json_string(text) : NULL);
-}
-
-json_t *api_row_integer(const PGresult *result, int row, const char *column)
-{
-    const char *text = api_row_text(result, row, column);
-
-    return or_null(text != NULL ? json_integer(strtoll(text, NULL, 10)) : NULL);
-}
-
-json_t *api_row_number(const PGresult *result, int row, const char *column)
-{
-    const char *text = api_row_text(result, row, column);
-
-    return or_null(text != NULL ? json_real(strtod(text, NULL)) : NULL);
-}
-
-json_t *api_row_json(const PGresult *result, int row, const char *column)
-{
-    const char *text = api_row_text(result, row, column);
-
-    return or_null(text != NULL ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL);
-}
-
-/* "2026-01-31 12:00:00.5+00" becomes "2026-01-31T12:00:00.5Z": the session is in UTC. */
-json_t *api_row_time(const PGresult *result, int row, const char *column)
-{
-    const char *text = api_row_text(result, row, column);
-    const char *time = text != NULL ? strchr(text, ' ') : NULL;
-
-    if (time == NULL || strlen(time) < 4)
-        return or_null(text != NULL ? json_string(text) : NULL);
-    return json_sprintf("%.*sT%.*sZ", (int)(time - text), text, (int)strlen(time + 1) - 3, time + 1);
-}
-
-bool api_row_is_true(const PGresult *result, int row, const char *column)
-{
-    const char *text = api_row_text(result, row, column);
-
-    return text != NULL && *text == 't';
+    outcome.status = api_pool_submit(tx->request->api->pool, &tx->job, &outcome.err);
+    if (outcome.status == HW_OK)
+        return;
+    api_refusal_answer(tx->request, &outcome, tx->write);
+    free(tx);
 }

@@ -28,16 +28,4 @@ void api_transaction_add(struct api_transaction *tx, const char *sql, int count,
 void api_transaction_run(struct api_transaction *tx, api_transaction_done_fn *done,
                          const void *arg);
 
-/* ---- reading results ---- */
-
-/* NULL for SQL NULL. */
-const char *api_row_text(const PGresult *result, int row, const char *column);
-/* JSON of a column: null for SQL NULL. */
-json_t *api_row_string(const PGresult *result, int row, const char *column);
-json_t *api_row_integer(const PGresult *result, int row, const char *column);
-json_t *api_row_number(const PGresult *result, int row, const char *column);
-json_t *api_row_json(const PGresult *result, int row, const char *column);
-json_t *api_row_time(const PGresult *result, int row, const char *column); /* RFC 3339, UTC */
-bool api_row_is_true(const PGresult *result, int row, const char *column);
-
 #endif

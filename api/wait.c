@@ -9,6 +9,7 @@
 #include "api/api.h"
 #include "api/handlers.h"
 #include "api/refusal.h"
+#include "api/row.h"
 #include "api/transaction.h"
 #include "common/buf.h"
 #include "common/log.h"
@@ -18,8 +19,8 @@
 enum {
     TIMEOUT_DEFAULT_MS = 30000,
     TIMEOUT_MOST_MS = 600000,
-    TICK_MS = 1000,       /* for what no notification tells: a lost one, a client that hung up */
-    PAUSE_LEAST_MS = 5,   /* between two queries, and at least as long as the last one took */
+    TICK_MS = 1000,     /* for what no notification tells: a lost one, a client that hung up */
+    PAUSE_LEAST_MS = 5, /* between two queries, and at least as long as the last one took */
 };
 
 /*
@@ -112,7 +113,8 @@ static void on_expired(void *arg)
                            "The database cannot be reached to find out");
 }
 
-/* Nobody tells us when a client hangs up while its connection sleeps: look at all of them at once. */
+/* Nobody tells us when a client hangs up while its connection sleeps: look at all of them at once.
+ */
 static void drop_gone(struct api_waits *waits)
 {
     struct pollfd *sockets = hw_alloc((size_t)waits->count * sizeof(*sockets));
@@ -120,15 +122,16 @@ static void drop_gone(struct api_waits *waits)
     int count = 0;
 
     TAILQ_FOREACH(waiter, &waits->waiters, link)
-        sockets[count++] = (struct pollfd){.fd = api_server_socket(waiter->request),
-                                           .events = POLLRDHUP};
+    sockets[count++] =
+        (struct pollfd){.fd = api_server_socket(waiter->request), .events = POLLRDHUP};
     if (poll(sockets, (nfds_t)count, 0) > 0) {
         const struct pollfd *socket = sockets;
 
         for (waiter = TAILQ_FIRST(&waits->waiters); waiter != NULL; waiter = next, socket++) {
             next = TAILQ_NEXT(waiter, link);
             if (socket->revents != 0)
-                api_answer_problem(remove_waiter(waiter), API_WAIT_TIMEOUT, "Nobody waits any more");
+                api_answer_problem(remove_waiter(waiter), API_WAIT_TIMEOUT,
+                                   "Nobody waits any more");
         }
     }
     free(sockets);
@@ -147,27 +150,23 @@ static void on_tick(void *arg)
 
 /* ---- judging ---- */
 
-/* {"lsn","state","nodes","applied","failed","pending"} */
-static json_t *summary(const PGresult *rows, int row, const char *state)
-{
-    return json_pack("{s:o, s:s, s:o, s:o, s:o, s:o}",                   //
-                     "lsn", api_row_string(rows, row, "lsn"),            //
-                     "state", state,                                     //
-                     "nodes", api_row_integer(rows, row, "nodes"),       //
-                     "applied", api_row_integer(rows, row, "applied"),   //
-                     "failed", api_row_integer(rows, row, "failed"),     //
-                     "pending", api_row_integer(rows, row, "pending"));
-}
+static const struct api_column columns[] = {
+    {.name = "lsn", .type = API_COLUMN_STRING},
+    {.name = "nodes", .type = API_COLUMN_INTEGER},
+    {.name = "applied", .type = API_COLUMN_INTEGER},
+    {.name = "failed", .type = API_COLUMN_INTEGER},
+    {.name = "pending", .type = API_COLUMN_INTEGER},
+    {.name = "failed_nodes", .type = API_COLUMN_JSON, .optional = true},
+    {.name = "pending_nodes", .type = API_COLUMN_JSON, .optional = true},
+    {.name = NULL},
+};
 
-static json_t *details(const PGresult *rows, int row, const char *state)
+static json_t *judgement(const PGresult *rows, int row, const char *state)
 {
-    json_t *members = summary(rows, row, state);
+    json_t *object = api_row_object(rows, row, columns);
 
-    if (api_row_text(rows, row, "failed_nodes") != NULL)
-        json_object_set_new(members, "failed_nodes", api_row_json(rows, row, "failed_nodes"));
-    if (api_row_text(rows, row, "pending_nodes") != NULL)
-        json_object_set_new(members, "pending_nodes", api_row_json(rows, row, "pending_nodes"));
-    return members;
+    json_object_set_new(object, "state", json_string(state));
+    return object;
 }
 
 static bool is_zero(const PGresult *rows, int row, const char *column)
@@ -184,14 +183,15 @@ static void judge(struct waiter *waiter, const PGresult *rows, int row)
                            "lsn: the database is at %s; wait for a position that a write answered",
                            api_row_text(rows, row, "now"));
     else if (done && is_zero(rows, row, "failed"))
-        api_answer_json(remove_waiter(waiter), MHD_HTTP_OK, summary(rows, row, "applied"));
+        api_answer_json(remove_waiter(waiter), MHD_HTTP_OK, judgement(rows, row, "applied"));
     else if (done)
         api_answer_problem_with(remove_waiter(waiter), API_APPLY_FAILED,
-                                details(rows, row, "failed"), "%s of %s nodes failed",
-                                api_row_text(rows, row, "failed"), api_row_text(rows, row, "nodes"));
+                                judgement(rows, row, "failed"), "%s of %s nodes failed",
+                                api_row_text(rows, row, "failed"),
+                                api_row_text(rows, row, "nodes"));
     else if (waiter->expired)
         api_answer_problem_with(remove_waiter(waiter), API_WAIT_TIMEOUT,
-                                details(rows, row, "pending"), "%s of %s nodes are pending",
+                                judgement(rows, row, "pending"), "%s of %s nodes are pending",
                                 api_row_text(rows, row, "pending"),
                                 api_row_text(rows, row, "nodes"));
 }

@@ -158,9 +158,10 @@ START_TEST(test_node_life)
     ck_assert_int_eq(get("/v1/nodes/life.example-1_x"), 404);
     check_problem(404, "no-such-resource");
 
-    ck_assert_int_eq(put("/v1/nodes/life.example-1_x",
-                         "{\"labels\":{\"site\":\"a\",\"gain\":0.1},\"description\":\"gr\\u00fcn\"}"),
-                     201);
+    ck_assert_int_eq(
+        put("/v1/nodes/life.example-1_x",
+            "{\"labels\":{\"site\":\"a\",\"gain\":0.1},\"description\":\"gr\\u00fcn\"}"),
+        201);
     check_position();
     ck_assert_str_eq(header("Location"), "/v1/nodes/life.example-1_x");
     ck_assert_str_eq(header("Content-Type"), "application/json");
@@ -168,7 +169,8 @@ START_TEST(test_node_life)
     check_has("{\"name\":\"life.example-1_x\",\"labels\":{\"site\":\"a\",\"gain\":0.1},"
               "\"description\":\"gr\\u00fcn\"}");
     /* What was 0.1 stays 0.1, for psql as well. */
-    check_sql("t", "SELECT labels @> '{\"gain\":0.1}' FROM headwater.node WHERE name LIKE 'life.%'");
+    check_sql("t",
+              "SELECT labels @> '{\"gain\":0.1}' FROM headwater.node WHERE name LIKE 'life.%'");
 
     ck_assert_int_eq(get("/v1/nodes/life.example-1_x"), 200);
     ck_assert_str_eq(header("ETag"), first);
@@ -177,9 +179,10 @@ START_TEST(test_node_life)
 
     /* Nothing new: no new version, no change log. */
     HW_AUTO_FREE char *log = test_sql(&pg, "SELECT count(*) FROM headwater.changelog");
-    ck_assert_int_eq(put("/v1/nodes/life.example-1_x",
-                         "{\"description\":\"gr\\u00fcn\",\"labels\":{\"gain\":0.10,\"site\":\"a\"}}"),
-                     200);
+    ck_assert_int_eq(
+        put("/v1/nodes/life.example-1_x",
+            "{\"description\":\"gr\\u00fcn\",\"labels\":{\"gain\":0.10,\"site\":\"a\"}}"),
+        200);
     check_position();
     ck_assert_str_eq(header("ETag"), first);
     check_sql(log, "SELECT count(*) FROM headwater.changelog");
@@ -205,8 +208,8 @@ START_TEST(test_node_list)
         char target[64], body[64];
 
         snprintf(target, sizeof(target), "/v1/nodes/list%d", i);
-        snprintf(body, sizeof(body), "{\"labels\":{\"list\":\"%s\",\"n\":%d}}", i % 2 ? "odd" : "even",
-                 i);
+        snprintf(body, sizeof(body), "{\"labels\":{\"list\":\"%s\",\"n\":%d}}",
+                 i % 2 ? "odd" : "even", i);
         ck_assert_int_eq(put(target, body), 201);
     }
     ck_assert_int_eq(get("/v1/nodes?selector=list%3Deven"), 200);
@@ -222,9 +225,9 @@ START_TEST(test_node_list)
     ck_assert_int_eq(get("/v1/nodes?limit=1000"), 200);
     ck_assert_ptr_nonnull(strstr(names("name"), "list0,list1,list2,list3,list4,"));
 
-    static const char *const bad[] = {"limit=0", "limit=1001", "limit=-1", "limit=x", "limit=",
-                                      "limit=99999999999999999999", "selector=x", "selector={",
-                                      "selector=[]"};
+    static const char *const bad[] = {"limit=0",    "limit=1001", "limit=-1",
+                                      "limit=x",    "limit=",     "limit=99999999999999999999",
+                                      "selector=x", "selector={", "selector=[]"};
     for (size_t i = 0; i < HW_COUNT(bad); i++) {
         HW_AUTO_FREE char *target = hw_sprintf("/v1/nodes?%s", bad[i]);
 
@@ -263,8 +266,8 @@ START_TEST(test_preconditions)
     call("PUT", "/v1/nodes/cond", if_match, "{\"description\":\"2\"}");
     check_problem(412, "precondition-failed");
     check_detail("version");
-    ck_assert_int_eq(call("PUT", "/v1/nodes/cond", JSON "If-Match: *\r\n", "{\"description\":\"2\"}"),
-                     200);
+    ck_assert_int_eq(
+        call("PUT", "/v1/nodes/cond", JSON "If-Match: *\r\n", "{\"description\":\"2\"}"), 200);
     ck_assert_str_eq(header("ETag"), second);
 
     none_match = hw_sprintf("If-None-Match: \"0\", W/%s\r\n", second);
@@ -328,9 +331,9 @@ START_TEST(test_creation_race)
     for (int i = 0; i < WRITERS; i++)
         fds[i] = test_http_connect(api.port);
     for (int i = 0; i < WRITERS; i++) {
-        HW_AUTO_FREE char *request = hw_sprintf(
-            "PUT /v1/configs/race HTTP/1.1\r\nHost: a\r\n" JSON "Content-Length: 4\r\n\r\n%04d",
-            1000 + i);
+        HW_AUTO_FREE char *request = hw_sprintf("PUT /v1/configs/race HTTP/1.1\r\nHost: a\r\n" JSON
+                                                "Content-Length: 4\r\n\r\n%04d",
+                                                1000 + i);
 
         test_http_puts(fds[i], request);
     }
@@ -372,10 +375,10 @@ START_TEST(test_config_life)
     check_position();
     ck_assert_str_eq(header("Location"), "/v1/configs/life");
     HW_AUTO_FREE char *first = hw_strdup(header("ETag"));
-    HW_AUTO_FREE char *is = hw_sprintf(
-        "{\"name\":\"life\",\"revision\":1,\"digest\":\"%s\",\"size\":18,\"media_type\":"
-        "\"application/json\",\"message\":\"first\",\"updated_by\":\"http:127.0.0.1\"}",
-        digest_of(one, strlen(one)));
+    HW_AUTO_FREE char *is =
+        hw_sprintf("{\"name\":\"life\",\"revision\":1,\"digest\":\"%s\",\"size\":18,\"media_type\":"
+                   "\"application/json\",\"message\":\"first\",\"updated_by\":\"http:127.0.0.1\"}",
+                   digest_of(one, strlen(one)));
     check_has(is);
     ck_assert_int_eq(get("/v1/configs/life"), 200);
     check_has(is);
@@ -486,9 +489,9 @@ START_TEST(test_sizes)
         for (size_t i = 0; i < HW_COUNT(sizes); i++) {
             HW_AUTO_FREE char *target = hw_sprintf("/v1/configs/size.%zu.%zu", t, sizes[i]);
             HW_AUTO_FREE char *content = hw_sprintf("%s/content", target);
-            HW_AUTO_FREE char *is = hw_sprintf(
-                "{\"revision\":1,\"size\":%zu,\"media_type\":\"%s\",\"digest\":\"%s\"}", sizes[i],
-                types[t], digest_of(bytes, sizes[i]));
+            HW_AUTO_FREE char *is =
+                hw_sprintf("{\"revision\":1,\"size\":%zu,\"media_type\":\"%s\",\"digest\":\"%s\"}",
+                           sizes[i], types[t], digest_of(bytes, sizes[i]));
 
             ck_assert_int_eq(put_bytes(target, types[t], bytes, sizes[i]), 201);
             check_has(is);
@@ -669,8 +672,8 @@ START_TEST(test_bodies)
     check_problem(415, "unsupported-media-type");
     call("PUT", "/v1/nodes/body", NULL, "{}");
     check_problem(415, "unsupported-media-type");
-    ck_assert_int_eq(call("PUT", "/v1/nodes/body", "Content-Type: Application/Json;charset=UTF-8\r\n",
-                          "{\"labels\":null}"),
+    ck_assert_int_eq(call("PUT", "/v1/nodes/body",
+                          "Content-Type: Application/Json;charset=UTF-8\r\n", "{\"labels\":null}"),
                      201);
 
     HW_AUTO_FREE char *large = hw_alloc((1 << 20) + 2);
@@ -717,9 +720,8 @@ START_TEST(test_names)
         {"", 404, "no-such-route"},
         {"a/b", 404, "no-such-route"},
     };
-    static const char *const kinds[][2] = {{"nodes", "{}"},
-                                           {"configs", "{}"},
-                                           {"assignments", "{\"config\":\"x\",\"selector\":{}}"}};
+    static const char *const kinds[][2] = {
+        {"nodes", "{}"}, {"configs", "{}"}, {"assignments", "{\"config\":\"x\",\"selector\":{}}"}};
     HW_AUTO_FREE char *longest = hw_alloc(130);
     HW_AUTO_FREE char *tables = test_sql(&pg, "SELECT count(*) FROM pg_class");
 
@@ -749,9 +751,10 @@ END_TEST
 
 START_TEST(test_routes)
 {
-    static const char *const nowhere[] = {"/", "/v1", "/v1/", "/v2/nodes", "/v1/nodes/", "/V1/nodes",
-                                          "/v1/nodes/a/b", "/v1/configs/a/contents", "/healthz/",
-                                          "//v1/nodes", "/v1/./nodes"};
+    static const char *const nowhere[] = {
+        "/",          "/v1",        "/v1/",          "/v2/nodes",
+        "/v1/nodes/", "/V1/nodes",  "/v1/nodes/a/b", "/v1/configs/a/contents",
+        "/healthz/",  "//v1/nodes", "/v1/./nodes"};
 
     for (size_t i = 0; i < HW_COUNT(nowhere); i++) {
         get(nowhere[i]);
@@ -813,21 +816,23 @@ END_TEST
 
 static void report(const char *node, const char *state, const char *running, const char *failed)
 {
-    free(test_sql(&pg,
-                  "SELECT headwater.report(jsonb_build_array(jsonb_build_object('kv_created', "
-                  "now(), 'kv_revision', 1, 'value', jsonb_build_object('node', '%s', 'state', '%s', "
-                  "'running', %s, 'failed', %s, 'desired_revision', 1, 'agent', '1.0', 'boot_id', "
-                  "'b', 'reported_at', now()))))",
-                  node, state, running, failed));
+    free(test_sql(
+        &pg,
+        "SELECT headwater.report(jsonb_build_array(jsonb_build_object('kv_created', "
+        "now(), 'kv_revision', 1, 'value', jsonb_build_object('node', '%s', 'state', '%s', "
+        "'running', %s, 'failed', %s, 'desired_revision', 1, 'agent', '1.0', 'boot_id', "
+        "'b', 'reported_at', now()))))",
+        node, state, running, failed));
 }
 
 /* SQL for what a node says that it runs or failed to: its desired row. */
 static char *about(const char *node)
 {
-    return hw_sprintf("(SELECT jsonb_build_object('revision', revision, 'digest', digest, 'epoch', 1, "
-                      "'lsn', '0/1', 'applied_at', now(), 'at', now(), 'stage', 'apply', 'error', "
-                      "'exit status 3') FROM headwater.desired WHERE node = '%s')",
-                      node);
+    return hw_sprintf(
+        "(SELECT jsonb_build_object('revision', revision, 'digest', digest, 'epoch', 1, "
+        "'lsn', '0/1', 'applied_at', now(), 'at', now(), 'stage', 'apply', 'error', "
+        "'exit status 3') FROM headwater.desired WHERE node = '%s')",
+        node);
 }
 
 START_TEST(test_fleet)
@@ -840,8 +845,8 @@ START_TEST(test_fleet)
 
         ck_assert_int_eq(put(target, "{\"labels\":{\"fl\":\"y\"}}"), 201);
     }
-    ck_assert_int_eq(
-        put("/v1/assignments/fl", "{\"config\":\"fl\",\"selector\":{\"fl\":\"y\"}}"), 201);
+    ck_assert_int_eq(put("/v1/assignments/fl", "{\"config\":\"fl\",\"selector\":{\"fl\":\"y\"}}"),
+                     201);
     get("/v1/nodes/fl-sync/reported");
     check_problem(404, "no-such-resource");
     check_detail("not reported");
@@ -858,7 +863,8 @@ START_TEST(test_fleet)
     check_detail("exit status 3");
 
     ck_assert_int_eq(get("/v1/fleet?selector=fl=y"), 200);
-    check_has("{\"counts\":{\"in_sync\":1,\"pending\":1,\"failed\":1,\"unknown\":1},\"next\":null}");
+    check_has(
+        "{\"counts\":{\"in_sync\":1,\"pending\":1,\"failed\":1,\"unknown\":1},\"next\":null}");
     ck_assert_str_eq(names("node"), "fl-failed,fl-pending,fl-sync,fl-unknown,");
     ck_assert_int_eq(get("/v1/fleet?selector=fl=y&state=failed"), 200);
     check_has("{\"counts\":{\"in_sync\":1,\"pending\":1,\"failed\":1,\"unknown\":1}}");

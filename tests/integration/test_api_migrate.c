@@ -130,7 +130,8 @@ START_TEST(test_refused)
 
     ck_assert_int_eq(migrate(url, NULL), 0);
     /* Something is pending, but what is there was made of other files: nothing is applied. */
-    free(sql_in(url, "UPDATE headwater.migration SET checksum = repeat('0', 64) WHERE version = 2"));
+    free(
+        sql_in(url, "UPDATE headwater.migration SET checksum = repeat('0', 64) WHERE version = 2"));
     ck_assert_int_eq(migrate(url, NULL), 1);
     ck_assert_ptr_nonnull(strstr(output, "migration 2"));
     ck_assert_ptr_nonnull(strstr(output, "other contents"));
@@ -188,16 +189,16 @@ START_TEST(test_usage)
         2);
     ck_assert_ptr_nonnull(strstr(output, "loopback"));
     ck_assert_int_eq(
-        run((const char *[]){"headwater-api", "--database", pg.url, "--listen", "[::]:0", NULL}), 2);
+        run((const char *[]){"headwater-api", "--database", pg.url, "--listen", "[::]:0", NULL}),
+        2);
     ck_assert_int_eq(
         run((const char *[]){"headwater-api", "--database", pg.url, "--listen", "8080", NULL}), 2);
     ck_assert_int_eq(run((const char *[]){"headwater-api", "--database", pg.url, "fly", NULL}), 2);
     ck_assert_int_eq(
         run((const char *[]){"headwater-api", "--database", pg.url, "migrate", "now", NULL}), 2);
-    ck_assert_int_eq(
-        run((const char *[]){"headwater-api", "--database", "postgresql://[", "--listen",
-                             "127.0.0.1:0", NULL}),
-        1);
+    ck_assert_int_eq(run((const char *[]){"headwater-api", "--database", "postgresql://[",
+                                          "--listen", "127.0.0.1:0", NULL}),
+                     1);
     ck_assert_int_eq(run((const char *[]){"headwater-api", "--help", NULL}), 0);
     ck_assert_ptr_nonnull(strstr(output, "migrate"));
 }

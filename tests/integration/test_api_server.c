@@ -1,4 +1,5 @@
-/* headwater-api as a server: what clients send wrong, slowly, or too much of; databases that go away. */
+/* headwater-api as a server: what clients send wrong, slowly, or too much of; databases that go
+ * away. */
 #include <arpa/inet.h>
 #include <libpq-fe.h>
 #include <poll.h>
@@ -217,8 +218,7 @@ START_TEST(test_framing)
         {"PUT /v1/nodes/f HTTP/1.1\r\nHost: a\r\n" JSON
          "Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
          400, "malformed-request"},
-        {"PUT /v1/nodes/f HTTP/1.1\r\nHost: a\r\n" JSON
-         "Transfer-Encoding: gzip, chunked\r\n\r\n",
+        {"PUT /v1/nodes/f HTTP/1.1\r\nHost: a\r\n" JSON "Transfer-Encoding: gzip, chunked\r\n\r\n",
          501, "not-implemented"},
         {"PUT /v1/nodes/f HTTP/1.1\r\nHost: a\r\n" JSON
          "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -267,16 +267,18 @@ END_TEST
 /* Bytes that are no HTTP, and HTTP that is too much: closed or refused, never answered with 2xx. */
 START_TEST(test_garbage)
 {
-    static const char *const bytes[] = {"\r\n\r\n\r\n", "\x16\x03\x01\x02\x05\x01\xff\xfc\x03\x03",
-                                        "GET\r\n\r\n", "GET /\r\n\r\n", "A B C D E\r\n\r\n",
-                                        "GET /healthz HTTP/9.9\r\nHost: a\r\n\r\n",
-                                        "GET /healthz HTTP/1.1\r\nHost a\r\n\r\n",
-                                        "PUT /v1/nodes/g HTTP/1.1\r\nHost: a\r\n" JSON
-                                        "Content-Length: two\r\n\r\n{}",
-                                        "PUT /v1/nodes/g HTTP/1.1\r\nHost: a\r\n" JSON
-                                        "Content-Length: -1\r\n\r\n{}",
-                                        "PUT /v1/nodes/g HTTP/1.1\r\nHost: a\r\n" JSON
-                                        "Content-Length: 99999999999999999999\r\n\r\n{}"};
+    static const char *const bytes[] = {
+        "\r\n\r\n\r\n",
+        "\x16\x03\x01\x02\x05\x01\xff\xfc\x03\x03",
+        "GET\r\n\r\n",
+        "GET /\r\n\r\n",
+        "A B C D E\r\n\r\n",
+        "GET /healthz HTTP/9.9\r\nHost: a\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nHost a\r\n\r\n",
+        "PUT /v1/nodes/g HTTP/1.1\r\nHost: a\r\n" JSON "Content-Length: two\r\n\r\n{}",
+        "PUT /v1/nodes/g HTTP/1.1\r\nHost: a\r\n" JSON "Content-Length: -1\r\n\r\n{}",
+        "PUT /v1/nodes/g HTTP/1.1\r\nHost: a\r\n" JSON
+        "Content-Length: 99999999999999999999\r\n\r\n{}"};
     HW_AUTO_FREE char *header = hw_alloc(64 << 10);
 
     for (size_t i = 0; i < HW_COUNT(bytes); i++) {
@@ -362,7 +364,8 @@ START_TEST(test_mutations)
         "PUT /v1/nodes/mutant HTTP/1.1\r\nHost: a\r\n" JSON
         "If-Match: \"1\", W/\"2\"\r\nContent-Length: 45\r\n\r\n"
         "{\"labels\":{\"a\":\"b\"},\"description\":\"\\u00e4\\n\" }",
-        "PUT /v1/configs/mutant?message=x HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain; a=\"b\"\r\n"
+        "PUT /v1/configs/mutant?message=x HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain; "
+        "a=\"b\"\r\n"
         "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         "PUT /v1/assignments/mutant HTTP/1.1\r\nHost: a\r\n" JSON "Content-Length: 47\r\n\r\n"
         "{\"config\":\"c\",\"selector\":{\"a\":1},\"priority\":5}",
@@ -474,7 +477,8 @@ START_TEST(test_memory)
     test_http_send(first, bytes, LIMIT);
     check_status(201, NULL, test_http_receive(first, false));
     close(first);
-    check_status(201, NULL, test_http(small.port, "PUT", "/v1/configs/memory2", BYTES, bytes, LIMIT));
+    check_status(201, NULL,
+                 test_http(small.port, "PUT", "/v1/configs/memory2", BYTES, bytes, LIMIT));
     test_api_stop(&small);
     free(bytes);
 }
@@ -542,16 +546,16 @@ START_TEST(test_database_restart)
     check_status(200, NULL, test_http(other.port, "GET", "/healthz", NULL, NULL, 0));
 
     test_postgres_restart(&own);
-    test_wait_for(
-        ({
-            struct test_answer answer = test_http(other.port, "GET", "/v1/nodes/x", NULL, NULL, 0);
-            const int status = answer.status;
+    test_wait_for(({
+                      struct test_answer answer =
+                          test_http(other.port, "GET", "/v1/nodes/x", NULL, NULL, 0);
+                      const int status = answer.status;
 
-            test_answer_free(&answer);
-            ck_assert(status == 200 || status == 503);
-            status == 200;
-        }),
-        30);
+                      test_answer_free(&answer);
+                      ck_assert(status == 200 || status == 503);
+                      status == 200;
+                  }),
+                  30);
     check_status(200, NULL, test_http(other.port, "PUT", "/v1/nodes/x", JSON, "{}", 2));
     test_api_stop(&other);
     test_postgres_remove(&own);
@@ -572,9 +576,9 @@ static PGconn *hold_lock(const struct test_postgres *server)
 
 static bool is_blocked(const struct test_postgres *server)
 {
-    HW_AUTO_FREE char *waiting = test_sql(
-        server, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-                "AND application_name = 'headwater-api'");
+    HW_AUTO_FREE char *waiting =
+        test_sql(server, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+                         "AND application_name = 'headwater-api'");
 
     return strcmp(waiting, "1") == 0;
 }
@@ -635,8 +639,7 @@ START_TEST(test_retry)
     ck_assert_ptr_null(strstr(answer.body, "secret"));
     json_t *body = test_answer_json(&answer);
     HW_AUTO_FREE char *log = test_read_file(other.program.log);
-    ck_assert_ptr_nonnull(
-        strstr(log, json_string_value(json_object_get(body, "correlation_id"))));
+    ck_assert_ptr_nonnull(strstr(log, json_string_value(json_object_get(body, "correlation_id"))));
     ck_assert_ptr_nonnull(strstr(log, "secret"));
     json_decref(body);
     check_status(500, "internal", answer);
@@ -705,7 +708,8 @@ START_TEST(test_drain)
 }
 END_TEST
 
-/* What does not end in time is told that its outcome is not known; the program ends all the same. */
+/* What does not end in time is told that its outcome is not known; the program ends all the same.
+ */
 START_TEST(test_drain_timeout)
 {
     struct test_api own;

@@ -114,9 +114,9 @@ static void begin(void)
 static char *make_fleet(const char *prefix, int count)
 {
     begin();
-    free(test_sql(&pg,
-                  "INSERT INTO headwater.node (name) SELECT '%s' || i FROM generate_series(1, %d) i",
-                  prefix, count));
+    free(test_sql(
+        &pg, "INSERT INTO headwater.node (name) SELECT '%s' || i FROM generate_series(1, %d) i",
+        prefix, count));
     free(put("/v1/configs/wait", "{\"v\":1}", 0));
     return put("/v1/assignments/wait", "{\"config\":\"wait\",\"selector\":{}}", 201);
 }
@@ -197,11 +197,20 @@ END_TEST
 
 START_TEST(test_refused)
 {
-    static const char *const bad[] = {
-        "",           "?timeout=1",          "?lsn=",           "?lsn=x",
-        "?lsn=1",     "?lsn=0/1%00",         "?lsn=0/123456789", "?lsn=0/1&timeout=",
-        "?lsn=0/1&timeout=x", "?lsn=0/1&timeout=-1", "?lsn=0/1&timeout=11m",
-        "?lsn=0/1&timeout=1h", "?lsn=0/1&timeout=99999999999999999999", "?lsn=0/1&x=1"};
+    static const char *const bad[] = {"",
+                                      "?timeout=1",
+                                      "?lsn=",
+                                      "?lsn=x",
+                                      "?lsn=1",
+                                      "?lsn=0/1%00",
+                                      "?lsn=0/123456789",
+                                      "?lsn=0/1&timeout=",
+                                      "?lsn=0/1&timeout=x",
+                                      "?lsn=0/1&timeout=-1",
+                                      "?lsn=0/1&timeout=11m",
+                                      "?lsn=0/1&timeout=1h",
+                                      "?lsn=0/1&timeout=99999999999999999999",
+                                      "?lsn=0/1&x=1"};
 
     for (size_t i = 0; i < HW_COUNT(bad); i++) {
         HW_AUTO_FREE char *target = hw_sprintf("/v1/wait%s", bad[i]);

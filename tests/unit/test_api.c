@@ -11,9 +11,9 @@
 #include "api/selector.h"
 #include "api/server.h"
 #include "api/target.h"
-#include "common/utf8.h"
 #include "common/file.h"
 #include "common/memory.h"
+#include "common/utf8.h"
 #include "tests/support/suite.h"
 
 /* ---- request targets ---- */
@@ -23,9 +23,9 @@ START_TEST(test_target)
     struct api_target t;
     struct hw_error err;
 
-    ck_assert_int_eq(api_target_parse("/v1/nodes/a%2Eb?limit=5&selector=%7B%22a%22:1%7D&x=a+b&e",
-                                      &t, &err),
-                     HW_OK);
+    ck_assert_int_eq(
+        api_target_parse("/v1/nodes/a%2Eb?limit=5&selector=%7B%22a%22:1%7D&x=a+b&e", &t, &err),
+        HW_OK);
     ck_assert_int_eq(t.segment_count, 3);
     ck_assert_str_eq(t.segments[0], "v1");
     ck_assert_str_eq(t.segments[2], "a.b");
@@ -62,26 +62,16 @@ END_TEST
 START_TEST(test_target_refused)
 {
     static const char *const bad[] = {
-        "",
-        "*",
-        "v1/nodes",
-        "/a%",
-        "/a%4",
-        "/a%4g",
-        "/a%G4",
-        "/a%00b",
-        "/a%2Fb",
-        "/a%2fb",
-        "/%ff",
-        "/%c0%af",
-        "/%ed%a0%80",
-        "/a?x=%",
-        "/a?%zz=1",
-        "/a?x=%00",
-        "/a?x=%fe",
-        "/a?x=1&x=2",
-        "/a?x&x",
-        "/a?1=&2=&3=&4=&5=&6=&7=&8=&9=&10=&11=&12=&13=&14=&15=&16=&17=",
+        "",           "*",
+        "v1/nodes",   "/a%",
+        "/a%4",       "/a%4g",
+        "/a%G4",      "/a%00b",
+        "/a%2Fb",     "/a%2fb",
+        "/%ff",       "/%c0%af",
+        "/%ed%a0%80", "/a?x=%",
+        "/a?%zz=1",   "/a?x=%00",
+        "/a?x=%fe",   "/a?x=1&x=2",
+        "/a?x&x",     "/a?1=&2=&3=&4=&5=&6=&7=&8=&9=&10=&11=&12=&13=&14=&15=&16=&17=",
     };
     struct api_target t;
     struct hw_error err;
@@ -174,9 +164,9 @@ END_TEST
 
 START_TEST(test_etag)
 {
-    static const char *const valid[] = {"*", "\"1\"", "W/\"1\"", "\"a\",\"b\"", " \"a\" , W/\"b\"",
-                                        "\"\""};
-    static const char *const invalid[] = {"",     "1",        "\"1",      "\"1\"x", "*,\"1\"",
+    static const char *const valid[] = {
+        "*", "\"1\"", "W/\"1\"", "\"a\",\"b\"", " \"a\" , W/\"b\"", "\"\""};
+    static const char *const invalid[] = {"",        "1",          "\"1",      "\"1\"x", "*,\"1\"",
                                           "w/\"1\"", "\"1\"\"2\"", "W/ \"1\"", ",",      "'1'"};
 
     for (size_t i = 0; i < HW_COUNT(valid); i++)
@@ -226,8 +216,8 @@ START_TEST(test_selector)
         {"{}", "{}"},
         {"{\"crate\": 7, \"x\": 0.1}", "{\"crate\":7,\"x\":0.1}"},
     };
-    static const char *const bad[] = {"site",        "=a",      "a=1,",   "a=1,b",
-                                      "a=1,a=2",     "{",       "{\"a\"}", "{\"a\":1,\"a\":2}",
+    static const char *const bad[] = {"site",        "=a",    "a=1,",    "a=1,b",
+                                      "a=1,a=2",     "{",     "{\"a\"}", "{\"a\":1,\"a\":2}",
                                       "{\"a\":1} x", "a=\xff"};
     struct hw_error err;
 
@@ -268,10 +258,22 @@ START_TEST(test_media_type)
         {"a/b; x=1;", "a/b; x=1", false, false},
     };
     static const char *const bad[] = {
-        "",          "json",        "/json",    "text/",    "text/plain x",       "te xt/plain",
-        "a/b; x",    "a/b; =1",     "a/b; x=",  "a/b;x=\"", "text/plain; charset=latin1",
-        "a/b, c/d",  "a/b\r\nX: y", "a/b; x=\"\\\"\"",
-        "application/x-www-form-urlencoded", "multipart/form-data; boundary=x",
+        "",
+        "json",
+        "/json",
+        "text/",
+        "text/plain x",
+        "te xt/plain",
+        "a/b; x",
+        "a/b; =1",
+        "a/b; x=",
+        "a/b;x=\"",
+        "text/plain; charset=latin1",
+        "a/b, c/d",
+        "a/b\r\nX: y",
+        "a/b; x=\"\\\"\"",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
     };
     struct hw_error err;
 
@@ -332,8 +334,10 @@ END_TEST
 
 START_TEST(test_json_text)
 {
-    static const char *const same[] = {"{\"a\":0.1,\"b\":[1,2.5]}", "{}", "[1e+300,0.30000000000000004]",
-                                       "{\"n\":1234567890123456789}", "0.1", "100.0", "[true,null,\"\\n\"]"};
+    static const char *const same[] = {
+        "{\"a\":0.1,\"b\":[1,2.5]}",   "{}",  "[1e+300,0.30000000000000004]",
+        "{\"n\":1234567890123456789}", "0.1", "100.0",
+        "[true,null,\"\\n\"]"};
 
     for (size_t i = 0; i < HW_COUNT(same); i++) {
         json_t *value = json_loads(same[i], JSON_DECODE_ANY, NULL);
@@ -392,12 +396,13 @@ START_TEST(test_address)
     static const struct {
         const char *text;
         bool loopback;
-    } good[] = {{"127.0.0.1:8080", true}, {"127.9.9.9:0", true}, {"localhost:80", true},
-                {"[::1]:8080", true},     {"0.0.0.0:1", false},  {"[::]:1", false},
+    } good[] = {{"127.0.0.1:8080", true}, {"127.9.9.9:0", true},  {"localhost:80", true},
+                {"[::1]:8080", true},     {"0.0.0.0:1", false},   {"[::]:1", false},
                 {"10.0.0.1:80", false},   {"[fe80::1]:80", false}};
-    static const char *const bad[] = {"",     "8080",        ":8080",          "127.0.0.1",
-                                      "127.0.0.1:", "example.org:80", "::1:8080", "127.0.0.1:99999",
-                                      "[::1]",      "[127.0.0.1]:1",  "127.0.0.1:http"};
+    static const char *const bad[] = {
+        "",           "8080",           ":8080",         "127.0.0.1",
+        "127.0.0.1:", "example.org:80", "::1:8080",      "127.0.0.1:99999",
+        "[::1]",      "[127.0.0.1]:1",  "127.0.0.1:http"};
     struct api_address address;
     struct hw_error err;
 
@@ -417,8 +422,7 @@ START_TEST(test_embedded)
     ck_assert_uint_gt(api_migrations_count, 0);
     for (size_t i = 0; i < api_migrations_count; i++) {
         const struct api_migration *m = &api_migrations[i];
-        HW_AUTO_FREE char *path =
-            hw_sprintf("sql/migrations/%04d_%s.sql", m->version, m->name);
+        HW_AUTO_FREE char *path = hw_sprintf("sql/migrations/%04d_%s.sql", m->version, m->name);
         char *file;
         size_t len;
         struct hw_error err;
@@ -433,6 +437,6 @@ START_TEST(test_embedded)
 }
 END_TEST
 
-TEST_MAIN("api", 10, test_target, test_target_refused, test_router, test_router_variables, test_etag,
-          test_etag_versions, test_selector, test_media_type, test_utf8, test_json_text, test_problem,
-          test_documented, test_address, test_embedded)
+TEST_MAIN("api", 10, test_target, test_target_refused, test_router, test_router_variables,
+          test_etag, test_etag_versions, test_selector, test_media_type, test_utf8, test_json_text,
+          test_problem, test_documented, test_address, test_embedded)
