@@ -32,33 +32,29 @@ $$;
 
 -- ---- before each row: what is refused, and the columns that are not the writer's ----------------
 
-CREATE FUNCTION headwater.check_name(kind text, name text) RETURNS void
+CREATE FUNCTION headwater.refuse_name(kind text, name text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
 AS $$
 BEGIN
-    IF NOT is_name(name) THEN
-        RAISE EXCEPTION '% name "%" is not legal', kind, left(name, 200)
-            USING ERRCODE = 'check_violation', CONSTRAINT = kind || '_name_is_legal',
-                  SCHEMA = 'headwater', TABLE = kind, COLUMN = 'name',
-                  DETAIL = 'A name is 1 to 128 characters: letters, digits, "_" and "-", in parts '
-                           'separated by single dots.';
-    END IF;
+    RAISE EXCEPTION '% name "%" is not legal', kind, left(name, 200)
+        USING ERRCODE = 'check_violation', CONSTRAINT = kind || '_name_is_legal',
+              SCHEMA = 'headwater', TABLE = kind, COLUMN = 'name',
+              DETAIL = 'A name is 1 to 128 characters: letters, digits, "_" and "-", in parts '
+                       'separated by single dots.';
 END
 $$;
 
-CREATE FUNCTION headwater.check_not_renamed(kind text, old_name text, new_name text) RETURNS void
+CREATE FUNCTION headwater.refuse_rename(kind text, old_name text, new_name text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
 AS $$
 BEGIN
-    IF new_name <> old_name THEN
-        RAISE EXCEPTION '% "%" cannot be renamed', kind, old_name
-            USING ERRCODE = 'check_violation', CONSTRAINT = kind || '_name_is_fixed',
-                  SCHEMA = 'headwater', TABLE = kind, COLUMN = 'name',
-                  HINT = format('Create "%s" and delete "%s", in one transaction if need be.',
-                                new_name, old_name);
-    END IF;
+    RAISE EXCEPTION '% "%" cannot be renamed', kind, old_name
+        USING ERRCODE = 'check_violation', CONSTRAINT = kind || '_name_is_fixed',
+              SCHEMA = 'headwater', TABLE = kind, COLUMN = 'name',
+              HINT = format('Create "%s" and delete "%s", in one transaction if need be.',
+                            new_name, old_name);
 END
 $$;
 
@@ -69,14 +65,18 @@ AS $$
 BEGIN
     NEW.created_at := now();
     IF TG_OP = 'UPDATE' THEN
-        PERFORM check_not_renamed('node', OLD.name, NEW.name);
+        IF NEW.name <> OLD.name THEN
+            PERFORM refuse_rename('node', OLD.name, NEW.name);
+        END IF;
         IF (NEW.labels, NEW.description) IS NOT DISTINCT FROM (OLD.labels, OLD.description) THEN
             RETURN OLD;
         END IF;
         NEW.created_at := OLD.created_at;
     END IF;
-    PERFORM check_name('node', NEW.name);
-    NEW.version := own_rev();
+    IF NOT is_name(NEW.name) THEN
+        PERFORM refuse_name('node', NEW.name);
+    END IF;
+    NEW.version := (SELECT rev FROM own_rev);
     NEW.updated_at := now();
     RETURN NEW;
 END
@@ -89,14 +89,18 @@ AS $$
 BEGIN
     NEW.created_at := now();
     IF TG_OP = 'UPDATE' THEN
-        PERFORM check_not_renamed('assignment', OLD.name, NEW.name);
+        IF NEW.name <> OLD.name THEN
+            PERFORM refuse_rename('assignment', OLD.name, NEW.name);
+        END IF;
         IF (NEW.config, NEW.node, NEW.selector, NEW.priority, NEW.revision)
             IS NOT DISTINCT FROM (OLD.config, OLD.node, OLD.selector, OLD.priority, OLD.revision) THEN
             RETURN OLD;
         END IF;
         NEW.created_at := OLD.created_at;
     END IF;
-    PERFORM check_name('assignment', NEW.name);
+    IF NOT is_name(NEW.name) THEN
+        PERFORM refuse_name('assignment', NEW.name);
+    END IF;
     IF num_nonnulls(NEW.node, NEW.selector) <> 1 THEN
         RAISE EXCEPTION 'assignment "%" needs either a node or a selector', NEW.name
             USING ERRCODE = 'check_violation', CONSTRAINT = 'assignment_target_is_one',
@@ -104,7 +108,7 @@ BEGIN
                   DETAIL = CASE WHEN NEW.node IS NULL THEN 'It has neither.' ELSE 'It has both.' END,
                   HINT = 'The selector ''{}'' means every node.';
     END IF;
-    NEW.version := own_rev();
+    NEW.version := (SELECT rev FROM own_rev);
     NEW.updated_at := now();
     RETURN NEW;
 END
@@ -148,9 +152,13 @@ DECLARE
     is_content boolean := true;
 BEGIN
     IF TG_OP = 'UPDATE' THEN
-        PERFORM check_not_renamed('config', OLD.name, NEW.name);
+        IF NEW.name <> OLD.name THEN
+            PERFORM refuse_rename('config', OLD.name, NEW.name);
+        END IF;
     END IF;
-    PERFORM check_name('config', NEW.name);
+    IF NOT is_name(NEW.name) THEN
+        PERFORM refuse_name('config', NEW.name);
+    END IF;
     IF NOT is_media_type(NEW.media_type) THEN
         RAISE EXCEPTION 'config "%": media type "%" is not legal', NEW.name, left(NEW.media_type, 300)
             USING ERRCODE = 'check_violation', CONSTRAINT = 'config_media_type_is_legal',
@@ -193,7 +201,7 @@ BEGIN
     IF is_content AND (NOT is_explicit OR NEW.message = '') THEN
         NEW.message := coalesce(message(), '');
     END IF;
-    NEW.version := own_rev();
+    NEW.version := (SELECT rev FROM own_rev);
     NEW.updated_at := now();
     NEW.updated_by := author();
     RETURN NEW;
