@@ -52,8 +52,11 @@ void api_lingers_free(struct api_lingers *lingers)
 {
     if (lingers == NULL)
         return;
-    for (struct lingerer *linger; (linger = LIST_FIRST(&lingers->list)) != NULL;)
+    for (struct lingerer *linger = LIST_FIRST(&lingers->list), *next; linger != NULL;
+         linger = next) {
+        next = LIST_NEXT(linger, link);
         end(linger);
+    }
     free(lingers);
 }
 

@@ -70,7 +70,7 @@ enum hw_status api_media_type_parse(const char *field, char **media_type, struct
         return hw_fail(err, HW_EINVAL, "Content-Type: \"%.200s\" is not a media type", field);
     add_lower(&out, field, type_len + 1 + subtype_len);
     for (size_t i = 0; i < HW_COUNT(forms) && status == HW_OK; i++)
-        if (strcmp(out.data, forms[i]) == 0)
+        if (strcmp(hw_buf_str(&out), forms[i]) == 0)
             status =
                 hw_fail(err, HW_EINVAL,
                         "Content-Type: %s is how a form is sent; name the type of the content, "

@@ -67,50 +67,6 @@ struct api_server {
     void *drained_arg;
 };
 
-/* ---- addresses ---- */
-
-enum hw_status api_address_parse(const char *text, struct api_address *address,
-                                 struct hw_error *err)
-{
-    HW_AUTO_FREE char *copy = hw_strdup(text);
-    char *port = strrchr(copy, ':');
-    char *host = copy;
-    struct addrinfo hints = {
-        .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
-        .ai_socktype = SOCK_STREAM,
-    };
-    struct addrinfo *found = NULL;
-
-    if (port == NULL || port == host || strspn(port + 1, "0123456789") != strlen(port + 1) ||
-        strlen(port + 1) > 5 || strtol(port + 1, NULL, 10) > 65535 || port[1] == '\0')
-        return hw_fail(err, HW_EINVAL,
-                       "\"%s\": an address is written host:port, [host]:port for IPv6", text);
-    *port++ = '\0';
-    if (host[0] == '[' && port[-2] == ']') {
-        host++;
-        port[-2] = '\0';
-        hints.ai_family = AF_INET6;
-    } else {
-        hints.ai_family = AF_INET;
-    }
-    if (getaddrinfo(strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, port, &hints, &found) != 0)
-        return hw_fail(err, HW_EINVAL, "\"%s\": not a numeric address and a port", text);
-    memcpy(&address->sockaddr, found->ai_addr, found->ai_addrlen);
-    address->len = found->ai_addrlen;
-    freeaddrinfo(found);
-    return HW_OK;
-}
-
-bool api_address_is_loopback(const struct api_address *address)
-{
-    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address->sockaddr;
-    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&address->sockaddr;
-
-    if (address->sockaddr.ss_family == AF_INET)
-        return ntohl(v4->sin_addr.s_addr) >> 24 == 127;
-    return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
-}
-
 /* ---- deadlines ---- */
 
 static void sweep_deadlines(void *arg);
@@ -626,13 +582,13 @@ static unsigned connections_max(void)
     }
     if (limit.rlim_cur >= CONNECTIONS_MAX + DESCRIPTORS_SPARED)
         return CONNECTIONS_MAX;
-    return limit.rlim_cur > 2 * DESCRIPTORS_SPARED ? (unsigned)limit.rlim_cur - DESCRIPTORS_SPARED
+    return limit.rlim_cur > 2UL * DESCRIPTORS_SPARED ? (unsigned)limit.rlim_cur - DESCRIPTORS_SPARED
                                                    : DESCRIPTORS_SPARED;
 }
 
 static void format_name(struct api_server *server)
 {
-    struct sockaddr_storage bound;
+    struct sockaddr_storage bound = {0};
     socklen_t len = sizeof(bound);
     char host[NI_MAXHOST], port[NI_MAXSERV];
 
@@ -682,24 +638,26 @@ enum hw_status api_server_start(const struct api_server_config *config, struct a
     LIST_INIT(&server->requests);
     format_name(server);
     server->lingers = api_lingers_new(config->loop);
-    server->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG,
-                                      0, NULL, NULL, on_access,
-                                      server,                                                  //
-                                      MHD_OPTION_EXTERNAL_LOGGER, on_library_message, NULL,    //
-                                      MHD_OPTION_LISTEN_SOCKET, listen_fd,                     //
-                                      MHD_OPTION_CONNECTION_LIMIT, connections_max(),          //
-                                      MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEADERS_MAX, //
-                                      MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,       //
-                                      MHD_OPTION_URI_LOG_CALLBACK, on_target, server,          //
-                                      MHD_OPTION_NOTIFY_COMPLETED, on_completed, server,       //
-                                      MHD_OPTION_NOTIFY_CONNECTION, on_connection, server,     //
-                                      MHD_OPTION_END);
+    const struct MHD_OptionItem options[] = {
+        {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_library_message, NULL},
+        {MHD_OPTION_LISTEN_SOCKET, listen_fd, NULL},
+        {MHD_OPTION_CONNECTION_LIMIT, connections_max(), NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADERS_MAX, NULL},
+        {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)leave_escaped, NULL},
+        {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)on_target, server},
+        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, server},
+        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, server},
+        {MHD_OPTION_END, 0, NULL},
+    };
+
+    server->daemon =
+        MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
+                         NULL, on_access, server, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
     if (server->daemon == NULL) {
         api_lingers_free(server->lingers);
         close(listen_fd);
         free(server);
-        return hw_fail(err, HW_EIO, "starting the HTTP server at %s: see the line above",
-                       "--listen");
+        return hw_fail(err, HW_EIO, "starting the HTTP server: the log above says why");
     }
     server->io = hw_io_add(config->loop,
                            MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,

@@ -7,25 +7,14 @@
 #ifndef API_SERVER_H
 #define API_SERVER_H
 
-#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/socket.h>
 
+#include "api/address.h"
 #include "api/request.h"
 #include "api/router.h"
 #include "common/loop.h"
 #include "common/status.h"
-
-struct api_address {
-    struct sockaddr_storage sockaddr;
-    socklen_t len;
-};
-
-/* "127.0.0.1:8080", "[::1]:8080", "localhost:8080" (which is 127.0.0.1); port 0: any free one. */
-enum hw_status api_address_parse(const char *text, struct api_address *address,
-                                 struct hw_error *err) HW_CHECKED;
-bool api_address_is_loopback(const struct api_address *address);
 
 struct api_server_config {
     struct hw_loop *loop;

@@ -318,11 +318,13 @@ enum hw_status api_waits_open(struct hw_loop *loop, const char *conninfo, struct
 
 void api_waits_stop(struct api_waits *waits)
 {
-    struct waiter *waiter;
+    struct waiter *waiter, *next;
 
     waits->stopped = true;
-    while ((waiter = TAILQ_FIRST(&waits->waiters)) != NULL)
+    for (waiter = TAILQ_FIRST(&waits->waiters); waiter != NULL; waiter = next) {
+        next = TAILQ_NEXT(waiter, link);
         api_answer_problem(remove_waiter(waiter), API_SHUTTING_DOWN, "Wait again when it is back");
+    }
     hw_timer_stop(&waits->pause);
     waits->ready = false;
     hw_pg_close(HW_TAKE(waits->pg));
