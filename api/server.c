@@ -583,7 +583,7 @@ static unsigned connections_max(void)
     if (limit.rlim_cur >= CONNECTIONS_MAX + DESCRIPTORS_SPARED)
         return CONNECTIONS_MAX;
     return limit.rlim_cur > 2UL * DESCRIPTORS_SPARED ? (unsigned)limit.rlim_cur - DESCRIPTORS_SPARED
-                                                   : DESCRIPTORS_SPARED;
+                                                     : DESCRIPTORS_SPARED;
 }
 
 static void format_name(struct api_server *server)

@@ -176,9 +176,8 @@ bool test_http_closed(int fd, double timeout_s)
 struct test_answer test_http(int port, const char *method, const char *target, const char *headers,
                              const void *body, size_t len)
 {
-    HW_AUTO_FREE char *head =
-        hw_sprintf("%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s", method, target, port,
-                   headers != NULL ? headers : "");
+    HW_AUTO_FREE char *head = hw_sprintf("%s %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s", method,
+                                         target, port, headers != NULL ? headers : "");
     const int fd = test_http_connect(port);
     struct test_answer answer;
 

@@ -10,11 +10,11 @@
 #include <stddef.h>
 
 struct test_answer {
-    int status;    /* 0: the connection ended without an answer */
-    char *head;    /* status line and header fields, each line with its CRLF */
-    char *body;    /* a NUL behind */
+    int status; /* 0: the connection ended without an answer */
+    char *head; /* status line and header fields, each line with its CRLF */
+    char *body; /* a NUL behind */
     size_t len;
-    bool closed;   /* the server said Connection: close */
+    bool closed; /* the server said Connection: close */
 };
 void test_answer_free(struct test_answer *answer);
 
