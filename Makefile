@@ -61,7 +61,7 @@ SUPPORT_OBJ := $(call objects,tests/support/*.c)
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/integration/test_*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all deps deps-build deps-dev demo check check-run lint format install uninstall clean help
+.PHONY: all deps deps-build deps-dev demo check check-build check-run lint format install uninstall clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -107,12 +107,18 @@ demo: deps ## install, build, and watch a configuration travel; ARGS=--keep leav
 	@$(MAKE) --no-print-directory all
 	@scripts/demo $(ARGS)
 
-check: deps ## install, build, and pass all tests (with address and undefined sanitizers)
-	@$(MAKE) --no-print-directory all
-	@$(MAKE) --no-print-directory SANITIZER=address check-run
+# Those that also say something without a sanitizer, such as how much memory is taken.
+PLAIN_TESTS := build/tests/integration/test_flow
 
-check-run: $(BINARIES) $(TESTS) # the tests of one build; TESTS=build/tests/… picks some
-	@HW_BUILD_DIR=$(B) tests/run $(TESTS)
+check: deps ## install, build, and pass all tests (with address and undefined sanitizers)
+	@$(MAKE) --no-print-directory all $(PLAIN_TESTS)
+	@$(MAKE) --no-print-directory SANITIZER=address check-build
+	@tests/run $(PLAIN_TESTS) $(TESTS:build/%=build/address/%)
+
+check-build: $(BINARIES) $(TESTS)
+
+check-run: check-build # the tests of one build; TESTS=build/tests/… picks some
+	@tests/run $(TESTS)
 
 deps: ## install every Debian package that demo and check need
 	@scripts/install-deps $(BUILD_PACKAGES) '$(subst $() ,' ',$(TEST_PACKAGES))'

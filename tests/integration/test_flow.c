@@ -212,6 +212,51 @@ START_TEST(test_everything_restarts)
 }
 END_TEST
 
+/* What an agent's file holds is what was put, byte for byte. */
+static void put_and_compare(const char *type, const char *bytes, size_t len)
+{
+    HW_AUTO_FREE char *headers = hw_sprintf("Content-Type: %s\r\n", type);
+    HW_AUTO_FREE char *path = path_of(0, "json");
+    HW_AUTO_FREE char *data = NULL;
+    struct test_answer answer = test_http(api.port, "PUT", "/v1/configs/base", headers, bytes, len);
+    HW_AUTO_FREE char *lsn = test_answer_header(&answer, "Headwater-LSN");
+    struct hw_error err;
+    size_t size;
+
+    ck_assert_msg(answer.status == 200, "%zu bytes of %s: %d %s", len, type, answer.status,
+                  answer.body);
+    test_answer_free(&answer);
+    wait_applied(lsn);
+    ck_assert_msg(hw_file_read(path, len + 1, &data, &size, &err) == HW_OK, "%s", err.message);
+    ck_assert_uint_eq(size, len);
+    ck_assert(len == 0 || memcmp(data, bytes, len) == 0);
+}
+
+START_TEST(test_every_size)
+{
+    static const size_t sizes[] = {1, 0, (128 << 10) - 1, 128 << 10, (128 << 10) + 1, 16 << 20};
+    HW_AUTO_FREE char *text = hw_alloc((16 << 20) + 1);
+    HW_AUTO_FREE char *binary = hw_alloc((16 << 20) + 1);
+
+    for (size_t i = 0; i < 16 << 20; i++) {
+        text[i] = (char)('!' + i * 7 % 90);
+        binary[i] = (char)(i * 31 ^ i >> 9);
+    }
+    free(put("/v1/nodes/n1", "application/json", "{}"));
+    free(put("/v1/configs/base", "application/json", "{\"v\": 1}"));
+    free(put("/v1/assignments/all", "application/json", "{\"config\":\"base\",\"selector\":{}}"));
+    for (size_t i = 0; i < HW_COUNT(sizes); i++) {
+        put_and_compare("text/plain", text, sizes[i]);
+        put_and_compare("application/octet-stream", binary, sizes[i]);
+    }
+    struct test_answer answer = test_http(api.port, "PUT", "/v1/configs/base",
+                                          "Content-Type: text/plain\r\n", text, (16 << 20) + 1);
+    ck_assert_int_eq(answer.status, 413);
+    ck_assert_ptr_nonnull(strstr(answer.body, "16777216"));
+    test_answer_free(&answer);
+}
+END_TEST
+
 #ifndef __SANITIZE_ADDRESS__
 static long resident_kib(pid_t pid)
 {
@@ -251,6 +296,7 @@ int main(void)
     tcase_set_timeout(tcase, 180);
     tcase_add_test(tcase, test_http_and_sql_reach_the_nodes);
     tcase_add_test(tcase, test_everything_restarts);
+    tcase_add_test(tcase, test_every_size);
 #ifndef __SANITIZE_ADDRESS__
     tcase_add_test(tcase, test_idle_memory);
 #endif
