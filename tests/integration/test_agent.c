@@ -934,6 +934,29 @@ START_TEST(test_lost_copy_is_fetched_again)
 }
 END_TEST
 
+/* Only the copy is gone: it is made again of the file, before it is needed. */
+START_TEST(test_missing_copy_is_made_again)
+{
+    begin();
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    stop_agent();
+    stop_nats();
+    char *blobs = hw_sprintf("%s/blob", state_dir);
+    test_remove_tree(blobs);
+    free(blobs);
+    start_applying_agent();
+    wait_log("runs already");
+    stop_agent();
+    unlink(output);
+    start_applying_agent();
+    wait_runs("1 one\n1 one\n");
+    CHECK(file_is(output, "one"));
+    end();
+}
+END_TEST
+
 START_TEST(test_state_directory_is_for_one_agent)
 {
     begin();
@@ -1063,6 +1086,32 @@ START_TEST(test_kill_while_applying)
     wait_runs("1 one\n2 two\n1 one\n2 two\n");
     free(go);
     free(pid_file);
+    end();
+}
+END_TEST
+
+/* While going back the file is right already, but the command has not run for it: the next start
+ * knows. */
+START_TEST(test_kill_while_going_back)
+{
+    begin();
+    write_script("if [ $HEADWATER_REVISION = 2 ]; then exit 1; fi\n"
+                 "if [ -e \"$HEADWATER_FILE.hang\" ]; then sleep 600; fi");
+    char *hang = hw_sprintf("%s.hang", output);
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    write_file(hang, "");
+    desire(2, "two");
+    wait_runs("1 one\n2 two\n1 one\n");
+    CHECK(file_is(output, "one"));
+    kill_agent();
+    unlink(hang);
+    start_applying_agent();
+    json_decref(expect("failed", 1, "apply"));
+    /* Back first; then what is desired, of which no verdict was on disk yet. */
+    wait_runs("1 one\n2 two\n1 one\n1 one\n2 two\n1 one\n");
+    free(hang);
     end();
 }
 END_TEST
@@ -1248,8 +1297,9 @@ TEST_MAIN("agent", 120, test_applies_documents_of_every_size, test_report_is_com
           test_missing_command_is_waited_for, test_missing_directory_is_waited_for,
           test_restart_does_not_apply_again, test_starts_from_disk,
           test_starts_before_nats_and_its_buckets, test_damaged_state_is_fetched_again,
-          test_lost_copy_is_fetched_again, test_state_directory_is_for_one_agent, test_usage,
-          test_sigterm_while_applying, test_kill_while_applying,
+          test_lost_copy_is_fetched_again, test_missing_copy_is_made_again,
+          test_state_directory_is_for_one_agent, test_usage, test_sigterm_while_applying,
+          test_kill_while_applying, test_kill_while_going_back,
           test_document_that_kills_the_agent_is_given_up, test_killed_at_random,
           test_sigterm_with_nats_hanging, test_survives_a_restart_of_nats,
           test_reports_again_when_nats_lost_everything, test_poll_finds_what_no_hint_told,
