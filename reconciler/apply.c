@@ -69,18 +69,29 @@ struct rec_apply {
     int64_t checkpoint_at; /* when the last one was stored, hw_loop_now() */
     uint64_t generation;   /* of resets: tells a late checkpoint acknowledgement */
     struct hw_timer checkpoint_timer;
+
+    struct hw_error failure; /* to be told from the loop: who fails may be called by its hearer */
+    struct hw_timer failure_timer;
 };
 
 static void pump(struct rec_apply *apply);
 static void on_entry_ack(void *arg, const struct hw_ack *ack);
+
+static void tell_failure(void *arg)
+{
+    struct rec_apply *apply = arg;
+
+    apply->events.failed(apply->events.arg, &apply->failure);
+}
 
 static void fail(struct rec_apply *apply, const struct hw_error *err)
 {
     if (apply->failed)
         return;
     apply->failed = true;
+    apply->failure = *err;
     hw_timer_stop(&apply->checkpoint_timer);
-    apply->events.failed(apply->events.arg, err);
+    hw_timer_start(apply->config.loop, &apply->failure_timer, 0, tell_failure, apply);
 }
 
 /* ---- transactions ---- */
@@ -542,6 +553,7 @@ static void forget(struct rec_apply *apply)
     apply->checkpoint_busy = false;
     apply->generation++;
     hw_timer_stop(&apply->checkpoint_timer);
+    hw_timer_stop(&apply->failure_timer);
 }
 
 void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *stored,

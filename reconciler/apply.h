@@ -36,7 +36,8 @@ struct rec_apply_events {
     /* Room again, or none: let the source go on, or pause it. */
     void (*pause)(void *arg, bool pause);
     /* It cannot go on: HW_ECONFLICT when another reconciler is ahead of us, else NATS failed.
-     * Nothing more is published; start again from the stored checkpoint. */
+     * Nothing more is published; start again from the stored checkpoint. Called from the loop,
+     * never from within a call below. */
     void (*failed)(void *arg, const struct hw_error *err);
     void *arg;
 };

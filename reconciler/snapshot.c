@@ -152,6 +152,20 @@ static bool unchanged(const struct rec_entry *entry, const struct rec_desired *r
            entry->hash == rec_desired_hash(row);
 }
 
+/* Keys of nodes that the snapshot did not have. */
+static void remove_unseen(struct rec_snapshot *snapshot)
+{
+    const struct rec_entry *entry;
+    size_t at = 0;
+
+    while ((entry = rec_sink_next(snapshot->sink, &at)) != NULL) {
+        if (entry->seen || entry->deleted)
+            continue;
+        snapshot->written++;
+        rec_apply_remove(snapshot->apply, entry->node);
+    }
+}
+
 static void hand_over_page(struct rec_snapshot *snapshot)
 {
     PGresult *page = HW_TAKE(snapshot->page);
@@ -176,6 +190,8 @@ static void hand_over_page(struct rec_snapshot *snapshot)
     }
     snapshot->exhausted = PQntuples(page) == 0;
     PQclear(page);
+    if (snapshot->exhausted)
+        remove_unseen(snapshot);
     rec_apply_commit(snapshot->apply, false);
     go_on(snapshot);
 }
@@ -255,22 +271,6 @@ static void on_end(void *arg, const struct hw_pg_outcome *outcome)
         snapshot->events.done(snapshot->events.arg, snapshot->nodes, snapshot->written);
 }
 
-/* Keys of nodes that the snapshot did not have. */
-static void remove_unseen(struct rec_snapshot *snapshot)
-{
-    const struct rec_entry *entry;
-    size_t at = 0;
-
-    rec_apply_begin(snapshot->apply, fence(snapshot));
-    while ((entry = rec_sink_next(snapshot->sink, &at)) != NULL) {
-        if (entry->seen || entry->deleted)
-            continue;
-        snapshot->written++;
-        rec_apply_remove(snapshot->apply, entry->node);
-    }
-    rec_apply_commit(snapshot->apply, false);
-}
-
 static void go_on(struct rec_snapshot *snapshot)
 {
     if (snapshot->running || snapshot->paused)
@@ -286,7 +286,6 @@ static void go_on(struct rec_snapshot *snapshot)
     }
     /* The heartbeat is the first transaction behind the moment: the checkpoint can follow it. */
     const struct hw_pg_query end[] = {{.sql = commit_sql}, {.sql = heartbeat_sql}};
-    remove_unseen(snapshot);
     run(snapshot, end, HW_COUNT(end), on_end);
 }
 
