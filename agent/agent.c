@@ -569,15 +569,16 @@ static void refuse(struct agent *a, uint64_t seq, const struct hw_error *why)
 {
     struct agent_state next = *state_of(a);
     char text[AGENT_ERROR_MAX];
+    char clean[AGENT_ERROR_MAX];
 
     complain(a, seq, "refused the desired entry", NULL, why->message);
     snprintf(text, sizeof(text), "the entry %s, revision %llu of the bucket: %s",
              agent_watch_key(a->watch), (unsigned long long)seq, why->message);
-    agent_text_clean(text, sizeof(text), text, strlen(text));
-    if (next.refused.set && strcmp(next.refused.error, text) == 0)
+    agent_text_clean(clean, sizeof(clean), text, strlen(text));
+    if (next.refused.set && strcmp(next.refused.error, clean) == 0)
         return;
     next.refused.set = true;
-    strcpy(next.refused.error, text);
+    memcpy(next.refused.error, clean, sizeof(clean));
     agent_time_now(next.refused.at);
     record(a, &next);
 }

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -76,13 +75,9 @@ enum hw_status agent_words_split(const char *line, char ***out, struct hw_error 
     return HW_OK;
 }
 
-/* ---- the record of a running command: "<boot id> <pid> <start time>" ---- */
+/* ---- the record of a running command ---- */
 
-struct identity {
-    char boot[40];
-    int pid;
-    uint64_t start; /* in clock ticks since the boot, proc(5) */
-};
+#define RECORD_MAX 128
 
 static bool read_line(const char *path, char *line, size_t size)
 {
@@ -96,37 +91,40 @@ static bool read_line(const char *path, char *line, size_t size)
     return read;
 }
 
-static bool identify(pid_t pid, struct identity *id)
+/* What tells a process from every other, of all time: its id, its start time in ticks since the
+ * boot (proc(5)), and the boot. */
+static bool identify(pid_t pid, char out[static RECORD_MAX])
 {
-    char path[64], line[1024];
-    const char *p;
+    char path[64], boot[64], stat[1024];
+    char *start;
 
-    if (!read_line("/proc/sys/kernel/random/boot_id", line, sizeof(line)))
-        return false;
-    snprintf(id->boot, sizeof(id->boot), "%.36s", line);
-    id->pid = pid;
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    if (!read_line(path, line, sizeof(line)))
+    if (!read_line(path, stat, sizeof(stat)) ||
+        !read_line("/proc/sys/kernel/random/boot_id", boot, sizeof(boot)))
         return false;
     /* The second field is the name in parentheses, which may hold anything; start is the 22nd. */
-    p = strrchr(line, ')');
-    for (int field = 2; p != NULL && field < 22; field++)
-        p = strchr(p + 1, ' ');
-    return p != NULL && sscanf(p, " %" SCNu64, &id->start) == 1;
+    start = strrchr(stat, ')');
+    for (int field = 2; start != NULL && field < 22; field++)
+        start = strchr(start + 1, ' ');
+    if (start == NULL)
+        return false;
+    snprintf(out, RECORD_MAX, "%d %.*s %.36s\n", (int)pid, (int)strcspn(start + 1, " "), start + 1,
+             boot);
+    return true;
 }
 
 /* Not made durable: the record means nothing after a reboot. */
 static void write_record(const char *path, pid_t pid)
 {
-    struct identity id;
+    char record[RECORD_MAX];
     FILE *file;
 
-    if (path == NULL || !identify(pid, &id))
+    if (path == NULL || !identify(pid, record))
         return;
     file = fopen(path, "we");
     if (file == NULL)
         return;
-    fprintf(file, "%s %d %" PRIu64 "\n", id.boot, id.pid, id.start);
+    fputs(record, file);
     fclose(file);
 }
 
@@ -141,25 +139,24 @@ static void end_group(pid_t group, int pidfd)
     kill(-group, SIGKILL);
 }
 
-bool agent_command_reap(const char *record)
+bool agent_command_reap(const char *path)
 {
-    struct identity then, now;
-    char line[128];
-    int pidfd;
+    char record[RECORD_MAX], now[RECORD_MAX];
     bool found = false;
+    pid_t pid;
+    int pidfd;
 
-    if (!read_line(record, line, sizeof(line)))
+    if (!read_line(path, record, sizeof(record)))
         return false;
-    if (sscanf(line, "%39s %d %" SCNu64, then.boot, &then.pid, &then.start) == 3 && then.pid > 1) {
-        pidfd = pidfd_open(then.pid, 0);
-        found = pidfd >= 0 && identify(then.pid, &now) && strcmp(then.boot, now.boot) == 0 &&
-                then.start == now.start;
+    pid = (pid_t)strtol(record, NULL, 10);
+    pidfd = pid > 1 ? pidfd_open(pid, 0) : -1;
+    if (pidfd >= 0) {
+        found = identify(pid, now) && strcmp(record, now) == 0;
         if (found)
-            end_group(then.pid, pidfd);
-        if (pidfd >= 0)
-            close(pidfd);
+            end_group(pid, pidfd);
+        close(pidfd);
     }
-    unlink(record);
+    unlink(path);
     return found;
 }
 

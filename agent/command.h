@@ -44,10 +44,10 @@ enum hw_status agent_command_start(struct hw_loop *loop, const struct agent_comm
 void agent_command_end(struct agent_command *command);
 
 /*
- * Ends what a killed agent left running, as record names it. A process is recognised by its start
- * time and the machine's boot, so that no stranger with the same id is ever hit. Returns whether
- * there was one; waits for it at most the grace.
+ * Ends what a killed agent left running, as the record at path names it. A process is recognised by
+ * its start time and the machine's boot, so that no stranger with the same id is ever hit. Returns
+ * whether there was one; waits for it at most the grace.
  */
-bool agent_command_reap(const char *record);
+bool agent_command_reap(const char *path);
 
 #endif

@@ -81,7 +81,7 @@ enum hw_status agent_desired_decode(const struct hw_kv_entry *entry, const char 
     d.set = true;
     d.revision = revision;
     d.size = (size_t)size;
-    strcpy(d.media_type, media_type);
+    memcpy(d.media_type, media_type, strlen(media_type) + 1);
     *out = d;
     return HW_OK;
 }

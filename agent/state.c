@@ -84,10 +84,12 @@ char *agent_state_encode(const struct agent_state *state, const char *node)
 static enum hw_status copy_text(char *to, size_t size, const char *text, const char *what,
                                 struct hw_error *err)
 {
-    if (strlen(text) >= size)
-        return hw_fail(err, HW_EINVAL, "%s: %zu bytes, at most %zu are expected", what,
-                       strlen(text), size - 1);
-    strcpy(to, text);
+    const size_t len = strlen(text);
+
+    if (len >= size)
+        return hw_fail(err, HW_EINVAL, "%s: %zu bytes, at most %zu are expected", what, len,
+                       size - 1);
+    memcpy(to, text, len + 1);
     return HW_OK;
 }
 

@@ -4,7 +4,6 @@
  */
 #include <fcntl.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +20,9 @@
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"
 
-#define NODE   "edge-1.example"
-#define WAIT_S 30
+#define NODE    "edge-1.example"
+#define WAIT_S  30
+#define WAIT_MS ((int64_t)30000)
 #define OK(call)                                                                                   \
     do {                                                                                           \
         const enum hw_status status_ = (call);                                                     \
@@ -96,7 +96,7 @@ static void put_object(const char *name, const void *data, size_t size)
 {
     put_done = false;
     OK(hw_obj_put(nats, "headwater", name, data, size, on_put, NULL, &err));
-    CHECK(hw_loop_run_until(loop, &put_done, WAIT_S * 1000));
+    CHECK(hw_loop_run_until(loop, &put_done, WAIT_MS));
     err = put_ack.err;
     OK(put_ack.status);
 }
@@ -224,25 +224,23 @@ static int count_in_log(const char *what)
 
 /* ---- the agent ------------------------------------------------------------------------------- */
 
-/* With more arguments, NULL-terminated. */
-static void start_agent(const char *argument, ...)
+/* With more arguments, NULL-terminated, or NULL. */
+static void start_agent(const char *const *more)
 {
     const char *argv[32] = {
         "headwater-agent", "--nats",   server.url, "--node",      NODE,   "--state-dir",
         state_dir,         "--output", output,     "--log-level", "debug"};
     size_t count = 11;
-    va_list more;
-    va_start(more, argument);
-    for (; argument != NULL; argument = va_arg(more, const char *))
-        argv[count++] = argument;
-    va_end(more);
+    for (; more != NULL && *more != NULL; more++)
+        argv[count++] = *more;
     test_program_start(&agent, argv, NULL);
 }
+#define START_AGENT(...) start_agent((const char *const[]){__VA_ARGS__, NULL})
 
 static void start_applying_agent(void)
 {
     char *apply = hw_sprintf("sh '%s'", script);
-    start_agent("--apply", apply, NULL);
+    START_AGENT("--apply", apply);
     free(apply);
 }
 
@@ -307,7 +305,7 @@ static void begin_without_buckets(void)
     with_url.url = server.url;
     OK(hw_loop_new(&loop, &err));
     OK(hw_nats_open(loop, &with_url, &events, &nats, &err));
-    CHECK(hw_loop_run_until(loop, &up, WAIT_S * 1000));
+    CHECK(hw_loop_run_until(loop, &up, WAIT_MS));
 }
 
 static void begin(void)
@@ -342,7 +340,7 @@ static void stop_nats(void)
 static void restart_nats(void)
 {
     test_nats_restart(&server);
-    CHECK(hw_loop_run_until(loop, &up, WAIT_S * 1000));
+    CHECK(hw_loop_run_until(loop, &up, WAIT_MS));
 }
 
 /* ---- applying -------------------------------------------------------------------------------- */
@@ -351,7 +349,7 @@ START_TEST(test_applies_documents_of_every_size)
 {
     static const size_t sizes[] = {0, 1, 3, 131071, 131072, 131073, 1 << 20, 16 << 20};
     begin();
-    start_agent("--mode", "0640", NULL);
+    START_AGENT("--mode", "0640");
     int revision = 0;
     for (int binary = 0; binary < 2; binary++) {
         for (size_t i = 0; i < HW_COUNT(sizes); i++) {
@@ -519,7 +517,7 @@ END_TEST
 START_TEST(test_splay_waits_and_takes_the_newest)
 {
     begin();
-    start_agent("--splay", "3s", NULL);
+    START_AGENT("--splay", "3s");
     for (int revision = 1; revision <= 5; revision++) {
         char *content = hw_sprintf("content %d", revision);
         desire(revision, content);
@@ -772,7 +770,7 @@ START_TEST(test_command_that_hangs_is_stopped)
     begin();
     write_script("if [ $HEADWATER_REVISION = 2 ]; then sleep 600; fi");
     char *apply = hw_sprintf("sh '%s'", script);
-    start_agent("--apply", apply, "--apply-timeout", "500ms", NULL);
+    START_AGENT("--apply", apply, "--apply-timeout", "500ms");
     free(apply);
     desire(1, "one");
     expect_applied(1);
@@ -790,7 +788,7 @@ START_TEST(test_missing_command_is_waited_for)
 {
     begin();
     char *command = hw_sprintf("%s/later", dir);
-    start_agent("--apply", command, NULL);
+    START_AGENT("--apply", command);
     desire(1, "one");
     json_t *report = expect("failed", 0, "apply");
     CHECK(strstr(text_at(report, "failed", "error"), command) != NULL);
@@ -1018,7 +1016,7 @@ END_TEST
 static int read_pid(const char *path)
 {
     char *text = test_read_file(path);
-    const int pid = atoi(text);
+    const int pid = (int)strtol(text, NULL, 10);
     free(text);
     return pid;
 }
@@ -1177,7 +1175,7 @@ END_TEST
 START_TEST(test_sigterm_with_nats_hanging)
 {
     begin();
-    start_agent("--poll", "200ms", NULL);
+    START_AGENT("--poll", "200ms");
     desire(1, "one");
     expect_applied(1);
     kill(server.pid, SIGSTOP);
@@ -1242,7 +1240,7 @@ START_TEST(test_poll_finds_what_no_hint_told)
     struct hw_kv_stream stream;
     OK(hw_kv_ensure(nats, &silent, &stream, &err));
     make_buckets();
-    start_agent("--poll", "300ms", NULL);
+    START_AGENT("--poll", "300ms");
     wait_log("connected to NATS");
     desire(1, "one");
     expect_applied(1);

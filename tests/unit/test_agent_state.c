@@ -135,7 +135,7 @@ static struct agent_document document(int64_t revision, const char *content, con
     struct agent_document d = {.set = true, .revision = revision, .fence = {epoch, lsn}};
     hw_digest_of(content, strlen(content), &d.digest);
     d.size = strlen(content);
-    strcpy(d.media_type, media_type);
+    snprintf(d.media_type, sizeof(d.media_type), "%s", media_type);
     return d;
 }
 
