@@ -364,6 +364,12 @@ static enum hw_status take_desired(struct rec_reconciler *rec, const struct cdc_
     case CDC_UPDATE:
         if (rec_desired_from_columns(change->columns, tx->committed_at, &row, err) != HW_OK)
             return err->status;
+        /* A blob is streamed once, when its row is made; a snapshot reads it again. */
+        if (!rec_sink_has_object(rec->sink, row.digest + strlen("sha256:"))) {
+            rec->resync_wanted = true;
+            return hw_fail(err, HW_ESTOPPED, "node %s is to run %s, which NATS has lost", row.node,
+                           row.digest);
+        }
         rec_apply_set(rec->apply, &row);
         return HW_OK;
     case CDC_DELETE:
