@@ -77,7 +77,7 @@ struct rec_reconciler {
     const char *resync_why; /* … for this reason */
     bool resync_wanted;     /* someone asked for one */
     uint64_t epoch;
-    uint64_t newest_epoch;    /* seen in the sink's entries */
+    struct hw_fence newest;   /* seen in the sink's entries */
     struct rec_moment moment; /* of the snapshot behind which the stream goes on; lsn 0: none */
     bool skipping;            /* a transaction that the snapshot has seen */
     bool standby_told, trouble_told;
@@ -536,10 +536,16 @@ static void loaded(struct rec_reconciler *rec)
     hw_kv_watch_stop(HW_TAKE(rec->key_watch));
     hw_obj_list_stop(HW_TAKE(rec->object_list));
     /* Entries of an epoch that the checkpoint does not know: it was lost, or put back. */
-    if (rec->newest_epoch > rec->epoch) {
-        rec->epoch = rec->newest_epoch;
+    if (rec->newest.epoch > rec->epoch) {
+        rec->epoch = rec->newest.epoch;
         rec->resync = true;
         rec->resync_why = "entries are newer than the checkpoint's epoch";
+    }
+    /* Of this epoch nothing can be ahead of the database, and nothing would be written over it. */
+    if (rec->newest.epoch == rec->epoch && rec->newest.lsn > rec->server.current) {
+        rec->epoch++;
+        rec->resync = true;
+        rec->resync_why = "entries are ahead of the database, which was restored";
     }
     happen(rec, rec->resync ? LOADED_RESYNC : LOADED);
 }
@@ -558,8 +564,8 @@ static void on_key(void *arg, struct hw_kv_entry *found)
     entry->fence = found->fenced ? found->fence : (struct hw_fence){0};
     entry->hash =
         rec->resync && !found->deleted ? rec_desired_hash_of_value(found->value, found->size) : 0;
-    if (entry->fence.epoch > rec->newest_epoch)
-        rec->newest_epoch = entry->fence.epoch;
+    if (hw_fence_compare(entry->fence, rec->newest) > 0)
+        rec->newest = entry->fence;
 }
 
 static void on_keys_loaded(void *arg)
@@ -615,7 +621,7 @@ static void load(struct rec_reconciler *rec)
         return;
     }
     rec->keys_loaded = rec->objects_loaded = false;
-    rec->newest_epoch = 0;
+    rec->newest = (struct hw_fence){0};
     if (hw_kv_watch_start(rec->nats, rec->config.bucket, REC_DESIRED_PREFIX ">", &key_events,
                           &rec->key_watch, &err) != HW_OK ||
         hw_obj_list_start(rec->nats, rec->config.bucket, &object_events, &rec->object_list, &err) !=
