@@ -642,7 +642,6 @@ static void on_snapshot_done(void *arg, size_t nodes, size_t written)
                 HW_L("lsn", rec->moment.lsn), HW_I("epoch", (int64_t)rec->epoch),
                 HW_I("nodes", (int64_t)nodes), HW_I("written", (int64_t)written));
     rec_apply_describe(rec->apply, rec->moment.rev, rec->moment.nonce);
-    rec->resync_wanted = false;
     rec_snapshot_free(HW_TAKE(rec->snapshot));
     happen(rec, READ);
 }
@@ -708,6 +707,9 @@ static void on_stored(void *arg, hw_lsn lsn)
     struct rec_reconciler *rec = arg;
 
     hw_log_debug("checkpoint stored", HW_S("slot", rec->config.slot), HW_L("lsn", lsn));
+    /* The first one behind a snapshot: NATS has acknowledged all of it. */
+    if (rec->resync)
+        rec->resync_wanted = false;
     if (rec->source != NULL)
         cdc_source_confirm(rec->source, lsn);
 }
