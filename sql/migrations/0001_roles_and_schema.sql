@@ -63,7 +63,8 @@ EXCEPTION
         RAISE EXCEPTION 'the roles of Headwater are incomplete, and "%" may not complete them: %',
             current_user, SQLERRM
             USING ERRCODE = 'insufficient_privilege',
-                  HINT = format('Migrate as a superuser, or have one run: CREATE ROLE headwater_owner; '
+                  HINT = format('Migrate as a superuser, or have one run: '
+                                'CREATE ROLE headwater_owner; '
                                 'CREATE ROLE headwater_dba; CREATE ROLE headwater_viewer; '
                                 'CREATE ROLE headwater_api LOGIN; '
                                 'CREATE ROLE headwater_reconciler LOGIN REPLICATION; '
@@ -83,7 +84,8 @@ CREATE TABLE IF NOT EXISTS headwater.migration (
 
 INSERT INTO headwater.migration (version, name) VALUES (1, 'roles_and_schema');
 
-COMMENT ON SCHEMA headwater IS 'Configuration of a fleet: what each node should run, and what it runs';
+COMMENT ON SCHEMA headwater
+    IS 'Configuration of a fleet: what each node should run, and what it runs';
 COMMENT ON TABLE headwater.migration IS 'The migrations that this database has';
 
 -- Functions are for whom they are granted to, those of later migrations as well.

@@ -16,7 +16,8 @@ RETURN name ~ '^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$' AND char_length(name) <= 128
 CREATE FUNCTION headwater.is_media_type(media_type text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN char_length(media_type) <= 255
-    AND media_type ~ ('^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}'
+    AND media_type ~ ('^[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}'
+        || '/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}'
         || '([ \t]*;[ \t]*[A-Za-z0-9!#$%&''*+.^_`|~-]+='
         || '([A-Za-z0-9!#$%&''*+.^_`|~-]+|"([\t !#-\[\]-~]|\\[\t -~])*"))*$');
 

@@ -79,7 +79,7 @@ CREATE INDEX assignment_selector ON headwater.assignment (name) WHERE selector I
 
 CREATE TABLE headwater.changelog (
     rev              bigint PRIMARY KEY,
-    nonce            uuid NOT NULL DEFAULT gen_random_uuid(), -- after a restore, the same rev has another
+    nonce            uuid NOT NULL DEFAULT gen_random_uuid(), -- differs for a rev after a restore
     xid              xid8 NOT NULL,
     author           text NOT NULL,
     application_name text NOT NULL,
@@ -170,13 +170,17 @@ CREATE TABLE headwater.reported (
 );
 
 COMMENT ON TABLE headwater.node IS 'The fleet. Labels are what selectors look at';
-COMMENT ON TABLE headwater.config IS 'Documents and fragments of documents, in their latest revision';
+COMMENT ON TABLE headwater.config
+    IS 'Documents and fragments of documents, in their latest revision';
 COMMENT ON TABLE headwater.config_revision IS 'Every revision that config ever had; append-only';
-COMMENT ON TABLE headwater.assignment IS 'Which config goes to which nodes, and in which order they merge';
-COMMENT ON TABLE headwater.changelog IS 'One row per transaction that changed configuration; append-only';
+COMMENT ON TABLE headwater.assignment
+    IS 'Which config goes to which nodes, and in which order they merge';
+COMMENT ON TABLE headwater.changelog
+    IS 'One row per transaction that changed configuration; append-only';
 COMMENT ON TABLE headwater.changelog_head IS 'The last rev; its row lock serialises writers';
 COMMENT ON TABLE headwater.blob IS 'The documents that nodes fetch, by digest; append-only';
-COMMENT ON TABLE headwater.desired IS 'What each node should run; kept by triggers, in the writer''s transaction';
+COMMENT ON TABLE headwater.desired
+    IS 'What each node should run; kept by triggers, in the writer''s transaction';
 COMMENT ON TABLE headwater.desired_history IS 'Every change of desired; append-only';
 COMMENT ON TABLE headwater.reported IS 'What each node said last; written by headwater.report()';
 

@@ -9,7 +9,8 @@ INSERT INTO headwater.migration (version, name) VALUES (4, 'resolution');
 
 -- The assignments that may reach one of the nodes: those to them, and all that have a selector.
 CREATE FUNCTION headwater.candidates(scope text[])
-RETURNS TABLE (name text, node text, selector jsonb, priority int, config text, revision int, kind text)
+RETURNS TABLE (name text, node text, selector jsonb, priority int, config text, revision int,
+               kind text)
 LANGUAGE plpgsql STABLE ROWS 100
 SET search_path = pg_catalog, headwater, pg_temp
 AS $$
@@ -114,7 +115,8 @@ BEGIN
     encoding := 'utf-8';
     size := octet_length(content);
     IF size > size_limit() THEN
-        RAISE EXCEPTION 'the merged document of % sources is % bytes; the limit is 16 MiB (% bytes)',
+        RAISE EXCEPTION
+            'the merged document of % sources is % bytes; the limit is 16 MiB (% bytes)',
             jsonb_array_length(sources), size, size_limit()
             USING ERRCODE = 'program_limit_exceeded', CONSTRAINT = 'desired_size_limit',
                   TABLE = 'desired', SCHEMA = 'headwater', DETAIL = format('Sources: %s', sources);
@@ -276,7 +278,8 @@ BEGIN
     )
     INSERT INTO desired_history
         (node, revision, digest, media_type, size, sources, rev, changed_at, wal_lsn)
-    SELECT c.node, c.revision, c.digest, c.media_type, c.size, coalesce(c.sources, '[]'), own, at, lsn
+    SELECT c.node, c.revision, c.digest, c.media_type, c.size, coalesce(c.sources, '[]'), own, at,
+           lsn
     FROM changed AS c;
     GET DIAGNOSTICS changes = ROW_COUNT;
     IF changes > 0 THEN

@@ -1,5 +1,5 @@
--- The triggers on node, config, assignment (every write of theirs ends with desired up to date), and
--- the guards on history. All are ENABLE ALWAYS: session_replication_role does not turn them off.
+-- The triggers on node, config and assignment, with which every write ends with desired up to date,
+-- and the guards on history. All are ENABLE ALWAYS: session_replication_role does not turn them off.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
@@ -92,8 +92,8 @@ BEGIN
         IF NEW.name <> OLD.name THEN
             PERFORM refuse_rename('assignment', OLD.name, NEW.name);
         END IF;
-        IF (NEW.config, NEW.node, NEW.selector, NEW.priority, NEW.revision)
-            IS NOT DISTINCT FROM (OLD.config, OLD.node, OLD.selector, OLD.priority, OLD.revision) THEN
+        IF (NEW.config, NEW.node, NEW.selector, NEW.priority, NEW.revision) IS NOT DISTINCT FROM
+            (OLD.config, OLD.node, OLD.selector, OLD.priority, OLD.revision) THEN
             RETURN OLD;
         END IF;
         NEW.created_at := OLD.created_at;
@@ -105,7 +105,8 @@ BEGIN
         RAISE EXCEPTION 'assignment "%" needs either a node or a selector', NEW.name
             USING ERRCODE = 'check_violation', CONSTRAINT = 'assignment_target_is_one',
                   SCHEMA = 'headwater', TABLE = 'assignment',
-                  DETAIL = CASE WHEN NEW.node IS NULL THEN 'It has neither.' ELSE 'It has both.' END,
+                  DETAIL = format('It has %s.', CASE WHEN NEW.node IS NULL THEN 'neither'
+                                                     ELSE 'both' END),
                   HINT = 'The selector ''{}'' means every node.';
     END IF;
     NEW.version := (SELECT rev FROM own_rev);
@@ -137,7 +138,8 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex
     RAISE EXCEPTION 'config "%": content is not valid JSON: %', config, what
         USING ERRCODE = 'check_violation', CONSTRAINT = 'config_content_is_json',
               SCHEMA = 'headwater', TABLE = 'config', COLUMN = 'content',
-              DETAIL = concat_ws(' ', nullif(detail, ''), substring(context from 'JSON data, line[^\n]*')),
+              DETAIL = concat_ws(' ', nullif(detail, ''),
+                                 substring(context from 'JSON data, line[^\n]*')),
               HINT = format('The media type is %s; other types take any content.', media_type);
 END
 $$;
@@ -160,7 +162,8 @@ BEGIN
         PERFORM refuse_name('config', NEW.name);
     END IF;
     IF NOT is_media_type(NEW.media_type) THEN
-        RAISE EXCEPTION 'config "%": media type "%" is not legal', NEW.name, left(NEW.media_type, 300)
+        RAISE EXCEPTION 'config "%": media type "%" is not legal',
+            NEW.name, left(NEW.media_type, 300)
             USING ERRCODE = 'check_violation', CONSTRAINT = 'config_media_type_is_legal',
                   SCHEMA = 'headwater', TABLE = 'config', COLUMN = 'media_type',
                   DETAIL = 'A media type is type/subtype, then perhaps ;name=value, at most 255 '
@@ -173,7 +176,7 @@ BEGIN
             RAISE EXCEPTION 'config "%": content is not valid base64: %', NEW.name, SQLERRM
                 USING ERRCODE = 'check_violation', CONSTRAINT = 'config_content_is_base64',
                       SCHEMA = 'headwater', TABLE = 'config', COLUMN = 'content',
-                      HINT = 'The encoding is base64 (RFC 4648 section 4); text has the encoding utf-8.';
+                      HINT = 'The encoding is base64 (RFC 4648 section 4); text has utf-8.';
         END;
         NEW.content := translate(encode(bytes, 'base64'), E'\n', '');
     END IF;

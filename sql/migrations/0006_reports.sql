@@ -123,7 +123,8 @@ SELECT n.name AS node, n.labels,
        s.state,
        CASE WHEN s.state = 'in_sync' OR d.node IS NULL THEN interval '0'
             ELSE greatest(interval '0', clock_timestamp() - d.changed_at) END AS lag,
-       CASE WHEN s.state = 'failed' THEN concat_ws(': ', r.failed_stage, r.failed_error) END AS error,
+       CASE WHEN s.state = 'failed'
+            THEN concat_ws(': ', r.failed_stage, r.failed_error) END AS error,
        d.changed_at AS desired_changed_at,
        r.running_applied_at AS applied_at
 FROM headwater.node AS n
@@ -137,6 +138,7 @@ CROSS JOIN LATERAL (SELECT CASE
         AND r.failed_revision = d.revision AND r.failed_digest = d.digest THEN 'failed'
     ELSE 'pending' END AS state) AS s;
 
-COMMENT ON VIEW headwater.fleet IS 'Each node: what it should run, what it runs, and whether they agree';
+COMMENT ON VIEW headwater.fleet
+    IS 'Each node: what it should run, what it runs, and whether they agree';
 
 COMMIT;

@@ -2,7 +2,8 @@
 
 BEGIN;
 
--- pg_logical_emit_message() belongs to the superuser. Left to everyone, anyone could forge commands.
+-- pg_logical_emit_message() belongs to the superuser. Left to everyone, it would let anyone forge
+-- commands to the reconciler.
 DO $$
 DECLARE
     door regprocedure;
@@ -38,9 +39,11 @@ LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
 AS $$ SELECT pg_logical_emit_message(true, 'headwater', '{"command":"heartbeat"}') $$;
 
-COMMENT ON FUNCTION headwater.resync() IS 'Tells the reconciler to compare NATS with the database, whole';
+COMMENT ON FUNCTION headwater.resync()
+    IS 'Tells the reconciler to compare NATS with the database, whole';
 COMMENT ON FUNCTION headwater.heartbeat() IS 'Moves the stream on when nothing else does';
-COMMENT ON FUNCTION headwater.recompute() IS 'Computes desired anew; the number of rows that were wrong';
+COMMENT ON FUNCTION headwater.recompute()
+    IS 'Computes desired anew; the number of rows that were wrong';
 COMMENT ON FUNCTION headwater.report(jsonb) IS 'Takes reports of nodes into reported, newest only';
 
 GRANT SELECT ON
