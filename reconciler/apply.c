@@ -62,6 +62,7 @@ struct rec_apply {
     bool paused;
     bool failed;
 
+    hw_lsn reached;                /* by the stream: nothing up to here is still to come */
     struct rec_checkpoint applied; /* behind which everything is acknowledged */
     struct rec_checkpoint stored;  /* the one that stands in KV */
     struct rec_checkpoint sent;    /* in flight, while checkpoint_busy */
@@ -483,6 +484,8 @@ static void retire(struct rec_apply *apply)
         }
         unref(tx);
     }
+    if (apply->first == NULL && apply->reached > apply->applied.fence.lsn)
+        apply->applied.fence.lsn = apply->reached;
 }
 
 /* Publishes in commit order as far as the window and missing objects let it. */
@@ -507,10 +510,8 @@ static void pump(struct rec_apply *apply)
 
 void rec_apply_progress(struct rec_apply *apply, hw_lsn lsn)
 {
-    if (apply->first != NULL || apply->open != NULL || apply->failed ||
-        lsn <= apply->applied.fence.lsn)
-        return;
-    apply->applied.fence.lsn = lsn;
+    apply->reached = lsn;
+    retire(apply);
     store_checkpoint(apply);
 }
 
@@ -562,6 +563,7 @@ void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *store
     forget(apply);
     apply->stored = *stored;
     apply->applied = *applied;
+    apply->reached = HW_LSN_NONE;
     apply->checkpoint_at = 0;
     apply->paused = false;
     apply->failed = false;
