@@ -22,8 +22,8 @@ static jsCtx *js;
 
 static void start_reconciler(void)
 {
-    const char *const argv[] = {"headwater-reconciler", "--database", pg.reconciler_url,
-                                "--nats",               nats.url,     NULL};
+    const char *const argv[] = {
+        "headwater-reconciler", "--database", pg.reconciler_url, "--nats", nats.url, NULL};
 
     test_program_start(&reconciler, argv, NULL);
 }
@@ -181,9 +181,9 @@ static PGconn *lock_table(const char *table)
 
 static bool somebody_waits_for_a_lock(void)
 {
-    HW_AUTO_FREE char *waiting = test_sql(
-        &pg, "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-             " AND application_name = 'headwater-reconciler: snapshot'");
+    HW_AUTO_FREE char *waiting =
+        test_sql(&pg, "SELECT count(*)::text FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                      " AND application_name = 'headwater-reconciler: snapshot'");
 
     return strcmp(waiting, "0") != 0;
 }
@@ -214,7 +214,8 @@ START_TEST(test_content_of_old_after_nats_was_lost)
 }
 END_TEST
 
-/* What stands in NATS is of a database whose log was further, and nothing says so but its fences. */
+/* What stands in NATS is of a database whose log was further, and nothing says so but its fences.
+ */
 START_TEST(test_entries_ahead_of_the_database)
 {
     natsMsg *msg = NULL;
@@ -342,12 +343,9 @@ END_TEST
 int main(void)
 {
     const TTest *const tests[] = {
-        test_content_of_old_after_nats_was_lost,
-        test_entries_ahead_of_the_database,
-        test_entry_too_large_in_a_snapshot,
-        test_report_that_the_database_cannot_read,
-        test_end_of_log_told_while_busy,
-        test_resync_is_not_forgotten,
+        test_content_of_old_after_nats_was_lost, test_entries_ahead_of_the_database,
+        test_entry_too_large_in_a_snapshot,      test_report_that_the_database_cannot_read,
+        test_end_of_log_told_while_busy,         test_resync_is_not_forgotten,
         test_stops_while_nats_hangs_in_loading,
     };
     Suite *suite = suite_create("reconciler faults");
