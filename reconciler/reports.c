@@ -40,6 +40,7 @@ struct rec_reports {
     struct report *first, *last; /* waiting, in order of arrival */
     struct report **batch;       /* being written */
     size_t batch_count;
+    bool one_by_one; /* the database cannot read one of those that wait: find out which */
     struct hw_timer retry;
 };
 
@@ -182,10 +183,32 @@ static void put_back(struct rec_reports *reports)
     reports->batch_count = 0;
 }
 
+/* What came meanwhile stays. */
+static void forget_batch(struct rec_reports *reports)
+{
+    for (size_t i = 0; i < reports->batch_count; i++)
+        if (!reports->batch[i]->queued)
+            free(HW_TAKE(reports->batch[i]->value));
+    reports->batch_count = 0;
+}
+
 static void on_written(void *arg, const struct hw_pg_outcome *outcome)
 {
     struct rec_reports *reports = arg;
 
+    /* Class 22, data exception: no attempt will ever succeed. */
+    if (outcome->status != HW_OK && strncmp(outcome->sqlstate, "22", 2) == 0) {
+        reports->one_by_one = true;
+        if (reports->batch_count == 1) {
+            hw_log_warn("the database cannot read a report", HW_S("node", reports->batch[0]->node),
+                        HW_E(&outcome->err));
+            forget_batch(reports);
+        } else {
+            put_back(reports);
+        }
+        write_batch(reports);
+        return;
+    }
     if (outcome->status != HW_OK) {
         hw_log_warn("reports could not be written, trying again",
                     HW_I("reports", (int64_t)reports->batch_count), HW_E(&outcome->err));
@@ -197,10 +220,7 @@ static void on_written(void *arg, const struct hw_pg_outcome *outcome)
     for (int i = 0; i < PQntuples(result); i++)
         hw_log_warn("the database refused a report", HW_S("node", PQgetvalue(result, i, 0)),
                     HW_S("reason", PQgetvalue(result, i, 1)));
-    for (size_t i = 0; i < reports->batch_count; i++)
-        if (!reports->batch[i]->queued)
-            free(HW_TAKE(reports->batch[i]->value));
-    reports->batch_count = 0;
+    forget_batch(reports);
     write_batch(reports);
 }
 
@@ -221,10 +241,14 @@ static void write_batch(void *arg)
     struct hw_buf text = {0};
     struct hw_error err;
 
+    const size_t most = reports->one_by_one ? 1 : BATCH_MOST;
+
+    if (reports->first == NULL)
+        reports->one_by_one = false;
     if (reports->first == NULL || reports->batch_count > 0 || !hw_pg_idle(reports->pg))
         return;
     hw_buf_putc(&text, '[');
-    while (reports->first != NULL && reports->batch_count < BATCH_MOST) {
+    while (reports->first != NULL && reports->batch_count < most) {
         struct report *report = reports->first;
 
         reports->first = report->next_queued;
