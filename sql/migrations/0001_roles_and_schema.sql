@@ -17,7 +17,8 @@ BEGIN
         RAISE EXCEPTION 'Headwater needs a database in UTF8; "%" is in %',
             current_database(), current_setting('server_encoding')
             USING ERRCODE = 'feature_not_supported',
-                  HINT = 'CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0, then migrate that one.';
+                  HINT = 'CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0, '
+                         'then migrate that one.';
     END IF;
 END
 $$;

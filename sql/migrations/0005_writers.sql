@@ -1,5 +1,5 @@
 -- The triggers on node, config and assignment, with which every write ends with desired up to date,
--- and the guards on history. All are ENABLE ALWAYS: session_replication_role does not turn them off.
+-- and the guards on history. All are ENABLE ALWAYS: session_replication_role turns none off.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
