@@ -28,6 +28,7 @@ struct agent_command {
     char *record;
     char tail[2 * AGENT_COMMAND_TAIL]; /* the last half of it is what counts */
     size_t tail_len;
+    bool tail_cut; /* output before it was dropped */
     agent_command_fn *done;
     void *arg;
 };
@@ -166,6 +167,7 @@ static void keep_tail(struct agent_command *c, const char *bytes, size_t len)
 {
     const size_t half = AGENT_COMMAND_TAIL;
 
+    c->tail_cut |= len > half || c->tail_len + len > sizeof(c->tail);
     if (len > half) {
         bytes += len - half;
         len = half;
@@ -239,7 +241,7 @@ static void describe(const struct agent_command *c, const siginfo_t *end, char *
         return;
 
     /* Not from the middle of a character, if the text was cut. */
-    while (from > 0 && start < len && (c->tail[start] & 0xC0) == 0x80)
+    while ((from > 0 || c->tail_cut) && start < len && (c->tail[start] & 0xC0) == 0x80)
         start++;
     while (len > start && strchr(" \t\r\n", c->tail[len - 1]) != NULL)
         len--;

@@ -15,6 +15,8 @@
 
 #define FORMAT         1
 #define STATE_FILE_MAX ((size_t)64 << 10)
+#define LOCK_TRIES     20
+#define LOCK_PAUSE_US  10000
 
 struct agent_store {
     char *dir;
@@ -247,7 +249,7 @@ enum hw_status agent_store_open(const char *dir, struct agent_store **out, struc
     HW_AUTO_FREE char *lock = hw_sprintf("%s/lock", dir);
     struct agent_store *store;
     enum hw_status status;
-    int fd;
+    int fd, locked;
 
     status = hw_file_mkdirs(dir, 0755, err);
     if (status == HW_OK)
@@ -257,7 +259,13 @@ enum hw_status agent_store_open(const char *dir, struct agent_store **out, struc
     fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
         return hw_fail_errno(err, "opening %s", lock);
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    /* What a killed agent was about to start may hold its lock for the moment before exec. */
+    locked = flock(fd, LOCK_EX | LOCK_NB);
+    for (int i = 0; locked != 0 && errno == EWOULDBLOCK && i < LOCK_TRIES; i++) {
+        usleep(LOCK_PAUSE_US);
+        locked = flock(fd, LOCK_EX | LOCK_NB);
+    }
+    if (locked != 0) {
         status =
             errno != EWOULDBLOCK
                 ? hw_fail_errno(err, "locking %s", lock)
