@@ -795,10 +795,9 @@ void hw_nats_unsubscribe(struct hw_nats_sub *sub)
             break;
         }
     }
-    if (sub->sub != NULL) {
-        natsSubscription_Unsubscribe(sub->sub);
-        natsSubscription_Destroy(sub->sub);
-    }
+    /* Not natsSubscription_Unsubscribe: it waits for the server to delete the consumer, which the
+     * server does by itself when nobody listens any more. */
+    natsSubscription_Destroy(sub->sub);
     free(sub->subject);
     free(sub);
 }
