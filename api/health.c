@@ -33,8 +33,14 @@ static void on_version(struct api_request *request, const void *arg, PGresult *c
 
 void api_health_ready(struct api_request *request)
 {
-    struct api_transaction *tx = api_transaction_read(request);
+    struct api_transaction *tx;
 
+    if (!api_waits_ready(request->api->waits)) {
+        api_answer_problem(request, API_DATABASE_UNAVAILABLE,
+                           "The connection that listens for reports is not up");
+        return;
+    }
+    tx = api_transaction_read(request);
     api_transaction_add(tx, "SELECT max(version) AS version FROM headwater.migration", 0);
     api_transaction_run(tx, on_version, NULL);
 }

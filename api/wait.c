@@ -316,6 +316,11 @@ enum hw_status api_waits_open(struct hw_loop *loop, const char *conninfo, struct
     return HW_OK;
 }
 
+bool api_waits_ready(const struct api_waits *waits)
+{
+    return waits->ready;
+}
+
 void api_waits_stop(struct api_waits *waits)
 {
     struct waiter *waiter, *next;

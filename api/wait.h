@@ -7,13 +7,16 @@
 #ifndef API_WAIT_H
 #define API_WAIT_H
 
+#include <stdbool.h>
+
 #include "common/loop.h"
 #include "common/status.h"
 
 struct api_waits;
 enum hw_status api_waits_open(struct hw_loop *loop, const char *conninfo, struct api_waits **waits,
                               struct hw_error *err) HW_CHECKED;
-void api_waits_stop(struct api_waits *waits); /* answers everyone: shutting down */
-void api_waits_free(struct api_waits *waits); /* NULL is fine */
+bool api_waits_ready(const struct api_waits *waits); /* reports are listened for */
+void api_waits_stop(struct api_waits *waits);        /* answers everyone: shutting down */
+void api_waits_free(struct api_waits *waits);        /* NULL is fine */
 
 #endif

@@ -211,6 +211,16 @@ static bool log_says(const struct test_program *program, const char *text)
     return strstr(log, text) != NULL;
 }
 
+/* Both kinds of connection are up: what is missing now is the schema. */
+static bool lacks_schema(int port)
+{
+    struct test_answer answer = test_http(port, "GET", "/readyz", NULL, NULL, 0);
+    const bool lacks = strstr(answer.body, "headwater-api migrate") != NULL;
+
+    test_answer_free(&answer);
+    return lacks;
+}
+
 /* Ready only with this program's schema; before that, every route says what to do. */
 START_TEST(test_readiness)
 {
@@ -222,7 +232,8 @@ START_TEST(test_readiness)
     struct test_answer answer;
 
     test_program_start(&program, argv, NULL);
-    test_wait_for(log_says(&program, "database reached"), 30);
+    test_wait_for(log_says(&program, "serving"), 30);
+    test_wait_for(lacks_schema(port), 30);
     static const char *const targets[] = {"/readyz", "/v1/nodes", "/v1/fleet"};
 
     for (size_t i = 0; i < HW_COUNT(targets); i++) {
