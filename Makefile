@@ -25,7 +25,8 @@ ALL_CFLAGS = -std=gnu17 $(WARNINGS) $(HARDENING) -pthread $(PKG_CFLAGS) $(CFLAGS
 ALL_LDFLAGS = $(HARDENING_LD) -pthread $(LDFLAGS)
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
 PKG_LIBS = $(shell pkg-config --libs $(PKGS))
-ifdef WERROR
+# In continuous integration (CI is set) a warning is an error.
+ifneq ($(CI)$(WERROR),)
 WARNINGS += -Werror
 endif
 
