@@ -138,7 +138,7 @@ corrupt:
     return HW_ECORRUPT;
 }
 
-/* A deleted object gives HW_OK with meta->deleted. */
+/* A deleted object gives HW_OK with meta->deleted; what is HW_ECORRUPT has its meta->seq still. */
 static enum hw_status read_meta(struct hw_nats *nats, const char *bucket, const char *name,
                                 struct meta *meta, struct hw_error *err)
 {
@@ -153,9 +153,11 @@ static enum hw_status read_meta(struct hw_nats *nats, const char *bucket, const 
     if (status != HW_OK)
         return status;
     status = parse_meta(msg, meta, err);
-    natsMsg_Destroy(msg);
-    if (status != HW_OK)
+    if (status != HW_OK) {
+        meta->seq = natsMsg_GetSequence(msg);
         hw_fail_in(err, "object %s", name);
+    }
+    natsMsg_Destroy(msg);
     return status;
 }
 
@@ -180,6 +182,8 @@ struct put {
     char bucket[128];
     char name[128];
     char nuid[NUID_MAX];
+    size_t size;
+    struct hw_digest digest;
     char *meta;     /* the JSON text */
     size_t waiting; /* acknowledgements that are still to come */
     struct hw_ack result;
@@ -220,15 +224,17 @@ static void on_meta_ack(void *arg, const struct hw_ack *ack)
     put->result = *ack;
     if (ack->status == HW_ECONFLICT) {
         struct hw_error *err = &put->result.err;
+        const enum hw_status found = read_meta(put->nats, put->bucket, put->name, &meta, err);
 
-        put->result.status = read_meta(put->nats, put->bucket, put->name, &meta, err);
-        if (put->result.status == HW_OK && meta.deleted) {
+        put->result.status = found;
+        if (found == HW_OK && !meta.deleted && meta.size == put->size &&
+            hw_digest_equal(&meta.digest, &put->digest)) {
+            put->result.seq = meta.seq;
+            purge_chunks(put);
+        } else if (found == HW_OK || found == HW_ECORRUPT) {
             put->result.status = publish_meta(put, meta.seq, err);
             if (put->result.status == HW_OK)
                 return;
-        } else if (put->result.status == HW_OK) {
-            put->result.seq = meta.seq;
-            purge_chunks(put);
         }
     }
     finish_put(put);
@@ -284,21 +290,18 @@ static void make_nuid(char out[static NUID_MAX])
     natsInbox_Destroy(inbox);
 }
 
-static char *make_meta(const struct put *put, const void *data, size_t size, size_t chunks,
-                       size_t chunk_size)
+static char *make_meta(const struct put *put, size_t chunks, size_t chunk_size)
 {
     struct hw_buf text = {0};
-    struct hw_digest digest;
 
-    hw_digest_of(data, size, &digest);
-    HW_AUTO_FREE char *encoded = hw_base64url_encode(digest.bytes, sizeof(digest.bytes));
+    HW_AUTO_FREE char *encoded = hw_base64url_encode(put->digest.bytes, sizeof(put->digest.bytes));
     hw_buf_puts(&text, "{\"name\":");
     hw_buf_json_string(&text, put->name, strlen(put->name));
     hw_buf_printf(&text,
                   ",\"options\":{\"max_chunk_size\":%zu},\"bucket\":\"%s\",\"nuid\":\"%s\","
                   "\"size\":%zu,\"mtime\":\"0001-01-01T00:00:00Z\",\"chunks\":%zu,"
                   "\"digest\":\"SHA-256=%s\"}",
-                  chunk_size, put->bucket, put->nuid, size, chunks, encoded);
+                  chunk_size, put->bucket, put->nuid, put->size, chunks, encoded);
     return text.data;
 }
 
@@ -320,7 +323,9 @@ enum hw_status hw_obj_put(struct hw_nats *nats, const char *bucket, const char *
     snprintf(put->bucket, sizeof(put->bucket), "%s", bucket);
     snprintf(put->name, sizeof(put->name), "%s", name);
     make_nuid(put->nuid);
-    put->meta = make_meta(put, data, size, chunks, chunk_size);
+    put->size = size;
+    hw_digest_of(data, size, &put->digest);
+    put->meta = make_meta(put, chunks, chunk_size);
     put->done = done;
     put->arg = arg;
     chunk_subject(subject, bucket, put->nuid);

@@ -26,8 +26,9 @@ enum hw_status hw_obj_stat(struct hw_nats *nats, const char *bucket, const char 
 /*
  * Puts an object without waiting: chunks first, metadata last, and only when every chunk is
  * acknowledged. done is called once, from the loop, with HW_OK when the object is there, by us or
- * by someone before us. data is copied piece by piece into messages while this call runs, no
- * longer. Returns HW_EUNAVAIL while a publish cannot be made at all; done is not called then.
+ * by someone before us; metadata that is damaged, or of other bytes, is written over. data is
+ * copied piece by piece into messages while this call runs, no longer. Returns HW_EUNAVAIL while a
+ * publish cannot be made at all; done is not called then.
  */
 enum hw_status hw_obj_put(struct hw_nats *nats, const char *bucket, const char *name,
                           const void *data, size_t size, hw_ack_fn *done, void *arg,

@@ -904,6 +904,13 @@ START_TEST(test_damaged_metadata_is_refused)
     publish_meta("name", "{\"nuid\":\"n\",\"size\":1000000000000000,\"chunks\":1,\"digest\":"
                          "\"SHA-256=ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0=\"}");
     FAILS(hw_obj_get(nats, BUCKET, "name", 16 << 20, &data, &size, NULL, &err), HW_ELIMIT);
+
+    /* Whoever puts the object writes over it. */
+    ck_assert_int_eq(put_object("name", "abc", 3).status, HW_OK);
+    expect_object("name", "abc", 3);
+    publish_meta("name", "garbage");
+    ck_assert_int_eq(put_object("name", "abc", 3).status, HW_OK);
+    expect_object("name", "abc", 3);
     close_nats();
 }
 END_TEST
