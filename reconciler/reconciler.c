@@ -57,7 +57,7 @@ struct rec_reconciler {
     enum state state;
     struct hw_timer retry;
     int64_t retry_ms;
-    bool stopping;
+    bool draining, stopping;
 
     struct hw_pg *pg; /* for looking; the stream, snapshots and reports have their own */
     struct hw_nats *nats;
@@ -720,7 +720,7 @@ static void on_apply_pause(void *arg, bool pause)
 
     if (rec->state == READING)
         rec_snapshot_pause(rec->snapshot, pause);
-    else if (rec->state == STREAMING)
+    else if (rec->state == STREAMING && !rec->draining)
         cdc_source_pause(rec->source, pause);
 }
 
@@ -728,8 +728,8 @@ static void on_apply_failed(void *arg, const struct hw_error *err)
 {
     struct rec_reconciler *rec = arg;
 
-    if (rec->stopping)
-        return;
+    if (rec->state != READING && rec->state != STREAMING)
+        return; /* the loss of NATS was told already */
     if (err->status == HW_ECONFLICT) {
         lose(rec, err);
         return;
@@ -906,7 +906,9 @@ void rec_reconciler_drain(struct rec_reconciler *rec, int64_t timeout_ms)
 
     if (rec->state != STREAMING)
         return;
+    rec->draining = true;
     cdc_source_pause(rec->source, true);
+    rec_apply_rollback(rec->apply); /* the end of that transaction is not waited for */
     while (rec->state == STREAMING && rec_apply_busy(rec->apply) && hw_loop_now() < until)
         hw_loop_run_until(rec->loop, &never, 5);
 }
