@@ -24,7 +24,7 @@ enum {
 
 /* ---- mail: what libnats' threads tell the loop ---- */
 
-enum mail_kind { MAIL_UP, MAIL_DOWN, MAIL_CLOSED, MAIL_TROUBLE, MAIL_MESSAGE, MAIL_ACK };
+enum mail_kind { MAIL_UP, MAIL_AWAY, MAIL_DOWN, MAIL_CLOSED, MAIL_TROUBLE, MAIL_MESSAGE, MAIL_ACK };
 
 struct mail {
     enum mail_kind kind;
@@ -399,6 +399,10 @@ static void deliver(struct hw_nats *nats, const struct mail *mail)
     case MAIL_UP:
         go_up(nats);
         break;
+    case MAIL_AWAY:
+        if (!nats->up && nats->events.down != NULL)
+            nats->events.down(nats->events.arg, "no server answers; it is tried again and again");
+        break;
     case MAIL_DOWN:
         go_down(nats, mail->s != NATS_OK ? natsStatus_GetText(mail->s) : "connection lost");
         break;
@@ -551,8 +555,8 @@ static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err
             return err->status;
         }
     }
-    if (connected)
-        post(nats->box, &(struct mail){.kind = MAIL_UP});
+    /* An attempt that succeeds later is told by on_connected; one that fails, by nobody else. */
+    post(nats->box, &(struct mail){.kind = connected ? MAIL_UP : MAIL_AWAY});
     return HW_OK;
 }
 

@@ -20,7 +20,7 @@ struct hw_nats;
 
 struct hw_nats_events {
     void (*up)(void *arg); /* connected, or connected again: re-read what may have changed */
-    void (*down)(void *arg, const char *why);
+    void (*down)(void *arg, const char *why); /* lost, or not there at the first attempt */
     void *arg;
 };
 
