@@ -12,6 +12,7 @@
 enum {
     CHUNK_MOST = 1 << 20,
     NUID_MAX = 40,
+    LIST_RETRY_MS = 1000,
 };
 
 #define SUBJECT_MAX 512
@@ -438,9 +439,12 @@ enum hw_status hw_obj_get(struct hw_nats *nats, const char *bucket, const char *
 /* ---- listing ---- */
 
 struct hw_obj_list {
+    struct hw_nats *nats;
+    struct hw_nats_listener listener;
     struct hw_obj_list_events events;
+    char stream[SUBJECT_MAX], filter[SUBJECT_MAX];
     struct hw_nats_sub *sub;
-    struct hw_timer empty; /* tells of an empty bucket from the loop, not from within the start */
+    struct hw_timer timer; /* tells of an empty bucket from the loop; or the next start */
     bool done;
 };
 
@@ -469,25 +473,54 @@ static void on_meta(void *arg, natsMsg *msg)
         on_listed(list);
 }
 
+static enum hw_status list_from_start(struct hw_obj_list *list, struct hw_error *err)
+{
+    uint64_t pending = 0;
+    enum hw_status status;
+
+    status = hw_nats_consume(list->nats, list->stream, list->filter, on_meta, list, &list->sub,
+                             &pending, err);
+    if (status == HW_OK && pending == 0)
+        hw_timer_start(hw_nats_loop(list->nats), &list->timer, 0, on_listed, list);
+    return status;
+}
+
+static void list_again(void *arg)
+{
+    struct hw_obj_list *list = arg;
+
+    hw_nats_unsubscribe(HW_TAKE(list->sub));
+    if (list_from_start(list, NULL) != HW_OK)
+        hw_timer_start(hw_nats_loop(list->nats), &list->timer, LIST_RETRY_MS, list_again, list);
+}
+
+/* Its consumer may be gone, or messages of it, and with them the last one. */
+static void on_list_trouble(void *arg)
+{
+    struct hw_obj_list *list = arg;
+
+    if (!list->done)
+        hw_timer_start(hw_nats_loop(list->nats), &list->timer, 0, list_again, list);
+}
+
 enum hw_status hw_obj_list_start(struct hw_nats *nats, const char *bucket,
                                  const struct hw_obj_list_events *events, struct hw_obj_list **out,
                                  struct hw_error *err)
 {
-    char stream[SUBJECT_MAX], filter[SUBJECT_MAX];
     struct hw_obj_list *list = hw_alloc(sizeof(*list));
-    uint64_t pending = 0;
     enum hw_status status;
 
+    list->nats = nats;
+    list->listener = (struct hw_nats_listener){.trouble = on_list_trouble, .arg = list};
     list->events = *events;
-    snprintf(filter, sizeof(filter), "$O.%s.M.>", bucket);
-    status = hw_nats_consume(nats, stream_of(stream, bucket), filter, on_meta, list, &list->sub,
-                             &pending, err);
+    stream_of(list->stream, bucket);
+    snprintf(list->filter, sizeof(list->filter), "$O.%s.M.>", bucket);
+    hw_nats_listen(nats, &list->listener);
+    status = list_from_start(list, err);
     if (status != HW_OK) {
-        free(list);
+        hw_obj_list_stop(list);
         return status;
     }
-    if (pending == 0)
-        hw_timer_start(hw_nats_loop(nats), &list->empty, 0, on_listed, list);
     *out = list;
     return HW_OK;
 }
@@ -496,7 +529,8 @@ void hw_obj_list_stop(struct hw_obj_list *list)
 {
     if (list == NULL)
         return;
-    hw_timer_stop(&list->empty);
+    hw_nats_unlisten(list->nats, &list->listener);
+    hw_timer_stop(&list->timer);
     hw_nats_unsubscribe(list->sub);
     free(list);
 }

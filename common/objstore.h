@@ -45,8 +45,9 @@ enum hw_status hw_obj_get(struct hw_nats *nats, const char *bucket, const char *
                           struct hw_error *err) HW_CHECKED;
 
 /*
- * Lists the objects that are there: entry for each (its name), then done once. Ends with the loss
- * of the connection, without a word: stop it and list again. Blocks while it starts.
+ * Lists the objects that are there: entry for each (its name), then done once. When messages are
+ * lost it begins again, and entry may come twice for one. Ends with the loss of the connection,
+ * without a word: stop it and list again. Blocks while it starts.
  */
 struct hw_obj_list;
 struct hw_obj_list_events {

@@ -947,6 +947,19 @@ static void on_list_done(void *arg)
     list_done = true;
 }
 
+static void on_counted(void *arg, const char *name, size_t size)
+{
+    (void)name;
+    (void)size;
+    ++*(size_t *)arg;
+}
+
+static void on_stored(void *arg, const struct hw_ack *ack)
+{
+    ck_assert_int_eq(ack->status, HW_OK);
+    *(bool *)arg = true;
+}
+
 static void expect_list(const char *expected)
 {
     const struct hw_obj_list_events events = {
@@ -982,6 +995,41 @@ START_TEST(test_list_of_objects)
 END_TEST
 
 /* Killed while chunks are in flight: it ends once, not with success, and can be done again. */
+/* Its consumer is gone before it has delivered everything. */
+START_TEST(test_list_outlives_its_consumer)
+{
+    enum { OBJECTS = 40000 };
+    static bool acked[OBJECTS];
+    size_t entries = 0;
+    const struct hw_obj_list_events events = {
+        .entry = on_counted, .done = on_list_done, .arg = &entries};
+    jsConsumerNamesList *names = NULL;
+    struct hw_obj_list *list;
+    begin_objects();
+    for (int i = 0; i < OBJECTS; i++) {
+        HW_AUTO_FREE char *subject = hw_sprintf("$O.b.M.x%d", i);
+        const char meta[] = "{\"name\":\"x\",\"nuid\":\"n\",\"size\":3,\"chunks\":1,\"digest\":"
+                            "\"SHA-256=ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0=\"}";
+        natsMsg *msg = NULL;
+        ck_assert_int_eq(natsMsg_Create(&msg, subject, NULL, meta, (int)strlen(meta)), NATS_OK);
+        OK(hw_nats_publish(nats, msg, HW_SEQ_ANY, on_stored, &acked[i], &err));
+        if (i % 1000 == 999)
+            wait_for(&acked[i], "the metadata");
+    }
+    list_done = false;
+    OK(hw_obj_list_start(nats, BUCKET, &events, &list, &err));
+    ck_assert_int_eq(js_ConsumerNames(&names, hw_nats_js(nats), "OBJ_b", NULL, NULL), NATS_OK);
+    ck_assert_int_eq(names->Count, 1);
+    ck_assert_int_eq(js_DeleteConsumer(hw_nats_js(nats), "OBJ_b", names->List[0], NULL, NULL),
+                     NATS_OK);
+    jsConsumerNamesList_Destroy(names);
+    wait_for(&list_done, "the list");
+    ck_assert_uint_gt(entries, OBJECTS); /* some came twice */
+    hw_obj_list_stop(list);
+    close_nats();
+}
+END_TEST
+
 START_TEST(test_object_put_when_the_server_is_killed)
 {
     HW_AUTO_FREE unsigned char *data = pattern(8 << 20);
@@ -1012,4 +1060,4 @@ TEST_MAIN("nats", 120, test_connects_when_the_server_comes, test_subscriptions_o
           test_objects_of_many_sizes, test_object_put_twice, test_object_of_another_client,
           test_object_metadata_says_what_the_layout_wants, test_damaged_objects_are_refused,
           test_damaged_metadata_is_refused, test_deleted_object, test_list_of_objects,
-          test_object_put_when_the_server_is_killed)
+          test_list_outlives_its_consumer, test_object_put_when_the_server_is_killed)
