@@ -21,8 +21,8 @@
 enum {
     HEADERS_MAX = 16 << 10, /* request line and header fields of a request, and its read buffer */
     CONNECTIONS_MAX = 16384,
-    DESCRIPTORS_SPARED = 64,  /* for the database, the log, the loop */
-    DISCARDED_MAX = 16 << 20, /* of a chunked body past its limit, before the connection is cut */
+    DESCRIPTORS_SPARED = 64, /* for the database, the log, the loop */
+    DROPPED_MAX = 16 << 20,  /* of a chunked body past its limit, before the connection is cut */
     BODY_FIRST = 64 << 10,
     /* A configuration is held as received, as encoded for SQL, and in libpq's send buffer. */
     CONFIG_COPIES = 4,
@@ -44,8 +44,9 @@ struct api_server_request {
     const char *version; /* "HTTP/1.1" */
     bool judged, called, sleeping, queued;
     bool has_body, refused_early;
-    bool oversized; /* a chunked body that passed its limit: the rest is read and dropped */
-    size_t discarded;
+    bool dropping; /* a chunked body that cannot be kept: the rest is read and dropped */
+    enum api_problem dropped_for;
+    size_t dropped;
     size_t body_cap, body_max;
     size_t charged;
 };
@@ -152,6 +153,21 @@ int api_server_socket(const struct api_request *request)
     return connection_of(request->connection)->fd;
 }
 
+/* Counts a body of len bytes in full, less what is counted already. */
+static bool charge_body(struct api_server_request *r, size_t len)
+{
+    const size_t copies = r->request.route->body == API_BODY_CONFIG ? CONFIG_COPIES : 1;
+    const size_t owed = copies * len;
+
+    return owed <= r->charged || api_server_charge(&r->request, owed - r->charged);
+}
+
+static void answer_no_room(struct api_request *request)
+{
+    api_answer_problem(request, API_OVERLOADED,
+                       "Other large bodies take all the memory that they may");
+}
+
 /* ---- judging a request by its head ---- */
 
 struct head {
@@ -246,9 +262,8 @@ static bool judge_body(struct api_server_request *r, const struct head *head)
                            length, r->body_max);
         return false;
     }
-    if (!api_server_charge(request, config ? CONFIG_COPIES * length : length)) {
-        api_answer_problem(request, API_OVERLOADED,
-                           "Other large bodies take all the memory that they may");
+    if (!charge_body(r, length)) {
+        answer_no_room(request);
         return false;
     }
     return true;
@@ -317,19 +332,28 @@ static void judge(struct api_server_request *r)
 
 /* ---- the body ---- */
 
+/* A chunked body shows its size only as it comes; the library takes no answer until it ends. */
+static void drop_body(struct api_server_request *r, enum api_problem why)
+{
+    r->dropping = true;
+    r->dropped_for = why;
+    free(HW_TAKE(r->request.body));
+    r->server->charged -= r->charged;
+    r->charged = 0;
+}
+
 static enum MHD_Result take_body(struct api_server_request *r, const char *data, size_t size)
 {
     struct api_request *request = &r->request;
     const size_t wanted = request->body_len + size;
 
-    if (r->oversized) {
-        r->discarded += size;
-        return r->discarded <= DISCARDED_MAX ? MHD_YES : MHD_NO;
-    }
-    if (wanted > r->body_max) {
-        r->oversized = true;
-        free(HW_TAKE(request->body));
-        return MHD_YES;
+    if (!r->dropping && wanted > r->body_max)
+        drop_body(r, API_TOO_LARGE);
+    else if (!r->dropping && !charge_body(r, wanted))
+        drop_body(r, API_OVERLOADED);
+    if (r->dropping) {
+        r->dropped += size;
+        return r->dropped <= DROPPED_MAX ? MHD_YES : MHD_NO;
     }
     if (wanted >= r->body_cap) {
         size_t cap = r->body_cap > 0 ? 2 * r->body_cap : BODY_FIRST;
@@ -350,25 +374,20 @@ static enum MHD_Result take_body(struct api_server_request *r, const char *data,
     return MHD_YES;
 }
 
-/* A chunked body was not announced: it is counted now that it is here. */
+/* False when the request was answered instead. */
 static bool finish_body(struct api_server_request *r)
 {
     struct api_request *request = &r->request;
-    const size_t copies = request->route->body == API_BODY_CONFIG ? CONFIG_COPIES : 1;
-    const size_t owed = copies * request->body_len;
 
-    if (r->oversized) {
+    if (r->dropping && r->dropped_for == API_TOO_LARGE)
         api_answer_problem(request, API_TOO_LARGE, "The body has more than the limit of %zu bytes",
                            r->body_max);
+    else if (r->dropping)
+        answer_no_room(request);
+    if (r->dropping)
         return false;
-    }
     if (request->route->body == API_BODY_NONE)
         return true;
-    if (owed > r->charged && !api_server_charge(request, owed - r->charged)) {
-        api_answer_problem(request, API_OVERLOADED,
-                           "Other large bodies take all the memory that they may");
-        return false;
-    }
     if (request->body == NULL)
         request->body = hw_strdup("");
     request->body[request->body_len] = '\0';

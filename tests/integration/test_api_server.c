@@ -474,6 +474,15 @@ START_TEST(test_memory)
     check_status(503, "overloaded", answer);
     check_status(201, NULL, test_http(small.port, "PUT", "/v1/nodes/memory", JSON, "{}", 2));
 
+    /* The same where the size was not announced. */
+    const int chunks = test_http_connect(small.port);
+    test_http_puts(chunks, "PUT /v1/configs/memory2 HTTP/1.1\r\nHost: a\r\n" BYTES
+                           "Transfer-Encoding: chunked\r\n\r\nF00000\r\n");
+    test_http_send(chunks, bytes, 0xF00000);
+    test_http_puts(chunks, "\r\n0\r\n\r\n");
+    check_status(503, "overloaded", test_http_receive(chunks, false));
+    close(chunks);
+
     test_http_send(first, bytes, LIMIT);
     check_status(201, NULL, test_http_receive(first, false));
     close(first);
