@@ -11,6 +11,7 @@
 #include "cdc/slot.h"
 #include "common/buf.h"
 #include "common/memory.h"
+#include "common/pg.h"
 
 #define CONNECT_TIMEOUT_MS 30000
 #define STATUS_INTERVAL_MS 1000
@@ -618,6 +619,7 @@ static enum hw_status start_connecting(const struct cdc_pg_options *o, PGconn **
     if (started == NULL)
         return hw_fail(err, HW_ELIMIT, "no memory for a database connection");
     PQsetErrorVerbosity(started, PQERRORS_VERBOSE);
+    hw_pg_quiet(started);
     *conn = started;
     return HW_OK;
 }

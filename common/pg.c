@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/log.h"
 #include "common/memory.h"
 
 enum {
@@ -104,6 +105,19 @@ enum hw_status hw_pg_fail(struct hw_error *err, const PGconn *conn, const PGresu
         add_libpq_text(err, status, doing, PQerrorMessage(conn));
     }
     return status;
+}
+
+static void on_notice(void *arg, const PGresult *result)
+{
+    (void)arg;
+    hw_log_debug("the database remarks", HW_S("severity", field(result, PG_DIAG_SEVERITY)),
+                 HW_S("sqlstate", field(result, PG_DIAG_SQLSTATE)),
+                 HW_S("text", field(result, PG_DIAG_MESSAGE_PRIMARY)));
+}
+
+void hw_pg_quiet(PGconn *conn)
+{
+    PQsetNoticeReceiver(conn, on_notice, NULL);
 }
 
 /* ---- batches ---- */
@@ -360,6 +374,7 @@ static void start_connecting(void *arg)
         lose_connection(pg, "connecting to the database");
         return;
     }
+    hw_pg_quiet(pg->conn);
     pg->state = STATE_CONNECTING;
     hw_timer_start(pg->loop, &pg->connect_timeout, CONNECT_TIMEOUT_MS, on_connect_timeout, pg);
     watch_socket(pg, POLLOUT);
@@ -509,6 +524,7 @@ enum hw_status hw_pg_connect(const char *conninfo, const char *application_name,
         PQfinish(c);
         return HW_EUNAVAIL;
     }
+    hw_pg_quiet(c);
     *conn = c;
     return HW_OK;
 }

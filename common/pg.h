@@ -83,6 +83,10 @@ enum hw_status hw_pg_connect(const char *conninfo, const char *application_name,
  */
 enum hw_status hw_pg_exec(PGconn *conn, const char *sql, int count, const char *const *values,
                           PGresult **result, struct hw_error *err) HW_CHECKED;
+/* Sends what the server remarks (notices, and the last words of a connection that it ends) to the
+ * debug log; libpq would write them to stderr. For a connection that libpq was used to make. */
+void hw_pg_quiet(PGconn *conn);
+
 /* The status that an SQLSTATE stands for, see hw_pg_outcome. */
 enum hw_status hw_pg_status_of(const char *sqlstate);
 /* Fills err from a failed result, or from the connection where result is NULL. */
