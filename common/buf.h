@@ -15,8 +15,7 @@ void hw_buf_reserve(struct hw_buf *buf, size_t more);
 void hw_buf_add(struct hw_buf *buf, const void *bytes, size_t len);
 void hw_buf_puts(struct hw_buf *buf, const char *s);
 void hw_buf_putc(struct hw_buf *buf, char c);
-void hw_buf_printf(struct hw_buf *buf, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
+void hw_buf_printf(struct hw_buf *buf, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Adds s as a JSON string with its quotes (RFC 8259); bytes that are no UTF-8 become U+FFFD. */
 void hw_buf_json_string(struct hw_buf *buf, const char *s, size_t len);

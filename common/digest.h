@@ -29,8 +29,8 @@ void hw_digester_free(struct hw_digester *d);
 bool hw_digest_equal(const struct hw_digest *a, const struct hw_digest *b);
 char *hw_digest_format(const struct hw_digest *d, char out[static HW_DIGEST_STR_MAX]);
 char *hw_digest_hex(const struct hw_digest *d, char out[static HW_DIGEST_HEX_MAX]);
-enum hw_status hw_digest_parse(const char *text, struct hw_digest *digest, struct hw_error *err)
-    HW_CHECKED;
+enum hw_status hw_digest_parse(const char *text, struct hw_digest *digest,
+                               struct hw_error *err) HW_CHECKED;
 
 /*
  * Base64 (RFC 4648 section 4) and its URL-safe form without wrapping (section 5, padded). Results

@@ -17,7 +17,8 @@ enum hw_status hw_json_parse_object(const char *text, size_t len, json_t **objec
  * json_unpack_ex with our errors: "member "x" …". The strings it gives belong to the object. Put
  * '!' at the end of the format to refuse unknown members, '*' to pass them over.
  */
-enum hw_status hw_json_unpack(json_t *object, struct hw_error *err, const char *fmt, ...) HW_CHECKED;
+enum hw_status hw_json_unpack(json_t *object, struct hw_error *err, const char *fmt,
+                              ...) HW_CHECKED;
 
 /* Compact text, members in the order they were set; malloc'ed. */
 char *hw_json_dump(const json_t *value);

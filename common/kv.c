@@ -262,6 +262,7 @@ static void on_watch_message(void *arg, natsMsg *msg)
 static void start_watch(void *arg)
 {
     struct hw_kv_watch *watch = arg;
+    enum hw_status status = HW_OK;
     struct hw_error err;
     uint64_t pending = 0;
 
@@ -271,9 +272,11 @@ static void start_watch(void *arg)
     if (!hw_nats_up(watch->nats))
         return; /* the listener starts it again */
     if (watch->events.starting != NULL)
-        watch->events.starting(watch->events.arg);
-    if (hw_nats_consume(watch->nats, watch->stream, watch->filter, on_watch_message, watch,
-                        &watch->sub, &pending, &err) != HW_OK) {
+        status = watch->events.starting(watch->events.arg, &err);
+    if (status == HW_OK)
+        status = hw_nats_consume(watch->nats, watch->stream, watch->filter, on_watch_message, watch,
+                                 &watch->sub, &pending, &err);
+    if (status != HW_OK) {
         hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, WATCH_RETRY_MS, start_watch,
                        watch);
         if (watch->events.restarting != NULL)

@@ -77,7 +77,9 @@ enum hw_status hw_kv_put(struct hw_nats *nats, const char *bucket, const char *k
  */
 struct hw_kv_watch;
 struct hw_kv_watch_events {
-    void (*starting)(void *arg); /* (again); may be NULL */
+    /* (Again); may be NULL. A failure is one to start: restarting is called, and it is tried later.
+     */
+    enum hw_status (*starting)(void *arg, struct hw_error *err);
     void (*entry)(void *arg, struct hw_kv_entry *entry);
     void (*caught_up)(void *arg);
     void (*restarting)(void *arg, const struct hw_error *why); /* may be NULL */

@@ -37,8 +37,8 @@ void hw_io_remove(struct hw_io *io); /* NULL is fine; the descriptor stays open,
 typedef void hw_timer_fn(void *arg);
 struct hw_timer {
     struct hw_loop *loop;
-    int64_t due;    /* hw_loop_now() milliseconds */
-    int slot;       /* place in the heap plus one; 0: not running */
+    int64_t due; /* hw_loop_now() milliseconds */
+    int slot;    /* place in the heap plus one; 0: not running */
     hw_timer_fn *fn;
     void *arg;
 };
@@ -51,7 +51,8 @@ static inline bool hw_timer_running(const struct hw_timer *timer)
 }
 
 /* ---- signals: SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD by signalfd. Blocks the signal
- * in the calling thread: call before other threads start. SIGPIPE is ignored by hw_loop_new. ---- */
+ * in the calling thread: call before other threads start. SIGPIPE is ignored by hw_loop_new. ----
+ */
 typedef void hw_signal_fn(void *arg, int signo);
 enum hw_status hw_loop_on_signal(struct hw_loop *loop, int signo, hw_signal_fn *fn, void *arg,
                                  struct hw_error *err) HW_CHECKED;

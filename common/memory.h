@@ -12,7 +12,8 @@ void *hw_alloc(size_t size) __attribute__((malloc, returns_nonnull)); /* zeroed 
 void *hw_realloc(void *ptr, size_t size) __attribute__((returns_nonnull));
 char *hw_strdup(const char *s) __attribute__((malloc, returns_nonnull, nonnull));
 char *hw_strndup(const char *s, size_t n) __attribute__((malloc, returns_nonnull, nonnull));
-char *hw_sprintf(const char *fmt, ...) __attribute__((malloc, returns_nonnull, format(printf, 1, 2)));
+char *hw_sprintf(const char *fmt, ...)
+    __attribute__((malloc, returns_nonnull, format(printf, 1, 2)));
 
 /* For __attribute__((cleanup)): HW_AUTO_FREE char *s = ...; frees at the end of the scope. */
 void hw_free_at(void *pointer_to_pointer);

@@ -56,9 +56,9 @@ enum hw_status hw_fail_in(struct hw_error *err, const char *fmt, ...)
 enum hw_status hw_fail_errno(struct hw_error *err, const char *fmt, ...)
 {
     const int code = errno;
-    const enum hw_status status = code == ENOENT                      ? HW_ENOENT
-                                  : code == EACCES || code == EPERM   ? HW_EDENIED
-                                                                      : HW_EIO;
+    const enum hw_status status = code == ENOENT                    ? HW_ENOENT
+                                  : code == EACCES || code == EPERM ? HW_EDENIED
+                                                                    : HW_EIO;
     char doing[HW_ERROR_MAX];
     va_list args;
 

@@ -258,18 +258,6 @@ START_TEST(test_every_size)
 END_TEST
 
 #ifndef __SANITIZE_ADDRESS__
-static long resident_kib(pid_t pid)
-{
-    HW_AUTO_FREE char *path = hw_sprintf("/proc/%d/statm", (int)pid);
-    long pages = 0, resident = 0;
-    FILE *f = fopen(path, "r");
-
-    ck_assert_ptr_nonnull(f);
-    ck_assert_int_eq(fscanf(f, "%ld %ld", &pages, &resident), 2);
-    fclose(f);
-    return resident * sysconf(_SC_PAGESIZE) / 1024;
-}
-
 START_TEST(test_idle_memory)
 {
     free(put("/v1/nodes/n1", "application/json", "{}"));
@@ -278,11 +266,11 @@ START_TEST(test_idle_memory)
         put("/v1/assignments/all", "application/json", "{\"config\":\"base\",\"selector\":{}}");
     wait_applied(lsn);
     printf("resident: agent %ld KiB, reconciler %ld KiB, api %ld KiB\n",
-           resident_kib(agents[0].pid), resident_kib(reconciler.pid),
-           resident_kib(api.program.pid));
-    ck_assert_int_lt(resident_kib(agents[0].pid), 10 << 10);
-    ck_assert_int_lt(resident_kib(reconciler.pid), 25 << 10);
-    ck_assert_int_lt(resident_kib(api.program.pid), 30 << 10);
+           test_resident_kib(agents[0].pid), test_resident_kib(reconciler.pid),
+           test_resident_kib(api.program.pid));
+    ck_assert_int_lt(test_resident_kib(agents[0].pid), 10 << 10);
+    ck_assert_int_lt(test_resident_kib(reconciler.pid), 25 << 10);
+    ck_assert_int_lt(test_resident_kib(api.program.pid), 30 << 10);
 }
 END_TEST
 #endif

@@ -89,7 +89,7 @@ static bool up_to_date(const char *node, int epoch)
     HW_AUTO_FREE char *value = hw_strndup(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg));
     same = digest != NULL && strstr(value, digest) != NULL &&
            natsMsgHeader_Get(msg, "Headwater-Epoch", &header) == NATS_OK &&
-           (epoch == 0 || atoi(header) == epoch);
+           (epoch == 0 || (int)strtol(header, NULL, 10) == epoch);
     natsMsg_Destroy(msg);
     return same;
 }

@@ -18,8 +18,8 @@
 struct test_postgres {
     pid_t pid;
     int port;
-    char dir[128];      /* data directory and log live below */
-    char url[256];      /* superuser: postgresql://postgres@127.0.0.1:<port>/headwater */
+    char dir[128];            /* data directory and log live below */
+    char url[256];            /* superuser: postgresql://postgres@127.0.0.1:<port>/headwater */
     char reconciler_url[256]; /* as the role headwater_reconciler (trust on loopback) */
     char api_url[256];        /* as the role headwater_api */
 };
@@ -31,7 +31,8 @@ void test_postgres_stop(struct test_postgres *pg);    /* fast shutdown; the data
 void test_postgres_kill(struct test_postgres *pg);    /* SIGQUIT to all: crash */
 void test_postgres_restart(struct test_postgres *pg); /* same port, same data */
 void test_postgres_remove(struct test_postgres *pg);  /* stop and delete */
-/* Runs SQL as superuser; returns the first value malloc'ed (or NULL); an SQL error fails the test. */
+/* Runs SQL as superuser; returns the first value malloc'ed (or NULL); an SQL error fails the test.
+ */
 char *test_sql(const struct test_postgres *pg, const char *sql, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -63,6 +64,9 @@ bool test_program_running(struct test_program *p);
  * stderr together), or NULL to drop. */
 int test_program_run(const char *const argv[], const char *const env[], const char *input,
                      char **output);
+
+/* The memory that a process has resident, in KiB. */
+long test_resident_kib(pid_t pid);
 
 int test_free_port(void);
 char *test_temp_dir(void); /* malloc'ed; removed at exit */
