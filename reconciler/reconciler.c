@@ -908,7 +908,8 @@ void rec_reconciler_drain(struct rec_reconciler *rec, int64_t timeout_ms)
         return;
     rec->draining = true;
     cdc_source_pause(rec->source, true);
-    rec_apply_rollback(rec->apply); /* the end of that transaction is not waited for */
+    rec_apply_rollback(rec->apply);          /* the end of that transaction is not waited for */
+    rec_reports_stop(HW_TAKE(rec->reports)); /* its watch could begin again, and block */
     while (rec->state == STREAMING && rec_apply_busy(rec->apply) && hw_loop_now() < until)
         hw_loop_run_until(rec->loop, &never, 5);
 }

@@ -277,13 +277,15 @@ static void write_batch(void *arg)
 /* ---- life ---- */
 
 /* The stream's identity is what makes its sequences comparable. */
-static void identify_stream(struct rec_reports *reports)
+static enum hw_status identify_stream(void *arg, struct hw_error *err)
 {
+    struct rec_reports *reports = arg;
     struct hw_kv_stream stream;
-    struct hw_error err;
 
-    if (hw_kv_stat(reports->nats, reports->bucket, &stream, &err) == HW_OK)
-        reports->created_ns = stream.created_ns;
+    if (hw_kv_stat(reports->nats, reports->bucket, &stream, err) != HW_OK)
+        return err->status;
+    reports->created_ns = stream.created_ns;
+    return HW_OK;
 }
 
 static void on_caught_up(void *arg)
@@ -292,11 +294,6 @@ static void on_caught_up(void *arg)
 
     hw_log_debug("caught up with reports", HW_S("bucket", reports->bucket),
                  HW_I("nodes", (int64_t)reports->nodes.count));
-}
-
-static void on_starting(void *arg)
-{
-    identify_stream(arg);
 }
 
 static void on_restarting(void *arg, const struct hw_error *why)
@@ -317,7 +314,7 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
 {
     struct rec_reports *reports = hw_alloc(sizeof(*reports));
     const struct hw_pg_events pg_events = {.up = on_pg_up, .arg = reports};
-    const struct hw_kv_watch_events watch_events = {.starting = on_starting,
+    const struct hw_kv_watch_events watch_events = {.starting = identify_stream,
                                                     .entry = on_entry,
                                                     .caught_up = on_caught_up,
                                                     .restarting = on_restarting,
