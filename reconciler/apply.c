@@ -521,6 +521,11 @@ void rec_apply_describe(struct rec_apply *apply, int64_t rev, const char *nonce)
     snprintf(apply->applied.nonce, sizeof(apply->applied.nonce), "%s", nonce);
 }
 
+bool rec_apply_paused(const struct rec_apply *apply)
+{
+    return apply->paused;
+}
+
 bool rec_apply_busy(const struct rec_apply *apply)
 {
     return apply->first != NULL || apply->open != NULL || apply->checkpoint_busy ||

@@ -75,6 +75,9 @@ void rec_apply_describe(struct rec_apply *apply, int64_t rev, const char *nonce)
  */
 void rec_apply_progress(struct rec_apply *apply, hw_lsn lsn);
 
+/* Has it asked for a pause that still holds? */
+bool rec_apply_paused(const struct rec_apply *apply);
+
 /* Is anything under way, or the checkpoint behind? */
 bool rec_apply_busy(const struct rec_apply *apply);
 

@@ -699,7 +699,8 @@ static void stream(struct rec_reconciler *rec)
                 HW_I("objects", (int64_t)rec_sink_objects(rec->sink)));
     rec->retry_ms = RETRY_FIRST_MS;
     rec->standby_told = rec->trouble_told = false;
-    cdc_source_pause(rec->source, false);
+    /* What the snapshot handed over may still fill the window. */
+    cdc_source_pause(rec->source, rec_apply_paused(rec->apply));
 }
 
 static void on_stored(void *arg, hw_lsn lsn)
