@@ -133,7 +133,8 @@ deps-dev: ## install what lint and format need
 # ---- for developers -----------------------------------------------------------------------------
 C_FILES := $(wildcard */*.c */*.h */*/*.c */*/*.h)
 C_FILES := $(filter-out build/%,$(C_FILES))
-SH_FILES := .ci/run tests/run $(wildcard scripts/* tests/*.sh tests/*/*.sh)
+SH_FILES := .ci/run tests/run $(wildcard scripts/* tests/*.sh tests/*/*.sh) \
+	tests/container/rootfs deploy/db/entrypoint
 
 lint: deps-dev ## clang-format, clang-tidy, shellcheck, mandoc
 	clang-format --dry-run -Werror $(C_FILES)
