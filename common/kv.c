@@ -135,8 +135,9 @@ static bool parse_fence(natsMsg *msg, struct hw_fence *fence)
 {
     const char *lsn = header(msg, HW_HEADER_LSN);
 
+    /* Epochs are counted by one: a huge one is forged, and must not make us overflow. */
     return lsn != NULL && parse_u64(header(msg, HW_HEADER_EPOCH), &fence->epoch) &&
-           hw_lsn_parse(lsn, &fence->lsn, NULL) == HW_OK;
+           fence->epoch <= UINT32_MAX && hw_lsn_parse(lsn, &fence->lsn, NULL) == HW_OK;
 }
 
 /* Takes msg. */

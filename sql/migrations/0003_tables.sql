@@ -118,7 +118,9 @@ CREATE TABLE headwater.desired (
     media_type text NOT NULL,
     sources    jsonb NOT NULL, -- [{"config", "revision", "assignment"}], lowest priority first
     changed_at timestamptz NOT NULL,
-    wal_lsn    pg_lsn NOT NULL -- at or before the commit that made this revision
+    wal_lsn    pg_lsn NOT NULL, -- at or before the commit that made this revision
+    -- An entry that travels to the node names them all: it must stay well below 1 MiB.
+    CONSTRAINT desired_sources_limit CHECK (jsonb_array_length(sources) <= 1024)
 ) WITH (fillfactor = 50);
 -- A column that an UPDATE leaves out of line is missing in the logical stream.
 ALTER TABLE headwater.desired ALTER COLUMN sources SET STORAGE MAIN;

@@ -705,7 +705,7 @@ START_TEST(test_refusals)
 
     check_failure(pg.url, "nowhere", TABLES, HW_ENOENT, "\"nowhere\" does not exist");
     check_failure(pg.url, "odd \"name' \\", TABLES, HW_ENOENT, "does not exist");
-    check_failure(plain, SLOT, TABLES, HW_EDENIED, "replication");
+    check_failure(plain, SLOT, TABLES, HW_EDENIED, "to start"); /* a WAL sender */
     check_failure(nobody, SLOT, TABLES, HW_EDENIED, "role \"nobody\" does not exist");
     check_failure(elsewhere, SLOT, TABLES, HW_EUNAVAIL, "\"elsewhere\" does not exist");
     check_failure(other, SLOT, TABLES, HW_EUNAVAIL, "was not created in this database");

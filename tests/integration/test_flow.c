@@ -257,7 +257,7 @@ START_TEST(test_every_size)
 }
 END_TEST
 
-#ifndef __SANITIZE_ADDRESS__
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 START_TEST(test_idle_memory)
 {
     free(put("/v1/nodes/n1", "application/json", "{}"));
@@ -285,7 +285,7 @@ int main(void)
     tcase_add_test(tcase, test_http_and_sql_reach_the_nodes);
     tcase_add_test(tcase, test_everything_restarts);
     tcase_add_test(tcase, test_every_size);
-#ifndef __SANITIZE_ADDRESS__
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     tcase_add_test(tcase, test_idle_memory);
 #endif
     suite_add_tcase(suite, tcase);

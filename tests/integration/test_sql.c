@@ -382,6 +382,19 @@ START_TEST(test_size_of_merged_documents)
 }
 END_TEST
 
+START_TEST(test_number_of_sources)
+{
+    RUN("INSERT INTO node (name) VALUES ('n')");
+    RUN("INSERT INTO config (name, content) VALUES ('c', '{}')");
+    RUN("INSERT INTO assignment (name, config, selector) "
+        "SELECT 'a' || i, 'c', '{}' FROM generate_series(1, 1024) AS i");
+    EXPECT("1024", "SELECT jsonb_array_length(sources) FROM desired");
+    REFUSE("23514", "desired_sources_limit", "desired_sources_limit",
+           "INSERT INTO assignment (name, config, node) VALUES ('b', 'c', 'n')");
+    expect_no_drift();
+}
+END_TEST
+
 /* ---- JSON Merge Patch ---------------------------------------------------------------------------
  */
 
@@ -1315,6 +1328,7 @@ int main(void)
         test_media_types,
         test_sizes,
         test_size_of_merged_documents,
+        test_number_of_sources,
         test_merge_patch,
         test_merging_deep_documents,
         test_resolution,
