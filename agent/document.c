@@ -2,8 +2,8 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/clock.h"
 #include "common/utf8.h"
 
 void agent_text_clean(char *out, size_t size, const char *bytes, size_t len)
@@ -37,13 +37,8 @@ bool agent_document_same(const struct agent_document *a, const struct agent_docu
 
 char *agent_time_now(char out[static AGENT_TIME_MAX])
 {
-    struct timespec now;
-    struct tm utc;
-    char seconds[24];
+    char text[HW_CLOCK_MAX];
 
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &utc);
-    snprintf(out, AGENT_TIME_MAX, "%s.%03dZ", seconds, (int)(now.tv_nsec / 1000000 % 1000));
+    snprintf(out, AGENT_TIME_MAX, "%s", hw_clock_format(hw_clock_now(), 3, text));
     return out;
 }

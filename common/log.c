@@ -5,10 +5,10 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/buf.h"
+#include "common/clock.h"
 
 static atomic_int current_level = HW_LOG_INFO;
 static atomic_int current_format = HW_LOG_LOGFMT;
@@ -69,26 +69,14 @@ static void add_int(struct hw_buf *line, enum hw_log_format format, const char *
         hw_buf_printf(line, "%s%s=%" PRId64, line->len > 0 ? " " : "", key, value);
 }
 
-static void format_now(char *out, size_t size)
-{
-    struct timespec now;
-    struct tm utc;
-    char seconds[32];
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &utc);
-    snprintf(out, size, "%s.%03ldZ", seconds, now.tv_nsec / 1000000);
-}
-
 void hw_log_fields(enum hw_log_level level, const char *msg, const struct hw_field *fields,
                    size_t count)
 {
     const enum hw_log_format format = (enum hw_log_format)atomic_load(&current_format);
     struct hw_buf line = {0};
-    char now[48];
+    char now[HW_CLOCK_MAX];
 
-    format_now(now, sizeof(now));
+    hw_clock_format(hw_clock_now(), 3, now);
     if (format == HW_LOG_JSON)
         hw_buf_putc(&line, '{');
     add_string(&line, format, "ts", now);

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/buf.h"
+#include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/map.h"
@@ -224,17 +224,6 @@ static void on_written(void *arg, const struct hw_pg_outcome *outcome)
     write_batch(reports);
 }
 
-static void add_time(struct hw_buf *text, int64_t ns)
-{
-    const time_t seconds = (time_t)(ns / 1000000000);
-    char date[32];
-    struct tm utc;
-
-    gmtime_r(&seconds, &utc);
-    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
-    hw_buf_printf(text, "\"%s.%06dZ\"", date, (int)(ns % 1000000000 / 1000));
-}
-
 static void write_batch(void *arg)
 {
     struct rec_reports *reports = arg;
@@ -256,7 +245,8 @@ static void write_batch(void *arg)
             reports->last = NULL;
         report->queued = false;
         hw_buf_puts(&text, reports->batch_count > 0 ? ",{\"kv_created\":" : "{\"kv_created\":");
-        add_time(&text, report->created_ns);
+        hw_buf_printf(&text, "\"%s\"",
+                      hw_clock_format(report->created_ns, 6, (char[HW_CLOCK_MAX]){0}));
         hw_buf_printf(&text, ",\"kv_revision\":%" PRIu64 ",\"value\":%s}", report->seq,
                       report->value);
         reports->batch[reports->batch_count++] = report;

@@ -1,0 +1,14 @@
+/* Wall-clock time as text: RFC 3339, UTC, as logs, reports and SQL write it. */
+#ifndef HW_CLOCK_H
+#define HW_CLOCK_H
+
+#include <stdint.h>
+
+#define HW_CLOCK_MAX 40 /* room for any year, and a NUL */
+
+int64_t hw_clock_now(void); /* Unix nanoseconds; may jump: for telling, not for waiting */
+
+/* "2026-01-31T12:00:00.123Z", with 3 or 6 digits of the second, cut; returns out. */
+char *hw_clock_format(int64_t unix_ns, int digits, char out[static HW_CLOCK_MAX]);
+
+#endif
