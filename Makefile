@@ -34,14 +34,18 @@ endif
 Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $(1)  $@')
 
-# SANITIZER=address|undefined|thread builds beside the plain build, in build/<sanitizer>.
+# SANITIZER=address|undefined|thread builds beside the plain build, in build/<sanitizer>; FAULTS=1
+# builds the same programs with named points to die at (common/points.h), in build/faults.
 SANITIZER ?=
+FAULTS ?=
 comma := ,
 ifeq ($(SANITIZER),)
-B := build
+B := $(if $(FAULTS),build/faults,build)
+CPPFLAGS += $(if $(FAULTS),-DHW_FAULTS)
 HARDENING += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 else
 B := build/$(SANITIZER)
+CPPFLAGS += -DHW_FAULTS
 sanitizers := $(if $(filter address,$(SANITIZER)),address$(comma)undefined,$(SANITIZER))
 ALL_CFLAGS += -fsanitize=$(sanitizers) -fno-sanitize-recover=all -fno-omit-frame-pointer -O1
 ALL_LDFLAGS += -fsanitize=$(sanitizers)
