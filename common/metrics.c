@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const double hw_histogram_bounds[HW_HISTOGRAM_BOUNDS] = {
+static const double bounds[HW_HISTOGRAM_BOUNDS] = {
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60};
 
 void hw_histogram_observe(struct hw_histogram *histogram, double seconds)
@@ -16,7 +16,7 @@ void hw_histogram_observe(struct hw_histogram *histogram, double seconds)
 
     if (!(seconds > 0))
         seconds = 0;
-    while (i < HW_HISTOGRAM_BOUNDS && seconds > hw_histogram_bounds[i])
+    while (i < HW_HISTOGRAM_BOUNDS && seconds > bounds[i])
         i++;
     histogram->counts[i]++;
     histogram->sum += seconds;
@@ -79,7 +79,7 @@ static void write_histogram(struct hw_buf *out, const struct hw_metric *metric,
     for (size_t i = 0; i <= HW_HISTOGRAM_BOUNDS; i++) {
         count += histogram->counts[i];
         if (i < HW_HISTOGRAM_BOUNDS)
-            snprintf(le, sizeof(le), "%g", hw_histogram_bounds[i]);
+            snprintf(le, sizeof(le), "%g", bounds[i]);
         write_series(out, metric, "_bucket", i < HW_HISTOGRAM_BOUNDS ? le : "+Inf");
         hw_buf_printf(out, "%" PRIu64 "\n", count);
     }

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/memory.h"
@@ -21,7 +21,6 @@ enum {
 };
 
 struct connection {
-    LIST_ENTRY(connection) link;
     struct hw_timer deadline;
     int fd;
     bool begun;
@@ -35,7 +34,6 @@ struct hw_monitor {
     struct hw_io *io;
     struct hw_timer run_again;
     bool place_freed;
-    LIST_HEAD(, connection) connections;
     char name[HW_ADDRESS_MAX];
 };
 
@@ -178,13 +176,6 @@ static void on_deadline(void *arg)
     shutdown(connection->fd, SHUT_RDWR); /* the HTTP library sees the end and cleans up */
 }
 
-static void free_connection(struct connection *connection)
-{
-    hw_timer_stop(&connection->deadline);
-    LIST_REMOVE(connection, link);
-    free(connection);
-}
-
 static void on_connection(void *arg, struct MHD_Connection *c, void **context,
                           enum MHD_ConnectionNotificationCode code)
 {
@@ -195,10 +186,10 @@ static void on_connection(void *arg, struct MHD_Connection *c, void **context,
         connection = hw_alloc(sizeof(*connection));
         connection->fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         hw_timer_start(monitor->loop, &connection->deadline, DEADLINE_MS, on_deadline, connection);
-        LIST_INSERT_HEAD(&monitor->connections, connection, link);
         *context = connection;
     } else if (connection != NULL) {
-        free_connection(connection);
+        hw_timer_stop(&connection->deadline);
+        free(connection);
         *context = NULL;
         monitor->place_freed = true;
     }
@@ -277,7 +268,6 @@ enum hw_status hw_monitor_start(struct hw_loop *loop, const char *listen,
     monitor = hw_alloc(sizeof(*monitor));
     monitor->loop = loop;
     monitor->source = *source;
-    LIST_INIT(&monitor->connections);
     hw_address_format_bound(listen_fd, monitor->name);
     /* Without its log: what clients do wrong is no news, and common code does not log. */
     monitor->daemon = MHD_start_daemon(
@@ -308,10 +298,7 @@ void hw_monitor_stop(struct hw_monitor *monitor)
     if (monitor == NULL)
         return;
     hw_io_remove(monitor->io);
-    MHD_stop_daemon(monitor->daemon);
+    MHD_stop_daemon(monitor->daemon); /* tells on_connection of each */
     hw_timer_stop(&monitor->run_again);
-    /* Those that the library ended without a word. */
-    while (!LIST_EMPTY(&monitor->connections))
-        free_connection(LIST_FIRST(&monitor->connections));
     free(monitor);
 }

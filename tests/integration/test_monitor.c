@@ -23,8 +23,8 @@ struct values {
 };
 
 static const struct hw_metric table[] = {
-    {HW_COUNTER(struct values, asked, "x_asked_total", "How often this was asked for.")},
-    {HW_GAUGE(struct values, big, "x_big", "A gauge.")},
+    {HW_METRIC(struct values, asked, "x_asked_total", "How often this was asked for.")},
+    {HW_METRIC(struct values, big, "x_big", "A gauge.")},
     {0},
 };
 

@@ -12,13 +12,13 @@ struct values {
 };
 
 static const struct hw_metric table[] = {
-    {HW_COUNTER(struct values, plain, "x_plain_total", "Counts \"things\": C:\\x\nand more.")},
-    {HW_COUNTER(struct values, applied, "x_results_total", "Results."), .label = "result",
+    {HW_METRIC(struct values, plain, "x_plain_total", "Counts \"things\": C:\\x\nand more.")},
+    {HW_METRIC(struct values, applied, "x_results_total", "Results."), .label = "result",
      .label_value = "applied"},
-    {HW_COUNTER(struct values, failed, "x_results_total", "Results."), .label = "result",
+    {HW_METRIC(struct values, failed, "x_results_total", "Results."), .label = "result",
      .label_value = "a \"b\" \\c\nd \xC3\xA9"},
-    {HW_GAUGE(struct values, lag, "x_lag_seconds", "")},
-    {HW_HISTOGRAM(struct values, times, "x_times_seconds", "Times.")},
+    {HW_METRIC(struct values, lag, "x_lag_seconds", "")},
+    {HW_METRIC(struct values, times, "x_times_seconds", "Times.")},
     {0},
 };
 
@@ -78,8 +78,8 @@ END_TEST
 START_TEST(test_labelled_histograms)
 {
     static const struct hw_metric rows[] = {
-        {HW_HISTOGRAM(struct values, times, "x_s", "T."), .label = "of", .label_value = "one"},
-        {HW_HISTOGRAM(struct values, others, "x_s", "T."), .label = "of", .label_value = "two"},
+        {HW_METRIC(struct values, times, "x_s", "T."), .label = "of", .label_value = "one"},
+        {HW_METRIC(struct values, others, "x_s", "T."), .label = "of", .label_value = "two"},
         {0}};
     struct values values = {0};
     struct hw_buf out = {0};
@@ -99,7 +99,7 @@ END_TEST
 
 START_TEST(test_numbers)
 {
-    static const struct hw_metric rows[] = {{HW_GAUGE(struct values, lag, "x", "X.")}, {0}};
+    static const struct hw_metric rows[] = {{HW_METRIC(struct values, lag, "x", "X.")}, {0}};
     static const struct {
         double value;
         const char *text;
