@@ -537,7 +537,6 @@ static void resolve_conflict(struct rec_change *change)
     } else {
         hw_log_warn("repairing a key that someone else wrote", HW_S("key", key),
                     HW_I("revision", (int64_t)seq), HW_L("lsn", change->tx->fence.lsn));
-        apply->events.repaired(apply->events.arg, key);
         change->entry->seq = seq;
         publish(change);
     }
@@ -666,7 +665,6 @@ void rec_apply_defend_checkpoint(struct rec_apply *apply)
     } else if (status == HW_OK || status == HW_ENOENT || status == HW_ECORRUPT) {
         hw_log_warn("repairing the checkpoint, which someone else wrote",
                     HW_S("key", REC_CHECKPOINT_KEY), HW_I("revision", (int64_t)found.seq));
-        apply->events.repaired(apply->events.arg, REC_CHECKPOINT_KEY);
         apply->stored = (struct rec_checkpoint){.seq = found.seq};
         apply->checkpoint_at = 0;
         store_checkpoint(apply);

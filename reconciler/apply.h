@@ -42,8 +42,6 @@ struct rec_apply_events {
     void (*moved)(void *arg, hw_lsn lsn);
     /* Everything in front of rec_apply_release is acknowledged, and the checkpoint no longer held. */
     void (*released)(void *arg);
-    /* Someone else wrote this key, and it was written over. */
-    void (*repaired)(void *arg, const char *key);
     /* Room again, or none: let the source go on, or pause it. */
     void (*pause)(void *arg, bool pause);
     /* It cannot go on: HW_ECONFLICT when another reconciler is ahead of us, else NATS failed.
