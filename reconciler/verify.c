@@ -25,7 +25,9 @@ enum {
     ANSWER_MS = 60000,  /* of the database to one statement */
     SILENCE_MS = 30000, /* of NATS while keys are read */
     NATS_TIMEOUT_MS = 5000,
-    POLL_MS = 100,     /* the checkpoint; how late a signal may be noticed */
+    POLL_MS = 100, /* the checkpoint; how late a signal may be noticed */
+    ROUNDS = 3,    /* of looking for what a key can have come to after the snapshot */
+    ROUND_MS = 200,
     BATCH = 500,       /* names in one statement */
     SHOWN_MOST = 1000, /* differences that are printed one by one */
     TERMINAL_MS = 200, /* between two signs of progress on a terminal, and in a log */
@@ -38,7 +40,9 @@ static const char moment_sql[] =
     "SELECT (SELECT max(rev) FROM headwater.changelog),"
     " (SELECT system_identifier FROM pg_control_system()),"
     " CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint())"
-    " ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END";
+    " ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END,"
+    " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
+    " ELSE pg_current_wal_insert_lsn() END";
 static const char cursor_sql[] = "DECLARE desired_rows NO SCROLL CURSOR FOR"
                                  " SELECT " REC_DESIRED_COLUMNS " FROM headwater.desired";
 static const char page_sql[] = "FETCH 1000 FROM desired_rows";
@@ -67,6 +71,7 @@ struct node {
     char *says;   /* the key's entry in words, where it is not what the row says */
     bool present; /* the key has a value */
     bool wrong_fence;
+    bool is_newer; /* by its fence, than the snapshot */
     bool is_later; /* what stands in NATS is what a change after the snapshot made of it */
     char name[];
 };
@@ -89,6 +94,7 @@ struct verify {
 
     /* the snapshot */
     int64_t rev;
+    hw_lsn lsn; /* everything behind it is newer */
     uint64_t system_id;
     uint32_t timeline;
     struct hw_map nodes;   /* struct node by name */
@@ -307,8 +313,10 @@ static enum hw_status read_snapshot(struct verify *v, struct hw_error *err)
     /* A signed number in SQL. */
     v->system_id = (uint64_t)strtoll(PQgetvalue(moment, 0, 1), NULL, 10);
     v->timeline = (uint32_t)strtoul(PQgetvalue(moment, 0, 2), NULL, 10);
+    status = hw_lsn_parse(PQgetvalue(moment, 0, 3), &v->lsn, err);
     PQclear(moment);
-    status = ask(v, cursor_sql, 0, NULL, NULL, err);
+    if (status == HW_OK)
+        status = ask(v, cursor_sql, 0, NULL, NULL, err);
     while (status == HW_OK && !last)
         status = read_page(v, &last, err);
     return status == HW_OK ? ask(v, commit_sql, 0, NULL, NULL, err) : status;
@@ -454,7 +462,7 @@ static void forget(struct node *node)
     free(node->says);
     node->says = NULL;
     node->found = 0;
-    node->present = node->wrong_fence = false;
+    node->present = node->wrong_fence = node->is_newer = false;
 }
 
 /* What the value says in words; *fence is what it carries, if it is an entry. */
@@ -488,6 +496,7 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
         node = add_node(v, name);
     }
     forget(node);
+    node->is_newer = entry->fenced && entry->fence.lsn > v->lsn;
     if (entry->deleted) {
         node->says = node->wanted != 0 ? hw_strdup("deleted") : NULL;
         return;
@@ -593,7 +602,14 @@ static enum hw_status look_up_later(struct verify *v, const char *names, struct 
     return status;
 }
 
-static enum hw_status look_up_all_later(struct verify *v, struct hw_error *err)
+static bool is_unexplained(const struct node *node)
+{
+    return is_different(node) && !node->is_later;
+}
+
+/* *left, *newer: how many stay unexplained, and how many of these by their fence need not. */
+static enum hw_status look_up_round(struct verify *v, size_t *left, size_t *newer,
+                                    struct hw_error *err)
 {
     enum hw_status status = HW_OK;
     struct hw_buf names = {0};
@@ -603,7 +619,7 @@ static enum hw_status look_up_all_later(struct verify *v, struct hw_error *err)
     do {
         node = hw_map_next(&v->nodes, &at);
         /* A key that is no name of a node is none that SQL could ever have had. */
-        if (node != NULL && is_different(node) && hw_kv_key_valid(node->name)) {
+        if (node != NULL && is_unexplained(node) && hw_kv_key_valid(node->name)) {
             add_name(&names, node->name);
             count++;
         }
@@ -616,7 +632,35 @@ static enum hw_status look_up_all_later(struct verify *v, struct hw_error *err)
         }
     } while (node != NULL && status == HW_OK);
     hw_buf_free(&names);
+    at = *left = *newer = 0;
+    while ((node = hw_map_next(&v->nodes, &at)) != NULL) {
+        *left += is_unexplained(node);
+        *newer += is_unexplained(node) && node->is_newer;
+    }
     return status;
+}
+
+/*
+ * A transaction is streamed once its commit is in the log, and may be seen by others only a moment
+ * later; with a synchronous standby that can take long. So it is looked for more than once.
+ */
+static enum hw_status look_up_all_later(struct verify *v, struct hw_error *err)
+{
+    static const bool never = false;
+    const int64_t until = hw_loop_now() + v->config->timeout_ms;
+    size_t left, newer;
+
+    for (int round = 1;; round++) {
+        enum hw_status status = look_up_round(v, &left, &newer, err);
+
+        if (status != HW_OK || left == 0)
+            return status;
+        if (round >= ROUNDS && (newer == 0 || hw_loop_now() >= until))
+            return HW_OK;
+        status = run_until(v, &never, ROUND_MS, err);
+        if (status != HW_OK)
+            return status;
+    }
 }
 
 static void add_node_difference(struct verify *v, const struct node *node)
@@ -625,11 +669,10 @@ static void add_node_difference(struct verify *v, const struct node *node)
         node->wanted == 0 ? hw_strdup("nothing is desired")
                           : hw_sprintf("revision %" PRId64 " %s, %" PRId64 " bytes", node->revision,
                                        node->object->digest, node->object->size);
-    const bool different = is_different(node) && !node->is_later;
-    const char *kind = !different          ? "fence"
-                       : node->wanted == 0 ? "unknown"
-                       : node->present     ? "changed"
-                                           : "missing";
+    const char *kind = !is_unexplained(node) ? "fence"
+                       : node->wanted == 0   ? "unknown"
+                       : node->present       ? "changed"
+                                             : "missing";
     const char *says = node->says != NULL ? node->says : "no key";
 
     if (strcmp(kind, "changed") == 0 && strcmp(sql, says) == 0)
@@ -651,7 +694,7 @@ static void add_node_differences(struct verify *v)
     size_t at = 0, count = 0;
 
     while ((node = hw_map_next(&v->nodes, &at)) != NULL)
-        if ((is_different(node) && !node->is_later) || node->wrong_fence)
+        if (is_unexplained(node) || node->wrong_fence)
             found[count++] = node;
     qsort(found, count, sizeof(struct node *), by_name);
     for (size_t i = 0; i < count; i++)
