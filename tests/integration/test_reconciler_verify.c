@@ -332,9 +332,10 @@ START_TEST(test_damaged_keys)
     expect_only("changed", "n1", "no entry of ours");
 
     /* A fence from the future is no excuse for what SQL never said. */
-    HW_AUTO_FREE char *future = hw_sprintf("{\"revision\":2,%s", strchr(value, ',') + 1);
+    HW_AUTO_FREE char *future =
+        hw_sprintf("{\"node\":\"n1\",\"revision\":2%s", strstr(value, ",\"digest\""));
     publish(n1, future, "Headwater-Epoch", epoch, "Headwater-LSN", "FF/0", NULL);
-    expect_only("changed", "n1", "revision");
+    expect_only("changed", "n1", "revision 2 ");
 
     /* Keys that are gone, in each of the ways. */
     publish(n1, "", "KV-Operation", "DEL", NULL);
