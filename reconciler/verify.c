@@ -281,7 +281,7 @@ static void add_row(struct verify *v, const struct rec_desired *row)
 
 static enum hw_status read_page(struct verify *v, bool *last, struct hw_error *err)
 {
-    PGresult *page;
+    PGresult *page = NULL;
     enum hw_status status = ask(v, page_sql, 0, NULL, &page, err);
 
     if (status != HW_OK)
@@ -301,7 +301,7 @@ static enum hw_status read_page(struct verify *v, bool *last, struct hw_error *e
 
 static enum hw_status read_snapshot(struct verify *v, struct hw_error *err)
 {
-    PGresult *moment;
+    PGresult *moment = NULL;
     bool last = false;
     enum hw_status status = ask(v, begin_sql, 0, NULL, NULL, err);
 
@@ -372,7 +372,7 @@ static enum hw_status check_nonce(struct verify *v, struct finding *f, struct hw
 {
     const struct rec_checkpoint *c = &v->checkpoint;
     HW_AUTO_FREE char *rev = hw_sprintf("%" PRId64, c->rev);
-    PGresult *result;
+    PGresult *result = NULL;
     enum hw_status status = ask(v, nonce_sql, 1, (const char *[]){rev}, &result, err);
 
     if (status != HW_OK)
@@ -579,7 +579,7 @@ static enum hw_status read_keys(struct verify *v, struct hw_error *err)
 static enum hw_status look_up_later(struct verify *v, const char *names, struct hw_error *err)
 {
     HW_AUTO_FREE char *rev = hw_sprintf("%" PRId64, v->rev);
-    PGresult *result;
+    PGresult *result = NULL;
     enum hw_status status = ask(v, later_sql, 2, (const char *[]){names, rev}, &result, err);
 
     if (status != HW_OK)
@@ -735,7 +735,7 @@ static enum hw_status check_object(struct verify *v, struct object *object, stru
 /* An object that nothing refers to any more may be gone. */
 static enum hw_status look_up_wanted(struct verify *v, const char *digests, struct hw_error *err)
 {
-    PGresult *result;
+    PGresult *result = NULL;
     const enum hw_status status = ask(v, wanted_sql, 1, &digests, &result, err);
 
     if (status != HW_OK)

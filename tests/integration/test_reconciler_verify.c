@@ -270,6 +270,19 @@ START_TEST(test_equal)
     ck_assert_int_eq(verify(more, &output), 0);
     ck_assert_msg(strncmp(output, "7 nodes, 7 objects, 0 differences, ", 35) == 0, "%s", output);
     free(output);
+
+    /* What cannot be said is no success. */
+    const char *const argv[] = {
+        "/bin/sh",
+        "-c",
+        "exec \"${HW_BUILD_DIR:-build}/headwater-reconciler\" verify --database \"$0\""
+        " --nats \"$1\" >/dev/full",
+        viewer_url,
+        nats.url,
+        NULL};
+    ck_assert_int_eq(test_program_run(argv, NULL, NULL, &output), 1);
+    ck_assert_msg(strstr(output, "writing to standard output") != NULL, "%s", output);
+    free(output);
 }
 END_TEST
 
