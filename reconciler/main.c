@@ -11,14 +11,16 @@
 #include "common/options.h"
 #include "common/version.h"
 #include "reconciler/reconciler.h"
+#include "reconciler/verify.h"
 
 enum { DRAIN_MS = 2000 };
 
 struct options {
     const char *database, *nats, *bucket, *slot, *log_level, *log_format;
     const char *monitor, *on_lost_slot;
-    int64_t replicas, history, window;
+    int64_t replicas, history, window, timeout;
     int64_t archive_bytes, archive_time, audit_interval, heartbeat_interval, gc_grace;
+    bool json;
 };
 
 static const struct hw_option option_table[] = {
@@ -107,17 +109,36 @@ static const struct hw_option option_table[] = {
      .offset = offsetof(struct options, monitor),
      .value = "HOST:PORT",
      .help = "where to show /healthz, /readyz and /metrics; a loopback address; default: nowhere"},
+    {.name = "timeout",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, timeout),
+     .value = "TIME",
+     .preset = "30s",
+     .max = 86400000,
+     .help = "verify: how long to wait for the reconciler to catch up"},
+    {.name = "json",
+     .type = HW_OPT_FLAG,
+     .offset = offsetof(struct options, json),
+     .help = "verify: answer in JSON"},
     HW_OPTIONS_LOG(struct options),
     {0},
+};
+
+static const struct hw_command commands[] = {
+    {.name = "verify", .help = "compare SQL and NATS digest by digest, and write nothing"},
+    {.name = NULL},
 };
 
 static const struct hw_program program = {
     .name = "headwater-reconciler",
     .summary = "keeps NATS equal to what is committed in PostgreSQL",
     .options = option_table,
-    .notes = "SIGTERM finishes what is under way and exits 0; a second one exits at once.\n"
+    .commands = commands,
+    .notes = "Without a command it runs the service.\n"
+             "SIGTERM finishes what is under way and exits 0; a second one exits at once.\n"
              "SIGUSR1 compares NATS with the database and repairs what differs.\n"
-             "Exit status: 0 stopped by a signal, 1 failed, 2 wrong usage.\n",
+             "Exit status: 0 stopped by a signal, 1 failed, 2 wrong usage; of verify: 0 equal,\n"
+             "1 different or not to be compared.\n",
 };
 
 static void on_resync_signal(void *arg, int signo)
@@ -166,6 +187,23 @@ static int run(const struct rec_config *config, const char *monitor_address, str
     return status == HW_OK ? HW_EXIT_OK : HW_EXIT_FAILURE;
 }
 
+static int verify(const struct options *o)
+{
+    const struct rec_verify_config config = {.database = o->database,
+                                             .nats = o->nats,
+                                             .bucket = o->bucket,
+                                             .timeout_ms = o->timeout,
+                                             .json = o->json};
+    struct hw_error err;
+    bool equal = false;
+
+    if (rec_verify_run(&config, &equal, &err) != HW_OK) {
+        hw_log_error("cannot verify", HW_E(&err));
+        return HW_EXIT_FAILURE;
+    }
+    return equal ? HW_EXIT_OK : HW_EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {0};
@@ -187,6 +225,8 @@ int main(int argc, char **argv)
         hw_fail_in(&err, "--monitor");
     if (err.status != HW_OK)
         return hw_options_usage_error(&program, &err);
+    if (command != NULL && strcmp(command, "verify") == 0)
+        return verify(&o);
     srandom((unsigned)hw_loop_now());
     const struct rec_config config = {.database = o.database,
                                       .nats = o.nats,
