@@ -16,13 +16,14 @@
 
 #define APPLICATION "headwater-cdc"
 
-#define LOOK_MS      500   /* between two looks at the reconciler's connections */
-#define LEADER_MS    10000 /* how long nobody may stream from the slot */
-#define DATABASE_MS  30000 /* how long the database may be away */
-#define ENOUGH_LOOKS 2     /* in a row that find the replay over */
-#define TERMINAL_MS  200   /* between two states of the line on a terminal */
-#define LINES_MS     5000  /* between two lines of progress elsewhere */
-#define BYTES_OF_MB  1e6
+#define LOOK_MS       500   /* between two looks at the reconciler's connections */
+#define LEADER_MS     10000 /* how long nobody may stream from the slot */
+#define DATABASE_MS   30000 /* how long the database may be away */
+#define ENOUGH_LOOKS  2     /* in a row that find the replay over */
+#define TERMINAL_MS   200   /* between two states of the line on a terminal */
+#define FIRST_LINE_MS 1000  /* before the first line of progress elsewhere, */
+#define LINES_MS      5000  /* and between two */
+#define BYTES_OF_MB   1e6
 
 /* ---- progress, on standard error ---- */
 
@@ -45,6 +46,8 @@ static bool progress_is_due(struct progress *p)
 {
     const int64_t now = hw_loop_now();
 
+    if (p->next == 0 && !p->terminal)
+        p->next = now + FIRST_LINE_MS;
     if (now < p->next)
         return false;
     p->next = now + (p->terminal ? TERMINAL_MS : LINES_MS);
@@ -440,18 +443,20 @@ static void on_looked(void *arg, const struct hw_pg_outcome *outcome)
 }
 
 /*
- * The reconciler's connections. Who may not see what other roles do (pg_read_all_stats) sees no
- * replay, and only learns of its end.
+ * The reconciler's connections. Where the replay is stands in pg_stat_replication only for who may
+ * see it (pg_read_all_stats); the others look at what its slot has confirmed. To a role that is not
+ * the reconciler's, its connections have no name: it only learns of the end.
  */
 static void look(void *arg)
 {
     static const char sql[] =
         "SELECT coalesce(s.active, false), coalesce(s.confirmed_flush_lsn >= $2::pg_lsn, false),\n"
-        "       r.pid IS NOT NULL, r.write_lsn\n"
+        "       r.pid IS NOT NULL, coalesce(r.write_lsn, c.confirmed_flush_lsn)\n"
         "FROM (SELECT) one LEFT JOIN pg_replication_slots s ON s.slot_name = $1\n"
         "     LEFT JOIN (SELECT pid, write_lsn FROM pg_stat_replication\n"
         "                WHERE application_name = 'headwater-reconciler: replay'\n"
-        "                ORDER BY backend_start DESC LIMIT 1) r ON true";
+        "                ORDER BY backend_start DESC LIMIT 1) r ON true\n"
+        "     LEFT JOIN pg_replication_slots c ON c.active_pid = r.pid";
     struct replay *r = arg;
     const struct hw_pg_query query = {
         .sql = sql,
