@@ -128,7 +128,7 @@ static void run(struct cdc_archive *a, const char *sql, const char *const *value
     const struct hw_pg_query query = {.sql = sql, .count = count, .values = values};
 
     /* A connection that is down calls look when it is up again. */
-    (void)!hw_pg_run(a->pg, HW_PG_SEPARATE, &query, 1, NULL, done, a, &(struct hw_error){0});
+    (void)!hw_pg_run(a->pg, HW_PG_SEPARATE, &query, 1, NULL, done, a, NULL);
 }
 
 static void on_copied(void *arg, const struct hw_pg_outcome *outcome)

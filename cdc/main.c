@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cdc/pg_source.h"
+#include "cdc/replay.h"
 #include "cdc/slot.h"
 #include "cdc/tail.h"
 #include "common/json.h"
@@ -22,8 +23,9 @@ struct cdc_options {
     const char *database;
     const char *slot;
     const char *tables;
-    const char *from;
+    const char *from, *to;
     int64_t count;
+    bool dry_run;
     bool json;
     const char *log_level;
     const char *log_format;
@@ -47,8 +49,17 @@ static const struct hw_option options_table[] = {
     {.name = "from",
      .type = HW_OPT_STRING,
      .offset = offsetof(struct cdc_options, from),
-     .value = "LSN",
-     .help = "tail --slot: only transactions that end behind this position"},
+     .value = "LSN|TIME",
+     .help = "replay: where to begin; tail --slot: only what ends behind this position"},
+    {.name = "to",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct cdc_options, to),
+     .value = "LSN|TIME",
+     .help = "replay: where to end, the default is the end of the log"},
+    {.name = "dry-run",
+     .type = HW_OPT_FLAG,
+     .offset = offsetof(struct cdc_options, dry_run),
+     .help = "replay: only say what is in the range"},
     {.name = "count",
      .letter = 'n',
      .type = HW_OPT_INT,
@@ -59,7 +70,7 @@ static const struct hw_option options_table[] = {
     {.name = "json",
      .type = HW_OPT_FLAG,
      .offset = offsetof(struct cdc_options, json),
-     .help = "preflight, status: answer in JSON"},
+     .help = "preflight, status, replay: answer in JSON"},
     HW_OPTIONS_LOG(struct cdc_options),
     {.name = NULL},
 };
@@ -67,7 +78,8 @@ static const struct hw_option options_table[] = {
 static const struct hw_command commands[] = {
     {.name = "tail", .help = "print each transaction as one line of JSON"},
     {.name = "preflight", .help = "check everything that streaming needs, and say how to get it"},
-    {.name = "status", .help = "show the slot: positions, lag, who streams from it"},
+    {.name = "status", .help = "show the slot and its archive: positions, lag, who streams"},
+    {.name = "replay", .help = "have a range of the archive sent once more, and watch"},
     {.name = NULL},
 };
 
@@ -76,11 +88,11 @@ static const struct hw_program program = {
     .summary = "look at the stream of changes that leaves PostgreSQL",
     .options = options_table,
     .commands = commands,
-    .notes =
-        "tail takes nothing away: it confirms no position in a slot that it is given.\n"
-        "\n"
-        "Exit status: 0 when all is well; 1 when a check or the stream failed, or status found no\n"
-        "usable slot; 2 for wrong usage.\n",
+    .notes = "tail takes nothing away: it confirms no position in a slot that it is given.\n"
+             "\n"
+             "Exit status: 0 when all is well; 1 when a check, the stream or the replay failed, or "
+             "status\n"
+             "found no usable slot; 2 for wrong usage.\n",
 };
 
 /* ---- what preflight and status share ---- */
@@ -282,6 +294,27 @@ static json_t *behind_json(const struct cdc_server *s, hw_lsn position)
     return position == HW_LSN_NONE ? json_null() : json_integer(bytes_behind(s, position));
 }
 
+static json_t *archive_json(const struct cdc_server *s, const char *archive)
+{
+    if (!s->archive_exists)
+        return json_null();
+    return json_pack("{s:s, s:o, s:o, s:o, s:s}", "slot", archive, "from_lsn",
+                     lsn_json(s->archive_confirmed), "restart_lsn", lsn_json(s->archive_restart),
+                     "retained_bytes", behind_json(s, s->archive_restart), "wal_status",
+                     s->archive_wal_status);
+}
+
+static void print_archive(const struct cdc_server *s, const char *archive)
+{
+    if (!s->archive_exists)
+        printf("archive    there is none\n");
+    else if (strcmp(s->archive_wal_status, "lost") == 0)
+        printf("archive    %s, lost: the reconciler that leads makes it anew\n", archive);
+    else
+        printf("archive    %s, from %s, %s held, %s\n", archive, HW_LSN(s->archive_confirmed),
+               BYTES(bytes_behind(s, s->archive_restart)), s->archive_wal_status);
+}
+
 static void print_status_json(const struct cdc_server *s, const char *slot, const PGresult *streams)
 {
     HW_AUTO_FREE char *system_id = hw_sprintf("%" PRIu64, s->system_id);
@@ -300,6 +333,8 @@ static void print_status_json(const struct cdc_server *s, const char *slot, cons
         json_object_update(status, more);
         json_decref(more);
     }
+    HW_AUTO_FREE char *archive = cdc_archive_name(slot);
+    json_object_set_new(status, "archive", archive_json(s, archive));
     print_json(status);
 }
 
@@ -333,6 +368,8 @@ static void print_status(const struct cdc_server *s, const char *slot, const PGr
                BYTES(s->slot_safe_wal_size));
     else
         printf("WAL        %s, without a limit\n", s->slot_wal_status);
+    HW_AUTO_FREE char *archive = cdc_archive_name(slot);
+    print_archive(s, archive);
 }
 
 static int status(const struct cdc_options *o)
@@ -400,6 +437,32 @@ static int tail(const struct cdc_options *o)
     return HW_EXIT_OK;
 }
 
+/* ---- replay ---- */
+
+static int replay(const struct cdc_options *o)
+{
+    const struct cdc_replay_options options = {
+        .conninfo = o->database,
+        .slot = o->slot,
+        .tables = o->tables,
+        .from = o->from,
+        .to = o->to,
+        .dry_run = o->dry_run,
+        .json = o->json,
+    };
+    struct hw_error err;
+    if (o->from == NULL) {
+        (void)hw_fail(&err, HW_EINVAL, "replay needs --from");
+        return hw_options_usage_error(&program, &err);
+    }
+    if (cdc_replay_run(&options, &err) != HW_OK) {
+        hw_log_error(o->dry_run ? "the archive was not read" : "the replay was not seen through",
+                     HW_E(&err));
+        return HW_EXIT_FAILURE;
+    }
+    return HW_EXIT_OK;
+}
+
 int main(int argc, char **argv)
 {
     struct cdc_options o = {0};
@@ -412,7 +475,7 @@ int main(int argc, char **argv)
         cdc_slot_check_name(o.slot, &err) != HW_OK)
         return hw_options_usage_error(&program, &err);
     if (command == NULL)
-        (void)hw_fail(&err, HW_EINVAL, "a command is missing: tail, preflight or status");
+        (void)hw_fail(&err, HW_EINVAL, "a command is missing: tail, preflight, status or replay");
     else if (count > 0)
         (void)hw_fail(&err, HW_EINVAL, "%s: not understood", operands[0]);
     else if (o.database == NULL)
@@ -421,6 +484,8 @@ int main(int argc, char **argv)
         return tail(&o);
     else if (strcmp(command, "preflight") == 0)
         return preflight(&o);
+    else if (strcmp(command, "replay") == 0)
+        return replay(&o);
     else
         return status(&o);
     return hw_options_usage_error(&program, &err);

@@ -352,6 +352,34 @@ void cdc_server_report(const struct cdc_server *server, const char *slot, bool n
     }
 }
 
+enum hw_status cdc_archive_check(const struct cdc_server *s, const char *slot, hw_lsn from,
+                                 struct hw_error *err)
+{
+    HW_AUTO_FREE char *archive = cdc_archive_name(slot);
+    if (!s->archive_exists)
+        return hw_fail(err, HW_ENOENT,
+                       "there is no archive slot %s: the reconciler that leads makes it, unless it "
+                       "is told to keep none; headwater.resync() compares everything instead",
+                       archive);
+    if (!s->archive_same)
+        return hw_fail(err, HW_EINVAL,
+                       "the slot %s is temporary, or belongs to another plug-in or database: it is "
+                       "no archive slot",
+                       archive);
+    if (strcmp(s->archive_wal_status, "lost") == 0)
+        return hw_fail(err, HW_ELIMIT,
+                       "the archive slot %s has lost its WAL (max_slot_wal_keep_size): the "
+                       "reconciler that leads makes it anew; headwater.resync() compares "
+                       "everything instead",
+                       archive);
+    if (from != HW_LSN_NONE && from < s->archive_confirmed)
+        return hw_fail(err, HW_ELIMIT,
+                       "%s: the archive slot %s reaches back to %s only; headwater.resync() "
+                       "compares everything instead",
+                       HW_LSN(from), archive, HW_LSN(s->archive_confirmed));
+    return HW_OK;
+}
+
 /* ---- making slots ---- */
 
 enum hw_status cdc_slot_check_name(const char *slot, struct hw_error *err)

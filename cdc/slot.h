@@ -70,6 +70,12 @@ typedef void cdc_check_fn(void *arg, const char *name, bool ok, const char *text
 void cdc_server_report(const struct cdc_server *server, const char *slot, bool need_slot,
                        cdc_check_fn *fn, void *arg);
 
+/* Judges the archive slot alone: can a copy of it stream what was committed behind from (or
+ * HW_LSN_NONE: whatever it holds)? HW_ENOENT: it is missing; HW_ELIMIT: it does not reach back, or
+ * has lost its WAL; HW_EINVAL: it is somebody else's slot. */
+enum hw_status cdc_archive_check(const struct cdc_server *server, const char *slot, hw_lsn from,
+                                 struct hw_error *err) HW_CHECKED;
+
 /* Creates the slot with wal2json; values {slot}. One row: lsn, the consistent point. */
 extern const char cdc_slot_create_sql[];
 
