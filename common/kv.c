@@ -186,8 +186,7 @@ enum hw_status hw_kv_get_at(struct hw_nats *nats, const char *bucket, uint64_t s
 {
     char stream[SUBJECT_MAX];
     natsMsg *msg = NULL;
-    const enum hw_status status =
-        hw_nats_at(nats, stream_of(stream, bucket), seq, &msg, err);
+    const enum hw_status status = hw_nats_at(nats, stream_of(stream, bucket), seq, &msg, err);
 
     if (status != HW_OK)
         return status;
@@ -370,7 +369,8 @@ static void on_probe_answer(void *arg, natsMsg *msg)
         return;
     if (hw_json_unpack(root, NULL, "{s:{s:I}}", "state", "last_seq", &last) == HW_OK)
         probe->told(probe->arg, HW_OK, (uint64_t)last);
-    else if (hw_json_unpack(root, NULL, "{s:{s:I}}", "error", "code", &code) == HW_OK && code == 404)
+    else if (hw_json_unpack(root, NULL, "{s:{s:I}}", "error", "code", &code) == HW_OK &&
+             code == 404)
         probe->told(probe->arg, HW_ENOENT, 0);
 }
 

@@ -54,7 +54,8 @@ void hw_kv_entry_clear(struct hw_kv_entry *entry);
 enum hw_status hw_kv_get(struct hw_nats *nats, const char *bucket, const char *key,
                          struct hw_kv_entry *entry, struct hw_error *err) HW_CHECKED;
 
-/* The message with this sequence number, whatever its key; HW_ENOENT where there is none. Blocks. */
+/* The message with this sequence number, whatever its key; HW_ENOENT where there is none. Blocks.
+ */
 enum hw_status hw_kv_get_at(struct hw_nats *nats, const char *bucket, uint64_t seq,
                             struct hw_kv_entry *entry, struct hw_error *err) HW_CHECKED;
 

@@ -52,10 +52,10 @@ enum hw_status hw_obj_delete(struct hw_nats *nats, const char *bucket, const cha
                              hw_ack_fn *done, void *arg, struct hw_error *err) HW_CHECKED;
 
 /*
- * Watches the objects of a bucket: entry for each that is there or was deleted, then done once, then
- * entry for every change. there is false for one that is deleted, or whose metadata is damaged or of
- * other bytes than its name says. When messages are lost it begins again, and entry may come twice
- * for one. Ends with the loss of the connection, without a word. Blocks while it starts.
+ * Watches the objects of a bucket: entry for each that is there or was deleted, then done once,
+ * then entry for every change. there is false for one that is deleted, or whose metadata is damaged
+ * or of other bytes than its name says. When messages are lost it begins again, and entry may come
+ * twice for one. Ends with the loss of the connection, without a word. Blocks while it starts.
  */
 struct hw_obj_watch;
 struct hw_obj_watch_events {

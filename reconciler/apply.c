@@ -27,7 +27,7 @@ struct rec_change {
     struct rec_entry *entry;
     char *value; /* NULL: a delete marker */
     size_t size;
-    uint64_t ticket; /* of the ledger */
+    uint64_t ticket;         /* of the ledger */
     struct rec_change *next; /* waiting for the same key */
 };
 
@@ -647,7 +647,8 @@ static void store_checkpoint(struct rec_apply *apply)
     apply->checkpoint_busy = true;
 }
 
-/* Another leader's checkpoint is never behind the one that we stored: its first is that very one. */
+/* Another leader's checkpoint is never behind the one that we stored: its first is that very one.
+ */
 void rec_apply_defend_checkpoint(struct rec_apply *apply)
 {
     struct rec_checkpoint found = {0};

@@ -40,7 +40,8 @@ struct rec_apply_events {
     void (*stored)(void *arg, hw_lsn lsn);
     /* Everything that was handed over up to lsn is acknowledged. */
     void (*moved)(void *arg, hw_lsn lsn);
-    /* Everything in front of rec_apply_release is acknowledged, and the checkpoint no longer held. */
+    /* Everything in front of rec_apply_release is acknowledged, and the checkpoint no longer held.
+     */
     void (*released)(void *arg);
     /* Room again, or none: let the source go on, or pause it. */
     void (*pause)(void *arg, bool pause);
@@ -56,9 +57,9 @@ struct rec_apply *rec_apply_new(const struct rec_apply_config *config,
 void rec_apply_free(struct rec_apply *apply); /* after hw_nats_close */
 
 /*
- * Forgets all work and starts anew. stored is the checkpoint that stands in KV (its seq alone counts
- * where it means nothing); applied is where the work goes on. With hold, no checkpoint is stored
- * until rec_apply_release: what stands in the sink is not yet what the database says. Late
+ * Forgets all work and starts anew. stored is the checkpoint that stands in KV (its seq alone
+ * counts where it means nothing); applied is where the work goes on. With hold, no checkpoint is
+ * stored until rec_apply_release: what stands in the sink is not yet what the database says. Late
  * acknowledgements of the forgotten work do no harm.
  */
 void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *stored,

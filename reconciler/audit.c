@@ -129,9 +129,8 @@ static void on_key(void *arg, struct hw_kv_entry *found)
     entry->seq = found->seq;
     entry->deleted = found->deleted;
     entry->fence = found->fenced ? found->fence : (struct hw_fence){0};
-    entry->hash = found->fenced && !found->deleted
-                      ? rec_desired_hash_of_value(found->value, found->size)
-                      : 0;
+    entry->hash =
+        found->fenced && !found->deleted ? rec_desired_hash_of_value(found->value, found->size) : 0;
 }
 
 /* Keys that are gone altogether were purged. */
@@ -188,9 +187,8 @@ static void tell(struct rec_audit *audit, const char *node, const char *what)
 
 static struct rec_tx *new_repair(const struct rec_audit *audit)
 {
-    return rec_apply_repair(
-        audit->config.apply,
-        (struct hw_fence){.epoch = audit->config.epoch, .lsn = audit->result.position});
+    return rec_apply_repair(audit->config.apply, (struct hw_fence){.epoch = audit->config.epoch,
+                                                                   .lsn = audit->result.position});
 }
 
 static void compare_row(struct rec_audit *audit, struct rec_tx *repair,

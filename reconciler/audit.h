@@ -4,11 +4,11 @@
  *
  * All transactions that change configuration are in one order, that of changelog.rev: the row lock
  * that gives the next number is held to the end of each. A snapshot whose newest number is R has
- * seen those up to R and no other. So: read R; wait until everything up to it has come by the stream
- * and is acknowledged (the position is then called P); read all keys from NATS; compare them with the
- * snapshot's rows. Keys that a transaction newer than R touched are passed over: the stream has
- * brought, or brings, their state. What differs gets the fence P: newer than all that the key had,
- * older than all that comes.
+ * seen those up to R and no other. So: read R; wait until everything up to it has come by the
+ * stream and is acknowledged (the position is then called P); read all keys from NATS; compare them
+ * with the snapshot's rows. Keys that a transaction newer than R touched are passed over: the
+ * stream has brought, or brings, their state. What differs gets the fence P: newer than all that
+ * the key had, older than all that comes.
  *
  *     begin ─▶ R known ─▶ (heartbeat) ─▶ position passed ─▶ keys read ─▶ rows, page by page ─▶ done
  */

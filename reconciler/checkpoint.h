@@ -1,6 +1,7 @@
 /*
  * The checkpoint: what the sink holds, written into the sink itself (key cfg.checkpoint, in the
- * bucket of the entries it covers). Everything committed up to lsn is in KV and acknowledged.
+ * bucket of the entries it covers). Everything committed up to lsn is in KV and acknowledged. One
+ * with the LSN 0/0 covers nothing: a rebuild was begun, in this epoch and for this history.
  */
 #ifndef REC_CHECKPOINT_H
 #define REC_CHECKPOINT_H

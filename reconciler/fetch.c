@@ -12,7 +12,7 @@
 
 enum {
     BATCH_MOST = 200,      /* documents read at once … */
-    BATCH_BYTES = 4 << 20,    /* … or their bytes, but for a single one */
+    BATCH_BYTES = 4 << 20, /* … or their bytes, but for a single one */
 };
 
 static const char blobs_sql[] =
@@ -161,9 +161,9 @@ void rec_fetch_want(struct rec_fetch *fetch, const char *hex, size_t size, rec_f
         fetch->first = want;
     fetch->last = want;
     /* The connection string was used for others before: it can be read. */
-    if (fetch->pg == NULL && hw_pg_open(fetch->loop, fetch->conninfo,
-                                        "headwater-reconciler: documents", &events, &fetch->pg,
-                                        &err) != HW_OK)
+    if (fetch->pg == NULL &&
+        hw_pg_open(fetch->loop, fetch->conninfo, "headwater-reconciler: documents", &events,
+                   &fetch->pg, &err) != HW_OK)
         fetch->pg = NULL;
     if (fetch->pg != NULL)
         hw_timer_start(fetch->loop, &fetch->next, 0, ask, fetch);

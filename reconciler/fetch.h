@@ -1,6 +1,6 @@
 /*
- * Documents out of headwater.blob, for entries whose object NATS lacks. The rows of that table never
- * change, so they may be read at any time, whatever the stream's position.
+ * Documents out of headwater.blob, for entries whose object NATS lacks. The rows of that table
+ * never change, so they may be read at any time, whatever the stream's position.
  */
 #ifndef REC_FETCH_H
 #define REC_FETCH_H

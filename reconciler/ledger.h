@@ -1,7 +1,7 @@
 /*
- * The ledger of the stream of entries: a leader writes it alone, so every sequence number behind its
- * claim is one that was acknowledged to it. One that was not is a foreign write, noticed without
- * reading a single message back.
+ * The ledger of the stream of entries: a leader writes it alone, so every sequence number behind
+ * its claim is one that was acknowledged to it. One that was not is a foreign write, noticed
+ * without reading a single message back.
  *
  * A number counts as foreign once every publish that was under way when a later number was heard of
  * has come to an end. Numbers are heard of by acknowledgements, and by asking the server.
@@ -16,12 +16,12 @@ enum { REC_LEDGER_SPAN = 16384 }; /* more than can be in flight at once */
 
 struct rec_ledger {
     bool open;
-    uint64_t next;     /* all numbers below it are accounted for */
-    uint64_t highest;  /* that was heard of */
-    uint64_t tickets;  /* publishes so far … */
-    uint64_t flying;   /* … and those that have not ended */
-    uint64_t suspect;  /* the last ticket that may still account for next; 0: no gap known */
-    uint64_t pending;  /* publishes up to suspect that have not ended */
+    uint64_t next;    /* all numbers below it are accounted for */
+    uint64_t highest; /* that was heard of */
+    uint64_t tickets; /* publishes so far … */
+    uint64_t flying;  /* … and those that have not ended */
+    uint64_t suspect; /* the last ticket that may still account for next; 0: no gap known */
+    uint64_t pending; /* publishes up to suspect that have not ended */
     unsigned char ours[REC_LEDGER_SPAN / 8]; /* bit of a number: acknowledged, and not below next */
     void (*foreign)(void *arg, uint64_t seq); /* must not close or open the ledger */
     void *arg;

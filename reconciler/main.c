@@ -165,9 +165,8 @@ static int run(const struct rec_config *config, const char *monitor_address, str
     if (status == HW_OK)
         status = hw_loop_on_signal(loop, SIGUSR1, on_resync_signal, reconciler, err);
     if (status == HW_OK) {
-        const struct hw_monitor_source source = {.check = rec_reconciler_check,
-                                                 .metrics = rec_reconciler_metrics,
-                                                 .arg = reconciler};
+        const struct hw_monitor_source source = {
+            .check = rec_reconciler_check, .metrics = rec_reconciler_metrics, .arg = reconciler};
         status = hw_monitor_start(loop, monitor_address, &source, &monitor, err);
         if (status != HW_OK)
             hw_fail_in(err, "--monitor");

@@ -26,12 +26,12 @@ enum {
     RETRY_MOST_MS = 5000,
     STANDBY_MS = 500,
     STALLED_MS = 500,
-    PROBE_MS = 500,       /* how soon a foreign write is noticed while nothing else happens */
-    DRIFT_FIRST_MS = 50,  /* from noticing to comparing … */
+    PROBE_MS = 500,        /* how soon a foreign write is noticed while nothing else happens */
+    DRIFT_FIRST_MS = 50,   /* from noticing to comparing … */
     DRIFT_AGAIN_MS = 2000, /* … when there was drift just now */
-    CHECK_UP_MS = 10000,  /* looks at the slot */
+    CHECK_UP_MS = 10000,   /* looks at the slot */
     HEARTBEAT_RETRY_MS = 100,
-    FOREIGN_LOGGED = 10, /* foreign writes that are logged one by one, until the next audit */
+    FOREIGN_LOGGED = 10,  /* foreign writes that are logged one by one, until the next audit */
     COLLECTED_MOST = 100, /* objects removed behind one audit */
 };
 
@@ -94,6 +94,7 @@ struct rec_reconciler {
     struct cdc_server server;
     struct rec_checkpoint checkpoint; /* as read from the sink */
     bool checkpoint_valid;
+    struct rec_checkpoint history; /* of the database, as of looking: no position */
     enum plan plan;
     const char *why; /* the plan, unless it is to resume */
     uint64_t epoch;
@@ -224,11 +225,21 @@ static void look_at_server(struct rec_reconciler *rec)
     const char *const values[] = {rec->config.slot, REC_TABLES};
     char rev[24];
     const char *const rev_values[] = {rev};
+    const char *const asks[] = {rec->checkpoint_valid ? "false" : "true"};
     const struct hw_pg_query queries[] = {
         {.sql = cdc_server_sql, .count = 2, .values = values},
         {.sql = "SELECT nonce::text FROM headwater.changelog WHERE rev = $1",
          .count = 1,
          .values = rev_values},
+        {.sql = "SELECT rev, nonce::text FROM headwater.changelog ORDER BY rev DESC LIMIT 1"},
+        /* The newest fence that a node has accepted: where NATS has lost the epoch, they know it.
+         */
+        {.sql = "SELECT f.epoch, f.lsn::text FROM headwater.reported AS r CROSS JOIN LATERAL"
+                " (VALUES (r.running_epoch, r.running_lsn), (r.failed_epoch, r.failed_lsn))"
+                " AS f (epoch, lsn) WHERE $1::boolean AND f.epoch IS NOT NULL AND f.lsn IS NOT NULL"
+                " ORDER BY f.epoch DESC, f.lsn DESC LIMIT 1",
+         .count = 1,
+         .values = asks},
     };
     struct hw_error err;
 
@@ -363,7 +374,7 @@ static bool archive_reaches(const struct cdc_server *server, hw_lsn lsn)
  * May the stream go on behind the checkpoint? The checkpoint must be of this history of the
  * database, and cover what the slot was told to forget.
  */
-static void decide(struct rec_reconciler *rec, const char *nonce)
+static void decide(struct rec_reconciler *rec, const char *nonce, struct hw_fence reported)
 {
     const struct rec_checkpoint *c = &rec->checkpoint;
     const char *other_history = NULL;
@@ -372,6 +383,8 @@ static void decide(struct rec_reconciler *rec, const char *nonce)
     rec->epoch = c->fence.epoch > 0 ? c->fence.epoch : 1;
     if (!rec->checkpoint_valid) {
         rec->why = "no checkpoint in NATS";
+        if (reported.epoch > 0)
+            rec->epoch = reported.epoch + (reported.lsn > rec->server.current);
         return;
     }
     if (c->system_id != rec->server.system_id)
@@ -385,13 +398,16 @@ static void decide(struct rec_reconciler *rec, const char *nonce)
     if (other_history != NULL) {
         rec->epoch++;
         rec->why = other_history;
+    } else if (c->fence.lsn == HW_LSN_NONE) {
+        rec->why = "a rebuild was not finished";
     } else if (c->fence.lsn >= rec->server.slot_confirmed) {
         rec->plan = RESUME;
     } else if (archive_reaches(&rec->server, c->fence.lsn)) {
         rec->plan = REPLAY;
         rec->why = "the slot has gone on behind the checkpoint, and the archive reaches back";
     } else {
-        rec->why = "the slot has gone on behind the checkpoint, and the archive does not reach back";
+        rec->why =
+            "the slot has gone on behind the checkpoint, and the archive does not reach back";
     }
 }
 
@@ -399,7 +415,8 @@ static void on_looked(void *arg, const struct hw_pg_outcome *outcome)
 {
     struct rec_reconciler *rec = arg;
     struct hw_error err = outcome->err;
-    const PGresult *nonce;
+    struct hw_fence reported = {0};
+    const PGresult *nonce, *newest, *fence;
     enum hw_status status = outcome->status;
 
     if (rec->state != PREPARING)
@@ -435,7 +452,18 @@ static void on_looked(void *arg, const struct hw_pg_outcome *outcome)
         return;
     }
     nonce = outcome->results[1];
-    decide(rec, PQntuples(nonce) == 1 ? PQgetvalue(nonce, 0, 0) : "");
+    newest = outcome->results[2];
+    fence = outcome->results[3];
+    rec->history = (struct rec_checkpoint){.system_id = rec->server.system_id,
+                                           .timeline = rec->server.timeline};
+    if (PQntuples(newest) == 1) {
+        rec->history.rev = strtoll(PQgetvalue(newest, 0, 0), NULL, 10);
+        snprintf(rec->history.nonce, sizeof(rec->history.nonce), "%s", PQgetvalue(newest, 0, 1));
+    }
+    if (PQntuples(fence) == 1 &&
+        hw_lsn_parse(PQgetvalue(fence, 0, 1), &reported.lsn, NULL) == HW_OK)
+        reported.epoch = strtoull(PQgetvalue(fence, 0, 0), NULL, 10);
+    decide(rec, PQntuples(nonce) == 1 ? PQgetvalue(nonce, 0, 0) : "", reported);
     happen(rec, PREPARED);
 }
 
@@ -674,21 +702,44 @@ static void on_load_failed(void *arg, const struct hw_error *why)
     lose(rec, why);
 }
 
+/* Writes the checkpoint's key and waits; NULL: a deletion marker. */
+static enum hw_status put_checkpoint(struct rec_reconciler *rec, const struct rec_checkpoint *c,
+                                     struct hw_error *err)
+{
+    HW_AUTO_FREE char *value = c != NULL ? rec_checkpoint_value(c) : NULL;
+    natsMsg *msg = NULL;
+
+    if (hw_kv_message(rec->config.bucket, REC_CHECKPOINT_KEY, value,
+                      value != NULL ? strlen(value) : 0, c != NULL ? &c->fence : NULL, &msg,
+                      err) != HW_OK)
+        return err->status;
+    return hw_nats_publish_wait(rec->nats, msg, rec->checkpoint.seq, &rec->checkpoint.seq, err);
+}
+
 /*
  * Stores the checkpoint once more, or a deletion marker where there is no valid one, so that a
  * predecessor that only stood still finds its compare-and-set refused from here on.
  */
 static enum hw_status claim(struct rec_reconciler *rec, struct hw_error *err)
 {
-    const struct rec_checkpoint *c = &rec->checkpoint;
-    HW_AUTO_FREE char *value = rec->checkpoint_valid ? rec_checkpoint_value(c) : NULL;
-    natsMsg *msg = NULL;
+    return put_checkpoint(rec, rec->checkpoint_valid ? &rec->checkpoint : NULL, err);
+}
 
-    if (hw_kv_message(rec->config.bucket, REC_CHECKPOINT_KEY, value,
-                      value != NULL ? strlen(value) : 0, value != NULL ? &c->fence : NULL, &msg,
-                      err) != HW_OK)
+/*
+ * A rebuild writes entries long before its checkpoint. Its epoch is made known first, with the
+ * history that it stands for: should that change again meanwhile, the next epoch is another one.
+ */
+static enum hw_status claim_epoch(struct rec_reconciler *rec, struct hw_error *err)
+{
+    struct rec_checkpoint c = rec->history;
+
+    if (rec->checkpoint_valid && rec->checkpoint.fence.epoch == rec->epoch)
+        return HW_OK;
+    c.fence.epoch = rec->epoch;
+    if (put_checkpoint(rec, &c, err) != HW_OK)
         return err->status;
-    return hw_nats_publish_wait(rec->nats, msg, c->seq, &rec->checkpoint.seq, err);
+    rec_ledger_own(&rec->ledger, rec->checkpoint.seq);
+    return HW_OK;
 }
 
 static void on_probed(void *arg, enum hw_status status, uint64_t last_seq)
@@ -765,8 +816,8 @@ static void replay(struct rec_reconciler *rec)
     const bool ordered = rec->plan != REPLAY;
     const hw_lsn start = ordered ? rec->ordered.from : rec->checkpoint.fence.lsn;
     const hw_lsn end = ordered ? rec->checkpoint.fence.lsn : rec->server.slot_confirmed;
-    HW_AUTO_FREE char *temporary = hw_sprintf("%.40s_replay_%08x", rec->config.slot,
-                                              (unsigned)random());
+    HW_AUTO_FREE char *temporary =
+        hw_sprintf("%.40s_replay_%08x", rec->config.slot, (unsigned)random());
     HW_AUTO_FREE char *prepare = cdc_slot_copy_sql(rec->archive_slot, temporary);
     const struct cdc_pg_options options = {
         .conninfo = rec->config.database,
@@ -820,9 +871,7 @@ static void stream(struct rec_reconciler *rec)
     const struct cdc_archive_events archive_events = {.trouble = on_archive_trouble, .arg = rec};
     struct hw_error err;
 
-    if (rec->plan == REBUILD)
-        begin_apply(rec);
-    else
+    if (rec->plan != REBUILD)
         cdc_source_confirm(rec->source, rec->checkpoint.fence.lsn);
     hw_log_info("streaming", HW_S("slot", rec->config.slot),
                 HW_S("plan", rec->plan == RESUME   ? "resume behind the checkpoint"
@@ -851,8 +900,13 @@ static void stream(struct rec_reconciler *rec)
 
 static void resume(struct rec_reconciler *rec)
 {
-    if (rec->plan != REBUILD)
-        begin_apply(rec);
+    struct hw_error err;
+
+    if (rec->plan == REBUILD && claim_epoch(rec, &err) != HW_OK) {
+        lose(rec, &err);
+        return;
+    }
+    begin_apply(rec);
     stream(rec);
 }
 
@@ -1027,8 +1081,7 @@ static void collect(struct rec_reconciler *rec)
         object->unused = 0;
         if (hw_obj_delete(rec->nats, rec->config.bucket, object->name, on_collected, rec, &err) !=
             HW_OK) {
-            hw_log_warn("an object could not be removed", HW_S("object", object->name),
-                        HW_E(&err));
+            hw_log_warn("an object could not be removed", HW_S("object", object->name), HW_E(&err));
             object->there = true;
             return;
         }
@@ -1074,10 +1127,8 @@ static void begin_audit(void *arg)
                                             .sink = rec->sink,
                                             .epoch = rec->epoch,
                                             .quiet = rec->plan == REBUILD};
-    const struct rec_audit_events events = {.begun = on_audit_begun,
-                                            .done = on_audit_done,
-                                            .failed = on_audit_failed,
-                                            .arg = rec};
+    const struct rec_audit_events events = {
+        .begun = on_audit_begun, .done = on_audit_done, .failed = on_audit_failed, .arg = rec};
     struct hw_error err;
 
     if (rec->state != STREAMING || rec->draining)
@@ -1276,13 +1327,12 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
     const struct hw_nats_events nats_events = {.up = on_nats_up, .down = on_nats_down, .arg = rec};
     const struct hw_nats_options nats_options = {.url = config->nats,
                                                  .name = "headwater-reconciler"};
-    const struct rec_apply_events apply_events = {
-        .stored = on_stored,
-        .moved = on_moved,
-        .released = on_released,
-        .pause = on_apply_pause,
-        .failed = on_apply_failed,
-        .arg = rec};
+    const struct rec_apply_events apply_events = {.stored = on_stored,
+                                                  .moved = on_moved,
+                                                  .released = on_released,
+                                                  .pause = on_apply_pause,
+                                                  .failed = on_apply_failed,
+                                                  .arg = rec};
     struct rec_apply_config apply_config;
     enum hw_status status;
 

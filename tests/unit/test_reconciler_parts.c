@@ -7,8 +7,8 @@
 #include "common/memory.h"
 #include "reconciler/blob.h"
 #include "reconciler/desired.h"
-#include "reconciler/reports.h"
 #include "reconciler/ledger.h"
+#include "reconciler/reports.h"
 #include "reconciler/sink.h"
 #include "tests/support/suite.h"
 
