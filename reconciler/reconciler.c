@@ -33,7 +33,10 @@ enum {
     HEARTBEAT_RETRY_MS = 100,
     FOREIGN_LOGGED = 10,  /* foreign writes that are logged one by one, until the next audit */
     COLLECTED_MOST = 100, /* objects removed behind one audit */
+    INSPECT_MS = 5,       /* between two objects that are read whole */
 };
+
+#define OBJECT_MOST ((size_t)16 << 20) /* of a document, headwater.size_limit() */
 
 enum state {
     WAITING,   /* for PostgreSQL and NATS, or for another try */
@@ -106,7 +109,9 @@ struct rec_reconciler {
     const char *audit_why;
     bool audit_again; /* drift was noticed while one runs */
     struct rec_audit_result audited;
-    int64_t drift_at; /* when an audit last began because of drift, hw_loop_now() */
+    struct hw_timer inspect; /* reads objects, one at a time … */
+    size_t inspect_at;       /* … and this is where it is */
+    int64_t drift_at;        /* when an audit last began because of drift, hw_loop_now() */
     int foreign_logged;
 
     struct rec_commands commands; /* of the open transaction */
@@ -180,6 +185,7 @@ static void let_go(struct rec_reconciler *rec)
     hw_timer_stop(&rec->check_up);
     hw_timer_stop(&rec->heartbeat);
     hw_timer_stop(&rec->audit_timer);
+    hw_timer_stop(&rec->inspect);
     rec_audit_free(HW_TAKE(rec->audit));
     cdc_source_close(HW_TAKE(rec->replay));
     cdc_source_close(HW_TAKE(rec->source));
@@ -1042,14 +1048,11 @@ static void on_audit_failed(void *arg, const struct hw_error *err)
     lose(arg, err);
 }
 
-static void on_collected(void *arg, const struct hw_ack *ack)
+static void on_removed(void *arg, const struct hw_ack *ack)
 {
-    struct rec_reconciler *rec = arg;
-
+    (void)arg;
     /* Not a failure of ours: the next audit tries again. */
-    if (ack->status == HW_OK)
-        rec->counts.collected++;
-    else
+    if (ack->status != HW_OK)
         hw_log_debug("an object could not be removed", HW_E(&ack->err));
 }
 
@@ -1079,13 +1082,14 @@ static void collect(struct rec_reconciler *rec)
             continue;
         object->there = false;
         object->unused = 0;
-        if (hw_obj_delete(rec->nats, rec->config.bucket, object->name, on_collected, rec, &err) !=
+        if (hw_obj_delete(rec->nats, rec->config.bucket, object->name, on_removed, NULL, &err) !=
             HW_OK) {
             hw_log_warn("an object could not be removed", HW_S("object", object->name), HW_E(&err));
             object->there = true;
             return;
         }
         removed++;
+        rec->counts.collected++;
         hw_log_info("removing an object that nothing refers to any more",
                     HW_S("object", object->name));
     }
@@ -1141,6 +1145,45 @@ static void begin_audit(void *arg)
         rec_audit_pause(rec->audit, true);
 }
 
+/*
+ * Metadata says nothing about bytes: behind an audit, every object in use is read, one after
+ * another between all other work. A damaged one is removed, so that the audit that follows puts it
+ * again.
+ */
+static void inspect(void *arg)
+{
+    struct rec_reconciler *rec = arg;
+    struct rec_object *object;
+    struct hw_digest digest;
+    unsigned char *data = NULL;
+    char hex[HW_DIGEST_HEX_MAX];
+    struct hw_error err;
+    enum hw_status status;
+    size_t size = 0;
+
+    do
+        object = rec_sink_next_object(rec->sink, &rec->inspect_at);
+    while (object != NULL && (!object->there || object->used < rec_sink_audit(rec->sink)));
+    if (object == NULL || rec->state != STREAMING)
+        return;
+    hw_timer_start(rec->loop, &rec->inspect, INSPECT_MS, inspect, rec);
+    status = hw_obj_get(rec->nats, rec->config.bucket, object->name, OBJECT_MOST, &data, &size,
+                        &digest, &err);
+    free(data);
+    if (status == HW_OK && strcmp(hw_digest_hex(&digest, hex), object->name) == 0)
+        return;
+    if (status == HW_OK)
+        status = hw_fail(&err, HW_ECORRUPT, "its bytes are others than its name says");
+    if (status != HW_ECORRUPT && status != HW_ELIMIT)
+        return; /* on its way, or NATS does not answer: the next audit reads it again */
+    rec->counts.drift++;
+    hw_log_warn("an object is damaged: it is put again", HW_S("object", object->name), HW_E(&err));
+    object->there = false;
+    if (hw_obj_delete(rec->nats, rec->config.bucket, object->name, on_removed, NULL, &err) != HW_OK)
+        hw_log_warn("an object could not be removed", HW_S("object", object->name), HW_E(&err));
+    audit_within(rec, DRIFT_FIRST_MS, "drift");
+}
+
 static void end_audit(void *arg)
 {
     struct rec_reconciler *rec = arg;
@@ -1149,6 +1192,8 @@ static void end_audit(void *arg)
     if (rec->state != STREAMING)
         return;
     collect(rec);
+    rec->inspect_at = 0;
+    hw_timer_start(rec->loop, &rec->inspect, INSPECT_MS, inspect, rec);
     if (rec->audit_again)
         audit_within(rec, DRIFT_FIRST_MS, "drift");
     else if (rec->config.audit_ms > 0)
