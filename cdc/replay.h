@@ -16,7 +16,8 @@ struct cdc_replay_options {
     /*
      * An LSN, or a time in a form that PostgreSQL's timestamptz takes. From a position: what ends
      * behind it; from a time: what was committed then or later. To a position or a time: what was
-     * committed up to it, or NULL: everything.
+     * committed up to it, or NULL: everything. Configuration commits in the order of its times, one
+     * transaction after the other; where the clock was set back, the first time that fits counts.
      */
     const char *from, *to;
     bool dry_run; /* reads and tells only */
