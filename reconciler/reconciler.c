@@ -116,8 +116,8 @@ struct rec_reconciler {
 
     struct rec_commands commands; /* of the open transaction */
     struct rec_commands ordered;  /* a replay that was asked for … */
-    hw_lsn ordered_at;            /* … by the transaction that ends here … */
-    bool ordered_due;             /* … which is stored */
+    hw_lsn ordered_at;            /* … by the transaction that ends here */
+    hw_lsn obeyed_at;             /* the same of the last one that was carried out */
     hw_lsn committed;             /* end of the newest transaction from the stream */
     int64_t behind_since;         /* hw_loop_now(); 0: all that came is confirmed */
     int64_t stored_at;
@@ -200,8 +200,6 @@ static void let_go(struct rec_reconciler *rec)
     rec_sink_clear(rec->sink);
     hw_timer_stop(&rec->defend);
     hw_timer_stop(&rec->begin_anew);
-    if (!rec->ordered_due)
-        rec->ordered.command = REC_NOTHING; /* the stream brings it again */
     rec->audit_again = false;
     rec->behind_since = 0;
 }
@@ -218,6 +216,7 @@ static void stand_by(struct rec_reconciler *rec)
     if (!rec->standby_told)
         hw_log_info("another reconciler leads, standing by", HW_S("slot", rec->config.slot));
     rec->standby_told = true;
+    rec->ordered.command = REC_NOTHING; /* whoever leads reads it, too */
     let_go(rec);
     wait_ms(rec, STANDBY_MS);
 }
@@ -369,11 +368,9 @@ static void replace_slot(struct rec_reconciler *rec, const char *what)
 
 /* ---- preparing: how to go on ---- */
 
-static bool archive_reaches(const struct cdc_server *server, hw_lsn lsn)
+static bool archive_reaches(const struct rec_reconciler *rec, hw_lsn lsn)
 {
-    return server->archive_exists && server->archive_same &&
-           strcmp(server->archive_wal_status, "lost") != 0 &&
-           server->archive_confirmed != HW_LSN_NONE && server->archive_confirmed <= lsn;
+    return cdc_archive_check(&rec->server, rec->config.slot, lsn, NULL) == HW_OK;
 }
 
 /*
@@ -408,7 +405,7 @@ static void decide(struct rec_reconciler *rec, const char *nonce, struct hw_fenc
         rec->why = "a rebuild was not finished";
     } else if (c->fence.lsn >= rec->server.slot_confirmed) {
         rec->plan = RESUME;
-    } else if (archive_reaches(&rec->server, c->fence.lsn)) {
+    } else if (archive_reaches(rec, c->fence.lsn)) {
         rec->plan = REPLAY;
         rec->why = "the slot has gone on behind the checkpoint, and the archive reaches back";
     } else {
@@ -475,6 +472,14 @@ static void on_looked(void *arg, const struct hw_pg_outcome *outcome)
 
 /* ---- leading: the stream ---- */
 
+static void obeyed(struct rec_reconciler *rec)
+{
+    if (rec->plan == REPLAY)
+        return; /* another replay went first: the command comes again by the stream */
+    rec->obeyed_at = rec->ordered_at;
+    rec->ordered.command = REC_NOTHING;
+}
+
 static void leave_replay(struct rec_reconciler *rec)
 {
     if (rec->state != REPLAYING)
@@ -483,6 +488,7 @@ static void leave_replay(struct rec_reconciler *rec)
     rec_apply_rollback(rec->apply);
     rec_apply_progress(rec->apply, rec->plan == REPLAY ? rec->replay_end : HW_LSN_NONE);
     rec->counts.replays++;
+    obeyed(rec);
     hw_log_info("replayed from the log", HW_S("slot", rec->archive_slot),
                 HW_L("lsn", rec->replay_end));
     happen(rec, REPLAYED);
@@ -510,35 +516,32 @@ static enum hw_status on_change(void *arg, const struct cdc_transaction *tx,
     return rec_change_take(rec->apply, tx, change, &rec->commands, err);
 }
 
-static void obey(struct rec_reconciler *rec, hw_lsn lsn)
-{
-    if (rec->commands.command == REC_RESYNC)
-        audit_within(rec, 0, "asked for in SQL");
-    if (rec->commands.command != REC_REPLAY)
-        return;
-    /* Once this very transaction is stored: it must not be read again, and again. */
-    rec->ordered = rec->commands;
-    rec->ordered_at = lsn;
-}
-
 static enum hw_status on_commit(void *arg, const struct cdc_transaction *tx, struct hw_error *err)
 {
     struct rec_reconciler *rec = arg;
-    const bool replaying = rec->state == REPLAYING;
 
-    (void)err;
     rec->counts.transactions++;
-    if (!replaying) {
-        rec->committed = tx->lsn;
-        if (rec->behind_since == 0)
-            rec->behind_since = hw_loop_now();
-        obey(rec, tx->lsn);
-    }
-    rec_apply_commit(rec->apply);
-    if (replaying)
+    if (rec->state == REPLAYING) {
+        rec_apply_commit(rec->apply);
         HW_POINT("mid-replay");
-    if (replaying && tx->lsn >= rec->replay_end)
-        leave_replay(rec);
+        cdc_source_confirm(rec->replay, tx->lsn); /* shows how far it is */
+        if (tx->lsn >= rec->replay_end)
+            leave_replay(rec);
+        return HW_OK;
+    }
+    /* The command is confirmed when it was carried out: until then the stream ends in front of it.
+     */
+    if (rec->commands.command == REC_REPLAY && tx->lsn != rec->obeyed_at) {
+        rec->ordered = rec->commands;
+        rec->ordered_at = tx->lsn;
+        return hw_fail(err, HW_ESTOPPED, "a replay was asked for in SQL");
+    }
+    if (rec->commands.command == REC_RESYNC)
+        audit_within(rec, 0, "asked for in SQL");
+    rec->committed = tx->lsn;
+    if (rec->behind_since == 0)
+        rec->behind_since = hw_loop_now();
+    rec_apply_commit(rec->apply);
     return HW_OK;
 }
 
@@ -830,7 +833,6 @@ static void replay(struct rec_reconciler *rec)
         .slot = temporary,
         .start = start,
         .tables = REC_TABLES,
-        .read_only = true,
         .application_name = "headwater-reconciler: replay",
         .prepare = prepare,
     };
@@ -840,14 +842,18 @@ static void replay(struct rec_reconciler *rec)
     rec->replay_end = end;
     if (ordered && rec->ordered.to != HW_LSN_NONE && rec->ordered.to < end)
         rec->replay_end = rec->ordered.to;
-    rec->ordered.command = REC_NOTHING;
-    rec->ordered_due = false;
     begin_apply(rec);
-    if (ordered && !archive_reaches(&rec->server, start)) {
+    if (ordered && !archive_reaches(rec, start)) {
         hw_log_error("a replay was asked for that the archive slot does not reach back to; "
                      "headwater.resync() compares everything instead",
                      HW_S("slot", rec->archive_slot), HW_L("from", start),
                      HW_L("archive", rec->server.archive_confirmed));
+        obeyed(rec);
+        happen(rec, REPLAYED);
+        return;
+    }
+    if (start >= rec->replay_end) {
+        obeyed(rec);
         happen(rec, REPLAYED);
         return;
     }
@@ -925,12 +931,6 @@ static void on_stored(void *arg, hw_lsn lsn)
     rec->stored_at = hw_loop_now();
     if (rec->source != NULL)
         cdc_source_confirm(rec->source, lsn);
-    if (rec->state == STREAMING && rec->ordered.command == REC_REPLAY && lsn >= rec->ordered_at) {
-        hw_log_info("a replay was asked for: beginning again", HW_S("slot", rec->config.slot),
-                    HW_L("from", rec->ordered.from));
-        rec->ordered_due = true;
-        hw_timer_start(rec->loop, &rec->begin_anew, 0, begin_anew, rec);
-    }
 }
 
 static void on_moved(void *arg, hw_lsn lsn)
