@@ -35,8 +35,10 @@ void checker_storage_lost(struct checker *checker, const char *store, hw_lsn con
                           const char *copy);
 
 /* Does NATS hold what the database wants, are objects, files of agents and reports as they must be,
- * and is everything up to position confirmed? Otherwise a malloc'ed sentence says what is not. */
-char *checker_unsettled(struct checker *checker, hw_lsn position, const char *const outputs[]);
+ * and is everything up to position confirmed? outputs[i] is the file of the agent of node n<i>.
+ * Otherwise a malloc'ed sentence says what is not. */
+char *checker_unsettled(struct checker *checker, hw_lsn position, const char *const outputs[],
+                        bool with_reports);
 
 struct checker_options {
     bool strict_replay;      /* what a rollback of NATS lost must come back, each exactly once */
