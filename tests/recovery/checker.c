@@ -461,7 +461,7 @@ static void problem(struct checker *c, struct node *node, const char *fmt, ...)
     va_list args;
 
     node->bad = true;
-    if (++c->problems > PROBLEMS_SHOWN)
+    if (++c->problems > PROBLEMS_SHOWN || c->failure_dir == NULL)
         return;
     HW_AUTO_FREE char *path = hw_sprintf("%s/problems", c->failure_dir);
     mkdir(c->failure_dir, 0755);
@@ -636,7 +636,8 @@ struct checker_result checker_check(struct checker *c, const struct checker_opti
     read_stream(c->nats->url, false, load_message, &living);
     judge(c, options);
     int kept = 0;
-    for (size_t at = 0; c->problems > 0 && (node = hw_map_next(&c->nodes, &at)) != NULL;)
+    for (size_t at = 0;
+         c->problems > 0 && c->failure_dir != NULL && (node = hw_map_next(&c->nodes, &at)) != NULL;)
         if (node->bad && kept++ < HISTORIES_KEPT)
             write_history(c, node);
     return (struct checker_result){.transactions = c->transactions,

@@ -42,7 +42,7 @@ char *checker_unsettled(struct checker *checker, hw_lsn position, const char *co
 
 struct checker_options {
     bool strict_replay;      /* what a rollback of NATS lost must come back, each exactly once */
-    const char *failure_dir; /* made on failure, for the histories of keys */
+    const char *failure_dir; /* made on failure, for the histories of keys; NULL: say nothing */
 };
 struct checker_result {
     int transactions, entries, repairs, problems;

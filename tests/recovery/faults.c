@@ -14,7 +14,7 @@
 #include "common/memory.h"
 #include "tests/support/process.h"
 
-enum { READY_S = 60, STORE_LIMIT_MIB = 96 };
+enum { READY_S = 60, STORE_LIMIT_MIB = 64 };
 
 /* ---- starting ---- */
 
@@ -68,11 +68,27 @@ static bool has_checkpoint(struct rig *rig)
     return found;
 }
 
+/* So that its disk can be full without that of the machine being so. */
+static void limit_storage(struct test_nats *nats)
+{
+    char path[160];
+
+    test_new_path(path, sizeof(path), "nats.conf");
+    FILE *file = fopen(path, "we");
+    if (file == NULL ||
+        fprintf(file, "jetstream { max_file_store: %dMB }\n", STORE_LIMIT_MIB) < 0 ||
+        fclose(file) != 0)
+        test_fail("cannot write %s: %s", path, strerror(errno));
+    nats->config = hw_strdup(path);
+    test_nats_restart(nats);
+}
+
 void rig_start(struct rig *rig, uint64_t seed, int reconcilers)
 {
     rig->chance = chance_of(seed, 1);
     test_postgres_start(&rig->pg, true, "max_wal_size = 256MB");
     test_nats_start(&rig->nats);
+    limit_storage(&rig->nats);
     rig->checker = checker_start(&rig->pg, &rig->nats);
     checker_make_stream(rig->nats.url);
     for (int i = 0; i < RIG_RECONCILERS; i++) {
@@ -197,12 +213,18 @@ static void end_well(struct test_program *program)
     }
 }
 
-void rig_stop(struct rig *rig)
+void rig_stop_programs(struct rig *rig)
 {
     for (int i = 0; i < WORKLOAD_AGENTS; i++)
         end_well(&rig->agents[i].program);
-    for (int i = 0; i < RIG_RECONCILERS; i++) {
+    for (int i = 0; i < RIG_RECONCILERS; i++)
         end_well(&rig->reconcilers[i].program);
+}
+
+void rig_stop(struct rig *rig)
+{
+    rig_stop_programs(rig);
+    for (int i = 0; i < RIG_RECONCILERS; i++) {
         proxy_stop(rig->reconcilers[i].to_postgres);
         proxy_stop(rig->reconcilers[i].to_nats);
     }
@@ -210,6 +232,8 @@ void rig_stop(struct rig *rig)
     test_nats_remove(&rig->nats);
     test_postgres_remove(&rig->pg);
     free(rig->copy);
+    unlink(rig->nats.config);
+    free(rig->nats.config);
     hw_buf_free(&rig->told);
 }
 
@@ -469,8 +493,6 @@ static void roll_back_nats(struct rig *rig)
     test_nats_restart(&rig->nats);
 }
 
-/* ---- strangers ---- */
-
 static void connect_nats(struct rig *rig, natsConnection **nc, jsCtx **js)
 {
     natsStatus s = natsConnection_ConnectTo(nc, rig->nats.url);
@@ -486,6 +508,35 @@ static void disconnect_nats(natsConnection *nc, jsCtx *js)
     jsCtx_Destroy(js);
     natsConnection_Destroy(nc);
 }
+
+static void fill_disk(struct rig *rig)
+{
+    static char data[1 << 19];
+    const char *subjects[] = {"recovery.fill"};
+    natsConnection *nc;
+    jsStreamConfig config;
+    jsCtx *js;
+
+    connect_nats(rig, &nc, &js);
+    jsStreamConfig_Init(&config);
+    config.Name = "RECOVERY_FILL";
+    config.Subjects = subjects;
+    config.SubjectsLen = 1;
+    config.Storage = js_FileStorage;
+    natsStatus s = js_AddStream(NULL, js, &config, NULL, NULL);
+    if (s != NATS_OK)
+        test_fail("making a stream: %s", natsStatus_GetText(s));
+    for (int size = sizeof(data); size > 16; size /= 4)
+        while (js_Publish(NULL, js, subjects[0], data, size, NULL, NULL) == NATS_OK)
+            continue;
+    rig_wait(rig, chance_between(&rig->chance, 100, 1500) / 1000.0);
+    s = js_DeleteStream(js, config.Name, NULL, NULL);
+    if (s != NATS_OK)
+        test_fail("deleting a stream: %s", natsStatus_GetText(s));
+    disconnect_nats(nc, js);
+}
+
+/* ---- strangers ---- */
 
 static void write_foreign(jsCtx *js, const char *subject, const char *value, const char *header,
                           const char *header_value)
@@ -593,6 +644,7 @@ const struct fault faults[] = {
     {"wipe", 2, wipe_nats, "NATS comes back empty"},
     {"copy", 2, copy_storage, "NATS's storage is copied, for rollback"},
     {"rollback", 2, roll_back_nats, "NATS's storage is replaced by the copy"},
+    {"full", 1, fill_disk, "the disk of NATS is full for a while"},
     {"edit", 3, edit_keys, "a stranger edits and deletes keys of nodes"},
     {"checkpoint", 1, edit_checkpoint, "a stranger edits or deletes the checkpoint"},
     {"object", 1, lose_object, "a stranger deletes an object"},

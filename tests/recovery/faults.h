@@ -42,7 +42,7 @@ struct rig {
     int points;           /* how many of the next starts die at a named point */
     char *copy;           /* of NATS's storage, to be put back */
     struct hw_buf told;   /* the faults that happened */
-    bool verbose, nats_limited;
+    bool verbose;
 };
 
 /* Everything runs, and the reconciler leads; the number of reconcilers is 1 or 2. */
@@ -54,6 +54,8 @@ void rig_wait(struct rig *rig, double seconds);
 /* No faults any more: the network heals, what is stopped goes on, all programs run. */
 void rig_heal(struct rig *rig);
 /* Ends all programs, in order, and fails the test unless they end well. */
+void rig_stop_programs(struct rig *rig);
+/* The same, and all servers; frees what it holds. */
 void rig_stop(struct rig *rig);
 
 struct fault {

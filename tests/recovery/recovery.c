@@ -18,6 +18,7 @@
 #include "common/buf.h"
 #include "common/memory.h"
 #include "tests/recovery/faults.h"
+#include "tests/recovery/tamper.h"
 #include "tests/support/process.h"
 
 enum {
@@ -30,7 +31,7 @@ enum {
 struct run {
     uint64_t first, last;
     const char *kinds; /* NULL: all */
-    bool verbose, strict_replay, without_reports;
+    bool verbose, strict_replay, without_reports, prove;
     int transactions, fault_count; /* 0: the seed decides */
 };
 
@@ -139,6 +140,24 @@ static void settle(const struct run *run, struct rig *rig, const char *failure)
     }
 }
 
+/* Damage after damage, each must add to the problems. */
+static void prove_checker(struct rig *rig, const struct run *run)
+{
+    int before = 0;
+    const char *what;
+
+    rig_stop_programs(rig);
+    for (int i = 0; (what = tamper(rig->nats.url, i)) != NULL; i++) {
+        const struct checker_result result = checker_check(
+            rig->checker, &(struct checker_options){.strict_replay = run->strict_replay});
+
+        if (result.problems <= before)
+            give_up(rig, "the checker does not notice %s", what);
+        before = result.problems;
+    }
+    printf("the checker notices all damage: %d problems\n", before);
+}
+
 static bool run_seed(const struct run *run, uint64_t seed)
 {
     const double started = test_now();
@@ -181,6 +200,8 @@ static bool run_seed(const struct run *run, uint64_t seed)
            seed, hw_buf_str(&rig.told), sent, result.transactions, result.entries, result.repairs,
            test_now() - started, passed ? "passed" : "FAILED");
     fflush(stdout);
+    if (passed && run->prove)
+        prove_checker(&rig, run);
     rig_stop(&rig);
     return passed && logs_are_clean();
 }
@@ -245,10 +266,11 @@ static bool run_in_fork(const struct run *run, uint64_t seed)
 
 static void usage(FILE *out)
 {
-    fprintf(out, "usage: recovery [--seed N | --seeds A-B] [--kinds NAME,…] [--faults N]"
-                 " [--transactions N]\n"
-                 "                [--strict-replay] [--without-reports] [--verbose]\n"
-                 "kinds of faults:\n");
+    fprintf(out,
+            "usage: recovery [--seed N | --seeds A-B] [--kinds NAME,…] [--faults N]"
+            " [--transactions N]\n"
+            "                [--strict-replay] [--without-reports] [--prove-checker] [--verbose]\n"
+            "kinds of faults:\n");
     for (const struct fault *f = faults; f->name != NULL; f++)
         fprintf(out, "  %-13s %s\n", f->name, f->help);
 }
@@ -279,12 +301,14 @@ int main(int argc, char **argv)
                                             {"transactions", required_argument, NULL, 't'},
                                             {"strict-replay", no_argument, NULL, 'r'},
                                             {"without-reports", no_argument, NULL, 'w'},
+                                            {"prove-checker", no_argument, NULL, 'p'},
                                             {"verbose", no_argument, NULL, 'v'},
                                             {"help", no_argument, NULL, 'h'},
                                             {0}};
     struct run run = {.first = FIRST_FIXED, .last = LAST_FIXED};
     int failed = 0;
 
+    run.prove = argc == 1;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         bool good = true;
 
@@ -300,6 +324,8 @@ int main(int argc, char **argv)
             run.strict_replay = true;
         else if (option == 'w')
             run.without_reports = true;
+        else if (option == 'p')
+            run.prove = true;
         else if (option == 'v')
             run.verbose = true;
         else
