@@ -137,7 +137,7 @@ static void on_stop_signal(void *arg, int signo)
 }
 
 static enum hw_status open_service(struct service *service, const struct options *options,
-                                   const struct api_address *address, struct hw_error *err)
+                                   const struct hw_address *address, struct hw_error *err)
 {
     struct api *api = &service->api;
     enum hw_status status = hw_loop_new(&api->loop, err);
@@ -173,15 +173,15 @@ static enum hw_status open_service(struct service *service, const struct options
 static int serve(const struct options *options)
 {
     struct service service = {0};
-    struct api_address address;
+    struct hw_address address;
     struct hw_error err;
     enum hw_status status;
 
-    if (api_address_parse(options->listen, &address, &err) != HW_OK) {
+    if (hw_address_parse(options->listen, &address, &err) != HW_OK) {
         hw_fail_in(&err, "--listen");
         return hw_options_usage_error(&program, &err);
     }
-    if (!api_address_is_loopback(&address)) {
+    if (!hw_address_is_loopback(&address)) {
         hw_fail(&err, HW_EDENIED,
                 "--listen %s: is not a loopback address. There are no API tokens yet, so whoever "
                 "reaches the port may change every node's configuration: listen on 127.0.0.1 or "

@@ -1,6 +1,5 @@
 #include "api/server.h"
 
-#include <arpa/inet.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <poll.h>
@@ -62,7 +61,7 @@ struct api_server {
     struct api_lingers *lingers;
     size_t charged;
     int listen_fd;
-    char name[NI_MAXHOST + NI_MAXSERV + 4];
+    char name[HW_ADDRESS_MAX];
     bool draining;
     void (*drained)(void *arg);
     void *drained_arg;
@@ -205,28 +204,6 @@ static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const cha
     return MHD_YES;
 }
 
-/*
- * While no token exists, whoever reaches the port may do everything. A web page must not: a name
- * of its own that it points at this address (DNS rebinding) is told by the Host field, which then
- * holds that name. Addresses and names without a dot are nobody's web page.
- */
-static bool is_our_host(const char *host)
-{
-    const char *end = host + strcspn(host, ":");
-    const size_t len = (size_t)(end - host);
-    char name[64];
-    struct in_addr v4;
-
-    if (host[0] == '[' || memchr(host, '.', len) == NULL)
-        return true;
-    if (len >= sizeof(name))
-        return false;
-    memcpy(name, host, len);
-    name[len] = '\0';
-    return inet_pton(AF_INET, name, &v4) == 1 ||
-           (len > 10 && strcasecmp(name + len - 10, ".localhost") == 0);
-}
-
 static bool judge_body(struct api_server_request *r, const struct head *head)
 {
     struct api_request *request = &r->request;
@@ -323,7 +300,7 @@ static void judge(struct api_server_request *r)
                            "Transfer-Encoding: only chunked is known");
     else if (head.host == NULL && strcmp(r->version, "HTTP/1.1") == 0)
         api_answer_problem(request, API_MALFORMED_REQUEST, "Host: is missing");
-    else if (head.host != NULL && !is_our_host(head.host))
+    else if (head.host != NULL && !hw_address_is_local_host(head.host))
         api_answer_problem(request, API_MISDIRECTED,
                            "Host: %s is not a name of this loopback service", head.host);
     else
@@ -605,57 +582,20 @@ static unsigned connections_max(void)
                                                      : DESCRIPTORS_SPARED;
 }
 
-static void format_name(struct api_server *server)
-{
-    struct sockaddr_storage bound = {0};
-    socklen_t len = sizeof(bound);
-    char host[NI_MAXHOST], port[NI_MAXSERV];
-
-    if (getsockname(server->listen_fd, (struct sockaddr *)&bound, &len) != 0 ||
-        getnameinfo((struct sockaddr *)&bound, len, host, sizeof(host), port, sizeof(port),
-                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-        return;
-    snprintf(server->name, sizeof(server->name), bound.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s",
-             host, port);
-}
-
-/* Our own listening socket: errors then say what failed, and the port that the system chose is
- * known. */
-static enum hw_status open_listener(const struct api_address *address, int *listen_fd,
-                                    struct hw_error *err)
-{
-    const int on = 1;
-    const int fd =
-        socket(address->sockaddr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-    if (fd < 0)
-        return hw_fail_errno(err, "listening: making a socket");
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (bind(fd, (const struct sockaddr *)&address->sockaddr, address->len) != 0 ||
-        listen(fd, SOMAXCONN) != 0) {
-        hw_fail_errno(err, "listening (choose another address with --listen)");
-        close(fd);
-        return HW_EIO;
-    }
-    *listen_fd = fd;
-    return HW_OK;
-}
-
 enum hw_status api_server_start(const struct api_server_config *config, struct api_server **out,
                                 struct hw_error *err)
 {
     struct api_server *server;
     int listen_fd = -1;
-    enum hw_status status = open_listener(&config->address, &listen_fd, err);
 
-    if (status != HW_OK)
-        return status;
+    if (hw_address_listen(&config->address, &listen_fd, err) != HW_OK)
+        return hw_fail_in(err, "--listen");
     server = hw_alloc(sizeof(*server));
     server->config = *config;
     server->listen_fd = listen_fd;
     TAILQ_INIT(&server->waiting_for_client);
     LIST_INIT(&server->requests);
-    format_name(server);
+    hw_address_format_bound(listen_fd, server->name);
     server->lingers = api_lingers_new(config->loop);
     const struct MHD_OptionItem options[] = {
         {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_library_message, NULL},

@@ -10,9 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "api/address.h"
 #include "api/request.h"
 #include "api/router.h"
+#include "common/address.h"
 #include "common/loop.h"
 #include "common/status.h"
 
@@ -20,7 +20,7 @@ struct api_server_config {
     struct hw_loop *loop;
     struct api *api; /* for the handlers */
     const struct api_route *routes;
-    struct api_address address;
+    struct hw_address address;
     int64_t request_timeout_ms; /* to send a request, to fetch an answer, to be idle */
     int64_t memory;             /* bytes of bodies and answers at a time */
     int64_t config_body_max;    /* at most API_CONFIG_BODY_MAX */

@@ -68,8 +68,15 @@ const char cdc_server_sql[] =
     "       (SELECT coalesce(string_agg(name, ', '), '') FROM found WHERE oid IS NULL)\n"
     "           AS missing_tables,\n"
     "       (SELECT coalesce(string_agg(full_name, ', '), '') FROM found WHERE keyless)\n"
-    "           AS keyless_tables\n"
-    "FROM (SELECT) one LEFT JOIN pg_replication_slots s ON s.slot_name = $1";
+    "           AS keyless_tables,\n"
+    "       a.slot_name IS NOT NULL AS archive_exists,\n"
+    "       coalesce(a.confirmed_flush_lsn, '0/0') AS archive_confirmed,\n"
+    "       coalesce(a.restart_lsn, '0/0') AS archive_restart,\n"
+    "       coalesce(a.wal_status, '') AS archive_wal_status,\n"
+    "       coalesce(a.plugin = 'wal2json' AND NOT a.temporary\n"
+    "                AND a.database = current_database(), false) AS archive_same\n"
+    "FROM (SELECT) one LEFT JOIN pg_replication_slots s ON s.slot_name = $1::text\n"
+    "     LEFT JOIN pg_replication_slots a ON a.slot_name = $1::text || '_archive'";
 
 const char cdc_slot_create_sql[] =
     "SELECT lsn FROM pg_create_logical_replication_slot($1, 'wal2json')";
@@ -138,6 +145,10 @@ enum hw_status cdc_server_read(const PGresult *result, struct cdc_server *server
         .slot_restart = lsn_of(&row, "slot_restart"),
         .slot_safe_wal_size = number_of(&row, "slot_safe_wal_size"),
         .slot_same_database = bool_of(&row, "slot_same_database"),
+        .archive_exists = bool_of(&row, "archive_exists"),
+        .archive_confirmed = lsn_of(&row, "archive_confirmed"),
+        .archive_restart = lsn_of(&row, "archive_restart"),
+        .archive_same = bool_of(&row, "archive_same"),
         .free_slots = (int)number_of(&row, "free_slots"),
         .free_senders = (int)number_of(&row, "free_senders"),
     };
@@ -145,6 +156,7 @@ enum hw_status cdc_server_read(const PGresult *result, struct cdc_server *server
     copy_of(&row, "user", s.user, sizeof(s.user));
     copy_of(&row, "slot_plugin", s.slot_plugin, sizeof(s.slot_plugin));
     copy_of(&row, "slot_wal_status", s.slot_wal_status, sizeof(s.slot_wal_status));
+    copy_of(&row, "archive_wal_status", s.archive_wal_status, sizeof(s.archive_wal_status));
     copy_of(&row, "missing_tables", s.missing_tables, sizeof(s.missing_tables));
     copy_of(&row, "keyless_tables", s.keyless_tables, sizeof(s.keyless_tables));
     if (!row.complete)
@@ -345,15 +357,28 @@ void cdc_server_report(const struct cdc_server *server, const char *slot, bool n
 enum hw_status cdc_slot_check_name(const char *slot, struct hw_error *err)
 {
     size_t len = strlen(slot);
-    if (len < 1 || len > 63 || strspn(slot, "abcdefghijklmnopqrstuvwxyz0123456789_") != len)
+    if (len < 1 || len > CDC_SLOT_NAME_MAX ||
+        strspn(slot, "abcdefghijklmnopqrstuvwxyz0123456789_") != len)
         return hw_fail(err, HW_EINVAL,
-                       "slot \"%.80s\": a name is 1 to 63 lower-case letters, digits and _", slot);
+                       "slot \"%.80s\": a name is 1 to %d lower-case letters, digits and _", slot,
+                       CDC_SLOT_NAME_MAX);
     return HW_OK;
+}
+
+char *cdc_archive_name(const char *slot)
+{
+    return hw_sprintf("%s_archive", slot);
 }
 
 char *cdc_slot_temporary_sql(const char *slot)
 {
     return hw_sprintf("SELECT pg_create_logical_replication_slot('%s', 'wal2json', true)", slot);
+}
+
+char *cdc_slot_copy_sql(const char *archive, const char *temporary)
+{
+    return hw_sprintf("SELECT pg_copy_logical_replication_slot('%s', '%s', true)", archive,
+                      temporary);
 }
 
 void cdc_slot_advise(const char *sqlstate, struct hw_error *err)

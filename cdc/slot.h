@@ -36,8 +36,14 @@ struct cdc_server {
     char slot_wal_status[16];   /* reserved, extended, unreserved, lost; "" without slot */
     int64_t slot_safe_wal_size; /* bytes; -1: no limit */
     bool slot_same_database;
-    int free_slots;           /* max_replication_slots minus used */
-    int free_senders;         /* max_wal_senders minus used */
+    /* the archive slot (cdc/archive.h), which remembers what the slot has confirmed already */
+    bool archive_exists;
+    bool archive_same;           /* of wal2json, in this database, not temporary */
+    hw_lsn archive_confirmed;    /* a copy can stream what was committed behind it */
+    hw_lsn archive_restart;      /* where the WAL that it holds begins */
+    char archive_wal_status[16]; /* as slot_wal_status; "" without archive slot */
+    int free_slots;              /* max_replication_slots minus used */
+    int free_senders;            /* max_wal_senders minus used */
     char missing_tables[256]; /* of the tables asked for, comma-separated; "" when all are there */
     char keyless_tables[256]; /* those without a replica identity: wal2json leaves out their UPDATEs
                                * and DELETEs without an error */
@@ -71,7 +77,20 @@ extern const char cdc_slot_create_sql[];
  * must be one that cdc_slot_check_name accepts. For struct cdc_pg_options' prepare. */
 char *cdc_slot_temporary_sql(const char *slot);
 
-/* [a-z0-9_], 1 to 63 of them: what PostgreSQL accepts. */
+/*
+ * The statement that makes, on the connection that runs it, a temporary copy of the archive slot,
+ * which stands where the archive slot stands; malloc'ed. Several copies may be read at once, and
+ * reading one takes nothing from the archive. For struct cdc_pg_options' prepare, with start at or
+ * behind archive_confirmed: a start before it would be moved forward by the server without a word,
+ * so the caller checks.
+ */
+char *cdc_slot_copy_sql(const char *archive, const char *temporary);
+
+/* "<slot>_archive"; malloc'ed. */
+char *cdc_archive_name(const char *slot);
+
+/* [a-z0-9_], 1 to 55 of them: what PostgreSQL accepts, with room for the archive slot's name. */
+#define CDC_SLOT_NAME_MAX 55
 enum hw_status cdc_slot_check_name(const char *slot, struct hw_error *err) HW_CHECKED;
 
 /* Adds to err, which came of creating or starting a slot, what to do where the server's own text

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/json.h"
 #include "common/memory.h"
 
 enum {
@@ -180,6 +181,20 @@ enum hw_status hw_kv_get(struct hw_nats *nats, const char *bucket, const char *k
     return HW_OK;
 }
 
+enum hw_status hw_kv_get_at(struct hw_nats *nats, const char *bucket, uint64_t seq,
+                            struct hw_kv_entry *entry, struct hw_error *err)
+{
+    char stream[SUBJECT_MAX];
+    natsMsg *msg = NULL;
+    const enum hw_status status =
+        hw_nats_at(nats, stream_of(stream, bucket), seq, &msg, err);
+
+    if (status != HW_OK)
+        return status;
+    read_entry(bucket, msg, natsMsg_GetSequence(msg), entry);
+    return HW_OK;
+}
+
 enum hw_status hw_kv_message(const char *bucket, const char *key, const void *value, size_t size,
                              const struct hw_fence *fence, natsMsg **out, struct hw_error *err)
 {
@@ -329,4 +344,74 @@ void hw_kv_watch_stop(struct hw_kv_watch *watch)
     hw_timer_stop(&watch->timer);
     hw_nats_unsubscribe(watch->sub);
     free(watch);
+}
+
+/* ---- probing: the JetStream API's STREAM.INFO, asked for without waiting ---- */
+
+struct hw_kv_probe {
+    struct hw_nats *nats;
+    char subject[SUBJECT_MAX]; /* of the request */
+    natsInbox *inbox;
+    struct hw_nats_sub *sub;
+    int64_t every_ms;
+    struct hw_timer timer;
+    hw_kv_probe_fn *told;
+    void *arg;
+};
+
+static void on_probe_answer(void *arg, natsMsg *msg)
+{
+    struct hw_kv_probe *probe = arg;
+    HW_AUTO_JSON json_t *root = NULL;
+    json_int_t last, code;
+
+    if (hw_json_parse_object(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), &root,
+                             NULL) != HW_OK)
+        return;
+    if (hw_json_unpack(root, NULL, "{s:{s:I}}", "state", "last_seq", &last) == HW_OK)
+        probe->told(probe->arg, HW_OK, (uint64_t)last);
+    else if (hw_json_unpack(root, NULL, "{s:{s:I}}", "error", "code", &code) == HW_OK && code == 404)
+        probe->told(probe->arg, HW_ENOENT, 0);
+}
+
+static void ask(void *arg)
+{
+    struct hw_kv_probe *probe = arg;
+
+    hw_timer_start(hw_nats_loop(probe->nats), &probe->timer, probe->every_ms, ask, probe);
+    /* A question that is lost is asked again. */
+    if (hw_nats_up(probe->nats))
+        (void)natsConnection_PublishRequest(hw_nats_connection(probe->nats), probe->subject,
+                                            probe->inbox, NULL, 0);
+}
+
+enum hw_status hw_kv_probe_start(struct hw_nats *nats, const char *bucket, int64_t every_ms,
+                                 hw_kv_probe_fn *told, void *arg, struct hw_kv_probe **out,
+                                 struct hw_error *err)
+{
+    struct hw_kv_probe *probe = hw_alloc(sizeof(*probe));
+    enum hw_status status;
+
+    *probe = (struct hw_kv_probe){.nats = nats, .every_ms = every_ms, .told = told, .arg = arg};
+    snprintf(probe->subject, sizeof(probe->subject), "$JS.API.STREAM.INFO.KV_%s", bucket);
+    if (natsInbox_Create(&probe->inbox) != NATS_OK)
+        abort(); /* out of memory */
+    status = hw_nats_subscribe(nats, probe->inbox, on_probe_answer, probe, &probe->sub, err);
+    if (status != HW_OK) {
+        hw_kv_probe_stop(probe);
+        return status;
+    }
+    hw_timer_start(hw_nats_loop(nats), &probe->timer, every_ms, ask, probe);
+    *out = probe;
+    return HW_OK;
+}
+
+void hw_kv_probe_stop(struct hw_kv_probe *probe)
+{
+    if (probe == NULL)
+        return;
+    hw_timer_stop(&probe->timer);
+    hw_nats_unsubscribe(probe->sub);
+    natsInbox_Destroy(probe->inbox);
+    free(probe);
 }

@@ -54,6 +54,10 @@ void hw_kv_entry_clear(struct hw_kv_entry *entry);
 enum hw_status hw_kv_get(struct hw_nats *nats, const char *bucket, const char *key,
                          struct hw_kv_entry *entry, struct hw_error *err) HW_CHECKED;
 
+/* The message with this sequence number, whatever its key; HW_ENOENT where there is none. Blocks. */
+enum hw_status hw_kv_get_at(struct hw_nats *nats, const char *bucket, uint64_t seq,
+                            struct hw_kv_entry *entry, struct hw_error *err) HW_CHECKED;
+
 /*
  * Builds the message that puts value under key, or deletes key where value is NULL. fence may be
  * NULL. Give it to hw_nats_publish with the sequence that the key is expected to have. Bytes are
@@ -90,6 +94,18 @@ enum hw_status hw_kv_watch_start(struct hw_nats *nats, const char *bucket, const
                                  struct hw_kv_watch **watch, struct hw_error *err) HW_CHECKED;
 void hw_kv_watch_restart(struct hw_kv_watch *watch);
 void hw_kv_watch_stop(struct hw_kv_watch *watch); /* NULL is fine */
+
+/*
+ * Asks for the bucket's last sequence number again and again, without blocking. told is called from
+ * the loop: with HW_OK and the number, with HW_ENOENT when there is no such bucket any more. No
+ * answer, no call.
+ */
+struct hw_kv_probe;
+typedef void hw_kv_probe_fn(void *arg, enum hw_status status, uint64_t last_seq);
+enum hw_status hw_kv_probe_start(struct hw_nats *nats, const char *bucket, int64_t every_ms,
+                                 hw_kv_probe_fn *told, void *arg, struct hw_kv_probe **probe,
+                                 struct hw_error *err) HW_CHECKED;
+void hw_kv_probe_stop(struct hw_kv_probe *probe); /* not from told; NULL is fine */
 
 /* May key be used as a key? [A-Za-z0-9_-]+ parts joined by single dots. */
 bool hw_kv_key_valid(const char *key);

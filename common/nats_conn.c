@@ -873,22 +873,41 @@ out:
     return status;
 }
 
+static enum hw_status direct_get(struct hw_nats *nats, const char *stream,
+                                 jsDirectGetMsgOptions *options, const char *what, natsMsg **msg,
+                                 struct hw_error *err)
+{
+    enum hw_status status = need_up(nats, err);
+    natsStatus s;
+
+    if (status != HW_OK)
+        return status;
+    s = js_DirectGetMsg(msg, nats->js, stream, NULL, options);
+    if (s != NATS_OK) {
+        status = hw_nats_fail(err, s, 0, "reading %s from stream %s", what, stream);
+        add_trouble(nats, err);
+    }
+    return status;
+}
+
 enum hw_status hw_nats_last(struct hw_nats *nats, const char *stream, const char *subject,
                             natsMsg **msg, struct hw_error *err)
 {
     jsDirectGetMsgOptions options;
-    enum hw_status status;
-    natsStatus s;
 
-    status = need_up(nats, err);
-    if (status != HW_OK)
-        return status;
     jsDirectGetMsgOptions_Init(&options);
     options.LastBySubject = subject;
-    s = js_DirectGetMsg(msg, nats->js, stream, NULL, &options);
-    if (s != NATS_OK) {
-        status = hw_nats_fail(err, s, 0, "reading %s from stream %s", subject, stream);
-        add_trouble(nats, err);
-    }
-    return status;
+    return direct_get(nats, stream, &options, subject, msg, err);
+}
+
+enum hw_status hw_nats_at(struct hw_nats *nats, const char *stream, uint64_t seq, natsMsg **msg,
+                          struct hw_error *err)
+{
+    jsDirectGetMsgOptions options;
+    char what[40];
+
+    snprintf(what, sizeof(what), "message %llu", (unsigned long long)seq);
+    jsDirectGetMsgOptions_Init(&options);
+    options.Sequence = seq;
+    return direct_get(nats, stream, &options, what, msg, err);
 }

@@ -106,6 +106,10 @@ enum hw_status hw_nats_publish_wait(struct hw_nats *nats, natsMsg *msg, uint64_t
 enum hw_status hw_nats_last(struct hw_nats *nats, const char *stream, const char *subject,
                             natsMsg **msg, struct hw_error *err) HW_CHECKED;
 
+/* The message of a stream with a sequence number, in the same way. */
+enum hw_status hw_nats_at(struct hw_nats *nats, const char *stream, uint64_t seq, natsMsg **msg,
+                          struct hw_error *err) HW_CHECKED;
+
 /* Fills err from a natsStatus and an optional JetStream error code; "doing" says what was tried. */
 enum hw_status hw_nats_fail(struct hw_error *err, natsStatus s, jsErrCode code, const char *fmt,
                             ...) HW_PRINTF(4, 5);

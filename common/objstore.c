@@ -201,17 +201,18 @@ static void finish_put(struct put *put)
     free(put);
 }
 
-/* Someone else's object stands where ours was to go: drop our chunks, which nothing refers to. */
-static void purge_chunks(struct put *put)
+/* Chunks that nothing refers to. */
+static void purge_chunks(struct hw_nats *nats, const char *bucket, const char *nuid)
 {
     char stream[SUBJECT_MAX], subject[SUBJECT_MAX];
     jsOptions options;
 
+    if (nuid[0] == '\0')
+        return;
     jsOptions_Init(&options);
-    options.Stream.Purge.Subject = chunk_subject(subject, put->bucket, put->nuid);
+    options.Stream.Purge.Subject = chunk_subject(subject, bucket, nuid);
     /* What stays behind after a failure are orphans, and they are collected anyway. */
-    if (js_PurgeStream(hw_nats_js(put->nats), stream_of(stream, put->bucket), &options, NULL) !=
-        NATS_OK)
+    if (js_PurgeStream(hw_nats_js(nats), stream_of(stream, bucket), &options, NULL) != NATS_OK)
         return;
 }
 
@@ -231,7 +232,7 @@ static void on_meta_ack(void *arg, const struct hw_ack *ack)
         if (found == HW_OK && !meta.deleted && meta.size == put->size &&
             hw_digest_equal(&meta.digest, &put->digest)) {
             put->result.seq = meta.seq;
-            purge_chunks(put);
+            purge_chunks(put->nats, put->bucket, put->nuid);
         } else if (found == HW_OK || found == HW_ECORRUPT) {
             put->result.status = publish_meta(put, meta.seq, err);
             if (put->result.status == HW_OK)
@@ -436,101 +437,169 @@ enum hw_status hw_obj_get(struct hw_nats *nats, const char *bucket, const char *
     return HW_OK;
 }
 
-/* ---- listing ---- */
+/* ---- deleting ---- */
 
-struct hw_obj_list {
+struct removal {
+    struct hw_nats *nats;
+    char bucket[128];
+    char nuid[NUID_MAX];
+    hw_ack_fn *done;
+    void *arg;
+};
+
+static void on_removed(void *arg, const struct hw_ack *ack)
+{
+    struct removal *removal = arg;
+
+    if (ack->status == HW_OK)
+        purge_chunks(removal->nats, removal->bucket, removal->nuid);
+    removal->done(removal->arg, ack);
+    free(removal);
+}
+
+enum hw_status hw_obj_delete(struct hw_nats *nats, const char *bucket, const char *name,
+                             hw_ack_fn *done, void *arg, struct hw_error *err)
+{
+    struct meta meta = {0};
+    char subject[SUBJECT_MAX];
+    struct removal *removal;
+    natsMsg *msg = NULL;
+    enum hw_status status;
+    natsStatus s;
+
+    status = read_meta(nats, bucket, name, &meta, err);
+    if (status != HW_OK && status != HW_ENOENT && status != HW_ECORRUPT)
+        return status;
+    HW_AUTO_FREE char *value =
+        hw_sprintf("{\"name\":\"%s\",\"bucket\":\"%s\",\"nuid\":\"%s\",\"size\":0,"
+                   "\"mtime\":\"0001-01-01T00:00:00Z\",\"chunks\":0,\"deleted\":true}",
+                   name, bucket, meta.nuid);
+    s = natsMsg_Create(&msg, meta_subject(subject, bucket, name), NULL, value, (int)strlen(value));
+    if (s == NATS_OK)
+        s = natsMsgHeader_Set(msg, "Nats-Rollup", "sub");
+    if (s != NATS_OK) {
+        natsMsg_Destroy(msg);
+        return hw_nats_fail(err, s, 0, "building object metadata");
+    }
+    removal = hw_alloc(sizeof(*removal));
+    *removal = (struct removal){.nats = nats, .done = done, .arg = arg};
+    snprintf(removal->bucket, sizeof(removal->bucket), "%s", bucket);
+    snprintf(removal->nuid, sizeof(removal->nuid), "%s", meta.nuid);
+    status = hw_nats_publish(nats, msg, meta.seq, on_removed, removal, err);
+    if (status != HW_OK)
+        free(removal);
+    return status;
+}
+
+/* ---- watching ---- */
+
+struct hw_obj_watch {
     struct hw_nats *nats;
     struct hw_nats_listener listener;
-    struct hw_obj_list_events events;
+    struct hw_obj_watch_events events;
     char stream[SUBJECT_MAX], filter[SUBJECT_MAX];
     struct hw_nats_sub *sub;
     struct hw_timer timer; /* tells of an empty bucket from the loop; or the next start */
     bool done;
 };
 
-static void on_listed(void *arg)
+static void on_caught_up(void *arg)
 {
-    struct hw_obj_list *list = arg;
+    struct hw_obj_watch *watch = arg;
 
-    list->done = true;
-    list->events.done(list->events.arg);
+    if (watch->done)
+        return;
+    watch->done = true;
+    watch->events.done(watch->events.arg);
+}
+
+static void tell_meta(struct hw_obj_watch *watch, natsMsg *msg)
+{
+    const char *encoded = strrchr(natsMsg_GetSubject(msg), '.') + 1;
+    HW_AUTO_FREE unsigned char *name = NULL;
+    char hex[HW_DIGEST_HEX_MAX];
+    struct meta meta = {0};
+    size_t len = 0;
+
+    if (hw_base64url_decode(encoded, strlen(encoded), &name, &len, NULL) != HW_OK ||
+        memchr(name, '\0', len) != NULL)
+        return; /* not by a name of ours */
+    watch->events.entry(watch->events.arg, (const char *)name,
+                        parse_meta(msg, &meta, NULL) == HW_OK && !meta.deleted &&
+                            strcmp(hw_digest_hex(&meta.digest, hex), (const char *)name) == 0);
 }
 
 static void on_meta(void *arg, natsMsg *msg)
 {
-    struct hw_obj_list *list = arg;
+    struct hw_obj_watch *watch = arg;
     jsMsgMetaData *position = NULL;
-    struct meta meta = {0};
 
-    if (list->done || natsMsg_GetMetaData(&position, msg) != NATS_OK)
+    if (natsMsg_GetMetaData(&position, msg) != NATS_OK)
         return;
     const bool last = position->NumPending == 0;
     jsMsgMetaData_Destroy(position);
-    /* What cannot be read is not there: whoever needs it puts it again. */
-    if (parse_meta(msg, &meta, NULL) == HW_OK && !meta.deleted)
-        list->events.entry(list->events.arg, meta.name, meta.size);
+    tell_meta(watch, msg);
     if (last)
-        on_listed(list);
+        on_caught_up(watch);
 }
 
-static enum hw_status list_from_start(struct hw_obj_list *list, struct hw_error *err)
+static enum hw_status watch_from_start(struct hw_obj_watch *watch, struct hw_error *err)
 {
     uint64_t pending = 0;
     enum hw_status status;
 
-    status = hw_nats_consume(list->nats, list->stream, list->filter, on_meta, list, &list->sub,
+    status = hw_nats_consume(watch->nats, watch->stream, watch->filter, on_meta, watch, &watch->sub,
                              &pending, err);
     if (status == HW_OK && pending == 0)
-        hw_timer_start(hw_nats_loop(list->nats), &list->timer, 0, on_listed, list);
+        hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, 0, on_caught_up, watch);
     return status;
 }
 
-static void list_again(void *arg)
+static void watch_again(void *arg)
 {
-    struct hw_obj_list *list = arg;
+    struct hw_obj_watch *watch = arg;
 
-    hw_nats_unsubscribe(HW_TAKE(list->sub));
-    if (list_from_start(list, NULL) != HW_OK)
-        hw_timer_start(hw_nats_loop(list->nats), &list->timer, LIST_RETRY_MS, list_again, list);
+    hw_nats_unsubscribe(HW_TAKE(watch->sub));
+    if (watch_from_start(watch, NULL) != HW_OK)
+        hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, LIST_RETRY_MS, watch_again, watch);
 }
 
 /* Its consumer may be gone, or messages of it, and with them the last one. */
-static void on_list_trouble(void *arg)
+static void on_watch_trouble(void *arg)
 {
-    struct hw_obj_list *list = arg;
+    struct hw_obj_watch *watch = arg;
 
-    if (!list->done)
-        hw_timer_start(hw_nats_loop(list->nats), &list->timer, 0, list_again, list);
+    hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, 0, watch_again, watch);
 }
 
-enum hw_status hw_obj_list_start(struct hw_nats *nats, const char *bucket,
-                                 const struct hw_obj_list_events *events, struct hw_obj_list **out,
-                                 struct hw_error *err)
+enum hw_status hw_obj_watch_start(struct hw_nats *nats, const char *bucket,
+                                  const struct hw_obj_watch_events *events,
+                                  struct hw_obj_watch **out, struct hw_error *err)
 {
-    struct hw_obj_list *list = hw_alloc(sizeof(*list));
+    struct hw_obj_watch *watch = hw_alloc(sizeof(*watch));
     enum hw_status status;
 
-    list->nats = nats;
-    list->listener = (struct hw_nats_listener){.trouble = on_list_trouble, .arg = list};
-    list->events = *events;
-    stream_of(list->stream, bucket);
-    snprintf(list->filter, sizeof(list->filter), "$O.%s.M.>", bucket);
-    hw_nats_listen(nats, &list->listener);
-    status = list_from_start(list, err);
+    watch->nats = nats;
+    watch->listener = (struct hw_nats_listener){.trouble = on_watch_trouble, .arg = watch};
+    watch->events = *events;
+    stream_of(watch->stream, bucket);
+    snprintf(watch->filter, sizeof(watch->filter), "$O.%s.M.>", bucket);
+    hw_nats_listen(nats, &watch->listener);
+    status = watch_from_start(watch, err);
     if (status != HW_OK) {
-        hw_obj_list_stop(list);
+        hw_obj_watch_stop(watch);
         return status;
     }
-    *out = list;
+    *out = watch;
     return HW_OK;
 }
 
-void hw_obj_list_stop(struct hw_obj_list *list)
+void hw_obj_watch_stop(struct hw_obj_watch *watch)
 {
-    if (list == NULL)
+    if (watch == NULL)
         return;
-    hw_nats_unlisten(list->nats, &list->listener);
-    hw_timer_stop(&list->timer);
-    hw_nats_unsubscribe(list->sub);
-    free(list);
+    hw_nats_unlisten(watch->nats, &watch->listener);
+    hw_timer_stop(&watch->timer);
+    hw_nats_unsubscribe(watch->sub);
+    free(watch);
 }

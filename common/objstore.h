@@ -45,19 +45,27 @@ enum hw_status hw_obj_get(struct hw_nats *nats, const char *bucket, const char *
                           struct hw_error *err) HW_CHECKED;
 
 /*
- * Lists the objects that are there: entry for each (its name), then done once. When messages are
- * lost it begins again, and entry may come twice for one. Ends with the loss of the connection,
- * without a word: stop it and list again. Blocks while it starts.
+ * Deletes an object: metadata that says so, then its chunks. done is called once, from the loop;
+ * HW_OK also when there is none. Others see what is left of a crash in between as a deleted object.
  */
-struct hw_obj_list;
-struct hw_obj_list_events {
-    void (*entry)(void *arg, const char *name, size_t size);
+enum hw_status hw_obj_delete(struct hw_nats *nats, const char *bucket, const char *name,
+                             hw_ack_fn *done, void *arg, struct hw_error *err) HW_CHECKED;
+
+/*
+ * Watches the objects of a bucket: entry for each that is there or was deleted, then done once, then
+ * entry for every change. there is false for one that is deleted, or whose metadata is damaged or of
+ * other bytes than its name says. When messages are lost it begins again, and entry may come twice
+ * for one. Ends with the loss of the connection, without a word. Blocks while it starts.
+ */
+struct hw_obj_watch;
+struct hw_obj_watch_events {
+    void (*entry)(void *arg, const char *name, bool there);
     void (*done)(void *arg);
     void *arg;
 };
-enum hw_status hw_obj_list_start(struct hw_nats *nats, const char *bucket,
-                                 const struct hw_obj_list_events *events, struct hw_obj_list **list,
-                                 struct hw_error *err) HW_CHECKED;
-void hw_obj_list_stop(struct hw_obj_list *list); /* from done too; NULL is fine */
+enum hw_status hw_obj_watch_start(struct hw_nats *nats, const char *bucket,
+                                  const struct hw_obj_watch_events *events,
+                                  struct hw_obj_watch **watch, struct hw_error *err) HW_CHECKED;
+void hw_obj_watch_stop(struct hw_obj_watch *watch); /* from done too; NULL is fine */
 
 #endif

@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/objstore.h"
+#include "common/points.h"
 
 enum {
     CHECKPOINT_EVERY_MS = 20,   /* while transactions keep coming */
@@ -14,6 +15,8 @@ enum {
     QUEUE_MOST = 16384,         /* changes waiting before the source is paused … */
     BLOBS_MOST = 256,           /* … or objects on their way … */
     BLOB_BYTES_MOST = 32 << 20, /* … or their bytes */
+    PULSE_MS = 1000,            /* a loop that turns is alive … */
+    FROZEN_MS = 4000,           /* … and one that stood still so long may lead no more */
 };
 
 struct rec_tx;
@@ -24,6 +27,7 @@ struct rec_change {
     struct rec_entry *entry;
     char *value; /* NULL: a delete marker */
     size_t size;
+    uint64_t ticket; /* of the ledger */
     struct rec_change *next; /* waiting for the same key */
 };
 
@@ -31,7 +35,8 @@ struct rec_tx {
     struct rec_apply *apply;
     uint64_t serial;
     struct hw_fence fence;
-    bool moves_checkpoint;
+    bool repair;   /* of an audit: moves no position, and is needed whatever stands there */
+    bool releases; /* the checkpoint, when it is done */
     int64_t rev;
     char nonce[40];
     struct rec_change *changes;
@@ -46,7 +51,8 @@ struct rec_tx {
 
 struct blob_put {
     struct rec_tx *tx;
-    size_t size;
+    char hex[HW_DIGEST_HEX_MAX];
+    size_t size; /* of what waits to be acknowledged; 0 while it is fetched */
 };
 
 struct rec_apply {
@@ -61,15 +67,21 @@ struct rec_apply {
     size_t blobs, blob_bytes;    /* objects on their way, of all transactions */
     bool paused;
     bool failed;
+    bool hold; /* no checkpoint until rec_apply_release */
 
+    hw_lsn told;                   /* to moved */
     hw_lsn reached;                /* by the stream: nothing up to here is still to come */
     struct rec_checkpoint applied; /* behind which everything is acknowledged */
     struct rec_checkpoint stored;  /* the one that stands in KV */
     struct rec_checkpoint sent;    /* in flight, while checkpoint_busy */
     bool checkpoint_busy;
+    uint64_t checkpoint_ticket;
     int64_t checkpoint_at; /* when the last one was stored, hw_loop_now() */
     uint64_t generation;   /* of resets: tells a late checkpoint acknowledgement */
     struct hw_timer checkpoint_timer;
+
+    int64_t pulse_at; /* when the loop was last known to turn, hw_loop_now() */
+    struct hw_timer pulse_timer;
 
     struct hw_error failure; /* to be told from the loop: who fails may be called by its hearer */
     struct hw_timer failure_timer;
@@ -95,6 +107,33 @@ static void fail(struct rec_apply *apply, const struct hw_error *err)
     hw_timer_start(apply->config.loop, &apply->failure_timer, 0, tell_failure, apply);
 }
 
+/*
+ * Stopped and continued, a leader does not know that it was away. Nothing is published before the
+ * next pulse, and there is none after a time in which the slot may have gone to another one.
+ */
+static bool frozen(struct rec_apply *apply)
+{
+    const int64_t still = hw_loop_now() - apply->pulse_at;
+    struct hw_error err;
+
+    if (still <= FROZEN_MS)
+        return false;
+    hw_fail(&err, HW_ESTOPPED, "this process stood still for %lld ms: another may lead by now",
+            (long long)still);
+    fail(apply, &err);
+    return true;
+}
+
+static void pulse(void *arg)
+{
+    struct rec_apply *apply = arg;
+
+    if (apply->failed || frozen(apply))
+        return;
+    apply->pulse_at = hw_loop_now();
+    hw_timer_start(apply->config.loop, &apply->pulse_timer, PULSE_MS, pulse, apply);
+}
+
 /* ---- transactions ---- */
 
 static void unref(struct rec_tx *tx)
@@ -107,10 +146,9 @@ static void unref(struct rec_tx *tx)
     free(tx);
 }
 
-static struct rec_change *add_change(struct rec_apply *apply, const char *node)
+static struct rec_change *add_change(struct rec_tx *tx, const char *node)
 {
-    struct rec_tx *tx = apply->open;
-    struct rec_entry *entry = rec_sink_entry(apply->config.sink, node);
+    struct rec_entry *entry = rec_sink_entry(tx->apply->config.sink, node);
     struct rec_change *change;
 
     if (entry->last_tx == tx->serial) {
@@ -129,28 +167,41 @@ static struct rec_change *add_change(struct rec_apply *apply, const char *node)
     return change;
 }
 
-void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence)
+static struct rec_tx *new_tx(struct rec_apply *apply, struct hw_fence fence)
 {
     struct rec_tx *tx = hw_alloc(sizeof(*tx));
 
-    rec_apply_rollback(apply);
     tx->apply = apply;
     tx->serial = ++apply->serial;
     tx->fence = fence;
     tx->refs = 1;
-    apply->open = tx;
+    return tx;
+}
+
+static void want_object(struct rec_tx *tx, const char *hex, size_t size);
+
+static void set(struct rec_tx *tx, const struct rec_desired *row)
+{
+    struct rec_change *change = add_change(tx, row->node);
+
+    change->value = rec_desired_value(row, tx->fence, &change->size);
+    want_object(tx, row->digest + strlen("sha256:"), (size_t)row->size);
+}
+
+void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence)
+{
+    rec_apply_rollback(apply);
+    apply->open = new_tx(apply, fence);
 }
 
 void rec_apply_set(struct rec_apply *apply, const struct rec_desired *row)
 {
-    struct rec_change *change = add_change(apply, row->node);
-
-    change->value = rec_desired_value(row, apply->open->fence, &change->size);
+    set(apply->open, row);
 }
 
 void rec_apply_remove(struct rec_apply *apply, const char *node)
 {
-    add_change(apply, node);
+    add_change(apply->open, node);
 }
 
 void rec_apply_changelog(struct rec_apply *apply, int64_t rev, const char *nonce)
@@ -159,12 +210,24 @@ void rec_apply_changelog(struct rec_apply *apply, int64_t rev, const char *nonce
     snprintf(apply->open->nonce, sizeof(apply->open->nonce), "%s", nonce);
 }
 
+/* Its acknowledgements still come, and find nothing to do. */
+static void abandon(struct rec_tx *tx)
+{
+    tx->abandoned = true;
+    unref(tx);
+}
+
 void rec_apply_rollback(struct rec_apply *apply)
 {
-    if (apply->open == NULL)
-        return;
-    apply->open->abandoned = true;
-    unref(HW_TAKE(apply->open));
+    struct rec_tx *tx = HW_TAKE(apply->open);
+
+    if (tx != NULL)
+        abandon(tx);
+}
+
+bool rec_apply_touched(const struct rec_apply *apply, const struct rec_entry *entry, int64_t rev)
+{
+    return entry->rev > rev || (apply->open != NULL && entry->last_tx == apply->open->serial);
 }
 
 static void regulate(struct rec_apply *apply)
@@ -180,11 +243,10 @@ static void regulate(struct rec_apply *apply)
     apply->events.pause(apply->events.arg, apply->paused);
 }
 
-void rec_apply_commit(struct rec_apply *apply, bool moves_checkpoint)
+static void commit(struct rec_tx *tx)
 {
-    struct rec_tx *tx = HW_TAKE(apply->open);
+    struct rec_apply *apply = tx->apply;
 
-    tx->moves_checkpoint = moves_checkpoint;
     tx->undone = tx->count;
     apply->queued += tx->count;
     if (apply->last != NULL)
@@ -197,11 +259,60 @@ void rec_apply_commit(struct rec_apply *apply, bool moves_checkpoint)
     pump(apply);
 }
 
+void rec_apply_commit(struct rec_apply *apply)
+{
+    struct rec_tx *tx = HW_TAKE(apply->open);
+
+    for (size_t i = 0; i < tx->count; i++)
+        if (tx->rev > tx->changes[i].entry->rev)
+            tx->changes[i].entry->rev = tx->rev;
+    commit(tx);
+}
+
+/* ---- repairs ---- */
+
+struct rec_tx *rec_apply_repair(struct rec_apply *apply, struct hw_fence fence)
+{
+    struct rec_tx *tx = new_tx(apply, fence);
+
+    tx->repair = true;
+    return tx;
+}
+
+void rec_apply_repair_set(struct rec_tx *repair, const struct rec_desired *row)
+{
+    set(repair, row);
+}
+
+void rec_apply_repair_remove(struct rec_tx *repair, const char *node)
+{
+    add_change(repair, node);
+}
+
+void rec_apply_repair_object(struct rec_tx *repair, const char *hex, size_t size)
+{
+    want_object(repair, hex, size);
+}
+
+void rec_apply_repair_commit(struct rec_tx *repair)
+{
+    commit(repair);
+}
+
+void rec_apply_release(struct rec_apply *apply, int64_t rev, const char *nonce)
+{
+    struct rec_tx *tx = rec_apply_repair(apply, (struct hw_fence){0});
+
+    tx->releases = true;
+    tx->rev = rev;
+    snprintf(tx->nonce, sizeof(tx->nonce), "%s", nonce);
+    commit(tx);
+}
+
 /* ---- objects ---- */
 
-static void on_blob_ack(void *arg, const struct hw_ack *ack)
+static void end_put(struct blob_put *put, const struct hw_error *err)
 {
-    struct blob_put *put = arg;
     struct rec_tx *tx = put->tx;
     struct rec_apply *apply = tx->apply;
 
@@ -209,39 +320,98 @@ static void on_blob_ack(void *arg, const struct hw_ack *ack)
         tx->blobs--;
         apply->blobs--;
         apply->blob_bytes -= put->size;
-        if (ack->status == HW_OK)
+        if (err == NULL)
             pump(apply);
         else
-            fail(apply, &ack->err);
+            fail(apply, err);
     }
     free(put);
     unref(tx);
 }
 
+static void on_blob_ack(void *arg, const struct hw_ack *ack)
+{
+    if (ack->status == HW_OK)
+        HW_POINT("after-blob-put");
+    end_put(arg, ack->status == HW_OK ? NULL : &ack->err);
+}
+
+/* Known from here on: whatever refers to it is published behind this transaction. */
+static struct blob_put *new_put(struct rec_tx *tx, const char *hex)
+{
+    struct blob_put *put = hw_alloc(sizeof(*put));
+
+    put->tx = tx;
+    snprintf(put->hex, sizeof(put->hex), "%s", hex);
+    rec_sink_object(tx->apply->config.sink, hex)->there = true;
+    tx->refs++;
+    tx->blobs++;
+    tx->apply->blobs++;
+    return put;
+}
+
+static enum hw_status put_object(struct blob_put *put, const void *data, size_t size,
+                                 struct hw_error *err)
+{
+    struct rec_apply *apply = put->tx->apply;
+    const enum hw_status status = hw_obj_put(apply->config.nats, apply->config.bucket, put->hex,
+                                             data, size, on_blob_ack, put, err);
+
+    if (status != HW_OK)
+        return status;
+    put->size = size;
+    apply->blob_bytes += size;
+    return HW_OK;
+}
+
+static void on_fetched(void *arg, enum hw_status status, const void *data, size_t size,
+                       const struct hw_error *err)
+{
+    struct blob_put *put = arg;
+    struct rec_apply *apply = put->tx->apply;
+    struct hw_error own;
+
+    if (put->tx->abandoned || status != HW_OK) {
+        end_put(put, err);
+        return;
+    }
+    if (put_object(put, data, size, &own) != HW_OK)
+        end_put(put, &own);
+    else
+        regulate(apply);
+}
+
+/* A row refers to it. */
+static void want_object(struct rec_tx *tx, const char *hex, size_t size)
+{
+    struct rec_apply *apply = tx->apply;
+    struct rec_object *object = rec_sink_object(apply->config.sink, hex);
+
+    object->used = rec_sink_audit(apply->config.sink);
+    if (object->there)
+        return;
+    rec_fetch_want(apply->config.fetch, hex, size, on_fetched, new_put(tx, hex));
+    regulate(apply);
+}
+
 enum hw_status rec_apply_blob(struct rec_apply *apply, const char *hex, const void *data,
                               size_t size, struct hw_error *err)
 {
-    struct rec_tx *tx = apply->open;
     struct blob_put *put;
     enum hw_status status;
 
-    if (rec_sink_has_object(apply->config.sink, hex))
+    if (rec_sink_object(apply->config.sink, hex)->there)
         return HW_OK;
-    put = hw_alloc(sizeof(*put));
-    put->tx = tx;
-    put->size = size;
-    status = hw_obj_put(apply->config.nats, apply->config.bucket, hex, data, size, on_blob_ack, put,
-                        err);
+    put = new_put(apply->open, hex);
+    status = put_object(put, data, size, err);
     if (status != HW_OK) {
+        rec_sink_object(apply->config.sink, hex)->there = false;
+        put->tx->blobs--;
+        apply->blobs--;
+        unref(put->tx);
         free(put);
         return status;
     }
-    /* Known from here on: whatever refers to it is published behind this transaction. */
-    rec_sink_add_object(apply->config.sink, hex);
-    tx->refs++;
-    tx->blobs++;
-    apply->blobs++;
-    apply->blob_bytes += size;
     regulate(apply);
     return HW_OK;
 }
@@ -252,6 +422,8 @@ static bool needless(const struct rec_change *change)
 {
     const struct rec_entry *entry = change->entry;
 
+    if (change->tx->repair)
+        return false;
     if (entry->seq != 0 && hw_fence_compare(entry->fence, change->tx->fence) >= 0)
         return true;
     return change->value == NULL && entry->deleted;
@@ -273,6 +445,8 @@ static void publish(struct rec_change *change)
     natsMsg *msg = NULL;
 
     entry->in_flight = change;
+    if (frozen(apply))
+        return;
     if (needless(change)) {
         change_done(change);
         return;
@@ -284,6 +458,7 @@ static void publish(struct rec_change *change)
         fail(apply, &err);
         return;
     }
+    change->ticket = rec_ledger_publish(apply->config.ledger);
     change->tx->refs++;
     apply->in_flight++;
 }
@@ -320,7 +495,6 @@ static void note_written(struct rec_change *change, uint64_t seq)
 {
     change->entry->seq = seq;
     change->entry->fence = change->tx->fence;
-    change->entry->fenced = true;
     change->entry->deleted = change->value == NULL;
     change->entry->hash = 0;
 }
@@ -357,6 +531,7 @@ static void resolve_conflict(struct rec_change *change)
                 HW_LSN(change->tx->fence.lsn));
         fail(apply, &err);
     } else if (order == 0) {
+        rec_ledger_own(apply->config.ledger, seq);
         note_written(change, seq);
         change_done(change);
     } else {
@@ -375,7 +550,9 @@ static void on_entry_ack(void *arg, const struct hw_ack *ack)
 
     if (!tx->abandoned) {
         apply->in_flight--;
+        rec_ledger_end(apply->config.ledger, change->ticket, ack->status == HW_OK ? ack->seq : 0);
         if (ack->status == HW_OK) {
+            HW_POINT("after-publish");
             note_written(change, ack->seq);
             change_done(change);
         } else if (ack->status == HW_ECONFLICT) {
@@ -409,14 +586,17 @@ static void on_checkpoint_ack(void *arg, const struct hw_ack *ack)
     if (!current || apply->failed)
         return;
     apply->checkpoint_busy = false;
-    if (ack->status != HW_OK) {
-        struct hw_error err = ack->err;
-
-        if (ack->status == HW_ECONFLICT)
-            hw_fail(&err, HW_ECONFLICT, "someone else wrote the checkpoint");
-        fail(apply, &err);
+    rec_ledger_end(apply->config.ledger, apply->checkpoint_ticket,
+                   ack->status == HW_OK ? ack->seq : 0);
+    if (ack->status == HW_ECONFLICT) {
+        rec_apply_defend_checkpoint(apply);
         return;
     }
+    if (ack->status != HW_OK) {
+        fail(apply, &ack->err);
+        return;
+    }
+    HW_POINT("before-feedback");
     apply->stored = apply->sent;
     apply->stored.seq = ack->seq;
     apply->checkpoint_at = hw_loop_now();
@@ -443,13 +623,14 @@ static void store_checkpoint(struct rec_apply *apply)
     natsMsg *msg = NULL;
 
     if (!behind || apply->applied.fence.lsn == HW_LSN_NONE || apply->checkpoint_busy ||
-        apply->failed)
+        apply->hold || apply->failed || frozen(apply))
         return;
     if (due > 0 && apply->checkpoint_at != 0) {
         hw_timer_start(apply->config.loop, &apply->checkpoint_timer, due, on_checkpoint_timer,
                        apply);
         return;
     }
+    HW_POINT("before-checkpoint");
     HW_AUTO_FREE char *value = rec_checkpoint_value(&apply->applied);
     put = hw_alloc(sizeof(*put));
     *put = (struct checkpoint_put){.apply = apply, .generation = apply->generation};
@@ -461,31 +642,78 @@ static void store_checkpoint(struct rec_apply *apply)
         fail(apply, &err);
         return;
     }
+    apply->checkpoint_ticket = rec_ledger_publish(apply->config.ledger);
     apply->sent = apply->applied;
     apply->checkpoint_busy = true;
 }
 
+/* Another leader's checkpoint is never behind the one that we stored: its first is that very one. */
+void rec_apply_defend_checkpoint(struct rec_apply *apply)
+{
+    struct rec_checkpoint found = {0};
+    struct hw_error err;
+    enum hw_status status;
+
+    if (apply->checkpoint_busy || apply->failed)
+        return; /* its acknowledgement tells */
+    status = rec_checkpoint_read(apply->config.nats, apply->config.bucket, &found, &err);
+    if (status == HW_OK && found.seq == apply->stored.seq)
+        return;
+    if (status == HW_OK && hw_fence_compare(found.fence, apply->stored.fence) >= 0) {
+        hw_fail(&err, HW_ECONFLICT, "another reconciler wrote the checkpoint: it leads");
+        fail(apply, &err);
+    } else if (status == HW_OK || status == HW_ENOENT || status == HW_ECORRUPT) {
+        hw_log_warn("repairing the checkpoint, which someone else wrote",
+                    HW_S("key", REC_CHECKPOINT_KEY), HW_I("revision", (int64_t)found.seq));
+        apply->stored = (struct rec_checkpoint){.seq = found.seq};
+        apply->checkpoint_at = 0;
+        store_checkpoint(apply);
+    } else {
+        fail(apply, &err);
+    }
+}
+
 /* ---- moving on ---- */
+
+static void move(struct rec_apply *apply, hw_lsn lsn)
+{
+    if (lsn > apply->applied.fence.lsn)
+        apply->applied.fence.lsn = lsn;
+}
+
+static void know(struct rec_apply *apply, const struct rec_tx *tx)
+{
+    if (tx->rev <= apply->applied.rev)
+        return;
+    apply->applied.rev = tx->rev;
+    snprintf(apply->applied.nonce, sizeof(apply->applied.nonce), "%s", tx->nonce);
+}
 
 static void retire(struct rec_apply *apply)
 {
     while (apply->first != NULL && apply->first != apply->cursor && apply->first->undone == 0) {
         struct rec_tx *tx = apply->first;
+        const bool releases = tx->releases;
 
         apply->first = tx->next;
         if (apply->first == NULL)
             apply->last = NULL;
-        if (tx->moves_checkpoint) {
-            apply->applied.fence = tx->fence;
-            if (tx->rev > 0) {
-                apply->applied.rev = tx->rev;
-                snprintf(apply->applied.nonce, sizeof(apply->applied.nonce), "%s", tx->nonce);
-            }
-        }
+        if (!tx->repair)
+            move(apply, tx->fence.lsn);
+        if (!tx->repair || releases)
+            know(apply, tx);
         unref(tx);
+        if (releases) {
+            apply->hold = false;
+            apply->events.released(apply->events.arg);
+        }
     }
-    if (apply->first == NULL && apply->reached > apply->applied.fence.lsn)
-        apply->applied.fence.lsn = apply->reached;
+    if (apply->first == NULL)
+        move(apply, apply->reached);
+    if (apply->applied.fence.lsn > apply->told) {
+        apply->told = apply->applied.fence.lsn;
+        apply->events.moved(apply->events.arg, apply->told);
+    }
 }
 
 /* Publishes in commit order as far as the window and missing objects let it. */
@@ -510,15 +738,15 @@ static void pump(struct rec_apply *apply)
 
 void rec_apply_progress(struct rec_apply *apply, hw_lsn lsn)
 {
-    apply->reached = lsn;
+    if (lsn > apply->reached)
+        apply->reached = lsn;
     retire(apply);
     store_checkpoint(apply);
 }
 
-void rec_apply_describe(struct rec_apply *apply, int64_t rev, const char *nonce)
+hw_lsn rec_apply_position(const struct rec_apply *apply)
 {
-    apply->applied.rev = rev;
-    snprintf(apply->applied.nonce, sizeof(apply->applied.nonce), "%s", nonce);
+    return apply->applied.fence.lsn;
 }
 
 bool rec_apply_paused(const struct rec_apply *apply)
@@ -529,7 +757,7 @@ bool rec_apply_paused(const struct rec_apply *apply)
 bool rec_apply_busy(const struct rec_apply *apply)
 {
     return apply->first != NULL || apply->open != NULL || apply->checkpoint_busy ||
-           apply->stored.rev != apply->applied.rev;
+           (!apply->hold && apply->stored.rev != apply->applied.rev);
 }
 
 /* ---- life ---- */
@@ -551,8 +779,7 @@ static void forget(struct rec_apply *apply)
         struct rec_tx *tx = apply->first;
 
         apply->first = tx->next;
-        tx->abandoned = true;
-        unref(tx);
+        abandon(tx);
     }
     apply->last = apply->cursor = NULL;
     apply->in_flight = apply->queued = apply->blobs = apply->blob_bytes = 0;
@@ -560,18 +787,22 @@ static void forget(struct rec_apply *apply)
     apply->generation++;
     hw_timer_stop(&apply->checkpoint_timer);
     hw_timer_stop(&apply->failure_timer);
+    hw_timer_stop(&apply->pulse_timer);
 }
 
 void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *stored,
-                     const struct rec_checkpoint *applied)
+                     const struct rec_checkpoint *applied, bool hold)
 {
     forget(apply);
+    apply->hold = hold;
     apply->stored = *stored;
     apply->applied = *applied;
-    apply->reached = HW_LSN_NONE;
+    apply->reached = apply->told = HW_LSN_NONE;
     apply->checkpoint_at = 0;
     apply->paused = false;
     apply->failed = false;
+    apply->pulse_at = hw_loop_now();
+    pulse(apply);
 }
 
 void rec_apply_free(struct rec_apply *apply)

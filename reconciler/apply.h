@@ -18,21 +18,30 @@
 #include "common/kv.h"
 #include "reconciler/checkpoint.h"
 #include "reconciler/desired.h"
+#include "reconciler/fetch.h"
+#include "reconciler/ledger.h"
 #include "reconciler/sink.h"
 
 struct rec_apply;
+struct rec_tx;
 
 struct rec_apply_config {
     struct hw_loop *loop;
     struct hw_nats *nats;
     const char *bucket;
     struct rec_sink *sink;
-    size_t window; /* publishes in flight at most */
+    struct rec_fetch *fetch;   /* for objects that the sink lacks */
+    struct rec_ledger *ledger; /* of the entries' stream */
+    size_t window;             /* publishes in flight at most */
 };
 
 struct rec_apply_events {
     /* The checkpoint that covers everything up to lsn is acknowledged: confirm it. */
     void (*stored)(void *arg, hw_lsn lsn);
+    /* Everything that was handed over up to lsn is acknowledged. */
+    void (*moved)(void *arg, hw_lsn lsn);
+    /* Everything in front of rec_apply_release is acknowledged, and the checkpoint no longer held. */
+    void (*released)(void *arg);
     /* Room again, or none: let the source go on, or pause it. */
     void (*pause)(void *arg, bool pause);
     /* It cannot go on: HW_ECONFLICT when another reconciler is ahead of us, else NATS failed.
@@ -47,33 +56,52 @@ struct rec_apply *rec_apply_new(const struct rec_apply_config *config,
 void rec_apply_free(struct rec_apply *apply); /* after hw_nats_close */
 
 /*
- * Forgets all work and starts anew. stored is the checkpoint that stands in KV (its seq alone
- * counts where it means nothing); applied is where the work goes on: the same one to resume, or,
- * before a snapshot, one with no LSN yet, which rec_apply_progress will give it. Late
+ * Forgets all work and starts anew. stored is the checkpoint that stands in KV (its seq alone counts
+ * where it means nothing); applied is where the work goes on. With hold, no checkpoint is stored
+ * until rec_apply_release: what stands in the sink is not yet what the database says. Late
  * acknowledgements of the forgotten work do no harm.
  */
 void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *stored,
-                     const struct rec_checkpoint *applied);
+                     const struct rec_checkpoint *applied, bool hold);
 
 /* ---- a transaction from the stream, one at a time ---- */
 void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence);
 void rec_apply_set(struct rec_apply *apply, const struct rec_desired *row);
 void rec_apply_remove(struct rec_apply *apply, const char *node);
-/* An object that entries of this transaction, or later ones, point to. hex: of its digest. */
+/* An object that entries of this transaction, or later ones, point to. hex: of its digest. Entries
+ * that point to one that was neither handed over nor is in the sink have it fetched. */
 enum hw_status rec_apply_blob(struct rec_apply *apply, const char *hex, const void *data,
                               size_t size, struct hw_error *err) HW_CHECKED;
 /* The newest changelog row of the transaction. */
 void rec_apply_changelog(struct rec_apply *apply, int64_t rev, const char *nonce);
-/* With moves_checkpoint false (pieces of a snapshot) the position stays where it was. */
-void rec_apply_commit(struct rec_apply *apply, bool moves_checkpoint);
+void rec_apply_commit(struct rec_apply *apply);
 void rec_apply_rollback(struct rec_apply *apply); /* forgets the one that was begun, if any */
-
-/* What a snapshot says of the changelog, for the checkpoint that rec_apply_progress will store. */
-void rec_apply_describe(struct rec_apply *apply, int64_t rev, const char *nonce);
 
 /* Nothing that commits up to lsn is still to come: the checkpoint may follow when all is applied.
  */
 void rec_apply_progress(struct rec_apply *apply, hw_lsn lsn);
+
+/* ---- repairs: what an audit found to differ, begun and committed in one go ---- */
+struct rec_tx *rec_apply_repair(struct rec_apply *apply, struct hw_fence fence);
+void rec_apply_repair_set(struct rec_tx *repair, const struct rec_desired *row);
+void rec_apply_repair_remove(struct rec_tx *repair, const char *node);
+void rec_apply_repair_object(struct rec_tx *repair, const char *hex, size_t size);
+void rec_apply_repair_commit(struct rec_tx *repair);
+
+/* Did a streamed transaction newer than rev touch the entry? Then its row in a snapshot of rev says
+ * nothing about it. */
+bool rec_apply_touched(const struct rec_apply *apply, const struct rec_entry *entry, int64_t rev);
+
+/* Lets the checkpoint go once everything so far is acknowledged; rev and nonce are the changelog's
+ * of the snapshot, unless a newer transaction was streamed. */
+void rec_apply_release(struct rec_apply *apply, int64_t rev, const char *nonce);
+
+/* Someone else wrote the checkpoint's key: writes over it, or fails with HW_ECONFLICT where another
+ * reconciler did. Blocks. */
+void rec_apply_defend_checkpoint(struct rec_apply *apply);
+
+/* Where everything is acknowledged. */
+hw_lsn rec_apply_position(const struct rec_apply *apply);
 
 /* Has it asked for a pause that still holds? */
 bool rec_apply_paused(const struct rec_apply *apply);

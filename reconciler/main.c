@@ -3,18 +3,24 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/log.h"
 #include "common/loop.h"
+#include "common/monitor.h"
 #include "common/options.h"
 #include "common/version.h"
 #include "reconciler/reconciler.h"
+#include "reconciler/verify.h"
 
 enum { DRAIN_MS = 2000 };
 
 struct options {
     const char *database, *nats, *bucket, *slot, *log_level, *log_format;
-    int64_t replicas, history, window;
+    const char *monitor, *on_lost_slot;
+    int64_t replicas, history, window, timeout;
+    int64_t archive_bytes, archive_time, audit_interval, heartbeat_interval, gc_grace;
+    bool json;
 };
 
 static const struct hw_option option_table[] = {
@@ -49,17 +55,90 @@ static const struct hw_option option_table[] = {
      .min = 1,
      .max = 3072,
      .help = "publishes in flight at most"},
+    {.name = "archive-bytes",
+     .env = "HEADWATER_ARCHIVE_BYTES",
+     .type = HW_OPT_SIZE,
+     .offset = offsetof(struct options, archive_bytes),
+     .value = "SIZE",
+     .preset = "1GiB",
+     .max = INT64_MAX,
+     .help = "log that the archive slot holds back for replays, at most; 0: no archive slot"},
+    {.name = "archive-time",
+     .env = "HEADWATER_ARCHIVE_TIME",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, archive_time),
+     .value = "TIME",
+     .preset = "6h",
+     .max = INT64_MAX,
+     .help = "and for how long, at most; 0: as the size allows"},
+    {.name = "audit-interval",
+     .env = "HEADWATER_AUDIT_INTERVAL",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, audit_interval),
+     .value = "TIME",
+     .preset = "1h",
+     .max = INT64_MAX,
+     .help = "between two comparisons of NATS with the database; 0: only when there is cause"},
+    {.name = "heartbeat-interval",
+     .env = "HEADWATER_HEARTBEAT_INTERVAL",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, heartbeat_interval),
+     .value = "TIME",
+     .preset = "10s",
+     .max = INT64_MAX,
+     .help = "between two messages that keep the stream moving on an idle database; 0: none"},
+    {.name = "gc-grace",
+     .env = "HEADWATER_GC_GRACE",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, gc_grace),
+     .value = "TIME",
+     .preset = "24h",
+     .max = INT64_MAX,
+     .help = "how long an object that nothing refers to is kept in NATS; 0: for ever"},
+    {.name = "on-lost-slot",
+     .env = "HEADWATER_ON_LOST_SLOT",
+     .type = HW_OPT_CHOICE,
+     .offset = offsetof(struct options, on_lost_slot),
+     .value = "WAY",
+     .choices = "resync|stop",
+     .preset = "resync",
+     .help = "make a new slot and compare everything, or wait for somebody to decide"},
+    {.name = "monitor",
+     .env = "HEADWATER_MONITOR",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, monitor),
+     .value = "HOST:PORT",
+     .help = "where to show /healthz, /readyz and /metrics; a loopback address; default: nowhere"},
+    {.name = "timeout",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, timeout),
+     .value = "TIME",
+     .preset = "30s",
+     .max = 86400000,
+     .help = "verify: how long to wait for the reconciler to catch up"},
+    {.name = "json",
+     .type = HW_OPT_FLAG,
+     .offset = offsetof(struct options, json),
+     .help = "verify: answer in JSON"},
     HW_OPTIONS_LOG(struct options),
     {0},
+};
+
+static const struct hw_command commands[] = {
+    {.name = "verify", .help = "compare SQL and NATS digest by digest, and write nothing"},
+    {.name = NULL},
 };
 
 static const struct hw_program program = {
     .name = "headwater-reconciler",
     .summary = "keeps NATS equal to what is committed in PostgreSQL",
     .options = option_table,
-    .notes = "SIGTERM finishes what is under way and exits 0; a second one exits at once.\n"
-             "SIGUSR1 compares everything with a snapshot of the database.\n"
-             "Exit status: 0 stopped by a signal, 1 failed, 2 wrong usage.\n",
+    .commands = commands,
+    .notes = "Without a command it runs the service.\n"
+             "SIGTERM finishes what is under way and exits 0; a second one exits at once.\n"
+             "SIGUSR1 compares NATS with the database and repairs what differs.\n"
+             "Exit status: 0 stopped by a signal, 1 failed, 2 wrong usage; of verify: 0 equal,\n"
+             "1 different or not to be compared.\n",
 };
 
 static void on_resync_signal(void *arg, int signo)
@@ -68,8 +147,9 @@ static void on_resync_signal(void *arg, int signo)
     rec_reconciler_resync(arg);
 }
 
-static int run(const struct rec_config *config, struct hw_error *err)
+static int run(const struct rec_config *config, const char *monitor_address, struct hw_error *err)
 {
+    struct hw_monitor *monitor = NULL;
     struct rec_reconciler *reconciler = NULL;
     struct hw_loop *loop = NULL;
     enum hw_status status;
@@ -85,23 +165,50 @@ static int run(const struct rec_config *config, struct hw_error *err)
     if (status == HW_OK)
         status = hw_loop_on_signal(loop, SIGUSR1, on_resync_signal, reconciler, err);
     if (status == HW_OK) {
+        const struct hw_monitor_source source = {.check = rec_reconciler_check,
+                                                 .metrics = rec_reconciler_metrics,
+                                                 .arg = reconciler};
+        status = hw_monitor_start(loop, monitor_address, &source, &monitor, err);
+        if (status != HW_OK)
+            hw_fail_in(err, "--monitor");
+    }
+    if (status == HW_OK) {
         hw_log_info("started", HW_S("version", HW_VERSION), HW_S("slot", config->slot),
-                    HW_S("bucket", config->bucket));
+                    HW_S("bucket", config->bucket), HW_S("monitor", hw_monitor_name(monitor)));
         status = hw_loop_run(loop, err);
     }
     if (status == HW_OK) {
         hw_log_info("stopping", HW_S("slot", config->slot));
         rec_reconciler_drain(reconciler, DRAIN_MS);
     }
+    hw_monitor_stop(monitor);
     rec_reconciler_stop(reconciler);
     hw_loop_free(loop);
     return status == HW_OK ? HW_EXIT_OK : HW_EXIT_FAILURE;
 }
 
+static int verify(const struct options *o)
+{
+    const struct rec_verify_config config = {.database = o->database,
+                                             .nats = o->nats,
+                                             .bucket = o->bucket,
+                                             .timeout_ms = o->timeout,
+                                             .json = o->json};
+    struct hw_error err;
+    bool equal = false;
+
+    if (rec_verify_run(&config, &equal, &err) != HW_OK) {
+        hw_log_error("cannot verify", HW_E(&err));
+        return HW_EXIT_FAILURE;
+    }
+    return equal ? HW_EXIT_OK : HW_EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
     struct options o = {0};
-    struct hw_error err;
+    struct hw_error err = {0};
+    struct hw_address address;
     const char *command;
     char **operands;
     int count, code;
@@ -113,8 +220,13 @@ int main(int argc, char **argv)
         hw_fail(&err, HW_EINVAL, "%s: no arguments are expected", operands[0]);
     else if (o.database == NULL)
         hw_fail(&err, HW_EINVAL, "--database or HEADWATER_DATABASE_URL is needed");
-    if (count > 0 || o.database == NULL)
+    else if (o.monitor != NULL && *o.monitor != '\0' &&
+             hw_monitor_address(o.monitor, &address, &err) != HW_OK)
+        hw_fail_in(&err, "--monitor");
+    if (err.status != HW_OK)
         return hw_options_usage_error(&program, &err);
+    if (command != NULL && strcmp(command, "verify") == 0)
+        return verify(&o);
     srandom((unsigned)hw_loop_now());
     const struct rec_config config = {.database = o.database,
                                       .nats = o.nats,
@@ -122,8 +234,14 @@ int main(int argc, char **argv)
                                       .slot = o.slot,
                                       .replicas = o.replicas,
                                       .history = o.history,
-                                      .window = o.window};
-    code = run(&config, &err);
+                                      .window = o.window,
+                                      .archive_bytes = o.archive_bytes,
+                                      .archive_ms = o.archive_time,
+                                      .audit_ms = o.audit_interval,
+                                      .heartbeat_ms = o.heartbeat_interval,
+                                      .gc_grace_ms = o.gc_grace,
+                                      .remake_slot = strcmp(o.on_lost_slot, "resync") == 0};
+    code = run(&config, o.monitor, &err);
     if (code != HW_EXIT_OK)
         hw_log_error("cannot run", HW_E(&err));
     return code;

@@ -1,31 +1,38 @@
 #include "reconciler/reconciler.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cdc/archive.h"
 #include "cdc/pg_source.h"
 #include "cdc/slot.h"
-#include "common/json.h"
 #include "common/kv.h"
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/objstore.h"
 #include "common/pg.h"
+#include "common/points.h"
 #include "reconciler/apply.h"
-#include "reconciler/blob.h"
+#include "reconciler/audit.h"
+#include "reconciler/changes.h"
+#include "reconciler/counts.h"
 #include "reconciler/reports.h"
 #include "reconciler/sink.h"
-#include "reconciler/snapshot.h"
-
-#define TABLES         "headwater.desired,headwater.blob,headwater.changelog"
-#define MESSAGE_PREFIX "headwater"
 
 enum {
     RETRY_FIRST_MS = 250,
     RETRY_MOST_MS = 5000,
     STANDBY_MS = 500,
     STALLED_MS = 500,
+    PROBE_MS = 500,       /* how soon a foreign write is noticed while nothing else happens */
+    DRIFT_FIRST_MS = 50,  /* from noticing to comparing … */
+    DRIFT_AGAIN_MS = 2000, /* … when there was drift just now */
+    CHECK_UP_MS = 10000,  /* looks at the slot */
+    HEARTBEAT_RETRY_MS = 100,
+    FOREIGN_LOGGED = 10, /* foreign writes that are logged one by one, until the next audit */
+    COLLECTED_MOST = 100, /* objects removed behind one audit */
 };
 
 enum state {
@@ -33,7 +40,7 @@ enum state {
     PREPARING, /* looking at server, slot, checkpoint */
     LEADING,   /* opening the stream, which takes the slot */
     LOADING,   /* reading what stands in the sink */
-    READING,   /* a snapshot of the database */
+    REPLAYING, /* from a copy of the archive slot; the stream is held */
     STREAMING, /* the normal case */
     STALLED,   /* the sink failed; the stream is held until it is back */
 };
@@ -43,47 +50,81 @@ enum event {
     TAKEN,         /* another reconciler holds the slot */
     PREPARED,      /* nothing speaks against streaming */
     STARTED,       /* the slot is ours */
-    LOADED,        /* the sink's state is known, and the checkpoint covers what was confirmed */
-    LOADED_RESYNC, /* … is known, and a snapshot must be read */
-    READ,          /* the snapshot's differences are handed over */
+    LOADED,        /* the sink's state is known */
+    LOADED_REPLAY, /* … and some of the log is to be sent again */
+    REPLAYED,
     SINK_FAILED,
     LOST, /* whatever else went wrong, or must begin anew */
+};
+
+/* How the stream is taken up. */
+enum plan {
+    RESUME,  /* behind the checkpoint */
+    REPLAY,  /* the checkpoint is older than the slot: what lies between comes from the archive */
+    REBUILD, /* no checkpoint says what stands in NATS: it is withheld until an audit is through */
 };
 
 struct rec_reconciler {
     struct hw_loop *loop;
     struct rec_config config;
-    char *reports_bucket;
+    char *reports_bucket, *archive_slot;
     enum state state;
     struct hw_timer retry;
     int64_t retry_ms;
     bool draining, stopping;
 
-    struct hw_pg *pg; /* for looking; the stream, snapshots and reports have their own */
+    struct hw_pg *pg; /* for looking and heartbeats; stream, audits and reports have their own */
     struct hw_nats *nats;
     struct rec_sink *sink;
+    struct rec_fetch *fetch;
+    struct rec_ledger ledger;
     struct rec_apply *apply;
+    struct rec_counts counts;
+
+    /* while leading */
+    struct cdc_source *source, *replay;
+    struct cdc_archive *archive;
     struct rec_reports *reports;
-    struct cdc_source *source;
-    struct rec_snapshot *snapshot;
     struct hw_kv_watch *key_watch; /* while loading */
-    struct hw_obj_list *object_list;
+    struct hw_obj_watch *object_watch;
+    struct hw_kv_probe *probe;
     bool keys_loaded, objects_loaded;
+    struct hw_timer check_up, heartbeat;
 
     struct cdc_server server;
     struct rec_checkpoint checkpoint; /* as read from the sink */
     bool checkpoint_valid;
-    bool resync;            /* a snapshot is due … */
-    const char *resync_why; /* … for this reason */
-    bool resync_wanted;     /* someone asked for one */
+    enum plan plan;
+    const char *why; /* the plan, unless it is to resume */
     uint64_t epoch;
-    struct hw_fence newest;   /* seen in the sink's entries */
-    struct rec_moment moment; /* of the snapshot behind which the stream goes on; lsn 0: none */
-    bool skipping;            /* a transaction that the snapshot has seen */
+    struct hw_fence newest; /* seen in the sink's entries */
+    hw_lsn replay_end;      /* where the replay that runs ends */
+
+    struct rec_audit *audit;
+    struct hw_timer audit_timer;
+    const char *audit_why;
+    bool audit_again; /* drift was noticed while one runs */
+    struct rec_audit_result audited;
+    int64_t drift_at; /* when an audit last began because of drift, hw_loop_now() */
+    int foreign_logged;
+
+    struct rec_commands commands; /* of the open transaction */
+    struct rec_commands ordered;  /* a replay that was asked for … */
+    hw_lsn ordered_at;            /* … by the transaction that ends here … */
+    bool ordered_due;             /* … which is stored */
+    hw_lsn committed;             /* end of the newest transaction from the stream */
+    int64_t behind_since;         /* hw_loop_now(); 0: all that came is confirmed */
+    int64_t stored_at;
+    struct hw_timer defend, begin_anew;
     bool standby_told, trouble_told;
+    struct hw_error trouble; /* the last one, for whoever asks whether we are ready */
 };
 
 static void happen(struct rec_reconciler *rec, enum event event);
+static void audit_within(struct rec_reconciler *rec, int64_t ms, const char *why);
+
+static void end_audit(void *arg);
+static void begin_anew(void *arg);
 
 /* ---- failures: logged here, once ---- */
 
@@ -91,10 +132,22 @@ static void lose(struct rec_reconciler *rec, const struct hw_error *err)
 {
     if (rec->stopping || rec->state == WAITING)
         return;
+    rec->trouble = *err;
     if (!rec->trouble_told || err->status != HW_EUNAVAIL)
         hw_log_warn("cannot go on, starting again", HW_S("slot", rec->config.slot), HW_E(err));
     rec->trouble_told = true;
     happen(rec, LOST);
+}
+
+/* From the loop, for callbacks of what a new beginning takes down. */
+static void begin_anew(void *arg)
+{
+    struct rec_reconciler *rec = arg;
+
+    if (rec->trouble.status != HW_OK)
+        lose(rec, &rec->trouble);
+    else
+        happen(rec, LOST);
 }
 
 /* ---- waiting ---- */
@@ -123,14 +176,27 @@ static void let_go(struct rec_reconciler *rec)
 {
     static const struct rec_checkpoint none;
 
+    hw_timer_stop(&rec->check_up);
+    hw_timer_stop(&rec->heartbeat);
+    hw_timer_stop(&rec->audit_timer);
+    rec_audit_free(HW_TAKE(rec->audit));
+    cdc_source_close(HW_TAKE(rec->replay));
     cdc_source_close(HW_TAKE(rec->source));
-    rec_snapshot_free(HW_TAKE(rec->snapshot));
+    cdc_archive_stop(HW_TAKE(rec->archive));
     hw_kv_watch_stop(HW_TAKE(rec->key_watch));
-    hw_obj_list_stop(HW_TAKE(rec->object_list));
+    hw_obj_watch_stop(HW_TAKE(rec->object_watch));
+    hw_kv_probe_stop(HW_TAKE(rec->probe));
     rec_reports_stop(HW_TAKE(rec->reports));
-    rec_moment_clear(&rec->moment);
-    rec_apply_reset(rec->apply, &none, &none);
+    rec_ledger_close(&rec->ledger);
+    rec_apply_reset(rec->apply, &none, &none, true);
+    rec_fetch_reset(rec->fetch);
     rec_sink_clear(rec->sink);
+    hw_timer_stop(&rec->defend);
+    hw_timer_stop(&rec->begin_anew);
+    if (!rec->ordered_due)
+        rec->ordered.command = REC_NOTHING; /* the stream brings it again */
+    rec->audit_again = false;
+    rec->behind_since = 0;
 }
 
 static void begin_again(struct rec_reconciler *rec)
@@ -155,7 +221,7 @@ static void on_looked(void *arg, const struct hw_pg_outcome *outcome);
 
 static void look_at_server(struct rec_reconciler *rec)
 {
-    const char *const values[] = {rec->config.slot, TABLES};
+    const char *const values[] = {rec->config.slot, REC_TABLES};
     char rev[24];
     const char *const rev_values[] = {rev};
     const struct hw_pg_query queries[] = {
@@ -227,7 +293,9 @@ static void prepare(struct rec_reconciler *rec)
     look_at_server(rec);
 }
 
-static void on_slot_created(void *arg, const struct hw_pg_outcome *outcome)
+/* ---- preparing: the slot ---- */
+
+static void on_slot_made(void *arg, const struct hw_pg_outcome *outcome)
 {
     struct rec_reconciler *rec = arg;
     struct hw_error err = outcome->err;
@@ -241,18 +309,54 @@ static void on_slot_created(void *arg, const struct hw_pg_outcome *outcome)
         return;
     }
     hw_log_info("created the replication slot", HW_S("slot", rec->config.slot),
-                HW_S("lsn", PQgetvalue(outcome->results[0], 0, 0)));
+                HW_S("lsn", PQgetvalue(outcome->results[outcome->count - 1], 0, 0)));
     look_at_server(rec);
 }
 
-static void create_slot(struct rec_reconciler *rec)
+/* Makes the slot, after dropping the one that is lost. */
+static void make_slot(struct rec_reconciler *rec, bool drop)
 {
     const char *const values[] = {rec->config.slot};
-    const struct hw_pg_query query = {.sql = cdc_slot_create_sql, .count = 1, .values = values};
+    const struct hw_pg_query queries[] = {
+        {.sql = "SELECT pg_drop_replication_slot($1)", .count = 1, .values = values},
+        {.sql = cdc_slot_create_sql, .count = 1, .values = values},
+    };
     struct hw_error err;
 
-    if (hw_pg_run(rec->pg, HW_PG_SEPARATE, &query, 1, NULL, on_slot_created, rec, &err) != HW_OK)
+    if (hw_pg_run(rec->pg, HW_PG_SEPARATE, drop ? queries : queries + 1, drop ? 2 : 1, NULL,
+                  on_slot_made, rec, &err) != HW_OK)
         lose(rec, &err);
+}
+
+/* A slot that held a place in the log and is gone, or has lost it: nothing that was committed is
+ * lost with it, but its place is. */
+static void replace_slot(struct rec_reconciler *rec, const char *what)
+{
+    struct hw_error err;
+
+    if (!rec->config.remake_slot) {
+        hw_fail(&err, HW_ESTOPPED,
+                "slot %s: %s, and --on-lost-slot stop leaves it to you. SELECT "
+                "pg_drop_replication_slot('%s') where it is still there, then start with "
+                "--on-lost-slot resync",
+                rec->config.slot, what, rec->config.slot);
+        lose(rec, &err);
+        return;
+    }
+    hw_log_error("the replication slot is lost: a new one is made, and what it held comes from the "
+                 "archive slot or a comparison with the database",
+                 HW_S("slot", rec->config.slot), HW_S("found", what),
+                 HW_L("checkpoint", rec->checkpoint.fence.lsn));
+    make_slot(rec, rec->server.slot_exists);
+}
+
+/* ---- preparing: how to go on ---- */
+
+static bool archive_reaches(const struct cdc_server *server, hw_lsn lsn)
+{
+    return server->archive_exists && server->archive_same &&
+           strcmp(server->archive_wal_status, "lost") != 0 &&
+           server->archive_confirmed != HW_LSN_NONE && server->archive_confirmed <= lsn;
 }
 
 /*
@@ -264,10 +368,10 @@ static void decide(struct rec_reconciler *rec, const char *nonce)
     const struct rec_checkpoint *c = &rec->checkpoint;
     const char *other_history = NULL;
 
-    rec->resync = true;
+    rec->plan = REBUILD;
     rec->epoch = c->fence.epoch > 0 ? c->fence.epoch : 1;
     if (!rec->checkpoint_valid) {
-        rec->resync_why = "no checkpoint in NATS";
+        rec->why = "no checkpoint in NATS";
         return;
     }
     if (c->system_id != rec->server.system_id)
@@ -280,13 +384,14 @@ static void decide(struct rec_reconciler *rec, const char *nonce)
         other_history = "the database does not know the checkpoint's last change";
     if (other_history != NULL) {
         rec->epoch++;
-        rec->resync_why = other_history;
-    } else if (c->fence.lsn < rec->server.slot_confirmed) {
-        rec->resync_why = "the slot has gone on behind the checkpoint";
-    } else if (rec->resync_wanted) {
-        rec->resync_why = "asked for";
+        rec->why = other_history;
+    } else if (c->fence.lsn >= rec->server.slot_confirmed) {
+        rec->plan = RESUME;
+    } else if (archive_reaches(&rec->server, c->fence.lsn)) {
+        rec->plan = REPLAY;
+        rec->why = "the slot has gone on behind the checkpoint, and the archive reaches back";
     } else {
-        rec->resync = false;
+        rec->why = "the slot has gone on behind the checkpoint, and the archive does not reach back";
     }
 }
 
@@ -310,6 +415,10 @@ static void on_looked(void *arg, const struct hw_pg_outcome *outcome)
         happen(rec, TAKEN);
         return;
     }
+    if (status == HW_ELIMIT && strcmp(rec->server.slot_wal_status, "lost") == 0) {
+        replace_slot(rec, "it has lost log that it still needed (max_slot_wal_keep_size)");
+        return;
+    }
     if (status == HW_OK && outcome->status != HW_OK) {
         err = outcome->err;
         status = outcome->status;
@@ -319,7 +428,10 @@ static void on_looked(void *arg, const struct hw_pg_outcome *outcome)
         return;
     }
     if (!rec->server.slot_exists) {
-        create_slot(rec);
+        if (rec->checkpoint_valid && rec->checkpoint.system_id == rec->server.system_id)
+            replace_slot(rec, "it does not exist any more");
+        else
+            make_slot(rec, false);
         return;
     }
     nonce = outcome->results[1];
@@ -329,119 +441,31 @@ static void on_looked(void *arg, const struct hw_pg_outcome *outcome)
 
 /* ---- leading: the stream ---- */
 
+static void leave_replay(struct rec_reconciler *rec)
+{
+    if (rec->state != REPLAYING)
+        return;
+    cdc_source_close(HW_TAKE(rec->replay));
+    rec_apply_rollback(rec->apply);
+    rec_apply_progress(rec->apply, rec->plan == REPLAY ? rec->replay_end : HW_LSN_NONE);
+    rec->counts.replays++;
+    hw_log_info("replayed from the log", HW_S("slot", rec->archive_slot),
+                HW_L("lsn", rec->replay_end));
+    happen(rec, REPLAYED);
+}
+
 static enum hw_status on_begin(void *arg, const struct cdc_transaction *tx, struct hw_error *err)
 {
     struct rec_reconciler *rec = arg;
 
-    rec->skipping = false;
-    if (tx->lsn <= rec->moment.lsn) {
-        if (!rec_moment_sees(&rec->moment, tx->xid)) {
-            rec->resync_wanted = true;
-            return hw_fail(err, HW_ECONFLICT,
-                           "transaction %u was finishing its commit while the snapshot was read: "
-                           "it is read again",
-                           tx->xid);
-        }
-        rec->skipping = true;
+    (void)err;
+    if (rec->state == REPLAYING && tx->lsn > rec->replay_end) {
+        leave_replay(rec);
         return HW_OK;
     }
-    if (rec->moment.lsn != HW_LSN_NONE) {
-        rec_apply_progress(rec->apply, rec->moment.lsn);
-        rec_moment_clear(&rec->moment);
-    }
+    rec->commands = (struct rec_commands){0};
     rec_apply_begin(rec->apply, (struct hw_fence){.epoch = rec->epoch, .lsn = tx->lsn});
     return HW_OK;
-}
-
-static enum hw_status take_desired(struct rec_reconciler *rec, const struct cdc_transaction *tx,
-                                   const struct cdc_change *change, struct hw_error *err)
-{
-    struct rec_desired row;
-    const char *node;
-
-    switch (change->action) {
-    case CDC_INSERT:
-    case CDC_UPDATE:
-        if (rec_desired_from_columns(change->columns, tx->committed_at, &row, err) != HW_OK)
-            return err->status;
-        /* A blob is streamed once, when its row is made; a snapshot reads it again. */
-        if (!rec_sink_has_object(rec->sink, row.digest + strlen("sha256:"))) {
-            rec->resync_wanted = true;
-            return hw_fail(err, HW_ESTOPPED, "node %s is to run %s, which NATS has lost", row.node,
-                           row.digest);
-        }
-        rec_apply_set(rec->apply, &row);
-        return HW_OK;
-    case CDC_DELETE:
-        if (hw_json_unpack(change->identity, err, "{s:s}", "node", &node) != HW_OK) {
-            err->status = HW_EPROTO;
-            return hw_fail_in(err, "a row deleted from headwater.desired");
-        }
-        rec_apply_remove(rec->apply, node);
-        return HW_OK;
-    default:
-        rec->resync_wanted = true;
-        return hw_fail(err, HW_EPROTO, "headwater.desired was truncated: a snapshot is due");
-    }
-}
-
-static enum hw_status take_blob(struct rec_reconciler *rec, const struct cdc_change *change,
-                                struct hw_error *err)
-{
-    const char *digest, *encoding, *content;
-    struct rec_blob blob;
-    enum hw_status status;
-    size_t len;
-
-    if (change->action != CDC_INSERT)
-        return HW_OK;
-    if (hw_json_unpack(change->columns, err, "{s:s, s:s, s:s%}", "digest", &digest, "encoding",
-                       &encoding, "content", &content, &len) != HW_OK ||
-        strncmp(digest, "sha256:", 7) != 0) {
-        hw_fail_in(err, "a streamed row of headwater.blob");
-        return err->status = HW_EPROTO;
-    }
-    status = rec_blob_decode(encoding, content, len, &blob, err);
-    if (status != HW_OK)
-        return status;
-    status = rec_apply_blob(rec->apply, digest + 7, blob.data, blob.size, err);
-    rec_blob_clear(&blob);
-    return status;
-}
-
-static enum hw_status take_changelog(struct rec_reconciler *rec, const struct cdc_change *change,
-                                     struct hw_error *err)
-{
-    const char *nonce;
-    json_int_t rev;
-
-    if (change->action != CDC_INSERT)
-        return HW_OK;
-    if (hw_json_unpack(change->columns, err, "{s:I, s:s}", "rev", &rev, "nonce", &nonce) != HW_OK) {
-        err->status = HW_EPROTO;
-        return hw_fail_in(err, "a streamed row of headwater.changelog");
-    }
-    rec_apply_changelog(rec->apply, rev, nonce);
-    return HW_OK;
-}
-
-static enum hw_status take_message(struct rec_reconciler *rec, const struct cdc_change *change,
-                                   struct hw_error *err)
-{
-    HW_AUTO_JSON json_t *root = NULL;
-    struct hw_error ignored;
-    const char *command;
-
-    if (hw_json_parse_object(change->content, change->content_len, &root, &ignored) != HW_OK ||
-        hw_json_unpack(root, &ignored, "{s:s}", "command", &command) != HW_OK) {
-        hw_log_warn("passing over a message that is no command", HW_S("slot", rec->config.slot),
-                    HW_E(&ignored));
-        return HW_OK;
-    }
-    if (strcmp(command, "resync") != 0)
-        return HW_OK;
-    rec->resync_wanted = true;
-    return hw_fail(err, HW_ESTOPPED, "a resync was asked for in SQL");
 }
 
 static enum hw_status on_change(void *arg, const struct cdc_transaction *tx,
@@ -449,27 +473,38 @@ static enum hw_status on_change(void *arg, const struct cdc_transaction *tx,
 {
     struct rec_reconciler *rec = arg;
 
-    if (rec->skipping)
-        return HW_OK;
-    if (change->action == CDC_MESSAGE)
-        return take_message(rec, change, err);
-    if (strcmp(change->table, "desired") == 0)
-        return take_desired(rec, tx, change, err);
-    if (strcmp(change->table, "blob") == 0)
-        return take_blob(rec, change, err);
-    if (strcmp(change->table, "changelog") == 0)
-        return take_changelog(rec, change, err);
-    return HW_OK;
+    return rec_change_take(rec->apply, tx, change, &rec->commands, err);
+}
+
+static void obey(struct rec_reconciler *rec, hw_lsn lsn)
+{
+    if (rec->commands.command == REC_RESYNC)
+        audit_within(rec, 0, "asked for in SQL");
+    if (rec->commands.command != REC_REPLAY)
+        return;
+    /* Once this very transaction is stored: it must not be read again, and again. */
+    rec->ordered = rec->commands;
+    rec->ordered_at = lsn;
 }
 
 static enum hw_status on_commit(void *arg, const struct cdc_transaction *tx, struct hw_error *err)
 {
     struct rec_reconciler *rec = arg;
+    const bool replaying = rec->state == REPLAYING;
 
-    (void)tx;
     (void)err;
-    if (!rec->skipping)
-        rec_apply_commit(rec->apply, true);
+    rec->counts.transactions++;
+    if (!replaying) {
+        rec->committed = tx->lsn;
+        if (rec->behind_since == 0)
+            rec->behind_since = hw_loop_now();
+        obey(rec, tx->lsn);
+    }
+    rec_apply_commit(rec->apply);
+    if (replaying)
+        HW_POINT("mid-replay");
+    if (replaying && tx->lsn >= rec->replay_end)
+        leave_replay(rec);
     return HW_OK;
 }
 
@@ -477,24 +512,12 @@ static void on_progress(void *arg, hw_lsn position)
 {
     struct rec_reconciler *rec = arg;
 
-    if (rec->state != STREAMING || position < rec->moment.lsn)
+    if (rec->state == REPLAYING) {
+        if (position >= rec->replay_end)
+            leave_replay(rec);
         return;
-    rec_moment_clear(&rec->moment);
-    rec_apply_progress(rec->apply, position);
-}
-
-static void on_source_failed(void *arg, const struct hw_error *err)
-{
-    struct rec_reconciler *rec = arg;
-
-    if (err->status == HW_ESTOPPED) {
-        hw_log_info("starting again", HW_S("slot", rec->config.slot), HW_S("why", err->message));
-        happen(rec, LOST);
-    } else if (err->status == HW_ECONFLICT && rec->state == LEADING) {
-        happen(rec, TAKEN);
-    } else {
-        lose(rec, err);
     }
+    rec_apply_progress(rec->apply, position);
 }
 
 static void on_started(void *arg)
@@ -502,18 +525,19 @@ static void on_started(void *arg)
     happen(arg, STARTED);
 }
 
-static void lead(struct rec_reconciler *rec)
+static void on_source_failed(void *arg, const struct hw_error *err)
 {
-    const struct cdc_pg_options options = {
-        .conninfo = rec->config.database,
-        .slot = rec->config.slot,
-        .start = rec->resync ? rec->server.slot_confirmed : rec->checkpoint.fence.lsn,
-        .tables = TABLES,
-        .message_prefix = MESSAGE_PREFIX,
-        .application_name = "headwater-reconciler: stream",
-    };
-    const struct cdc_handler handler = {
-        .started = on_started,
+    struct rec_reconciler *rec = arg;
+
+    if (err->status == HW_ECONFLICT && rec->state == LEADING)
+        happen(rec, TAKEN);
+    else
+        lose(rec, err);
+}
+
+static struct cdc_handler handler(struct rec_reconciler *rec)
+{
+    return (struct cdc_handler){
         .begin = on_begin,
         .change = on_change,
         .commit = on_commit,
@@ -521,9 +545,24 @@ static void lead(struct rec_reconciler *rec)
         .failed = on_source_failed,
         .arg = rec,
     };
+}
+
+static void lead(struct rec_reconciler *rec)
+{
+    /* What the slot remembers may be older than what was confirmed to it: the position is ours. */
+    const struct cdc_pg_options options = {
+        .conninfo = rec->config.database,
+        .slot = rec->config.slot,
+        .start = rec->plan == RESUME ? rec->checkpoint.fence.lsn : rec->server.slot_confirmed,
+        .tables = REC_TABLES,
+        .message_prefix = REC_MESSAGE_PREFIX,
+        .application_name = "headwater-reconciler: stream",
+    };
+    struct cdc_handler h = handler(rec);
     struct hw_error err;
 
-    if (cdc_pg_open(rec->loop, &options, &handler, &rec->source, &err) != HW_OK)
+    h.started = on_started;
+    if (cdc_pg_open(rec->loop, &options, &h, &rec->source, &err) != HW_OK)
         lose(rec, &err);
 }
 
@@ -531,23 +570,57 @@ static void lead(struct rec_reconciler *rec)
 
 static void loaded(struct rec_reconciler *rec)
 {
-    if (!rec->keys_loaded || !rec->objects_loaded)
+    const bool ordered = rec->ordered.command == REC_REPLAY;
+
+    if (rec->plan == REPLAY || (rec->plan == RESUME && ordered))
+        happen(rec, LOADED_REPLAY);
+    else
+        happen(rec, LOADED);
+}
+
+static void new_epoch(struct rec_reconciler *rec, uint64_t epoch, const char *why)
+{
+    rec->epoch = epoch;
+    rec->plan = REBUILD;
+    rec->why = why;
+}
+
+/* Where does the log end now? Entries that were there before cannot be ahead of it. */
+static void on_end_known(void *arg, const struct hw_pg_outcome *outcome)
+{
+    struct rec_reconciler *rec = arg;
+    struct hw_error err = outcome->err;
+    hw_lsn end = HW_LSN_NONE;
+
+    if (rec->state != LOADING)
+        return;
+    if (outcome->status != HW_OK ||
+        hw_lsn_parse(PQgetvalue(outcome->results[0], 0, 0), &end, &err) != HW_OK) {
+        lose(rec, &err);
+        return;
+    }
+    if (rec->newest.lsn > end)
+        new_epoch(rec, rec->epoch + 1, "entries are ahead of the database, which was restored");
+    loaded(rec);
+}
+
+static void all_read(struct rec_reconciler *rec)
+{
+    static const struct hw_pg_query query = {.sql = "SELECT pg_current_wal_insert_lsn()::text"};
+    struct hw_error err;
+
+    if (!rec->keys_loaded || !rec->objects_loaded || rec->state != LOADING)
         return;
     hw_kv_watch_stop(HW_TAKE(rec->key_watch));
-    hw_obj_list_stop(HW_TAKE(rec->object_list));
     /* Entries of an epoch that the checkpoint does not know: it was lost, or put back. */
-    if (rec->newest.epoch > rec->epoch) {
-        rec->epoch = rec->newest.epoch;
-        rec->resync = true;
-        rec->resync_why = "entries are newer than the checkpoint's epoch";
-    }
-    /* Of this epoch nothing can be ahead of the database, and nothing would be written over it. */
-    if (rec->newest.epoch == rec->epoch && rec->newest.lsn > rec->server.current) {
-        rec->epoch++;
-        rec->resync = true;
-        rec->resync_why = "entries are ahead of the database, which was restored";
-    }
-    happen(rec, rec->resync ? LOADED_RESYNC : LOADED);
+    if (rec->newest.epoch > rec->epoch)
+        new_epoch(rec, rec->newest.epoch, "entries are newer than the checkpoint's epoch");
+    /* Of this epoch nothing can be ahead of the database, and nothing would be written over it. The
+     * one who led before us may have gone on since we looked, so we ask again. */
+    if (rec->newest.epoch != rec->epoch || rec->newest.lsn <= rec->server.current)
+        loaded(rec);
+    else if (hw_pg_run(rec->pg, HW_PG_SEPARATE, &query, 1, NULL, on_end_known, rec, &err) != HW_OK)
+        lose(rec, &err);
 }
 
 static void on_key(void *arg, struct hw_kv_entry *found)
@@ -560,10 +633,7 @@ static void on_key(void *arg, struct hw_kv_entry *found)
     entry = rec_sink_entry(rec->sink, found->key + strlen(REC_DESIRED_PREFIX));
     entry->seq = found->seq;
     entry->deleted = found->deleted;
-    entry->fenced = found->fenced;
     entry->fence = found->fenced ? found->fence : (struct hw_fence){0};
-    entry->hash =
-        rec->resync && !found->deleted ? rec_desired_hash_of_value(found->value, found->size) : 0;
     if (hw_fence_compare(entry->fence, rec->newest) > 0)
         rec->newest = entry->fence;
 }
@@ -573,15 +643,20 @@ static void on_keys_loaded(void *arg)
     struct rec_reconciler *rec = arg;
 
     rec->keys_loaded = true;
-    loaded(rec);
+    all_read(rec);
 }
 
-static void on_object(void *arg, const char *name, size_t size)
+static void on_object(void *arg, const char *name, bool there)
 {
     struct rec_reconciler *rec = arg;
+    struct rec_object *object = rec_sink_object(rec->sink, name);
 
-    (void)size;
-    rec_sink_add_object(rec->sink, name);
+    if (rec->objects_loaded && object->there && !there) {
+        rec->counts.drift++;
+        hw_log_warn("an object was changed or deleted by someone else", HW_S("object", name));
+        audit_within(rec, DRIFT_FIRST_MS, "drift");
+    }
+    object->there = there;
 }
 
 static void on_objects_loaded(void *arg)
@@ -589,7 +664,7 @@ static void on_objects_loaded(void *arg)
     struct rec_reconciler *rec = arg;
 
     rec->objects_loaded = true;
-    loaded(rec);
+    all_read(rec);
 }
 
 static void on_load_failed(void *arg, const struct hw_error *why)
@@ -599,108 +674,186 @@ static void on_load_failed(void *arg, const struct hw_error *why)
     lose(rec, why);
 }
 
+/*
+ * Stores the checkpoint once more, or a deletion marker where there is no valid one, so that a
+ * predecessor that only stood still finds its compare-and-set refused from here on.
+ */
+static enum hw_status claim(struct rec_reconciler *rec, struct hw_error *err)
+{
+    const struct rec_checkpoint *c = &rec->checkpoint;
+    HW_AUTO_FREE char *value = rec->checkpoint_valid ? rec_checkpoint_value(c) : NULL;
+    natsMsg *msg = NULL;
+
+    if (hw_kv_message(rec->config.bucket, REC_CHECKPOINT_KEY, value,
+                      value != NULL ? strlen(value) : 0, value != NULL ? &c->fence : NULL, &msg,
+                      err) != HW_OK)
+        return err->status;
+    return hw_nats_publish_wait(rec->nats, msg, c->seq, &rec->checkpoint.seq, err);
+}
+
+static void on_probed(void *arg, enum hw_status status, uint64_t last_seq)
+{
+    struct rec_reconciler *rec = arg;
+    struct hw_error err;
+
+    if (rec->state == STALLED)
+        return;
+    if (status == HW_OK && rec_ledger_told(&rec->ledger, last_seq))
+        return;
+    if (status == HW_OK)
+        hw_fail(&err, HW_ECORRUPT,
+                "bucket %s: its last message is %llu, and a later one was acknowledged: NATS has "
+                "lost data",
+                rec->config.bucket, (unsigned long long)last_seq);
+    else
+        hw_fail(&err, HW_ENOENT, "bucket %s does not exist any more", rec->config.bucket);
+    rec->trouble = err;
+    /* The probe must not be stopped from here: look anew a little later. */
+    hw_timer_start(rec->loop, &rec->begin_anew, 0, begin_anew, rec);
+}
+
 static void load(struct rec_reconciler *rec)
 {
     const struct hw_kv_watch_events key_events = {
         .entry = on_key, .caught_up = on_keys_loaded, .restarting = on_load_failed, .arg = rec};
-    const struct hw_obj_list_events object_events = {
+    const struct hw_obj_watch_events object_events = {
         .entry = on_object, .done = on_objects_loaded, .arg = rec};
-    struct rec_checkpoint now = {0};
     struct hw_error err;
-    bool valid;
+    enum hw_status status;
 
     cdc_source_pause(rec->source, true);
     hw_log_info("leading", HW_S("slot", rec->config.slot));
     /* Whoever led before may have moved the checkpoint while we waited for the slot. */
-    if (read_checkpoint(rec, &now, &valid, &err) != HW_OK) {
-        lose(rec, &err);
-        return;
-    }
-    if (now.seq != rec->checkpoint.seq) {
+    status = claim(rec, &err);
+    if (status == HW_ECONFLICT) {
         happen(rec, LOST);
         return;
     }
+    if (status != HW_OK) {
+        lose(rec, &err);
+        return;
+    }
+    rec_ledger_open(&rec->ledger, rec->checkpoint.seq);
     rec->keys_loaded = rec->objects_loaded = false;
     rec->newest = (struct hw_fence){0};
     if (hw_kv_watch_start(rec->nats, rec->config.bucket, REC_DESIRED_PREFIX ">", &key_events,
                           &rec->key_watch, &err) != HW_OK ||
-        hw_obj_list_start(rec->nats, rec->config.bucket, &object_events, &rec->object_list, &err) !=
-            HW_OK ||
+        hw_obj_watch_start(rec->nats, rec->config.bucket, &object_events, &rec->object_watch,
+                           &err) != HW_OK ||
         rec_reports_start(rec->loop, rec->nats, rec->config.database, rec->reports_bucket,
                           &rec->reports, &err) != HW_OK)
         lose(rec, &err);
 }
 
-/* ---- reading a snapshot ---- */
-
-static void on_snapshot_done(void *arg, size_t nodes, size_t written)
-{
-    struct rec_reconciler *rec = arg;
-
-    rec->moment = rec_snapshot_take_moment(rec->snapshot);
-    hw_log_info("compared NATS with a snapshot", HW_S("slot", rec->config.slot),
-                HW_L("lsn", rec->moment.lsn), HW_I("epoch", (int64_t)rec->epoch),
-                HW_I("nodes", (int64_t)nodes), HW_I("written", (int64_t)written));
-    rec_apply_describe(rec->apply, rec->moment.rev, rec->moment.nonce);
-    rec_snapshot_free(HW_TAKE(rec->snapshot));
-    happen(rec, READ);
-}
-
-static void on_snapshot_failed(void *arg, const struct hw_error *err)
-{
-    lose(arg, err);
-}
+/* ---- replaying ---- */
 
 static void begin_apply(struct rec_reconciler *rec)
 {
-    struct rec_checkpoint stored = rec->checkpoint;
-    struct rec_checkpoint applied = rec->checkpoint;
+    const struct rec_checkpoint nothing = {.seq = rec->checkpoint.seq};
+    const struct rec_checkpoint start = {.fence.epoch = rec->epoch,
+                                         .system_id = rec->server.system_id,
+                                         .timeline = rec->server.timeline};
 
-    if (rec->resync) {
-        stored = (struct rec_checkpoint){.seq = rec->checkpoint.seq};
-        applied = (struct rec_checkpoint){.fence.epoch = rec->epoch,
-                                          .system_id = rec->server.system_id,
-                                          .timeline = rec->server.timeline};
-    }
-    rec_apply_reset(rec->apply, &stored, &applied);
+    if (rec->plan == REBUILD)
+        rec_apply_reset(rec->apply, &nothing, &start, true);
+    else
+        rec_apply_reset(rec->apply, &rec->checkpoint, &rec->checkpoint, false);
 }
 
-static void read_snapshot(struct rec_reconciler *rec)
+static void replay(struct rec_reconciler *rec)
 {
-    const struct rec_snapshot_events events = {
-        .done = on_snapshot_done, .failed = on_snapshot_failed, .arg = rec};
+    const bool ordered = rec->plan != REPLAY;
+    const hw_lsn start = ordered ? rec->ordered.from : rec->checkpoint.fence.lsn;
+    const hw_lsn end = ordered ? rec->checkpoint.fence.lsn : rec->server.slot_confirmed;
+    HW_AUTO_FREE char *temporary = hw_sprintf("%.40s_replay_%08x", rec->config.slot,
+                                              (unsigned)random());
+    HW_AUTO_FREE char *prepare = cdc_slot_copy_sql(rec->archive_slot, temporary);
+    const struct cdc_pg_options options = {
+        .conninfo = rec->config.database,
+        .slot = temporary,
+        .start = start,
+        .tables = REC_TABLES,
+        .read_only = true,
+        .application_name = "headwater-reconciler: replay",
+        .prepare = prepare,
+    };
+    const struct cdc_handler h = handler(rec);
     struct hw_error err;
 
-    hw_log_info("resync: reading a snapshot of the database", HW_S("slot", rec->config.slot),
-                HW_S("why", rec->resync_why), HW_I("epoch", (int64_t)rec->epoch));
+    rec->replay_end = end;
+    if (ordered && rec->ordered.to != HW_LSN_NONE && rec->ordered.to < end)
+        rec->replay_end = rec->ordered.to;
+    rec->ordered.command = REC_NOTHING;
+    rec->ordered_due = false;
     begin_apply(rec);
-    if (rec_snapshot_start(rec->loop, rec->config.database, rec->apply, rec->sink, rec->epoch,
-                           &events, &rec->snapshot, &err) != HW_OK)
+    if (ordered && !archive_reaches(&rec->server, start)) {
+        hw_log_error("a replay was asked for that the archive slot does not reach back to; "
+                     "headwater.resync() compares everything instead",
+                     HW_S("slot", rec->archive_slot), HW_L("from", start),
+                     HW_L("archive", rec->server.archive_confirmed));
+        happen(rec, REPLAYED);
+        return;
+    }
+    hw_log_info("replaying from the log", HW_S("slot", rec->archive_slot), HW_L("from", start),
+                HW_L("to", rec->replay_end), HW_S("why", ordered ? "asked for" : rec->why));
+    if (cdc_pg_open(rec->loop, &options, &h, &rec->replay, &err) != HW_OK)
         lose(rec, &err);
 }
 
 /* ---- streaming ---- */
 
-static void resume(struct rec_reconciler *rec)
+static void on_archive_trouble(void *arg, const struct hw_error *err)
 {
-    hw_log_info("resuming behind the checkpoint", HW_S("slot", rec->config.slot),
-                HW_L("lsn", rec->checkpoint.fence.lsn), HW_I("epoch", (int64_t)rec->epoch));
-    begin_apply(rec);
+    struct rec_reconciler *rec = arg;
+
+    hw_log_warn("the archive slot does not stand as it should", HW_S("slot", rec->archive_slot),
+                HW_E(err));
 }
+
+static void check_up(void *arg);
 
 static void stream(struct rec_reconciler *rec)
 {
-    if (!rec->resync) {
-        resume(rec);
+    const struct cdc_archive_options archive = {.slot = rec->config.slot,
+                                                .keep_bytes = rec->config.archive_bytes,
+                                                .keep_ms = rec->config.archive_ms};
+    const struct cdc_archive_events archive_events = {.trouble = on_archive_trouble, .arg = rec};
+    struct hw_error err;
+
+    if (rec->plan == REBUILD)
+        begin_apply(rec);
+    else
         cdc_source_confirm(rec->source, rec->checkpoint.fence.lsn);
-    }
     hw_log_info("streaming", HW_S("slot", rec->config.slot),
+                HW_S("plan", rec->plan == RESUME   ? "resume behind the checkpoint"
+                             : rec->plan == REPLAY ? "resume behind the replay"
+                                                   : "rebuild"),
+                HW_S("why", rec->plan == RESUME ? NULL : rec->why),
+                HW_L("checkpoint", rec->checkpoint.fence.lsn), HW_I("epoch", (int64_t)rec->epoch),
                 HW_I("nodes", (int64_t)rec_sink_count(rec->sink)),
                 HW_I("objects", (int64_t)rec_sink_objects(rec->sink)));
     rec->retry_ms = RETRY_FIRST_MS;
     rec->standby_told = rec->trouble_told = false;
-    /* What the snapshot handed over may still fill the window. */
+    rec->trouble = (struct hw_error){0};
+    rec->stored_at = hw_loop_now();
+    if (cdc_archive_start(rec->loop, rec->config.database, &archive, &archive_events, &rec->archive,
+                          &err) != HW_OK ||
+        hw_kv_probe_start(rec->nats, rec->config.bucket, PROBE_MS, on_probed, rec, &rec->probe,
+                          &err) != HW_OK) {
+        lose(rec, &err);
+        return;
+    }
+    audit_within(rec, 0, rec->plan == REBUILD ? rec->why : "began to lead");
+    hw_timer_start(rec->loop, &rec->check_up, 0, check_up, rec);
+    /* What a replay handed over may still fill the window. */
     cdc_source_pause(rec->source, rec_apply_paused(rec->apply));
+}
+
+static void resume(struct rec_reconciler *rec)
+{
+    if (rec->plan != REBUILD)
+        begin_apply(rec);
+    stream(rec);
 }
 
 static void on_stored(void *arg, hw_lsn lsn)
@@ -708,19 +861,34 @@ static void on_stored(void *arg, hw_lsn lsn)
     struct rec_reconciler *rec = arg;
 
     hw_log_debug("checkpoint stored", HW_S("slot", rec->config.slot), HW_L("lsn", lsn));
-    /* The first one behind a snapshot: NATS has acknowledged all of it. */
-    if (rec->resync)
-        rec->resync_wanted = false;
+    rec->behind_since = lsn >= rec->committed ? 0 : rec->stored_at;
+    rec->stored_at = hw_loop_now();
     if (rec->source != NULL)
         cdc_source_confirm(rec->source, lsn);
+    if (rec->state == STREAMING && rec->ordered.command == REC_REPLAY && lsn >= rec->ordered_at) {
+        hw_log_info("a replay was asked for: beginning again", HW_S("slot", rec->config.slot),
+                    HW_L("from", rec->ordered.from));
+        rec->ordered_due = true;
+        hw_timer_start(rec->loop, &rec->begin_anew, 0, begin_anew, rec);
+    }
+}
+
+static void on_moved(void *arg, hw_lsn lsn)
+{
+    struct rec_reconciler *rec = arg;
+
+    if (rec->audit != NULL)
+        rec_audit_moved(rec->audit, lsn);
 }
 
 static void on_apply_pause(void *arg, bool pause)
 {
     struct rec_reconciler *rec = arg;
 
-    if (rec->state == READING)
-        rec_snapshot_pause(rec->snapshot, pause);
+    if (rec->audit != NULL)
+        rec_audit_pause(rec->audit, pause);
+    if (rec->state == REPLAYING && rec->replay != NULL)
+        cdc_source_pause(rec->replay, pause);
     else if (rec->state == STREAMING && !rec->draining)
         cdc_source_pause(rec->source, pause);
 }
@@ -729,16 +897,259 @@ static void on_apply_failed(void *arg, const struct hw_error *err)
 {
     struct rec_reconciler *rec = arg;
 
-    if (rec->state != READING && rec->state != STREAMING)
+    if (rec->state != REPLAYING && rec->state != STREAMING)
         return; /* the loss of NATS was told already */
-    if (err->status == HW_ECONFLICT) {
+    if (err->status == HW_ECONFLICT || err->status == HW_ESTOPPED) {
         lose(rec, err);
         return;
     }
     hw_log_warn("NATS failed; the slot is kept until it is back", HW_S("slot", rec->config.slot),
                 HW_E(err));
+    rec->trouble = *err;
     rec->trouble_told = true;
     happen(rec, SINK_FAILED);
+}
+
+/* ---- heartbeats, and a look at the slot ---- */
+
+static void on_heartbeat(void *arg, const struct hw_pg_outcome *outcome)
+{
+    struct rec_reconciler *rec = arg;
+
+    if (outcome->status != HW_OK)
+        hw_log_warn("a heartbeat failed", HW_S("slot", rec->config.slot), HW_E(&outcome->err));
+}
+
+static void beat(void *arg)
+{
+    static const struct hw_pg_query query = {.sql = "SELECT headwater.heartbeat()"};
+    struct rec_reconciler *rec = arg;
+    struct hw_error err;
+
+    if (rec->state != STREAMING)
+        return;
+    if (hw_pg_run(rec->pg, HW_PG_SEPARATE, &query, 1, NULL, on_heartbeat, rec, &err) != HW_OK)
+        hw_timer_start(rec->loop, &rec->heartbeat, HEARTBEAT_RETRY_MS, beat, rec);
+    else if (rec->config.heartbeat_ms > 0)
+        hw_timer_start(rec->loop, &rec->heartbeat, rec->config.heartbeat_ms, beat, rec);
+}
+
+static void on_checked_up(void *arg, const struct hw_pg_outcome *outcome)
+{
+    struct rec_reconciler *rec = arg;
+    struct cdc_server *s = &rec->server;
+    struct rec_counts *c = &rec->counts;
+    struct hw_error err;
+
+    if (outcome->status != HW_OK || cdc_server_read(outcome->results[0], s, &err) != HW_OK)
+        return; /* the connection's loss is told by itself */
+    c->lag_bytes = (double)(int64_t)(s->current - s->slot_confirmed);
+    c->retained_bytes = (double)(int64_t)(s->current - s->slot_restart);
+    c->slot_safe_bytes = (double)s->slot_safe_wal_size;
+    c->slot_usable = s->slot_exists && strcmp(s->slot_wal_status, "lost") != 0;
+    if (strcmp(s->slot_wal_status, "unreserved") == 0)
+        hw_log_warn("the slot is about to lose the log that it needs: raise "
+                    "max_slot_wal_keep_size, or see what holds the stream up",
+                    HW_S("slot", rec->config.slot), HW_I("lag", (int64_t)c->lag_bytes));
+}
+
+static void check_up(void *arg)
+{
+    struct rec_reconciler *rec = arg;
+    const char *const values[] = {rec->config.slot, REC_TABLES};
+    const struct hw_pg_query query = {.sql = cdc_server_sql, .count = 2, .values = values};
+
+    if (rec->state != STREAMING)
+        return;
+    hw_timer_start(rec->loop, &rec->check_up, CHECK_UP_MS, check_up, rec);
+    /* A connection that is busy is looked at the next time. */
+    (void)!hw_pg_run(rec->pg, HW_PG_SEPARATE, &query, 1, NULL, on_checked_up, rec, NULL);
+}
+
+/* ---- audits ---- */
+
+static void on_audit_begun(void *arg)
+{
+    struct rec_reconciler *rec = arg;
+
+    hw_timer_start(rec->loop, &rec->heartbeat, 0, beat, rec);
+}
+
+static void on_audit_done(void *arg, const struct rec_audit_result *result)
+{
+    struct rec_reconciler *rec = arg;
+
+    rec->audited = *result;
+    rec_apply_release(rec->apply, result->rev, result->nonce);
+}
+
+static void on_audit_failed(void *arg, const struct hw_error *err)
+{
+    lose(arg, err);
+}
+
+static void on_collected(void *arg, const struct hw_ack *ack)
+{
+    struct rec_reconciler *rec = arg;
+
+    /* Not a failure of ours: the next audit tries again. */
+    if (ack->status == HW_OK)
+        rec->counts.collected++;
+    else
+        hw_log_debug("an object could not be removed", HW_E(&ack->err));
+}
+
+/*
+ * Removes objects that no row of desired has referred to for the whole time of grace. Forgotten in
+ * the sink first: a transaction that refers to one from now on has it fetched and put anew, behind
+ * the removal.
+ */
+static void collect(struct rec_reconciler *rec)
+{
+    const uint64_t audit = rec_sink_audit(rec->sink);
+    const int64_t now = hw_loop_now();
+    struct rec_object *object;
+    struct hw_error err;
+    int removed = 0;
+    size_t at = 0;
+
+    while (rec->config.gc_grace_ms > 0 && removed < COLLECTED_MOST &&
+           (object = rec_sink_next_object(rec->sink, &at)) != NULL) {
+        if (!object->there || object->used >= audit) {
+            object->unused = 0;
+            continue;
+        }
+        if (object->unused == 0)
+            object->unused = now;
+        if (now - object->unused < rec->config.gc_grace_ms)
+            continue;
+        object->there = false;
+        object->unused = 0;
+        if (hw_obj_delete(rec->nats, rec->config.bucket, object->name, on_collected, rec, &err) !=
+            HW_OK) {
+            hw_log_warn("an object could not be removed", HW_S("object", object->name),
+                        HW_E(&err));
+            object->there = true;
+            return;
+        }
+        removed++;
+        hw_log_info("removing an object that nothing refers to any more",
+                    HW_S("object", object->name));
+    }
+}
+
+/* The repairs are acknowledged. */
+static void on_released(void *arg)
+{
+    struct rec_reconciler *rec = arg;
+    const struct rec_audit_result *r = &rec->audited;
+    const size_t differed = r->keys + r->objects;
+
+    hw_log(differed > 0 && rec->plan != REBUILD ? HW_LOG_WARN : HW_LOG_INFO,
+           "compared NATS with the database", HW_S("slot", rec->config.slot),
+           HW_L("lsn", r->position), HW_I("epoch", (int64_t)rec->epoch), HW_I("rev", r->rev),
+           HW_I("nodes", (int64_t)r->nodes), HW_I("repaired", (int64_t)r->keys),
+           HW_I("removed", (int64_t)r->removed), HW_I("objects", (int64_t)r->objects),
+           HW_S("why", rec->audit_why));
+    rec->counts.audits++;
+    rec->counts.repaired += r->keys;
+    if (rec->plan == REBUILD) {
+        rec->counts.rebuilds++;
+        rec->plan = RESUME;
+    } else {
+        rec->counts.drift += differed;
+    }
+    rec->foreign_logged = 0;
+    hw_timer_start(rec->loop, &rec->audit_timer, 0, end_audit, rec);
+}
+
+static void begin_audit(void *arg)
+{
+    struct rec_reconciler *rec = arg;
+    const struct rec_audit_config config = {.loop = rec->loop,
+                                            .nats = rec->nats,
+                                            .conninfo = rec->config.database,
+                                            .bucket = rec->config.bucket,
+                                            .apply = rec->apply,
+                                            .sink = rec->sink,
+                                            .epoch = rec->epoch,
+                                            .quiet = rec->plan == REBUILD};
+    const struct rec_audit_events events = {.begun = on_audit_begun,
+                                            .done = on_audit_done,
+                                            .failed = on_audit_failed,
+                                            .arg = rec};
+    struct hw_error err;
+
+    if (rec->state != STREAMING || rec->draining)
+        return;
+    hw_log_debug("comparing NATS with the database", HW_S("slot", rec->config.slot),
+                 HW_S("why", rec->audit_why));
+    if (rec_audit_start(&config, &events, &rec->audit, &err) != HW_OK)
+        lose(rec, &err);
+    else if (rec_apply_paused(rec->apply))
+        rec_audit_pause(rec->audit, true);
+}
+
+static void end_audit(void *arg)
+{
+    struct rec_reconciler *rec = arg;
+
+    rec_audit_free(HW_TAKE(rec->audit));
+    if (rec->state != STREAMING)
+        return;
+    collect(rec);
+    if (rec->audit_again)
+        audit_within(rec, DRIFT_FIRST_MS, "drift");
+    else if (rec->config.audit_ms > 0)
+        audit_within(rec, rec->config.audit_ms, "the interval is over");
+}
+
+static void audit_within(struct rec_reconciler *rec, int64_t ms, const char *why)
+{
+    if (rec->state != STREAMING)
+        return; /* it begins with one */
+    if (rec->audit != NULL) {
+        rec->audit_again = true;
+        return;
+    }
+    if (ms == DRIFT_FIRST_MS) {
+        if (hw_loop_now() - rec->drift_at < DRIFT_AGAIN_MS)
+            ms = DRIFT_AGAIN_MS;
+        rec->drift_at = hw_loop_now();
+    }
+    if (hw_timer_running(&rec->audit_timer) && rec->audit_timer.due <= hw_loop_now() + ms)
+        return;
+    rec->audit_again = false;
+    rec->audit_why = why;
+    hw_timer_start(rec->loop, &rec->audit_timer, ms, begin_audit, rec);
+}
+
+static void on_defend(void *arg)
+{
+    struct rec_reconciler *rec = arg;
+
+    if (rec->state == STREAMING || rec->state == REPLAYING)
+        rec_apply_defend_checkpoint(rec->apply);
+}
+
+/* A message in our stream that we did not write. */
+static void on_foreign(void *arg, uint64_t seq)
+{
+    struct rec_reconciler *rec = arg;
+    struct hw_kv_entry found = {0};
+    const char *key = "?";
+
+    rec->counts.drift++;
+    if (rec->foreign_logged < FOREIGN_LOGGED &&
+        hw_kv_get_at(rec->nats, rec->config.bucket, seq, &found, NULL) == HW_OK)
+        key = found.key;
+    if (rec->foreign_logged++ < FOREIGN_LOGGED)
+        hw_log_warn("someone else wrote to the bucket", HW_S("bucket", rec->config.bucket),
+                    HW_S("key", key), HW_I("revision", (int64_t)seq));
+    if (found.msg != NULL)
+        hw_kv_entry_clear(&found);
+    hw_timer_start(rec->loop, &rec->defend, 0, on_defend, rec);
+    audit_within(rec, DRIFT_FIRST_MS, "drift");
 }
 
 /* ---- stalled: the slot is kept, status goes on being sent, until the sink answers again ---- */
@@ -767,6 +1178,8 @@ static void stall(struct rec_reconciler *rec)
         return;
     }
     cdc_source_pause(rec->source, true);
+    rec_audit_free(HW_TAKE(rec->audit));
+    hw_timer_stop(&rec->audit_timer);
     hw_timer_start(rec->loop, &rec->retry, STALLED_MS, try_sink, rec);
 }
 
@@ -784,15 +1197,15 @@ static const struct transition {
     {LEADING, TAKEN, WAITING, stand_by, "another one was quicker"},
     {PREPARING, PREPARED, LEADING, lead, "open the stream: the slot is the lock"},
     {LEADING, STARTED, LOADING, load, "hold the stream, read what stands in NATS"},
-    {LOADING, LOADED, STREAMING, stream, "the checkpoint covers what was confirmed"},
-    {LOADING, LOADED_RESYNC, READING, read_snapshot, "it does not, or someone asked"},
-    {READING, READ, STREAMING, stream, "go on behind the snapshot, without a gap"},
+    {LOADING, LOADED, STREAMING, resume, "go on behind the checkpoint, or rebuild"},
+    {LOADING, LOADED_REPLAY, REPLAYING, replay, "some of the log is to be sent again"},
+    {REPLAYING, REPLAYED, STREAMING, stream, "go on with the slot itself"},
     {STREAMING, SINK_FAILED, STALLED, stall, "NATS is away: keep the slot"},
-    {READING, SINK_FAILED, WAITING, begin_again, "NATS is away: compare again later"},
+    {REPLAYING, SINK_FAILED, WAITING, begin_again, "NATS is away: replay again later"},
     {PREPARING, LOST, WAITING, begin_again, "try again, a little later"},
     {LEADING, LOST, WAITING, begin_again, "the slot is taken, or the server went away"},
     {LOADING, LOST, WAITING, begin_again, "try again, a little later"},
-    {READING, LOST, WAITING, begin_again, "try again, a little later"},
+    {REPLAYING, LOST, WAITING, begin_again, "try again, a little later"},
     {STREAMING, LOST, WAITING, begin_again, "start anew from the stored checkpoint"},
     {STALLED, LOST, WAITING, begin_again, "NATS is back, or the server went away"},
 };
@@ -864,7 +1277,12 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
     const struct hw_nats_options nats_options = {.url = config->nats,
                                                  .name = "headwater-reconciler"};
     const struct rec_apply_events apply_events = {
-        .stored = on_stored, .pause = on_apply_pause, .failed = on_apply_failed, .arg = rec};
+        .stored = on_stored,
+        .moved = on_moved,
+        .released = on_released,
+        .pause = on_apply_pause,
+        .failed = on_apply_failed,
+        .arg = rec};
     struct rec_apply_config apply_config;
     enum hw_status status;
 
@@ -872,7 +1290,10 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
     rec->config = *config;
     rec->reports_bucket = hw_sprintf("%s_reports", config->bucket);
     rec->retry_ms = RETRY_FIRST_MS;
+    rec->archive_slot = cdc_archive_name(config->slot);
     rec->sink = rec_sink_new();
+    rec->fetch = rec_fetch_new(loop, config->database);
+    rec->ledger = (struct rec_ledger){.foreign = on_foreign, .arg = rec};
     status = cdc_slot_check_name(config->slot, err);
     if (status == HW_OK)
         status = hw_nats_open(loop, &nats_options, &nats_events, &rec->nats, err);
@@ -887,6 +1308,8 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
                                              .nats = rec->nats,
                                              .bucket = config->bucket,
                                              .sink = rec->sink,
+                                             .fetch = rec->fetch,
+                                             .ledger = &rec->ledger,
                                              .window = (size_t)config->window};
     rec->apply = rec_apply_new(&apply_config, &apply_events);
     *out = rec;
@@ -895,10 +1318,47 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
 
 void rec_reconciler_resync(struct rec_reconciler *rec)
 {
-    rec->resync_wanted = true;
-    hw_log_info("a resync was asked for by signal", HW_S("slot", rec->config.slot));
-    happen(rec, LOST);
+    hw_log_info("a comparison was asked for by signal", HW_S("slot", rec->config.slot));
+    audit_within(rec, 0, "asked for by signal");
 }
+
+/* ---- what operations see ---- */
+
+void rec_reconciler_check(void *arg, struct hw_checks *checks)
+{
+    const struct rec_reconciler *rec = arg;
+    const bool standby = rec->state != STREAMING && rec->standby_told;
+
+    hw_check(checks, "postgresql", hw_pg_up(rec->pg), "%s",
+             hw_pg_up(rec->pg) ? "connected" : "cannot be reached");
+    hw_check(checks, "nats", hw_nats_up(rec->nats), "%s",
+             hw_nats_up(rec->nats) ? "connected" : "cannot be reached");
+    if (rec->trouble.status != HW_OK)
+        hw_check(checks, "stream", false, "%s", rec->trouble.message);
+    else if (standby)
+        hw_check(checks, "stream", true, "standing by: another reconciler leads");
+    else
+        hw_check(checks, "stream", rec->state == STREAMING && rec->plan != REBUILD, "%s",
+                 rec->state != STREAMING ? "not streaming yet"
+                 : rec->plan == REBUILD  ? "rebuilding what stands in NATS"
+                                         : "streaming");
+}
+
+void rec_reconciler_metrics(void *arg, struct hw_buf *out)
+{
+    struct rec_reconciler *rec = arg;
+    struct rec_counts *c = &rec->counts;
+
+    c->leading = rec->state == STREAMING;
+    c->epoch = (double)rec->epoch;
+    c->nodes = (double)rec_sink_count(rec->sink);
+    c->objects = (double)rec_sink_objects(rec->sink);
+    c->lag_seconds =
+        rec->behind_since == 0 ? 0 : (double)(hw_loop_now() - rec->behind_since) / 1000;
+    hw_metrics_write(&(struct hw_metrics){rec_counts_table, c}, out);
+}
+
+/* ---- ending ---- */
 
 void rec_reconciler_drain(struct rec_reconciler *rec, int64_t timeout_ms)
 {
@@ -926,7 +1386,9 @@ void rec_reconciler_stop(struct rec_reconciler *rec)
     hw_nats_close(rec->nats);
     rec_apply_free(rec->apply);
     hw_pg_close(rec->pg);
+    rec_fetch_free(rec->fetch);
     rec_sink_free(rec->sink);
     free(rec->reports_bucket);
+    free(rec->archive_slot);
     free(rec);
 }

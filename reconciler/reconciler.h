@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "common/loop.h"
+#include "common/monitor.h"
 #include "common/status.h"
 
 struct rec_config {
@@ -16,6 +17,11 @@ struct rec_config {
     const char *bucket; /* reports go to <bucket>_reports */
     const char *slot;
     int64_t replicas, history, window;
+    int64_t archive_bytes, archive_ms; /* how much log is kept for replays; see cdc/archive.h */
+    int64_t audit_ms;                  /* between two audits; 0: only at the start and on drift */
+    int64_t heartbeat_ms;              /* 0: none, but those that an audit needs */
+    int64_t gc_grace_ms;               /* 0: objects are never removed */
+    bool remake_slot;                  /* a lost slot is dropped and made anew */
 };
 
 struct rec_reconciler;
@@ -23,10 +29,13 @@ struct rec_reconciler;
 enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_config *config,
                                     struct rec_reconciler **reconciler,
                                     struct hw_error *err) HW_CHECKED;
-/* Reads a snapshot and compares everything, as soon as it leads. */
+/* Compares everything with the database now, if it leads: whoever begins to lead does so anyway. */
 void rec_reconciler_resync(struct rec_reconciler *reconciler);
 /* Finishes what is under way (at most timeout_ms), running the loop. */
 void rec_reconciler_drain(struct rec_reconciler *reconciler, int64_t timeout_ms);
+/* For the monitor: a leader that streams from a checkpoint and a standby are ready. */
+void rec_reconciler_check(void *reconciler, struct hw_checks *checks);
+void rec_reconciler_metrics(void *reconciler, struct hw_buf *out);
 void rec_reconciler_stop(struct rec_reconciler *reconciler); /* NULL is fine */
 
 #endif

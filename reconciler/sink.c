@@ -7,7 +7,8 @@
 
 struct rec_sink {
     struct hw_map entries; /* struct rec_entry by node */
-    struct hw_map objects; /* the name itself by name */
+    struct hw_map objects; /* struct rec_object by name */
+    uint64_t audit;
 };
 
 struct rec_sink *rec_sink_new(void)
@@ -17,8 +18,8 @@ struct rec_sink *rec_sink_new(void)
 
 void rec_sink_clear(struct rec_sink *sink)
 {
+    struct rec_object *object;
     struct rec_entry *entry;
-    char *object;
     size_t at = 0;
 
     while ((entry = hw_map_next(&sink->entries, &at)) != NULL) {
@@ -26,8 +27,10 @@ void rec_sink_clear(struct rec_sink *sink)
         free(entry);
     }
     at = 0;
-    while ((object = hw_map_next(&sink->objects, &at)) != NULL)
+    while ((object = hw_map_next(&sink->objects, &at)) != NULL) {
+        free(object->name);
         free(object);
+    }
     hw_map_clear(&sink->entries);
     hw_map_clear(&sink->objects);
 }
@@ -63,21 +66,39 @@ struct rec_entry *rec_sink_next(const struct rec_sink *sink, size_t *at)
     return hw_map_next(&sink->entries, at);
 }
 
-bool rec_sink_has_object(const struct rec_sink *sink, const char *hex)
+struct rec_object *rec_sink_object(struct rec_sink *sink, const char *hex)
 {
-    return hw_map_get(&sink->objects, hex) != NULL;
+    struct rec_object *object = hw_map_get(&sink->objects, hex);
+
+    if (object == NULL) {
+        object = hw_alloc(sizeof(*object));
+        object->name = hw_strdup(hex);
+        hw_map_add(&sink->objects, object->name, object);
+    }
+    return object;
 }
 
-void rec_sink_add_object(struct rec_sink *sink, const char *hex)
+struct rec_object *rec_sink_next_object(const struct rec_sink *sink, size_t *at)
 {
-    if (!rec_sink_has_object(sink, hex)) {
-        char *name = hw_strdup(hex);
-
-        hw_map_add(&sink->objects, name, name);
-    }
+    return hw_map_next(&sink->objects, at);
 }
 
 size_t rec_sink_objects(const struct rec_sink *sink)
 {
-    return sink->objects.count;
+    const struct rec_object *object;
+    size_t count = 0, at = 0;
+
+    while ((object = rec_sink_next_object(sink, &at)) != NULL)
+        count += object->there;
+    return count;
+}
+
+uint64_t rec_sink_audit(const struct rec_sink *sink)
+{
+    return sink->audit;
+}
+
+uint64_t rec_sink_begin_audit(struct rec_sink *sink)
+{
+    return ++sink->audit;
 }

@@ -19,14 +19,22 @@ struct rec_entry {
     char *node;
     uint64_t seq;          /* 0: the key was never written */
     struct hw_fence fence; /* of what stands there; zero where it carries none */
-    bool fenced;
-    uint64_t hash;                /* rec_desired_hash of what stands there; 0: unknown or deleted */
-    bool deleted;                 /* a delete marker, or nothing */
-    bool seen;                    /* by the snapshot that is being read */
-    struct rec_change *in_flight; /* being published */
+    uint64_t hash;         /* rec_desired_hash of what an audit read there; 0: deleted or none */
+    uint64_t audit;        /* number of the audit that read the key last … */
+    uint64_t seen;         /* … and of the one whose snapshot had the node last */
+    bool deleted;          /* a delete marker, or nothing */
+    int64_t rev;           /* of the newest streamed transaction that touched it; 0: none yet */
+    struct rec_change *in_flight;              /* being published */
     struct rec_change *waiting, *waiting_last; /* for the same key, in commit order */
     uint64_t last_tx;   /* serial of the last transaction that touched it … */
     size_t last_change; /* … and the place of its change there: for coalescing */
+};
+
+struct rec_object {
+    char *name;     /* hex of the digest */
+    bool there;     /* in the bucket, or on its way */
+    uint64_t used;  /* number of the newest audit during which a row referred to it */
+    int64_t unused; /* hw_loop_now() when an audit first found that none does; 0: in use */
 };
 
 struct rec_sink;
@@ -40,9 +48,13 @@ size_t rec_sink_count(const struct rec_sink *sink);
 /* Walks over the entries, in no order: start with *at = 0; NULL at the end. */
 struct rec_entry *rec_sink_next(const struct rec_sink *sink, size_t *at);
 
-/* Objects, by the hex of their digest. */
-bool rec_sink_has_object(const struct rec_sink *sink, const char *hex);
-void rec_sink_add_object(struct rec_sink *sink, const char *hex);
-size_t rec_sink_objects(const struct rec_sink *sink);
+/* Objects, by the hex of their digest; made (as missing) where none is known. */
+struct rec_object *rec_sink_object(struct rec_sink *sink, const char *hex);
+struct rec_object *rec_sink_next_object(const struct rec_sink *sink, size_t *at);
+size_t rec_sink_objects(const struct rec_sink *sink); /* that are there */
+
+/* Audits are numbered from 1. */
+uint64_t rec_sink_audit(const struct rec_sink *sink); /* the newest */
+uint64_t rec_sink_begin_audit(struct rec_sink *sink);
 
 #endif

@@ -704,7 +704,15 @@ START_TEST(test_refusals)
     HW_AUTO_FREE char *repl = hw_sprintf("postgresql://repl@127.0.0.1:%d/headwater", pg.port);
 
     check_failure(pg.url, "nowhere", TABLES, HW_ENOENT, "\"nowhere\" does not exist");
-    check_failure(pg.url, "odd \"name' \\", TABLES, HW_ENOENT, "does not exist");
+    check_failure(pg.url, "odd name' \\", TABLES, HW_ENOENT, "does not exist");
+    /* Not every minor version's replication grammar knows a doubled quote in a name (15.18 calls it
+     * a syntax error, 15.20 looks for the slot): refused it is by each, and taken for no other. */
+    const struct hw_error quoted = failure_of(pg.url, "odd\"" SLOT, TABLES);
+    const bool understood = quoted.status == HW_ENOENT &&
+                            strstr(quoted.message, "\"odd\"" SLOT "\" does not exist") != NULL;
+    ck_assert_msg(understood || (quoted.status == HW_EUNAVAIL &&
+                                 strstr(quoted.message, "syntax error") != NULL),
+                  "%s: %s", hw_status_name(quoted.status), quoted.message);
     check_failure(plain, SLOT, TABLES, HW_EDENIED, "to start"); /* a WAL sender */
     check_failure(nobody, SLOT, TABLES, HW_EDENIED, "role \"nobody\" does not exist");
     check_failure(elsewhere, SLOT, TABLES, HW_EUNAVAIL, "\"elsewhere\" does not exist");

@@ -934,11 +934,11 @@ END_TEST
 static char listed[256];
 static bool list_done;
 
-static void on_listed(void *arg, const char *name, size_t size)
+static void on_listed(void *arg, const char *name, bool there)
 {
     ck_assert_ptr_eq(arg, listed);
     const size_t len = strlen(listed);
-    snprintf(listed + len, sizeof(listed) - len, "%s:%zu ", name, size);
+    snprintf(listed + len, sizeof(listed) - len, "%.8s:%s ", name, there ? "there" : "gone");
 }
 
 static void on_list_done(void *arg)
@@ -947,10 +947,10 @@ static void on_list_done(void *arg)
     list_done = true;
 }
 
-static void on_counted(void *arg, const char *name, size_t size)
+static void on_counted(void *arg, const char *name, bool there)
 {
     (void)name;
-    (void)size;
+    (void)there;
     ++*(size_t *)arg;
 }
 
@@ -960,36 +960,72 @@ static void on_stored(void *arg, const struct hw_ack *ack)
     *(bool *)arg = true;
 }
 
-static void expect_list(const char *expected)
+static struct hw_obj_watch *start_list(void)
 {
-    const struct hw_obj_list_events events = {
+    const struct hw_obj_watch_events events = {
         .entry = on_listed, .done = on_list_done, .arg = listed};
-    struct hw_obj_list *list;
+    struct hw_obj_watch *list;
     listed[0] = '\0';
     list_done = false;
-    OK(hw_obj_list_start(nats, BUCKET, &events, &list, &err));
+    OK(hw_obj_watch_start(nats, BUCKET, &events, &list, &err));
     wait_for(&list_done, "the list");
+    return list;
+}
+
+static void expect_list(const char *expected)
+{
+    struct hw_obj_watch *list = start_list();
     ck_assert_str_eq(listed, expected);
-    hw_obj_list_stop(list);
+    hw_obj_watch_stop(list);
+}
+
+static void on_deleted(void *arg, const struct hw_ack *ack)
+{
+    ck_assert_int_eq(ack->status, HW_OK);
+    *(bool *)arg = true;
+}
+
+static bool told_of(const char *text)
+{
+    const bool never = false;
+    hw_loop_run_until(loop, &never, 5);
+    return strcmp(listed, text) == 0;
 }
 
 START_TEST(test_list_of_objects)
 {
+    static const char abc[] = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    static const char none[] = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    bool deleted = false;
     begin_objects();
     expect_list("");
-    ck_assert_int_eq(put_object("one", "abc", 3).status, HW_OK);
-    ck_assert_int_eq(put_object("none", "", 0).status, HW_OK);
+    ck_assert_int_eq(put_object(abc, "abc", 3).status, HW_OK);
+    ck_assert_int_eq(put_object(none, "", 0).status, HW_OK);
     ck_assert_int_eq(put_object("gone", "abcd", 4).status, HW_OK);
-    ck_assert_int_eq(put_object("two", "ab", 2).status, HW_OK);
+    ck_assert_int_eq(put_object("other", "ab", 2).status, HW_OK); /* not what its name says */
     publish_meta("gone",
                  "{\"name\":\"gone\",\"bucket\":\"b\",\"nuid\":\"\",\"size\":0,\"chunks\":0,"
                  "\"digest\":\"\",\"deleted\":true,\"mtime\":\"2026-01-31T12:00:00Z\"}");
     publish_meta("broken", "no metadata");
-    expect_list("one:3 none:0 two:2 ");
-    struct hw_obj_list *list = NULL;
-    hw_obj_list_stop(NULL);
-    const struct hw_obj_list_events events = {.entry = on_listed, .done = on_list_done};
-    ck_assert_int_ne(hw_obj_list_start(nats, "absent", &events, &list, &err), HW_OK);
+    struct hw_obj_watch *list = start_list();
+    ck_assert_str_eq(listed, "ba7816bf:there e3b0c442:there other:gone gone:gone broken:gone ");
+
+    /* It goes on: a deletion, by us, takes the chunks along; so does nothing that is not there. */
+    listed[0] = '\0';
+    OK(hw_obj_delete(nats, BUCKET, abc, on_deleted, &deleted, &err));
+    wait_for(&deleted, "the deletion");
+    test_wait_for(told_of("ba7816bf:gone "), 10);
+    size_t size;
+    ck_assert_int_eq(hw_obj_stat(nats, BUCKET, abc, &size, &err), HW_ENOENT);
+    hw_obj_watch_stop(list);
+    ck_assert_int_eq(put_object(abc, "abc", 3).status, HW_OK);
+    OK(hw_obj_stat(nats, BUCKET, abc, &size, &err));
+    ck_assert_uint_eq(size, 3);
+
+    list = NULL;
+    hw_obj_watch_stop(NULL);
+    const struct hw_obj_watch_events events = {.entry = on_listed, .done = on_list_done};
+    ck_assert_int_ne(hw_obj_watch_start(nats, "absent", &events, &list, &err), HW_OK);
     close_nats();
 }
 END_TEST
@@ -1001,13 +1037,15 @@ START_TEST(test_list_outlives_its_consumer)
     enum { OBJECTS = 40000 };
     static bool acked[OBJECTS];
     size_t entries = 0;
-    const struct hw_obj_list_events events = {
+    const struct hw_obj_watch_events events = {
         .entry = on_counted, .done = on_list_done, .arg = &entries};
     jsConsumerNamesList *names = NULL;
-    struct hw_obj_list *list;
+    struct hw_obj_watch *list;
     begin_objects();
     for (int i = 0; i < OBJECTS; i++) {
-        HW_AUTO_FREE char *subject = hw_sprintf("$O.b.M.x%d", i);
+        HW_AUTO_FREE char *name = hw_sprintf("%09d", i);
+        HW_AUTO_FREE char *encoded = hw_base64url_encode(name, strlen(name));
+        HW_AUTO_FREE char *subject = hw_sprintf("$O.b.M.%s", encoded);
         const char meta[] = "{\"name\":\"x\",\"nuid\":\"n\",\"size\":3,\"chunks\":1,\"digest\":"
                             "\"SHA-256=ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0=\"}";
         natsMsg *msg = NULL;
@@ -1017,7 +1055,7 @@ START_TEST(test_list_outlives_its_consumer)
             wait_for(&acked[i], "the metadata");
     }
     list_done = false;
-    OK(hw_obj_list_start(nats, BUCKET, &events, &list, &err));
+    OK(hw_obj_watch_start(nats, BUCKET, &events, &list, &err));
     ck_assert_int_eq(js_ConsumerNames(&names, hw_nats_js(nats), "OBJ_b", NULL, NULL), NATS_OK);
     ck_assert_int_eq(names->Count, 1);
     ck_assert_int_eq(js_DeleteConsumer(hw_nats_js(nats), "OBJ_b", names->List[0], NULL, NULL),
@@ -1025,7 +1063,7 @@ START_TEST(test_list_outlives_its_consumer)
     jsConsumerNamesList_Destroy(names);
     wait_for(&list_done, "the list");
     ck_assert_uint_gt(entries, OBJECTS); /* some came twice */
-    hw_obj_list_stop(list);
+    hw_obj_watch_stop(list);
     close_nats();
 }
 END_TEST

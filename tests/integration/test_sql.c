@@ -998,6 +998,7 @@ START_TEST(test_privileges)
          dba | api | reconciler | viewer},
         {"SELECT headwater.recompute()", dba},
         {"SELECT headwater.resync()", dba | reconciler},
+        {"SELECT headwater.replay('0/1')", dba | reconciler},
         {"SELECT headwater.heartbeat()", dba | reconciler},
         {"SELECT headwater.report('[]')", reconciler},
         {"SELECT headwater.take_reports('[]')", 0},
@@ -1151,9 +1152,18 @@ START_TEST(test_stream)
 
     RUN("SELECT headwater.resync()");
     RUN("BEGIN; SELECT headwater.resync(); ROLLBACK");
+    RUN("SELECT headwater.replay('0/1A2B')");
+    RUN("SELECT headwater.replay(to_lsn => '0/1a2c', from_lsn => '0/1a2b')");
     RUN("SELECT headwater.heartbeat()");
+    REFUSE("22004", "", "needs a position", "SELECT headwater.replay(NULL, '0/1')");
+    REFUSE("22023", "", "would begin", "SELECT headwater.replay('FFFF/0')");
+    REFUSE("22023", "", "would end", "SELECT headwater.replay('0/1', 'FFFF/0')");
+    REFUSE("22023", "", "before 0/3 where it begins", "SELECT headwater.replay('0/3', '0/2')");
     EXPECT(
-        "t headwater {\"command\":\"resync\"},t headwater {\"command\":\"heartbeat\"}",
+        "t headwater {\"command\":\"resync\"},"
+        "t headwater {\"command\":\"replay\",\"from\":\"0/1A2B\",\"to\":null},"
+        "t headwater {\"command\":\"replay\",\"from\":\"0/1A2B\",\"to\":\"0/1A2C\"},"
+        "t headwater {\"command\":\"heartbeat\"}",
         "SELECT string_agg(concat_ws(' ', CASE WHEN (data::jsonb ->> 'transactional')::bool THEN "
         "'t' END, data::jsonb ->> 'prefix', data::jsonb ->> 'content'), ',') " STREAM);
     RUN("SELECT pg_drop_replication_slot('test')");

@@ -389,32 +389,6 @@ START_TEST(test_documented)
 }
 END_TEST
 
-/* ---- addresses ---- */
-
-START_TEST(test_address)
-{
-    static const struct {
-        const char *text;
-        bool loopback;
-    } good[] = {{"127.0.0.1:8080", true}, {"127.9.9.9:0", true},  {"localhost:80", true},
-                {"[::1]:8080", true},     {"0.0.0.0:1", false},   {"[::]:1", false},
-                {"10.0.0.1:80", false},   {"[fe80::1]:80", false}};
-    static const char *const bad[] = {
-        "",           "8080",           ":8080",         "127.0.0.1",
-        "127.0.0.1:", "example.org:80", "::1:8080",      "127.0.0.1:99999",
-        "[::1]",      "[127.0.0.1]:1",  "127.0.0.1:http"};
-    struct api_address address;
-    struct hw_error err;
-
-    for (size_t i = 0; i < HW_COUNT(good); i++) {
-        ck_assert_msg(api_address_parse(good[i].text, &address, &err) == HW_OK, "%s", good[i].text);
-        ck_assert_int_eq(api_address_is_loopback(&address), good[i].loopback);
-    }
-    for (size_t i = 0; i < HW_COUNT(bad); i++)
-        ck_assert_msg(api_address_parse(bad[i], &address, &err) != HW_OK, "%s was taken", bad[i]);
-}
-END_TEST
-
 /* ---- migrations ---- */
 
 START_TEST(test_embedded)
@@ -439,4 +413,4 @@ END_TEST
 
 TEST_MAIN("api", 10, test_target, test_target_refused, test_router, test_router_variables,
           test_etag, test_etag_versions, test_selector, test_media_type, test_utf8, test_json_text,
-          test_problem, test_documented, test_address, test_embedded)
+          test_problem, test_documented, test_embedded)

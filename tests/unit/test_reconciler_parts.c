@@ -1,4 +1,4 @@
-/* The reconciler's parts that need no server: snapshots, values, reports, blobs, what it knows. */
+/* The reconciler's parts that need no server: the ledger, values, reports, blobs, what it knows. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,41 +8,72 @@
 #include "reconciler/blob.h"
 #include "reconciler/desired.h"
 #include "reconciler/reports.h"
+#include "reconciler/ledger.h"
 #include "reconciler/sink.h"
-#include "reconciler/snapshot.h"
 #include "tests/support/suite.h"
 
 #define DIGEST "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-START_TEST(test_moment)
+static uint64_t foreign[8];
+static int foreign_count;
+
+static void on_foreign(void *arg, uint64_t seq)
 {
-    static const char *const wrong[] = {"", "5", "5:6", "5:x:", ":6:", "5:6:7,x", "-5:6:"};
-    struct rec_moment moment;
-    struct hw_error err;
+    (void)arg;
+    ck_assert_int_lt(foreign_count, 8);
+    foreign[foreign_count++] = seq;
+}
 
-    ck_assert_int_eq(rec_moment_parse("100:110:100,105", "0/1A", &moment, &err), HW_OK);
-    ck_assert_uint_eq(moment.lsn, 0x1A);
-    ck_assert(rec_moment_sees(&moment, 99));
-    ck_assert(!rec_moment_sees(&moment, 100));
-    ck_assert(rec_moment_sees(&moment, 101));
-    ck_assert(!rec_moment_sees(&moment, 105));
-    ck_assert(!rec_moment_sees(&moment, 110));
-    ck_assert(!rec_moment_sees(&moment, 4000));
-    rec_moment_clear(&moment);
+START_TEST(test_ledger)
+{
+    static struct rec_ledger ledger = {.foreign = on_foreign};
+    uint64_t a, b, c;
 
-    /* xids wrap at 32 bits; the snapshot's do not. */
-    ck_assert_int_eq(rec_moment_parse("4294967290:4294967310:4294967300", "1/0", &moment, &err),
-                     HW_OK);
-    ck_assert(rec_moment_sees(&moment, 4294967289U)); /* before the wrap */
-    ck_assert(rec_moment_sees(&moment, 4294967295U));
-    ck_assert(!rec_moment_sees(&moment, 4)); /* 4294967300, running */
-    ck_assert(rec_moment_sees(&moment, 5));
-    ck_assert(!rec_moment_sees(&moment, 14)); /* 4294967310, xmax */
-    rec_moment_clear(&moment);
+    ck_assert(rec_ledger_told(&ledger, 7)); /* not open: says nothing */
+    rec_ledger_open(&ledger, 100);
+    ck_assert(rec_ledger_told(&ledger, 100));
+    ck_assert(!rec_ledger_told(&ledger, 99));
 
-    for (size_t i = 0; i < HW_COUNT(wrong); i++)
-        ck_assert_int_ne(rec_moment_parse(wrong[i], "0/1", &moment, &err), HW_OK);
-    ck_assert_int_ne(rec_moment_parse("1:1:", "nowhere", &moment, &err), HW_OK);
+    /* Acknowledged out of order, one refused: all of it ours. */
+    a = rec_ledger_publish(&ledger);
+    b = rec_ledger_publish(&ledger);
+    c = rec_ledger_publish(&ledger);
+    rec_ledger_end(&ledger, b, 102);
+    ck_assert(rec_ledger_told(&ledger, 102));
+    ck_assert_int_eq(foreign_count, 0); /* 101 may still be one of those that are under way */
+    rec_ledger_end(&ledger, c, 0);
+    ck_assert_int_eq(foreign_count, 0);
+    rec_ledger_end(&ledger, a, 101);
+    ck_assert_int_eq(foreign_count, 0);
+    ck_assert(!rec_ledger_told(&ledger, 101));
+
+    /* A gap that nobody accounts for; what began later does not matter. */
+    a = rec_ledger_publish(&ledger);
+    ck_assert(rec_ledger_told(&ledger, 103));
+    b = rec_ledger_publish(&ledger);
+    rec_ledger_end(&ledger, a, 104);
+    ck_assert_int_eq(foreign_count, 1);
+    ck_assert_uint_eq(foreign[0], 103);
+    rec_ledger_end(&ledger, b, 105);
+    ck_assert_int_eq(foreign_count, 1);
+
+    /* Nothing under way: told at once, each. One that turns out to be ours is not foreign. */
+    ck_assert(rec_ledger_told(&ledger, 107));
+    ck_assert_int_eq(foreign_count, 3);
+    ck_assert_uint_eq(foreign[2], 107);
+    a = rec_ledger_publish(&ledger);
+    rec_ledger_own(&ledger, 108);
+    rec_ledger_end(&ledger, a, 0);
+    ck_assert(rec_ledger_told(&ledger, 108));
+    ck_assert_int_eq(foreign_count, 3);
+
+    /* More than it spans is told of as one. */
+    ck_assert(rec_ledger_told(&ledger, 108 + 3 * REC_LEDGER_SPAN));
+    ck_assert_int_ge(foreign_count, 4);
+    ck_assert_uint_eq(foreign[3], 109);
+    a = rec_ledger_publish(&ledger);
+    rec_ledger_end(&ledger, a, 109 + 3 * REC_LEDGER_SPAN);
+    ck_assert(rec_ledger_told(&ledger, 109 + 3 * REC_LEDGER_SPAN));
 }
 END_TEST
 
@@ -163,8 +194,7 @@ START_TEST(test_sink_and_map)
         HW_AUTO_FREE char *name = hw_sprintf("node-%d", i);
 
         rec_sink_entry(sink, name)->seq = (uint64_t)i + 1;
-        rec_sink_add_object(sink, name);
-        rec_sink_add_object(sink, name);
+        rec_sink_object(sink, name)->there = true;
     }
     ck_assert_uint_eq(rec_sink_count(sink), 5000);
     ck_assert_uint_eq(rec_sink_objects(sink), 5000);
@@ -172,9 +202,10 @@ START_TEST(test_sink_and_map)
         HW_AUTO_FREE char *name = hw_sprintf("node-%d", i);
 
         ck_assert_uint_eq(rec_sink_entry(sink, name)->seq, (uint64_t)i + 1);
-        ck_assert(rec_sink_has_object(sink, name));
+        ck_assert(rec_sink_object(sink, name)->there);
     }
-    ck_assert(!rec_sink_has_object(sink, "node-5000"));
+    ck_assert(!rec_sink_object(sink, "node-5000")->there);
+    ck_assert_uint_eq(rec_sink_objects(sink), 5000);
     while (rec_sink_next(sink, &at) != NULL)
         walked++;
     ck_assert_uint_eq(walked, 5000);
@@ -184,5 +215,5 @@ START_TEST(test_sink_and_map)
 }
 END_TEST
 
-TEST_MAIN("reconciler parts", 30, test_moment, test_desired_value, test_desired_columns,
+TEST_MAIN("reconciler parts", 30, test_ledger, test_desired_value, test_desired_columns,
           test_report_check, test_blob, test_sink_and_map)

@@ -1,0 +1,121 @@
+#include "reconciler/changes.h"
+
+#include <string.h>
+
+#include "common/json.h"
+#include "common/log.h"
+#include "reconciler/blob.h"
+
+static enum hw_status take_desired(struct rec_apply *apply, const struct cdc_transaction *tx,
+                                   const struct cdc_change *change, struct rec_commands *commands,
+                                   struct hw_error *err)
+{
+    struct rec_desired row;
+    const char *node;
+
+    switch (change->action) {
+    case CDC_INSERT:
+    case CDC_UPDATE:
+        if (rec_desired_from_columns(change->columns, tx->committed_at, &row, err) != HW_OK)
+            return err->status;
+        rec_apply_set(apply, &row);
+        return HW_OK;
+    case CDC_DELETE:
+        if (hw_json_unpack(change->identity, err, "{s:s}", "node", &node) != HW_OK) {
+            err->status = HW_EPROTO;
+            return hw_fail_in(err, "a row deleted from headwater.desired");
+        }
+        rec_apply_remove(apply, node);
+        return HW_OK;
+    default:
+        /* A trigger refuses it; whoever took that away has left no row to tell of. */
+        hw_log_warn("headwater.desired was truncated: comparing everything", HW_I("xid", tx->xid));
+        commands->command = REC_RESYNC;
+        return HW_OK;
+    }
+}
+
+static enum hw_status take_blob(struct rec_apply *apply, const struct cdc_change *change,
+                                struct hw_error *err)
+{
+    const char *digest, *encoding, *content;
+    struct rec_blob blob;
+    enum hw_status status;
+    size_t len;
+
+    if (change->action != CDC_INSERT)
+        return HW_OK;
+    if (hw_json_unpack(change->columns, err, "{s:s, s:s, s:s%}", "digest", &digest, "encoding",
+                       &encoding, "content", &content, &len) != HW_OK ||
+        strncmp(digest, "sha256:", 7) != 0) {
+        hw_fail_in(err, "a streamed row of headwater.blob");
+        return err->status = HW_EPROTO;
+    }
+    status = rec_blob_decode(encoding, content, len, &blob, err);
+    if (status != HW_OK)
+        return status;
+    status = rec_apply_blob(apply, digest + 7, blob.data, blob.size, err);
+    rec_blob_clear(&blob);
+    return status;
+}
+
+static enum hw_status take_changelog(struct rec_apply *apply, const struct cdc_change *change,
+                                     struct hw_error *err)
+{
+    const char *nonce;
+    json_int_t rev;
+
+    if (change->action != CDC_INSERT)
+        return HW_OK;
+    if (hw_json_unpack(change->columns, err, "{s:I, s:s}", "rev", &rev, "nonce", &nonce) != HW_OK) {
+        err->status = HW_EPROTO;
+        return hw_fail_in(err, "a streamed row of headwater.changelog");
+    }
+    rec_apply_changelog(apply, rev, nonce);
+    return HW_OK;
+}
+
+/* What cannot be understood is logged and passed over: a message must not stop the stream. */
+static void take_message(const struct cdc_change *change, struct rec_commands *commands)
+{
+    HW_AUTO_JSON json_t *root = NULL;
+    const char *command, *from, *to = NULL;
+    struct rec_commands c = {0};
+    struct hw_error err;
+
+    if (hw_json_parse_object(change->content, change->content_len, &root, &err) != HW_OK ||
+        hw_json_unpack(root, &err, "{s:s}", "command", &command) != HW_OK) {
+        hw_log_warn("passing over a message that is no command", HW_E(&err));
+        return;
+    }
+    if (strcmp(command, "resync") == 0) {
+        commands->command = REC_RESYNC;
+    } else if (strcmp(command, "replay") == 0) {
+        c.command = REC_REPLAY;
+        if (hw_json_unpack(root, &err, "{s:s, s?s*}", "from", &from, "to", &to) != HW_OK &&
+            hw_json_unpack(root, &err, "{s:s, s:n}", "from", &from, "to") != HW_OK)
+            hw_log_warn("passing over a command that is incomplete", HW_E(&err));
+        else if (hw_lsn_parse(from, &c.from, &err) != HW_OK ||
+                 (to != NULL && hw_lsn_parse(to, &c.to, &err) != HW_OK))
+            hw_log_warn("passing over a command with a bad position", HW_E(&err));
+        else
+            *commands = c;
+    }
+}
+
+enum hw_status rec_change_take(struct rec_apply *apply, const struct cdc_transaction *tx,
+                               const struct cdc_change *change, struct rec_commands *commands,
+                               struct hw_error *err)
+{
+    if (change->action == CDC_MESSAGE) {
+        take_message(change, commands);
+        return HW_OK;
+    }
+    if (strcmp(change->table, "desired") == 0)
+        return take_desired(apply, tx, change, commands, err);
+    if (strcmp(change->table, "blob") == 0)
+        return take_blob(apply, change, err);
+    if (strcmp(change->table, "changelog") == 0)
+        return take_changelog(apply, change, err);
+    return HW_OK;
+}
