@@ -64,9 +64,11 @@ AGENT_OBJ := $(filter-out $(B)/agent/main.o,$(call objects,agent/*.c))
 
 SUPPORT_OBJ := $(call objects,tests/support/*.c)
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/integration/test_*.c))
+RECOVERY := $(B)/tests/recovery/recovery
+TESTS += $(RECOVERY)
 
 .DEFAULT_GOAL := all
-.PHONY: all deps deps-build deps-dev demo check check-build check-run lint format install uninstall clean help
+.PHONY: all deps deps-build deps-dev demo check check-build check-run recovery check-recovery lint format install uninstall clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -105,6 +107,9 @@ $(B)/tests/%: $(B)/tests/%.o $(SUPPORT_OBJ) $(API_OBJ) $(RECONCILER_OBJ) $(AGENT
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) $(shell pkg-config --libs check)
 
+# The fault harness is a test of several files.
+$(RECOVERY): $(filter-out $(RECOVERY).o,$(call objects,tests/recovery/*.c))
+
 -include $(shell [ -d $(B) ] && find $(B) -name '*.d')
 
 # ---- the two commands ---------------------------------------------------------------------------
@@ -124,6 +129,14 @@ check-build: $(BINARIES) $(TESTS)
 
 check-run: check-build # the tests of one build; TESTS=build/tests/… picks some
 	@tests/run $(TESTS)
+
+# With named points to die at; docs/reliability.md.
+SEEDS ?= 1-20
+recovery: ## break everything, and prove that nothing is lost: SEEDS=1-20 ARGS='--kinds wipe,kill'
+	@$(MAKE) --no-print-directory FAULTS=1 check-recovery
+
+check-recovery: $(BINARIES) $(RECOVERY)
+	@HW_BUILD_DIR=$(B) $(RECOVERY) --seeds $(SEEDS) $(ARGS)
 
 deps: ## install every Debian package that demo and check need
 	@scripts/install-deps $(BUILD_PACKAGES) '$(subst $() ,' ',$(TEST_PACKAGES))'

@@ -317,11 +317,12 @@ static bool nats_launch(struct test_nats *nats)
     snprintf(store, sizeof(store), "%s/store", nats->dir);
     snprintf(log, sizeof(log), "%s/log", nats->dir);
     snprintf(port, sizeof(port), "%d", nats->port);
-    nats->pid = test_spawn(
-        &(struct test_child){.argv = (const char *[]){"nats-server", "-a", "127.0.0.1", "-p", port,
-                                                      "-js", "-sd", store, "-n", nats->dir, NULL},
-                             .output = log,
-                             .death_signal = SIGKILL});
+    nats->pid = test_spawn(&(struct test_child){
+        .argv = (const char *[]){"nats-server", "-a", "127.0.0.1", "-p", port, "-js", "-sd", store,
+                                 "-n", nats->dir, nats->config != NULL ? "-c" : NULL, nats->config,
+                                 NULL},
+        .output = log,
+        .death_signal = SIGKILL});
     for (const double until = test_now() + READY_S; test_now() < until; test_pause()) {
         if (nats_ready(nats))
             return true;

@@ -41,6 +41,7 @@ struct test_nats {
     int port;
     char dir[128];
     char url[64]; /* nats://127.0.0.1:<port> */
+    char *config; /* of its next start: a configuration file, or NULL; the test's */
 };
 void test_nats_start(struct test_nats *nats);
 void test_nats_stop(struct test_nats *nats);    /* SIGTERM */

@@ -1,0 +1,350 @@
+/*
+ * The fault harness: a fleet under a workload, faults at random moments, and then the proof that
+ * nothing was lost, doubled or reordered. A seed decides what happens; when it happens is also up
+ * to the machine. docs/reliability.md tells more.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <glob.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/buf.h"
+#include "common/memory.h"
+#include "tests/recovery/faults.h"
+#include "tests/recovery/tamper.h"
+#include "tests/support/process.h"
+
+enum {
+    SETTLE_S = 90, /* sanitizers on a loaded machine */
+    PLAN_MOST = 32,
+    FIRST_FIXED = 1, /* what make check runs */
+    LAST_FIXED = 5,
+};
+
+struct run {
+    uint64_t first, last;
+    const char *kinds; /* NULL: all */
+    bool verbose, strict_replay, without_reports, prove;
+    int transactions, fault_count; /* 0: the seed decides */
+};
+
+/* ---- the plan ---- */
+
+static bool is_wanted(const char *kinds, const char *name)
+{
+    const size_t len = strlen(name);
+
+    if (kinds == NULL)
+        return true;
+    for (const char *at = kinds; (at = strstr(at, name)) != NULL; at += len)
+        if ((at == kinds || at[-1] == ',') && (at[len] == '\0' || at[len] == ','))
+            return true;
+    return false;
+}
+
+static int make_plan(const struct run *run, struct chance *c, const struct fault *plan[PLAN_MOST])
+{
+    const int count = run->fault_count > 0 ? run->fault_count : chance_between(c, 4, 9);
+    int sum = 0;
+
+    for (const struct fault *f = faults; f->name != NULL; f++)
+        sum += is_wanted(run->kinds, f->name) ? f->weight : 0;
+    if (sum == 0)
+        test_fail("no such fault: %s", run->kinds);
+    for (int i = 0; i < count; i++) {
+        int left = chance_below(c, sum);
+        const struct fault *f = faults;
+
+        for (;; f++) {
+            if (!is_wanted(run->kinds, f->name))
+                continue;
+            left -= f->weight;
+            if (left < 0)
+                break;
+        }
+        plan[i] = f;
+    }
+    return count;
+}
+
+/* ---- one seed ---- */
+
+/* Like test_fail, without the ends of all logs: they are kept. */
+static void __attribute__((noreturn, format(printf, 2, 3)))
+give_up(const struct rig *rig, const char *fmt, ...)
+{
+    va_list args;
+
+    fputs("problem: ", stderr);
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+    fprintf(stderr, "\nfaults: %s\n", hw_buf_str(&rig->told));
+    exit(EXIT_FAILURE);
+}
+
+/* A program may log errors when a server or a disk is away, but none of ours does by itself. */
+static bool logs_are_clean(void)
+{
+    HW_AUTO_FREE char *pattern = hw_sprintf("%s/headwater-*", test_base_dir());
+    glob_t logs = {0};
+    bool clean = true;
+
+    glob(pattern, 0, NULL, &logs);
+    for (size_t i = 0; i < logs.gl_pathc; i++) {
+        HW_AUTO_FREE char *text = test_read_file(logs.gl_pathv[i]);
+        char *rest = text, *line;
+
+        while ((line = strsep(&rest, "\n")) != NULL)
+            if (strstr(line, "level=error") != NULL || strstr(line, "Sanitizer") != NULL) {
+                fprintf(stderr, "problem: %s: %s\n", logs.gl_pathv[i], line);
+                clean = false;
+            }
+    }
+    globfree(&logs);
+    return clean;
+}
+
+static void settle(const struct run *run, struct rig *rig, const char *failure)
+{
+    const char *outputs[WORKLOAD_AGENTS + 1] = {NULL};
+    const double until = test_now() + SETTLE_S;
+    struct hw_error err;
+    hw_lsn position = 0;
+    HW_AUTO_FREE char *end = test_sql(&rig->pg, "SELECT pg_current_wal_lsn()::text");
+
+    if (hw_lsn_parse(end, &position, &err) != HW_OK)
+        test_fail("%s", err.message);
+    for (int i = 0; i < WORKLOAD_AGENTS; i++)
+        outputs[i] = rig->agents[i].output;
+    for (;;) {
+        HW_AUTO_FREE char *why =
+            checker_unsettled(rig->checker, position, outputs, !run->without_reports);
+
+        if (why == NULL)
+            return;
+        if (test_now() > until) {
+            checker_check(rig->checker,
+                          &(struct checker_options){.strict_replay = run->strict_replay,
+                                                    .failure_dir = failure});
+            give_up(rig, "not settled within %d s: %s", SETTLE_S, why);
+        }
+        rig_wait(rig, 0.1);
+    }
+}
+
+/* Damage after damage, each must add to the problems. */
+static void prove_checker(struct rig *rig, const struct run *run)
+{
+    int before = 0;
+    const char *what;
+
+    rig_stop_programs(rig);
+    for (int i = 0; (what = tamper(rig->nats.url, i)) != NULL; i++) {
+        const struct checker_result result = checker_check(
+            rig->checker, &(struct checker_options){.strict_replay = run->strict_replay});
+
+        if (result.problems <= before)
+            give_up(rig, "the checker does not notice %s", what);
+        before = result.problems;
+    }
+    printf("the checker notices all damage: %d problems\n", before);
+}
+
+static bool run_seed(const struct run *run, uint64_t seed)
+{
+    const double started = test_now();
+    struct chance chance = chance_of(seed, 0);
+    const struct fault *plan[PLAN_MOST];
+    const int count = make_plan(run, &chance, plan);
+    const double seconds = 1.0 + count * 0.6;
+    const int transactions =
+        run->transactions > 0 ? run->transactions : chance_between(&chance, 300, 800);
+    struct rig rig = {.verbose = run->verbose};
+    HW_AUTO_FREE char *failure = hw_sprintf("%s/failure", test_base_dir());
+
+    rig_start(&rig, seed, chance_between(&chance, 1, RIG_RECONCILERS));
+    workload_prepare(rig.pg.url, seed);
+    struct workload *workload = workload_start(&(struct workload_options){
+        .url = rig.pg.url, .seed = seed, .transactions = transactions, .seconds = seconds});
+    for (int i = 0; i < count; i++) {
+        rig_wait(&rig, chance_below(&chance, 1000) / 1000.0);
+        if (run->verbose)
+            fprintf(stderr, "%6.2f  %s\n", test_now() - started, plan[i]->name);
+        hw_buf_printf(&rig.told, "%s%s", i > 0 ? "," : "", plan[i]->name);
+        plan[i]->happen(&rig);
+    }
+    while (!workload_done(workload))
+        rig_wait(&rig, 0.02);
+    const int sent = workload_finish(workload);
+    if (run->verbose)
+        fprintf(stderr, "%6.2f  the workload is done\n", test_now() - started);
+    rig_heal(&rig);
+    workload_settle(rig.pg.url);
+    settle(run, &rig, failure);
+    if (run->verbose)
+        fprintf(stderr, "%6.2f  settled\n", test_now() - started);
+    const struct checker_result result =
+        checker_check(rig.checker, &(struct checker_options){.strict_replay = run->strict_replay,
+                                                             .failure_dir = failure});
+    const bool passed = logs_are_clean() && result.problems == 0;
+    printf("seed=%" PRIu64 " faults=%s sent=%d transactions=%d entries=%d repairs=%d"
+           " seconds=%.1f %s\n",
+           seed, hw_buf_str(&rig.told), sent, result.transactions, result.entries, result.repairs,
+           test_now() - started, passed ? "passed" : "FAILED");
+    fflush(stdout);
+    if (passed && run->prove)
+        prove_checker(&rig, run);
+    rig_stop(&rig);
+    return passed && logs_are_clean();
+}
+
+/* ---- many seeds ---- */
+
+/* What the seed left goes away, or is kept where a person finds it. */
+static void clear(uint64_t seed, bool passed)
+{
+    HW_AUTO_FREE char *pattern = hw_sprintf("%s/*", test_base_dir());
+    const char *tmp = getenv("TMPDIR");
+    HW_AUTO_FREE char *kept = hw_sprintf("%s/headwater-recovery-%" PRIu64 "-XXXXXX",
+                                         tmp != NULL && *tmp == '/' ? tmp : "/tmp", seed);
+    glob_t found = {0};
+
+    if (!passed && mkdtemp(kept) == NULL)
+        test_fail("cannot make %s: %s", kept, strerror(errno));
+    glob(pattern, 0, NULL, &found);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        const char *path = found.gl_pathv[i], *name = strrchr(path, '/') + 1;
+        HW_AUTO_FREE char *log = hw_sprintf("%s/log", path);
+        HW_AUTO_FREE char *to = hw_sprintf("%s/%s", kept, name);
+
+        if (strcmp(name, "template") == 0)
+            continue;
+        if (!passed && (strncmp(name, "headwater-", 10) == 0 || strcmp(name, "failure") == 0))
+            test_program_run((const char *const[]){"cp", "-r", path, to, NULL}, NULL, NULL, NULL);
+        else if (!passed && access(log, F_OK) == 0)
+            test_program_run((const char *const[]){"cp", log, to, NULL}, NULL, NULL, NULL);
+        test_remove_tree(path);
+    }
+    globfree(&found);
+    if (!passed)
+        printf("logs and histories are in %s\n", kept);
+}
+
+static bool run_in_fork(const struct run *run, uint64_t seed)
+{
+    int status = 0;
+
+    if (run->verbose)
+        fprintf(stderr, "seed %" PRIu64 "\n", seed);
+    fflush(NULL);
+    const pid_t pid = fork();
+    if (pid == 0)
+        exit(run_seed(run, seed) ? EXIT_SUCCESS : EXIT_FAILURE);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    const bool passed = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS;
+    if (!passed)
+        printf("seed=%" PRIu64
+               " FAILED; again: HW_BUILD_DIR=%s %s/tests/recovery/recovery --seed %" PRIu64
+               "%s%s%s%s --verbose\n",
+               seed, getenv("HW_BUILD_DIR"), getenv("HW_BUILD_DIR"), seed,
+               run->strict_replay ? " --strict-replay" : "",
+               run->without_reports ? " --without-reports" : "",
+               run->kinds != NULL ? " --kinds " : "", run->kinds != NULL ? run->kinds : "");
+    clear(seed, passed);
+    fflush(stdout);
+    return passed;
+}
+
+static void usage(FILE *out)
+{
+    fprintf(out,
+            "usage: recovery [--seed N | --seeds A-B] [--kinds NAME,…] [--faults N]"
+            " [--transactions N]\n"
+            "                [--strict-replay] [--without-reports] [--prove-checker] [--verbose]\n"
+            "kinds of faults:\n");
+    for (const struct fault *f = faults; f->name != NULL; f++)
+        fprintf(out, "  %-13s %s\n", f->name, f->help);
+}
+
+static bool parse_seeds(const char *text, struct run *run)
+{
+    char *end;
+
+    errno = 0;
+    run->first = run->last = strtoull(text, &end, 10);
+    if (end == text)
+        return false;
+    if (*end == '-') {
+        const char *second = end + 1;
+        run->last = strtoull(second, &end, 10);
+        if (end == second)
+            return false;
+    }
+    return *end == '\0' && errno == 0 && run->first <= run->last;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {{"seed", required_argument, NULL, 's'},
+                                            {"seeds", required_argument, NULL, 's'},
+                                            {"kinds", required_argument, NULL, 'k'},
+                                            {"faults", required_argument, NULL, 'f'},
+                                            {"transactions", required_argument, NULL, 't'},
+                                            {"strict-replay", no_argument, NULL, 'r'},
+                                            {"without-reports", no_argument, NULL, 'w'},
+                                            {"prove-checker", no_argument, NULL, 'p'},
+                                            {"verbose", no_argument, NULL, 'v'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    struct run run = {.first = FIRST_FIXED, .last = LAST_FIXED};
+    int failed = 0;
+
+    run.prove = argc == 1;
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        bool good = true;
+
+        if (option == 's')
+            good = parse_seeds(optarg, &run);
+        else if (option == 'k')
+            run.kinds = optarg;
+        else if (option == 'f')
+            good = (run.fault_count = atoi(optarg)) > 0 && run.fault_count <= PLAN_MOST;
+        else if (option == 't')
+            good = (run.transactions = atoi(optarg)) > 0;
+        else if (option == 'r')
+            run.strict_replay = true;
+        else if (option == 'w')
+            run.without_reports = true;
+        else if (option == 'p')
+            run.prove = true;
+        else if (option == 'v')
+            run.verbose = true;
+        else
+            good = false;
+        if (!good) {
+            usage(option == 'h' ? stdout : stderr);
+            return option == 'h' ? 0 : 2;
+        }
+    }
+    /* The programs that were built with this one. */
+    char *inside = strstr(argv[0], "/tests/recovery/");
+    if (inside != NULL) {
+        HW_AUTO_FREE char *dir = hw_strndup(argv[0], (size_t)(inside - argv[0]));
+        setenv("HW_BUILD_DIR", dir, 0);
+    }
+    printf("seeds %" PRIu64 " to %" PRIu64 "\n", run.first, run.last);
+    for (uint64_t seed = run.first; seed <= run.last; seed++)
+        failed += !run_in_fork(&run, seed);
+    if (failed > 0)
+        printf("%d of %" PRIu64 " seeds FAILED\n", failed, run.last - run.first + 1);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
