@@ -120,20 +120,60 @@ byte shown; /* the fence of the key's last entry */
 byte excused;   /* a rebuild promises states, not revisions, up to this position */
 byte holed[2];  /* bit p: NATS lost the entry of position p from the middle */
 byte crashes, freezes, pg_restarts, rollbacks, holes, foreign, archivings, drops, restores;
-byte i, j, f, m, hit; /* scratch, 0 between steps */
+byte i, j, f, m, s, hit; /* scratch, 0 between steps */
 bool ok;
 
 #define P(k) (r * KEYS + (k))
 #define N(k) (r * 2 + (k))
 
-/* Sets m to the last sequence of key k, 0 for none. */
+/*
+ * Sets m to 1 + where the last entry of key k is, 0 for none, and s to its sequence number.
+ *
+ * Where the end of the stream can be lost, the order of the stream is kept, and a sequence number
+ * may be given twice. Elsewhere only the order within a key can matter: entries are kept in the
+ * order of keys, and a sequence number counts those of its key. That leaves far fewer states.
+ */
 inline last(k)
 {
 	m = count;
 	do
 	:: m > 0 && key[m - 1] != (k) + 1 -> m--
 	:: else -> break
-	od
+	od;
+#if ROLLBACKS
+	s = m
+#else
+	s = m;
+	i = 0;
+	do
+	:: i < count && m > 0 && key[i] < (k) + 1 -> s--; i++
+	:: else -> break
+	od;
+	i = 0
+#endif
+}
+
+/* Appends an entry of key k to the stream, and sets s to its sequence number. */
+inline append(k, new, val)
+{
+	i = count;
+	count++;
+#if !ROLLBACKS
+	do
+	:: i > 0 && key[i - 1] > (k) + 1 ->
+		key[i] = key[i - 1];
+		fence[i] = fence[i - 1];
+		value[i] = value[i - 1];
+		i--
+	:: else -> break
+	od;
+#endif
+	key[i] = (k) + 1;
+	fence[i] = new;
+	value[i] = val;
+	i = 0;
+	last(k);
+	m = 0
 }
 
 /* Sets f to the newest fence on key k: of its last entry, or of all that are kept. */
@@ -355,6 +395,7 @@ inline confirm(p)
 		:: else
 		fi;
 		m = 0;
+		s = 0;
 		if
 		:: ok -> printf("VIOLATED confirmed_is_covered\n"); assert(false)
 		:: else
@@ -371,7 +412,7 @@ inline take()
 	st[r] = LOOK;
 	timeline[r] = history;
 	last(CKPT);
-	seq[P(CKPT)] = m;
+	seq[P(CKPT)] = s;
 	if
 	:: m == 0 || value[m - 1] != history || LSN(fence[m - 1]) / 2 > end_ ->
 		/* No checkpoint, or one of another history: rebuild, and stream from where the slot is. */
@@ -416,7 +457,8 @@ inline take()
 	:: other[r] && got[r] > excused -> excused = got[r]
 	:: else
 	fi;
-	m = 0
+	m = 0;
+	s = 0
 }
 
 /* Stores the checkpoint again as it is. */
@@ -427,17 +469,19 @@ inline claim()
 #else
 	last(CKPT);
 	if
-	:: m != seq[P(CKPT)] -> forget()
-	:: m == seq[P(CKPT)] && m == 0 -> st[r] = LOAD
-	:: m == seq[P(CKPT)] && m > 0 ->
-		key[count] = CKPT + 1;
-		fence[count] = fence[m - 1];
-		value[count] = value[m - 1];
-		count++;
-		seq[P(CKPT)] = count;
+	:: s != seq[P(CKPT)] -> forget()
+	:: s == seq[P(CKPT)] && m == 0 -> st[r] = LOAD
+	:: s == seq[P(CKPT)] && m > 0 ->
+		f = fence[m - 1];
+		j = value[m - 1];
+		append(CKPT, f, j);
+		f = 0;
+		j = 0;
+		seq[P(CKPT)] = s;
 		st[r] = LOAD
 	fi;
-	m = 0
+	m = 0;
+	s = 0
 #endif
 }
 
@@ -445,10 +489,11 @@ inline load()
 {
 	known[r] = count;
 	last(0);
-	seq[P(0)] = m;
+	seq[P(0)] = s;
 	last(1);
-	seq[P(1)] = m;
+	seq[P(1)] = s;
 	m = 0;
+	s = 0;
 	newest_fence(1);
 	newest[N(1)] = f;
 	newest_fence(0);
@@ -555,11 +600,12 @@ inline compare(k)
 	:: else ->
 		if
 		:: f < FENCE(epoch[r], 2 * got[r] + 1) ->
-			send(k, m, FENCE(epoch[r], 2 * got[r] + 1), snapshot[N(k)])
+			send(k, s, FENCE(epoch[r], 2 * got[r] + 1), snapshot[N(k)])
 		:: else
 		fi
 	fi;
 	m = 0;
+	s = 0;
 	f = 0;
 	if
 	:: audit_of[r] == 0 -> audit[r] = NO; audit_done()
@@ -608,15 +654,16 @@ inline refused(k)
 		newest_fence(k);
 		if
 		:: f == pub_fence[P(k)] -> /* done before */
-			pub_seq[P(k)] = m;
+			pub_seq[P(k)] = s;
 			acknowledged(k)
 		:: f > pub_fence[P(k)] -> /* another one leads */
 			clear(k);
 			forget()
 		:: else -> /* someone else wrote it: over it */
-			send(k, m, pub_fence[P(k)], pub_value[P(k)])
+			send(k, s, pub_fence[P(k)], pub_value[P(k)])
 		fi;
 		m = 0;
+		s = 0;
 		f = 0
 	fi
 }
@@ -631,7 +678,8 @@ inline expose()
 	:: m > 0 -> shown = fence[m - 1]
 	:: else -> shown = 0
 	fi;
-	m = 0
+	m = 0;
+	s = 0
 #endif
 }
 
@@ -642,8 +690,9 @@ inline deliver(k)
 	last(k);
 	if
 #ifndef NO_CAS
-	:: m != pub_seq[P(k)] ->
+	:: s != pub_seq[P(k)] ->
 		m = 0;
+		s = 0;
 		if
 		:: st[r] != LEAD -> clear(k)
 		:: st[r] == LEAD && frozen[r] -> pub[P(k)] = REFUSED; pub_seq[P(k)] = 0
@@ -656,11 +705,9 @@ inline deliver(k)
 		:: (k) == CKPT -> check_checkpoint(pub_fence[P(k)], pub_value[P(k)])
 		:: else -> check_entry(k, pub_fence[P(k)])
 		fi;
-		key[count] = (k) + 1;
-		fence[count] = pub_fence[P(k)];
-		value[count] = pub_value[P(k)];
-		count++;
-		pub_seq[P(k)] = count;
+		append(k, pub_fence[P(k)], pub_value[P(k)]);
+		pub_seq[P(k)] = s;
+		s = 0;
 		expose();
 		if
 		:: st[r] != LEAD -> clear(k)
@@ -767,7 +814,8 @@ inline accept()
 	last(0);
 	agent_fence = shown;
 	agent_value = value[m - 1];
-	m = 0
+	m = 0;
+	s = 0
 }
 
 inline lose(at)
@@ -787,7 +835,8 @@ inline converged(k)
 	state_at(k, end_);
 	ok = ok && j == m;
 	j = 0;
-	m = 0
+	m = 0;
+	s = 0
 }
 
 proctype World()
@@ -847,6 +896,17 @@ end:
 			holed[key[n] - 1] = holed[key[n] - 1] | (1 << (LSN(fence[n]) / 2))
 		:: else
 		fi;
+#if !ROLLBACKS
+		do
+		:: n + 1 < count ->
+			key[n] = key[n + 1];
+			fence[n] = fence[n + 1];
+			value[n] = value[n + 1];
+			n++
+		:: else -> break
+		od;
+		count--;
+#endif
 		lose(n);
 		n = 0;
 		expose();
@@ -859,9 +919,8 @@ end:
 		:: n = 2
 		fi;
 		foreign++;
-		key[count] = n;
-		value[count] = ALIEN;
-		count++;
+		append(n - 1, 0, ALIEN);
+		s = 0;
 		expose();
 		n = 0 }
 #endif
