@@ -46,6 +46,7 @@
 #define CKPT  2 /* the checkpoint's key; 0 and 1 are nodes */
 #define KEYS  3
 #define NOONE 7
+#define CLAIMED(h) ((h) + 16) /* of a checkpoint that holds no position yet */
 #define ALIEN 255 /* a value that is not of ours */
 
 #define FENCE(e, lsn) ((e) * 16 + (lsn))
@@ -411,21 +412,40 @@ inline take()
 	fresh[r] = 1;
 	st[r] = LOOK;
 	timeline[r] = history;
+	newest_fence(0);
+	j = EPOCH(f);
+	newest_fence(1);
+	if
+	:: EPOCH(f) > j -> j = EPOCH(f)
+	:: else
+	fi;
+#ifdef NO_EPOCH_SEEN
+	j = 0;
+#endif
 	last(CKPT);
 	seq[P(CKPT)] = s;
 	if
-	:: m == 0 || value[m - 1] != history || LSN(fence[m - 1]) / 2 > end_ ->
-		/* No checkpoint, or one of another history: rebuild, and stream from where the slot is. */
+	:: m > 0 -> f = fence[m - 1]
+	:: else -> f = 0
+	fi;
+	if
+	:: m == 0 || value[m - 1] != history || LSN(f) / 2 > end_ || EPOCH(f) < j ->
+		/* No checkpoint, one of another history, or only a claim: rebuild. */
 		other[r] = 1;
 		withheld[r] = 1;
 		got[r] = confirmed;
+		epoch[r] = (EPOCH(f) < j -> j : EPOCH(f));
 		if
-		:: m > 0 -> epoch[r] = EPOCH(fence[m - 1])
-		:: else
+		:: m > 0 && EPOCH(f) >= j && value[m - 1] == CLAIMED(history)
+#ifndef NO_EPOCH
+		:: else -> epoch[r]++
+#else
+		:: else -> epoch[r] = (epoch[r] > 0 -> epoch[r] : 1)
+#endif
 		fi
 	:: else ->
-		epoch[r] = EPOCH(fence[m - 1]);
-		stored[r] = LSN(fence[m - 1]) / 2;
+		epoch[r] = EPOCH(f);
+		stored[r] = LSN(f) / 2;
 		if
 		:: stored[r] >= confirmed -> /* resume */
 #ifdef NO_START
@@ -453,35 +473,34 @@ inline take()
 	withheld[r] = 0;
 #endif
 	if
-	:: got[r] > excused && archive > stored[r] -> excused = got[r]
-	:: other[r] && got[r] > excused -> excused = got[r]
+	:: (other[r] || archive > stored[r]) && got[r] > excused -> excused = got[r]
 	:: else
 	fi;
+	f = 0;
+	j = 0;
 	m = 0;
 	s = 0
 }
 
-/* Stores the checkpoint again as it is. */
+/* Stores the checkpoint again; before a rebuild only who it is, and the epoch that it will use. */
 inline claim()
 {
-#ifdef NO_CLAIM
-	st[r] = LOAD
-#else
+#ifndef NO_CLAIM
 	last(CKPT);
 	if
 	:: s != seq[P(CKPT)] -> forget()
-	:: s == seq[P(CKPT)] && m == 0 -> st[r] = LOAD
-	:: s == seq[P(CKPT)] && m > 0 ->
-		f = fence[m - 1];
-		j = value[m - 1];
-		append(CKPT, f, j);
-		f = 0;
-		j = 0;
+	:: else ->
+		if
+		:: other[r] -> append(CKPT, FENCE(epoch[r], 0), CLAIMED(timeline[r]))
+		:: else -> append(CKPT, FENCE(epoch[r], 2 * stored[r]), timeline[r])
+		fi;
 		seq[P(CKPT)] = s;
 		st[r] = LOAD
 	fi;
 	m = 0;
 	s = 0
+#else
+	st[r] = LOAD
 #endif
 }
 
@@ -498,23 +517,6 @@ inline load()
 	newest[N(1)] = f;
 	newest_fence(0);
 	newest[N(0)] = f;
-	if
-	:: newest[N(1)] > f -> f = newest[N(1)]
-	:: else
-	fi;
-	if
-#ifndef NO_EPOCH
-	:: other[r] ->
-#ifndef NO_EPOCH_SEEN
-		if
-		:: EPOCH(f) > epoch[r] -> epoch[r] = EPOCH(f)
-		:: else
-		fi;
-#endif
-		epoch[r]++
-#endif
-	:: else
-	fi;
 	f = 0;
 #ifdef NO_AUDIT
 	if
@@ -979,7 +981,7 @@ end:
 		:: else
 		fi;
 		last(CKPT);
-		ok = m > 0 && LSN(fence[m - 1]) / 2 == end_ && confirmed == end_ && holder != NOONE;
+		ok = m > 0 && value[m - 1] == history && LSN(fence[m - 1]) / 2 == end_ && confirmed == end_ && holder != NOONE;
 		if
 		:: !ok -> printf("VIOLATED converges\n"); assert(false)
 		:: else
