@@ -11,6 +11,7 @@ BUILD_PACKAGES := gcc make pkg-config libc6-dev libpq-dev libnats-dev libjansson
 TEST_PACKAGES := check postgresql-15|postgresql-17 \
 	postgresql-15-wal2json|postgresql-17-wal2json nats-server curl
 DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
+MODEL_PACKAGES := spin gcc libc6-dev
 
 # ---- flags --------------------------------------------------------------------------------------
 PKGS := libpq libnats jansson libmicrohttpd libcrypto
@@ -66,7 +67,7 @@ SUPPORT_OBJ := $(call objects,tests/support/*.c)
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/integration/test_*.c))
 
 .DEFAULT_GOAL := all
-.PHONY: all deps deps-build deps-dev demo check check-build check-run lint format install uninstall clean help
+.PHONY: all deps deps-build deps-dev demo check check-build check-run model lint format install uninstall clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -125,6 +126,10 @@ check-build: $(BINARIES) $(TESTS)
 check-run: check-build # the tests of one build; TESTS=build/tests/… picks some
 	@tests/run $(TESTS)
 
+model: ## check the model of the protocol with spin; ARGS='-j 4 leaders' and the like
+	@scripts/install-deps $(MODEL_PACKAGES)
+	@model/run $(ARGS)
+
 deps: ## install every Debian package that demo and check need
 	@scripts/install-deps $(BUILD_PACKAGES) '$(subst $() ,' ',$(TEST_PACKAGES))'
 
@@ -137,7 +142,7 @@ deps-dev: ## install what lint and format need
 # ---- for developers -----------------------------------------------------------------------------
 C_FILES := $(wildcard */*.c */*.h */*/*.c */*/*.h)
 C_FILES := $(filter-out build/%,$(C_FILES))
-SH_FILES := .ci/run tests/run $(wildcard scripts/* tests/*.sh tests/*/*.sh) \
+SH_FILES := .ci/run tests/run model/run $(wildcard scripts/* tests/*.sh tests/*/*.sh) \
 	tests/container/rootfs deploy/db/entrypoint
 
 lint: deps-dev ## clang-format, clang-tidy, shellcheck, mandoc
