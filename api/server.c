@@ -62,6 +62,7 @@ struct api_server {
     size_t charged;
     int listen_fd;
     char name[HW_ADDRESS_MAX];
+    bool place_freed; /* in this run of the library, which then does not look for who waits */
     bool draining;
     void (*drained)(void *arg);
     void *drained_arg;
@@ -131,6 +132,7 @@ static void on_connection(void *arg, struct MHD_Connection *c, void **context,
         clients_turn_ends(server, connection);
         free(connection);
         *context = NULL;
+        server->place_freed = true;
     }
 }
 
@@ -543,8 +545,11 @@ static void run(struct api_server *server)
 {
     MHD_UNSIGNED_LONG_LONG wait_ms;
 
+    server->place_freed = false;
     MHD_run(server->daemon);
-    if (MHD_get_timeout(server->daemon, &wait_ms) == MHD_YES)
+    if (server->place_freed)
+        hw_timer_start(server->config.loop, &server->run_again, 0, on_run_again, server);
+    else if (MHD_get_timeout(server->daemon, &wait_ms) == MHD_YES)
         hw_timer_start(server->config.loop, &server->run_again, (int64_t)wait_ms, on_run_again,
                        server);
     else

@@ -88,6 +88,7 @@ static const struct hw_program program = {
     .summary = "look at the stream of changes that leaves PostgreSQL",
     .options = options_table,
     .commands = commands,
+    .needs_command = true,
     .notes = "tail takes nothing away: it confirms no position in a slot that it is given.\n"
              "\n"
              "Exit status: 0 when all is well; 1 when a check, the stream or the replay failed, or "

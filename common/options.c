@@ -121,7 +121,9 @@ static enum hw_status store(const struct hw_option *o, const char *text, const c
 static void print_help(const struct hw_program *program)
 {
     printf("%s: %s\n\nUsage: %s [options]%s\n", program->name, program->summary, program->name,
-           program->commands != NULL ? " <command>" : "");
+           program->commands == NULL ? ""
+           : program->needs_command  ? " <command>"
+                                     : " [command]");
     if (program->commands != NULL) {
         printf("\nCommands:\n");
         for (const struct hw_command *c = program->commands; c->name != NULL; c++) {

@@ -46,6 +46,7 @@ struct hw_program {
     const char *summary;               /* one line */
     const struct hw_option *options;   /* common options are in the table like any other */
     const struct hw_command *commands; /* or NULL: the program takes none */
+    bool needs_command;                /* as far as --help tells: main sees to it */
     const char *notes;                 /* printed last by --help: exit codes, examples; or NULL */
 };
 
