@@ -12,7 +12,6 @@
 enum {
     CHUNK_MOST = 1 << 20,
     NUID_MAX = 40,
-    LIST_RETRY_MS = 1000,
 };
 
 #define SUBJECT_MAX 512
@@ -558,10 +557,11 @@ static enum hw_status watch_from_start(struct hw_obj_watch *watch, struct hw_err
 static void watch_again(void *arg)
 {
     struct hw_obj_watch *watch = arg;
+    struct hw_error err;
 
     hw_nats_unsubscribe(HW_TAKE(watch->sub));
-    if (watch_from_start(watch, NULL) != HW_OK)
-        hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, LIST_RETRY_MS, watch_again, watch);
+    if (watch_from_start(watch, &err) != HW_OK)
+        watch->events.lost(watch->events.arg, &err);
 }
 
 /* Its consumer may be gone, or messages of it, and with them the last one. */

@@ -61,6 +61,8 @@ struct hw_obj_watch;
 struct hw_obj_watch_events {
     void (*entry)(void *arg, const char *name, bool there);
     void (*done)(void *arg);
+    /* It could not begin again, and says nothing more: the bucket is gone, say. May stop it. */
+    void (*lost)(void *arg, const struct hw_error *why);
     void *arg;
 };
 enum hw_status hw_obj_watch_start(struct hw_nats *nats, const char *bucket,

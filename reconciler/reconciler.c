@@ -777,7 +777,7 @@ static void load(struct rec_reconciler *rec)
     const struct hw_kv_watch_events key_events = {
         .entry = on_key, .caught_up = on_keys_loaded, .restarting = on_load_failed, .arg = rec};
     const struct hw_obj_watch_events object_events = {
-        .entry = on_object, .done = on_objects_loaded, .arg = rec};
+        .entry = on_object, .done = on_objects_loaded, .lost = on_load_failed, .arg = rec};
     struct hw_error err;
     enum hw_status status;
 

@@ -947,6 +947,12 @@ static void on_list_done(void *arg)
     list_done = true;
 }
 
+static void on_list_lost(void *arg, const struct hw_error *why)
+{
+    (void)arg;
+    ck_abort_msg("%s", why->message);
+}
+
 static void on_counted(void *arg, const char *name, bool there)
 {
     (void)name;
@@ -963,7 +969,7 @@ static void on_stored(void *arg, const struct hw_ack *ack)
 static struct hw_obj_watch *start_list(void)
 {
     const struct hw_obj_watch_events events = {
-        .entry = on_listed, .done = on_list_done, .arg = listed};
+        .entry = on_listed, .done = on_list_done, .lost = on_list_lost, .arg = listed};
     struct hw_obj_watch *list;
     listed[0] = '\0';
     list_done = false;
@@ -1038,7 +1044,7 @@ START_TEST(test_list_outlives_its_consumer)
     static bool acked[OBJECTS];
     size_t entries = 0;
     const struct hw_obj_watch_events events = {
-        .entry = on_counted, .done = on_list_done, .arg = &entries};
+        .entry = on_counted, .done = on_list_done, .lost = on_list_lost, .arg = &entries};
     jsConsumerNamesList *names = NULL;
     struct hw_obj_watch *list;
     begin_objects();
