@@ -574,6 +574,19 @@ static bool excused(const struct outcome *o, const struct excuse *excuses, int c
     return false;
 }
 
+/* Does the node stand in the storage just before position? */
+static bool stood(const struct node *node, int number, hw_lsn position)
+{
+    bool standing = false;
+
+    for (size_t i = 0; i < node->entry_count; i++) {
+        const struct entry *e = &node->entries[i];
+        if (e->store == number && (e->foreign || e->fence.lsn < position))
+            standing = e->text != NULL;
+    }
+    return standing;
+}
+
 /* Every transaction is in every storage that lived long enough to have it confirmed. */
 static void judge_missing(struct checker *c, struct node *node, int number,
                           const struct excuse *excuses, int excuse_count)
@@ -582,12 +595,10 @@ static void judge_missing(struct checker *c, struct node *node, int number,
 
     for (size_t i = 0; i < node->outcome_count; i++) {
         const struct outcome *o = &node->outcomes[i];
-        const char *before = i > 0 ? node->outcomes[i - 1].text : NULL;
-
         if (o->lsn > upto || o->seen[number] > 0 || excused(o, excuses, excuse_count))
             continue;
-        if (o->text == NULL && before == NULL)
-            continue; /* came and went in one transaction: nothing to tell of */
+        if (o->text == NULL && !stood(node, number, o->lsn))
+            continue; /* a storage that never had the node has nothing to delete */
         problem(c, node, "storage %d: nothing carries fence %s (rev %" PRId64 ": %s)", number,
                 HW_LSN(o->lsn), o->rev, o->text != NULL ? o->text : "removed");
     }
