@@ -136,7 +136,7 @@ recovery: ## break everything, and prove that nothing is lost: SEEDS=1-20 ARGS='
 	@$(MAKE) --no-print-directory FAULTS=1 check-recovery
 
 check-recovery: $(BINARIES) $(RECOVERY)
-	@HW_BUILD_DIR=$(B) $(RECOVERY) --seeds $(SEEDS) $(ARGS)
+	@HW_BUILD_DIR=$(B) $(RECOVERY) --strict-replay --seeds $(SEEDS) $(ARGS)
 
 deps: ## install every Debian package that demo and check need
 	@scripts/install-deps $(BUILD_PACKAGES) '$(subst $() ,' ',$(TEST_PACKAGES))'
