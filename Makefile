@@ -11,6 +11,7 @@ BUILD_PACKAGES := gcc make pkg-config libc6-dev libpq-dev libnats-dev libjansson
 TEST_PACKAGES := check postgresql-15|postgresql-17 \
 	postgresql-15-wal2json|postgresql-17-wal2json nats-server curl
 DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
+MODEL_PACKAGES := spin gcc libc6-dev
 
 # ---- flags --------------------------------------------------------------------------------------
 PKGS := libpq libnats jansson libmicrohttpd libcrypto
@@ -68,7 +69,7 @@ RECOVERY := $(B)/tests/recovery/recovery
 TESTS += $(RECOVERY)
 
 .DEFAULT_GOAL := all
-.PHONY: all deps deps-build deps-dev demo check check-build check-run recovery check-recovery lint format install uninstall clean help
+.PHONY: all deps deps-build deps-dev demo check check-build check-run recovery check-recovery model lint format install uninstall clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -138,6 +139,10 @@ recovery: ## break everything, and prove that nothing is lost: SEEDS=1-20 ARGS='
 check-recovery: $(BINARIES) $(RECOVERY)
 	@HW_BUILD_DIR=$(B) $(RECOVERY) --strict-replay --seeds $(SEEDS) $(ARGS)
 
+model: ## check the model of the protocol with spin; ARGS='-j 4 leaders' and the like
+	@scripts/install-deps $(MODEL_PACKAGES)
+	@model/run $(ARGS)
+
 deps: ## install every Debian package that demo and check need
 	@scripts/install-deps $(BUILD_PACKAGES) '$(subst $() ,' ',$(TEST_PACKAGES))'
 
@@ -150,7 +155,7 @@ deps-dev: ## install what lint and format need
 # ---- for developers -----------------------------------------------------------------------------
 C_FILES := $(wildcard */*.c */*.h */*/*.c */*/*.h)
 C_FILES := $(filter-out build/%,$(C_FILES))
-SH_FILES := .ci/run tests/run $(wildcard scripts/* tests/*.sh tests/*/*.sh) \
+SH_FILES := .ci/run tests/run model/run $(wildcard scripts/* tests/*.sh tests/*/*.sh) \
 	tests/container/rootfs deploy/db/entrypoint
 
 lint: deps-dev ## clang-format, clang-tidy, shellcheck, mandoc

@@ -418,15 +418,13 @@ enum hw_status rec_apply_blob(struct rec_apply *apply, const char *hex, const vo
 
 /* ---- entries ---- */
 
+/* Also a removal where nothing stands is published: a node may still run what NATS has lost. */
 static bool needless(const struct rec_change *change)
 {
     const struct rec_entry *entry = change->entry;
 
-    if (change->tx->repair)
-        return false;
-    if (entry->seq != 0 && hw_fence_compare(entry->fence, change->tx->fence) >= 0)
-        return true;
-    return change->value == NULL && entry->deleted;
+    return !change->tx->repair && entry->seq != 0 &&
+           hw_fence_compare(entry->fence, change->tx->fence) >= 0;
 }
 
 static void change_done(struct rec_change *change)
