@@ -574,19 +574,6 @@ static bool excused(const struct outcome *o, const struct excuse *excuses, int c
     return false;
 }
 
-/* Does the node stand in the storage just before position? */
-static bool stood(const struct node *node, int number, hw_lsn position)
-{
-    bool standing = false;
-
-    for (size_t i = 0; i < node->entry_count; i++) {
-        const struct entry *e = &node->entries[i];
-        if (e->store == number && (e->foreign || e->fence.lsn < position))
-            standing = e->text != NULL;
-    }
-    return standing;
-}
-
 /* Every transaction is in every storage that lived long enough to have it confirmed. */
 static void judge_missing(struct checker *c, struct node *node, int number,
                           const struct excuse *excuses, int excuse_count)
@@ -597,8 +584,8 @@ static void judge_missing(struct checker *c, struct node *node, int number,
         const struct outcome *o = &node->outcomes[i];
         if (o->lsn > upto || o->seen[number] > 0 || excused(o, excuses, excuse_count))
             continue;
-        if (o->text == NULL && !stood(node, number, o->lsn))
-            continue; /* a storage that never had the node has nothing to delete */
+        if (o->text == NULL && (i == 0 || node->outcomes[i - 1].text == NULL))
+            continue; /* came and went in one transaction: nothing to tell of */
         problem(c, node, "storage %d: nothing carries fence %s (rev %" PRId64 ": %s)", number,
                 HW_LSN(o->lsn), o->rev, o->text != NULL ? o->text : "removed");
     }
