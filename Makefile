@@ -137,7 +137,7 @@ recovery: ## break everything, and prove that nothing is lost: SEEDS=1-20 ARGS='
 	@$(MAKE) --no-print-directory FAULTS=1 check-recovery
 
 check-recovery: $(BINARIES) $(RECOVERY)
-	@HW_BUILD_DIR=$(B) $(RECOVERY) --seeds $(SEEDS) $(ARGS)
+	@HW_BUILD_DIR=$(B) $(RECOVERY) --strict-replay --seeds $(SEEDS) $(ARGS)
 
 model: ## check the model of the protocol with spin; ARGS='-j 4 leaders' and the like
 	@scripts/install-deps $(MODEL_PACKAGES)

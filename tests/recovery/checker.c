@@ -582,11 +582,9 @@ static void judge_missing(struct checker *c, struct node *node, int number,
 
     for (size_t i = 0; i < node->outcome_count; i++) {
         const struct outcome *o = &node->outcomes[i];
-        const char *before = i > 0 ? node->outcomes[i - 1].text : NULL;
-
         if (o->lsn > upto || o->seen[number] > 0 || excused(o, excuses, excuse_count))
             continue;
-        if (o->text == NULL && before == NULL)
+        if (o->text == NULL && (i == 0 || node->outcomes[i - 1].text == NULL))
             continue; /* came and went in one transaction: nothing to tell of */
         problem(c, node, "storage %d: nothing carries fence %s (rev %" PRId64 ": %s)", number,
                 HW_LSN(o->lsn), o->rev, o->text != NULL ? o->text : "removed");
