@@ -11,6 +11,7 @@
 
 enum {
     WATCH_RETRY_MS = 1000,
+    WATCH_SILENT_MS = 3000, /* a server that was killed may count wrong how much is still to come */
     WATCH_REREAD_MS = 300000, /* a watch that went silent without an error is found out */
 };
 
@@ -241,8 +242,10 @@ struct hw_kv_watch {
     char bucket[SUBJECT_MAX], stream[SUBJECT_MAX], filter[SUBJECT_MAX];
     struct hw_nats_sub *sub;
     uint64_t received; /* messages of this subscription; each carries its number */
+    uint64_t heard;    /* of them, when the last look was taken for silence */
     bool caught_up;
     struct hw_timer timer; /* the next start, after a failure or for a re-read */
+    struct hw_timer silence;
 };
 
 static void start_watch(void *arg);
@@ -250,7 +253,23 @@ static void start_watch(void *arg);
 static void catch_up(struct hw_kv_watch *watch)
 {
     watch->caught_up = true;
+    hw_timer_stop(&watch->silence);
     watch->events.caught_up(watch->events.arg);
+}
+
+static void look_for_silence(void *arg)
+{
+    struct hw_kv_watch *watch = arg;
+
+    if (watch->caught_up)
+        return;
+    if (watch->received == watch->heard) {
+        catch_up(watch);
+        return;
+    }
+    watch->heard = watch->received;
+    hw_timer_start(hw_nats_loop(watch->nats), &watch->silence, WATCH_SILENT_MS, look_for_silence,
+                   watch);
 }
 
 static void on_watch_message(void *arg, natsMsg *msg)
@@ -282,7 +301,8 @@ static void start_watch(void *arg)
     uint64_t pending = 0;
 
     hw_nats_unsubscribe(HW_TAKE(watch->sub));
-    watch->received = 0;
+    hw_timer_stop(&watch->silence);
+    watch->received = watch->heard = 0;
     watch->caught_up = false;
     if (!hw_nats_up(watch->nats))
         return; /* the listener starts it again */
@@ -299,8 +319,11 @@ static void start_watch(void *arg)
         return;
     }
     hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, WATCH_REREAD_MS, start_watch, watch);
+    watch->heard = UINT64_MAX;
     if (pending == 0)
         catch_up(watch);
+    else
+        look_for_silence(watch);
 }
 
 void hw_kv_watch_restart(struct hw_kv_watch *watch)
@@ -341,6 +364,7 @@ void hw_kv_watch_stop(struct hw_kv_watch *watch)
         return;
     hw_nats_unlisten(watch->nats, &watch->listener);
     hw_timer_stop(&watch->timer);
+    hw_timer_stop(&watch->silence);
     hw_nats_unsubscribe(watch->sub);
     free(watch);
 }
