@@ -12,7 +12,8 @@
 enum {
     CHUNK_MOST = 1 << 20,
     NUID_MAX = 40,
-    SILENT_MS = 3000, /* a server that was killed may count wrong how much is still to come */
+    SILENT_MS = 8000, /* a server that was killed may count wrong how much is still to come; longer
+                       * than a missing heartbeat takes to be noticed */
 };
 
 #define SUBJECT_MAX 512
