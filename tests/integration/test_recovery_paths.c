@@ -300,13 +300,247 @@ START_TEST(test_objects_are_collected)
 }
 END_TEST
 
+/* ---- the slot ---- */
+
+static bool slot_is_lost(void)
+{
+    HW_AUTO_FREE char *status = test_sql(&p.pg, "SELECT wal_status FROM pg_replication_slots"
+                                                " WHERE slot_name = 'headwater'");
+
+    return status != NULL && strcmp(status, "lost") == 0;
+}
+
+/* The server keeps less log than the slot, which nobody reads, still needs. */
+static void lose_slot(void)
+{
+    free(test_sql(&p.pg, "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'"));
+    free(test_sql(&p.pg, "SELECT pg_reload_conf()"));
+    for (int i = 0; i < 20 && !slot_is_lost(); i++) {
+        free(test_sql(&p.pg, "SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000))"));
+        free(test_sql(&p.pg, "SELECT pg_switch_wal()"));
+        free(test_sql(&p.pg, "CHECKPOINT"));
+    }
+    ck_assert(slot_is_lost());
+    free(test_sql(&p.pg, "ALTER SYSTEM RESET max_slot_wal_keep_size"));
+    free(test_sql(&p.pg, "SELECT pg_reload_conf()"));
+}
+
+static bool archive_exists(void)
+{
+    HW_AUTO_FREE char *count = test_sql(&p.pg, "SELECT count(*)::text FROM pg_replication_slots"
+                                               " WHERE slot_name = 'headwater_archive'");
+
+    return strcmp(count, "1") == 0;
+}
+
+static void drop_slots(void)
+{
+    free(test_sql(&p.pg, "SELECT count(pg_drop_replication_slot(slot_name))"
+                         " FROM pg_replication_slots WHERE NOT active"));
+}
+
+/* A transaction that is under way: the server makes no slot before it is over. */
+static PGconn *begin_transaction(void)
+{
+    PGconn *conn = PQconnectdb(p.pg.url);
+    PGresult *result = PQexec(conn, "BEGIN; SELECT pg_current_xact_id()");
+
+    ck_assert_msg(PQresultStatus(result) == PGRES_TUPLES_OK, "%s", PQerrorMessage(conn));
+    PQclear(result);
+    return conn;
+}
+
+static void lead_once(void)
+{
+    make_nodes(3);
+    pipeline_start(&p, NULL);
+    test_wait_for(leads_and_compared(), 30);
+    pipeline_wait_until_caught_up(&p);
+    ck_assert_int_eq(pipeline_readyz(&p), 200);
+}
+
+/* Starts where the slot is gone: says so, is not ready before all is well again, and then it is. */
+static void recover_without_slot(const char *found, const char *way)
+{
+    PGconn *transaction = begin_transaction();
+
+    pipeline_start(&p, NULL);
+    test_wait_for(pipeline_log_says(&p, "the replication slot is lost"), 30);
+    ck_assert(pipeline_log_says(&p, found));
+    ck_assert_int_eq(pipeline_readyz(&p), 503);
+    PQfinish(transaction);
+    test_wait_for(pipeline_readyz(&p) == 200, 30);
+    ck_assert(pipeline_log_says(&p, way));
+    ck_assert(pipeline_up_to_date(&p, "n1", 1));
+    ck_assert(pipeline_equal(&p));
+    set_content("{\"a\":\"and on\"}");
+    test_wait_for(pipeline_up_to_date(&p, "n3", 1), 20);
+    struct pipeline_messages all = pipeline_messages(&p, 0, DESIRED);
+    pipeline_fences_grow(&all);
+    pipeline_messages_free(&all);
+}
+
+START_TEST(test_slot_dropped)
+{
+    lead_once();
+    pipeline_stop(&p);
+    set_content("{\"a\":1}");
+    drop_slots();
+    set_content("{\"a\":2}");
+    recover_without_slot("it does not exist any more", "plan=rebuild");
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* What the slot would have brought comes from its archive, each revision of its own. */
+START_TEST(test_slot_dropped_and_its_archive_kept)
+{
+    lead_once();
+    test_wait_for(archive_exists(), 20);
+    const uint64_t before = pipeline_last_seq(&p);
+    pipeline_stop(&p);
+    set_content("{\"a\":1}");
+    free(test_sql(&p.pg, "SELECT pg_drop_replication_slot('headwater')"));
+    set_content("{\"a\":2}");
+    recover_without_slot("it does not exist any more", "replayed from the log");
+    struct pipeline_messages found = pipeline_messages(&p, before, DESIRED);
+    ck_assert_uint_eq(found.count, 9); /* three nodes, and once more when all was well again */
+    pipeline_messages_free(&found);
+    pipeline_stop(&p);
+}
+END_TEST
+
+START_TEST(test_slot_lost)
+{
+    lead_once();
+    pipeline_stop(&p);
+    set_content("{\"a\":1}");
+    lose_slot();
+    set_content("{\"a\":2}");
+    recover_without_slot("max_slot_wal_keep_size", "plan=rebuild");
+    pipeline_stop(&p);
+}
+END_TEST
+
+START_TEST(test_slot_lost_and_left_to_the_operator)
+{
+    lead_once();
+    pipeline_stop(&p);
+    set_content("{\"a\":1}");
+    lose_slot();
+    const uint64_t before = pipeline_last_seq(&p);
+    pipeline_start(&p, (const char *[]){"--on-lost-slot", "stop", NULL});
+    test_wait_for(
+        pipeline_times_in_log(&p.reconciler, "SELECT pg_drop_replication_slot('headwater')") >= 2,
+        30);
+    ck_assert(pipeline_log_says(&p, "start with --on-lost-slot resync"));
+    ck_assert_int_eq(pipeline_readyz(&p), 503);
+    ck_assert(test_program_running(&p.reconciler));
+    ck_assert(slot_is_lost());
+    ck_assert_uint_eq(pipeline_last_seq(&p), before);
+
+    free(test_sql(&p.pg, "SELECT pg_drop_replication_slot('headwater')"));
+    pipeline_stop(&p);
+    recover_without_slot("it does not exist any more", "plan=rebuild");
+    pipeline_stop(&p);
+}
+END_TEST
+
+START_TEST(test_plugin_disallowed)
+{
+    HW_AUTO_FREE char *known =
+        test_sql(&p.pg, "SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries'");
+
+    if (known == NULL)
+        return; /* this server loads every plug-in that is installed */
+    lead_once();
+    free(test_sql(&p.pg, "ALTER SYSTEM SET output_plugin_libraries = 'pgoutput'"));
+    free(test_sql(&p.pg, "SELECT pg_reload_conf()"));
+    free(test_sql(&p.pg, "SELECT pg_terminate_backend(pid) FROM pg_stat_replication"));
+    test_wait_for(pipeline_readyz(&p) == 503 && pipeline_log_says(&p, "output_plugin_libraries"),
+                  30);
+    set_content("{\"a\":1}");
+    ck_assert(!pipeline_up_to_date(&p, "n1", 1));
+    free(test_sql(&p.pg, "ALTER SYSTEM RESET output_plugin_libraries"));
+    free(test_sql(&p.pg, "SELECT pg_reload_conf()"));
+    test_wait_for(pipeline_up_to_date(&p, "n1", 1), 30);
+    test_wait_for(pipeline_readyz(&p) == 200, 10);
+    ck_assert(pipeline_equal(&p));
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* ---- a leader that stands still ---- */
+
+/* Checkpoints in the stream's order: none is of an older position than the one before. */
+static void checkpoints_grow(uint64_t behind)
+{
+    struct pipeline_messages all = pipeline_messages(&p, behind, CHECKPOINT);
+    struct hw_fence before = {0};
+
+    ck_assert_uint_gt(all.count, 0);
+    for (size_t i = 0; i < all.count; i++) {
+        ck_assert_msg(hw_fence_compare(before, all.list[i].fence) <= 0,
+                      "checkpoint %s in message %llu, after %s", HW_LSN(all.list[i].fence.lsn),
+                      (unsigned long long)all.list[i].seq, HW_LSN(before.lsn));
+        before = all.list[i].fence;
+    }
+    pipeline_messages_free(&all);
+}
+
+START_TEST(test_frozen_leader)
+{
+    struct test_program standby;
+
+    make_nodes(3);
+    pipeline_start(&p, NULL);
+    test_wait_for(leads_and_compared(), 30);
+    pipeline_start_another(&p, &standby);
+    test_wait_for(pipeline_times_in_log(&standby, "standing by") > 0, 30);
+
+    /* In the middle of work. */
+    PGconn *conn = PQconnectdb(p.pg.url);
+    ck_assert_int_eq(
+        PQsendQuery(conn, "DO $$ BEGIN FOR i IN 1..2000 LOOP UPDATE headwater.config SET content ="
+                          " json_build_object('a', i) WHERE name = 'c'; COMMIT; END LOOP; END $$"),
+        1);
+    const uint64_t before = pipeline_last_seq(&p);
+    test_wait_for(pipeline_last_seq(&p) > before + 200, 30);
+    kill(p.reconciler.pid, SIGSTOP);
+    for (PGresult *result; (result = PQgetResult(conn)) != NULL; PQclear(result))
+        ck_assert_msg(PQresultStatus(result) == PGRES_COMMAND_OK, "%s", PQerrorMessage(conn));
+    PQfinish(conn);
+    set_content("{\"a\":\"the other one\"}");
+    /* wal_sender_timeout frees the slot, and the standby looks twice a second. */
+    test_wait_for(pipeline_up_to_date(&p, "n1", 1), SANITIZED ? 20 : 14);
+    ck_assert(pipeline_times_in_log(&standby, "msg=leading") > 0);
+    pipeline_wait_until_caught_up(&p);
+
+    kill(p.reconciler.pid, SIGCONT);
+    test_wait_for(pipeline_log_says(&p, "standing by"), 20);
+    change_content(5);
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(pipeline_up_to_date(&p, "n3", 1));
+    ck_assert(pipeline_equal(&p));
+    ck_assert_int_eq(pipeline_times_in_log(&standby, "someone else wrote"), 0);
+    struct pipeline_messages all = pipeline_messages(&p, 0, DESIRED);
+    pipeline_fences_grow(&all);
+    pipeline_messages_free(&all);
+    checkpoints_grow(0);
+    pipeline_stop_program(&standby);
+    test_wait_for(pipeline_readyz(&p) == 200, 20);
+    pipeline_stop(&p);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
-        test_nats_rolled_back,
-        test_drift,
-        test_purged_key,
-        test_objects_are_collected,
+        test_nats_rolled_back,  test_drift,
+        test_purged_key,        test_objects_are_collected,
+        test_slot_dropped,      test_slot_dropped_and_its_archive_kept,
+        test_slot_lost,         test_slot_lost_and_left_to_the_operator,
+        test_plugin_disallowed, test_frozen_leader,
     };
     Suite *suite = suite_create("recovery paths");
 
