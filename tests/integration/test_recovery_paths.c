@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "common/digest.h"
 #include "common/lsn.h"
@@ -76,9 +77,11 @@ static void put_back(const char *copy, const char *where)
     copy_tree(copy, where);
 }
 
+static const char compared[] = "compared NATS with the database";
+
 static bool leads_and_compared(void)
 {
-    return pipeline_log_says(&p, "compared NATS with the database");
+    return pipeline_log_says(&p, compared);
 }
 
 /* ---- NATS rolled back ---- */
@@ -533,14 +536,389 @@ START_TEST(test_frozen_leader)
 }
 END_TEST
 
+/* ---- agents ---- */
+
+struct node {
+    struct test_program agent;
+    char *dir, *output, *count;
+};
+
+static void start_agent(struct node *n, const char *name)
+{
+    n->dir = test_temp_dir();
+    n->output = hw_sprintf("%s/config", n->dir);
+    n->count = hw_sprintf("%s/count", n->dir);
+    HW_AUTO_FREE char *state = hw_sprintf("%s/state", n->dir);
+    /* Each run of the command adds one byte. */
+    HW_AUTO_FREE char *apply = hw_sprintf("sh -c 'printf x >> %s'", n->count);
+    const char *const argv[] = {
+        "headwater-agent", "--nats",      p.nats.url, "--node",  name,  "--output",
+        n->output,         "--state-dir", state,      "--apply", apply, NULL};
+
+    test_program_start(&n->agent, argv, NULL);
+}
+
+static void stop_agent(struct node *n)
+{
+    pipeline_stop_program(&n->agent);
+    free(n->dir);
+    free(n->output);
+    free(n->count);
+}
+
+static bool runs(const struct node *n, const char *content)
+{
+    HW_AUTO_FREE char *file = test_read_file(n->output);
+
+    return strstr(file, content) != NULL;
+}
+
+static size_t applies(const struct node *n)
+{
+    HW_AUTO_FREE char *bytes = test_read_file(n->count);
+
+    return strlen(bytes);
+}
+
+static bool sql_is(const char *sql, const char *expected)
+{
+    HW_AUTO_FREE char *value = test_sql(&p.pg, "%s", sql);
+
+    return value != NULL && strcmp(value, expected) == 0;
+}
+
+static bool reports_epoch(const char *epoch)
+{
+    return sql_is("SELECT running_epoch::text FROM headwater.reported WHERE node = 'n1'", epoch);
+}
+
+/* ---- another history of the database ---- */
+
+/* The server's data becomes what was copied of it. */
+static void restore_database(const char *copy, const char *data)
+{
+    test_postgres_stop(&p.pg);
+    put_back(copy, data);
+    test_postgres_restart(&p.pg);
+}
+
+START_TEST(test_database_restored)
+{
+    HW_AUTO_FREE char *data = hw_sprintf("%s/data", p.pg.dir);
+    HW_AUTO_FREE char *copy = hw_sprintf("%s/copy", p.pg.dir);
+
+    lead_once();
+    test_postgres_stop(&p.pg);
+    copy_tree(data, copy);
+    test_postgres_restart(&p.pg);
+    free(test_sql(&p.pg, "INSERT INTO headwater.node (name) VALUES ('n4')"));
+    change_content(10);
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(pipeline_up_to_date(&p, "n4", 1));
+
+    restore_database(copy, data);
+    test_wait_for(pipeline_up_to_date(&p, "n1", 2), 30);
+    ck_assert(pipeline_equal(&p)); /* n4 is gone, too */
+    ck_assert(pipeline_up_to_date(&p, "n2", 2) && pipeline_up_to_date(&p, "n3", 2));
+    change_content(3);
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(pipeline_up_to_date(&p, "n1", 2));
+
+    restore_database(copy, data);
+    test_wait_for(pipeline_up_to_date(&p, "n1", 3), 30);
+    ck_assert(pipeline_equal(&p));
+    set_content("{\"a\":\"third\"}");
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(pipeline_up_to_date(&p, "n1", 3));
+
+    /* And when nobody looks before its log is longer than the other one was. */
+    pipeline_stop(&p);
+    restore_database(copy, data);
+    change_content(100);
+    pipeline_start(&p, NULL);
+    test_wait_for(pipeline_up_to_date(&p, "n1", 4), 30);
+    ck_assert(pipeline_log_says(&p, "the database does not know the checkpoint's last change"));
+    ck_assert(pipeline_equal(&p));
+    struct pipeline_messages all = pipeline_messages(&p, 0, DESIRED);
+    pipeline_fences_grow(&all);
+    pipeline_messages_free(&all);
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* The standby takes the place of the server, at its address. */
+static void fail_over(struct test_postgres *standby)
+{
+    free(test_sql(standby, "SELECT pg_promote()"));
+    test_postgres_stop(standby);
+    test_postgres_kill(&p.pg);
+    standby->port = p.pg.port;
+    snprintf(standby->url, sizeof(standby->url), "%s", p.pg.url);
+    test_postgres_restart(standby);
+    snprintf(standby->reconciler_url, sizeof(standby->reconciler_url), "%s", p.pg.reconciler_url);
+    snprintf(standby->api_url, sizeof(standby->api_url), "%s", p.pg.api_url);
+    test_remove_tree(p.pg.dir);
+    p.pg = *standby;
+}
+
+static void make_standby(struct test_postgres *standby)
+{
+    HW_AUTO_FREE char *port = hw_sprintf("%d", p.pg.port);
+
+    *standby = (struct test_postgres){.port = test_free_port()};
+    test_new_path(standby->dir, sizeof(standby->dir), "standby");
+    HW_AUTO_FREE char *data = hw_sprintf("%s/data", standby->dir);
+    ck_assert_int_eq(
+        test_program_run((const char *[]){"install", "-d", "-m", "711", standby->dir, NULL}, NULL,
+                         NULL, NULL),
+        0);
+    ck_assert_int_eq(
+        test_program_run((const char *[]){"pg_basebackup", "-h", "127.0.0.1", "-p", port, "-U",
+                                          "postgres", "-D", data, "-R", "-c", "fast", NULL},
+                         NULL, NULL, NULL),
+        0);
+    if (geteuid() == 0)
+        ck_assert_int_eq(test_program_run((const char *[]){"chown", "-R", "postgres", data, NULL},
+                                          NULL, NULL, NULL),
+                         0);
+    snprintf(standby->url, sizeof(standby->url), "postgresql://postgres@127.0.0.1:%d/headwater",
+             standby->port);
+    test_postgres_restart(standby);
+}
+
+START_TEST(test_standby_promoted)
+{
+    struct test_postgres standby;
+    struct node n1;
+
+    lead_once();
+    start_agent(&n1, "n1");
+    test_wait_for(reports_epoch("1"), 30);
+    make_standby(&standby);
+    set_content("{\"a\":\"first\"}");
+    test_wait_for(runs(&n1, "first"), 20);
+    pipeline_wait_until_caught_up(&p);
+    HW_AUTO_FREE char *old = pipeline_value(&p, "KV_headwater", DESIRED "n1");
+    natsMsg *msg = pipeline_last(&p, "KV_headwater", DESIRED "n1");
+    const char *lsn = NULL;
+    ck_assert_int_eq(natsMsgHeader_Get(msg, "Headwater-LSN", &lsn), NATS_OK);
+    HW_AUTO_FREE char *old_lsn = hw_strdup(lsn);
+    natsMsg_Destroy(msg);
+    HW_AUTO_FREE char *seen =
+        hw_sprintf("SELECT (pg_last_wal_replay_lsn() >= '%s')::text", old_lsn);
+    HW_AUTO_FREE char *is_there = NULL;
+    test_wait_for((free(is_there), is_there = test_sql(&standby, "%s", seen)) != NULL &&
+                      strcmp(is_there, "true") == 0,
+                  30);
+
+    fail_over(&standby);
+    /* Nothing was lost: the entries stay as they are, and the next ones are of the new epoch. */
+    test_wait_for(pipeline_times_in_log(&p.reconciler, compared) == 2, 60);
+    ck_assert(pipeline_log_says(&p, "the database is on another timeline"));
+    ck_assert(pipeline_up_to_date(&p, "n1", 1));
+    set_content("{\"a\":\"second\"}");
+    test_wait_for(pipeline_up_to_date(&p, "n1", 2), 30);
+    ck_assert(pipeline_equal(&p));
+    test_wait_for(runs(&n1, "second"), 20);
+    test_wait_for(reports_epoch("2"), 20);
+
+    /* Of the history that is over, put in while nobody is there to repair it. */
+    pipeline_stop(&p);
+    const size_t before = applies(&n1);
+    put_message(DESIRED "n1", old,
+                (const char *const[][2]){
+                    {"Headwater-Epoch", "1"}, {"Headwater-LSN", old_lsn}, {NULL, NULL}});
+    test_wait_for(pipeline_times_in_log(
+                      &n1.agent, "refused a desired entry older than one accepted before") > 0,
+                  30);
+    ck_assert(runs(&n1, "second"));
+    ck_assert_uint_eq(applies(&n1), before);
+    pipeline_start(&p, NULL);
+    test_wait_for(pipeline_up_to_date(&p, "n1", 2), 30);
+    ck_assert(pipeline_equal(&p));
+    stop_agent(&n1);
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* ---- replays that are asked for ---- */
+
+static bool replays(int times)
+{
+    return pipeline_times_in_log(&p.reconciler, "replayed from the log") == times;
+}
+
+START_TEST(test_replay_asked_for)
+{
+    lead_once();
+    test_wait_for(archive_exists(), 20);
+    uint64_t before = pipeline_last_seq(&p);
+    HW_AUTO_FREE char *from = test_sql(&p.pg, "SELECT pg_current_wal_insert_lsn()::text");
+    change_content(6);
+    pipeline_wait_until_caught_up(&p);
+    struct pipeline_messages of_n1 = pipeline_messages(&p, before, DESIRED "n1");
+    ck_assert_uint_eq(of_n1.count, 6);
+
+    /* In SQL. The others have what they have, and get nothing. */
+    purge(DESIRED "n1");
+    before = pipeline_last_seq(&p);
+    free(test_sql(&p.pg, "SELECT headwater.replay('%s')", from));
+    test_wait_for(replays(1), 30);
+    pipeline_wait_until_caught_up(&p);
+    struct pipeline_messages found = pipeline_messages(&p, before, DESIRED);
+    pipeline_same_revisions(&of_n1, &found);
+    pipeline_messages_free(&found);
+    /* Behind the comparison that follows, nothing notices a purge. */
+    test_wait_for(pipeline_times_in_log(&p.reconciler, compared) == 2, 30);
+
+    /* On the command line: first what there would be … */
+    purge(DESIRED "n1");
+    before = pipeline_last_seq(&p);
+    HW_AUTO_FREE char *contents = NULL;
+    ck_assert_int_eq(
+        test_program_run((const char *[]){"headwater-cdc", "replay", "--dry-run", "--database",
+                                          p.pg.reconciler_url, "--from", from, NULL},
+                         NULL, NULL, &contents),
+        0);
+    ck_assert_msg(strstr(contents, "nodes         3") != NULL, "%s", contents);
+    free(test_sql(&p.pg, "SELECT headwater.heartbeat()"));
+    pipeline_wait_until_caught_up(&p);
+    found = pipeline_messages(&p, before, DESIRED);
+    ck_assert_uint_eq(found.count, 0);
+    pipeline_messages_free(&found);
+    ck_assert(replays(1));
+
+    /* … and then it. */
+    HW_AUTO_FREE char *progress = NULL;
+    const int status = test_program_run((const char *[]){"headwater-cdc", "replay", "--database",
+                                                         p.pg.reconciler_url, "--from", from, NULL},
+                                        NULL, NULL, &progress);
+    ck_assert_msg(status == 0, "%s", progress);
+    HW_AUTO_FREE char *summary = hw_sprintf("replayed %s to ", from);
+    ck_assert_msg(strstr(progress, summary) != NULL, "%s", progress);
+    ck_assert(replays(2));
+    pipeline_wait_until_caught_up(&p);
+    found = pipeline_messages(&p, before, DESIRED);
+    pipeline_same_revisions(&of_n1, &found);
+    pipeline_messages_free(&found);
+    pipeline_messages_free(&of_n1);
+    ck_assert(pipeline_equal(&p));
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* ---- NATS lost whole ---- */
+
+START_TEST(test_nats_wiped_in_the_second_epoch)
+{
+    struct node n1;
+
+    lead_once();
+    pipeline_stop(&p);
+    /* Ahead of the database: it was restored. */
+    put_message(DESIRED "n2", "{}",
+                (const char *const[][2]){
+                    {"Headwater-Epoch", "1"}, {"Headwater-LSN", "FFFF/0"}, {NULL, NULL}});
+    pipeline_start(&p, NULL);
+    test_wait_for(pipeline_up_to_date(&p, "n2", 2), 30);
+    set_content("{\"a\":2}");
+    test_wait_for(pipeline_up_to_date(&p, "n1", 2), 30);
+    start_agent(&n1, "n1");
+    test_wait_for(reports_epoch("2"), 30);
+    pipeline_wait_until_caught_up(&p);
+    const size_t before = applies(&n1);
+    ck_assert_uint_gt(before, 0);
+
+    pipeline_stop_nats(&p);
+    test_nats_wipe(&p.nats);
+    pipeline_restart_nats(&p);
+    test_wait_for(pipeline_up_to_date(&p, "n1", 2), 60);
+    ck_assert(pipeline_up_to_date(&p, "n2", 2) && pipeline_up_to_date(&p, "n3", 2));
+    ck_assert(pipeline_equal(&p));
+    /* The agent is back as well, and reports; what it runs is what is desired. */
+    HW_AUTO_FREE char *report = NULL;
+    test_wait_for((report = pipeline_value(&p, "KV_headwater_reports",
+                                           "$KV.headwater_reports.cfg.reported.n1")) != NULL,
+                  60);
+    ck_assert_msg(strstr(report, "\"applied\"") != NULL, "%s", report);
+    set_content("{\"a\":\"and on\"}");
+    test_wait_for(runs(&n1, "and on"), 30);
+    test_wait_for(applies(&n1) == before + 1, 10);
+    test_wait_for(reports_epoch("2"), 20);
+    stop_agent(&n1);
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* ---- a transaction that is larger than what is in flight ---- */
+
+/* Has the stream come so far? Sees how much memory is resident meanwhile. */
+static bool reached(uint64_t seq, long *most_kib)
+{
+    const long now = test_resident_kib(p.reconciler.pid);
+
+    if (now > *most_kib)
+        *most_kib = now;
+    return pipeline_last_seq(&p) >= seq;
+}
+
+START_TEST(test_large_transaction_under_kill)
+{
+    enum { NODES = SANITIZED ? 10000 : 100000, KILLS = SANITIZED ? 3 : 10 };
+    long most = 0;
+
+    make_nodes(1);
+    pipeline_start(&p, NULL);
+    test_wait_for(leads_and_compared(), 30);
+    pipeline_wait_until_caught_up(&p);
+    pipeline_stop(&p);
+    free(test_sql(&p.pg,
+                  "INSERT INTO headwater.node (name)"
+                  " SELECT 'x' || i FROM generate_series(1, %d) i",
+                  NODES));
+    const uint64_t before = pipeline_last_seq(&p);
+    for (int i = 0; i < KILLS; i++) {
+        const uint64_t last = pipeline_last_seq(&p);
+        const uint64_t some = 1 + arc4random_uniform(NODES / (KILLS + 1));
+
+        pipeline_start(&p, NULL);
+        test_wait_for(reached(last + some, &most), 60);
+        ck_assert(WIFSIGNALED(test_program_stop(&p.reconciler, SIGKILL)));
+    }
+    pipeline_start(&p, NULL);
+    test_wait_for(reached(before + NODES, &most) && leads_and_compared(), 90);
+    pipeline_wait_until_caught_up(&p);
+    ck_assert_msg(SANITIZED || most < 150 * 1024, "%ld KiB", most);
+    ck_assert(pipeline_equal(&p));
+    ck_assert(!pipeline_log_says(&p, "repairing an entry"));
+    struct pipeline_messages found = pipeline_messages(&p, before, DESIRED);
+    pipeline_fences_grow(&found);
+    ck_assert_uint_eq(found.count, NODES);
+    for (size_t i = 1; i < found.count; i++)
+        ck_assert_int_eq(hw_fence_compare(found.list[i].fence, found.list[0].fence), 0);
+    pipeline_messages_free(&found);
+    pipeline_stop(&p);
+}
+END_TEST
+
 int main(void)
 {
     const TTest *const tests[] = {
-        test_nats_rolled_back,  test_drift,
-        test_purged_key,        test_objects_are_collected,
-        test_slot_dropped,      test_slot_dropped_and_its_archive_kept,
-        test_slot_lost,         test_slot_lost_and_left_to_the_operator,
-        test_plugin_disallowed, test_frozen_leader,
+        test_nats_rolled_back,
+        test_drift,
+        test_purged_key,
+        test_objects_are_collected,
+        test_slot_dropped,
+        test_slot_dropped_and_its_archive_kept,
+        test_slot_lost,
+        test_slot_lost_and_left_to_the_operator,
+        test_plugin_disallowed,
+        test_frozen_leader,
+        test_database_restored,
+        test_standby_promoted,
+        test_replay_asked_for,
+        test_nats_wiped_in_the_second_epoch,
+        test_large_transaction_under_kill,
     };
     Suite *suite = suite_create("recovery paths");
 
@@ -549,7 +927,7 @@ int main(void)
         TCase *tcase = tcase_create(tests[i]->name);
 
         tcase_add_checked_fixture(tcase, setup, teardown);
-        tcase_set_timeout(tcase, 120);
+        tcase_set_timeout(tcase, 300);
         tcase_add_test(tcase, tests[i]);
         suite_add_tcase(suite, tcase);
     }
