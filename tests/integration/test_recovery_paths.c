@@ -454,8 +454,10 @@ START_TEST(test_plugin_disallowed)
     HW_AUTO_FREE char *known =
         test_sql(&p.pg, "SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries'");
 
-    if (known == NULL)
-        return; /* this server loads every plug-in that is installed */
+    if (known == NULL) {
+        puts("not tested: this server has no output_plugin_libraries");
+        return;
+    }
     lead_once();
     free(test_sql(&p.pg, "ALTER SYSTEM SET output_plugin_libraries = 'pgoutput'"));
     free(test_sql(&p.pg, "SELECT pg_reload_conf()"));
@@ -888,7 +890,7 @@ START_TEST(test_large_transaction_under_kill)
     pipeline_start(&p, NULL);
     test_wait_for(reached(before + NODES, &most) && leads_and_compared(), 90);
     pipeline_wait_until_caught_up(&p);
-    ck_assert_msg(SANITIZED || most < 150 * 1024, "%ld KiB", most);
+    ck_assert_msg(SANITIZED || most < 150L * 1024, "%ld KiB", most);
     ck_assert(pipeline_equal(&p));
     ck_assert(!pipeline_log_says(&p, "repairing an entry"));
     struct pipeline_messages found = pipeline_messages(&p, before, DESIRED);
