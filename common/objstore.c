@@ -12,6 +12,8 @@
 enum {
     CHUNK_MOST = 1 << 20,
     NUID_MAX = 40,
+    SILENT_MS = 8000, /* a server that was killed may count wrong how much is still to come; longer
+                       * than a missing heartbeat takes to be noticed */
 };
 
 #define SUBJECT_MAX 512
@@ -499,7 +501,8 @@ struct hw_obj_watch {
     char stream[SUBJECT_MAX], filter[SUBJECT_MAX];
     struct hw_nats_sub *sub;
     struct hw_timer timer; /* tells of an empty bucket from the loop; or the next start */
-    bool done;
+    struct hw_timer silence;
+    bool done, heard; /* heard: since the last look for silence */
 };
 
 static void on_caught_up(void *arg)
@@ -509,6 +512,7 @@ static void on_caught_up(void *arg)
     if (watch->done)
         return;
     watch->done = true;
+    hw_timer_stop(&watch->silence);
     watch->events.done(watch->events.arg);
 }
 
@@ -537,9 +541,22 @@ static void on_meta(void *arg, natsMsg *msg)
         return;
     const bool last = position->NumPending == 0;
     jsMsgMetaData_Destroy(position);
+    watch->heard = true;
     tell_meta(watch, msg);
     if (last)
         on_caught_up(watch);
+}
+
+static void look_for_silence(void *arg)
+{
+    struct hw_obj_watch *watch = arg;
+
+    if (!watch->heard) {
+        on_caught_up(watch);
+        return;
+    }
+    watch->heard = false;
+    hw_timer_start(hw_nats_loop(watch->nats), &watch->silence, SILENT_MS, look_for_silence, watch);
 }
 
 static enum hw_status watch_from_start(struct hw_obj_watch *watch, struct hw_error *err)
@@ -551,6 +568,9 @@ static enum hw_status watch_from_start(struct hw_obj_watch *watch, struct hw_err
                              &pending, err);
     if (status == HW_OK && pending == 0)
         hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, 0, on_caught_up, watch);
+    watch->heard = true;
+    if (status == HW_OK && !watch->done)
+        look_for_silence(watch);
     return status;
 }
 
@@ -600,6 +620,7 @@ void hw_obj_watch_stop(struct hw_obj_watch *watch)
         return;
     hw_nats_unlisten(watch->nats, &watch->listener);
     hw_timer_stop(&watch->timer);
+    hw_timer_stop(&watch->silence);
     hw_nats_unsubscribe(watch->sub);
     free(watch);
 }
