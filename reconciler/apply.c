@@ -60,6 +60,7 @@ struct rec_apply {
     struct rec_apply_events events;
     uint64_t serial;
     struct rec_tx *open;         /* begun, not yet committed */
+    struct rec_tx *release;      /* to be committed behind it */
     struct rec_tx *first, *last; /* committed, in commit order */
     struct rec_tx *cursor;       /* the first of them that is not published whole */
     size_t in_flight;            /* publishes of entries */
@@ -267,6 +268,8 @@ void rec_apply_commit(struct rec_apply *apply)
         if (tx->rev > tx->changes[i].entry->rev)
             tx->changes[i].entry->rev = tx->rev;
     commit(tx);
+    if (apply->release != NULL)
+        commit(HW_TAKE(apply->release));
 }
 
 /* ---- repairs ---- */
@@ -306,7 +309,11 @@ void rec_apply_release(struct rec_apply *apply, int64_t rev, const char *nonce)
     tx->releases = true;
     tx->rev = rev;
     snprintf(tx->nonce, sizeof(tx->nonce), "%s", nonce);
-    commit(tx);
+    /* The audit may have passed over a key because of a transaction that is still coming in. */
+    if (apply->open != NULL)
+        apply->release = tx;
+    else
+        commit(tx);
 }
 
 /* ---- objects ---- */
@@ -774,6 +781,8 @@ struct rec_apply *rec_apply_new(const struct rec_apply_config *config,
 static void forget(struct rec_apply *apply)
 {
     rec_apply_rollback(apply);
+    if (apply->release != NULL)
+        abandon(HW_TAKE(apply->release));
     while (apply->first != NULL) {
         struct rec_tx *tx = apply->first;
 
