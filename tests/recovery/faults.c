@@ -444,6 +444,7 @@ static void lose_storage(struct rig *rig, const char *replacement, const char *c
 {
     HW_AUTO_FREE char *store = store_of(&rig->nats), *kept = new_path("lost-storage");
 
+    rig->lost = true;
     move(store, kept);
     move(replacement, store);
     checker_storage_lost(rig->checker, kept, confirmed(rig), copy);

@@ -42,6 +42,7 @@ struct rig {
     int points;           /* how many of the next starts die at a named point */
     char *copy;           /* of NATS's storage, to be put back */
     struct hw_buf told;   /* the faults that happened */
+    bool lost;            /* NATS's storage was, or a part of it */
     bool verbose;
 };
 
