@@ -30,7 +30,7 @@ static enum hw_status take_desired(struct rec_apply *apply, const struct cdc_tra
     default:
         /* A trigger refuses it; whoever took that away has left no row to tell of. */
         hw_log_warn("headwater.desired was truncated: comparing everything", HW_I("xid", tx->xid));
-        commands->command = REC_RESYNC;
+        commands->command = REC_COMMAND_RESYNC;
         return HW_OK;
     }
 }
@@ -89,9 +89,9 @@ static void take_message(const struct cdc_change *change, struct rec_commands *c
         return;
     }
     if (strcmp(command, "resync") == 0) {
-        commands->command = REC_RESYNC;
+        commands->command = REC_COMMAND_RESYNC;
     } else if (strcmp(command, "replay") == 0) {
-        c.command = REC_REPLAY;
+        c.command = REC_COMMAND_REPLAY;
         if (hw_json_unpack(root, &err, "{s:s, s?s*}", "from", &from, "to", &to) != HW_OK &&
             hw_json_unpack(root, &err, "{s:s, s:n}", "from", &from, "to") != HW_OK)
             hw_log_warn("passing over a command that is incomplete", HW_E(&err));

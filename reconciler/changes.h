@@ -12,7 +12,7 @@
 #define REC_MESSAGE_PREFIX "headwater"
 
 /* Commands from SQL (headwater.resync(), headwater.replay()), when their transaction commits. */
-enum rec_command { REC_NOTHING, REC_RESYNC, REC_REPLAY };
+enum rec_command { REC_COMMAND_NONE, REC_COMMAND_RESYNC, REC_COMMAND_REPLAY };
 
 struct rec_commands {
     enum rec_command command; /* the last one of the transaction */

@@ -18,6 +18,8 @@
 #include "reconciler/audit.h"
 #include "reconciler/changes.h"
 #include "reconciler/counts.h"
+#include "reconciler/objects.h"
+#include "reconciler/plan.h"
 #include "reconciler/reports.h"
 #include "reconciler/sink.h"
 
@@ -31,12 +33,8 @@ enum {
     DRIFT_AGAIN_MS = 2000, /* … when there was drift just now */
     CHECK_UP_MS = 10000,   /* looks at the slot */
     HEARTBEAT_RETRY_MS = 100,
-    FOREIGN_LOGGED = 10,  /* foreign writes that are logged one by one, until the next audit */
-    COLLECTED_MOST = 100, /* objects removed behind one audit */
-    INSPECT_MS = 5,       /* between two objects that are read whole */
+    FOREIGN_LOGGED = 10, /* foreign writes that are logged one by one, until the next audit */
 };
-
-#define OBJECT_MOST ((size_t)16 << 20) /* of a document, headwater.size_limit() */
 
 enum state {
     WAITING,   /* for PostgreSQL and NATS, or for another try */
@@ -58,13 +56,6 @@ enum event {
     REPLAYED,
     SINK_FAILED,
     LOST, /* whatever else went wrong, or must begin anew */
-};
-
-/* How the stream is taken up. */
-enum plan {
-    RESUME,  /* behind the checkpoint */
-    REPLAY,  /* the checkpoint is older than the slot: what lies between comes from the archive */
-    REBUILD, /* no checkpoint says what stands in NATS: it is withheld until an audit is through */
 };
 
 struct rec_reconciler {
@@ -89,7 +80,7 @@ struct rec_reconciler {
     struct cdc_archive *archive;
     struct rec_reports *reports;
     struct hw_kv_watch *key_watch; /* while loading */
-    struct hw_obj_watch *object_watch;
+    struct rec_objects *objects;
     struct hw_kv_probe *probe;
     bool keys_loaded, objects_loaded;
     struct hw_timer check_up, heartbeat;
@@ -98,9 +89,7 @@ struct rec_reconciler {
     struct rec_checkpoint checkpoint; /* as read from the sink */
     bool checkpoint_valid;
     struct rec_checkpoint history; /* of the database, as of looking: no position */
-    enum plan plan;
-    const char *why; /* the plan, unless it is to resume */
-    uint64_t epoch;
+    struct rec_plan plan;
     struct hw_fence newest; /* seen in the sink's entries */
     hw_lsn replay_end;      /* where the replay that runs ends */
 
@@ -109,9 +98,7 @@ struct rec_reconciler {
     const char *audit_why;
     bool audit_again; /* drift was noticed while one runs */
     struct rec_audit_result audited;
-    struct hw_timer inspect; /* reads objects, one at a time … */
-    size_t inspect_at;       /* … and this is where it is */
-    int64_t drift_at;        /* when an audit last began because of drift, hw_loop_now() */
+    int64_t drift_at; /* when an audit last began because of drift, hw_loop_now() */
     int foreign_logged;
 
     struct rec_commands commands; /* of the open transaction */
@@ -185,13 +172,12 @@ static void let_go(struct rec_reconciler *rec)
     hw_timer_stop(&rec->check_up);
     hw_timer_stop(&rec->heartbeat);
     hw_timer_stop(&rec->audit_timer);
-    hw_timer_stop(&rec->inspect);
     rec_audit_free(HW_TAKE(rec->audit));
     cdc_source_close(HW_TAKE(rec->replay));
     cdc_source_close(HW_TAKE(rec->source));
     cdc_archive_stop(HW_TAKE(rec->archive));
     hw_kv_watch_stop(HW_TAKE(rec->key_watch));
-    hw_obj_watch_stop(HW_TAKE(rec->object_watch));
+    rec_objects_stop(HW_TAKE(rec->objects));
     hw_kv_probe_stop(HW_TAKE(rec->probe));
     rec_reports_stop(HW_TAKE(rec->reports));
     rec_ledger_close(&rec->ledger);
@@ -217,7 +203,7 @@ static void stand_by(struct rec_reconciler *rec)
         hw_log_info("another reconciler leads, standing by", HW_S("slot", rec->config.slot));
     rec->standby_told = true;
     rec->trouble = (struct hw_error){0};
-    rec->ordered.command = REC_NOTHING; /* whoever leads reads it, too */
+    rec->ordered.command = REC_COMMAND_NONE; /* whoever leads reads it, too */
     let_go(rec);
     wait_ms(rec, STANDBY_MS);
 }
@@ -367,54 +353,6 @@ static void replace_slot(struct rec_reconciler *rec, const char *what)
     make_slot(rec, rec->server.slot_exists);
 }
 
-/* ---- preparing: how to go on ---- */
-
-static bool archive_reaches(const struct rec_reconciler *rec, hw_lsn lsn)
-{
-    return cdc_archive_check(&rec->server, rec->config.slot, lsn, NULL) == HW_OK;
-}
-
-/*
- * May the stream go on behind the checkpoint? The checkpoint must be of this history of the
- * database, and cover what the slot was told to forget.
- */
-static void decide(struct rec_reconciler *rec, const char *nonce, struct hw_fence reported)
-{
-    const struct rec_checkpoint *c = &rec->checkpoint;
-    const char *other_history = NULL;
-
-    rec->plan = REBUILD;
-    rec->epoch = c->fence.epoch > 0 ? c->fence.epoch : 1;
-    if (!rec->checkpoint_valid) {
-        rec->why = "no checkpoint in NATS";
-        if (reported.epoch > 0)
-            rec->epoch = reported.epoch + (reported.lsn > rec->server.current);
-        return;
-    }
-    if (c->system_id != rec->server.system_id)
-        other_history = "the checkpoint is of another database cluster";
-    else if (c->timeline != rec->server.timeline)
-        other_history = "the database is on another timeline";
-    else if (c->fence.lsn > rec->server.current)
-        other_history = "the checkpoint is ahead of the database, which was restored";
-    else if (c->rev > 0 && strcmp(nonce, c->nonce) != 0)
-        other_history = "the database does not know the checkpoint's last change";
-    if (other_history != NULL) {
-        rec->epoch++;
-        rec->why = other_history;
-    } else if (c->fence.lsn == HW_LSN_NONE) {
-        rec->why = "a rebuild was not finished";
-    } else if (c->fence.lsn >= rec->server.slot_confirmed) {
-        rec->plan = RESUME;
-    } else if (archive_reaches(rec, c->fence.lsn)) {
-        rec->plan = REPLAY;
-        rec->why = "the slot has gone on behind the checkpoint, and the archive reaches back";
-    } else {
-        rec->why =
-            "the slot has gone on behind the checkpoint, and the archive does not reach back";
-    }
-}
-
 static void on_looked(void *arg, const struct hw_pg_outcome *outcome)
 {
     struct rec_reconciler *rec = arg;
@@ -467,7 +405,14 @@ static void on_looked(void *arg, const struct hw_pg_outcome *outcome)
     if (PQntuples(fence) == 1 &&
         hw_lsn_parse(PQgetvalue(fence, 0, 1), &reported.lsn, NULL) == HW_OK)
         reported.epoch = strtoull(PQgetvalue(fence, 0, 0), NULL, 10);
-    decide(rec, PQntuples(nonce) == 1 ? PQgetvalue(nonce, 0, 0) : "", reported);
+    rec->plan = rec_plan_make(&(struct rec_facts){
+        .checkpoint = &rec->checkpoint,
+        .checkpoint_valid = rec->checkpoint_valid,
+        .server = &rec->server,
+        .slot = rec->config.slot,
+        .nonce = PQntuples(nonce) == 1 ? PQgetvalue(nonce, 0, 0) : "",
+        .reported = reported,
+    });
     happen(rec, PREPARED);
 }
 
@@ -475,10 +420,10 @@ static void on_looked(void *arg, const struct hw_pg_outcome *outcome)
 
 static void obeyed(struct rec_reconciler *rec)
 {
-    if (rec->plan == REPLAY)
+    if (rec->plan.way == REC_REPLAY)
         return; /* another replay went first: the command comes again by the stream */
     rec->obeyed_at = rec->ordered_at;
-    rec->ordered.command = REC_NOTHING;
+    rec->ordered.command = REC_COMMAND_NONE;
 }
 
 static void leave_replay(struct rec_reconciler *rec)
@@ -487,7 +432,7 @@ static void leave_replay(struct rec_reconciler *rec)
         return;
     cdc_source_close(HW_TAKE(rec->replay));
     rec_apply_rollback(rec->apply);
-    rec_apply_progress(rec->apply, rec->plan == REPLAY ? rec->replay_end : HW_LSN_NONE);
+    rec_apply_progress(rec->apply, rec->plan.way == REC_REPLAY ? rec->replay_end : HW_LSN_NONE);
     rec->counts.replays++;
     obeyed(rec);
     hw_log_info("replayed from the log", HW_S("slot", rec->archive_slot),
@@ -505,7 +450,7 @@ static enum hw_status on_begin(void *arg, const struct cdc_transaction *tx, stru
         return HW_OK;
     }
     rec->commands = (struct rec_commands){0};
-    rec_apply_begin(rec->apply, (struct hw_fence){.epoch = rec->epoch, .lsn = tx->lsn});
+    rec_apply_begin(rec->apply, (struct hw_fence){.epoch = rec->plan.epoch, .lsn = tx->lsn});
     return HW_OK;
 }
 
@@ -532,12 +477,12 @@ static enum hw_status on_commit(void *arg, const struct cdc_transaction *tx, str
     }
     /* The command is confirmed when it was carried out: until then the stream ends in front of it.
      */
-    if (rec->commands.command == REC_REPLAY && tx->lsn != rec->obeyed_at) {
+    if (rec->commands.command == REC_COMMAND_REPLAY && tx->lsn != rec->obeyed_at) {
         rec->ordered = rec->commands;
         rec->ordered_at = tx->lsn;
         return hw_fail(err, HW_ESTOPPED, "a replay was asked for in SQL");
     }
-    if (rec->commands.command == REC_RESYNC)
+    if (rec->commands.command == REC_COMMAND_RESYNC)
         audit_within(rec, 0, "asked for in SQL");
     rec->committed = tx->lsn;
     if (rec->behind_since == 0)
@@ -591,7 +536,8 @@ static void lead(struct rec_reconciler *rec)
     const struct cdc_pg_options options = {
         .conninfo = rec->config.database,
         .slot = rec->config.slot,
-        .start = rec->plan == RESUME ? rec->checkpoint.fence.lsn : rec->server.slot_confirmed,
+        .start =
+            rec->plan.way == REC_RESUME ? rec->checkpoint.fence.lsn : rec->server.slot_confirmed,
         .tables = REC_TABLES,
         .message_prefix = REC_MESSAGE_PREFIX,
         .application_name = "headwater-reconciler: stream",
@@ -608,9 +554,9 @@ static void lead(struct rec_reconciler *rec)
 
 static void loaded(struct rec_reconciler *rec)
 {
-    const bool ordered = rec->ordered.command == REC_REPLAY;
+    const bool ordered = rec->ordered.command == REC_COMMAND_REPLAY;
 
-    if (rec->plan == REPLAY || (rec->plan == RESUME && ordered))
+    if (rec->plan.way == REC_REPLAY || (rec->plan.way == REC_RESUME && ordered))
         happen(rec, LOADED_REPLAY);
     else
         happen(rec, LOADED);
@@ -618,9 +564,7 @@ static void loaded(struct rec_reconciler *rec)
 
 static void new_epoch(struct rec_reconciler *rec, uint64_t epoch, const char *why)
 {
-    rec->epoch = epoch;
-    rec->plan = REBUILD;
-    rec->why = why;
+    rec->plan = (struct rec_plan){REC_REBUILD, epoch, why};
 }
 
 /* Where does the log end now? Entries that were there before cannot be ahead of it. */
@@ -638,7 +582,8 @@ static void on_end_known(void *arg, const struct hw_pg_outcome *outcome)
         return;
     }
     if (rec->newest.lsn > end)
-        new_epoch(rec, rec->epoch + 1, "entries are ahead of the database, which was restored");
+        new_epoch(rec, rec->plan.epoch + 1,
+                  "entries are ahead of the database, which was restored");
     loaded(rec);
 }
 
@@ -651,11 +596,11 @@ static void all_read(struct rec_reconciler *rec)
         return;
     hw_kv_watch_stop(HW_TAKE(rec->key_watch));
     /* Entries of an epoch that the checkpoint does not know: it was lost, or put back. */
-    if (rec->newest.epoch > rec->epoch)
+    if (rec->newest.epoch > rec->plan.epoch)
         new_epoch(rec, rec->newest.epoch, "entries are newer than the checkpoint's epoch");
     /* Of this epoch nothing can be ahead of the database, and nothing would be written over it. The
      * one who led before us may have gone on since we looked, so we ask again. */
-    if (rec->newest.epoch != rec->epoch || rec->newest.lsn <= rec->server.current)
+    if (rec->newest.epoch != rec->plan.epoch || rec->newest.lsn <= rec->server.current)
         loaded(rec);
     else if (hw_pg_run(rec->pg, HW_PG_SEPARATE, &query, 1, NULL, on_end_known, rec, &err) != HW_OK)
         lose(rec, &err);
@@ -684,25 +629,17 @@ static void on_keys_loaded(void *arg)
     all_read(rec);
 }
 
-static void on_object(void *arg, const char *name, bool there)
-{
-    struct rec_reconciler *rec = arg;
-    struct rec_object *object = rec_sink_object(rec->sink, name);
-
-    if (rec->objects_loaded && object->there && !there) {
-        rec->counts.drift++;
-        hw_log_warn("an object was changed or deleted by someone else", HW_S("object", name));
-        audit_within(rec, DRIFT_FIRST_MS, "drift");
-    }
-    object->there = there;
-}
-
 static void on_objects_loaded(void *arg)
 {
     struct rec_reconciler *rec = arg;
 
     rec->objects_loaded = true;
     all_read(rec);
+}
+
+static void on_object_drift(void *arg)
+{
+    audit_within(arg, DRIFT_FIRST_MS, "drift");
 }
 
 static void on_load_failed(void *arg, const struct hw_error *why)
@@ -743,9 +680,9 @@ static enum hw_status claim_epoch(struct rec_reconciler *rec, struct hw_error *e
 {
     struct rec_checkpoint c = rec->history;
 
-    if (rec->checkpoint_valid && rec->checkpoint.fence.epoch == rec->epoch)
+    if (rec->checkpoint_valid && rec->checkpoint.fence.epoch == rec->plan.epoch)
         return HW_OK;
-    c.fence.epoch = rec->epoch;
+    c.fence.epoch = rec->plan.epoch;
     if (put_checkpoint(rec, &c, err) != HW_OK)
         return err->status;
     rec_ledger_own(&rec->ledger, rec->checkpoint.seq);
@@ -777,8 +714,14 @@ static void load(struct rec_reconciler *rec)
 {
     const struct hw_kv_watch_events key_events = {
         .entry = on_key, .caught_up = on_keys_loaded, .restarting = on_load_failed, .arg = rec};
-    const struct hw_obj_watch_events object_events = {
-        .entry = on_object, .done = on_objects_loaded, .lost = on_load_failed, .arg = rec};
+    const struct rec_objects_config objects = {.loop = rec->loop,
+                                               .nats = rec->nats,
+                                               .bucket = rec->config.bucket,
+                                               .sink = rec->sink,
+                                               .counts = &rec->counts,
+                                               .grace_ms = rec->config.gc_grace_ms};
+    const struct rec_objects_events object_events = {
+        .loaded = on_objects_loaded, .drift = on_object_drift, .lost = on_load_failed, .arg = rec};
     struct hw_error err;
     enum hw_status status;
 
@@ -799,8 +742,7 @@ static void load(struct rec_reconciler *rec)
     rec->newest = (struct hw_fence){0};
     if (hw_kv_watch_start(rec->nats, rec->config.bucket, REC_DESIRED_PREFIX ">", &key_events,
                           &rec->key_watch, &err) != HW_OK ||
-        hw_obj_watch_start(rec->nats, rec->config.bucket, &object_events, &rec->object_watch,
-                           &err) != HW_OK ||
+        rec_objects_start(&objects, &object_events, &rec->objects, &err) != HW_OK ||
         rec_reports_start(rec->loop, rec->nats, rec->config.database, rec->reports_bucket,
                           &rec->reports, &err) != HW_OK)
         lose(rec, &err);
@@ -811,11 +753,11 @@ static void load(struct rec_reconciler *rec)
 static void begin_apply(struct rec_reconciler *rec)
 {
     const struct rec_checkpoint nothing = {.seq = rec->checkpoint.seq};
-    const struct rec_checkpoint start = {.fence.epoch = rec->epoch,
+    const struct rec_checkpoint start = {.fence.epoch = rec->plan.epoch,
                                          .system_id = rec->server.system_id,
                                          .timeline = rec->server.timeline};
 
-    if (rec->plan == REBUILD)
+    if (rec->plan.way == REC_REBUILD)
         rec_apply_reset(rec->apply, &nothing, &start, true);
     else
         rec_apply_reset(rec->apply, &rec->checkpoint, &rec->checkpoint, false);
@@ -823,7 +765,7 @@ static void begin_apply(struct rec_reconciler *rec)
 
 static void replay(struct rec_reconciler *rec)
 {
-    const bool ordered = rec->plan != REPLAY;
+    const bool ordered = rec->plan.way != REC_REPLAY;
     const hw_lsn start = ordered ? rec->ordered.from : rec->checkpoint.fence.lsn;
     const hw_lsn end = ordered ? rec->checkpoint.fence.lsn : rec->server.slot_confirmed;
     HW_AUTO_FREE char *temporary =
@@ -844,7 +786,7 @@ static void replay(struct rec_reconciler *rec)
     if (ordered && rec->ordered.to != HW_LSN_NONE && rec->ordered.to < end)
         rec->replay_end = rec->ordered.to;
     begin_apply(rec);
-    if (ordered && !archive_reaches(rec, start)) {
+    if (ordered && cdc_archive_check(&rec->server, rec->config.slot, start, NULL) != HW_OK) {
         hw_log_error("a replay was asked for that the archive slot does not reach back to; "
                      "headwater.resync() compares everything instead",
                      HW_S("slot", rec->archive_slot), HW_L("from", start),
@@ -859,7 +801,7 @@ static void replay(struct rec_reconciler *rec)
         return;
     }
     hw_log_info("replaying from the log", HW_S("slot", rec->archive_slot), HW_L("from", start),
-                HW_L("to", rec->replay_end), HW_S("why", ordered ? "asked for" : rec->why));
+                HW_L("to", rec->replay_end), HW_S("why", ordered ? "asked for" : rec->plan.why));
     if (cdc_pg_open(rec->loop, &options, &h, &rec->replay, &err) != HW_OK)
         lose(rec, &err);
 }
@@ -884,14 +826,15 @@ static void stream(struct rec_reconciler *rec)
     const struct cdc_archive_events archive_events = {.trouble = on_archive_trouble, .arg = rec};
     struct hw_error err;
 
-    if (rec->plan != REBUILD)
+    if (rec->plan.way != REC_REBUILD)
         cdc_source_confirm(rec->source, rec->checkpoint.fence.lsn);
     hw_log_info("streaming", HW_S("slot", rec->config.slot),
-                HW_S("plan", rec->plan == RESUME   ? "resume behind the checkpoint"
-                             : rec->plan == REPLAY ? "resume behind the replay"
-                                                   : "rebuild"),
-                HW_S("why", rec->plan == RESUME ? NULL : rec->why),
-                HW_L("checkpoint", rec->checkpoint.fence.lsn), HW_I("epoch", (int64_t)rec->epoch),
+                HW_S("plan", rec->plan.way == REC_RESUME   ? "resume behind the checkpoint"
+                             : rec->plan.way == REC_REPLAY ? "resume behind the replay"
+                                                           : "rebuild"),
+                HW_S("why", rec->plan.way == REC_RESUME ? NULL : rec->plan.why),
+                HW_L("checkpoint", rec->checkpoint.fence.lsn),
+                HW_I("epoch", (int64_t)rec->plan.epoch),
                 HW_I("nodes", (int64_t)rec_sink_count(rec->sink)),
                 HW_I("objects", (int64_t)rec_sink_objects(rec->sink)));
     rec->retry_ms = RETRY_FIRST_MS;
@@ -905,7 +848,7 @@ static void stream(struct rec_reconciler *rec)
         lose(rec, &err);
         return;
     }
-    audit_within(rec, 0, rec->plan == REBUILD ? rec->why : "began to lead");
+    audit_within(rec, 0, rec->plan.way == REC_REBUILD ? rec->plan.why : "began to lead");
     hw_timer_start(rec->loop, &rec->check_up, 0, check_up, rec);
     /* What a replay handed over may still fill the window. */
     cdc_source_pause(rec->source, rec_apply_paused(rec->apply));
@@ -915,7 +858,7 @@ static void resume(struct rec_reconciler *rec)
 {
     struct hw_error err;
 
-    if (rec->plan == REBUILD && claim_epoch(rec, &err) != HW_OK) {
+    if (rec->plan.way == REC_REBUILD && claim_epoch(rec, &err) != HW_OK) {
         lose(rec, &err);
         return;
     }
@@ -1049,53 +992,6 @@ static void on_audit_failed(void *arg, const struct hw_error *err)
     lose(arg, err);
 }
 
-static void on_removed(void *arg, const struct hw_ack *ack)
-{
-    (void)arg;
-    /* Not a failure of ours: the next audit tries again. */
-    if (ack->status != HW_OK)
-        hw_log_debug("an object could not be removed", HW_E(&ack->err));
-}
-
-/*
- * Removes objects that no row of desired has referred to for the whole time of grace. Forgotten in
- * the sink first: a transaction that refers to one from now on has it fetched and put anew, behind
- * the removal.
- */
-static void collect(struct rec_reconciler *rec)
-{
-    const uint64_t audit = rec_sink_audit(rec->sink);
-    const int64_t now = hw_loop_now();
-    struct rec_object *object;
-    struct hw_error err;
-    int removed = 0;
-    size_t at = 0;
-
-    while (rec->config.gc_grace_ms > 0 && removed < COLLECTED_MOST &&
-           (object = rec_sink_next_object(rec->sink, &at)) != NULL) {
-        if (!object->there || object->used >= audit) {
-            object->unused = 0;
-            continue;
-        }
-        if (object->unused == 0)
-            object->unused = now;
-        if (now - object->unused < rec->config.gc_grace_ms)
-            continue;
-        object->there = false;
-        object->unused = 0;
-        if (hw_obj_delete(rec->nats, rec->config.bucket, object->name, on_removed, NULL, &err) !=
-            HW_OK) {
-            hw_log_warn("an object could not be removed", HW_S("object", object->name), HW_E(&err));
-            object->there = true;
-            return;
-        }
-        removed++;
-        rec->counts.collected++;
-        hw_log_info("removing an object that nothing refers to any more",
-                    HW_S("object", object->name));
-    }
-}
-
 /* The repairs are acknowledged. */
 static void on_released(void *arg)
 {
@@ -1103,17 +999,17 @@ static void on_released(void *arg)
     const struct rec_audit_result *r = &rec->audited;
     const size_t differed = r->keys + r->objects;
 
-    hw_log(differed > 0 && rec->plan != REBUILD ? HW_LOG_WARN : HW_LOG_INFO,
+    hw_log(differed > 0 && rec->plan.way != REC_REBUILD ? HW_LOG_WARN : HW_LOG_INFO,
            "compared NATS with the database", HW_S("slot", rec->config.slot),
-           HW_L("lsn", r->position), HW_I("epoch", (int64_t)rec->epoch), HW_I("rev", r->rev),
+           HW_L("lsn", r->position), HW_I("epoch", (int64_t)rec->plan.epoch), HW_I("rev", r->rev),
            HW_I("nodes", (int64_t)r->nodes), HW_I("repaired", (int64_t)r->keys),
            HW_I("removed", (int64_t)r->removed), HW_I("objects", (int64_t)r->objects),
            HW_S("why", rec->audit_why));
     rec->counts.audits++;
     rec->counts.repaired += r->keys;
-    if (rec->plan == REBUILD) {
+    if (rec->plan.way == REC_REBUILD) {
         rec->counts.rebuilds++;
-        rec->plan = RESUME;
+        rec->plan.way = REC_RESUME;
     } else {
         rec->counts.drift += differed;
     }
@@ -1130,8 +1026,8 @@ static void begin_audit(void *arg)
                                             .bucket = rec->config.bucket,
                                             .apply = rec->apply,
                                             .sink = rec->sink,
-                                            .epoch = rec->epoch,
-                                            .quiet = rec->plan == REBUILD};
+                                            .epoch = rec->plan.epoch,
+                                            .quiet = rec->plan.way == REC_REBUILD};
     const struct rec_audit_events events = {
         .begun = on_audit_begun, .done = on_audit_done, .failed = on_audit_failed, .arg = rec};
     struct hw_error err;
@@ -1146,45 +1042,6 @@ static void begin_audit(void *arg)
         rec_audit_pause(rec->audit, true);
 }
 
-/*
- * Metadata says nothing about bytes: behind an audit, every object in use is read, one after
- * another between all other work. A damaged one is removed, so that the audit that follows puts it
- * again.
- */
-static void inspect(void *arg)
-{
-    struct rec_reconciler *rec = arg;
-    struct rec_object *object;
-    struct hw_digest digest;
-    unsigned char *data = NULL;
-    char hex[HW_DIGEST_HEX_MAX];
-    struct hw_error err;
-    enum hw_status status;
-    size_t size = 0;
-
-    do
-        object = rec_sink_next_object(rec->sink, &rec->inspect_at);
-    while (object != NULL && (!object->there || object->used < rec_sink_audit(rec->sink)));
-    if (object == NULL || rec->state != STREAMING)
-        return;
-    hw_timer_start(rec->loop, &rec->inspect, INSPECT_MS, inspect, rec);
-    status = hw_obj_get(rec->nats, rec->config.bucket, object->name, OBJECT_MOST, &data, &size,
-                        &digest, &err);
-    free(data);
-    if (status == HW_OK && strcmp(hw_digest_hex(&digest, hex), object->name) == 0)
-        return;
-    if (status == HW_OK)
-        status = hw_fail(&err, HW_ECORRUPT, "its bytes are others than its name says");
-    if (status != HW_ECORRUPT && status != HW_ELIMIT)
-        return; /* on its way, or NATS does not answer: the next audit reads it again */
-    rec->counts.drift++;
-    hw_log_warn("an object is damaged: it is put again", HW_S("object", object->name), HW_E(&err));
-    object->there = false;
-    if (hw_obj_delete(rec->nats, rec->config.bucket, object->name, on_removed, NULL, &err) != HW_OK)
-        hw_log_warn("an object could not be removed", HW_S("object", object->name), HW_E(&err));
-    audit_within(rec, DRIFT_FIRST_MS, "drift");
-}
-
 static void end_audit(void *arg)
 {
     struct rec_reconciler *rec = arg;
@@ -1192,9 +1049,7 @@ static void end_audit(void *arg)
     rec_audit_free(HW_TAKE(rec->audit));
     if (rec->state != STREAMING)
         return;
-    collect(rec);
-    rec->inspect_at = 0;
-    hw_timer_start(rec->loop, &rec->inspect, INSPECT_MS, inspect, rec);
+    rec_objects_audited(rec->objects);
     if (rec->audit_again)
         audit_within(rec, DRIFT_FIRST_MS, "drift");
     else if (rec->config.audit_ms > 0)
@@ -1434,10 +1289,10 @@ void rec_reconciler_check(void *arg, struct hw_checks *checks)
     else if (standby)
         hw_check(checks, "stream", true, "standing by: another reconciler leads");
     else
-        hw_check(checks, "stream", rec->state == STREAMING && rec->plan != REBUILD, "%s",
-                 rec->state != STREAMING ? "not streaming yet"
-                 : rec->plan == REBUILD  ? "rebuilding what stands in NATS"
-                                         : "streaming");
+        hw_check(checks, "stream", rec->state == STREAMING && rec->plan.way != REC_REBUILD, "%s",
+                 rec->state != STREAMING        ? "not streaming yet"
+                 : rec->plan.way == REC_REBUILD ? "rebuilding what stands in NATS"
+                                                : "streaming");
 }
 
 void rec_reconciler_metrics(void *arg, struct hw_buf *out)
@@ -1446,7 +1301,7 @@ void rec_reconciler_metrics(void *arg, struct hw_buf *out)
     struct rec_counts *c = &rec->counts;
 
     c->leading = rec->state == STREAMING;
-    c->epoch = (double)rec->epoch;
+    c->epoch = (double)rec->plan.epoch;
     c->nodes = (double)rec_sink_count(rec->sink);
     c->objects = (double)rec_sink_objects(rec->sink);
     c->lag_seconds =

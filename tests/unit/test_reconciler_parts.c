@@ -8,11 +8,84 @@
 #include "reconciler/blob.h"
 #include "reconciler/desired.h"
 #include "reconciler/ledger.h"
+#include "reconciler/plan.h"
 #include "reconciler/reports.h"
 #include "reconciler/sink.h"
 #include "tests/support/suite.h"
 
 #define DIGEST "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+static void expect_plan(const struct rec_facts *facts, enum rec_way way, uint64_t epoch)
+{
+    const struct rec_plan plan = rec_plan_make(facts);
+
+    ck_assert_int_eq(plan.way, way);
+    ck_assert_uint_eq(plan.epoch, epoch);
+    ck_assert_int_eq(plan.why == NULL, way == REC_RESUME);
+}
+
+START_TEST(test_plan)
+{
+    struct rec_checkpoint c = {
+        .fence = {.epoch = 3, .lsn = 1000}, .system_id = 7, .timeline = 2, .rev = 5, .nonce = "n5"};
+    struct cdc_server server = {.system_id = 7,
+                                .timeline = 2,
+                                .current = 2000,
+                                .slot_exists = true,
+                                .slot_confirmed = 1000,
+                                .archive_wal_status = "reserved"};
+    struct rec_facts f = {.checkpoint = &c,
+                          .checkpoint_valid = true,
+                          .server = &server,
+                          .slot = "headwater",
+                          .nonce = "n5"};
+
+    expect_plan(&f, REC_RESUME, 3);
+    server.slot_confirmed = 999; /* it went back over a restart */
+    expect_plan(&f, REC_RESUME, 3);
+
+    /* NATS has lost what was confirmed: from the archive, if that reaches back. */
+    server.slot_confirmed = 1001;
+    expect_plan(&f, REC_REBUILD, 3);
+    server.archive_exists = server.archive_same = true;
+    server.archive_confirmed = server.archive_restart = 1000;
+    expect_plan(&f, REC_REPLAY, 3);
+    server.archive_confirmed = 1001;
+    expect_plan(&f, REC_REBUILD, 3);
+    server.archive_confirmed = 1000;
+    strcpy(server.archive_wal_status, "lost");
+    expect_plan(&f, REC_REBUILD, 3);
+
+    /* Other histories. */
+    server.slot_confirmed = 1000;
+    f.nonce = "other";
+    expect_plan(&f, REC_REBUILD, 4);
+    f.nonce = "";
+    expect_plan(&f, REC_REBUILD, 4);
+    f.nonce = "n5";
+    server.current = 999;
+    expect_plan(&f, REC_REBUILD, 4);
+    server.current = 2000;
+    server.timeline = 3;
+    expect_plan(&f, REC_REBUILD, 4);
+    server.timeline = 2;
+    server.system_id = 8;
+    expect_plan(&f, REC_REBUILD, 4);
+    server.system_id = 7;
+
+    /* A rebuild of this history that was not finished has its epoch already. */
+    c.fence.lsn = HW_LSN_NONE;
+    expect_plan(&f, REC_REBUILD, 3);
+
+    /* No checkpoint: the nodes know the epoch, and whether the log they saw is still there. */
+    f.checkpoint_valid = false;
+    expect_plan(&f, REC_REBUILD, 1);
+    f.reported = (struct hw_fence){.epoch = 6, .lsn = 2000};
+    expect_plan(&f, REC_REBUILD, 6);
+    f.reported.lsn = 2001;
+    expect_plan(&f, REC_REBUILD, 7);
+}
+END_TEST
 
 static uint64_t foreign[8];
 static int foreign_count;
@@ -215,5 +288,5 @@ START_TEST(test_sink_and_map)
 }
 END_TEST
 
-TEST_MAIN("reconciler parts", 30, test_ledger, test_desired_value, test_desired_columns,
+TEST_MAIN("reconciler parts", 30, test_plan, test_ledger, test_desired_value, test_desired_columns,
           test_report_check, test_blob, test_sink_and_map)

@@ -1,0 +1,38 @@
+/*
+ * How a stream is taken up: what the checkpoint, the database and its slots say together. Nothing
+ * here asks anyone anything.
+ */
+#ifndef REC_PLAN_H
+#define REC_PLAN_H
+
+#include <stdbool.h>
+
+#include "cdc/slot.h"
+#include "reconciler/checkpoint.h"
+
+enum rec_way {
+    REC_RESUME,  /* behind the checkpoint */
+    REC_REPLAY,  /* the checkpoint is older than the slot: what lies between comes from the archive
+                  */
+    REC_REBUILD, /* no checkpoint says what stands in NATS: it is withheld until an audit is through
+                  */
+};
+
+struct rec_facts {
+    const struct rec_checkpoint *checkpoint;
+    bool checkpoint_valid;
+    const struct cdc_server *server; /* its slot is there */
+    const char *slot;
+    const char *nonce;        /* of the checkpoint's rev in the database's changelog, or "" */
+    struct hw_fence reported; /* the newest that a node is known to have accepted; epoch 0: none */
+};
+
+struct rec_plan {
+    enum rec_way way;
+    uint64_t epoch;
+    const char *why; /* unless it is to resume */
+};
+
+struct rec_plan rec_plan_make(const struct rec_facts *facts);
+
+#endif
