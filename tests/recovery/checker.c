@@ -585,12 +585,16 @@ static bool excused(const struct outcome *o, const struct excuse *excuses, int c
     return false;
 }
 
-/* Every transaction is in every storage that lived long enough to have it confirmed. */
+/* Every transaction is in every storage that lived long enough for a checkpoint to cover it; that
+ * the slot is confirmed may be the merit of an earlier storage. */
 static void judge_missing(struct checker *c, struct node *node, int number,
                           const struct excuse *excuses, int excuse_count)
 {
-    const hw_lsn upto = number + 1 < c->store_count ? c->stores[number].confirmed : ~(hw_lsn)0;
+    const struct store *store = &c->stores[number];
+    hw_lsn upto = ~(hw_lsn)0;
 
+    if (number + 1 < c->store_count)
+        upto = store->checkpoint < store->confirmed ? store->checkpoint : store->confirmed;
     for (size_t i = 0; i < node->outcome_count; i++) {
         const struct outcome *o = &node->outcomes[i];
         if (o->lsn > upto || o->seen[number] > 0 || excused(o, excuses, excuse_count))
@@ -615,11 +619,12 @@ static void judge(struct checker *c, const struct checker_options *options)
             const struct store *lost = &c->stores[number - 1];
             const hw_lsn covered =
                 lost->checkpoint > lost->confirmed ? lost->checkpoint : lost->confirmed;
-            hw_lsn from = 0;
+            /* Behind an older storage with a checkpoint the log is replayed. */
+            hw_lsn from =
+                c->stores[number].copy != NULL ? load_storage(NULL, 0, c->stores[number].copy) : 0;
 
-            if (c->stores[number].copy != NULL)
-                from = options->strict_replay ? covered
-                                              : load_storage(NULL, 0, c->stores[number].copy);
+            if (from != 0 && options->strict_replay)
+                from = covered;
             if (excuse_count + 2 > EXCUSES_MOST)
                 test_fail("too many storages");
             excuses[excuse_count++] =
