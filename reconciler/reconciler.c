@@ -216,6 +216,7 @@ static void stand_by(struct rec_reconciler *rec)
     if (!rec->standby_told)
         hw_log_info("another reconciler leads, standing by", HW_S("slot", rec->config.slot));
     rec->standby_told = true;
+    rec->trouble = (struct hw_error){0};
     rec->ordered.command = REC_NOTHING; /* whoever leads reads it, too */
     let_go(rec);
     wait_ms(rec, STANDBY_MS);

@@ -1,0 +1,937 @@
+/* The ways back from what operations bring: lost, rolled back, restored, edited and frozen. */
+#include <libpq-fe.h>
+#include <nats/nats.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/digest.h"
+#include "common/lsn.h"
+#include "common/memory.h"
+#include "tests/support/pipeline.h"
+#include "tests/support/process.h"
+#include "tests/support/suite.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#else
+#define SANITIZED 0
+#endif
+
+#define DESIRED    "$KV.headwater.cfg.desired."
+#define CHECKPOINT "$KV.headwater.cfg.checkpoint"
+
+static struct test_pipeline p;
+
+static void setup(void)
+{
+    pipeline_open(&p, NULL);
+}
+
+static void teardown(void)
+{
+    pipeline_close(&p);
+}
+
+/* ---- making things happen ---- */
+
+/* Nodes n1 … and a config that all of them have. */
+static void make_nodes(int count)
+{
+    free(test_sql(&p.pg,
+                  "INSERT INTO headwater.node (name)"
+                  " SELECT 'n' || i FROM generate_series(1, %d) i;"
+                  "INSERT INTO headwater.config (name, content) VALUES ('c', '{\"a\":0}');"
+                  "INSERT INTO headwater.assignment (name, config, selector)"
+                  " VALUES ('all', 'c', '{}')",
+                  count));
+}
+
+static void set_content(const char *content)
+{
+    free(test_sql(&p.pg, "UPDATE headwater.config SET content = '%s' WHERE name = 'c'", content));
+}
+
+/* So many transactions, each of which changes the config. */
+static void change_content(int times)
+{
+    free(test_sql(&p.pg,
+                  "DO $$ BEGIN FOR i IN 1..%d LOOP"
+                  " UPDATE headwater.config SET content = json_build_object('a', clock_timestamp())"
+                  " WHERE name = 'c'; COMMIT; END LOOP; END $$",
+                  times));
+}
+
+static void copy_tree(const char *from, const char *to)
+{
+    ck_assert_int_eq(
+        test_program_run((const char *[]){"cp", "-a", from, to, NULL}, NULL, NULL, NULL), 0);
+}
+
+static void put_back(const char *copy, const char *where)
+{
+    test_remove_tree(where);
+    copy_tree(copy, where);
+}
+
+static const char compared[] = "compared NATS with the database";
+
+static bool leads_and_compared(void)
+{
+    return pipeline_log_says(&p, compared);
+}
+
+/* ---- NATS rolled back ---- */
+
+START_TEST(test_nats_rolled_back)
+{
+    enum { NODES = SANITIZED ? 46 : 460, ROUNDS = 10, OF_ONE = SANITIZED ? 40 : 400 };
+    HW_AUTO_FREE char *store = hw_sprintf("%s/store", p.nats.dir);
+    HW_AUTO_FREE char *copy = hw_sprintf("%s/copy", p.nats.dir);
+
+    make_nodes(NODES);
+    pipeline_start(&p, NULL);
+    pipeline_wait_until_caught_up(&p);
+    test_wait_for(leads_and_compared(), 30);
+    pipeline_stop_nats(&p);
+    copy_tree(store, copy);
+    pipeline_restart_nats(&p);
+    const uint64_t before = pipeline_last_seq(&p);
+
+    change_content(ROUNDS);
+    /* And transactions of a node each. */
+    free(test_sql(&p.pg, "INSERT INTO headwater.config (name, content) VALUES ('one', '{}');"
+                         "INSERT INTO headwater.assignment (name, config, node, priority)"
+                         " VALUES ('one', 'one', 'n1', 10)"));
+    free(test_sql(&p.pg,
+                  "DO $$ BEGIN FOR i IN 1..%d LOOP"
+                  " UPDATE headwater.assignment SET node = 'n' || 1 + i %% %d WHERE name = 'one';"
+                  " COMMIT; END LOOP; END $$",
+                  OF_ONE / 2, NODES));
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(pipeline_equal(&p));
+    struct pipeline_messages lost = pipeline_messages(&p, before, DESIRED);
+    ck_assert_uint_ge(lost.count, NODES * ROUNDS + OF_ONE);
+
+    pipeline_stop_nats(&p);
+    put_back(copy, store);
+    pipeline_restart_nats(&p);
+    test_wait_for(pipeline_log_says(&p, "replayed from the log"), 60);
+    ck_assert(pipeline_log_says(&p, "replaying from the log"));
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(pipeline_equal(&p));
+    struct pipeline_messages again = pipeline_messages(&p, before, DESIRED);
+    pipeline_same_revisions(&lost, &again);
+    pipeline_fences_grow(&again);
+    pipeline_messages_free(&lost);
+    pipeline_messages_free(&again);
+
+    set_content("{\"a\":\"and on\"}");
+    test_wait_for(pipeline_up_to_date(&p, "n1", 1), 20);
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* ---- drift: what others write ---- */
+
+static void put_message(const char *subject, const char *value, const char *const headers[][2])
+{
+    natsMsg *msg = NULL;
+
+    ck_assert_int_eq(natsMsg_Create(&msg, subject, NULL, value, (int)strlen(value)), NATS_OK);
+    for (size_t i = 0; headers != NULL && headers[i][0] != NULL; i++)
+        natsMsgHeader_Set(msg, headers[i][0], headers[i][1]);
+    ck_assert_int_eq(js_PublishMsg(NULL, p.js, msg, NULL, NULL), NATS_OK);
+    natsMsg_Destroy(msg);
+}
+
+static const char *const deletion[][2] = {{"KV-Operation", "DEL"}, {NULL, NULL}};
+static const char *const rollup[][2] = {{"Nats-Rollup", "sub"}, {NULL, NULL}};
+
+static char *object_subject(const char *digest)
+{
+    const char *hex = digest + strlen("sha256:");
+    HW_AUTO_FREE char *name = hw_base64url_encode(hex, strlen(hex));
+
+    return hw_sprintf("$O.headwater.M.%s", name);
+}
+
+/* Is the object there, described as it was? */
+static bool object_is(const char *subject, const char *digest)
+{
+    HW_AUTO_FREE char *value = pipeline_value(&p, "OBJ_headwater", subject);
+
+    return value != NULL && strstr(value, "\"deleted\":true") == NULL &&
+           strstr(value, digest) != NULL;
+}
+
+static bool checkpoint_is_valid(void)
+{
+    HW_AUTO_FREE char *value = pipeline_value(&p, "KV_headwater", CHECKPOINT);
+
+    return value != NULL && strstr(value, "\"system_id\":") != NULL;
+}
+
+static double drift(void)
+{
+    return pipeline_metric(&p, "headwater_reconciler_drift_total");
+}
+
+#define NOTICE_S (SANITIZED ? 5 : 2)
+
+/* Does it once, and sees it noticed soon (the log says so once more, and it is counted), healed,
+ * and nothing of it left after that. */
+#define damage(what, notice, healed)                                                               \
+    do {                                                                                           \
+        const int told_ = pipeline_times_in_log(&p.reconciler, notice);                            \
+        const double counted_ = drift();                                                           \
+        what;                                                                                      \
+        test_wait_for(pipeline_times_in_log(&p.reconciler, notice) > told_, NOTICE_S);             \
+        test_wait_for(healed, 20);                                                                 \
+        test_wait_for(drift() > counted_, 20);                                                     \
+        ck_assert(pipeline_equal(&p));                                                             \
+    } while (0)
+
+START_TEST(test_drift)
+{
+    static const char foreign[] = "someone else wrote to the bucket";
+    static const char object[] = "an object was changed or deleted by someone else";
+
+    make_nodes(3);
+    pipeline_start(&p, (const char *[]){"--audit-interval", "1h", NULL});
+    test_wait_for(leads_and_compared(), 30);
+    pipeline_wait_until_caught_up(&p);
+    ck_assert_int_eq((int)drift(), 0);
+    ck_assert_int_eq(pipeline_readyz(&p), 200);
+    HW_AUTO_FREE char *digest = test_sql(&p.pg, "SELECT min(digest) FROM headwater.desired");
+    HW_AUTO_FREE char *meta = object_subject(digest);
+    HW_AUTO_FREE char *described = pipeline_value(&p, "OBJ_headwater", meta);
+    const char *at = strstr(described, "SHA-256=");
+    ck_assert_ptr_nonnull(at);
+    HW_AUTO_FREE char *bytes = hw_strndup(at, strcspn(at, "\""));
+
+    damage(put_message(DESIRED "n1", "{}", NULL), foreign, pipeline_up_to_date(&p, "n1", 1));
+    damage(put_message(DESIRED "n2", "", deletion), foreign, pipeline_up_to_date(&p, "n2", 1));
+    damage(put_message(CHECKPOINT, "{}", NULL), foreign, checkpoint_is_valid());
+    damage(put_message(CHECKPOINT, "", deletion), foreign, checkpoint_is_valid());
+    HW_AUTO_FREE char *gone = hw_sprintf(
+        "{\"name\":\"%s\",\"options\":{\"max_chunk_size\":131072},\"bucket\":\"headwater\","
+        "\"nuid\":\"x\",\"size\":0,\"mtime\":\"2026-01-31T12:00:00Z\",\"chunks\":0,"
+        "\"deleted\":true}",
+        digest + strlen("sha256:"));
+    damage(put_message(meta, gone, rollup), object, object_is(meta, bytes));
+    HW_AUTO_FREE char *other = hw_sprintf(
+        "{\"name\":\"%s\",\"options\":{\"max_chunk_size\":131072},\"bucket\":\"headwater\","
+        "\"nuid\":\"x\",\"size\":0,\"mtime\":\"2026-01-31T12:00:00Z\",\"chunks\":0,"
+        "\"digest\":\"SHA-256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=\"}",
+        digest + strlen("sha256:"));
+    damage(put_message(meta, other, rollup), object, object_is(meta, bytes));
+
+    struct pipeline_messages all = pipeline_messages(&p, 0, DESIRED);
+    pipeline_fences_grow(&all);
+    pipeline_messages_free(&all);
+    ck_assert_int_eq(pipeline_readyz(&p), 200);
+    pipeline_stop(&p);
+}
+END_TEST
+
+static void purge(const char *subject)
+{
+    jsOptions options;
+
+    jsOptions_Init(&options);
+    options.Stream.Purge.Subject = subject;
+    ck_assert_int_eq(js_PurgeStream(p.js, "KV_headwater", &options, NULL), NATS_OK);
+}
+
+/* Nothing in the stream tells of a purge: only a comparison finds it. */
+START_TEST(test_purged_key)
+{
+    make_nodes(3);
+    pipeline_start(&p, (const char *[]){"--audit-interval", "2s", NULL});
+    test_wait_for(leads_and_compared(), 30);
+    pipeline_wait_until_caught_up(&p);
+    natsMsg *msg = pipeline_last(&p, "KV_headwater", DESIRED "n2");
+    ck_assert_ptr_nonnull(msg);
+    natsMsg_Destroy(msg);
+    purge(DESIRED "n2");
+    msg = pipeline_last(&p, "KV_headwater", DESIRED "n2");
+    ck_assert_ptr_null(msg);
+    test_wait_for(pipeline_up_to_date(&p, "n2", 1), 20);
+    test_wait_for(drift() >= 1, 20);
+    ck_assert(pipeline_log_says(&p, "repairing an entry that is not what the database says"));
+    ck_assert(pipeline_equal(&p));
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* ---- objects that nothing refers to ---- */
+
+START_TEST(test_objects_are_collected)
+{
+    make_nodes(2);
+    pipeline_start(&p, (const char *[]){"--audit-interval", "1s", "--gc-grace", "1s", NULL});
+    HW_AUTO_FREE char *first = test_sql(&p.pg, "SELECT min(digest) FROM headwater.desired");
+    HW_AUTO_FREE char *first_meta = object_subject(first);
+    test_wait_for(object_is(first_meta, "SHA-256="), 20);
+    set_content("{\"a\":1}");
+    HW_AUTO_FREE char *second = test_sql(&p.pg, "SELECT min(digest) FROM headwater.desired");
+    HW_AUTO_FREE char *second_meta = object_subject(second);
+    ck_assert_str_ne(first, second);
+    test_wait_for(!object_is(first_meta, "SHA-256="), 30);
+    ck_assert(object_is(second_meta, "SHA-256="));
+    test_wait_for((int)pipeline_metric(&p, "headwater_reconciler_collected_objects_total") == 1,
+                  10);
+
+    /* What is desired stays, however often is looked. */
+    const double audits = pipeline_metric(&p, "headwater_reconciler_audits_total");
+    test_wait_for(pipeline_metric(&p, "headwater_reconciler_audits_total") >= audits + 3, 30);
+    ck_assert(object_is(second_meta, "SHA-256="));
+    ck_assert_int_eq((int)pipeline_metric(&p, "headwater_reconciler_collected_objects_total"), 1);
+
+    /* Content that comes back is put again, and the other one goes. */
+    set_content("{\"a\":0}");
+    test_wait_for(pipeline_up_to_date(&p, "n1", 1), 20);
+    ck_assert(object_is(first_meta, "SHA-256="));
+    test_wait_for(!object_is(second_meta, "SHA-256="), 30);
+    ck_assert(object_is(first_meta, "SHA-256="));
+    ck_assert(pipeline_equal(&p));
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* ---- the slot ---- */
+
+static bool slot_is_lost(void)
+{
+    HW_AUTO_FREE char *status = test_sql(&p.pg, "SELECT wal_status FROM pg_replication_slots"
+                                                " WHERE slot_name = 'headwater'");
+
+    return status != NULL && strcmp(status, "lost") == 0;
+}
+
+/* The server keeps less log than the slot, which nobody reads, still needs. */
+static void lose_slot(void)
+{
+    free(test_sql(&p.pg, "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'"));
+    free(test_sql(&p.pg, "SELECT pg_reload_conf()"));
+    for (int i = 0; i < 20 && !slot_is_lost(); i++) {
+        free(test_sql(&p.pg, "SELECT pg_logical_emit_message(false, 'x', repeat('x', 1000))"));
+        free(test_sql(&p.pg, "SELECT pg_switch_wal()"));
+        free(test_sql(&p.pg, "CHECKPOINT"));
+    }
+    ck_assert(slot_is_lost());
+    free(test_sql(&p.pg, "ALTER SYSTEM RESET max_slot_wal_keep_size"));
+    free(test_sql(&p.pg, "SELECT pg_reload_conf()"));
+}
+
+static bool archive_exists(void)
+{
+    HW_AUTO_FREE char *count = test_sql(&p.pg, "SELECT count(*)::text FROM pg_replication_slots"
+                                               " WHERE slot_name = 'headwater_archive'");
+
+    return strcmp(count, "1") == 0;
+}
+
+static void drop_slots(void)
+{
+    free(test_sql(&p.pg, "SELECT count(pg_drop_replication_slot(slot_name))"
+                         " FROM pg_replication_slots WHERE NOT active"));
+}
+
+/* A transaction that is under way: the server makes no slot before it is over. */
+static PGconn *begin_transaction(void)
+{
+    PGconn *conn = PQconnectdb(p.pg.url);
+    PGresult *result = PQexec(conn, "BEGIN; SELECT pg_current_xact_id()");
+
+    ck_assert_msg(PQresultStatus(result) == PGRES_TUPLES_OK, "%s", PQerrorMessage(conn));
+    PQclear(result);
+    return conn;
+}
+
+static void lead_once(void)
+{
+    make_nodes(3);
+    pipeline_start(&p, NULL);
+    test_wait_for(leads_and_compared(), 30);
+    pipeline_wait_until_caught_up(&p);
+    ck_assert_int_eq(pipeline_readyz(&p), 200);
+}
+
+/* Starts where the slot is gone: says so, is not ready before all is well again, and then it is. */
+static void recover_without_slot(const char *found, const char *way)
+{
+    PGconn *transaction = begin_transaction();
+
+    pipeline_start(&p, NULL);
+    test_wait_for(pipeline_log_says(&p, "the replication slot is lost"), 30);
+    ck_assert(pipeline_log_says(&p, found));
+    ck_assert_int_eq(pipeline_readyz(&p), 503);
+    PQfinish(transaction);
+    test_wait_for(pipeline_readyz(&p) == 200, 30);
+    ck_assert(pipeline_log_says(&p, way));
+    ck_assert(pipeline_up_to_date(&p, "n1", 1));
+    ck_assert(pipeline_equal(&p));
+    set_content("{\"a\":\"and on\"}");
+    test_wait_for(pipeline_up_to_date(&p, "n3", 1), 20);
+    struct pipeline_messages all = pipeline_messages(&p, 0, DESIRED);
+    pipeline_fences_grow(&all);
+    pipeline_messages_free(&all);
+}
+
+START_TEST(test_slot_dropped)
+{
+    lead_once();
+    pipeline_stop(&p);
+    set_content("{\"a\":1}");
+    drop_slots();
+    set_content("{\"a\":2}");
+    recover_without_slot("it does not exist any more", "plan=rebuild");
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* What the slot would have brought comes from its archive, each revision of its own. */
+START_TEST(test_slot_dropped_and_its_archive_kept)
+{
+    lead_once();
+    test_wait_for(archive_exists(), 20);
+    const uint64_t before = pipeline_last_seq(&p);
+    pipeline_stop(&p);
+    set_content("{\"a\":1}");
+    free(test_sql(&p.pg, "SELECT pg_drop_replication_slot('headwater')"));
+    set_content("{\"a\":2}");
+    recover_without_slot("it does not exist any more", "replayed from the log");
+    struct pipeline_messages found = pipeline_messages(&p, before, DESIRED);
+    ck_assert_uint_eq(found.count, 9); /* three nodes, and once more when all was well again */
+    pipeline_messages_free(&found);
+    pipeline_stop(&p);
+}
+END_TEST
+
+START_TEST(test_slot_lost)
+{
+    lead_once();
+    pipeline_stop(&p);
+    set_content("{\"a\":1}");
+    lose_slot();
+    set_content("{\"a\":2}");
+    recover_without_slot("max_slot_wal_keep_size", "plan=rebuild");
+    pipeline_stop(&p);
+}
+END_TEST
+
+START_TEST(test_slot_lost_and_left_to_the_operator)
+{
+    lead_once();
+    pipeline_stop(&p);
+    set_content("{\"a\":1}");
+    lose_slot();
+    const uint64_t before = pipeline_last_seq(&p);
+    pipeline_start(&p, (const char *[]){"--on-lost-slot", "stop", NULL});
+    test_wait_for(
+        pipeline_times_in_log(&p.reconciler, "SELECT pg_drop_replication_slot('headwater')") >= 2,
+        30);
+    ck_assert(pipeline_log_says(&p, "start with --on-lost-slot resync"));
+    ck_assert_int_eq(pipeline_readyz(&p), 503);
+    ck_assert(test_program_running(&p.reconciler));
+    ck_assert(slot_is_lost());
+    ck_assert_uint_eq(pipeline_last_seq(&p), before);
+
+    free(test_sql(&p.pg, "SELECT pg_drop_replication_slot('headwater')"));
+    pipeline_stop(&p);
+    recover_without_slot("it does not exist any more", "plan=rebuild");
+    pipeline_stop(&p);
+}
+END_TEST
+
+START_TEST(test_plugin_disallowed)
+{
+    HW_AUTO_FREE char *known =
+        test_sql(&p.pg, "SELECT setting FROM pg_settings WHERE name = 'output_plugin_libraries'");
+
+    if (known == NULL) {
+        puts("not tested: this server has no output_plugin_libraries");
+        return;
+    }
+    lead_once();
+    free(test_sql(&p.pg, "ALTER SYSTEM SET output_plugin_libraries = 'pgoutput'"));
+    free(test_sql(&p.pg, "SELECT pg_reload_conf()"));
+    free(test_sql(&p.pg, "SELECT pg_terminate_backend(pid) FROM pg_stat_replication"));
+    test_wait_for(pipeline_readyz(&p) == 503 && pipeline_log_says(&p, "output_plugin_libraries"),
+                  30);
+    set_content("{\"a\":1}");
+    ck_assert(!pipeline_up_to_date(&p, "n1", 1));
+    free(test_sql(&p.pg, "ALTER SYSTEM RESET output_plugin_libraries"));
+    free(test_sql(&p.pg, "SELECT pg_reload_conf()"));
+    test_wait_for(pipeline_up_to_date(&p, "n1", 1), 30);
+    test_wait_for(pipeline_readyz(&p) == 200, 10);
+    ck_assert(pipeline_equal(&p));
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* ---- a leader that stands still ---- */
+
+/* Checkpoints in the stream's order: none is of an older position than the one before. */
+static void checkpoints_grow(uint64_t behind)
+{
+    struct pipeline_messages all = pipeline_messages(&p, behind, CHECKPOINT);
+    struct hw_fence before = {0};
+
+    ck_assert_uint_gt(all.count, 0);
+    for (size_t i = 0; i < all.count; i++) {
+        ck_assert_msg(hw_fence_compare(before, all.list[i].fence) <= 0,
+                      "checkpoint %s in message %llu, after %s", HW_LSN(all.list[i].fence.lsn),
+                      (unsigned long long)all.list[i].seq, HW_LSN(before.lsn));
+        before = all.list[i].fence;
+    }
+    pipeline_messages_free(&all);
+}
+
+START_TEST(test_frozen_leader)
+{
+    struct test_program standby;
+
+    make_nodes(3);
+    pipeline_start(&p, NULL);
+    test_wait_for(leads_and_compared(), 30);
+    pipeline_start_another(&p, &standby);
+    test_wait_for(pipeline_times_in_log(&standby, "standing by") > 0, 30);
+
+    /* In the middle of work. */
+    PGconn *conn = PQconnectdb(p.pg.url);
+    ck_assert_int_eq(
+        PQsendQuery(conn, "DO $$ BEGIN FOR i IN 1..2000 LOOP UPDATE headwater.config SET content ="
+                          " json_build_object('a', i) WHERE name = 'c'; COMMIT; END LOOP; END $$"),
+        1);
+    const uint64_t before = pipeline_last_seq(&p);
+    test_wait_for(pipeline_last_seq(&p) > before + 200, 30);
+    kill(p.reconciler.pid, SIGSTOP);
+    for (PGresult *result; (result = PQgetResult(conn)) != NULL; PQclear(result))
+        ck_assert_msg(PQresultStatus(result) == PGRES_COMMAND_OK, "%s", PQerrorMessage(conn));
+    PQfinish(conn);
+    set_content("{\"a\":\"the other one\"}");
+    /* wal_sender_timeout frees the slot, and the standby looks twice a second. */
+    test_wait_for(pipeline_up_to_date(&p, "n1", 1), SANITIZED ? 20 : 14);
+    ck_assert(pipeline_times_in_log(&standby, "msg=leading") > 0);
+    pipeline_wait_until_caught_up(&p);
+
+    kill(p.reconciler.pid, SIGCONT);
+    test_wait_for(pipeline_log_says(&p, "standing by"), 20);
+    change_content(5);
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(pipeline_up_to_date(&p, "n3", 1));
+    ck_assert(pipeline_equal(&p));
+    ck_assert_int_eq(pipeline_times_in_log(&standby, "someone else wrote"), 0);
+    struct pipeline_messages all = pipeline_messages(&p, 0, DESIRED);
+    pipeline_fences_grow(&all);
+    pipeline_messages_free(&all);
+    checkpoints_grow(0);
+    pipeline_stop_program(&standby);
+    test_wait_for(pipeline_readyz(&p) == 200, 20);
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* ---- agents ---- */
+
+struct node {
+    struct test_program agent;
+    char *dir, *output, *count;
+};
+
+static void start_agent(struct node *n, const char *name)
+{
+    n->dir = test_temp_dir();
+    n->output = hw_sprintf("%s/config", n->dir);
+    n->count = hw_sprintf("%s/count", n->dir);
+    HW_AUTO_FREE char *state = hw_sprintf("%s/state", n->dir);
+    /* Each run of the command adds one byte. */
+    HW_AUTO_FREE char *apply = hw_sprintf("sh -c 'printf x >> %s'", n->count);
+    const char *const argv[] = {
+        "headwater-agent", "--nats",      p.nats.url, "--node",  name,  "--output",
+        n->output,         "--state-dir", state,      "--apply", apply, NULL};
+
+    test_program_start(&n->agent, argv, NULL);
+}
+
+static void stop_agent(struct node *n)
+{
+    pipeline_stop_program(&n->agent);
+    free(n->dir);
+    free(n->output);
+    free(n->count);
+}
+
+static bool runs(const struct node *n, const char *content)
+{
+    HW_AUTO_FREE char *file = test_read_file(n->output);
+
+    return strstr(file, content) != NULL;
+}
+
+static size_t applies(const struct node *n)
+{
+    HW_AUTO_FREE char *bytes = test_read_file(n->count);
+
+    return strlen(bytes);
+}
+
+static bool sql_is(const char *sql, const char *expected)
+{
+    HW_AUTO_FREE char *value = test_sql(&p.pg, "%s", sql);
+
+    return value != NULL && strcmp(value, expected) == 0;
+}
+
+static bool reports_epoch(const char *epoch)
+{
+    return sql_is("SELECT running_epoch::text FROM headwater.reported WHERE node = 'n1'", epoch);
+}
+
+/* ---- another history of the database ---- */
+
+/* The server's data becomes what was copied of it. */
+static void restore_database(const char *copy, const char *data)
+{
+    test_postgres_stop(&p.pg);
+    put_back(copy, data);
+    test_postgres_restart(&p.pg);
+}
+
+START_TEST(test_database_restored)
+{
+    HW_AUTO_FREE char *data = hw_sprintf("%s/data", p.pg.dir);
+    HW_AUTO_FREE char *copy = hw_sprintf("%s/copy", p.pg.dir);
+
+    lead_once();
+    test_postgres_stop(&p.pg);
+    copy_tree(data, copy);
+    test_postgres_restart(&p.pg);
+    free(test_sql(&p.pg, "INSERT INTO headwater.node (name) VALUES ('n4')"));
+    change_content(10);
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(pipeline_up_to_date(&p, "n4", 1));
+
+    restore_database(copy, data);
+    test_wait_for(pipeline_up_to_date(&p, "n1", 2), 30);
+    ck_assert(pipeline_equal(&p)); /* n4 is gone, too */
+    ck_assert(pipeline_up_to_date(&p, "n2", 2) && pipeline_up_to_date(&p, "n3", 2));
+    change_content(3);
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(pipeline_up_to_date(&p, "n1", 2));
+
+    restore_database(copy, data);
+    test_wait_for(pipeline_up_to_date(&p, "n1", 3), 30);
+    ck_assert(pipeline_equal(&p));
+    set_content("{\"a\":\"third\"}");
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(pipeline_up_to_date(&p, "n1", 3));
+
+    /* And when nobody looks before its log is longer than the other one was. */
+    pipeline_stop(&p);
+    restore_database(copy, data);
+    change_content(100);
+    pipeline_start(&p, NULL);
+    test_wait_for(pipeline_up_to_date(&p, "n1", 4), 30);
+    ck_assert(pipeline_log_says(&p, "the database does not know the checkpoint's last change"));
+    ck_assert(pipeline_equal(&p));
+    struct pipeline_messages all = pipeline_messages(&p, 0, DESIRED);
+    pipeline_fences_grow(&all);
+    pipeline_messages_free(&all);
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* The standby takes the place of the server, at its address. */
+static void fail_over(struct test_postgres *standby)
+{
+    free(test_sql(standby, "SELECT pg_promote()"));
+    test_postgres_stop(standby);
+    test_postgres_kill(&p.pg);
+    standby->port = p.pg.port;
+    snprintf(standby->url, sizeof(standby->url), "%s", p.pg.url);
+    test_postgres_restart(standby);
+    snprintf(standby->reconciler_url, sizeof(standby->reconciler_url), "%s", p.pg.reconciler_url);
+    snprintf(standby->api_url, sizeof(standby->api_url), "%s", p.pg.api_url);
+    test_remove_tree(p.pg.dir);
+    p.pg = *standby;
+}
+
+static void make_standby(struct test_postgres *standby)
+{
+    HW_AUTO_FREE char *port = hw_sprintf("%d", p.pg.port);
+
+    *standby = (struct test_postgres){.port = test_free_port()};
+    test_new_path(standby->dir, sizeof(standby->dir), "standby");
+    HW_AUTO_FREE char *data = hw_sprintf("%s/data", standby->dir);
+    ck_assert_int_eq(
+        test_program_run((const char *[]){"install", "-d", "-m", "711", standby->dir, NULL}, NULL,
+                         NULL, NULL),
+        0);
+    ck_assert_int_eq(
+        test_program_run((const char *[]){"pg_basebackup", "-h", "127.0.0.1", "-p", port, "-U",
+                                          "postgres", "-D", data, "-R", "-c", "fast", NULL},
+                         NULL, NULL, NULL),
+        0);
+    if (geteuid() == 0)
+        ck_assert_int_eq(test_program_run((const char *[]){"chown", "-R", "postgres", data, NULL},
+                                          NULL, NULL, NULL),
+                         0);
+    snprintf(standby->url, sizeof(standby->url), "postgresql://postgres@127.0.0.1:%d/headwater",
+             standby->port);
+    test_postgres_restart(standby);
+}
+
+START_TEST(test_standby_promoted)
+{
+    struct test_postgres standby;
+    struct node n1;
+
+    lead_once();
+    start_agent(&n1, "n1");
+    test_wait_for(reports_epoch("1"), 30);
+    make_standby(&standby);
+    set_content("{\"a\":\"first\"}");
+    test_wait_for(runs(&n1, "first"), 20);
+    pipeline_wait_until_caught_up(&p);
+    HW_AUTO_FREE char *old = pipeline_value(&p, "KV_headwater", DESIRED "n1");
+    natsMsg *msg = pipeline_last(&p, "KV_headwater", DESIRED "n1");
+    const char *lsn = NULL;
+    ck_assert_int_eq(natsMsgHeader_Get(msg, "Headwater-LSN", &lsn), NATS_OK);
+    HW_AUTO_FREE char *old_lsn = hw_strdup(lsn);
+    natsMsg_Destroy(msg);
+    HW_AUTO_FREE char *seen =
+        hw_sprintf("SELECT (pg_last_wal_replay_lsn() >= '%s')::text", old_lsn);
+    HW_AUTO_FREE char *is_there = NULL;
+    test_wait_for((free(is_there), is_there = test_sql(&standby, "%s", seen)) != NULL &&
+                      strcmp(is_there, "true") == 0,
+                  30);
+
+    fail_over(&standby);
+    /* Nothing was lost: the entries stay as they are, and the next ones are of the new epoch. */
+    test_wait_for(pipeline_times_in_log(&p.reconciler, compared) == 2, 60);
+    ck_assert(pipeline_log_says(&p, "the database is on another timeline"));
+    ck_assert(pipeline_up_to_date(&p, "n1", 1));
+    set_content("{\"a\":\"second\"}");
+    test_wait_for(pipeline_up_to_date(&p, "n1", 2), 30);
+    ck_assert(pipeline_equal(&p));
+    test_wait_for(runs(&n1, "second"), 20);
+    test_wait_for(reports_epoch("2"), 20);
+
+    /* Of the history that is over, put in while nobody is there to repair it. */
+    pipeline_stop(&p);
+    const size_t before = applies(&n1);
+    put_message(DESIRED "n1", old,
+                (const char *const[][2]){
+                    {"Headwater-Epoch", "1"}, {"Headwater-LSN", old_lsn}, {NULL, NULL}});
+    test_wait_for(pipeline_times_in_log(
+                      &n1.agent, "refused a desired entry older than one accepted before") > 0,
+                  30);
+    ck_assert(runs(&n1, "second"));
+    ck_assert_uint_eq(applies(&n1), before);
+    pipeline_start(&p, NULL);
+    test_wait_for(pipeline_up_to_date(&p, "n1", 2), 30);
+    ck_assert(pipeline_equal(&p));
+    stop_agent(&n1);
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* ---- replays that are asked for ---- */
+
+static bool replays(int times)
+{
+    return pipeline_times_in_log(&p.reconciler, "replayed from the log") == times;
+}
+
+START_TEST(test_replay_asked_for)
+{
+    lead_once();
+    test_wait_for(archive_exists(), 20);
+    uint64_t before = pipeline_last_seq(&p);
+    HW_AUTO_FREE char *from = test_sql(&p.pg, "SELECT pg_current_wal_insert_lsn()::text");
+    change_content(6);
+    pipeline_wait_until_caught_up(&p);
+    struct pipeline_messages of_n1 = pipeline_messages(&p, before, DESIRED "n1");
+    ck_assert_uint_eq(of_n1.count, 6);
+
+    /* In SQL. The others have what they have, and get nothing. */
+    purge(DESIRED "n1");
+    before = pipeline_last_seq(&p);
+    free(test_sql(&p.pg, "SELECT headwater.replay('%s')", from));
+    test_wait_for(replays(1), 30);
+    pipeline_wait_until_caught_up(&p);
+    struct pipeline_messages found = pipeline_messages(&p, before, DESIRED);
+    pipeline_same_revisions(&of_n1, &found);
+    pipeline_messages_free(&found);
+    /* Behind the comparison that follows, nothing notices a purge. */
+    test_wait_for(pipeline_times_in_log(&p.reconciler, compared) == 2, 30);
+
+    /* On the command line: first what there would be … */
+    purge(DESIRED "n1");
+    before = pipeline_last_seq(&p);
+    HW_AUTO_FREE char *contents = NULL;
+    ck_assert_int_eq(
+        test_program_run((const char *[]){"headwater-cdc", "replay", "--dry-run", "--database",
+                                          p.pg.reconciler_url, "--from", from, NULL},
+                         NULL, NULL, &contents),
+        0);
+    ck_assert_msg(strstr(contents, "nodes         3") != NULL, "%s", contents);
+    free(test_sql(&p.pg, "SELECT headwater.heartbeat()"));
+    pipeline_wait_until_caught_up(&p);
+    found = pipeline_messages(&p, before, DESIRED);
+    ck_assert_uint_eq(found.count, 0);
+    pipeline_messages_free(&found);
+    ck_assert(replays(1));
+
+    /* … and then it. */
+    HW_AUTO_FREE char *progress = NULL;
+    const int status = test_program_run((const char *[]){"headwater-cdc", "replay", "--database",
+                                                         p.pg.reconciler_url, "--from", from, NULL},
+                                        NULL, NULL, &progress);
+    ck_assert_msg(status == 0, "%s", progress);
+    HW_AUTO_FREE char *summary = hw_sprintf("replayed %s to ", from);
+    ck_assert_msg(strstr(progress, summary) != NULL, "%s", progress);
+    ck_assert(replays(2));
+    pipeline_wait_until_caught_up(&p);
+    found = pipeline_messages(&p, before, DESIRED);
+    pipeline_same_revisions(&of_n1, &found);
+    pipeline_messages_free(&found);
+    pipeline_messages_free(&of_n1);
+    ck_assert(pipeline_equal(&p));
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* ---- NATS lost whole ---- */
+
+START_TEST(test_nats_wiped_in_the_second_epoch)
+{
+    struct node n1;
+
+    lead_once();
+    pipeline_stop(&p);
+    /* Ahead of the database: it was restored. */
+    put_message(DESIRED "n2", "{}",
+                (const char *const[][2]){
+                    {"Headwater-Epoch", "1"}, {"Headwater-LSN", "FFFF/0"}, {NULL, NULL}});
+    pipeline_start(&p, NULL);
+    test_wait_for(pipeline_up_to_date(&p, "n2", 2), 30);
+    set_content("{\"a\":2}");
+    test_wait_for(pipeline_up_to_date(&p, "n1", 2), 30);
+    start_agent(&n1, "n1");
+    test_wait_for(reports_epoch("2"), 30);
+    pipeline_wait_until_caught_up(&p);
+    const size_t before = applies(&n1);
+    ck_assert_uint_gt(before, 0);
+
+    pipeline_stop_nats(&p);
+    test_nats_wipe(&p.nats);
+    pipeline_restart_nats(&p);
+    test_wait_for(pipeline_up_to_date(&p, "n1", 2), 60);
+    ck_assert(pipeline_up_to_date(&p, "n2", 2) && pipeline_up_to_date(&p, "n3", 2));
+    ck_assert(pipeline_equal(&p));
+    /* The agent is back as well, and reports; what it runs is what is desired. */
+    HW_AUTO_FREE char *report = NULL;
+    test_wait_for((report = pipeline_value(&p, "KV_headwater_reports",
+                                           "$KV.headwater_reports.cfg.reported.n1")) != NULL,
+                  60);
+    ck_assert_msg(strstr(report, "\"applied\"") != NULL, "%s", report);
+    set_content("{\"a\":\"and on\"}");
+    test_wait_for(runs(&n1, "and on"), 30);
+    test_wait_for(applies(&n1) == before + 1, 10);
+    test_wait_for(reports_epoch("2"), 20);
+    stop_agent(&n1);
+    pipeline_stop(&p);
+}
+END_TEST
+
+/* ---- a transaction that is larger than what is in flight ---- */
+
+/* Has the stream come so far? Sees how much memory is resident meanwhile. */
+static bool reached(uint64_t seq, long *most_kib)
+{
+    const long now = test_resident_kib(p.reconciler.pid);
+
+    if (now > *most_kib)
+        *most_kib = now;
+    return pipeline_last_seq(&p) >= seq;
+}
+
+START_TEST(test_large_transaction_under_kill)
+{
+    enum { NODES = SANITIZED ? 10000 : 100000, KILLS = SANITIZED ? 3 : 10 };
+    long most = 0;
+
+    make_nodes(1);
+    pipeline_start(&p, NULL);
+    test_wait_for(leads_and_compared(), 30);
+    pipeline_wait_until_caught_up(&p);
+    pipeline_stop(&p);
+    free(test_sql(&p.pg,
+                  "INSERT INTO headwater.node (name)"
+                  " SELECT 'x' || i FROM generate_series(1, %d) i",
+                  NODES));
+    const uint64_t before = pipeline_last_seq(&p);
+    for (int i = 0; i < KILLS; i++) {
+        const uint64_t last = pipeline_last_seq(&p);
+        const uint64_t some = 1 + arc4random_uniform(NODES / (KILLS + 1));
+
+        pipeline_start(&p, NULL);
+        test_wait_for(reached(last + some, &most), 60);
+        ck_assert(WIFSIGNALED(test_program_stop(&p.reconciler, SIGKILL)));
+    }
+    pipeline_start(&p, NULL);
+    test_wait_for(reached(before + NODES, &most) && leads_and_compared(), 90);
+    pipeline_wait_until_caught_up(&p);
+    ck_assert_msg(SANITIZED || most < 150L * 1024, "%ld KiB", most);
+    ck_assert(pipeline_equal(&p));
+    ck_assert(!pipeline_log_says(&p, "repairing an entry"));
+    struct pipeline_messages found = pipeline_messages(&p, before, DESIRED);
+    pipeline_fences_grow(&found);
+    ck_assert_uint_eq(found.count, NODES);
+    for (size_t i = 1; i < found.count; i++)
+        ck_assert_int_eq(hw_fence_compare(found.list[i].fence, found.list[0].fence), 0);
+    pipeline_messages_free(&found);
+    pipeline_stop(&p);
+}
+END_TEST
+
+int main(void)
+{
+    const TTest *const tests[] = {
+        test_nats_rolled_back,
+        test_drift,
+        test_purged_key,
+        test_objects_are_collected,
+        test_slot_dropped,
+        test_slot_dropped_and_its_archive_kept,
+        test_slot_lost,
+        test_slot_lost_and_left_to_the_operator,
+        test_plugin_disallowed,
+        test_frozen_leader,
+        test_database_restored,
+        test_standby_promoted,
+        test_replay_asked_for,
+        test_nats_wiped_in_the_second_epoch,
+        test_large_transaction_under_kill,
+    };
+    Suite *suite = suite_create("recovery paths");
+
+    /* A case each: CK_RUN_CASE picks one. */
+    for (size_t i = 0; i < HW_COUNT(tests); i++) {
+        TCase *tcase = tcase_create(tests[i]->name);
+
+        tcase_add_checked_fixture(tcase, setup, teardown);
+        tcase_set_timeout(tcase, 300);
+        tcase_add_test(tcase, tests[i]);
+        suite_add_tcase(suite, tcase);
+    }
+    return test_suite_finish(suite);
+}
