@@ -46,7 +46,7 @@ struct entry {
     uint64_t seq;
     bool foreign, fenced;
     struct hw_fence fence;
-    hw_lsn checkpoint; /* the newest one before this entry in its stream */
+    hw_lsn checkpoint; /* that stood before this entry in its stream; 0: none */
     char *text;        /* as in struct outcome; "?…" when it is not as it must be */
 };
 
@@ -417,7 +417,8 @@ static hw_lsn checkpoint_of(natsMsg *msg, int64_t *rev)
 struct loading {
     struct checker *checker;
     int store;
-    hw_lsn checkpoint;
+    hw_lsn checkpoint; /* the newest one that the reconciler wrote */
+    hw_lsn standing;   /* and what stands there: 0 behind a stranger's */
 };
 
 static void load_message(void *arg, natsMsg *msg, uint64_t seq)
@@ -428,7 +429,9 @@ static void load_message(void *arg, natsMsg *msg, uint64_t seq)
     if (strcmp(subject, CHECKPOINT) == 0) {
         const hw_lsn lsn = header(msg, CHECKER_FOREIGN) == NULL ? checkpoint_of(msg, NULL) : 0;
         if (lsn != 0)
-            l->checkpoint = lsn;
+            l->checkpoint = l->standing = lsn;
+        else if (header(msg, CHECKER_FOREIGN) != NULL)
+            l->standing = 0;
         return;
     }
     if (l->checker == NULL || strncmp(subject, DESIRED_PREFIX, strlen(DESIRED_PREFIX)) != 0)
@@ -438,7 +441,7 @@ static void load_message(void *arg, natsMsg *msg, uint64_t seq)
     struct entry *entry = &node->entries[node->entry_count++];
     read_message(msg, seq, entry);
     entry->store = l->store;
-    entry->checkpoint = l->checkpoint;
+    entry->checkpoint = l->standing;
     l->checker->entries += !entry->foreign;
 }
 
