@@ -378,6 +378,7 @@ struct hw_kv_probe {
     struct hw_nats_sub *sub;
     int64_t every_ms;
     struct hw_timer timer;
+    const uint64_t *mark; /* travels with the question, as the last part of the inbox's subject */
     hw_kv_probe_fn *told;
     void *arg;
 };
@@ -386,41 +387,50 @@ static void on_probe_answer(void *arg, natsMsg *msg)
 {
     struct hw_kv_probe *probe = arg;
     HW_AUTO_JSON json_t *root = NULL;
+    const char *mark = strrchr(natsMsg_GetSubject(msg), '.');
+    uint64_t asked_at;
     json_int_t last, code;
 
+    if (mark == NULL || !parse_u64(mark + 1, &asked_at))
+        return;
     if (hw_json_parse_object(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), &root,
                              NULL) != HW_OK)
         return;
     if (hw_json_unpack(root, NULL, "{s:{s:I}}", "state", "last_seq", &last) == HW_OK)
-        probe->told(probe->arg, HW_OK, (uint64_t)last);
+        probe->told(probe->arg, HW_OK, (uint64_t)last, asked_at);
     else if (hw_json_unpack(root, NULL, "{s:{s:I}}", "error", "code", &code) == HW_OK &&
              code == 404)
-        probe->told(probe->arg, HW_ENOENT, 0);
+        probe->told(probe->arg, HW_ENOENT, 0, asked_at);
 }
 
 static void ask(void *arg)
 {
     struct hw_kv_probe *probe = arg;
+    char reply[SUBJECT_MAX];
 
     hw_timer_start(hw_nats_loop(probe->nats), &probe->timer, probe->every_ms, ask, probe);
+    snprintf(reply, sizeof(reply), "%s.%" PRIu64, probe->inbox, *probe->mark);
     /* A question that is lost is asked again. */
     if (hw_nats_up(probe->nats))
-        (void)natsConnection_PublishRequest(hw_nats_connection(probe->nats), probe->subject,
-                                            probe->inbox, NULL, 0);
+        (void)natsConnection_PublishRequest(hw_nats_connection(probe->nats), probe->subject, reply,
+                                            NULL, 0);
 }
 
 enum hw_status hw_kv_probe_start(struct hw_nats *nats, const char *bucket, int64_t every_ms,
-                                 hw_kv_probe_fn *told, void *arg, struct hw_kv_probe **out,
-                                 struct hw_error *err)
+                                 const uint64_t *mark, hw_kv_probe_fn *told, void *arg,
+                                 struct hw_kv_probe **out, struct hw_error *err)
 {
     struct hw_kv_probe *probe = hw_alloc(sizeof(*probe));
+    char replies[SUBJECT_MAX];
     enum hw_status status;
 
-    *probe = (struct hw_kv_probe){.nats = nats, .every_ms = every_ms, .told = told, .arg = arg};
+    *probe = (struct hw_kv_probe){
+        .nats = nats, .every_ms = every_ms, .mark = mark, .told = told, .arg = arg};
     snprintf(probe->subject, sizeof(probe->subject), "$JS.API.STREAM.INFO.KV_%s", bucket);
     if (natsInbox_Create(&probe->inbox) != NATS_OK)
         abort(); /* out of memory */
-    status = hw_nats_subscribe(nats, probe->inbox, on_probe_answer, probe, &probe->sub, err);
+    snprintf(replies, sizeof(replies), "%s.*", probe->inbox);
+    status = hw_nats_subscribe(nats, replies, on_probe_answer, probe, &probe->sub, err);
     if (status != HW_OK) {
         hw_kv_probe_stop(probe);
         return status;

@@ -98,14 +98,15 @@ void hw_kv_watch_stop(struct hw_kv_watch *watch); /* NULL is fine */
 
 /*
  * Asks for the bucket's last sequence number again and again, without blocking. told is called from
- * the loop: with HW_OK and the number, with HW_ENOENT when there is no such bucket any more. No
- * answer, no call.
+ * the loop: with HW_OK and the number, with HW_ENOENT when there is no such bucket any more; and
+ * with what *mark was when that was asked: acknowledgements may overtake an answer. No answer, no
+ * call.
  */
 struct hw_kv_probe;
-typedef void hw_kv_probe_fn(void *arg, enum hw_status status, uint64_t last_seq);
+typedef void hw_kv_probe_fn(void *arg, enum hw_status status, uint64_t last_seq, uint64_t mark);
 enum hw_status hw_kv_probe_start(struct hw_nats *nats, const char *bucket, int64_t every_ms,
-                                 hw_kv_probe_fn *told, void *arg, struct hw_kv_probe **probe,
-                                 struct hw_error *err) HW_CHECKED;
+                                 const uint64_t *mark, hw_kv_probe_fn *told, void *arg,
+                                 struct hw_kv_probe **probe, struct hw_error *err) HW_CHECKED;
 void hw_kv_probe_stop(struct hw_kv_probe *probe); /* not from told; NULL is fine */
 
 /* May key be used as a key? [A-Za-z0-9_-]+ parts joined by single dots. */

@@ -689,15 +689,19 @@ static enum hw_status claim_epoch(struct rec_reconciler *rec, struct hw_error *e
     return HW_OK;
 }
 
-static void on_probed(void *arg, enum hw_status status, uint64_t last_seq)
+/* expected: the ledger's next number when this was asked. What was acknowledged since then may have
+ * overtaken the answer. */
+static void on_probed(void *arg, enum hw_status status, uint64_t last_seq, uint64_t expected)
 {
     struct rec_reconciler *rec = arg;
     struct hw_error err;
 
     if (rec->state == STALLED)
         return;
-    if (status == HW_OK && rec_ledger_told(&rec->ledger, last_seq))
+    if (status == HW_OK && last_seq + 1 >= expected) {
+        rec_ledger_told(&rec->ledger, last_seq);
         return;
+    }
     if (status == HW_OK)
         hw_fail(&err, HW_ECORRUPT,
                 "bucket %s: its last message is %llu, and a later one was acknowledged: NATS has "
@@ -843,8 +847,8 @@ static void stream(struct rec_reconciler *rec)
     rec->stored_at = hw_loop_now();
     if (cdc_archive_start(rec->loop, rec->config.database, &archive, &archive_events, &rec->archive,
                           &err) != HW_OK ||
-        hw_kv_probe_start(rec->nats, rec->config.bucket, PROBE_MS, on_probed, rec, &rec->probe,
-                          &err) != HW_OK) {
+        hw_kv_probe_start(rec->nats, rec->config.bucket, PROBE_MS, &rec->ledger.next, on_probed,
+                          rec, &rec->probe, &err) != HW_OK) {
         lose(rec, &err);
         return;
     }

@@ -46,7 +46,7 @@ struct entry {
     uint64_t seq;
     bool foreign, fenced;
     struct hw_fence fence;
-    hw_lsn checkpoint; /* the newest one before this entry in its stream */
+    hw_lsn checkpoint; /* that stood before this entry in its stream; 0: none */
     char *text;        /* as in struct outcome; "?…" when it is not as it must be */
 };
 
@@ -417,7 +417,8 @@ static hw_lsn checkpoint_of(natsMsg *msg, int64_t *rev)
 struct loading {
     struct checker *checker;
     int store;
-    hw_lsn checkpoint;
+    hw_lsn checkpoint; /* the newest one that the reconciler wrote */
+    hw_lsn standing;   /* and what stands there: 0 behind a stranger's */
 };
 
 static void load_message(void *arg, natsMsg *msg, uint64_t seq)
@@ -428,7 +429,9 @@ static void load_message(void *arg, natsMsg *msg, uint64_t seq)
     if (strcmp(subject, CHECKPOINT) == 0) {
         const hw_lsn lsn = header(msg, CHECKER_FOREIGN) == NULL ? checkpoint_of(msg, NULL) : 0;
         if (lsn != 0)
-            l->checkpoint = lsn;
+            l->checkpoint = l->standing = lsn;
+        else if (header(msg, CHECKER_FOREIGN) != NULL)
+            l->standing = 0;
         return;
     }
     if (l->checker == NULL || strncmp(subject, DESIRED_PREFIX, strlen(DESIRED_PREFIX)) != 0)
@@ -438,7 +441,7 @@ static void load_message(void *arg, natsMsg *msg, uint64_t seq)
     struct entry *entry = &node->entries[node->entry_count++];
     read_message(msg, seq, entry);
     entry->store = l->store;
-    entry->checkpoint = l->checkpoint;
+    entry->checkpoint = l->standing;
     l->checker->entries += !entry->foreign;
 }
 
@@ -585,12 +588,16 @@ static bool excused(const struct outcome *o, const struct excuse *excuses, int c
     return false;
 }
 
-/* Every transaction is in every storage that lived long enough to have it confirmed. */
+/* Every transaction is in every storage that lived long enough for a checkpoint to cover it; that
+ * the slot is confirmed may be the merit of an earlier storage. */
 static void judge_missing(struct checker *c, struct node *node, int number,
                           const struct excuse *excuses, int excuse_count)
 {
-    const hw_lsn upto = number + 1 < c->store_count ? c->stores[number].confirmed : ~(hw_lsn)0;
+    const struct store *store = &c->stores[number];
+    hw_lsn upto = ~(hw_lsn)0;
 
+    if (number + 1 < c->store_count)
+        upto = store->checkpoint < store->confirmed ? store->checkpoint : store->confirmed;
     for (size_t i = 0; i < node->outcome_count; i++) {
         const struct outcome *o = &node->outcomes[i];
         if (o->lsn > upto || o->seen[number] > 0 || excused(o, excuses, excuse_count))
@@ -615,11 +622,12 @@ static void judge(struct checker *c, const struct checker_options *options)
             const struct store *lost = &c->stores[number - 1];
             const hw_lsn covered =
                 lost->checkpoint > lost->confirmed ? lost->checkpoint : lost->confirmed;
-            hw_lsn from = 0;
+            /* Behind an older storage with a checkpoint the log is replayed. */
+            hw_lsn from =
+                c->stores[number].copy != NULL ? load_storage(NULL, 0, c->stores[number].copy) : 0;
 
-            if (c->stores[number].copy != NULL)
-                from = options->strict_replay ? covered
-                                              : load_storage(NULL, 0, c->stores[number].copy);
+            if (from != 0 && options->strict_replay)
+                from = covered;
             if (excuse_count + 2 > EXCUSES_MOST)
                 test_fail("too many storages");
             excuses[excuse_count++] =
