@@ -13,7 +13,8 @@ enum {
     ACK_TIMEOUT_MS = 5000,
     MAX_PENDING = 4096,
     REOPEN_MS = 2000,
-    MAIL_MOST = 8192, /* messages waiting for the loop before libnats' threads are made to wait */
+    LEAVING_MS = 2000, /* between taking a subscription out of the connection and freeing it */
+    MAIL_MOST = 8192,  /* messages waiting for the loop before libnats' threads are made to wait */
     HEARTBEAT_NS = 2000000000,
     JS_WRONG_LAST_SEQUENCE = 10071,
     JS_NO_MESSAGE = 10037,
@@ -62,6 +63,13 @@ struct hw_nats_sub {
     struct hw_nats_sub *next;
 };
 
+/* One that is not used any more. */
+struct leaving {
+    natsSubscription *sub;
+    int64_t due; /* hw_loop_now(): when it may be freed */
+    struct leaving *next;
+};
+
 /* A publish in flight, found by the address of its message. */
 struct flight {
     const natsMsg *msg; /* NULL: free */
@@ -84,6 +92,8 @@ struct hw_nats {
     struct hw_timer reopen;
     uint64_t next_sub;
     struct hw_nats_sub *subs;
+    struct leaving *leaving, **leaving_end;
+    struct hw_timer leaving_timer;
     struct flight *flights; /* open addressing, linear probing */
     size_t flight_mask, in_flight;
 };
@@ -365,12 +375,57 @@ static void reopen(void *arg)
         hw_timer_start(nats->loop, &nats->reopen, REOPEN_MS, reopen, nats);
 }
 
+/*
+ * libnats' reading thread looks a subscription up, lets go of the connection's lock, and then takes
+ * the subscription's (seen with 3.4.1; mended in 3.6): one that is freed in between crashes it. So
+ * it is taken out of the connection first, and freed when no thread can still be on its way to it.
+ */
+static void free_leaving(struct hw_nats *nats, int64_t now)
+{
+    while (nats->leaving != NULL && nats->leaving->due <= now) {
+        struct leaving *leaving = nats->leaving;
+
+        nats->leaving = leaving->next;
+        natsSubscription_Destroy(leaving->sub);
+        free(leaving);
+    }
+    if (nats->leaving == NULL)
+        nats->leaving_end = &nats->leaving;
+}
+
+static void on_leaving_timer(void *arg)
+{
+    struct hw_nats *nats = arg;
+
+    free_leaving(nats, hw_loop_now());
+    if (nats->leaving != NULL)
+        hw_timer_start(nats->loop, &nats->leaving_timer, LEAVING_MS, on_leaving_timer, nats);
+}
+
+static void leave(struct hw_nats *nats, natsSubscription *sub)
+{
+    struct leaving *leaving = hw_alloc(sizeof(*leaving));
+
+    /* Does not wait, unlike natsSubscription_Unsubscribe, which has the server delete a consumer.
+     * Where it fails there is no connection that anything could arrive by. */
+    (void)natsSubscription_Drain(sub);
+    *leaving = (struct leaving){.sub = sub, .due = hw_loop_now() + LEAVING_MS};
+    *nats->leaving_end = leaving;
+    nats->leaving_end = &leaving->next;
+    if (!hw_timer_running(&nats->leaving_timer))
+        hw_timer_start(nats->loop, &nats->leaving_timer, LEAVING_MS, on_leaving_timer, nats);
+}
+
 static void close_connection(struct hw_nats *nats)
 {
+    /* Its threads have ended when this returns. */
+    if (nats->nc != NULL)
+        natsConnection_Close(nats->nc);
     for (struct hw_nats_sub *sub = nats->subs; sub != NULL; sub = sub->next) {
         natsSubscription_Destroy(sub->sub);
         sub->sub = NULL;
     }
+    free_leaving(nats, INT64_MAX);
     jsCtx_Destroy(nats->js);
     nats->js = NULL;
     natsConnection_Destroy(nats->nc);
@@ -583,6 +638,7 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
     size_t places = 64;
 
     nats->loop = loop;
+    nats->leaving_end = &nats->leaving;
     nats->events = *events;
     nats->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : TIMEOUT_MS;
     nats->max_pending = options->max_pending > 0 ? options->max_pending : MAX_PENDING;
@@ -610,6 +666,7 @@ void hw_nats_close(struct hw_nats *nats)
         return;
     box = nats->box;
     hw_timer_stop(&nats->reopen);
+    hw_timer_stop(&nats->leaving_timer);
 
     pthread_mutex_lock(&box->lock);
     box->nats = NULL;
@@ -799,9 +856,8 @@ void hw_nats_unsubscribe(struct hw_nats_sub *sub)
             break;
         }
     }
-    /* Not natsSubscription_Unsubscribe: it waits for the server to delete the consumer, which the
-     * server does by itself when nobody listens any more. */
-    natsSubscription_Destroy(sub->sub);
+    if (sub->sub != NULL)
+        leave(sub->nats, sub->sub);
     free(sub->subject);
     free(sub);
 }

@@ -35,8 +35,10 @@ struct rec_reports {
     char *bucket;
     struct hw_pg *pg;
     struct hw_kv_watch *watch;
-    int64_t created_ns;
-    struct hw_map nodes;         /* struct report by node */
+    int64_t created_ns;    /* of the stream … */
+    uint64_t last_seq;     /* … and its last sequence when the watch began */
+    int64_t generation_ns; /* what the database is told as created_ns; 0: it must be asked first */
+    struct hw_map nodes;   /* struct report by node */
     struct report *first, *last; /* waiting, in order of arrival */
     struct report **batch;       /* being written */
     size_t batch_count;
@@ -224,6 +226,43 @@ static void on_written(void *arg, const struct hw_pg_outcome *outcome)
     write_batch(reports);
 }
 
+/*
+ * A stream that was put back to an older copy keeps its time of creation and gives its sequence
+ * numbers a second time. When the database knows of later ones than there are, the stream counts as
+ * a new one, made now; that time stands in the database from then on.
+ */
+static void on_known(void *arg, const struct hw_pg_outcome *outcome)
+{
+    struct rec_reports *reports = arg;
+    const PGresult *known;
+
+    if (outcome->status != HW_OK) {
+        hw_log_warn("reports cannot be written, trying again", HW_E(&outcome->err));
+        hw_timer_start(reports->loop, &reports->retry, RETRY_MS, write_batch, reports);
+        return;
+    }
+    known = outcome->results[0];
+    reports->generation_ns = reports->created_ns;
+    if (PQntuples(known) == 1) {
+        const int64_t newest_us = strtoll(PQgetvalue(known, 0, 0), NULL, 10);
+        const uint64_t seq = strtoull(PQgetvalue(known, 0, 1), NULL, 10);
+
+        if (newest_us >= reports->created_ns / 1000)
+            reports->generation_ns = seq <= reports->last_seq ? newest_us * 1000 : hw_clock_now();
+    }
+    write_batch(reports);
+}
+
+static void ask_what_is_known(struct rec_reports *reports)
+{
+    static const struct hw_pg_query query = {
+        .sql = "SELECT (extract(epoch FROM kv_created) * 1000000)::bigint, max(kv_revision)"
+               " FROM headwater.reported GROUP BY kv_created ORDER BY kv_created DESC LIMIT 1"};
+
+    /* What speaks against it now is over when the connection is up or idle again. */
+    (void)!hw_pg_run(reports->pg, HW_PG_SEPARATE, &query, 1, NULL, on_known, reports, NULL);
+}
+
 static void write_batch(void *arg)
 {
     struct rec_reports *reports = arg;
@@ -236,6 +275,10 @@ static void write_batch(void *arg)
         reports->one_by_one = false;
     if (reports->first == NULL || reports->batch_count > 0 || !hw_pg_idle(reports->pg))
         return;
+    if (reports->generation_ns == 0) {
+        ask_what_is_known(reports);
+        return;
+    }
     hw_buf_putc(&text, '[');
     while (reports->first != NULL && reports->batch_count < most) {
         struct report *report = reports->first;
@@ -246,7 +289,10 @@ static void write_batch(void *arg)
         report->queued = false;
         hw_buf_puts(&text, reports->batch_count > 0 ? ",{\"kv_created\":" : "{\"kv_created\":");
         hw_buf_printf(&text, "\"%s\"",
-                      hw_clock_format(report->created_ns, 6, (char[HW_CLOCK_MAX]){0}));
+                      hw_clock_format(report->created_ns == reports->created_ns
+                                          ? reports->generation_ns
+                                          : report->created_ns,
+                                      6, (char[HW_CLOCK_MAX]){0}));
         hw_buf_printf(&text, ",\"kv_revision\":%" PRIu64 ",\"value\":%s}", report->seq,
                       report->value);
         reports->batch[reports->batch_count++] = report;
@@ -275,6 +321,8 @@ static enum hw_status identify_stream(void *arg, struct hw_error *err)
     if (hw_kv_stat(reports->nats, reports->bucket, &stream, err) != HW_OK)
         return err->status;
     reports->created_ns = stream.created_ns;
+    reports->last_seq = stream.last_seq;
+    reports->generation_ns = 0;
     return HW_OK;
 }
 
