@@ -272,14 +272,9 @@ START_TEST(test_equal)
     free(output);
 
     /* What cannot be said is no success. */
-    const char *const argv[] = {
-        "/bin/sh",
-        "-c",
-        "exec \"${HW_BUILD_DIR:-build}/headwater-reconciler\" verify --database \"$0\""
-        " --nats \"$1\" >/dev/full",
-        viewer_url,
-        nats.url,
-        NULL};
+    static const char script[] = "exec \"${HW_BUILD_DIR:-build}/headwater-reconciler\" verify"
+                                 " --database \"$0\" --nats \"$1\" >/dev/full";
+    const char *const argv[] = {"/bin/sh", "-c", script, viewer_url, nats.url, NULL};
     ck_assert_int_eq(test_program_run(argv, NULL, NULL, &output), 1);
     ck_assert_msg(strstr(output, "writing to standard output") != NULL, "%s", output);
     free(output);

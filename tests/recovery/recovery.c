@@ -44,7 +44,7 @@ static bool is_wanted(const char *kinds, const char *name)
 
     if (kinds == NULL)
         return true;
-    for (const char *at = kinds; (at = strstr(at, name)) != NULL; at += len)
+    for (const char *at = strstr(kinds, name); at != NULL; at = strstr(at + len, name))
         if ((at == kinds || at[-1] == ',') && (at[len] == '\0' || at[len] == ','))
             return true;
     return false;
@@ -340,9 +340,10 @@ int main(int argc, char **argv)
         else if (option == 'k')
             run.kinds = optarg;
         else if (option == 'f')
-            good = (run.fault_count = atoi(optarg)) > 0 && run.fault_count <= PLAN_MOST;
+            good = (run.fault_count = (int)strtol(optarg, NULL, 10)) > 0 &&
+                   run.fault_count <= PLAN_MOST;
         else if (option == 't')
-            good = (run.transactions = atoi(optarg)) > 0;
+            good = (run.transactions = (int)strtol(optarg, NULL, 10)) > 0;
         else if (option == 'r')
             run.strict_replay = true;
         else if (option == 'n')
