@@ -63,10 +63,9 @@ static int make_plan(const struct run *run, struct chance *c, const struct fault
         int left = chance_below(c, sum);
         const struct fault *f = faults;
 
-        for (;; f++) {
-            if (!is_wanted(run->kinds, f->name))
-                continue;
-            left -= f->weight;
+        for (; f->name != NULL; f++) {
+            if (is_wanted(run->kinds, f->name))
+                left -= f->weight;
             if (left < 0)
                 break;
         }
