@@ -324,6 +324,7 @@ static void end_put(struct blob_put *put, const struct hw_error *err)
     struct rec_apply *apply = tx->apply;
 
     if (!tx->abandoned) {
+        rec_sink_object(apply->config.sink, put->hex)->arriving = false;
         tx->blobs--;
         apply->blobs--;
         apply->blob_bytes -= put->size;
@@ -350,7 +351,9 @@ static struct blob_put *new_put(struct rec_tx *tx, const char *hex)
 
     put->tx = tx;
     snprintf(put->hex, sizeof(put->hex), "%s", hex);
-    rec_sink_object(tx->apply->config.sink, hex)->there = true;
+    struct rec_object *object = rec_sink_object(tx->apply->config.sink, hex);
+
+    object->there = object->arriving = true;
     tx->refs++;
     tx->blobs++;
     tx->apply->blobs++;
@@ -412,7 +415,9 @@ enum hw_status rec_apply_blob(struct rec_apply *apply, const char *hex, const vo
     put = new_put(apply->open, hex);
     status = put_object(put, data, size, err);
     if (status != HW_OK) {
-        rec_sink_object(apply->config.sink, hex)->there = false;
+        struct rec_object *object = rec_sink_object(apply->config.sink, hex);
+
+        object->there = object->arriving = false;
         put->tx->blobs--;
         apply->blobs--;
         unref(put->tx);

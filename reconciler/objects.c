@@ -138,16 +138,19 @@ static void read_next(void *arg)
 
     do
         object = rec_sink_next_object(objects->config.sink, &objects->at);
-    while (object != NULL && (!object->there || object->used < audit));
+    while (object != NULL && (!object->there || object->arriving || object->used < audit));
     if (object == NULL)
         return;
     hw_timer_start(objects->config.loop, &objects->reading, READ_MS, read_next, objects);
     status = check(objects, object->name, &err);
-    if (status != HW_ECORRUPT && status != HW_ELIMIT)
-        return; /* well; or on its way, or NATS does not answer: the next audit reads it again */
+    if (status != HW_ECORRUPT && status != HW_ELIMIT && status != HW_ENOENT)
+        return; /* it is well; or NATS does not answer, and the next audit reads it again */
     objects->config.counts->drift++;
     hw_log_warn("an object is damaged: it is put again", HW_S("object", object->name), HW_E(&err));
-    (void)drop(objects, object);
+    if (status == HW_ENOENT)
+        object->there = false;
+    else
+        (void)drop(objects, object);
     objects->events.drift(objects->events.arg);
 }
 

@@ -32,7 +32,8 @@ struct rec_entry {
 
 struct rec_object {
     char *name;     /* hex of the digest */
-    bool there;     /* in the bucket, or on its way */
+    bool there;     /* in the bucket, or on its way … */
+    bool arriving;  /* … which it still is */
     uint64_t used;  /* number of the newest audit during which a row referred to it */
     int64_t unused; /* hw_loop_now() when an audit first found that none does; 0: in use */
 };
