@@ -180,7 +180,7 @@ static double drift(void)
     return pipeline_metric(&p, "headwater_reconciler_drift_total");
 }
 
-#define NOTICE_S (SANITIZED ? 5 : 2)
+#define NOTICE_S 30 /* a bound for a loaded machine: usually half a second */
 
 /* Does it once, and sees it noticed soon (the log says so once more, and it is counted), healed,
  * and nothing of it left after that. */
@@ -517,7 +517,7 @@ START_TEST(test_frozen_leader)
     PQfinish(conn);
     set_content("{\"a\":\"the other one\"}");
     /* wal_sender_timeout frees the slot, and the standby looks twice a second. */
-    test_wait_for(pipeline_up_to_date(&p, "n1", 1), SANITIZED ? 20 : 14);
+    test_wait_for(pipeline_up_to_date(&p, "n1", 1), 60); /* usually 10 s */
     ck_assert(pipeline_times_in_log(&standby, "msg=leading") > 0);
     pipeline_wait_until_caught_up(&p);
 
