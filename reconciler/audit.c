@@ -128,7 +128,8 @@ static void on_key(void *arg, struct hw_kv_entry *found)
         return;
     entry->seq = found->seq;
     entry->deleted = found->deleted;
-    entry->fence = found->fenced ? found->fence : (struct hw_fence){0};
+    if (found->fenced)
+        entry->fence = found->fence; /* otherwise a stranger's, over the one that we know */
     entry->hash =
         found->fenced && !found->deleted ? rec_desired_hash_of_value(found->value, found->size) : 0;
 }
@@ -144,7 +145,6 @@ static void forget_purged(struct rec_audit *audit)
             continue;
         entry->seq = 0;
         entry->deleted = true;
-        entry->fence = (struct hw_fence){0};
         entry->hash = 0;
     }
 }
@@ -170,8 +170,8 @@ static void list_keys(struct rec_audit *audit)
         .entry = on_key, .caught_up = on_listed, .restarting = on_list_failed, .arg = audit};
     struct hw_error err;
 
-    if (hw_kv_watch_start(audit->config.nats, audit->config.bucket, REC_DESIRED_PREFIX ">", &events,
-                          &audit->watch, &err) != HW_OK)
+    if (hw_kv_watch_start(audit->config.nats, audit->config.bucket, REC_DESIRED_PREFIX ">",
+                          HW_DELIVER_LAST, &events, &audit->watch, &err) != HW_OK)
         fail(audit, &err);
 }
 

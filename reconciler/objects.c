@@ -163,24 +163,17 @@ void rec_objects_audited(struct rec_objects *objects)
 
 /* ---- life ---- */
 
-enum hw_status rec_objects_start(const struct rec_objects_config *config,
-                                 const struct rec_objects_events *events, struct rec_objects **out,
-                                 struct hw_error *err)
+struct rec_objects *rec_objects_start(const struct rec_objects_config *config,
+                                      const struct rec_objects_events *events)
 {
     struct rec_objects *objects = hw_alloc(sizeof(*objects));
     const struct hw_obj_watch_events watch_events = {
         .entry = on_entry, .done = on_done, .lost = on_lost, .arg = objects};
-    enum hw_status status;
 
     objects->config = *config;
     objects->events = *events;
-    status = hw_obj_watch_start(config->nats, config->bucket, &watch_events, &objects->watch, err);
-    if (status != HW_OK) {
-        free(objects);
-        return status;
-    }
-    *out = objects;
-    return HW_OK;
+    objects->watch = hw_obj_watch_start(config->nats, config->bucket, &watch_events);
+    return objects;
 }
 
 void rec_objects_stop(struct rec_objects *objects)

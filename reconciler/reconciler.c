@@ -83,6 +83,7 @@ struct rec_reconciler {
     struct rec_objects *objects;
     struct hw_kv_probe *probe;
     bool keys_loaded, objects_loaded;
+    bool fences_hidden; /* by entries without one */
     struct hw_timer check_up, heartbeat;
 
     struct cdc_server server;
@@ -137,10 +138,7 @@ static void begin_anew(void *arg)
 {
     struct rec_reconciler *rec = arg;
 
-    if (rec->trouble.status != HW_OK)
-        lose(rec, &rec->trouble);
-    else
-        happen(rec, LOST);
+    lose(rec, &rec->trouble);
 }
 
 /* ---- waiting ---- */
@@ -594,7 +592,6 @@ static void all_read(struct rec_reconciler *rec)
 
     if (!rec->keys_loaded || !rec->objects_loaded || rec->state != LOADING)
         return;
-    hw_kv_watch_stop(HW_TAKE(rec->key_watch));
     /* Entries of an epoch that the checkpoint does not know: it was lost, or put back. */
     if (rec->newest.epoch > rec->plan.epoch)
         new_epoch(rec, rec->newest.epoch, "entries are newer than the checkpoint's epoch");
@@ -616,17 +613,37 @@ static void on_key(void *arg, struct hw_kv_entry *found)
     entry = rec_sink_entry(rec->sink, found->key + strlen(REC_DESIRED_PREFIX));
     entry->seq = found->seq;
     entry->deleted = found->deleted;
-    entry->fence = found->fenced ? found->fence : (struct hw_fence){0};
+    if (found->fenced)
+        entry->fence = found->fence;
+    else
+        rec->fences_hidden = true;
     if (hw_fence_compare(entry->fence, rec->newest) > 0)
         rec->newest = entry->fence;
 }
+
+static void read_keys(struct rec_reconciler *rec, enum hw_deliver deliver);
 
 static void on_keys_loaded(void *arg)
 {
     struct rec_reconciler *rec = arg;
 
+    hw_kv_watch_stop(HW_TAKE(rec->key_watch));
     rec->keys_loaded = true;
     all_read(rec);
+}
+
+/* A stranger's entry hides the fence of ours. Without it a transaction that was published already
+ * would be once more: then all that is kept of each key is read. */
+static void on_last_entries_loaded(void *arg)
+{
+    struct rec_reconciler *rec = arg;
+
+    if (!rec->fences_hidden) {
+        on_keys_loaded(rec);
+        return;
+    }
+    hw_kv_watch_stop(HW_TAKE(rec->key_watch));
+    read_keys(rec, HW_DELIVER_ALL);
 }
 
 static void on_objects_loaded(void *arg)
@@ -714,10 +731,22 @@ static void on_probed(void *arg, enum hw_status status, uint64_t last_seq, uint6
     hw_timer_start(rec->loop, &rec->begin_anew, 0, begin_anew, rec);
 }
 
+static void read_keys(struct rec_reconciler *rec, enum hw_deliver deliver)
+{
+    const struct hw_kv_watch_events events = {
+        .entry = on_key,
+        .caught_up = deliver == HW_DELIVER_LAST ? on_last_entries_loaded : on_keys_loaded,
+        .restarting = on_load_failed,
+        .arg = rec};
+    struct hw_error err;
+
+    if (hw_kv_watch_start(rec->nats, rec->config.bucket, REC_DESIRED_PREFIX ">", deliver, &events,
+                          &rec->key_watch, &err) != HW_OK)
+        lose(rec, &err);
+}
+
 static void load(struct rec_reconciler *rec)
 {
-    const struct hw_kv_watch_events key_events = {
-        .entry = on_key, .caught_up = on_keys_loaded, .restarting = on_load_failed, .arg = rec};
     const struct rec_objects_config objects = {.loop = rec->loop,
                                                .nats = rec->nats,
                                                .bucket = rec->config.bucket,
@@ -742,14 +771,14 @@ static void load(struct rec_reconciler *rec)
         return;
     }
     rec_ledger_open(&rec->ledger, rec->checkpoint.seq);
-    rec->keys_loaded = rec->objects_loaded = false;
+    rec->keys_loaded = rec->objects_loaded = rec->fences_hidden = false;
     rec->newest = (struct hw_fence){0};
-    if (hw_kv_watch_start(rec->nats, rec->config.bucket, REC_DESIRED_PREFIX ">", &key_events,
-                          &rec->key_watch, &err) != HW_OK ||
-        rec_objects_start(&objects, &object_events, &rec->objects, &err) != HW_OK ||
-        rec_reports_start(rec->loop, rec->nats, rec->config.database, rec->reports_bucket,
+    rec->objects = rec_objects_start(&objects, &object_events);
+    if (rec_reports_start(rec->loop, rec->nats, rec->config.database, rec->reports_bucket,
                           &rec->reports, &err) != HW_OK)
         lose(rec, &err);
+    else
+        read_keys(rec, HW_DELIVER_LAST);
 }
 
 /* ---- replaying ---- */

@@ -366,7 +366,8 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
     status =
         hw_pg_open(loop, conninfo, "headwater-reconciler: reports", &pg_events, &reports->pg, err);
     if (status == HW_OK)
-        status = hw_kv_watch_start(nats, bucket, PREFIX ">", &watch_events, &reports->watch, err);
+        status = hw_kv_watch_start(nats, bucket, PREFIX ">", HW_DELIVER_LAST, &watch_events,
+                                   &reports->watch, err);
     if (status != HW_OK) {
         rec_reports_stop(reports);
         return status;

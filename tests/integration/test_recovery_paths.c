@@ -268,6 +268,35 @@ START_TEST(test_purged_key)
 }
 END_TEST
 
+/* An entry of a stranger, on top of ours, hides that a transaction was published already. */
+START_TEST(test_hidden_fence)
+{
+    make_nodes(3);
+    pipeline_start(&p, NULL);
+    pipeline_wait_until_caught_up(&p);
+    test_wait_for(leads_and_compared(), 30);
+    HW_AUTO_FREE char *checkpoint = pipeline_value(&p, "KV_headwater", CHECKPOINT);
+    change_content(5);
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(WIFSIGNALED(test_program_stop(&p.reconciler, SIGKILL)));
+
+    put_message(DESIRED "n1", "{}", NULL);
+    put_message(DESIRED "n2", "", deletion);
+    /* As if the checkpoint had not covered them yet. */
+    put_message(CHECKPOINT, checkpoint, NULL);
+    pipeline_start(&p, NULL);
+    test_wait_for(pipeline_log_says(&p, "replayed from the log"), 30);
+    test_wait_for(pipeline_up_to_date(&p, "n1", 1), 30);
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(pipeline_equal(&p));
+    struct pipeline_messages all = pipeline_messages(&p, 0, DESIRED);
+    ck_assert_uint_ge(all.count, 3 * 6 + 2);
+    pipeline_fences_grow(&all);
+    pipeline_messages_free(&all);
+    pipeline_stop(&p);
+}
+END_TEST
+
 /* ---- objects that nothing refers to ---- */
 
 START_TEST(test_objects_are_collected)
@@ -909,6 +938,7 @@ int main(void)
         test_nats_rolled_back,
         test_drift,
         test_purged_key,
+        test_hidden_fence,
         test_objects_are_collected,
         test_slot_dropped,
         test_slot_dropped_and_its_archive_kept,
