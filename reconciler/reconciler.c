@@ -252,16 +252,9 @@ static enum hw_status ensure_buckets(struct rec_reconciler *rec, struct hw_error
         .republish_from = from,
         .republish_to = to,
     };
-    const struct hw_kv_config reports = {
-        .bucket = rec->reports_bucket,
-        .description = "Headwater: what nodes report and propose",
-        .history = 1,
-        .replicas = (int)rec->config.replicas,
-    };
     struct hw_kv_stream stream;
 
     if (hw_kv_ensure(rec->nats, &desired, &stream, err) != HW_OK ||
-        hw_kv_ensure(rec->nats, &reports, &stream, err) != HW_OK ||
         hw_obj_ensure(rec->nats, rec->config.bucket, (int)rec->config.replicas, err) != HW_OK)
         return err->status;
     return HW_OK;
@@ -775,7 +768,7 @@ static void load(struct rec_reconciler *rec)
     rec->newest = (struct hw_fence){0};
     rec->objects = rec_objects_start(&objects, &object_events);
     if (rec_reports_start(rec->loop, rec->nats, rec->config.database, rec->reports_bucket,
-                          &rec->reports, &err) != HW_OK)
+                          (int)rec->config.replicas, &rec->reports, &err) != HW_OK)
         lose(rec, &err);
     else
         read_keys(rec, HW_DELIVER_LAST);

@@ -33,6 +33,7 @@ struct rec_reports {
     struct hw_loop *loop;
     struct hw_nats *nats;
     char *bucket;
+    int replicas; /* of the bucket, should it have to be made */
     struct hw_pg *pg;
     struct hw_kv_watch *watch;
     int64_t created_ns;    /* of the stream … */
@@ -312,13 +313,20 @@ static void write_batch(void *arg)
 
 /* ---- life ---- */
 
-/* The stream's identity is what makes its sequences comparable. */
+/* Makes the bucket where it is gone. The stream's identity is what makes its sequences comparable.
+ */
 static enum hw_status identify_stream(void *arg, struct hw_error *err)
 {
     struct rec_reports *reports = arg;
+    const struct hw_kv_config config = {
+        .bucket = reports->bucket,
+        .description = "Headwater: what nodes report and propose",
+        .history = 1,
+        .replicas = reports->replicas,
+    };
     struct hw_kv_stream stream;
 
-    if (hw_kv_stat(reports->nats, reports->bucket, &stream, err) != HW_OK)
+    if (hw_kv_ensure(reports->nats, &config, &stream, err) != HW_OK)
         return err->status;
     reports->created_ns = stream.created_ns;
     reports->last_seq = stream.last_seq;
@@ -348,7 +356,8 @@ static void on_pg_up(void *arg)
 }
 
 enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
-                                 const char *bucket, struct rec_reports **out, struct hw_error *err)
+                                 const char *bucket, int replicas, struct rec_reports **out,
+                                 struct hw_error *err)
 {
     struct rec_reports *reports = hw_alloc(sizeof(*reports));
     const struct hw_pg_events pg_events = {.up = on_pg_up, .arg = reports};
@@ -362,6 +371,7 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
     reports->loop = loop;
     reports->nats = nats;
     reports->bucket = hw_strdup(bucket);
+    reports->replicas = replicas;
     reports->batch = hw_alloc(BATCH_MOST * sizeof(struct report *));
     status =
         hw_pg_open(loop, conninfo, "headwater-reconciler: reports", &pg_events, &reports->pg, err);

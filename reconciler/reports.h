@@ -15,9 +15,10 @@
 
 struct rec_reports;
 
-/* Starts watching bucket and writing over a connection of its own. */
+/* Starts watching bucket, which it makes where it is missing, and writing over a connection of its
+ * own. */
 enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
-                                 const char *bucket, struct rec_reports **reports,
+                                 const char *bucket, int replicas, struct rec_reports **reports,
                                  struct hw_error *err) HW_CHECKED;
 void rec_reports_stop(struct rec_reports *reports); /* NULL is fine */
 
