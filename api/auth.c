@@ -1,9 +1,7 @@
 #include "api/auth.h"
 
-#include <arpa/inet.h>
 #include <inttypes.h>
 #include <microhttpd.h>
-#include <netinet/in.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +10,7 @@
 #include <sys/queue.h>
 
 #include "api/row.h"
+#include "api/throttle.h"
 #include "api/tls.h"
 #include "common/buf.h"
 #include "common/clock.h"
@@ -26,10 +25,6 @@ enum {
     READ_AGAIN_MS = 1000, /* after a failure */
     USES_AFTER_MS = 1000, /* from a token's use until the database is told, with others' */
     USES_EVERY_MS = 60000,
-    FAILURES_MOST = 20, /* from one address in this time; then it is told to wait */
-    FAILURES_MS = 60000,
-    FAILURES_SETS = 256, /* of addresses that are remembered, each of this many: */
-    FAILURES_WAYS = 4,
     ID_DIGITS = 16,
     SECRET_CHARS = 43,
     TOKEN_CHARS = 4 + ID_DIGITS + 1 + SECRET_CHARS, /* hwt_<id>_<secret> */
@@ -58,22 +53,17 @@ struct rereader {
 };
 STAILQ_HEAD(rereaders, rereader);
 
-struct failures {
-    unsigned char address[16];
-    int64_t since;
-    int count;
-};
-
 struct api_auth {
     struct api_auth_config config;
     struct hw_pg *pg;
     bool listening, busy; /* on this connection */
     bool stale, uses_due; /* to do when it is not busy */
-    bool known, lacks_schema, stopped;
+    bool known;           /* which tokens there are */
+    bool in_trouble, lacks_schema, stopped;
     struct hw_map tokens; /* by id */
     struct hw_timer reread, uses;
     struct rereaders waiting, served; /* for the next reading; by the one that runs */
-    struct failures failures[FAILURES_SETS][FAILURES_WAYS];
+    struct api_throttle throttle;
     struct hw_error trouble;
 };
 
@@ -195,8 +185,9 @@ static void note_trouble(struct api_auth *auth, const struct hw_pg_outcome *outc
     const bool lacks_schema =
         strcmp(outcome->sqlstate, "42P01") == 0 || strcmp(outcome->sqlstate, "3F000") == 0;
 
-    if (outcome->status != HW_EUNAVAIL && lacks_schema != auth->lacks_schema)
-        hw_log_warn("cannot read the tokens", HW_E(&outcome->err));
+    if (outcome->status != HW_EUNAVAIL && !auth->in_trouble)
+        hw_log_warn("cannot read the tokens, trying again", HW_E(&outcome->err));
+    auth->in_trouble = true;
     auth->lacks_schema = lacks_schema;
     auth->trouble = outcome->err;
 }
@@ -209,6 +200,7 @@ static void on_read(void *arg, const struct hw_pg_outcome *outcome)
     auth->busy = false;
     if (outcome->status == HW_OK) {
         auth->listening = true;
+        auth->in_trouble = false;
         auth->lacks_schema = false;
         take_tokens(auth, outcome->results[outcome->count - 1]);
     } else {
@@ -374,52 +366,6 @@ void api_auth_reread(struct api_auth *auth, void (*done)(void *arg), void *arg)
     work(auth);
 }
 
-/* ---- who failed too often ---- */
-
-/* The address that failures are counted for: of IPv6 the network, whose hosts are one's to choose
- * (RFC 4291 section 2.5.4). */
-static void counted_address(const struct api_request *request, unsigned char address[static 16])
-{
-    const struct sockaddr *peer =
-        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)
-            ->client_addr;
-    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)peer;
-
-    memset(address, 0, 16);
-    if (peer->sa_family == AF_INET)
-        memcpy(address, &((const struct sockaddr_in *)peer)->sin_addr, 4);
-    else if (peer->sa_family == AF_INET6)
-        memcpy(address, &v6->sin6_addr, IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr) ? 16 : 8);
-}
-
-/* The place of the address; another's that is the oldest, begun anew, where it has none. */
-static struct failures *failures_of(struct api_auth *auth, const struct api_request *request)
-{
-    const int64_t now = hw_loop_now();
-    unsigned char address[16];
-    uint32_t hash = 0;
-    struct failures *set, *oldest;
-
-    counted_address(request, address);
-    for (size_t i = 0; i < sizeof(address); i++)
-        hash = hash * 31 + address[i];
-    set = auth->failures[hash % FAILURES_SETS];
-    oldest = set;
-    for (int i = 0; i < FAILURES_WAYS; i++) {
-        if (set[i].count > 0 && memcmp(set[i].address, address, sizeof(address)) == 0) {
-            oldest = &set[i];
-            if (now - oldest->since < FAILURES_MS)
-                return oldest;
-            break;
-        }
-        if (set[i].since < oldest->since)
-            oldest = &set[i];
-    }
-    *oldest = (struct failures){.since = now};
-    memcpy(oldest->address, address, sizeof(address));
-    return oldest;
-}
-
 /* ---- judging ---- */
 
 static void answer_unauthenticated(struct api_request *request, const char *why)
@@ -428,30 +374,29 @@ static void answer_unauthenticated(struct api_request *request, const char *why)
     api_answer_problem(request, API_UNAUTHENTICATED, "%s", why);
 }
 
-/* Only what was wrong counts: whoever has a token gets in whatever others at the address do. */
-static void refuse(struct api_auth *auth, struct api_request *request, const char *why)
+/* Only what was wrong counts: whoever has a token gets in whatever others at the address do.
+ * token: whose it is, where that is known. */
+static void refuse(struct api_auth *auth, struct api_request *request, const char *token,
+                   const char *why)
 {
-    struct failures *failures = failures_of(auth, request);
+    const struct sockaddr *peer =
+        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)
+            ->client_addr;
+    const int64_t wait_ms = api_throttle_failed(&auth->throttle, peer, hw_loop_now());
+    char seconds[24];
 
-    if (failures->count < FAILURES_MOST) {
-        failures->count++;
-        hw_log_info("authentication failed", HW_S("client", request->client), HW_S("reason", why));
-        if (failures->count == FAILURES_MOST)
-            hw_log_warn("too many failed authentications, no more are counted for a while",
-                        HW_S("client", request->client));
+    if (wait_ms == 0) {
+        hw_log_warn("authentication failed", HW_S("client", request->client), HW_S("token", token),
+                    HW_S("reason", why));
         answer_unauthenticated(request, why);
-    } else {
-        char seconds[24];
-
-        snprintf(seconds, sizeof(seconds), "%" PRId64,
-                 (failures->since + FAILURES_MS - hw_loop_now() + 999) / 1000);
-        api_answer_header(request, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
-        api_answer_problem(
-            request, API_RATE_LIMITED,
-            "%d wrong tokens within a minute; try again in %s s, with a right one at "
-            "any time",
-            FAILURES_MOST, seconds);
+        return;
     }
+    snprintf(seconds, sizeof(seconds), "%" PRId64, (wait_ms + 999) / 1000);
+    api_answer_header(request, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
+    api_answer_problem(request, API_RATE_LIMITED,
+                       "%d wrong tokens came from this address within a minute. Try again in %s s; "
+                       "a right one is taken at any time",
+                       API_THROTTLE_MOST, seconds);
 }
 
 /* The token in "Bearer <token>", or NULL. */
@@ -525,18 +470,18 @@ static bool judge_token(struct api_auth *auth, struct api_request *request,
     struct token *token = NULL;
 
     if (text == NULL)
-        refuse(auth, request, "Authorization: the scheme must be Bearer");
+        refuse(auth, request, NULL, "Authorization: the scheme must be Bearer");
     else if (!is_well_formed(text))
-        refuse(auth, request, "Authorization: this is not a token, which looks like hwt_…");
+        refuse(auth, request, NULL, "Authorization: this is not a token, which looks like hwt_…");
     else if ((token = find_token(auth, text)) == NULL && !is_any_active(auth))
-        refuse(auth, request,
+        refuse(auth, request, NULL,
                "Every token has expired or was revoked: make one with headwater-api token create");
     else if (token == NULL)
-        refuse(auth, request, "There is no such token");
+        refuse(auth, request, NULL, "There is no such token");
     else if (token->is_revoked)
-        refuse(auth, request, "The token was revoked");
+        refuse(auth, request, token->name, "The token was revoked");
     else if (has_expired(token))
-        refuse(auth, request, "The token has expired");
+        refuse(auth, request, token->name, "The token has expired");
     else {
         note_use(auth, token);
         return permit(request, token->role, hw_sprintf("token:%s", token->name));

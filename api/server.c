@@ -302,11 +302,11 @@ static bool is_our_host(const struct api_server *server, const char *host)
     if (hw_address_is_local_host(host))
         return true;
     while (name != NULL && *name != '\0') {
-        const size_t span = strcspn(name, ",");
+        const size_t span = strcspn(name, ", ");
 
         if (span == len && strncasecmp(name, host, len) == 0)
             return true;
-        name += span + strspn(name + span, ",");
+        name += span + strspn(name + span, ", ");
     }
     return false;
 }
