@@ -24,14 +24,15 @@ CREATE TABLE headwater.audit (
 CREATE INDEX audit_name ON headwater.audit (kind, name, id);
 
 -- What a digest is of: all that an operator sets. A config's is that of its content, and known.
+-- STABLE, as convert_to() is: then they are inlined.
 CREATE FUNCTION headwater.node_digest(labels jsonb, description text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE sql STABLE PARALLEL SAFE
 RETURN headwater.digest_of(convert_to(
     jsonb_build_object('labels', labels, 'description', description)::text, 'UTF8'));
 
 CREATE FUNCTION headwater.assignment_digest(config text, node text, selector jsonb, priority int,
                                             revision int) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE sql STABLE PARALLEL SAFE
 RETURN headwater.digest_of(convert_to(
     jsonb_build_object('config', config, 'node', node, 'selector', selector,
                        'priority', priority, 'revision', revision)::text, 'UTF8'));
@@ -45,7 +46,8 @@ END;
 
 -- One function for each table, record_<table>(), from one text: ~ is the table, and old and new are
 -- the digests of a row before and after. They run last, when the changelog and the history have what
--- they refer to.
+-- they refer to. The plan of a session's first statement serves all later ones, so it must be one that
+-- is good for a row and for the whole fleet: sorted or hashed, never row by row.
 DO $$
 DECLARE
     wanted record;
@@ -61,6 +63,10 @@ BEGIN
             CREATE FUNCTION headwater.record_~() RETURNS trigger
             LANGUAGE plpgsql SECURITY DEFINER
             SET search_path = pg_catalog, headwater, pg_temp
+            SET plan_cache_mode = force_generic_plan
+            SET enable_nestloop = off
+            SET work_mem = '64MB'
+            SET jit = off
             AS $body$
             DECLARE
                 own CONSTANT bigint := (SELECT rev FROM own_rev);
@@ -112,6 +118,18 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- The triggers that keep desired join the same rows: after some small statements of a session, one
+-- about the whole fleet would compare each of its rows with every other. What they call looks rows up
+-- by index, and goes on doing so.
+ALTER FUNCTION headwater.node_after() SET enable_nestloop = off;
+ALTER FUNCTION headwater.node_after() SET jit = off;
+ALTER FUNCTION headwater.config_after() SET enable_nestloop = off;
+ALTER FUNCTION headwater.config_after() SET jit = off;
+ALTER FUNCTION headwater.assignment_after() SET enable_nestloop = off;
+ALTER FUNCTION headwater.assignment_after() SET jit = off;
+ALTER FUNCTION headwater.materialise(text[]) SET enable_nestloop = on;
+ALTER FUNCTION headwater.materialise_targets(text[], jsonb[]) SET enable_nestloop = on;
 
 -- Who made a token, and who ended it. What it may do is in token_info.
 CREATE FUNCTION headwater.record_token() RETURNS trigger

@@ -184,15 +184,19 @@ START_TEST(test_who_and_why)
 }
 END_TEST
 
-/* Whole statements, not rows: a fleet is recorded as a fleet. */
+/* Whole statements, not rows: a fleet is recorded as a fleet, also in a session whose plans were
+ * made for a node. */
 START_TEST(test_fleet)
 {
     open_database();
+    test_run(db.conn, "INSERT INTO node (name) VALUES ('n0')");
+    for (int i = 1; i <= 10; i++)
+        test_run(db.conn, "UPDATE node SET description = '%d'", i);
     test_run(db.conn,
-             "INSERT INTO node (name) SELECT 'n' || i FROM generate_series(1, 20000) AS i");
-    test_run(db.conn, "UPDATE node SET labels = '{\"a\":1}' WHERE name <> 'n1'");
-    test_run(db.conn, "DELETE FROM node WHERE name <> 'n1'");
-    test_expect(db.conn, "create 20000 1,delete 19999 1,update 19999 1",
+             "INSERT INTO node (name) SELECT 'n' || i FROM generate_series(1, 60000) AS i");
+    test_run(db.conn, "UPDATE node SET labels = '{\"a\":1}' WHERE name <> 'n0'");
+    test_run(db.conn, "DELETE FROM node WHERE name <> 'n0'");
+    test_expect(db.conn, "create 60001 2,delete 60000 1,update 60010 11",
                 "SELECT string_agg(concat_ws(' ', action, n, revs), ',' ORDER BY action) FROM "
                 "(SELECT action, count(*) AS n, count(DISTINCT rev) AS revs FROM audit "
                 "GROUP BY action) AS a");
