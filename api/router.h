@@ -60,6 +60,9 @@ enum hw_status api_router_find(const struct api_route *routes, const char *metho
 const char *api_router_variable(const struct api_route *route, const struct api_target *target,
                                 const char *name);
 
+/* Does the route take this query parameter? */
+bool api_router_takes(const struct api_route *route, const char *parameter);
+
 /* The first query parameter that the route does not take, or NULL. */
 const char *api_router_unknown(const struct api_route *route, const struct api_target *target);
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/idempotency.h"
 #include "api/linger.h"
 #include "api/media_type.h"
 #include "common/log.h"
@@ -187,7 +188,7 @@ static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const cha
                                    const char *value)
 {
     struct head *head = arg;
-    const char *if_match = NULL, *if_none_match = NULL;
+    const char *if_match = NULL, *if_none_match = NULL, *idempotency_key = NULL;
     const struct {
         const char *name;
         const char **place;
@@ -199,6 +200,7 @@ static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const cha
         {MHD_HTTP_HEADER_AUTHORIZATION, &head->authorization},
         {MHD_HTTP_HEADER_IF_MATCH, &if_match},
         {MHD_HTTP_HEADER_IF_NONE_MATCH, &if_none_match},
+        {"Idempotency-Key", &idempotency_key},
     };
 
     (void)kind;
@@ -467,7 +469,8 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char
     if (!r->called) {
         r->called = true;
         clients_turn_ends(r->server, connection_of(c));
-        if (request->response == NULL && finish_body(r))
+        if (request->response == NULL && finish_body(r) &&
+            api_idempotency_read(request, r->raw_target))
             request->route->handler(request);
     }
     if (request->response != NULL)
@@ -486,6 +489,7 @@ static void free_request(struct api_server_request *r)
     for (size_t i = 0; i < request->kept_count; i++)
         free(request->kept[i]);
     free(request->kept);
+    free(request->held.data);
     free(request->body);
     free(request->media_type);
     free(r->raw_target);
