@@ -12,6 +12,8 @@ api_handler_fn api_configs_list, api_configs_get, api_configs_put, api_configs_d
 /* assignments.c */
 api_handler_fn api_assignments_list, api_assignments_get, api_assignments_put,
     api_assignments_delete;
+/* apply.c */
+api_handler_fn api_apply_post;
 /* desired.c */
 api_handler_fn api_desired_get, api_desired_content, api_reported_get;
 /* fleet.c */

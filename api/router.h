@@ -18,8 +18,10 @@ typedef void api_handler_fn(struct api_request *request);
 
 enum api_body {
     API_BODY_NONE,
-    API_BODY_JSON,   /* application/json, API_JSON_BODY_MAX */
-    API_BODY_CONFIG, /* any media type, API_CONFIG_BODY_MAX */
+    API_BODY_JSON,       /* application/json, API_JSON_BODY_MAX */
+    API_BODY_SCHEMA,     /* the same, or application/schema+json */
+    API_BODY_LARGE_JSON, /* application/json, API_CONFIG_BODY_MAX */
+    API_BODY_CONFIG,     /* any media type, API_CONFIG_BODY_MAX */
 };
 
 /* Each includes those before it. */

@@ -36,6 +36,9 @@ const struct api_route api_routes[] = {
     {"DELETE", "/v1/assignments/{name}", api_assignments_delete, "message dry_run", API_BODY_NONE,
      API_ROLE_OPERATOR},
 
+    {"POST", "/v1/apply", api_apply_post, "message dry_run", API_BODY_LARGE_JSON,
+     API_ROLE_OPERATOR},
+
     {"GET", "/v1/fleet", api_fleet_get, "state selector limit after", API_BODY_NONE,
      API_ROLE_VIEWER},
     {"GET", "/v1/wait", api_wait_get, "lsn timeout", API_BODY_NONE, API_ROLE_VIEWER},

@@ -164,7 +164,7 @@ int api_server_socket(const struct api_request *request)
 /* Counts a body of len bytes in full, less what is counted already. */
 static bool charge_body(struct api_server_request *r, size_t len)
 {
-    const size_t copies = r->request.route->body == API_BODY_CONFIG ? CONFIG_COPIES : 1;
+    const size_t copies = r->request.route->body >= API_BODY_LARGE_JSON ? CONFIG_COPIES : 1;
     const size_t owed = copies * len;
 
     return owed <= r->charged || api_server_charge(&r->request, owed - r->charged);
@@ -239,12 +239,15 @@ static bool judge_body(struct api_server_request *r, const struct head *head)
         api_answer_problem(request, API_UNSUPPORTED_MEDIA_TYPE, "%s", err.message);
         return false;
     }
-    if (!config && strcmp(request->media_type, "application/json") != 0) {
+    if (!config && strcmp(request->media_type, "application/json") != 0 &&
+        (policy != API_BODY_SCHEMA ||
+         strcmp(request->media_type, "application/schema+json") != 0)) {
         api_answer_problem(request, API_UNSUPPORTED_MEDIA_TYPE,
                            "Content-Type: must be application/json");
         return false;
     }
-    r->body_max = config ? (size_t)r->server->config.config_body_max : API_JSON_BODY_MAX;
+    r->body_max = policy >= API_BODY_LARGE_JSON ? (size_t)r->server->config.config_body_max
+                                                : API_JSON_BODY_MAX;
     if (length > r->body_max) {
         api_answer_problem(request, API_TOO_LARGE, "The body has %zu bytes; the limit is %zu bytes",
                            length, r->body_max);
