@@ -29,6 +29,13 @@ const struct api_route api_routes[] = {
     {"POST", "/v1/configs/{name}/rollback", api_configs_rollback, "message dry_run", API_BODY_JSON,
      API_ROLE_OPERATOR},
 
+    {"GET", "/v1/configs/{name}/schema", api_configs_schema_get, "", API_BODY_NONE,
+     API_ROLE_VIEWER},
+    {"PUT", "/v1/configs/{name}/schema", api_configs_schema_put, "message dry_run", API_BODY_SCHEMA,
+     API_ROLE_OPERATOR},
+    {"DELETE", "/v1/configs/{name}/schema", api_configs_schema_delete, "message dry_run",
+     API_BODY_NONE, API_ROLE_OPERATOR},
+
     {"GET", "/v1/assignments", api_assignments_list, "limit after", API_BODY_NONE, API_ROLE_VIEWER},
     {"GET", "/v1/assignments/{name}", api_assignments_get, "", API_BODY_NONE, API_ROLE_VIEWER},
     {"PUT", "/v1/assignments/{name}", api_assignments_put, "message dry_run", API_BODY_JSON,

@@ -229,7 +229,7 @@ BEGIN
                 WHEN key = 'exclusiveMaximum' AND number >= (value #>> '{}')::numeric
                     THEN 'must be below '
                 WHEN key = 'multipleOf' AND number % (value #>> '{}')::numeric <> 0
-                    THEN 'must be a multiple of ' END || value;
+                    THEN 'must be a multiple of ' END || value::text;
         ELSIF (kind, key) IN (('string', 'minLength'), ('array', 'minItems'),
                               ('object', 'minProperties')) THEN
             IF length < (value #>> '{}')::numeric THEN
@@ -244,7 +244,7 @@ BEGIN
             END IF;
         ELSIF kind = 'string' AND key = 'pattern' THEN
             IF instance #>> '{}' !~ (value #>> '{}') THEN
-                problem := 'must match ' || value;
+                problem := 'must match ' || value::text;
             END IF;
         ELSIF kind = 'array' AND key = 'uniqueItems' THEN
             IF value = 'true' AND length <> (SELECT count(DISTINCT e)
