@@ -19,6 +19,7 @@ static const struct {
     {"22", "apply_body_is_json", API_MALFORMED_JSON},
     {"22", "apply_body_is_legal", API_INVALID_BODY},
     {"55000", "apply_if_match_holds", API_PRECONDITION_FAILED},
+    {"23001", NULL, API_CONFLICT},
     {"23505", NULL, API_CONFLICT},
     {"22", NULL, API_REFUSED},
     {"23", NULL, API_REFUSED},

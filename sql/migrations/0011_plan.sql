@@ -1,5 +1,5 @@
--- What a transaction would do to nodes, asked from within it: plan(). And one call for a transaction of
--- many resources: apply().
+-- What a transaction would do to nodes, asked from within it: plan(). And one call for a transaction
+-- of many resources: apply().
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
@@ -13,7 +13,8 @@ RETURN parent || '/' || replace(replace(token, '~', '~0'), '/', '~1');
 -- Where two documents differ: [{"path", "old", "new"}], by path; old is not there where something
 -- was added, new where it was removed. Objects are compared by member, arrays by position. Bounded:
 -- of at most 200 differences, and values of at most 1000 characters; a longer one is left out, and
--- "omitted" names it. What is beyond the 200 is told by a last entry {"path": "", "omitted": "more"}.
+-- "omitted" names it. That there are more than 200 is told by a last entry {"path": "", "omitted":
+-- "more"}.
 CREATE FUNCTION headwater.json_diff(old jsonb, new jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
@@ -166,8 +167,8 @@ BEGIN
 END
 $$;
 
--- A resource as JSON, read strictly: what is unknown, missing or of another type is refused. json, not
--- jsonb: the text of a content stays as it is.
+-- A resource as JSON, read strictly: what is unknown, missing or of another type is refused. json,
+-- not jsonb: the text of a content stays as it is.
 CREATE FUNCTION headwater.read_resource(item json, ordinal int) RETURNS headwater.resource
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
@@ -326,8 +327,9 @@ BEGIN
 END
 $$;
 
--- {"message", "resources": [{"kind", "name", …}]}: all of it or nothing. Nodes come before configs and
--- these before assignments, and what goes, goes the other way round, whatever the order of the list.
+-- {"message", "resources": [{"kind", "name", …}]}: all of it or nothing. Nodes come before configs
+-- and these before assignments, and what goes, goes the other way round, whatever the order of the
+-- list.
 CREATE FUNCTION headwater.apply(document text)
 RETURNS TABLE (kind text, name text, result text, etag text)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -447,7 +449,9 @@ BEGIN
                             THEN '.' || item.member
                         WHEN place IN ('name', 'media_type') THEN '.' || place ELSE '' END;
                     RAISE EXCEPTION '%: %', place, what
-                        USING ERRCODE = code, DETAIL = detail, HINT = hint, CONSTRAINT = rule,
+                        -- 23001, restrict_violation: something else refers to it.
+                        USING ERRCODE = CASE WHEN item.is_delete AND code = '23503' THEN '23001'
+                                             ELSE code END, DETAIL = detail, HINT = hint, CONSTRAINT = rule,
                               COLUMN = place, SCHEMA = 'headwater', TABLE = item.kind;
                 END;
             END LOOP;

@@ -1,4 +1,5 @@
--- A request that is sent twice is done once: the answers to writes, by the key that the client chose.
+-- A request that is sent twice is done once: the answers to writes, by the key that the client
+-- chose.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;

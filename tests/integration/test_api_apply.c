@@ -215,7 +215,15 @@ START_TEST(test_refused)
          "{\"typ\":1}}]}",
          "refused", "$.resources[0].schema", "/typ", 422},
     };
+    ck_assert_int_eq(apply("{\"resources\":[{\"kind\":\"config\",\"name\":\"used\",\"content\":1},"
+                           "{\"kind\":\"assignment\",\"name\":\"used\",\"config\":\"used\","
+                           "\"selector\":{\"none\":1}}]}"),
+                     200);
     HW_AUTO_FREE char *before = test_sql(&pg, "SELECT rev FROM headwater.changelog_head");
+
+    apply("{\"resources\":[{\"kind\":\"node\",\"name\":\"fine\"},"
+          "{\"kind\":\"config\",\"name\":\"used\",\"delete\":true}]}");
+    check_refused(409, "conflict", "$.resources[1]", "assignment");
 
     for (size_t i = 0; i < HW_COUNT(cases); i++) {
         apply(cases[i].body);
