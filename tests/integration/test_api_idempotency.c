@@ -324,8 +324,55 @@ START_TEST(test_lost_connection)
 }
 END_TEST
 
-/* Lost behind the COMMIT, before anyone heard of it: the moment that keys are for. */
-START_TEST(test_outcome_unknown)
+static void check_outcome_unknown(int fd)
+{
+    struct test_answer answer = test_http_receive(fd, false);
+    HW_AUTO_FREE char *problem = test_answer_problem(&answer);
+
+    ck_assert_int_eq(answer.status, 503);
+    ck_assert_str_eq(problem, "commit-outcome-unknown");
+    test_answer_free(&answer);
+    close(fd);
+}
+
+static bool waits_for_standby(void)
+{
+    HW_AUTO_FREE char *waiting =
+        test_sql(&pg, "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' "
+                      "AND application_name = 'headwater-api'");
+
+    return strcmp(waiting, "1") == 0;
+}
+
+/* Lost behind the COMMIT, before anyone heard of it: the moment that keys are for. A standby that
+ * never comes keeps a transaction there, committed and unanswered. */
+START_TEST(test_committed_unheard)
+{
+    const int fd = test_http_connect(api.port);
+
+    free(test_sql(&pg, "ALTER SYSTEM SET synchronous_standby_names = 'nobody'"));
+    free(test_sql(&pg, "SELECT pg_reload_conf()"));
+    test_wait_for(({
+                      HW_AUTO_FREE char *set = test_sql(&pg, "SHOW synchronous_standby_names");
+
+                      strcmp(set, "nobody") == 0;
+                  }),
+                  30);
+    send_put(fd, "unheard", "unheard");
+    test_wait_for(waits_for_standby(), 30);
+    free(test_sql(&pg, "ALTER SYSTEM RESET synchronous_standby_names"));
+    end_backends(&pg);
+    check_outcome_unknown(fd);
+    free(test_sql(&pg, "SELECT pg_reload_conf()"));
+    test_wait_for(call("PUT", "/v1/nodes/unheard", JSON KEY("unheard"), "{}") == 201, 60);
+    ck_assert_str_eq(header("Idempotency-Replayed"), "true");
+    ck_assert_str_eq(header("Location"), "/v1/nodes/unheard");
+    check_sql("1", "SELECT count(*) FROM headwater.audit WHERE name = 'unheard'");
+}
+END_TEST
+
+/* Lost in the COMMIT, before it was done. */
+START_TEST(test_uncommitted)
 {
     PGconn *holder = PQconnectdb(pg.url);
     const int fd = test_http_connect(api.port);
@@ -340,13 +387,7 @@ START_TEST(test_outcome_unknown)
     send_put(fd, "unknown", "unknown");
     test_wait_for(is_blocked(&pg), 30);
     end_backends(&pg);
-    struct test_answer answer = test_http_receive(fd, false);
-    HW_AUTO_FREE char *problem = test_answer_problem(&answer);
-
-    ck_assert_int_eq(answer.status, 503);
-    ck_assert_str_eq(problem, "commit-outcome-unknown");
-    test_answer_free(&answer);
-    close(fd);
+    check_outcome_unknown(fd);
     PQfinish(holder);
     test_wait_for(call("PUT", "/v1/nodes/unknown", JSON KEY("unknown"), "{}") == 201, 60);
     ck_assert_ptr_null(header("Idempotency-Replayed"));
@@ -371,7 +412,8 @@ int main(void)
     tcase_add_test(all, test_in_use);
     tcase_add_test(all, test_race);
     tcase_add_test(all, test_lost_connection);
-    tcase_add_test(all, test_outcome_unknown);
+    tcase_add_test(all, test_committed_unheard);
+    tcase_add_test(all, test_uncommitted);
     suite_add_tcase(suite, all);
     return test_suite_finish(suite);
 }
