@@ -20,6 +20,8 @@ api_handler_fn api_fleet_get;
 api_handler_fn api_audit_list;
 /* tokens.c */
 api_handler_fn api_tokens_list, api_tokens_get, api_tokens_post, api_tokens_delete;
+/* events.c */
+api_handler_fn api_events_get;
 /* wait.c */
 api_handler_fn api_wait_get;
 /* health.c */

@@ -37,9 +37,9 @@ void api_health_ready(struct api_request *request)
 {
     struct api_transaction *tx;
 
-    if (!api_waits_ready(request->api->waits)) {
+    if (!api_waits_ready(request->api->waits) || !api_events_ready(request->api->events)) {
         api_answer_problem(request, API_DATABASE_UNAVAILABLE,
-                           "The connection that listens for reports is not up");
+                           "The connections that listen for reports and events are not up");
         return;
     }
     tx = api_transaction_read(request);

@@ -36,6 +36,8 @@ const struct api_route api_routes[] = {
 
     {"GET", "/v1/fleet", api_fleet_get, "state selector limit after", API_BODY_NONE,
      API_ROLE_VIEWER},
+    {"GET", "/v1/events", api_events_get, "node selector types last_event_id", API_BODY_NONE,
+     API_ROLE_VIEWER},
     {"GET", "/v1/wait", api_wait_get, "lsn timeout", API_BODY_NONE, API_ROLE_VIEWER},
 
     {"GET", "/v1/audit", api_audit_list, "kind name limit after", API_BODY_NONE, API_ROLE_VIEWER},
