@@ -79,6 +79,7 @@ struct api_events {
     bool ready, asking, dirty, stopped;
     bool placed;  /* it is known where the histories end */
     bool current; /* and the ring has come there */
+    bool complained;
     bool page_turn;
     struct cursor at;   /* the ring's end */
     struct cursor from; /* its beginning */
@@ -550,8 +551,9 @@ static void on_rows(void *arg, const struct hw_pg_outcome *outcome)
 
     events->asking = false;
     if (outcome->status != HW_OK) {
-        if (outcome->status != HW_EUNAVAIL)
-            hw_log_error("cannot read events", HW_E(&outcome->err));
+        if (outcome->status != HW_EUNAVAIL && !events->complained)
+            hw_log_warn("cannot read events", HW_E(&outcome->err));
+        events->complained = outcome->status != HW_EUNAVAIL;
         if (stream != NULL && stream->begun)
             want_page(stream);
         else if (stream != NULL)
@@ -559,6 +561,7 @@ static void on_rows(void *arg, const struct hw_pg_outcome *outcome)
                                outcome->err.message);
         return; /* the tick tries again */
     }
+    events->complained = false;
     if (stream != NULL)
         take_page(stream, outcome->results[0]);
     else if (!events->asking_page)

@@ -14,6 +14,8 @@ api_handler_fn api_assignments_list, api_assignments_get, api_assignments_put,
     api_assignments_delete;
 /* desired.c */
 api_handler_fn api_desired_get, api_desired_content, api_reported_get;
+/* explain.c */
+api_handler_fn api_explain_get;
 /* fleet.c */
 api_handler_fn api_fleet_get;
 /* audit.c */

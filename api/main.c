@@ -85,7 +85,8 @@ static const struct hw_option options_table[] = {
      .preset = "4",
      .min = 1,
      .max = 64,
-     .help = "database connections for requests (three more listen for reports, tokens and events)"},
+     .help =
+         "database connections for requests (three more listen for reports, tokens and events)"},
     {.name = "max-body",
      .env = "HEADWATER_MAX_BODY",
      .type = HW_OPT_SIZE,
