@@ -255,6 +255,55 @@ START_TEST(test_explain)
 }
 END_TEST
 
+START_TEST(test_fields)
+{
+    static const struct {
+        const char *target, *item; /* the first one */
+    } cases[] = {
+        {"/v1/nodes?fields=name", "{\"name\":\"n4\"}"},
+        {"/v1/nodes?fields=labels,name&limit=1", "{\"labels\":{},\"name\":\"n4\"}"},
+        {"/v1/configs?fields=name,size", "{\"name\":\"f\",\"size\":2}"},
+        {"/v1/configs/f/revisions?fields=revision", "{\"revision\":1}"},
+        {"/v1/assignments?fields=node,selector", "{\"node\":\"n4\"}"},
+        {"/v1/fleet?fields=node,state", "{\"node\":\"n4\",\"state\":\"unknown\"}"},
+        {"/v1/audit?kind=config&name=f&fields=action", "{\"action\":\"create\"}"},
+    };
+    static const char *const bad[] = {"/v1/nodes?fields=",
+                                      "/v1/nodes?fields=name,",
+                                      "/v1/nodes?fields=nam",
+                                      "/v1/configs?fields=content",
+                                      "/v1/fleet?fields=node,,state",
+                                      "/v1/tokens?fields=hash",
+                                      "/v1/configs/f/revisions?fields=x"};
+
+    sql("DELETE FROM headwater.assignment");
+    sql("DELETE FROM headwater.node");
+    sql("DELETE FROM headwater.config");
+    sql("INSERT INTO headwater.node (name) VALUES ('n4'), ('n5')");
+    sql("INSERT INTO headwater.config (name, content) VALUES ('f', '{}')");
+    sql("INSERT INTO headwater.assignment (name, config, node) VALUES ('f', 'f', 'n4')");
+    for (size_t i = 0; i < HW_COUNT(cases); i++) {
+        json_t *want = json_loads(cases[i].item, 0, NULL);
+
+        ck_assert_msg(get("%s", cases[i].target) == 200, "%s", last.body);
+        json_t *page = test_answer_json(&last);
+
+        ck_assert_msg(json_equal(json_array_get(json_object_get(page, "items"), 0), want), "%s: %s",
+                      cases[i].target, last.body);
+        json_decref(page);
+        json_decref(want);
+    }
+    get("/v1/nodes?fields=labels&limit=1");
+    check_has("{\"items\":[{\"labels\":{}}],\"next\":\"n4\"}");
+    for (size_t i = 0; i < HW_COUNT(bad); i++) {
+        get("%s", bad[i]);
+        check_problem(400, "invalid-parameter");
+    }
+    get("/v1/nodes?fields=x");
+    ck_assert_ptr_nonnull(strstr(last.body, "name,labels,description,version"));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("api history");
@@ -264,6 +313,7 @@ int main(void)
     tcase_set_timeout(all, 120);
     tcase_add_test(all, test_as_of);
     tcase_add_test(all, test_explain);
+    tcase_add_test(all, test_fields);
     suite_add_tcase(suite, all);
     return test_suite_finish(suite);
 }
