@@ -24,7 +24,7 @@ enum {
     PAGES_MOST = 64,      /* streams that hold a page of their own */
     TICK_MS = 1000,       /* for what no notification tells: a lost one, a client that hung up */
     HEARTBEAT_MS = 15000,
-    LIFE_MS = 3600000, /* then a client comes again, and may have lost its right to */
+    JUDGE_TICKS = 5, /* between two looks at whether clients may still listen */
 };
 
 /* Up to where the two histories were read. */
@@ -69,7 +69,7 @@ struct stream {
     size_t text_len, text_at;
     struct event *event;
     size_t event_at;
-    int64_t begun_at, sent_at;
+    int64_t sent_at;
     bool beat;
 };
 
@@ -93,6 +93,7 @@ struct api_events {
     struct stream *asked_for; /* the query that runs is its page; NULL: it is for the ring */
     bool asking_page;
     struct hw_timer tick;
+    unsigned ticks;
 };
 
 static void pump(struct api_events *events);
@@ -396,7 +397,7 @@ static ssize_t on_read(void *arg, char *out, size_t room)
 static void begin(struct stream *stream)
 {
     stream->begun = true;
-    stream->begun_at = stream->sent_at = hw_loop_now();
+    stream->sent_at = hw_loop_now();
     put_text(stream, ": connected\nretry: 2000\n", "\n");
     api_answer_stream(stream->request, "text/event-stream", on_read, on_ended, stream);
 }
@@ -434,6 +435,7 @@ static void on_tick(void *arg)
 {
     struct api_events *events = arg;
     const int64_t now = hw_loop_now();
+    const bool judge = ++events->ticks % JUDGE_TICKS == 0;
     struct stream *stream;
 
     hw_timer_start(events->loop, &events->tick, TICK_MS, on_tick, events);
@@ -443,7 +445,7 @@ static void on_tick(void *arg)
     {
         if (!stream->begun)
             continue;
-        if (now - stream->begun_at >= LIFE_MS) {
+        if (judge && !api_auth_still(stream->request->api->auth, stream->request)) {
             end_stream(stream);
         } else if (now - stream->sent_at >= HEARTBEAT_MS) {
             stream->beat = true;

@@ -154,7 +154,7 @@ AS $$
                 jsonb_build_object(
                     'node', h.node, 'revision', h.revision, 'digest', h.digest, 'size', h.size,
                     'media_type', h.media_type, 'rev', h.rev, 'lsn', h.wal_lsn,
-                    'at', h.changed_at) AS data
+                    'at', to_char(h.changed_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) AS data
          FROM (SELECT d.* FROM desired_history AS d WHERE d.id > desired_id
                ORDER BY d.id LIMIT most) AS h)
         UNION ALL
@@ -163,7 +163,8 @@ AS $$
                     'node', h.node, 'state', h.state, 'running_revision', h.running_revision,
                     'running_digest', h.running_digest, 'failed_revision', h.failed_revision,
                     'failed_digest', h.failed_digest, 'stage', h.failed_stage,
-                    'error', left(h.failed_error, 1000), 'lsn', h.wal_lsn, 'at', h.recorded_at)
+                    'error', left(h.failed_error, 1000), 'lsn', h.wal_lsn,
+                    'at', to_char(h.recorded_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
          FROM (SELECT r.* FROM reported_history AS r WHERE r.id > reported_id
                ORDER BY r.id LIMIT most) AS h)
     )

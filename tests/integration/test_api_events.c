@@ -697,6 +697,46 @@ START_TEST(test_database_restart)
 }
 END_TEST
 
+/* Streams end with the right to listen. */
+START_TEST(test_revoked)
+{
+    struct test_postgres own;
+    struct test_api other;
+    struct client nobody, first, second;
+    struct message message;
+
+    test_postgres_start(&own, true, NULL);
+    test_api_start(&other, own.api_url, NULL);
+    client_open(&nobody, other.port, "", NULL);
+    client_connected(&nobody);
+    HW_AUTO_FREE char *two = test_sql(&own, "SELECT headwater.create_token('two', 'admin')");
+    HW_AUTO_FREE char *one = test_sql(&own, "SELECT headwater.create_token('one', 'viewer')");
+    HW_AUTO_FREE char *as_one = hw_sprintf("0-0\r\nAuthorization: Bearer %s", one);
+    HW_AUTO_FREE char *as_two = hw_sprintf("0-0\r\nAuthorization: Bearer %s", two);
+
+    /* Tokens are asked for now. */
+    ck_assert(!client_next(&nobody, &message));
+    ck_assert(nobody.ended);
+    client_open(&first, other.port, "", as_one);
+    client_open(&second, other.port, "", as_two);
+    client_connected(&first);
+    client_connected(&second);
+    free(test_sql(&own, "SELECT headwater.revoke_token('one')"));
+    ck_assert(!client_next(&first, &message));
+    ck_assert(first.ended);
+    free(test_sql(&own, "INSERT INTO headwater.node (name) VALUES ('j1')"));
+    free(test_sql(&own, "INSERT INTO headwater.config (name, content) VALUES ('j', '{}')"));
+    free(test_sql(&own, "INSERT INTO headwater.assignment (name, config, node) VALUES ('j', 'j', "
+                        "'j1')"));
+    expect(&second, "desired", "{\"node\":\"j1\"}");
+    client_close(&nobody);
+    client_close(&first);
+    client_close(&second);
+    test_api_stop(&other);
+    test_postgres_remove(&own);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("api events");
@@ -714,6 +754,7 @@ int main(void)
     tcase_add_test(all, test_gone);
     tcase_add_test(all, test_many);
     tcase_add_test(all, test_database_restart);
+    tcase_add_test(all, test_revoked);
     suite_add_tcase(suite, all);
     return test_suite_finish(suite);
 }

@@ -4,6 +4,7 @@
 
 #include "common/memory.h"
 #include "tests/support/api_program.h"
+#include "tests/support/database.h"
 #include "tests/support/http.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"
@@ -304,6 +305,31 @@ START_TEST(test_fields)
 }
 END_TEST
 
+/* With psql the same, and the same refusals. */
+START_TEST(test_psql)
+{
+    PGconn *conn = PQconnectdb(pg.url);
+
+    report(3, "applied", "running", 1);
+    test_run(conn, "SET ROLE headwater_viewer");
+    test_expect(conn, "applied", "SELECT state FROM headwater.reported_at('n1', now())");
+    test_expect(conn, "(none)", "SELECT state FROM headwater.reported_at('n1', '0/1'::pg_lsn)");
+    test_expect(conn, "(none)", "SELECT * FROM headwater.desired_at('n1', now())");
+    test_expect(conn, "(none)", "SELECT * FROM headwater.explain('nobody')");
+    test_refuse(conn, "22023", "position_is_past", "not known yet",
+                "SELECT * FROM headwater.desired_at('n1', now() + interval '1 day')");
+    test_refuse(conn, "42501", "", "",
+                "INSERT INTO headwater.reported_history (node) VALUES ('x')");
+    test_run(conn, "RESET ROLE");
+    test_refuse(conn, "55000", "reported_history_is_kept", "",
+                "DELETE FROM headwater.reported_history");
+    test_refuse(conn, "55000", "reported_head_is_kept", "", "TRUNCATE headwater.reported_head");
+    test_run(conn, "TRUNCATE headwater.reported");
+    test_expect(conn, "(none)", "SELECT state FROM headwater.reported_at('n1', now())");
+    PQfinish(conn);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("api history");
@@ -314,6 +340,7 @@ int main(void)
     tcase_add_test(all, test_as_of);
     tcase_add_test(all, test_explain);
     tcase_add_test(all, test_fields);
+    tcase_add_test(all, test_psql);
     suite_add_tcase(suite, all);
     return test_suite_finish(suite);
 }
