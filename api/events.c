@@ -439,8 +439,6 @@ static void on_tick(void *arg)
     struct stream *stream;
 
     hw_timer_start(events->loop, &events->tick, TICK_MS, on_tick, events);
-    if (events->count > 0)
-        drop_gone(events);
     TAILQ_FOREACH(stream, &events->streams, link)
     {
         if (!stream->begun)
@@ -452,6 +450,8 @@ static void on_tick(void *arg)
             api_server_answered(stream->request);
         }
     }
+    if (events->count > 0)
+        drop_gone(events);
     events->dirty = true;
     pump(events);
 }

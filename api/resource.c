@@ -186,11 +186,11 @@ bool api_resource_fields(struct api_request *request, const struct api_column *c
     for (const char *p = fields; good; p++) {
         const size_t len = strcspn(p, ",");
 
-        good = lists(known.data, p, len);
+        good = lists(hw_buf_str(&known), p, len);
         if (!good)
             api_answer_problem(request, API_INVALID_PARAMETER,
                                "fields: there is no \"%.*s\"; there are: %s", (int)len, p,
-                               known.data);
+                               hw_buf_str(&known));
         p += len;
         if (*p == '\0')
             break;

@@ -586,7 +586,7 @@ START_TEST(test_many)
 {
     enum { BUSY = 200, ROUNDS = 5 };
     const char *wanted = getenv("HW_STREAMS");
-    int count = wanted != NULL ? atoi(wanted) : 1000;
+    int count = wanted != NULL ? (int)strtol(wanted, NULL, 10) : 1000;
     struct rlimit limit;
     struct client *clients;
     struct test_api own;
