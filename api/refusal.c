@@ -21,6 +21,7 @@ static const struct {
     {"55000", "apply_if_match_holds", API_PRECONDITION_FAILED},
     {"23001", NULL, API_CONFLICT},
     {"23505", NULL, API_CONFLICT},
+    {"22023", "position_is_past", API_POSITION_AHEAD},
     {"22", NULL, API_REFUSED},
     {"23", NULL, API_REFUSED},
     {"54", NULL, API_REFUSED},
