@@ -24,5 +24,7 @@ api_handler_fn api_tokens_list, api_tokens_get, api_tokens_post, api_tokens_dele
 api_handler_fn api_wait_get;
 /* health.c */
 api_handler_fn api_health_live, api_health_ready;
+/* metrics.c */
+api_handler_fn api_metrics_get;
 
 #endif
