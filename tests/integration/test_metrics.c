@@ -29,6 +29,7 @@ static void start(void)
     pipeline_open(&p, NULL);
     pipeline_start(&p, NULL);
     test_api_start(&api, p.pg.api_url, NULL);
+    test_wait_for(pipeline_log_says(&p, "msg=started"), 60); /* its monitor listens */
 }
 
 static void stop(void)
