@@ -136,7 +136,7 @@ static void write_requests(const struct api_metrics *metrics, struct hw_buf *out
 static void write_codes(const struct api_metrics *metrics, struct hw_buf *out)
 {
     static const char name[] = "headwater_api_responses_total";
-    char code[8];
+    char code[12];
 
     hw_metrics_family(out, name, HW_METRIC_COUNTER, "Answers by status.");
     for (int i = 0; i <= CODE_LAST; i++) {
