@@ -31,5 +31,7 @@ api_handler_fn api_events_get;
 api_handler_fn api_wait_get;
 /* health.c */
 api_handler_fn api_health_live, api_health_ready;
+/* metrics.c */
+api_handler_fn api_metrics_get;
 
 #endif
