@@ -79,7 +79,7 @@ RECOVERY := $(B)/tests/recovery/recovery
 TESTS += $(RECOVERY)
 
 .DEFAULT_GOAL := all
-.PHONY: all deps deps-build deps-dev demo check check-build check-run recovery check-recovery model lint format install uninstall clean help
+.PHONY: all agent-kills check-agent-kills deps deps-build deps-dev demo check check-build check-run recovery check-recovery model lint format install uninstall clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -177,6 +177,13 @@ recovery: ## break everything, and prove that nothing is lost: SEEDS=1-20 ARGS='
 
 check-recovery: $(BINARIES) $(RECOVERY)
 	@HW_BUILD_DIR=$(B) $(RECOVERY) --strict-replay --seeds $(SEEDS) $(ARGS)
+
+KILLS ?= 100
+agent-kills: ## kill the agent at every point of an apply: KILLS=100 times each
+	@$(MAKE) --no-print-directory FAULTS=1 check-agent-kills
+
+check-agent-kills: $(BINARIES) $(B)/tests/integration/test_agent_kills
+	@HW_KILLS=$(KILLS) HW_BUILD_DIR=$(B) $(B)/tests/integration/test_agent_kills
 
 model: ## check the model of the protocol with spin; ARGS='-j 4 leaders' and the like
 	@scripts/install-deps $(MODEL_PACKAGES)
