@@ -18,15 +18,13 @@
 #include "common/objstore.h"
 #include "common/points.h"
 
-#define TRY_LIMIT_MS 300000 /* between tries of one document */
-#define SAVE_RETRY_MS                                                                              \
-    20000                    /* mean time until a state that the disk did not take is tried again  \
-                              */
-#define HEAL_PAUSE_MS  5000  /* between two healings: whoever changes it may not give up either */
-#define REJOIN_MS      1000  /* a fleet that has NATS again does not ask in one moment */
-#define RECONNECT_MS   10000 /* nor tries to connect */
-#define QUIET_FAILURES 3     /* timeouts in a row that are taken for an outage, not reported */
-#define ATTEMPTS_MAX   3     /* interrupted ones, before a document is given up */
+#define TRY_LIMIT_MS   300000 /* between tries of one document */
+#define SAVE_RETRY_MS  20000  /* mean, between tries of a state that the disk did not take */
+#define HEAL_PAUSE_MS  5000   /* between two healings: whoever changes it may not give up either */
+#define REJOIN_MS      1000   /* a fleet that has NATS again does not ask in one moment */
+#define RECONNECT_MS   10000  /* nor tries to connect */
+#define QUIET_FAILURES 3      /* timeouts in a row that are taken for an outage, not reported */
+#define ATTEMPTS_MAX   3      /* interrupted ones, before a document is given up */
 
 enum event { BEGIN, DONE, FAILED, AWAY, RECOVER, TAKE_BACK };
 
@@ -56,9 +54,10 @@ struct agent {
 
     /* Of the present try. */
     struct agent_failure failure;
-    bool again;   /* the failure may pass by itself: the target is kept */
-    bool stuck;   /* going back failed, and that may pass by itself */
-    bool touched; /* the owner was called, or the output changed: it must apply what is good */
+    bool again;     /* the failure may pass by itself: the target is kept */
+    bool stuck;     /* going back failed, and that may pass by itself */
+    bool went_back; /* to what is good */
+    bool touched;   /* the owner was called, or the output changed: it must apply what is good */
 
     bool recover; /* before anything else, the node must be brought back to what is good */
     bool retry;   /* what failed before counts as new, once */
@@ -69,7 +68,7 @@ struct agent {
     bool overlooked;         /* a look at the disk came at a bad moment */
     int64_t healed_at;       /* hw_loop_now(); 0: never */
     struct hw_timer confirm; /* runs while what was applied waits for an answer of NATS */
-    int joined;              /* how often NATS was reached */
+    struct agent_counts counts;
 
     bool check_report;       /* after the next look: does NATS still hold the report? */
     uint64_t complained_seq; /* entry that was complained of already */
@@ -100,6 +99,7 @@ void agent_look(const struct agent *a, struct agent_view *view)
     struct agent_state *const state = &view->state;
 
     view->phase = a->phase;
+    view->counts = a->counts;
     view->connected = a->nats != NULL && hw_nats_up(a->nats);
     *state = *state_of(a);
     if (a->unsaved.set) {
@@ -455,8 +455,8 @@ static enum hw_status keep_found(struct agent *a, struct agent_state *next, stru
     return status;
 }
 
-/* Writes down that the owner is about to be called: from now on a start cannot take the output
- * alone for the truth. */
+/* Writes down that the node is about to be touched: from now on a start cannot take the output
+ * alone for the truth, nor what it finds there for someone else's work. */
 static enum hw_status open_trial(struct agent *a, struct agent_state *next, struct hw_error *err)
 {
     if (hw_fence_compare(next->trial.fence, a->target.fence) != 0)
@@ -484,9 +484,7 @@ static void apply(struct agent *a)
         return;
     }
     status = keep_found(a, &next, &err);
-    /* Without an owner to call the output is the whole truth, once there is something to compare it
-     * with. */
-    if (status == HW_OK && (a->hooks.applies || a->hooks.checks || !next.running.set))
+    if (status == HW_OK)
         status = open_trial(a, &next, &err);
     if (status == HW_OK)
         status = agent_output_put(&a->options.output, &a->target, a->data, &err);
@@ -507,7 +505,7 @@ static bool record_running(struct agent *a, struct hw_error *err)
 {
     struct agent_state next = *state_of(a);
 
-    if (!next.unconfirmed && next.running.set)
+    if (next.running.set && !(next.unconfirmed && a->options.confirm_ms > 0))
         next.previous = next.running;
     next.unconfirmed = a->options.confirm_ms > 0 && next.previous.set;
     next.running = a->target;
@@ -574,7 +572,7 @@ static void on_unconfirmed(void *arg);
 
 static void await_confirmation(struct agent *a)
 {
-    if (state_of(a)->unconfirmed)
+    if (state_of(a)->unconfirmed && a->options.confirm_ms > 0)
         hw_timer_start(a->loop, &a->confirm, a->options.confirm_ms, on_unconfirmed, a);
     else
         hw_timer_stop(&a->confirm);
@@ -583,6 +581,7 @@ static void await_confirmation(struct agent *a)
 static void settle(struct agent *a)
 {
     tell(a, HW_LOG_INFO, "applied", &state_of(a)->running, NULL);
+    a->counts.applied++;
     a->target.set = false;
     a->failures = 0;
     a->touched = false;
@@ -639,6 +638,7 @@ static void go_back(struct agent *a)
     bool right;
 
     a->stuck = false;
+    a->went_back = true;
     a->good = state->running.set ? state->running : state->previous;
     right = good->set && agent_output_is(&a->options.output, good);
     if (!good->set && state->trial.open) {
@@ -729,6 +729,9 @@ static void conclude(struct agent *a)
     struct agent_state next = *state_of(a);
     struct hw_error err;
 
+    a->counts.failed += failed ? 1 : 0;
+    a->counts.gone_back += a->went_back ? 1 : 0;
+    a->went_back = false;
     if (a->unsaved.set)
         next.failed = a->unsaved;
     /* A recovery ends an interrupted attempt, which counts; a failure of our own wipes the count.
@@ -753,6 +756,7 @@ static void conclude(struct agent *a)
         tell(a, HW_LOG_INFO, "brought back", &next.running, NULL);
     if (recovered && !failed && a->drift.set && !a->drift.healed) {
         a->drift.healed = true;
+        a->counts.healed++;
         a->healed_at = hw_loop_now();
     }
     if (!save(a, &next, &err)) {
@@ -903,7 +907,7 @@ static void on_up(void *arg)
 
     tell(a, HW_LOG_INFO, "connected to NATS", NULL, NULL);
     a->check_report = true;
-    agent_watch_look(a->watch, a->joined++ > 0 ? agent_random_ms(REJOIN_MS) : 0);
+    agent_watch_look(a->watch, a->counts.connected++ > 0 ? agent_random_ms(REJOIN_MS) : 0);
     changed(a);
     /* A target that waited for NATS is due; one that waits for its splay goes on waiting. */
     if (a->target.set && (a->failures > 0 || !hw_timer_running(&a->due)))

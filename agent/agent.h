@@ -90,11 +90,17 @@ void agent_retry(struct agent *agent);
 /* Looks at the hold and the output, soon. */
 void agent_look_around(struct agent *agent);
 
+/* How often, since it was opened. */
+struct agent_counts {
+    uint64_t connected, applied, failed, gone_back, healed;
+};
+
 /* What it is at. state holds what is reported, with hold and drift. */
 struct agent_view {
     enum agent_phase phase;
     bool connected;
     struct agent_state state;
+    struct agent_counts counts;
 };
 void agent_look(const struct agent *agent, struct agent_view *view);
 

@@ -101,6 +101,10 @@ struct headwater_agent_status {
     int held;                /* new configuration waits for headwater_agent_release() */
     int drift;               /* the output on disk is not what runs */
     int unconfirmed;         /* what runs is taken back unless NATS can be reached */
+    /* How often, since the agent was made. */
+    uint64_t connects, applies, failures; /* failures: tries that failed */
+    uint64_t rollbacks; /* ways back to the last known good, recoveries at the start included */
+    uint64_t heals;     /* outputs that others had changed */
 };
 
 /*

@@ -194,6 +194,11 @@ static void on_changed(void *arg)
                          state->refused.set ? state->refused.error : state->failed.error,
                          strlen(state->refused.set ? state->refused.error : state->failed.error));
     }
+    s.connects = view.counts.connected;
+    s.applies = view.counts.applied;
+    s.failures = view.counts.failed;
+    s.rollbacks = view.counts.gone_back;
+    s.heals = view.counts.healed;
     pthread_mutex_lock(&a->lock);
     a->changed |= memcmp(&a->status, &s, sizeof(s)) != 0;
     a->status = s;

@@ -559,7 +559,7 @@ START_TEST(test_commands_that_misbehave)
     char *apply = agent_program_script(
         &a, "apply",
         "case $HEADWATER_REVISION in\n"
-        "2) trap '' TERM; sleep 600;;\n"                 /* hangs, and will not end */
+        "2) trap '' TERM; sleep 600;;\n"               /* hangs, and will not end */
         "3) (sleep 5) & (setsid sleep 5) & exit 0;;\n" /* leaves children behind */
         "4) yes 'a flood of words' | head -c 20000000; exit 4;;\n"
         "5) kill -SEGV $$;;\n"

@@ -26,27 +26,30 @@ static const struct kill {
     const char *word;  /* the command to die in: "old" or "new" says for which document */
     bool bad;          /* the new document is refused */
     int counts;        /* which passage of the point: 1 to this */
+    bool bare;         /* no commands, and a directory of generations */
 } kills[] = {
 #ifdef HW_FAULTS
-    {"fetched", NULL, false, 1},
-    {"validating", NULL, false, 1},
-    {"temp-written", NULL, false, 4}, /* copy, state, output, state */
-    {"renamed", NULL, false, 4},
-    {"applying", NULL, false, 1},
-    {"checking", NULL, false, 1},
-    {"recorded", NULL, false, 1},
-    {"rolling-back", NULL, true, 1},
-    {"temp-written", NULL, true, 5}, /* and the output again, and the verdict */
-    {"renamed", NULL, true, 5},
+    {.point = "fetched", .counts = 1},
+    {.point = "validating", .counts = 1},
+    {.point = "temp-written", .counts = 4}, /* copy, state, output, state */
+    {.point = "renamed", .counts = 4},
+    {.point = "applying", .counts = 1},
+    {.point = "checking", .counts = 1},
+    {.point = "recorded", .counts = 1},
+    {.point = "rolling-back", .bad = true, .counts = 1},
+    {.point = "temp-written", .counts = 5, .bare = true}, /* copy, state, generation, link, state */
+    {.point = "renamed", .counts = 5, .bare = true},
+    {.point = "temp-written", .bad = true, .counts = 5}, /* and the output again, and the verdict */
+    {.point = "renamed", .bad = true, .counts = 5},
 #endif
-    {NULL, "validate new", false, 1},
-    {NULL, "apply new", false, 1},
-    {NULL, "health new", false, 1},
-    {NULL, "apply old", true, 1},
+    {.word = "validate new", .counts = 1},
+    {.word = "apply new", .counts = 1},
+    {.word = "health new", .counts = 1},
+    {.word = "apply old", .bad = true, .counts = 1},
 };
 
 static struct agent_program a;
-static char *validate, *apply, *health, *deadly;
+static char *validate, *apply, *health, *deadly, *out_dir;
 
 /* The commands die with the agent where the file "deadly" says so, and refuse what begins with bad.
  */
@@ -67,13 +70,17 @@ static void make_scripts(void)
     }
 }
 
-static void start(const char *url, const char *point)
+static void start(const struct kill *k, const char *url, const char *point)
 {
-    const char *const argv[] = {
+    const char *const with_commands[] = {
         "headwater-agent", "--nats",    url,        "--node",   NODE,
         "--state-dir",     a.state_dir, "--output", a.output,   "--validate",
         validate,          "--apply",   apply,      "--health", health,
         "--log-level",     "debug",     NULL};
+    const char *const without[] = {
+        "headwater-agent", "--nats",       url,     "--node",      NODE,    "--state-dir",
+        a.state_dir,       "--output-dir", out_dir, "--log-level", "debug", NULL};
+    const char *const *const argv = k->bare ? without : with_commands;
     char *armed = hw_sprintf("HEADWATER_POINT=%s", point);
     test_program_start(&a.program, argv, (const char *const[]){armed, NULL});
     free(armed);
@@ -109,14 +116,14 @@ static char *last_applied(void)
 }
 
 /* Output, state, and what the node was told last are one document: old or new. */
-static void expect_agreement(const char *old, const char *new)
+static void expect_agreement(const struct kill *k, const char *old, const char *new)
 {
     char *found = test_read_file(a.output);
     char *told = last_applied();
     char *said;
     if (strcmp(found, old) != 0 && strcmp(found, new) != 0)
         test_fail("the output is neither document: %zu bytes, %.12s", strlen(found), found);
-    if (strcmp(told, found) != 0)
+    if (!k->bare && strcmp(told, found) != 0)
         test_fail("the output is %.12s, the node was told %.12s", found, told);
     ck_assert_int_eq(
         agent_program_command(
@@ -137,10 +144,15 @@ START_TEST(test_kill)
     agent_program_open(&a, NODE);
     deadly = hw_sprintf("%s/deadly", a.dir);
     make_scripts();
+    out_dir = hw_sprintf("%s/out", a.dir);
+    if (k->bare) {
+        free(a.output);
+        a.output = hw_sprintf("%s/current", out_dir);
+    }
     int running = 1;
     char *old = document(1, false);
     upstream_desire(&a.up, NODE, 1, old);
-    start(a.up.server.url, "");
+    start(k, a.up.server.url, "");
     upstream_expect_applied(&a.up, NODE, 1);
     agent_program_stop(&a);
 
@@ -156,8 +168,9 @@ START_TEST(test_kill)
             agent_program_write(deadly, line);
             free(line);
         }
-        start(a.up.server.url, point);
+        /* Before the start, which would try once more what failed in the round before. */
         upstream_desire(&a.up, NODE, next, new);
+        start(k, a.up.server.url, point);
         for (const double until = test_now() + WAIT_S; test_program_running(&a.program);) {
             if (test_now() > until)
                 test_fail("%s was not reached", k->point != NULL ? point : k->word);
@@ -170,7 +183,7 @@ START_TEST(test_kill)
                       strlen(found), found);
         free(found);
 
-        start("nats://127.0.0.1:1", "");
+        start(k, "nats://127.0.0.1:1", "");
         for (const double until = test_now() + WAIT_S;
              !log_has("runs already") && !log_has("the last known good runs again");) {
             if (test_now() > until)
@@ -178,10 +191,12 @@ START_TEST(test_kill)
             test_pause();
         }
         agent_program_stop(&a);
-        expect_agreement(old, new);
+        expect_agreement(k, old, new);
 
-        start(a.up.server.url, "");
+        start(k, a.up.server.url, "");
         if (k->bad) {
+            /* The verdict may be known already; the start tries once more all the same. */
+            agent_program_wait_log(&a, "the last known good runs again");
             json_t *report;
             for (const double until = test_now() + WAIT_S;;) {
                 report = upstream_expect(&a.up, NODE, "failed", running, "apply");
@@ -200,7 +215,7 @@ START_TEST(test_kill)
         }
         agent_program_stop(&a);
         ck_assert(agent_program_file_is(a.output, old));
-        expect_agreement(old, old);
+        expect_agreement(k, old, old);
         unlink(a.runs);
         free(point);
         free(new);

@@ -267,6 +267,11 @@ START_TEST(test_documents_go_through_the_callbacks)
     expect_calls(&h, turn, "validate 5 five\napply 5 five\nhealth 5 five\n");
     expect_running(&h, turn, 5, "applied");
     upstream_expect_applied(&up, "n1", 5);
+    const struct headwater_agent_status end = status_of(&h);
+    ck_assert_uint_eq(end.connects, 1);
+    ck_assert_uint_eq(end.applies, 2);
+    ck_assert_uint_eq(end.failures, 3);
+    ck_assert_uint_eq(end.rollbacks, 2);
     headwater_agent_free(h.agent);
 
     ck_assert(h.on_one_thread);
