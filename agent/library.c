@@ -162,6 +162,19 @@ static void on_told(void *arg, enum hw_log_level level, const char *what,
     wake(a);
 }
 
+static bool same_status(const struct headwater_agent_status *x,
+                        const struct headwater_agent_status *y)
+{
+    return x->phase == y->phase && x->connected == y->connected && x->held == y->held &&
+           x->drift == y->drift && x->unconfirmed == y->unconfirmed && x->running == y->running &&
+           x->desired == y->desired && x->failed == y->failed && x->connects == y->connects &&
+           x->applies == y->applies && x->failures == y->failures && x->rollbacks == y->rollbacks &&
+           x->heals == y->heals && strcmp(x->state, y->state) == 0 &&
+           strcmp(x->failed_stage, y->failed_stage) == 0 &&
+           strcmp(x->failed_error, y->failed_error) == 0 &&
+           strcmp(x->running_digest, y->running_digest) == 0;
+}
+
 static void on_changed(void *arg)
 {
     struct headwater_agent *a = arg;
@@ -200,7 +213,7 @@ static void on_changed(void *arg)
     s.rollbacks = view.counts.gone_back;
     s.heals = view.counts.healed;
     pthread_mutex_lock(&a->lock);
-    a->changed |= memcmp(&a->status, &s, sizeof(s)) != 0;
+    a->changed |= !same_status(&a->status, &s);
     a->status = s;
     pthread_mutex_unlock(&a->lock);
     wake(a);

@@ -68,7 +68,7 @@ static enum headwater_agent_result apply(void *arg, const struct headwater_agent
 {
     struct sampler *s = arg;
     const long rate = rate_of(document);
-    const long period_ns = 1000000000 / rate;
+    const long period_ns = 1000000000 / (rate > 0 ? rate : 1); /* it was validated */
     const struct timespec period = {period_ns / 1000000000, period_ns % 1000000000};
     const struct itimerspec ticks = {period, period};
 

@@ -49,6 +49,13 @@ static const struct kill {
 };
 
 static struct agent_program a;
+
+static int kills_each(void)
+{
+    const char *text = getenv("HW_KILLS");
+    return text != NULL ? (int)strtol(text, NULL, 10) : 2;
+}
+
 static char *validate, *apply, *health, *deadly, *out_dir;
 
 /* The commands die with the agent where the file "deadly" says so, and refuse what begins with bad.
@@ -139,8 +146,7 @@ static void expect_agreement(const struct kill *k, const char *old, const char *
 START_TEST(test_kill)
 {
     const struct kill *k = &kills[_i];
-    const char *kill_count = getenv("HW_KILLS");
-    const int rounds = (kill_count != NULL ? atoi(kill_count) : 2) * k->counts;
+    const int rounds = kills_each() * k->counts;
     agent_program_open(&a, NODE);
     deadly = hw_sprintf("%s/deadly", a.dir);
     make_scripts();
@@ -231,10 +237,9 @@ END_TEST
 
 int main(void)
 {
-    const char *rounds = getenv("HW_KILLS");
     Suite *suite = suite_create("agent kills");
     TCase *tcase = tcase_create("agent kills");
-    tcase_set_timeout(tcase, 120 + 60 * (rounds != NULL ? atoi(rounds) : 2));
+    tcase_set_timeout(tcase, 120 + 60 * kills_each());
     tcase_add_loop_test(tcase, test_kill, 0, (int)HW_COUNT(kills));
     suite_add_tcase(suite, tcase);
     return test_suite_finish(suite);

@@ -12,12 +12,12 @@
 #include "common/memory.h"
 #include "tests/support/process.h"
 
-void agent_program_open(struct agent_program *a, const char *node)
+void agent_program_open_without_buckets(struct agent_program *a, const char *node)
 {
     HW_AUTO_FREE char *out = NULL;
 
     *a = (struct agent_program){.node = node};
-    upstream_open(&a->up);
+    upstream_open_without_buckets(&a->up);
     a->dir = test_temp_dir();
     out = hw_sprintf("%s/out", a->dir);
     if (mkdir(out, 0755) != 0)
@@ -25,6 +25,12 @@ void agent_program_open(struct agent_program *a, const char *node)
     a->state_dir = hw_sprintf("%s/state", a->dir);
     a->output = hw_sprintf("%s/output.conf", out);
     a->runs = hw_sprintf("%s/runs", a->dir);
+}
+
+void agent_program_open(struct agent_program *a, const char *node)
+{
+    agent_program_open_without_buckets(a, node);
+    upstream_make_buckets(&a->up);
 }
 
 void agent_program_close(struct agent_program *a)
@@ -80,7 +86,8 @@ void agent_program_stop(struct agent_program *a)
 
 void agent_program_kill(struct agent_program *a)
 {
-    (void)test_program_stop(&a->program, SIGKILL);
+    if (!WIFSIGNALED(test_program_stop(&a->program, SIGKILL)))
+        test_fail("the agent had ended by itself");
 }
 
 int agent_program_command(struct agent_program *a, const char *const words[], char **said)

@@ -16,6 +16,7 @@ struct agent_program {
 };
 
 void agent_program_open(struct agent_program *a, const char *node);
+void agent_program_open_without_buckets(struct agent_program *a, const char *node);
 void agent_program_close(struct agent_program *a);
 
 /* Writes the script of a command, which notes its name, the revision and the content of the file,

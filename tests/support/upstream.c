@@ -30,13 +30,23 @@ static void on_down(void *arg, const char *why)
 
 static void wait_up(struct upstream *u)
 {
-    if (!hw_loop_run_until(u->loop, &u->up, UPSTREAM_WAIT_S * 1000))
+    if (!hw_loop_run_until(u->loop, &u->up, (int64_t)UPSTREAM_WAIT_S * 1000))
         test_fail("nats-server cannot be reached");
 }
 
-void upstream_open(struct upstream *u)
+void upstream_open_without_buckets(struct upstream *u)
 {
     const struct hw_nats_events events = {.up = on_up, .down = on_down, .arg = u};
+
+    test_nats_start(&u->server);
+    const struct hw_nats_options options = {.url = u->server.url, .name = "test"};
+    OK(hw_loop_new(&u->loop, &err));
+    OK(hw_nats_open(u->loop, &options, &events, &u->nats, &err));
+    wait_up(u);
+}
+
+void upstream_make_buckets(struct upstream *u)
+{
     const struct hw_kv_config desired = {.bucket = "headwater",
                                          .history = 16,
                                          .replicas = 1,
@@ -46,14 +56,15 @@ void upstream_open(struct upstream *u)
         .bucket = "headwater_reports", .history = 16, .replicas = 1};
     struct hw_kv_stream stream;
 
-    test_nats_start(&u->server);
-    const struct hw_nats_options options = {.url = u->server.url, .name = "test"};
-    OK(hw_loop_new(&u->loop, &err));
-    OK(hw_nats_open(u->loop, &options, &events, &u->nats, &err));
-    wait_up(u);
     OK(hw_kv_ensure(u->nats, &desired, &stream, &err));
     OK(hw_kv_ensure(u->nats, &reports, &stream, &err));
     OK(hw_obj_ensure(u->nats, "headwater", 1, &err));
+}
+
+void upstream_open(struct upstream *u)
+{
+    upstream_open_without_buckets(u);
+    upstream_make_buckets(u);
 }
 
 void upstream_close(struct upstream *u)
@@ -94,33 +105,59 @@ static void on_put(void *arg, const struct hw_ack *ack)
     put_done = true;
 }
 
-void upstream_desire(struct upstream *u, const char *node, int revision, const char *content)
+void upstream_put_object(struct upstream *u, const char *name, const void *data, size_t size)
 {
-    const struct hw_fence fence = {1, 16 * (hw_lsn)revision};
-    HW_AUTO_FREE char *key = hw_sprintf("cfg.desired.%s", node);
-    char digest_text[HW_DIGEST_STR_MAX];
-    struct hw_digest digest;
-    natsMsg *msg;
-
-    hw_digest_of(content, strlen(content), &digest);
-    hw_digest_format(&digest, digest_text);
     put_done = false;
-    OK(hw_obj_put(u->nats, "headwater", digest_text + 7, content, strlen(content), on_put, NULL,
-                  &err));
-    if (!hw_loop_run_until(u->loop, &put_done, UPSTREAM_WAIT_S * 1000))
+    OK(hw_obj_put(u->nats, "headwater", name, data, size, on_put, NULL, &err));
+    if (!hw_loop_run_until(u->loop, &put_done, (int64_t)UPSTREAM_WAIT_S * 1000))
         test_fail("the object was not put");
     err = put_ack.err;
     OK(put_ack.status);
-    HW_AUTO_FREE char *value = hw_sprintf(
-        "{\"node\":\"%s\",\"revision\":%d,\"digest\":\"%s\",\"size\":%zu,"
-        "\"media_type\":\"application/json\",\"object\":\"%s\",\"epoch\":1,\"lsn\":\"0/%X\","
-        "\"committed_at\":\"2026-01-31T12:00:00Z\",\"sources\":[]}",
-        node, revision, digest_text, strlen(content), digest_text + 7, 16 * (unsigned)revision);
-    OK(hw_kv_message("headwater", key, value, strlen(value), &fence, &msg, &err));
+}
+
+void upstream_put_entry(struct upstream *u, const char *node, const char *value, size_t size,
+                        const struct hw_fence *fence)
+{
+    HW_AUTO_FREE char *key = hw_sprintf("cfg.desired.%s", node);
+    natsMsg *msg;
+
+    OK(hw_kv_message("headwater", key, value, size, fence, &msg, &err));
     OK(hw_nats_publish_wait(u->nats, msg, HW_SEQ_ANY, NULL, &err));
 }
 
-json_t *upstream_report(struct upstream *u, const char *node)
+static char *digest_of(const void *data, size_t size, char out[static HW_DIGEST_STR_MAX])
+{
+    struct hw_digest digest;
+
+    hw_digest_of(data, size, &digest);
+    return hw_digest_format(&digest, out);
+}
+
+void upstream_point(struct upstream *u, const char *node, int revision, const void *data,
+                    size_t size, const char *media_type, hw_lsn lsn)
+{
+    const struct hw_fence fence = {1, lsn};
+    char digest[HW_DIGEST_STR_MAX];
+
+    digest_of(data, size, digest);
+    HW_AUTO_FREE char *value =
+        hw_sprintf("{\"node\":\"%s\",\"revision\":%d,\"digest\":\"%s\",\"size\":%zu,"
+                   "\"media_type\":\"%s\",\"object\":\"%s\",\"epoch\":1,\"lsn\":\"%s\","
+                   "\"committed_at\":\"2026-01-31T12:00:00Z\",\"sources\":[]}",
+                   node, revision, digest, size, media_type, digest + 7, HW_LSN(lsn));
+    upstream_put_entry(u, node, value, strlen(value), &fence);
+}
+
+void upstream_desire(struct upstream *u, const char *node, int revision, const char *content)
+{
+    const size_t size = strlen(content);
+    char digest[HW_DIGEST_STR_MAX];
+
+    upstream_put_object(u, digest_of(content, size, digest) + 7, content, size);
+    upstream_point(u, node, revision, content, size, "application/json", 16 * (hw_lsn)revision);
+}
+
+json_t *upstream_report(struct upstream *u, const char *node, uint64_t *seq)
 {
     HW_AUTO_FREE char *key = hw_sprintf("cfg.reported.%s", node);
     struct hw_kv_entry entry;
@@ -129,6 +166,8 @@ json_t *upstream_report(struct upstream *u, const char *node)
     if (!u->up || hw_kv_get(u->nats, "headwater_reports", key, &entry, &err) != HW_OK)
         return NULL;
     OK(hw_json_parse_object(entry.value, entry.size, &report, &err));
+    if (seq != NULL)
+        *seq = entry.seq;
     hw_kv_entry_clear(&entry);
     return report;
 }
@@ -150,7 +189,7 @@ json_t *upstream_expect(struct upstream *u, const char *node, const char *state,
 {
     for (const double until = test_now() + UPSTREAM_WAIT_S;;) {
         upstream_turn(u, 10);
-        json_t *report = upstream_report(u, node);
+        json_t *report = upstream_report(u, node, NULL);
         if (report != NULL &&
             strcmp(json_string_value(json_object_get(report, "state")), state) == 0 &&
             json_integer_value(json_object_get(json_object_get(report, "running"), "revision")) ==
@@ -175,7 +214,7 @@ json_t *upstream_expect_member(struct upstream *u, const char *node, const char 
 {
     for (const double until = test_now() + UPSTREAM_WAIT_S;;) {
         upstream_turn(u, 10);
-        json_t *report = upstream_report(u, node);
+        json_t *report = upstream_report(u, node, NULL);
         if (report != NULL && json_is_object(json_object_get(report, member)) == there)
             return report;
         if (test_now() > until)
