@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/file.h"
@@ -108,8 +107,6 @@ enum hw_status agent_output_put(const struct agent_output *output,
     if (!file_is(generation, document))
         status = hw_file_replace_as(generation, data, document->size, output->mode, output->owner,
                                     output->group, err);
-    else if (utimensat(AT_FDCWD, generation, NULL, 0) != 0) /* the sweep goes by age */
-        status = hw_fail_errno(err, "touching %s", generation);
     return status == HW_OK ? hw_file_link(path, name, err) : status;
 }
 
@@ -122,16 +119,15 @@ enum hw_status agent_output_remove(const struct agent_output *output, struct hw_
 
 struct generation {
     char name[NAME_MAX_LEN];
-    struct timespec at;
+    long long revision;
 };
 
+/* By revision: the clock may have jumped in between. */
 static int newest_first(const void *a, const void *b)
 {
     const struct generation *x = a, *y = b;
 
-    if (x->at.tv_sec != y->at.tv_sec)
-        return x->at.tv_sec < y->at.tv_sec ? 1 : -1;
-    return x->at.tv_nsec < y->at.tv_nsec ? 1 : x->at.tv_nsec > y->at.tv_nsec ? -1 : 0;
+    return (x->revision < y->revision) - (x->revision > y->revision);
 }
 
 void agent_output_sweep(const struct agent_output *output)
@@ -139,7 +135,6 @@ void agent_output_sweep(const struct agent_output *output)
     HW_AUTO_FREE struct generation *all = NULL;
     char current[PATH_MAX];
     struct dirent *entry;
-    struct stat st;
     size_t count = 0;
     ssize_t len;
     DIR *dir = output->dir != NULL ? opendir(output->dir) : NULL;
@@ -151,11 +146,10 @@ void agent_output_sweep(const struct agent_output *output)
     current[len > 0 ? len : 0] = '\0';
     while (count < GENERATIONS_MAX && (entry = readdir(dir)) != NULL) {
         if (!is_generation(entry->d_name) || strcmp(entry->d_name, current) == 0 ||
-            strlen(entry->d_name) >= NAME_MAX_LEN ||
-            fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+            strlen(entry->d_name) >= NAME_MAX_LEN)
             continue;
         memcpy(all[count].name, entry->d_name, strlen(entry->d_name) + 1);
-        all[count++].at = st.st_mtim;
+        all[count++].revision = strtoll(entry->d_name + 1, NULL, 10);
     }
     qsort(all, count, sizeof(*all), newest_first);
     /* What stays behind is swept next time. */

@@ -42,7 +42,8 @@ enum hw_status agent_output_put(const struct agent_output *output,
 enum hw_status agent_output_remove(const struct agent_output *output,
                                    struct hw_error *err) HW_CHECKED;
 
-/* Removes the oldest generations above the number to keep, never the current one. */
+/* Removes the generations of the lowest revisions above the number to keep, never the current one.
+ */
 void agent_output_sweep(const struct agent_output *output);
 
 #endif
