@@ -8,12 +8,7 @@
 
 #include "common/json.h"
 #include "common/memory.h"
-
-enum {
-    WATCH_RETRY_MS = 1000,
-    WATCH_SILENT_MS = 3000, /* a server that was killed may count wrong how much is still to come */
-    WATCH_REREAD_MS = 300000, /* a watch that went silent without an error is found out */
-};
+#include "common/watch.h"
 
 #define SUBJECT_MAX 384 /* "$KV.", a bucket, a key */
 
@@ -195,6 +190,29 @@ enum hw_status hw_kv_get_at(struct hw_nats *nats, const char *bucket, uint64_t s
     return HW_OK;
 }
 
+enum hw_status hw_kv_newest_fence(struct hw_nats *nats, const char *bucket, const char *key,
+                                  struct hw_fence *fence, struct hw_error *err)
+{
+    char stream[SUBJECT_MAX], subject[SUBJECT_MAX];
+    uint64_t from = 1;
+    enum hw_status status;
+    natsMsg *msg = NULL;
+
+    *fence = (struct hw_fence){0};
+    stream_of(stream, bucket);
+    subject_of(subject, bucket, key);
+    while ((status = hw_nats_next(nats, stream, subject, from, &msg, err)) == HW_OK) {
+        struct hw_kv_entry entry;
+
+        read_entry(bucket, msg, natsMsg_GetSequence(msg), &entry);
+        if (entry.fenced)
+            *fence = entry.fence;
+        from = entry.seq + 1;
+        hw_kv_entry_clear(&entry);
+    }
+    return status == HW_ENOENT ? HW_OK : status;
+}
+
 enum hw_status hw_kv_message(const char *bucket, const char *key, const void *value, size_t size,
                              const struct hw_fence *fence, natsMsg **out, struct hw_error *err)
 {
@@ -236,136 +254,78 @@ enum hw_status hw_kv_put(struct hw_nats *nats, const char *bucket, const char *k
 /* ---- watching ---- */
 
 struct hw_kv_watch {
-    struct hw_nats *nats;
-    struct hw_nats_listener listener;
+    struct hw_watch *watch;
     struct hw_kv_watch_events events;
-    char bucket[SUBJECT_MAX], stream[SUBJECT_MAX], filter[SUBJECT_MAX];
-    struct hw_nats_sub *sub;
-    uint64_t received; /* messages of this subscription; each carries its number */
-    uint64_t heard;    /* of them, when the last look was taken for silence */
-    bool caught_up;
-    struct hw_timer timer; /* the next start, after a failure or for a re-read */
-    struct hw_timer silence;
+    char bucket[SUBJECT_MAX];
 };
 
-static void start_watch(void *arg);
-
-static void catch_up(struct hw_kv_watch *watch)
-{
-    watch->caught_up = true;
-    hw_timer_stop(&watch->silence);
-    watch->events.caught_up(watch->events.arg);
-}
-
-static void look_for_silence(void *arg)
-{
-    struct hw_kv_watch *watch = arg;
-
-    if (watch->caught_up)
-        return;
-    if (watch->received == watch->heard) {
-        catch_up(watch);
-        return;
-    }
-    watch->heard = watch->received;
-    hw_timer_start(hw_nats_loop(watch->nats), &watch->silence, WATCH_SILENT_MS, look_for_silence,
-                   watch);
-}
-
-static void on_watch_message(void *arg, natsMsg *msg)
+static void on_watch_message(void *arg, natsMsg *msg, uint64_t seq)
 {
     struct hw_kv_watch *watch = arg;
     struct hw_kv_entry entry;
-    jsMsgMetaData *meta = NULL;
 
-    if (natsMsg_GetMetaData(&meta, msg) != NATS_OK)
-        return; /* not from a stream */
-    const bool last = meta->NumPending == 0;
-    const bool gap = meta->Sequence.Consumer != ++watch->received;
-    read_entry(watch->bucket, msg, meta->Sequence.Stream, &entry);
-    jsMsgMetaData_Destroy(meta);
-    if (gap) {
-        hw_kv_watch_restart(watch);
-        return;
-    }
+    read_entry(watch->bucket, msg, seq, &entry);
     watch->events.entry(watch->events.arg, &entry);
-    if (last && !watch->caught_up)
-        catch_up(watch);
 }
 
-static void start_watch(void *arg)
+static enum hw_status on_watch_starting(void *arg, struct hw_error *err)
 {
-    struct hw_kv_watch *watch = arg;
-    enum hw_status status = HW_OK;
-    struct hw_error err;
-    uint64_t pending = 0;
+    const struct hw_kv_watch *watch = arg;
 
-    hw_nats_unsubscribe(HW_TAKE(watch->sub));
-    hw_timer_stop(&watch->silence);
-    watch->received = watch->heard = 0;
-    watch->caught_up = false;
-    if (!hw_nats_up(watch->nats))
-        return; /* the listener starts it again */
-    if (watch->events.starting != NULL)
-        status = watch->events.starting(watch->events.arg, &err);
-    if (status == HW_OK)
-        status = hw_nats_consume(watch->nats, watch->stream, watch->filter, on_watch_message, watch,
-                                 &watch->sub, &pending, &err);
-    if (status != HW_OK) {
-        hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, WATCH_RETRY_MS, start_watch,
-                       watch);
-        if (watch->events.restarting != NULL)
-            watch->events.restarting(watch->events.arg, &err);
-        return;
-    }
-    hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, WATCH_REREAD_MS, start_watch, watch);
-    watch->heard = UINT64_MAX;
-    if (pending == 0)
-        catch_up(watch);
-    else
-        look_for_silence(watch);
+    return watch->events.starting != NULL ? watch->events.starting(watch->events.arg, err) : HW_OK;
 }
 
-void hw_kv_watch_restart(struct hw_kv_watch *watch)
+static void on_watch_caught_up(void *arg)
 {
-    hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, 0, start_watch, watch);
+    const struct hw_kv_watch *watch = arg;
+
+    watch->events.caught_up(watch->events.arg);
 }
 
-static void restart_watch(void *arg)
+static void on_watch_restarting(void *arg, const struct hw_error *why)
 {
-    hw_kv_watch_restart(arg);
+    const struct hw_kv_watch *watch = arg;
+
+    if (watch->events.restarting != NULL)
+        watch->events.restarting(watch->events.arg, why);
 }
+
+static const struct hw_watch_events watch_events = {
+    .starting = on_watch_starting,
+    .message = on_watch_message,
+    .caught_up = on_watch_caught_up,
+    .restarting = on_watch_restarting,
+};
 
 enum hw_status hw_kv_watch_start(struct hw_nats *nats, const char *bucket, const char *filter,
-                                 const struct hw_kv_watch_events *events, struct hw_kv_watch **out,
-                                 struct hw_error *err)
+                                 enum hw_deliver deliver, const struct hw_kv_watch_events *events,
+                                 struct hw_kv_watch **out, struct hw_error *err)
 {
+    char stream[SUBJECT_MAX], subject[SUBJECT_MAX];
     struct hw_kv_watch *watch;
 
     if (strlen(bucket) + strlen(filter) + 8 > SUBJECT_MAX)
         return hw_fail(err, HW_EINVAL, "bucket %s: name too long", bucket);
     watch = hw_alloc(sizeof(*watch));
-    watch->nats = nats;
     watch->events = *events;
     snprintf(watch->bucket, sizeof(watch->bucket), "%s", bucket);
-    stream_of(watch->stream, bucket);
-    subject_of(watch->filter, bucket, filter);
-    watch->listener =
-        (struct hw_nats_listener){.up = restart_watch, .trouble = restart_watch, .arg = watch};
-    hw_nats_listen(nats, &watch->listener);
-    hw_kv_watch_restart(watch);
+    watch->watch =
+        hw_watch_start(nats, stream_of(stream, bucket), subject_of(subject, bucket, filter),
+                       deliver, &watch_events, watch);
     *out = watch;
     return HW_OK;
+}
+
+void hw_kv_watch_restart(struct hw_kv_watch *watch)
+{
+    hw_watch_restart(watch->watch);
 }
 
 void hw_kv_watch_stop(struct hw_kv_watch *watch)
 {
     if (watch == NULL)
         return;
-    hw_nats_unlisten(watch->nats, &watch->listener);
-    hw_timer_stop(&watch->timer);
-    hw_timer_stop(&watch->silence);
-    hw_nats_unsubscribe(watch->sub);
+    hw_watch_stop(watch->watch);
     free(watch);
 }
 

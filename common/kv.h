@@ -59,6 +59,11 @@ enum hw_status hw_kv_get(struct hw_nats *nats, const char *bucket, const char *k
 enum hw_status hw_kv_get_at(struct hw_nats *nats, const char *bucket, uint64_t seq,
                             struct hw_kv_entry *entry, struct hw_error *err) HW_CHECKED;
 
+/* The newest fence in what is kept of a key, for an entry that carries none: zero where none does.
+ * Blocks. */
+enum hw_status hw_kv_newest_fence(struct hw_nats *nats, const char *bucket, const char *key,
+                                  struct hw_fence *fence, struct hw_error *err) HW_CHECKED;
+
 /*
  * Builds the message that puts value under key, or deletes key where value is NULL. fence may be
  * NULL. Give it to hw_nats_publish with the sequence that the key is expected to have. Bytes are
@@ -74,24 +79,19 @@ enum hw_status hw_kv_put(struct hw_nats *nats, const char *bucket, const char *k
                          struct hw_error *err) HW_CHECKED;
 
 /*
- * Watches the keys that match filter ("cfg.reported.>"): first the last entry of every key, then
- * one call of caught_up, then every new entry, all on the loop, in stream order. entry is borrowed:
- * copy what you keep. The watch may be stopped from caught_up and restarting, not from entry. A
- * watch that goes silent is started again by itself, from the first step (caught_up comes again);
- * so does hw_kv_watch_restart.
+ * Watches the keys that match filter ("cfg.reported.>"), as hw_watch does: first the last entry of
+ * every key, or all that is kept of each; entry is borrowed: copy what you keep.
  */
 struct hw_kv_watch;
 struct hw_kv_watch_events {
-    /* (Again); may be NULL. A failure is one to start: restarting is called, and it is tried later.
-     */
-    enum hw_status (*starting)(void *arg, struct hw_error *err);
+    enum hw_status (*starting)(void *arg, struct hw_error *err); /* as in hw_watch; may be NULL */
     void (*entry)(void *arg, struct hw_kv_entry *entry);
     void (*caught_up)(void *arg);
     void (*restarting)(void *arg, const struct hw_error *why); /* may be NULL */
     void *arg;
 };
 enum hw_status hw_kv_watch_start(struct hw_nats *nats, const char *bucket, const char *filter,
-                                 const struct hw_kv_watch_events *events,
+                                 enum hw_deliver deliver, const struct hw_kv_watch_events *events,
                                  struct hw_kv_watch **watch, struct hw_error *err) HW_CHECKED;
 void hw_kv_watch_restart(struct hw_kv_watch *watch);
 void hw_kv_watch_stop(struct hw_kv_watch *watch); /* NULL is fine */

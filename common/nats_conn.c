@@ -818,8 +818,8 @@ enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_n
 }
 
 enum hw_status hw_nats_consume(struct hw_nats *nats, const char *stream, const char *filter,
-                               hw_nats_msg_fn *fn, void *arg, struct hw_nats_sub **out,
-                               uint64_t *pending, struct hw_error *err)
+                               enum hw_deliver deliver, hw_nats_msg_fn *fn, void *arg,
+                               struct hw_nats_sub **out, uint64_t *pending, struct hw_error *err)
 {
     struct hw_nats_sub *sub;
     struct sub_box *sb;
@@ -836,7 +836,8 @@ enum hw_status hw_nats_consume(struct hw_nats *nats, const char *stream, const c
     options.Stream = stream;
     /* Not libnats' ordered consumer: it makes itself anew on a thread of its own, and frees the
      * name of the old one while an unsubscribe here reads it (seen with 3.4.1). */
-    options.Config.DeliverPolicy = js_DeliverLastPerSubject;
+    options.Config.DeliverPolicy =
+        deliver == HW_DELIVER_ALL ? js_DeliverAll : js_DeliverLastPerSubject;
     options.Config.AckPolicy = js_AckNone;
     options.Config.Heartbeat = HEARTBEAT_NS;
     options.Config.FlowControl = true;
@@ -980,4 +981,15 @@ enum hw_status hw_nats_at(struct hw_nats *nats, const char *stream, uint64_t seq
     jsDirectGetMsgOptions_Init(&options);
     options.Sequence = seq;
     return direct_get(nats, stream, &options, what, msg, err);
+}
+
+enum hw_status hw_nats_next(struct hw_nats *nats, const char *stream, const char *subject,
+                            uint64_t seq, natsMsg **msg, struct hw_error *err)
+{
+    jsDirectGetMsgOptions options;
+
+    jsDirectGetMsgOptions_Init(&options);
+    options.Sequence = seq;
+    options.NextBySubject = subject;
+    return direct_get(nats, stream, &options, subject, msg, err);
 }

@@ -69,15 +69,21 @@ enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_n
                                  struct hw_error *err) HW_CHECKED;
 void hw_nats_unsubscribe(struct hw_nats_sub *sub); /* NULL is fine */
 
+enum hw_deliver {
+    HW_DELIVER_LAST, /* of every subject the last message, then every new one */
+    HW_DELIVER_ALL,  /* every message that is kept, then every new one */
+};
+
 /*
- * A push consumer of a stream: the last message of every subject that matches filter, then every
- * new one, numbered from 1 (Sequence.Consumer in the message's metadata): a gap is a loss. It does
- * not come back after the connection was lost: see hw_kv_watch, which also heals gaps. Blocks.
- * *pending: how many messages were waiting when it began.
+ * A push consumer of what a stream has under the subjects that match filter. Messages are numbered
+ * from 1 (Sequence.Consumer in their metadata): a gap is a loss. It does not come back after the
+ * connection was lost: see hw_watch, which also heals gaps. Blocks. *pending: how many messages
+ * were waiting when it began.
  */
 enum hw_status hw_nats_consume(struct hw_nats *nats, const char *stream, const char *filter,
-                               hw_nats_msg_fn *fn, void *arg, struct hw_nats_sub **sub,
-                               uint64_t *pending, struct hw_error *err) HW_CHECKED;
+                               enum hw_deliver deliver, hw_nats_msg_fn *fn, void *arg,
+                               struct hw_nats_sub **sub, uint64_t *pending,
+                               struct hw_error *err) HW_CHECKED;
 
 /* ---- JetStream publishing ---- */
 #define HW_SEQ_ANY  UINT64_MAX    /* no expectation about the subject's last sequence */
@@ -111,6 +117,9 @@ enum hw_status hw_nats_last(struct hw_nats *nats, const char *stream, const char
 /* The message of a stream with a sequence number, in the same way. */
 enum hw_status hw_nats_at(struct hw_nats *nats, const char *stream, uint64_t seq, natsMsg **msg,
                           struct hw_error *err) HW_CHECKED;
+/* The first message of a subject from a sequence number on, in the same way. */
+enum hw_status hw_nats_next(struct hw_nats *nats, const char *stream, const char *subject,
+                            uint64_t seq, natsMsg **msg, struct hw_error *err) HW_CHECKED;
 
 /* Fills err from a natsStatus and an optional JetStream error code; "doing" says what was tried. */
 enum hw_status hw_nats_fail(struct hw_error *err, natsStatus s, jsErrCode code, const char *fmt,

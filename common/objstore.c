@@ -6,14 +6,14 @@
 #include <string.h>
 
 #include "common/buf.h"
+#include "common/clock.h"
 #include "common/json.h"
 #include "common/memory.h"
+#include "common/watch.h"
 
 enum {
     CHUNK_MOST = 1 << 20,
     NUID_MAX = 40,
-    SILENT_MS = 8000, /* a server that was killed may count wrong how much is still to come; longer
-                       * than a missing heartbeat takes to be noticed */
 };
 
 #define SUBJECT_MAX 512
@@ -492,17 +492,59 @@ enum hw_status hw_obj_delete(struct hw_nats *nats, const char *bucket, const cha
     return status;
 }
 
+/* ---- chunks that no object has ---- */
+
+/* False also when nobody can tell. */
+static bool is_older(struct hw_nats *nats, const char *stream, const char *subject, int64_t ms)
+{
+    natsMsg *msg = NULL;
+    bool older;
+
+    if (hw_nats_last(nats, stream, subject, &msg, NULL) != HW_OK)
+        return false;
+    older = natsMsg_GetTime(msg) + ms * 1000000 <= hw_clock_now();
+    natsMsg_Destroy(msg);
+    return older;
+}
+
+enum hw_status hw_obj_remove_orphans(struct hw_nats *nats, const char *bucket, int64_t older_ms,
+                                     int most, hw_obj_described_fn *described, void *arg,
+                                     int *removed, struct hw_error *err)
+{
+    char stream[SUBJECT_MAX], chunks[SUBJECT_MAX];
+    jsStreamInfo *info = NULL;
+    jsErrCode code = 0;
+    jsOptions options;
+    natsStatus s;
+
+    *removed = 0;
+    if (!hw_nats_up(nats))
+        return hw_fail(err, HW_EUNAVAIL, "NATS cannot be reached now");
+    jsOptions_Init(&options);
+    options.Stream.Info.SubjectsFilter = chunk_subject(chunks, bucket, ">");
+    s = js_GetStreamInfo(&info, hw_nats_js(nats), stream_of(stream, bucket), &options, &code);
+    if (s != NATS_OK)
+        return hw_nats_fail(err, s, code, "listing the chunks of object bucket %s", bucket);
+    const jsStreamStateSubjects *subjects = info->State.Subjects;
+    for (int i = 0; subjects != NULL && i < subjects->Count && *removed < most; i++) {
+        const char *subject = subjects->List[i].Subject;
+        const char *nuid = subject + strlen(chunks) - 1;
+
+        if (described(arg, nuid) || !is_older(nats, stream, subject, older_ms))
+            continue;
+        purge_chunks(nats, bucket, nuid);
+        ++*removed;
+    }
+    jsStreamInfo_Destroy(info);
+    return HW_OK;
+}
+
 /* ---- watching ---- */
 
 struct hw_obj_watch {
-    struct hw_nats *nats;
-    struct hw_nats_listener listener;
+    struct hw_watch *watch;
     struct hw_obj_watch_events events;
-    char stream[SUBJECT_MAX], filter[SUBJECT_MAX];
-    struct hw_nats_sub *sub;
-    struct hw_timer timer; /* tells of an empty bucket from the loop; or the next start */
-    struct hw_timer silence;
-    bool done, heard; /* heard: since the last look for silence */
+    bool done;
 };
 
 static void on_caught_up(void *arg)
@@ -512,115 +554,59 @@ static void on_caught_up(void *arg)
     if (watch->done)
         return;
     watch->done = true;
-    hw_timer_stop(&watch->silence);
     watch->events.done(watch->events.arg);
 }
 
-static void tell_meta(struct hw_obj_watch *watch, natsMsg *msg)
+static void on_meta(void *arg, natsMsg *msg, uint64_t seq)
 {
+    struct hw_obj_watch *watch = arg;
     const char *encoded = strrchr(natsMsg_GetSubject(msg), '.') + 1;
     HW_AUTO_FREE unsigned char *name = NULL;
     char hex[HW_DIGEST_HEX_MAX];
     struct meta meta = {0};
+    bool is_valid;
     size_t len = 0;
 
+    (void)seq;
     if (hw_base64url_decode(encoded, strlen(encoded), &name, &len, NULL) != HW_OK ||
         memchr(name, '\0', len) != NULL)
         return; /* not by a name of ours */
-    watch->events.entry(watch->events.arg, (const char *)name,
-                        parse_meta(msg, &meta, NULL) == HW_OK && !meta.deleted &&
+    is_valid = parse_meta(msg, &meta, NULL) == HW_OK && !meta.deleted;
+    watch->events.entry(watch->events.arg, (const char *)name, is_valid ? meta.nuid : "",
+                        is_valid &&
                             strcmp(hw_digest_hex(&meta.digest, hex), (const char *)name) == 0);
 }
 
-static void on_meta(void *arg, natsMsg *msg)
+static void on_restarting(void *arg, const struct hw_error *why)
 {
-    struct hw_obj_watch *watch = arg;
-    jsMsgMetaData *position = NULL;
+    const struct hw_obj_watch *watch = arg;
 
-    if (natsMsg_GetMetaData(&position, msg) != NATS_OK)
-        return;
-    const bool last = position->NumPending == 0;
-    jsMsgMetaData_Destroy(position);
-    watch->heard = true;
-    tell_meta(watch, msg);
-    if (last)
-        on_caught_up(watch);
+    watch->events.lost(watch->events.arg, why);
 }
 
-static void look_for_silence(void *arg)
-{
-    struct hw_obj_watch *watch = arg;
+static const struct hw_watch_events watch_events = {
+    .message = on_meta,
+    .caught_up = on_caught_up,
+    .restarting = on_restarting,
+};
 
-    if (!watch->heard) {
-        on_caught_up(watch);
-        return;
-    }
-    watch->heard = false;
-    hw_timer_start(hw_nats_loop(watch->nats), &watch->silence, SILENT_MS, look_for_silence, watch);
-}
-
-static enum hw_status watch_from_start(struct hw_obj_watch *watch, struct hw_error *err)
-{
-    uint64_t pending = 0;
-    enum hw_status status;
-
-    status = hw_nats_consume(watch->nats, watch->stream, watch->filter, on_meta, watch, &watch->sub,
-                             &pending, err);
-    if (status == HW_OK && pending == 0)
-        hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, 0, on_caught_up, watch);
-    watch->heard = true;
-    if (status == HW_OK && !watch->done)
-        look_for_silence(watch);
-    return status;
-}
-
-static void watch_again(void *arg)
-{
-    struct hw_obj_watch *watch = arg;
-    struct hw_error err;
-
-    hw_nats_unsubscribe(HW_TAKE(watch->sub));
-    if (watch_from_start(watch, &err) != HW_OK)
-        watch->events.lost(watch->events.arg, &err);
-}
-
-/* Its consumer may be gone, or messages of it, and with them the last one. */
-static void on_watch_trouble(void *arg)
-{
-    struct hw_obj_watch *watch = arg;
-
-    hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, 0, watch_again, watch);
-}
-
-enum hw_status hw_obj_watch_start(struct hw_nats *nats, const char *bucket,
-                                  const struct hw_obj_watch_events *events,
-                                  struct hw_obj_watch **out, struct hw_error *err)
+struct hw_obj_watch *hw_obj_watch_start(struct hw_nats *nats, const char *bucket,
+                                        const struct hw_obj_watch_events *events)
 {
     struct hw_obj_watch *watch = hw_alloc(sizeof(*watch));
-    enum hw_status status;
+    char stream[SUBJECT_MAX], filter[SUBJECT_MAX];
 
-    watch->nats = nats;
-    watch->listener = (struct hw_nats_listener){.trouble = on_watch_trouble, .arg = watch};
     watch->events = *events;
-    stream_of(watch->stream, bucket);
-    snprintf(watch->filter, sizeof(watch->filter), "$O.%s.M.>", bucket);
-    hw_nats_listen(nats, &watch->listener);
-    status = watch_from_start(watch, err);
-    if (status != HW_OK) {
-        hw_obj_watch_stop(watch);
-        return status;
-    }
-    *out = watch;
-    return HW_OK;
+    snprintf(filter, sizeof(filter), "$O.%s.M.>", bucket);
+    watch->watch = hw_watch_start(nats, stream_of(stream, bucket), filter, HW_DELIVER_LAST,
+                                  &watch_events, watch);
+    return watch;
 }
 
 void hw_obj_watch_stop(struct hw_obj_watch *watch)
 {
     if (watch == NULL)
         return;
-    hw_nats_unlisten(watch->nats, &watch->listener);
-    hw_timer_stop(&watch->timer);
-    hw_timer_stop(&watch->silence);
-    hw_nats_unsubscribe(watch->sub);
+    hw_watch_stop(watch->watch);
     free(watch);
 }

@@ -512,7 +512,7 @@ static void note_written(struct rec_change *change, uint64_t seq)
 /*
  * Someone wrote the key behind our back. Our own fence: an earlier attempt that was never
  * acknowledged. A newer one: another reconciler leads, and we are a zombie. Anything else is not of
- * ours: write over it.
+ * ours: write over it. An entry without a fence may hide either: the key's history has it.
  */
 static void resolve_conflict(struct rec_change *change)
 {
@@ -532,9 +532,16 @@ static void resolve_conflict(struct rec_change *change)
         fail(apply, &err);
         return;
     }
-    const int order = found.fenced ? hw_fence_compare(found.fence, change->tx->fence) : -1;
+    struct hw_fence fence = found.fence;
     const uint64_t seq = found.seq;
+    const bool fenced = found.fenced;
     hw_kv_entry_clear(&found);
+    if (!fenced &&
+        hw_kv_newest_fence(apply->config.nats, apply->config.bucket, key, &fence, &err) != HW_OK) {
+        fail(apply, &err);
+        return;
+    }
+    const int order = hw_fence_compare(fence, change->tx->fence);
     if (order > 0) {
         hw_fail(&err, HW_ECONFLICT,
                 "key %s carries a newer fence than %s: another reconciler is ahead", key,

@@ -101,13 +101,10 @@ void rec_ledger_end(struct rec_ledger *ledger, uint64_t ticket, uint64_t seq)
     settle(ledger);
 }
 
-bool rec_ledger_told(struct rec_ledger *ledger, uint64_t last)
+void rec_ledger_told(struct rec_ledger *ledger, uint64_t last)
 {
-    if (!ledger->open)
-        return true;
-    if (last + 1 < ledger->next)
-        return false;
+    if (!ledger->open || last + 1 < ledger->next)
+        return;
     hear(ledger, last);
     settle(ledger);
-    return true;
 }

@@ -39,7 +39,7 @@ void rec_ledger_end(struct rec_ledger *ledger, uint64_t ticket, uint64_t seq);
 /* A stored number was found to be one of ours after all. */
 void rec_ledger_own(struct rec_ledger *ledger, uint64_t seq);
 
-/* The server's last number; false when it is older than what was acknowledged: data was lost. */
-bool rec_ledger_told(struct rec_ledger *ledger, uint64_t last);
+/* The server's last number. */
+void rec_ledger_told(struct rec_ledger *ledger, uint64_t last);
 
 #endif

@@ -27,10 +27,9 @@ struct rec_objects_events {
     void *arg;
 };
 
-/* Starts watching. Blocks. */
-enum hw_status rec_objects_start(const struct rec_objects_config *config,
-                                 const struct rec_objects_events *events,
-                                 struct rec_objects **objects, struct hw_error *err) HW_CHECKED;
+/* Starts watching. */
+struct rec_objects *rec_objects_start(const struct rec_objects_config *config,
+                                      const struct rec_objects_events *events);
 /* An audit is through: removes what has long had no use, and begins to read the others, one by one
  * between all other work. */
 void rec_objects_audited(struct rec_objects *objects);

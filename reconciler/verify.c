@@ -558,7 +558,7 @@ static enum hw_status read_keys(struct verify *v, struct hw_error *err)
     int64_t until = hw_loop_now() + SILENCE_MS;
     size_t before = 0;
     enum hw_status status = hw_kv_watch_start(v->nats, v->config->bucket, REC_DESIRED_PREFIX ">",
-                                              &events, &v->watch, err);
+                                              HW_DELIVER_LAST, &events, &v->watch, err);
 
     while (status == HW_OK && !v->keys_read) {
         status = run_until(v, &v->keys_read, POLL_MS, err);

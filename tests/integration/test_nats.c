@@ -555,7 +555,7 @@ START_TEST(test_watch)
     put("other", "1");
     put("r.c", "1");
     put("r.c", NULL);
-    OK(hw_kv_watch_start(nats, BUCKET, "r.>", &watch_events, &watch, &err));
+    OK(hw_kv_watch_start(nats, BUCKET, "r.>", HW_DELIVER_LAST, &watch_events, &watch, &err));
     wait_seen("r.b=1;r.a=2;r.c=X;!");
     put("other", "2");
     put("r.b", "2");
@@ -576,7 +576,7 @@ START_TEST(test_watch_of_an_empty_bucket)
 {
     struct hw_kv_watch *watch;
     begin();
-    OK(hw_kv_watch_start(nats, BUCKET, "r.>", &watch_events, &watch, &err));
+    OK(hw_kv_watch_start(nats, BUCKET, "r.>", HW_DELIVER_LAST, &watch_events, &watch, &err));
     wait_seen("!");
     put("r.a", "1");
     wait_seen("!r.a=1;");
@@ -590,7 +590,7 @@ START_TEST(test_watch_goes_on_after_restarts)
     struct hw_kv_watch *watch;
     begin();
     put("r.a", "1");
-    OK(hw_kv_watch_start(nats, BUCKET, "r.>", &watch_events, &watch, &err));
+    OK(hw_kv_watch_start(nats, BUCKET, "r.>", HW_DELIVER_LAST, &watch_events, &watch, &err));
     wait_seen("r.a=1;!");
     for (int graceful = 0; graceful < 2; graceful++) {
         seen[0] = '\0';
@@ -618,7 +618,7 @@ START_TEST(test_watch_waits_for_a_lost_bucket)
     struct hw_kv_watch *watch;
     begin();
     put("r.a", "1");
-    OK(hw_kv_watch_start(nats, BUCKET, "r.>", &watch_events, &watch, &err));
+    OK(hw_kv_watch_start(nats, BUCKET, "r.>", HW_DELIVER_LAST, &watch_events, &watch, &err));
     wait_seen("r.a=1;!");
     test_nats_stop(&server);
     test_nats_wipe(&server);
@@ -934,8 +934,9 @@ END_TEST
 static char listed[256];
 static bool list_done;
 
-static void on_listed(void *arg, const char *name, bool there)
+static void on_listed(void *arg, const char *name, const char *nuid, bool there)
 {
+    (void)nuid;
     ck_assert_ptr_eq(arg, listed);
     const size_t len = strlen(listed);
     snprintf(listed + len, sizeof(listed) - len, "%.8s:%s ", name, there ? "there" : "gone");
@@ -953,8 +954,15 @@ static void on_list_lost(void *arg, const struct hw_error *why)
     ck_abort_msg("%s", why->message);
 }
 
-static void on_counted(void *arg, const char *name, bool there)
+static void on_expected_loss(void *arg, const struct hw_error *why)
 {
+    ck_assert_int_eq(why->status, HW_ENOENT);
+    *(bool *)arg = true;
+}
+
+static void on_counted(void *arg, const char *name, const char *nuid, bool there)
+{
+    (void)nuid;
     (void)name;
     (void)there;
     ++*(size_t *)arg;
@@ -973,7 +981,7 @@ static struct hw_obj_watch *start_list(void)
     struct hw_obj_watch *list;
     listed[0] = '\0';
     list_done = false;
-    OK(hw_obj_watch_start(nats, BUCKET, &events, &list, &err));
+    list = hw_obj_watch_start(nats, BUCKET, &events);
     wait_for(&list_done, "the list");
     return list;
 }
@@ -1030,13 +1038,23 @@ START_TEST(test_list_of_objects)
 
     list = NULL;
     hw_obj_watch_stop(NULL);
-    const struct hw_obj_watch_events events = {.entry = on_listed, .done = on_list_done};
-    ck_assert_int_ne(hw_obj_watch_start(nats, "absent", &events, &list, &err), HW_OK);
+    bool lost = false;
+    const struct hw_obj_watch_events events = {
+        .entry = on_listed, .done = on_list_done, .lost = on_expected_loss, .arg = &lost};
+    list = hw_obj_watch_start(nats, "absent", &events);
+    wait_for(&lost, "the loss");
+    hw_obj_watch_stop(list);
     close_nats();
 }
 END_TEST
 
-/* Killed while chunks are in flight: it ends once, not with success, and can be done again. */
+static bool begun(const size_t *entries)
+{
+    const bool never = false;
+    hw_loop_run_until(loop, &never, 1);
+    return *entries > 0;
+}
+
 /* Its consumer is gone before it has delivered everything. */
 START_TEST(test_list_outlives_its_consumer)
 {
@@ -1061,7 +1079,9 @@ START_TEST(test_list_outlives_its_consumer)
             wait_for(&acked[i], "the metadata");
     }
     list_done = false;
-    OK(hw_obj_watch_start(nats, BUCKET, &events, &list, &err));
+    list = hw_obj_watch_start(nats, BUCKET, &events);
+    test_wait_for(begun(&entries), 10);
+    ck_assert(!list_done);
     ck_assert_int_eq(js_ConsumerNames(&names, hw_nats_js(nats), "OBJ_b", NULL, NULL), NATS_OK);
     ck_assert_int_eq(names->Count, 1);
     ck_assert_int_eq(js_DeleteConsumer(hw_nats_js(nats), "OBJ_b", names->List[0], NULL, NULL),
@@ -1074,6 +1094,7 @@ START_TEST(test_list_outlives_its_consumer)
 }
 END_TEST
 
+/* Killed while chunks are in flight: it ends once, not with success, and can be done again. */
 START_TEST(test_object_put_when_the_server_is_killed)
 {
     HW_AUTO_FREE unsigned char *data = pattern(8 << 20);

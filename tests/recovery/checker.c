@@ -533,7 +533,6 @@ static struct outcome *outcome_at(const struct node *node, hw_lsn lsn)
 static void judge_entries(struct checker *c, struct node *node)
 {
     struct hw_fence last = {0};
-    bool after_foreign = false;
     int store = -1;
 
     for (size_t i = 0; i < node->entry_count; i++) {
@@ -542,28 +541,20 @@ static void judge_entries(struct checker *c, struct node *node)
         if (e->store != store) {
             store = e->store;
             last = (struct hw_fence){0};
-            after_foreign = false;
         }
-        if (e->foreign) {
-            after_foreign = true;
+        if (e->foreign)
             continue;
-        }
         if (!e->fenced || (e->text != NULL && e->text[0] == '?')) {
             problem(c, node, "storage %d, sequence %" PRIu64 ": not a proper entry: %s", e->store,
                     e->seq, e->text != NULL ? e->text : "removed");
             continue;
         }
-        /* What a stranger wrote hides which fence stood there: what no checkpoint covers yet may
-         * come again. */
-        if (after_foreign ? hw_fence_compare(e->fence, last) <= 0 &&
-                                e->fence.lsn <= e->checkpoint && e->fence.lsn < last.lsn
-                          : hw_fence_compare(e->fence, last) <= 0)
+        if (hw_fence_compare(e->fence, last) <= 0)
             problem(c, node,
                     "storage %d, sequence %" PRIu64 ": fence %" PRIu64 " %s behind %" PRIu64 " %s",
                     e->store, e->seq, e->fence.epoch, HW_LSN(e->fence.lsn), last.epoch,
                     HW_LSN(last.lsn));
         last = e->fence;
-        after_foreign = false;
         struct outcome *o = outcome_at(node, e->fence.lsn);
         if (!same(o != NULL ? o->text : NULL, e->text))
             problem(c, node,
