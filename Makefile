@@ -9,7 +9,7 @@ VERSION := $(shell sed -n 's/^\#define HW_VERSION "\(.*\)"/\1/p' common/version.
 BUILD_PACKAGES := gcc make pkg-config libc6-dev libpq-dev libnats-dev libjansson-dev \
 	libmicrohttpd-dev libssl-dev libgnutls28-dev
 TEST_PACKAGES := check postgresql-15|postgresql-17 \
-	postgresql-15-wal2json|postgresql-17-wal2json nats-server curl openssl \
+	postgresql-15-wal2json|postgresql-17-wal2json nats-server curl g++ openssl \
 	prometheus
 DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
 MODEL_PACKAGES := spin gcc libc6-dev
@@ -64,17 +64,27 @@ API_OBJ := $(filter-out $(B)/api/main.o,$(call objects,api/*.c)) $(B)/gen/migrat
 RECONCILER_OBJ := $(filter-out $(B)/reconciler/main.o,$(call objects,reconciler/*.c))
 AGENT_OBJ := $(filter-out $(B)/agent/main.o,$(call objects,agent/*.c))
 
+# libheadwater-agent: the agent without what makes a daemon of it, position-independent.
+DAEMON_ONLY := main runner command local metrics
+LIBRARY_SRC := $(filter-out $(DAEMON_ONLY:%=agent/%.c),$(wildcard agent/*.c))
+LIBRARY_OBJ := $(LIBRARY_SRC:%.c=$(B)/pic/%.o)
+LIBRARY_SO := libheadwater-agent.so
+SONAME := $(LIBRARY_SO).$(firstword $(subst ., ,$(VERSION)))
+LIBRARIES := $(B)/$(LIBRARY_SO).$(VERSION) $(B)/libheadwater-agent.a
+LIBRARY_LIBS = $(shell pkg-config --libs libnats jansson libcrypto)
+EXAMPLES := $(patsubst %.c,$(B)/%,$(wildcard examples/*.c))
+
 SUPPORT_OBJ := $(call objects,tests/support/*.c)
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/integration/test_*.c))
 RECOVERY := $(B)/tests/recovery/recovery
 TESTS += $(RECOVERY)
 
 .DEFAULT_GOAL := all
-.PHONY: all deps deps-build deps-dev demo check check-build check-run recovery check-recovery model lint format install uninstall clean help
+.PHONY: all agent-kills check-agent-kills deps deps-build deps-dev demo check check-build check-run recovery check-recovery model lint format install uninstall clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: $(BINARIES) ## build the programs into build/
+all: $(BINARIES) $(LIBRARIES) $(EXAMPLES) ## build programs, library and examples into build/
 
 $(B)/headwater-api: $(B)/api/main.o $(API_OBJ) $(COMMON)
 $(B)/headwater-reconciler: $(B)/reconciler/main.o $(RECONCILER_OBJ) $(CDC_OBJ) $(COMMON)
@@ -88,6 +98,35 @@ $(BINARIES):
 $(COMMON): $(call objects,common/*.c)
 	@rm -f $@
 	$(AR) rcs $@ $^
+
+# In the static library, too, only the public names are seen from outside.
+$(B)/pic/headwater-agent.o: $(LIBRARY_OBJ) $(patsubst %.c,$(B)/pic/%.o,$(wildcard common/*.c))
+	@rm -f $(@D)/libcommon.a
+	@$(AR) rcs $(@D)/libcommon.a $(filter $(B)/pic/common/%,$^)
+	$(Q)$(LD) -r -o $@ $(LIBRARY_OBJ) $(@D)/libcommon.a
+	$(Q)objcopy --wildcard --keep-global-symbol='headwater_agent_*' $@
+
+$(B)/libheadwater-agent.a: $(B)/pic/headwater-agent.o
+	$(call say,AR)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $<
+
+$(B)/$(LIBRARY_SO).$(VERSION): $(B)/pic/headwater-agent.o agent/headwater-agent.map
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) -shared -fPIC $(filter-out -pie,$(ALL_LDFLAGS)) -Wl,-z,defs \
+		-Wl,-soname,$(SONAME) -Wl,--version-script,agent/headwater-agent.map -o $@ $< $(LIBRARY_LIBS)
+	@ln -sf $(@F) $(B)/$(SONAME)
+	@ln -sf $(SONAME) $(B)/$(LIBRARY_SO)
+
+$(B)/examples/%: examples/%.c agent/headwater_agent.h $(B)/libheadwater-agent.a
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_CFLAGS) -Iagent $(ALL_LDFLAGS) -o $@ $< $(B)/libheadwater-agent.a $(LIBRARY_LIBS)
+
+$(B)/pic/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -fPIC -MMD -MP -c -o $@ $<
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -127,7 +166,7 @@ check: deps ## install, build, and pass all tests (with address and undefined sa
 	@$(MAKE) --no-print-directory SANITIZER=address check-build
 	@tests/run $(PLAIN_TESTS) $(TESTS:build/%=build/address/%)
 
-check-build: $(BINARIES) $(TESTS)
+check-build: $(BINARIES) $(LIBRARIES) $(EXAMPLES) $(TESTS)
 
 check-run: check-build # the tests of one build; TESTS=build/tests/… picks some
 	@tests/run $(TESTS)
@@ -139,6 +178,13 @@ recovery: ## break everything, and prove that nothing is lost: SEEDS=1-20 ARGS='
 
 check-recovery: $(BINARIES) $(RECOVERY)
 	@HW_BUILD_DIR=$(B) $(RECOVERY) --strict-replay --seeds $(SEEDS) $(ARGS)
+
+KILLS ?= 100
+agent-kills: ## kill the agent at every point of an apply: KILLS=100 times each
+	@$(MAKE) --no-print-directory FAULTS=1 check-agent-kills
+
+check-agent-kills: $(BINARIES) $(B)/tests/integration/test_agent_kills
+	@HW_KILLS=$(KILLS) HW_BUILD_DIR=$(B) $(B)/tests/integration/test_agent_kills
 
 model: ## check the model of the protocol with spin; ARGS='-j 4 leaders' and the like
 	@scripts/install-deps $(MODEL_PACKAGES)
@@ -161,7 +207,7 @@ SH_FILES := .ci/run tests/run model/run $(wildcard scripts/* tests/*.sh tests/*/
 
 lint: deps-dev ## clang-format, clang-tidy, shellcheck, mandoc
 	clang-format --dry-run -Werror $(C_FILES)
-	clang-tidy --quiet $(filter %.c,$(C_FILES)) -- $(CPPFLAGS) -std=gnu17 $(PKG_CFLAGS)
+	clang-tidy --quiet $(filter %.c,$(C_FILES)) -- $(CPPFLAGS) -Iagent -std=gnu17 $(PKG_CFLAGS)
 	shellcheck $(SH_FILES)
 	mandoc -T lint -W warning man/*
 
@@ -174,6 +220,8 @@ BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc/headwater
 DATADIR ?= $(PREFIX)/share/headwater
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
 
 install: all ## install below PREFIX (default /usr/local), under DESTDIR
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(DOCDIR) \
@@ -182,10 +230,20 @@ install: all ## install below PREFIX (default /usr/local), under DESTDIR
 	install -m 0644 man/*.1 $(DESTDIR)$(MANDIR)/man1
 	install -m 0644 README.md LICENSE docs/*.md $(DESTDIR)$(DOCDIR)
 	install -m 0644 sql/migrations/*.sql $(DESTDIR)$(DATADIR)/migrations
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(DOCDIR)/examples
+	install -m 0644 $(LIBRARIES) $(DESTDIR)$(LIBDIR)
+	ln -sf $(LIBRARY_SO).$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/$(LIBRARY_SO)
+	install -m 0644 agent/headwater_agent.h $(DESTDIR)$(INCLUDEDIR)
+	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' \
+		agent/headwater-agent.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/headwater-agent.pc
+	install -m 0644 examples/*.c $(DESTDIR)$(DOCDIR)/examples
 
 uninstall: ## remove what install put there
 	rm -f $(BINARIES:$(B)/%=$(DESTDIR)$(BINDIR)/%) \
-		$(patsubst man/%,$(DESTDIR)$(MANDIR)/man1/%,$(wildcard man/*.1))
+		$(patsubst man/%,$(DESTDIR)$(MANDIR)/man1/%,$(wildcard man/*.1)) \
+		$(DESTDIR)$(LIBDIR)/libheadwater-agent.* $(DESTDIR)$(INCLUDEDIR)/headwater_agent.h \
+		$(DESTDIR)$(LIBDIR)/pkgconfig/headwater-agent.pc
 	rm -rf $(DESTDIR)$(DOCDIR) $(DESTDIR)$(DATADIR)
 
 clean: ## remove build/

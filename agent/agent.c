@@ -1,5 +1,6 @@
 #include "agent/agent.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,24 +10,23 @@
 
 #include "agent/backoff.h"
 #include "agent/desired.h"
-#include "agent/output.h"
+#include "agent/notice.h"
 #include "agent/report.h"
 #include "agent/reporter.h"
-#include "agent/state.h"
 #include "agent/watch.h"
-#include "common/file.h"
 #include "common/memory.h"
 #include "common/objstore.h"
+#include "common/points.h"
 
-#define TRY_LIMIT_MS 300000 /* between tries of one document */
-#define SAVE_RETRY_MS                                                                              \
-    20000                /* mean time until a state that the disk did not take is tried again      \
-                          */
-#define QUIET_FAILURES 3 /* timeouts in a row that are taken for an outage, not reported */
-#define ATTEMPTS_MAX   3 /* interrupted ones, before a document is given up */
+#define TRY_LIMIT_MS   300000 /* between tries of one document */
+#define SAVE_RETRY_MS  20000  /* mean, between tries of a state that the disk did not take */
+#define HEAL_PAUSE_MS  5000   /* between two healings: whoever changes it may not give up either */
+#define REJOIN_MS      1000   /* a fleet that has NATS again does not ask in one moment */
+#define RECONNECT_MS   10000  /* nor tries to connect */
+#define QUIET_FAILURES 3      /* timeouts in a row that are taken for an outage, not reported */
+#define ATTEMPTS_MAX   3      /* interrupted ones, before a document is given up */
 
-enum phase { IDLE, FETCHING, VERIFYING, APPLYING, ROLLING_BACK };
-enum event { BEGIN, DONE, FAILED, AWAY, RECOVER };
+enum event { BEGIN, DONE, FAILED, AWAY, RECOVER, TAKE_BACK };
 
 struct agent {
     struct hw_loop *loop;
@@ -36,27 +36,39 @@ struct agent {
     struct agent_store *store;
     struct agent_watch *watch;
     struct agent_reporter *reporter;
+    struct agent_notice *notice;
+    char *output; /* the name that others read it by, or NULL */
     char boot_id[40];
 
-    enum phase phase;
+    enum agent_phase phase;
     struct hw_timer step; /* the next event, in a turn of the loop of its own */
     enum event next;
 
     struct agent_document target; /* the newest accepted document that is not settled yet */
     struct hw_timer due;          /* when to try it */
     int failures;                 /* of tries in a row */
-    unsigned char *data;          /* its bytes, between fetching and applying, */
+    unsigned char *data;          /* the bytes of this try, */
     struct agent_document got;    /* with the size and digest that they have */
+    struct agent_document good;   /* what is being gone back to */
+    char *file;                   /* that holds the bytes, while a call is out */
 
     /* Of the present try. */
     struct agent_failure failure;
-    bool again;   /* the failure may pass by itself: the target is kept */
-    bool stuck;   /* going back failed, and that may pass by itself */
-    bool touched; /* the hook was called, or the file changed: it must run for what is good */
+    bool again;     /* the failure may pass by itself: the target is kept */
+    bool stuck;     /* going back failed, and that may pass by itself */
+    bool went_back; /* to what is good */
+    bool touched;   /* the owner was called, or the output changed: it must apply what is good */
 
     bool recover; /* before anything else, the node must be brought back to what is good */
     bool retry;   /* what failed before counts as new, once */
     struct agent_failure unsaved; /* a failure that the disk did not take: reported all the same */
+
+    struct agent_hold hold;
+    struct agent_drift drift;
+    bool overlooked;         /* a look at the disk came at a bad moment */
+    int64_t healed_at;       /* hw_loop_now(); 0: never */
+    struct hw_timer confirm; /* runs while what was applied waits for an answer of NATS */
+    struct agent_counts counts;
 
     bool check_report;       /* after the next look: does NATS still hold the report? */
     uint64_t complained_seq; /* entry that was complained of already */
@@ -76,18 +88,39 @@ static const struct agent_state *state_of(const struct agent *a)
     return agent_store_state(a->store);
 }
 
-static void report(struct agent *a)
+static void changed(struct agent *a)
 {
-    struct agent_state view = *state_of(a);
+    if (a->hooks.changed != NULL)
+        a->hooks.changed(a->hooks.arg);
+}
 
+void agent_look(const struct agent *a, struct agent_view *view)
+{
+    struct agent_state *const state = &view->state;
+
+    view->phase = a->phase;
+    view->counts = a->counts;
+    view->connected = a->nats != NULL && hw_nats_up(a->nats);
+    *state = *state_of(a);
     if (a->unsaved.set) {
-        view.failed = a->unsaved;
-        if (hw_fence_compare(view.fence, a->unsaved.document.fence) < 0) {
-            view.fence = a->unsaved.document.fence;
-            view.desired_revision = a->unsaved.document.revision;
+        state->failed = a->unsaved;
+        if (hw_fence_compare(state->fence, a->unsaved.document.fence) < 0) {
+            state->fence = a->unsaved.document.fence;
+            state->desired_revision = a->unsaved.document.revision;
         }
     }
-    agent_reporter_set(a->reporter, agent_report_build(&view, a->options.node, a->boot_id));
+    state->hold = a->hold;
+    state->hold.waiting = a->hold.set && a->target.set ? a->target.revision : 0;
+    state->drift = a->drift;
+}
+
+static void report(struct agent *a)
+{
+    struct agent_view view;
+
+    agent_look(a, &view);
+    agent_reporter_set(a->reporter, agent_report_build(&view.state, a->options.node, a->boot_id));
+    changed(a);
 }
 
 static void on_report_trouble(void *arg, const struct hw_error *why)
@@ -95,40 +128,73 @@ static void on_report_trouble(void *arg, const struct hw_error *why)
     tell(arg, HW_LOG_WARN, "cannot report; trying again until it works", NULL, why->message);
 }
 
-static void on_reported(void *arg, uint64_t seq)
+static bool save(struct agent *a, const struct agent_state *next, struct hw_error *err)
 {
-    (void)seq;
-    tell(arg, HW_LOG_DEBUG, "reported", NULL, NULL);
+    if (agent_store_save(a->store, next, err) != HW_OK)
+        return false;
+    a->unsaved.set = false;
+    return true;
+}
+
+/* NATS has the report of what runs: the node can be reached with it. */
+static void on_agreed(void *arg)
+{
+    struct agent *a = arg;
+    struct agent_state next = *state_of(a);
+    struct hw_error err;
+
+    tell(a, HW_LOG_DEBUG, "reported", NULL, NULL);
+    if (!hw_timer_running(&a->confirm))
+        return;
+    hw_timer_stop(&a->confirm);
+    next.unconfirmed = false;
+    if (!save(a, &next, &err))
+        tell(a, HW_LOG_ERROR, "cannot record the state", NULL, err.message);
+    tell(a, HW_LOG_INFO, "confirmed: NATS was reached", &next.running, NULL);
+    changed(a);
 }
 
 /* ---- the machine ---- */
 
 static void fetch(struct agent *a);
 static void verify(struct agent *a);
+static void validate(struct agent *a);
 static void apply(struct agent *a);
+static void check(struct agent *a);
 static void go_back(struct agent *a);
 static void settle(struct agent *a);
 static void conclude(struct agent *a);
 static void rest(struct agent *a);
 
 static const struct transition {
-    enum phase from;
+    enum agent_phase from;
     enum event event;
-    enum phase to;
+    enum agent_phase to;
     void (*action)(struct agent *a);
     const char *comment;
 } transitions[] = {
-    {IDLE, BEGIN, FETCHING, fetch, "its time has come: getting the bytes"},
-    {IDLE, RECOVER, ROLLING_BACK, go_back, "the node is not as it was left: back to what is good"},
-    {FETCHING, DONE, VERIFYING, verify, "the bytes are here"},
-    {FETCHING, AWAY, IDLE, rest, "NATS is away: nothing to report"},
-    {FETCHING, FAILED, IDLE, conclude, "nothing was touched"},
-    {VERIFYING, DONE, APPLYING, apply, "the bytes are those that are desired"},
-    {VERIFYING, FAILED, IDLE, conclude, "the bytes are not those that are desired"},
-    {APPLYING, DONE, IDLE, settle, "it runs, and the disk says so"},
-    {APPLYING, FAILED, ROLLING_BACK, go_back, "the node goes on with the last known good"},
-    {ROLLING_BACK, DONE, IDLE, conclude, "the last known good runs again"},
-    {ROLLING_BACK, FAILED, IDLE, conclude, "not even the last known good could be brought back"},
+    {AGENT_IDLE, BEGIN, AGENT_FETCHING, fetch, "its time has come: getting the bytes"},
+    {AGENT_IDLE, RECOVER, AGENT_ROLLING_BACK, go_back,
+     "the node is not as it was left: back to what is good"},
+    {AGENT_IDLE, TAKE_BACK, AGENT_ROLLING_BACK, go_back,
+     "NATS was not reached since it was applied: back to what ran before"},
+    {AGENT_FETCHING, DONE, AGENT_VERIFYING, verify, "the bytes are here"},
+    {AGENT_FETCHING, AWAY, AGENT_IDLE, rest, "NATS is away: nothing to report"},
+    {AGENT_FETCHING, FAILED, AGENT_IDLE, conclude, "nothing was touched"},
+    {AGENT_VERIFYING, DONE, AGENT_VALIDATING, validate, "the bytes are those that are desired"},
+    {AGENT_VERIFYING, FAILED, AGENT_IDLE, conclude, "the bytes are not those that are desired"},
+    {AGENT_VALIDATING, DONE, AGENT_APPLYING, apply, "the node may use it"},
+    {AGENT_VALIDATING, FAILED, AGENT_IDLE, conclude, "it was refused before anything was touched"},
+    {AGENT_APPLYING, AWAY, AGENT_IDLE, rest, "held meanwhile: nothing was touched"},
+    {AGENT_APPLYING, DONE, AGENT_CHECKING, check, "it is in use: is the node well?"},
+    {AGENT_APPLYING, FAILED, AGENT_ROLLING_BACK, go_back,
+     "the node goes on with the last known good"},
+    {AGENT_CHECKING, DONE, AGENT_IDLE, settle, "it runs, and the disk says so"},
+    {AGENT_CHECKING, FAILED, AGENT_ROLLING_BACK, go_back,
+     "the node is not well: back to the last known good"},
+    {AGENT_ROLLING_BACK, DONE, AGENT_IDLE, conclude, "the last known good runs again"},
+    {AGENT_ROLLING_BACK, FAILED, AGENT_IDLE, conclude,
+     "not even the last known good could be brought back"},
 };
 
 static void happen(struct agent *a, enum event event)
@@ -139,8 +205,12 @@ static void happen(struct agent *a, enum event event)
         if (t->from == a->phase && t->event == event) {
             tell(a, HW_LOG_DEBUG, t->comment, a->target.set ? &a->target : NULL, NULL);
             a->phase = t->to;
+            if (a->phase != AGENT_IDLE)
+                changed(a);
             t->action(a);
-            agent_watch_hold(a->watch, a->phase != IDLE || a->recover);
+            if (a->phase == AGENT_IDLE)
+                changed(a);
+            agent_watch_hold(a->watch, a->phase != AGENT_IDLE || a->recover);
             return;
         }
     }
@@ -205,12 +275,30 @@ static bool same_failure(const struct agent_failure *a, const struct agent_failu
            strcmp(a->error, b->error) == 0;
 }
 
-static bool save(struct agent *a, const struct agent_state *next, struct hw_error *err)
+/* ---- the hold ---- */
+
+static void due_in(struct agent *a, int64_t ms);
+
+static void look_at_hold(struct agent *a)
 {
-    if (agent_store_save(a->store, next, err) != HW_OK)
-        return false;
-    a->unsaved.set = false;
-    return true;
+    const struct agent_hold before = a->hold;
+
+    agent_hold_read(a->options.state_dir, &a->hold);
+    if (before.set == a->hold.set && strcmp(before.since, a->hold.since) == 0 &&
+        strcmp(before.reason, a->hold.reason) == 0)
+        return;
+    tell(a, HW_LOG_INFO, a->hold.set ? "held: new configuration waits" : "released", NULL,
+         a->hold.set ? a->hold.reason : NULL);
+    if (!a->hold.set && a->target.set)
+        due_in(a, 0);
+    report(a);
+}
+
+/* Where it counts, the disk is asked: whoever made the hold relies on it from then on. */
+static bool held(struct agent *a)
+{
+    look_at_hold(a);
+    return a->hold.set;
 }
 
 /* ---- the target ---- */
@@ -219,11 +307,11 @@ static void on_due(void *arg)
 {
     struct agent *a = arg;
 
-    if (a->phase != IDLE)
+    if (a->phase != AGENT_IDLE)
         return;
     if (a->recover)
         happen(a, RECOVER);
-    else if (a->target.set)
+    else if (a->target.set && !held(a))
         happen(a, BEGIN);
 }
 
@@ -240,8 +328,13 @@ static void due_later(struct agent *a)
 static void rest(struct agent *a)
 {
     free(a->data);
+    free(a->file);
     a->data = NULL;
+    a->file = NULL;
     a->failure.set = false;
+    if (a->overlooked)
+        agent_notice_soon(a->notice);
+    a->overlooked = false;
     /* The connection may have come back between the try and now. */
     if (a->target.set && !hw_timer_running(&a->due) && hw_nats_up(a->nats))
         due_in(a, 0);
@@ -270,6 +363,7 @@ static void fetch(struct agent *a)
                         AGENT_DOCUMENT_MAX, &a->data, &a->got.size, &a->got.digest, &err);
     switch (status) {
     case HW_OK:
+        HW_POINT("fetched");
         then(a, DONE);
         break;
     case HW_EUNAVAIL:
@@ -309,6 +403,37 @@ static void verify(struct agent *a)
     then(a, FAILED);
 }
 
+/* ---- validating ---- */
+
+/* Asks the owner. file: taken. */
+static void call(struct agent *a, const struct agent_document *document, char *file)
+{
+    free(a->file);
+    a->file = file;
+    a->hooks.call(a->hooks.arg,
+                  &(struct agent_call){
+                      .phase = a->phase, .document = document, .data = a->data, .file = a->file});
+}
+
+static char *path_of(const struct agent *a, const struct agent_document *document)
+{
+    return a->output != NULL ? hw_strdup(a->output) : agent_store_path(a->store, document);
+}
+
+static void validate(struct agent *a)
+{
+    struct hw_error err;
+
+    if (agent_store_put(a->store, &a->target, a->data, &err) != HW_OK) {
+        fail(a, AGENT_STAGE_APPLY, true, err.message);
+    } else if (!a->hooks.validates) {
+        then(a, DONE);
+    } else {
+        HW_POINT("validating");
+        call(a, &a->target, agent_store_path(a->store, &a->target));
+    }
+}
+
 /* ---- applying ---- */
 
 /* Before anything of ours was ever in place: a file that is there already is what to go back to. */
@@ -320,7 +445,7 @@ static enum hw_status keep_found(struct agent *a, struct agent_state *next, stru
 
     if (next->running.set || next->previous.set)
         return HW_OK;
-    status = agent_output_read(a->options.output, &found, &bytes, err);
+    status = agent_output_read(&a->options.output, &found, &bytes, err);
     if (status == HW_ENOENT)
         return HW_OK;
     if (status == HW_OK)
@@ -330,8 +455,8 @@ static enum hw_status keep_found(struct agent *a, struct agent_state *next, stru
     return status;
 }
 
-/* Writes down that the hook is about to be called: from now on a start cannot take the file alone
- * for the truth. */
+/* Writes down that the node is about to be touched: from now on a start cannot take the output
+ * alone for the truth, nor what it finds there for someone else's work. */
 static enum hw_status open_trial(struct agent *a, struct agent_state *next, struct hw_error *err)
 {
     if (hw_fence_compare(next->trial.fence, a->target.fence) != 0)
@@ -348,29 +473,30 @@ static void apply(struct agent *a)
     struct hw_error err;
     enum hw_status status;
 
+    if (held(a)) {
+        then(a, AWAY);
+        return;
+    }
     if (next.trial.attempts >= ATTEMPTS_MAX &&
         hw_fence_compare(next.trial.fence, a->target.fence) == 0) {
         fail(a, AGENT_STAGE_APPLY, false,
              "the agent was stopped in the midst of applying this, again and again");
         return;
     }
-    status = agent_store_put(a->store, &a->target, a->data, &err);
+    status = keep_found(a, &next, &err);
     if (status == HW_OK)
-        status = keep_found(a, &next, &err);
-    /* Without a hook the file is the whole truth, once there is something to compare it with. */
-    if (status == HW_OK && (a->hooks.apply != NULL || !next.running.set))
         status = open_trial(a, &next, &err);
     if (status == HW_OK)
-        status = hw_file_replace(a->options.output, a->data, a->target.size, a->options.mode, &err);
-    free(a->data);
-    a->data = NULL;
+        status = agent_output_put(&a->options.output, &a->target, a->data, &err);
+    HW_POINT("applying");
     if (status != HW_OK) {
         fail(a, AGENT_STAGE_APPLY, true, err.message);
-    } else if (a->hooks.apply == NULL) {
-        agent_applied(a, NULL, false);
+    } else if (!a->hooks.applies) {
+        a->touched = a->hooks.checks;
+        then(a, DONE);
     } else {
         a->touched = true;
-        a->hooks.apply(a->hooks.arg, &a->target);
+        call(a, &a->target, path_of(a, &a->target));
     }
 }
 
@@ -379,7 +505,9 @@ static bool record_running(struct agent *a, struct hw_error *err)
 {
     struct agent_state next = *state_of(a);
 
-    next.previous = next.running;
+    if (next.running.set && !(next.unconfirmed && a->options.confirm_ms > 0))
+        next.previous = next.running;
+    next.unconfirmed = a->options.confirm_ms > 0 && next.previous.set;
     next.running = a->target;
     agent_time_now(next.running.applied_at);
     next.fence = a->target.fence;
@@ -391,34 +519,77 @@ static bool record_running(struct agent *a, struct hw_error *err)
     return save(a, &next, err);
 }
 
-void agent_applied(struct agent *a, const char *error, bool again)
+static void check(struct agent *a)
+{
+    HW_POINT("checking");
+    if (a->hooks.checks)
+        call(a, &a->target, path_of(a, &a->target));
+    else
+        agent_answer(a, NULL, false);
+}
+
+void agent_answer(struct agent *a, const char *error, bool again)
 {
     const bool ok = error == NULL || error[0] == '\0';
     struct hw_error err;
 
-    if (a->phase == ROLLING_BACK) {
+    switch (a->phase) {
+    case AGENT_VALIDATING:
+        if (ok)
+            then(a, DONE);
+        else
+            fail(a, AGENT_STAGE_VALIDATE, again, error);
+        break;
+    case AGENT_APPLYING:
+        if (ok)
+            then(a, DONE);
+        else
+            fail(a, AGENT_STAGE_APPLY, again, error);
+        break;
+    case AGENT_CHECKING:
+        if (!ok) {
+            fail(a, AGENT_STAGE_HEALTH, again, error);
+        } else if (!record_running(a, &err)) {
+            fail(a, AGENT_STAGE_APPLY, true, err.message);
+        } else {
+            HW_POINT("recorded");
+            then(a, DONE);
+        }
+        break;
+    case AGENT_ROLLING_BACK:
         if (!ok)
             note(a, AGENT_STAGE_APPLY, "going back to revision %lld: %s",
-                 (long long)state_of(a)->running.revision, error);
+                 (long long)a->good.revision, error);
         a->stuck = !ok && again;
         then(a, ok ? DONE : FAILED);
-    } else if (!ok) {
-        fail(a, AGENT_STAGE_APPLY, again, error);
-    } else if (!record_running(a, &err)) {
-        fail(a, AGENT_STAGE_APPLY, true, err.message);
-    } else {
-        then(a, DONE);
+        break;
+    default:
+        break;
     }
+}
+
+static void on_unconfirmed(void *arg);
+
+static void await_confirmation(struct agent *a)
+{
+    if (state_of(a)->unconfirmed && a->options.confirm_ms > 0)
+        hw_timer_start(a->loop, &a->confirm, a->options.confirm_ms, on_unconfirmed, a);
+    else
+        hw_timer_stop(&a->confirm);
 }
 
 static void settle(struct agent *a)
 {
     tell(a, HW_LOG_INFO, "applied", &state_of(a)->running, NULL);
+    a->counts.applied++;
     a->target.set = false;
     a->failures = 0;
     a->touched = false;
+    a->drift.set = false;
     agent_store_sweep(a->store);
+    agent_output_sweep(&a->options.output);
     report(a);
+    await_confirmation(a);
     rest(a);
 }
 
@@ -440,39 +611,100 @@ static void lose_running(struct agent *a)
     agent_watch_look(a->watch, 0);
 }
 
+/* Its bytes, of the copy or of the output. */
+static enum hw_status load(struct agent *a, const struct agent_document *good, struct hw_error *err)
+{
+    HW_AUTO_FREE char *bytes = NULL;
+    struct agent_document found;
+    enum hw_status status = agent_store_get(a->store, good, &bytes, err);
+
+    if ((status == HW_ENOENT || status == HW_ECORRUPT) &&
+        agent_output_read(&a->options.output, &found, &bytes, NULL) == HW_OK &&
+        hw_digest_equal(&found.digest, &good->digest))
+        status = HW_OK;
+    if (status != HW_OK)
+        return status;
+    free(a->data);
+    a->data = (unsigned char *)HW_TAKE(bytes);
+    return HW_OK;
+}
+
 static void go_back(struct agent *a)
 {
     const struct agent_state *const state = state_of(a);
-    const struct agent_document good = state->running.set ? state->running : state->previous;
-    HW_AUTO_FREE char *bytes = NULL;
+    const struct agent_document *const good = &a->good;
     struct hw_error err;
     enum hw_status status = HW_OK;
+    bool right;
 
     a->stuck = false;
-    if (!good.set && state->trial.open) {
-        status = hw_file_remove(a->options.output, &err);
-    } else if (good.set && !agent_output_is(a->options.output, &good)) {
-        status = agent_store_get(a->store, &good, &bytes, &err);
+    a->went_back = true;
+    a->good = state->running.set ? state->running : state->previous;
+    right = good->set && agent_output_is(&a->options.output, good);
+    if (!good->set && state->trial.open) {
+        status = agent_output_remove(&a->options.output, &err);
+    } else if (good->set && (!right || (a->touched && a->hooks.applies))) {
+        status = load(a, good, &err);
         if (status == HW_ENOENT || status == HW_ECORRUPT) {
             note(a, AGENT_STAGE_APPLY, "the last known good is lost: %s", err.message);
             lose_running(a);
             then(a, FAILED);
             return;
         }
-        if (status == HW_OK)
-            status = hw_file_replace(a->options.output, bytes, good.size, a->options.mode, &err);
-        a->touched = true;
+        if (status == HW_OK && !right) {
+            status = agent_output_put(&a->options.output, good, a->data, &err);
+            a->touched = true;
+        }
     }
+    HW_POINT("rolling-back");
     if (status != HW_OK) {
-        note(a, AGENT_STAGE_APPLY, "going back to revision %lld: %s", (long long)good.revision,
+        note(a, AGENT_STAGE_APPLY, "going back to revision %lld: %s", (long long)good->revision,
              err.message);
         a->stuck = true;
         then(a, FAILED);
-    } else if (good.set && a->touched && a->hooks.apply != NULL) {
-        a->hooks.apply(a->hooks.arg, &good);
+    } else if (good->set && a->touched && a->hooks.applies) {
+        call(a, good, path_of(a, good));
     } else {
         then(a, DONE);
     }
+}
+
+/* Nobody answered in time: the document is to blame until NATS was reached with it. */
+static void on_unconfirmed(void *arg)
+{
+    struct agent *a = arg;
+    struct agent_state next = *state_of(a);
+    struct hw_error err;
+
+    if (a->phase != AGENT_IDLE || a->recover) {
+        await_confirmation(a);
+        return;
+    }
+    a->target = next.running; /* something newer that waits comes again with the connection */
+    a->again = false;
+    a->touched = true;
+    note(a, AGENT_STAGE_HEALTH, "NATS was not reached within %g s of applying it",
+         (double)a->options.confirm_ms / 1000);
+    /* A file that was there before us is not reported as what runs. */
+    if (next.previous.revision > 0) {
+        next.running = next.previous;
+        next.previous.set = false;
+    } else {
+        next.running.set = false;
+    }
+    next.unconfirmed = false;
+    next.failed = a->failure;
+    next.trial.fence = a->target.fence;
+    next.trial.attempts = 0;
+    next.trial.open = true;
+    if (!save(a, &next, &err)) {
+        tell(a, HW_LOG_ERROR, "cannot record the state", NULL, err.message);
+        a->target.set = a->failure.set = a->touched = false;
+        await_confirmation(a);
+        return;
+    }
+    tell(a, HW_LOG_WARN, "not confirmed", &a->target, a->failure.error);
+    happen(a, TAKE_BACK);
 }
 
 /* Was the last failure about what runs, so that trying again means applying that again? */
@@ -497,6 +729,9 @@ static void conclude(struct agent *a)
     struct agent_state next = *state_of(a);
     struct hw_error err;
 
+    a->counts.failed += failed ? 1 : 0;
+    a->counts.gone_back += a->went_back ? 1 : 0;
+    a->went_back = false;
     if (a->unsaved.set)
         next.failed = a->unsaved;
     /* A recovery ends an interrupted attempt, which counts; a failure of our own wipes the count.
@@ -519,6 +754,11 @@ static void conclude(struct agent *a)
     }
     if (!failed)
         tell(a, HW_LOG_INFO, "brought back", &next.running, NULL);
+    if (recovered && !failed && a->drift.set && !a->drift.healed) {
+        a->drift.healed = true;
+        a->counts.healed++;
+        a->healed_at = hw_loop_now();
+    }
     if (!save(a, &next, &err)) {
         if (!a->unsaved.set)
             tell(a, HW_LOG_ERROR, "cannot record the state", NULL, err.message);
@@ -628,11 +868,15 @@ static void on_entry(void *arg, const struct hw_kv_entry *entry)
         a->target = desired;
         a->failures = 0;
         due_in(a, wait);
+        if (a->hold.set)
+            tell(a, HW_LOG_INFO, "held: it waits for the release", &desired, a->hold.reason);
         break;
     }
     a->retry = false;
-    if (verdict == AGENT_DESIRED_APPLY)
+    if (verdict == AGENT_DESIRED_APPLY) {
+        report(a); /* of what waits */
         return;
+    }
     if (verdict == AGENT_DESIRED_NONE || verdict == AGENT_DESIRED_ADOPT) {
         next.fence = desired.fence;
         next.failed.set = false;
@@ -663,7 +907,8 @@ static void on_up(void *arg)
 
     tell(a, HW_LOG_INFO, "connected to NATS", NULL, NULL);
     a->check_report = true;
-    agent_watch_look(a->watch, 0);
+    agent_watch_look(a->watch, a->counts.connected++ > 0 ? agent_random_ms(REJOIN_MS) : 0);
+    changed(a);
     /* A target that waited for NATS is due; one that waits for its splay goes on waiting. */
     if (a->target.set && (a->failures > 0 || !hw_timer_running(&a->due)))
         due_in(a, 0);
@@ -672,6 +917,77 @@ static void on_up(void *arg)
 static void on_down(void *arg, const char *why)
 {
     tell(arg, HW_LOG_WARN, "lost NATS; going on with what is on disk", NULL, why);
+    changed(arg);
+}
+
+/* ---- the disk, looked at ---- */
+
+/* Drift: the output is not what runs. */
+static void look_at_output(struct agent *a)
+{
+    const struct agent_document *const running = &state_of(a)->running;
+    const char *const what = a->output != NULL && access(a->output, F_OK) != 0 && errno == ENOENT
+                                 ? "the output is missing"
+                                 : "the output has other content than what runs";
+    int64_t pause;
+
+    if (!running->set || agent_output_is(&a->options.output, running)) {
+        if (a->drift.set && !a->drift.healed) {
+            a->drift.set = false;
+            tell(a, HW_LOG_INFO, "the output is again what runs", NULL, NULL);
+            report(a);
+        }
+        return;
+    }
+    if (!a->drift.set || a->drift.healed || strcmp(a->drift.error, what) != 0) {
+        a->drift.set = true;
+        a->drift.healed = false;
+        agent_time_now(a->drift.at);
+        snprintf(a->drift.error, sizeof(a->drift.error), "%s", what);
+        tell(a, HW_LOG_WARN, "drift", running, what);
+        report(a);
+    }
+    if (!a->options.heal || a->hold.set)
+        return;
+    pause = a->healed_at > 0 ? a->healed_at + HEAL_PAUSE_MS - hw_loop_now() : 0;
+    a->recover = true;
+    agent_watch_hold(a->watch, true);
+    due_in(a, pause > 0 ? pause : 0);
+}
+
+static void look_around(void *arg)
+{
+    struct agent *a = arg;
+
+    look_at_hold(a);
+    if (a->phase == AGENT_IDLE && !a->recover)
+        look_at_output(a);
+    else
+        a->overlooked = true;
+}
+
+void agent_look_around(struct agent *a)
+{
+    agent_notice_soon(a->notice);
+}
+
+static void watch_disk(struct agent *a)
+{
+    const struct agent_output *const output = &a->options.output;
+
+    a->notice = agent_notice_new(a->loop, a->options.poll_ms, look_around, a);
+    agent_notice_add(a->notice, a->options.state_dir, "hold");
+    if (output->file != NULL) {
+        const char *const slash = strrchr(output->file, '/');
+        HW_AUTO_FREE char *dir = slash == NULL ? hw_strdup(".")
+                                 : slash == output->file
+                                     ? hw_strdup("/")
+                                     : hw_strndup(output->file, (size_t)(slash - output->file));
+
+        agent_notice_add(a->notice, dir, slash != NULL ? slash + 1 : output->file);
+    } else if (output->dir != NULL) {
+        agent_notice_add(a->notice, output->dir, NULL);
+    }
 }
 
 /* ---- opening and closing ---- */
@@ -688,7 +1004,7 @@ static void keep_copy(struct agent *a)
 
     if (agent_store_get(a->store, running, &copy, NULL) == HW_OK)
         return;
-    status = agent_output_read(a->options.output, &found, &bytes, &err);
+    status = agent_output_read(&a->options.output, &found, &bytes, &err);
     if (status == HW_OK && hw_digest_equal(&found.digest, &running->digest))
         status = agent_store_put(a->store, running, bytes, &err);
     if (status != HW_OK)
@@ -700,17 +1016,19 @@ static void start_from_disk(struct agent *a)
 {
     const struct agent_state *const state = state_of(a);
 
+    agent_hold_read(a->options.state_dir, &a->hold);
     if (state->trial.open) {
         tell(a, HW_LOG_WARN, "was stopped in the midst of applying; going back", NULL, NULL);
         a->recover = a->touched = true;
-    } else if (state->running.set && !agent_output_is(a->options.output, &state->running)) {
-        tell(a, HW_LOG_WARN, "the output file is missing or changed; restoring it", &state->running,
-             NULL);
-        a->recover = true;
     } else if (state->running.set) {
-        tell(a, HW_LOG_INFO, "runs already", &state->running, NULL);
-        keep_copy(a);
-        a->recover = a->touched = running_failed(state);
+        look_at_output(a);
+        if (!a->drift.set) {
+            tell(a, HW_LOG_INFO, "runs already", &state->running, NULL);
+            keep_copy(a);
+        }
+        /* Without an output the owner knows of nothing yet. */
+        if (running_failed(state) || (a->hooks.applies && a->output == NULL))
+            a->recover = a->touched = true;
     }
     a->retry = state->failed.set && state->trial.attempts < ATTEMPTS_MAX;
     agent_watch_hold(a->watch, a->recover);
@@ -733,10 +1051,11 @@ static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
 {
     HW_AUTO_FREE char *name = hw_sprintf("headwater-agent %s", a->options.node);
     HW_AUTO_FREE char *reports = hw_sprintf("%s_reports", a->options.bucket);
-    const struct hw_nats_options options = {.url = a->options.url, .name = name, .max_pending = 16};
+    const struct hw_nats_options options = {
+        .url = a->options.url, .name = name, .max_pending = 16, .reconnect_ms = RECONNECT_MS};
     const struct hw_nats_events events = {.up = on_up, .down = on_down, .arg = a};
     const struct agent_reporter_events reporter_events = {
-        .trouble = on_report_trouble, .published = on_reported, .arg = a};
+        .trouble = on_report_trouble, .agreed = on_agreed, .arg = a};
     const struct agent_watch_events watch_events = {
         .entry = on_entry, .looked = on_looked, .trouble = on_watch_trouble, .arg = a};
     enum hw_status status;
@@ -760,6 +1079,7 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
     a->loop = loop;
     a->options = *options;
     a->hooks = *hooks;
+    a->output = agent_output_path(&options->output);
     read_boot_id(a);
     status = agent_store_open(options->state_dir, &a->store, err);
     if (status == HW_OK) {
@@ -777,8 +1097,10 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
         agent_close(a);
         return status;
     }
+    watch_disk(a);
     start_from_disk(a);
     report(a);
+    await_confirmation(a);
     *out = a;
     return HW_OK;
 }
@@ -793,7 +1115,7 @@ void agent_retry(struct agent *a)
         tell(a, HW_LOG_ERROR, "cannot record the state", NULL, err.message);
     a->retry = true;
     a->failures = 0;
-    if (a->phase == IDLE && running_failed(&next))
+    if (a->phase == AGENT_IDLE && running_failed(&next))
         a->recover = a->touched = true;
     if (a->recover || a->target.set)
         due_in(a, 0);
@@ -806,10 +1128,14 @@ void agent_close(struct agent *a)
         return;
     hw_timer_stop(&a->step);
     hw_timer_stop(&a->due);
+    hw_timer_stop(&a->confirm);
+    agent_notice_free(a->notice);
     hw_nats_close(a->nats);
     agent_watch_free(a->watch);
     agent_reporter_free(a->reporter);
     agent_store_close(a->store);
+    free(a->output);
+    free(a->file);
     free(a->data);
     free(a);
 }

@@ -1,18 +1,22 @@
 /*
- * headwater-agent: keeps one node's configuration file as the fleet's database wants it, and runs a
- * command when it changes. Options, signals, and the command; the rest is agent.c.
+ * headwater-agent: keeps one node's configuration file as the fleet's database wants it, and runs
+ * commands when it changes. A program like any other that uses libheadwater-agent, with its own
+ * loop: options, signals, and log; runner.c has the commands.
  */
-#include <inttypes.h>
+#include <grp.h>
 #include <limits.h>
+#include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/agent.h"
 #include "agent/command.h"
-#include "common/buf.h"
+#include "agent/headwater_agent.h"
+#include "agent/local.h"
+#include "agent/runner.h"
 #include "common/kv.h"
 #include "common/log.h"
 #include "common/memory.h"
@@ -22,8 +26,11 @@
 #define NODE_MAX 128
 
 struct options {
-    const char *nats, *bucket, *node, *state_dir, *output, *mode, *apply;
-    int64_t apply_timeout, poll, splay;
+    const char *nats, *bucket, *node, *state_dir, *output, *output_dir, *mode, *owner, *drift;
+    const char *validate, *apply, *health;
+    int64_t validate_timeout, apply_timeout, health_timeout, health_within;
+    int64_t keep, poll, splay, confirm_within;
+    bool json;
     const char *log_level, *log_format;
 };
 
@@ -47,14 +54,58 @@ static const struct hw_option option_table[] = {
      .type = HW_OPT_STRING,
      .offset = offsetof(struct options, output),
      .value = "FILE",
-     .help = "file that holds the node's configuration; required"},
+     .help = "file that holds the node's configuration; this or --output-dir is required"},
+    {.name = "output-dir",
+     .env = "HEADWATER_OUTPUT_DIR",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, output_dir),
+     .value = "DIR",
+     .help = "directory of generations; the link \"current\" in it names the one that runs"},
+    {.name = "keep",
+     .env = "HEADWATER_KEEP",
+     .type = HW_OPT_INT,
+     .offset = offsetof(struct options, keep),
+     .value = "COUNT",
+     .preset = "5",
+     .help = "generations to keep in that directory",
+     .min = 1,
+     .max = 1000},
     {.name = "mode",
      .env = "HEADWATER_MODE",
      .type = HW_OPT_STRING,
      .offset = offsetof(struct options, mode),
      .value = "OCTAL",
      .preset = "0644",
-     .help = "permissions of that file"},
+     .help = "permissions of the file, or of each generation"},
+    {.name = "owner",
+     .env = "HEADWATER_OWNER",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, owner),
+     .value = "USER[:GROUP]",
+     .help = "its owner (default who runs the agent)"},
+    {.name = "drift",
+     .env = "HEADWATER_DRIFT",
+     .type = HW_OPT_CHOICE,
+     .offset = offsetof(struct options, drift),
+     .value = "ACTION",
+     .preset = "heal",
+     .choices = "heal|report",
+     .help = "what to do about an output that someone else changed"},
+    {.name = "validate",
+     .env = "HEADWATER_VALIDATE",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, validate),
+     .value = "COMMAND",
+     .help = "command that says whether a document may be applied, before it is in place"},
+    {.name = "validate-timeout",
+     .env = "HEADWATER_VALIDATE_TIMEOUT",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, validate_timeout),
+     .value = "TIME",
+     .preset = "60s",
+     .help = "how long that command may take",
+     .min = 1,
+     .max = 86400000},
     {.name = "apply",
      .env = "HEADWATER_APPLY",
      .type = HW_OPT_STRING,
@@ -70,13 +121,46 @@ static const struct hw_option option_table[] = {
      .help = "how long that command may take",
      .min = 1,
      .max = 86400000},
+    {.name = "health",
+     .env = "HEADWATER_HEALTH",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, health),
+     .value = "COMMAND",
+     .help = "command that says whether the node is well after a change"},
+    {.name = "health-timeout",
+     .env = "HEADWATER_HEALTH_TIMEOUT",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, health_timeout),
+     .value = "TIME",
+     .preset = "10s",
+     .help = "how long one run of that command may take",
+     .min = 1,
+     .max = 86400000},
+    {.name = "health-within",
+     .env = "HEADWATER_HEALTH_WITHIN",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, health_within),
+     .value = "TIME",
+     .preset = "30s",
+     .help = "run it again until it succeeds, at most this long",
+     .min = 0,
+     .max = 86400000},
+    {.name = "confirm-within",
+     .env = "HEADWATER_CONFIRM_WITHIN",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, confirm_within),
+     .value = "TIME",
+     .preset = "0s",
+     .help = "go back when NATS is not reached this long after a change; 0: never",
+     .min = 0,
+     .max = 86400000},
     {.name = "poll",
      .env = "HEADWATER_POLL",
      .type = HW_OPT_DURATION,
      .offset = offsetof(struct options, poll),
      .value = "TIME",
      .preset = "5m",
-     .help = "mean time between looks at NATS without being told",
+     .help = "mean time between looks at NATS and the output without being told",
      .min = 100,
      .max = 86400000},
     {.name = "splay",
@@ -88,7 +172,19 @@ static const struct hw_option option_table[] = {
      .help = "wait a random part of this before a change is applied",
      .min = 0,
      .max = 86400000},
+    {.name = "json",
+     .env = "HEADWATER_JSON",
+     .type = HW_OPT_FLAG,
+     .offset = offsetof(struct options, json),
+     .help = "status: print JSON"},
     HW_OPTIONS_LOG(struct options),
+    {.name = NULL},
+};
+
+static const struct hw_command commands[] = {
+    {.name = "hold", .arguments = "[REASON]", .help = "let new configuration wait"},
+    {.name = "release", .help = "end the hold"},
+    {.name = "status", .help = "print what the state directory says; needs no agent and no NATS"},
     {.name = NULL},
 };
 
@@ -96,99 +192,59 @@ static const struct hw_program program = {
     .name = "headwater-agent",
     .summary = "keeps a node's configuration as the fleet's database wants it",
     .options = option_table,
+    .commands = commands,
     .notes =
-        "The command is run without a shell. Blanks separate its words; 'single quotes' keep\n"
+        "Without a command it runs the service.\n"
+        "The node's commands are run without a shell. Blanks separate words; 'single quotes' keep\n"
         "everything, \"double quotes\" everything but \\\" and \\\\, and a backslash elsewhere "
         "keeps the\n"
-        "next character. It finds HEADWATER_NODE, HEADWATER_REVISION, HEADWATER_DIGEST,\n"
-        "HEADWATER_MEDIA_TYPE and HEADWATER_FILE in its environment, and no other HEADWATER_\n"
-        "variable. When it exits with 0, the node uses the file. Otherwise the last known good "
-        "file\n"
-        "is put back, the command runs for that, and the end of its output goes into the report.\n"
+        "next character. They find HEADWATER_NODE, HEADWATER_REVISION, HEADWATER_DIGEST,\n"
+        "HEADWATER_MEDIA_TYPE and HEADWATER_FILE in their environment, and no other HEADWATER_\n"
+        "variable. --apply exits with 0 when the node uses the file. Otherwise the last known "
+        "good\n"
+        "file is put back, the command runs for that, and the end of its output goes into the "
+        "report.\n"
         "\n"
         "The default of --state-dir is NODE below /var/lib/headwater-agent for root, and below\n"
         "$XDG_STATE_HOME/headwater-agent (~/.local/state/headwater-agent) for others.\n"
         "\n"
         "Signals: SIGTERM and SIGINT end the agent, SIGHUP tries again what failed.\n"
-        "Exit codes: 0 ended by a signal, 1 failure, 2 wrong usage.\n",
+        "Exit codes: 0 ended by a signal, or done, 1 failure, 2 wrong usage.\n",
 };
 
-/* ---- the command ---- */
+/* ---- the service ---- */
 
 struct daemon {
-    const struct options *options;
     struct hw_loop *loop;
-    struct agent *agent;
-    char **argv;  /* of the command; NULL: none */
-    char *record; /* names the command while it runs */
-    struct agent_command *running;
+    struct agent_runner *runner;
+    struct headwater_agent *agent;
 };
 
-static void on_command_done(void *arg, const char *error)
+/* The runner is the callbacks' argument; the log needs none but what the document says. */
+static void on_log(void *arg, enum headwater_agent_level level, const char *message,
+                   const struct headwater_agent_document *about, const char *detail)
 {
-    struct daemon *d = arg;
-
-    d->running = NULL;
-    agent_applied(d->agent, error, false);
-}
-
-/* Our environment without our own settings, which may hold a password, and with the document's. */
-static char **make_environment(const struct daemon *d, const struct agent_document *document)
-{
-    extern char **environ;
-    char digest[HW_DIGEST_STR_MAX];
-    size_t count = 0, kept = 0;
-    char **env;
-
-    while (environ[count] != NULL)
-        count++;
-    env = hw_alloc((count + 6) * sizeof(*env));
-    env[kept++] = hw_sprintf("HEADWATER_NODE=%s", d->options->node);
-    env[kept++] = hw_sprintf("HEADWATER_REVISION=%" PRId64, document->revision);
-    env[kept++] = hw_sprintf("HEADWATER_DIGEST=%s", hw_digest_format(&document->digest, digest));
-    env[kept++] = hw_sprintf("HEADWATER_MEDIA_TYPE=%s", document->media_type);
-    env[kept++] = hw_sprintf("HEADWATER_FILE=%s", d->options->output);
-    for (size_t i = 0; i < count; i++)
-        if (strncmp(environ[i], "HEADWATER_", 10) != 0)
-            env[kept++] = hw_strdup(environ[i]);
-    return env;
-}
-
-static void apply(void *arg, const struct agent_document *document)
-{
-    struct daemon *d = arg;
-    char **env = make_environment(d, document);
-    const struct agent_command_spec spec = {
-        .argv = d->argv, .env = env, .timeout_ms = d->options->apply_timeout, .record = d->record};
-    struct hw_error err;
-
-    if (agent_command_start(d->loop, &spec, on_command_done, d, &d->running, &err) != HW_OK)
-        agent_applied(d->agent, err.message, true);
-    for (size_t i = 0; env[i] != NULL; i++)
-        free(env[i]);
-    free(env);
-}
-
-static void told(void *arg, enum hw_log_level level, const char *what,
-                 const struct agent_document *document, const char *detail)
-{
-    const struct daemon *d = arg;
     struct hw_field fields[6];
-    char digest[HW_DIGEST_STR_MAX];
     size_t count = 0;
 
-    if (level > hw_log_level())
-        return;
-    fields[count++] = HW_S("node", d->options->node);
-    if (document != NULL && document->set) {
-        fields[count++] = HW_I("revision", document->revision);
-        fields[count++] = HW_S("digest", hw_digest_format(&document->digest, digest));
-        fields[count++] = HW_I("epoch", (int64_t)document->fence.epoch);
-        fields[count++] = HW_L("lsn", document->fence.lsn);
+    fields[count++] = HW_S("node", agent_runner_node(arg));
+    if (about != NULL) {
+        fields[count++] = HW_I("revision", about->revision);
+        fields[count++] = HW_S("digest", about->digest);
+        fields[count++] = HW_I("epoch", (int64_t)about->epoch);
+        fields[count++] = HW_S("lsn", about->lsn);
     }
     if (detail != NULL)
         fields[count++] = HW_S("detail", detail);
-    hw_log_fields(level, what, fields, count);
+    hw_log_fields((enum hw_log_level)level, message, fields, count);
+}
+
+static void on_ready(void *arg, short revents)
+{
+    struct daemon *d = arg;
+
+    (void)revents;
+    headwater_agent_dispatch(d->agent);
 }
 
 static void on_hangup(void *arg, int signo)
@@ -197,7 +253,51 @@ static void on_hangup(void *arg, int signo)
 
     (void)signo;
     if (d->agent != NULL)
-        agent_retry(d->agent);
+        headwater_agent_retry(d->agent);
+}
+
+static enum hw_status open_agent(struct daemon *d, struct headwater_agent_options *options,
+                                 struct hw_error *err)
+{
+    char error[HEADWATER_AGENT_ERROR_MAX];
+
+    agent_runner_fill(d->runner, options);
+    options->log = on_log;
+    options->arg = d->runner;
+    if (headwater_agent_new(options, &d->agent, error) != 0)
+        return hw_fail(err, HW_EIO, "%s", error);
+    agent_runner_serve(d->runner, d->agent);
+    return HW_OK;
+}
+
+static enum hw_status run(struct daemon *d, struct headwater_agent_options *options,
+                          const struct agent_runner_options *commands_of, struct hw_error *err)
+{
+    struct hw_io *io = NULL;
+    enum hw_status status;
+
+    status = hw_loop_new(&d->loop, err);
+    if (status == HW_OK)
+        status = hw_loop_stop_on_signals(d->loop, err);
+    if (status == HW_OK)
+        status = hw_loop_on_signal(d->loop, SIGHUP, on_hangup, d, err);
+    if (status == HW_OK) {
+        d->runner = agent_runner_new(d->loop, commands_of);
+        status = open_agent(d, options, err);
+    }
+    if (status == HW_OK && agent_command_reap(commands_of->record))
+        hw_log_warn("ended the command that a killed agent had left running",
+                    HW_S("node", options->node));
+    if (status == HW_OK) {
+        io = hw_io_add(d->loop, headwater_agent_fd(d->agent), POLLIN, on_ready, d);
+        status = hw_loop_run(d->loop, err);
+    }
+    hw_io_remove(io);
+    agent_runner_end(d->runner);
+    headwater_agent_free(d->agent);
+    agent_runner_free(d->runner);
+    hw_loop_free(d->loop);
+    return status;
 }
 
 /* ---- options ---- */
@@ -207,9 +307,43 @@ static enum hw_status parse_mode(const char *text, mode_t *mode, struct hw_error
     char *end;
     const unsigned long value = strtoul(text, &end, 8);
 
-    if (*text < '0' || *text > '7' || *end != '\0' || value > 0777)
+    if (*text < '0' || *text > '7' || *end != '\0' || value > 0777 || value == 0)
         return hw_fail(err, HW_EINVAL, "--mode: \"%s\" is not an octal mode such as 0644", text);
     *mode = (mode_t)value;
+    return HW_OK;
+}
+
+static bool parse_id(const char *text, unsigned *id)
+{
+    char *end;
+    const unsigned long value = strtoul(text, &end, 10);
+
+    if (*text < '0' || *text > '9' || *end != '\0' || value >= UINT_MAX)
+        return false;
+    *id = (unsigned)value;
+    return true;
+}
+
+static enum hw_status parse_owner(const char *text, struct headwater_agent_options *options,
+                                  struct hw_error *err)
+{
+    HW_AUTO_FREE char *user = hw_strndup(text, strcspn(text, ":"));
+    const char *const group = strchr(text, ':') != NULL ? strchr(text, ':') + 1 : NULL;
+    const struct passwd *pw;
+    const struct group *gr;
+
+    if (user[0] != '\0' && !parse_id(user, &options->owner)) {
+        pw = getpwnam(user);
+        if (pw == NULL)
+            return hw_fail(err, HW_EINVAL, "--owner: there is no user \"%s\"", user);
+        options->owner = pw->pw_uid;
+    }
+    if (group != NULL && !parse_id(group, &options->group)) {
+        gr = getgrnam(group);
+        if (gr == NULL)
+            return hw_fail(err, HW_EINVAL, "--owner: there is no group \"%s\"", group);
+        options->group = gr->gr_gid;
+    }
     return HW_OK;
 }
 
@@ -225,10 +359,19 @@ static char *default_state_dir(const char *node)
     return hw_sprintf("%s/.local/state/headwater-agent/%s", home != NULL ? home : "", node);
 }
 
-static enum hw_status check(struct options *o, mode_t *mode, char ***argv, struct hw_error *err)
+static enum hw_status split(const char *flag, const char *line, char ***argv, struct hw_error *err)
+{
+    if (line != NULL && agent_words_split(line, argv, err) != HW_OK)
+        return hw_fail_in(err, "%s", flag);
+    return HW_OK;
+}
+
+/* Who we are, for every command. *node_given: not only the host's name. */
+static enum hw_status check_node(struct options *o, bool *node_given, struct hw_error *err)
 {
     static char host[HOST_NAME_MAX + 1];
 
+    *node_given = o->node != NULL;
     if (o->node == NULL) {
         if (gethostname(host, sizeof(host) - 1) != 0)
             return hw_fail_errno(err, "asking for the host name, as no --node was given");
@@ -239,84 +382,125 @@ static enum hw_status check(struct options *o, mode_t *mode, char ***argv, struc
                        "--node: \"%s\" is not a node name: at most %d letters, digits, - and _, in "
                        "parts joined by single dots",
                        o->node, NODE_MAX);
+    return HW_OK;
+}
+
+static enum hw_status check(const struct options *o, struct headwater_agent_options *options,
+                            struct agent_runner_options *commands_of, struct hw_error *err)
+{
+    enum hw_status status;
+
     if (!hw_kv_key_valid(o->bucket) || strchr(o->bucket, '.') != NULL)
         return hw_fail(err, HW_EINVAL,
                        "--bucket: \"%s\" is not a bucket name: letters, digits, - and _",
                        o->bucket);
-    if (o->output == NULL)
-        return hw_fail(err, HW_EINVAL, "--output (or HEADWATER_OUTPUT) is required");
-    if (o->apply != NULL && agent_words_split(o->apply, argv, err) != HW_OK)
-        return hw_fail_in(err, "--apply");
-    return parse_mode(o->mode, mode, err);
+    if ((o->output == NULL) == (o->output_dir == NULL))
+        return hw_fail(err, HW_EINVAL,
+                       "one of --output (or HEADWATER_OUTPUT) and --output-dir is required");
+    status = split("--validate", o->validate, &commands_of->validate.argv, err);
+    if (status == HW_OK)
+        status = split("--apply", o->apply, &commands_of->apply.argv, err);
+    if (status == HW_OK)
+        status = split("--health", o->health, &commands_of->health.argv, err);
+    if (status == HW_OK)
+        status = parse_mode(o->mode, &options->mode, err);
+    if (status == HW_OK && o->owner != NULL)
+        status = parse_owner(o->owner, options, err);
+    return status;
 }
 
-static enum hw_status run(struct daemon *d, const struct agent_options *options,
-                          struct hw_error *err)
+static enum hw_status run_service(const struct options *o, const char *state_dir, int *usage,
+                                  struct hw_error *err)
 {
-    const struct agent_hooks hooks = {
-        .apply = d->argv != NULL ? apply : NULL, .told = told, .arg = d};
+    HW_AUTO_FREE char *record = hw_sprintf("%s/command", state_dir);
+    struct agent_runner_options commands_of = {.validate.timeout_ms = o->validate_timeout,
+                                               .apply.timeout_ms = o->apply_timeout,
+                                               .health.timeout_ms = o->health_timeout,
+                                               .health_within_ms = o->health_within,
+                                               .node = o->node,
+                                               .record = record};
+    struct daemon d = {0};
+    struct headwater_agent_options options;
     enum hw_status status;
 
-    status = hw_loop_new(&d->loop, err);
-    if (status == HW_OK)
-        status = hw_loop_stop_on_signals(d->loop, err);
-    if (status == HW_OK)
-        status = hw_loop_on_signal(d->loop, SIGHUP, on_hangup, d, err);
-    if (status == HW_OK)
-        status = agent_open(d->loop, options, &hooks, &d->agent, err);
-    if (status == HW_OK && agent_command_reap(d->record))
-        hw_log_warn("ended the command that a killed agent had left running",
-                    HW_S("node", options->node));
-    if (status == HW_OK)
-        status = hw_loop_run(d->loop, err);
-    agent_command_end(d->running);
-    agent_close(d->agent);
-    hw_loop_free(d->loop);
+    headwater_agent_options_init(&options);
+    status = check(o, &options, &commands_of, err);
+    *usage = status != HW_OK;
+    if (status == HW_OK) {
+        options.nats_url = o->nats;
+        options.node = o->node;
+        options.bucket = o->bucket;
+        options.state_dir = state_dir;
+        options.output = o->output;
+        options.output_dir = o->output_dir;
+        options.keep = (unsigned)o->keep;
+        options.poll_ms = o->poll;
+        options.splay_ms = o->splay;
+        options.confirm_within_ms = o->confirm_within;
+        options.report_drift_only = strcmp(o->drift, "report") == 0;
+        options.log_level = (enum headwater_agent_level)hw_log_level();
+        signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error like a full disk */
+        hw_log_info("starting", HW_S("node", o->node), HW_S("version", HW_VERSION),
+                    HW_S("bucket", o->bucket),
+                    HW_S("output", o->output != NULL ? o->output : o->output_dir),
+                    HW_S("state_dir", state_dir));
+        status = run(&d, &options, &commands_of, err);
+        if (status != HW_OK)
+            hw_log_error("cannot run", HW_S("node", o->node), HW_E(err));
+        else
+            hw_log_info("ended", HW_S("node", o->node));
+    }
+    free(commands_of.validate.argv);
+    free(commands_of.apply.argv);
+    free(commands_of.health.argv);
     return status;
+}
+
+/* hold, release, status. */
+static enum hw_status run_command(const struct options *o, const char *command,
+                                  char *const *operands, int count, const char *state_dir,
+                                  bool node_given, struct hw_error *err)
+{
+    const struct agent_output output = {.file = o->output, .dir = o->output_dir};
+
+    if (strcmp(command, "hold") == 0)
+        return agent_local_hold(state_dir, count > 0 ? operands[0] : "", err);
+    if (strcmp(command, "release") == 0)
+        return agent_local_release(state_dir, err);
+    return agent_local_status(state_dir, node_given ? o->node : NULL, &output, o->json, err);
 }
 
 int main(int argc, char **argv)
 {
     struct options options = {0};
-    struct daemon d = {.options = &options};
-    struct agent_options core = {0};
     HW_AUTO_FREE char *state_dir = NULL;
     struct hw_error err;
     const char *command;
     char **operands;
-    int count;
+    int count, usage = 0;
+    bool node_given;
     enum hw_status status;
 
     status = hw_options_parse(&program, argc, argv, &options, &command, &operands, &count, &err);
-    if (status == HW_OK && count > 0)
-        status = hw_fail(&err, HW_EINVAL, "\"%s\": no operands are expected", operands[0]);
+    if (status == HW_OK && count > (command != NULL && strcmp(command, "hold") == 0 ? 1 : 0))
+        status =
+            hw_fail(&err, HW_EINVAL, "\"%s\": no more operands are expected", operands[count - 1]);
     if (status == HW_OK)
         status = hw_options_log(options.log_level, options.log_format, &err);
     if (status == HW_OK)
-        status = check(&options, &core.mode, &d.argv, &err);
-    if (status != HW_OK) {
-        free(d.argv);
+        status = check_node(&options, &node_given, &err);
+    if (status != HW_OK)
         return hw_options_usage_error(&program, &err);
-    }
     state_dir =
         options.state_dir != NULL ? hw_strdup(options.state_dir) : default_state_dir(options.node);
-    d.record = hw_sprintf("%s/command", state_dir);
-    core.url = options.nats;
-    core.node = options.node;
-    core.bucket = options.bucket;
-    core.state_dir = state_dir;
-    core.output = options.output;
-    core.poll_ms = options.poll;
-    core.splay_ms = options.splay;
-    hw_log_info("starting", HW_S("node", options.node), HW_S("version", HW_VERSION),
-                HW_S("bucket", options.bucket), HW_S("output", options.output),
-                HW_S("state_dir", state_dir));
-    status = run(&d, &core, &err);
+    if (command == NULL) {
+        status = run_service(&options, state_dir, &usage, &err);
+        if (usage)
+            return hw_options_usage_error(&program, &err);
+        return status == HW_OK ? HW_EXIT_OK : HW_EXIT_FAILURE;
+    }
+    status = run_command(&options, command, operands, count, state_dir, node_given, &err);
     if (status != HW_OK)
-        hw_log_error("cannot run", HW_S("node", options.node), HW_E(&err));
-    else
-        hw_log_info("ended", HW_S("node", options.node));
-    free(d.record);
-    free(d.argv);
+        fprintf(stderr, "headwater-agent: %s: %s\n", command, err.message);
     return status == HW_OK ? HW_EXIT_OK : HW_EXIT_FAILURE;
 }

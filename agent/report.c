@@ -49,7 +49,7 @@ static json_t *failed_json(const struct agent_state *state)
 }
 
 /* Rejected is what was turned away before the node was touched, failed what was tried. */
-static const char *state_name(const struct agent_state *state)
+const char *agent_report_state(const struct agent_state *state)
 {
     if (state->refused.set)
         return "rejected";
@@ -62,13 +62,26 @@ static const char *state_name(const struct agent_state *state)
 
 json_t *agent_report_build(const struct agent_state *state, const char *node, const char *boot_id)
 {
-    if (state->fence.epoch == 0 && !state->refused.set)
+    json_t *report;
+
+    if (state->fence.epoch == 0 && !state->refused.set && !state->hold.set)
         return NULL;
-    return json_pack("{ss ss so so so ss ss}", "node", node, "state", state_name(state), "running",
-                     running_json(state), "failed", failed_json(state), "desired_revision",
-                     state->desired_revision > 0 ? json_integer(state->desired_revision)
-                                                 : json_null(),
-                     "agent", "headwater-agent/" HW_VERSION, "boot_id", boot_id);
+    report =
+        json_pack("{ss ss so so so ss ss}", "node", node, "state", agent_report_state(state),
+                  "running", running_json(state), "failed", failed_json(state), "desired_revision",
+                  state->desired_revision > 0 ? json_integer(state->desired_revision) : json_null(),
+                  "agent", "headwater-agent/" HW_VERSION, "boot_id", boot_id);
+    if (state->hold.set)
+        json_object_set_new(
+            report, "held",
+            json_pack("{ss ss so}", "since", state->hold.since, "reason", state->hold.reason,
+                      "waiting",
+                      state->hold.waiting > 0 ? json_integer(state->hold.waiting) : json_null()));
+    if (state->drift.set)
+        json_object_set_new(report, "drift",
+                            json_pack("{ss sb ss}", "at", state->drift.at, "healed",
+                                      state->drift.healed, "error", state->drift.error));
+    return report;
 }
 
 char *agent_report_text(const json_t *report)

@@ -8,6 +8,9 @@
 #include "agent/state.h"
 #include "common/json.h"
 
+/* What the report calls the state: applied, failed, rejected. */
+const char *agent_report_state(const struct agent_state *state);
+
 /* The report without its time of reporting; NULL while there is nothing to say. Caller:
  * json_decref. */
 json_t *agent_report_build(const struct agent_state *state, const char *node, const char *boot_id);

@@ -53,7 +53,8 @@ static void on_ack(void *arg, const struct hw_ack *ack)
     r->failures = 0;
     json_decref(r->published);
     r->published = sent;
-    r->events.published(r->events.arg, ack->seq);
+    if (json_equal(r->published, r->wanted) == 1)
+        r->events.agreed(r->events.arg);
     turn(r);
 }
 
@@ -109,6 +110,8 @@ static void compare(void *arg)
         hw_kv_entry_clear(&entry);
     }
     r->failures = 0;
+    if (r->published != NULL)
+        r->events.agreed(r->events.arg);
     turn(r);
 }
 

@@ -14,7 +14,7 @@ struct agent_reporter;
 
 struct agent_reporter_events {
     void (*trouble)(void *arg, const struct hw_error *why); /* once an outage, not once a try */
-    void (*published)(void *arg, uint64_t seq);
+    void (*agreed)(void *arg); /* the server said that the key holds the report, or took it */
     void *arg;
 };
 

@@ -70,7 +70,7 @@ static json_t *encode_failure(const struct agent_failure *f)
 char *agent_state_encode(const struct agent_state *state, const char *node)
 {
     HW_AUTO_JSON json_t *value = json_pack(
-        "{si ss so sI so so so so s{so si sb}}", "format", FORMAT, "node", node, "fence",
+        "{si ss so sI so so so so s{so si sb} sb}", "format", FORMAT, "node", node, "fence",
         encode_fence(state->fence), "desired_revision", (json_int_t)state->desired_revision,
         "running", encode_document(&state->running), "previous", encode_document(&state->previous),
         "failed", encode_failure(&state->failed), "refused",
@@ -78,7 +78,7 @@ char *agent_state_encode(const struct agent_state *state, const char *node)
             ? json_null()
             : json_pack("{ss ss}", "error", state->refused.error, "at", state->refused.at),
         "trial", "fence", encode_fence(state->trial.fence), "attempts", state->trial.attempts,
-        "open", state->trial.open);
+        "open", state->trial.open, "unconfirmed", state->unconfirmed);
 
     return hw_json_dump(value);
 }
@@ -197,7 +197,7 @@ enum hw_status agent_state_decode(const char *text, size_t len, const char *node
     json_t *fence, *running, *previous, *failed, *refused, *trial_fence;
     json_int_t desired_revision;
     const char *owner;
-    int format = 0, open;
+    int format = 0, open, unconfirmed = 0;
     enum hw_status status;
 
     status = hw_json_parse_object(text, len, &value, err);
@@ -207,13 +207,14 @@ enum hw_status agent_state_decode(const char *text, size_t len, const char *node
         status = hw_fail(err, HW_EINVAL, "format %d: this program knows %d", format, FORMAT);
     if (status != HW_OK)
         return status;
-    if (strcmp(owner, node) != 0)
+    if (node != NULL && strcmp(owner, node) != 0)
         return hw_fail(err, HW_ECONFLICT, "this is the state of the node %.128s, not of %s", owner,
                        node);
-    status = hw_json_unpack(value, err, "{so sI so so so so s{so si sb !} *}", "fence", &fence,
+    status = hw_json_unpack(value, err, "{so sI so so so so s{so si sb !} s?b *}", "fence", &fence,
                             "desired_revision", &desired_revision, "running", &running, "previous",
                             &previous, "failed", &failed, "refused", &refused, "trial", "fence",
-                            &trial_fence, "attempts", &state.trial.attempts, "open", &open);
+                            &trial_fence, "attempts", &state.trial.attempts, "open", &open,
+                            "unconfirmed", &unconfirmed);
     if (status == HW_OK)
         status = decode_fence(fence, &state.fence, err);
     if (status == HW_OK)
@@ -230,17 +231,18 @@ enum hw_status agent_state_decode(const char *text, size_t len, const char *node
         return status;
     state.desired_revision = desired_revision;
     state.trial.open = open != 0;
+    state.unconfirmed = unconfirmed != 0;
     *out = state;
     return HW_OK;
 }
 
 /* ---- the directory ---- */
 
-static char *blob_path(const struct agent_store *store, const struct hw_digest *digest)
+char *agent_store_path(const struct agent_store *store, const struct agent_document *document)
 {
     char hex[HW_DIGEST_HEX_MAX];
 
-    return hw_sprintf("%s/blob/%s", store->dir, hw_digest_hex(digest, hex));
+    return hw_sprintf("%s/blob/%s", store->dir, hw_digest_hex(&document->digest, hex));
 }
 
 enum hw_status agent_store_open(const char *dir, struct agent_store **out, struct hw_error *err)
@@ -321,6 +323,34 @@ enum hw_status agent_store_load(struct agent_store *store, const char *node, str
     return hw_fail(err, HW_ECORRUPT, "%s: %s; it is kept as %s", store->path, why.message, bad);
 }
 
+enum hw_status agent_store_peek(const char *dir, const char *node, struct agent_state *out,
+                                char **owner, bool *running, struct hw_error *err)
+{
+    HW_AUTO_FREE char *path = hw_sprintf("%s/state.json", dir);
+    HW_AUTO_FREE char *lock = hw_sprintf("%s/lock", dir);
+    HW_AUTO_FREE char *text = NULL;
+    HW_AUTO_JSON json_t *value = NULL;
+    struct agent_state state = {0};
+    enum hw_status status;
+    size_t len;
+    int fd;
+
+    status = hw_file_read(path, STATE_FILE_MAX, &text, &len, err);
+    if (status == HW_OK)
+        status = agent_state_decode(text, len, node, &state, err);
+    if (status != HW_OK)
+        return status == HW_ENOENT ? status : hw_fail_in(err, "%s", path);
+    (void)!hw_json_parse_object(text, len, &value, NULL); /* it was parsed a moment ago */
+    *owner = hw_strdup(json_string_value(json_object_get(value, "node")));
+    agent_hold_read(dir, &state.hold);
+    fd = open(lock, O_RDONLY | O_CLOEXEC);
+    *running = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) != 0;
+    if (fd >= 0)
+        close(fd);
+    *out = state;
+    return HW_OK;
+}
+
 const struct agent_state *agent_store_state(const struct agent_store *store)
 {
     return &store->state;
@@ -348,7 +378,7 @@ enum hw_status agent_store_save(struct agent_store *store, const struct agent_st
 enum hw_status agent_store_put(struct agent_store *store, const struct agent_document *document,
                                const void *data, struct hw_error *err)
 {
-    HW_AUTO_FREE char *path = blob_path(store, &document->digest);
+    HW_AUTO_FREE char *path = agent_store_path(store, document);
 
     return hw_file_replace(path, data, document->size, 0600, err);
 }
@@ -356,7 +386,7 @@ enum hw_status agent_store_put(struct agent_store *store, const struct agent_doc
 enum hw_status agent_store_get(struct agent_store *store, const struct agent_document *document,
                                char **data, struct hw_error *err)
 {
-    HW_AUTO_FREE char *path = blob_path(store, &document->digest);
+    HW_AUTO_FREE char *path = agent_store_path(store, document);
     HW_AUTO_FREE char *bytes = NULL;
     struct hw_digest digest;
     enum hw_status status;

@@ -2,6 +2,7 @@
  * What an agent knows across restarts, and where it keeps it: the state directory.
  *
  *     state.json    the state below, replaced as a whole and durably
+ *     hold          while it is there, new configuration waits; see agent/hold.h
  *     blob/<hex>    copies of the documents that the state speaks of, named by their SHA-256
  *     lock          held by the agent that uses the directory
  *
@@ -12,6 +13,7 @@
 #define HW_AGENT_STATE_H
 
 #include "agent/document.h"
+#include "agent/hold.h"
 #include "common/status.h"
 
 #define AGENT_ERROR_MAX 1536
@@ -34,6 +36,14 @@ struct agent_failure {
     char at[AGENT_TIME_MAX];
 };
 
+/* The output was found to be something else than what runs. */
+struct agent_drift {
+    bool set;
+    bool healed; /* it is again what it should be */
+    char at[AGENT_TIME_MAX];
+    char error[128];
+};
+
 struct agent_state {
     struct hw_fence fence;    /* of the newest desired entry that was accepted; epoch 0: none yet */
     int64_t desired_revision; /* what that entry asks for; 0: nothing */
@@ -51,6 +61,11 @@ struct agent_state {
         int attempts; /* begun with this fence and neither succeeded nor failed: interrupted */
         bool open;    /* the node may be neither as running says nor as the trial would have it */
     } trial;
+    bool unconfirmed; /* NATS was not reached since running was applied: it may be taken back */
+
+    /* These two are not kept: they are looked at anew. */
+    struct agent_hold hold;
+    struct agent_drift drift;
 };
 
 struct agent_store;
@@ -76,6 +91,9 @@ const struct agent_state *agent_store_state(const struct agent_store *store);
 enum hw_status agent_store_save(struct agent_store *store, const struct agent_state *next,
                                 struct hw_error *err) HW_CHECKED;
 
+/* Where the copy of a document is, or would be. Caller: free. */
+char *agent_store_path(const struct agent_store *store, const struct agent_document *document);
+
 /* Keeps a copy of a document's bytes, which the caller has verified. */
 enum hw_status agent_store_put(struct agent_store *store, const struct agent_document *document,
                                const void *data, struct hw_error *err) HW_CHECKED;
@@ -88,7 +106,13 @@ enum hw_status agent_store_get(struct agent_store *store, const struct agent_doc
 /* Removes the copies that the state does not speak of. */
 void agent_store_sweep(struct agent_store *store);
 
-/* The state as text and back, for agent_store_load and _save. */
+/* What is on disk, for whom does not own the directory: HW_ENOENT where there is nothing. node may
+ * be NULL: whichever it is of; *owner says which, the caller frees it. *running: an agent uses the
+ * directory now. */
+enum hw_status agent_store_peek(const char *dir, const char *node, struct agent_state *state,
+                                char **owner, bool *running, struct hw_error *err) HW_CHECKED;
+
+/* The state as text and back, for agent_store_load and _save. node NULL: any. */
 char *agent_state_encode(const struct agent_state *state, const char *node);
 enum hw_status agent_state_decode(const char *text, size_t len, const char *node,
                                   struct agent_state *state, struct hw_error *err) HW_CHECKED;

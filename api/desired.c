@@ -105,6 +105,8 @@ static const struct api_column reported_columns[] = {
     {.name = "boot_id", .type = API_COLUMN_STRING},
     {.name = "reported_at", .type = API_COLUMN_TIME},
     {.name = "received_at", .type = API_COLUMN_TIME},
+    {.name = "held", .type = API_COLUMN_JSON},
+    {.name = "drift", .type = API_COLUMN_JSON},
     {.name = NULL},
 };
 
@@ -154,7 +156,7 @@ void api_reported_get(struct api_request *request)
     "SELECT node, state, running_revision, running_digest, running_epoch, running_lsn, "           \
     "running_applied_at, failed_revision, failed_digest, failed_epoch, failed_lsn, "               \
     "failed_stage, failed_error, failed_at, desired_revision, agent, boot_id, reported_at, "       \
-    "received_at FROM headwater."
+    "received_at, held, drift FROM headwater."
     static const char *const sql[] = {
         [API_MOMENT_NOW] = COLUMNS "reported WHERE node = $1",
         [API_MOMENT_TIME] = COLUMNS "reported_at($1, $2::timestamptz)",

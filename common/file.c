@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/memory.h"
+#include "common/points.h"
 
 /* fsync of the directory that holds path: makes a rename or removal in it durable. */
 static enum hw_status sync_parent(const char *path, struct hw_error *err)
@@ -46,8 +47,22 @@ static enum hw_status write_all(int fd, const char *data, size_t len, const char
     return HW_OK;
 }
 
-enum hw_status hw_file_replace(const char *path, const void *data, size_t len, mode_t mode,
-                               struct hw_error *err)
+/* The rename that makes temp what path names. */
+static enum hw_status put_in_place(const char *temp, const char *path, struct hw_error *err)
+{
+    HW_POINT("temp-written");
+    if (rename(temp, path) != 0) {
+        const enum hw_status status = hw_fail_errno(err, "renaming %s to %s", temp, path);
+
+        unlink(temp);
+        return status;
+    }
+    HW_POINT("renamed");
+    return sync_parent(path, err);
+}
+
+enum hw_status hw_file_replace_as(const char *path, const void *data, size_t len, mode_t mode,
+                                  uid_t owner, gid_t group, struct hw_error *err)
 {
     /* A fixed name: a crash leaves at most one, and the next attempt takes it over. */
     HW_AUTO_FREE char *temp = hw_sprintf("%s.new", path);
@@ -58,19 +73,37 @@ enum hw_status hw_file_replace(const char *path, const void *data, size_t len, m
     if (fd < 0)
         return hw_fail_errno(err, "creating %s", temp);
     status = write_all(fd, data, len, temp, err);
+    if (status == HW_OK && (owner != (uid_t)-1 || group != (gid_t)-1) &&
+        fchown(fd, owner, group) != 0)
+        status = hw_fail_errno(err, "changing the owner of %s", temp);
     if (status == HW_OK && fchmod(fd, mode) != 0)
         status = hw_fail_errno(err, "setting the mode of %s", temp);
     if (status == HW_OK && fsync(fd) != 0)
         status = hw_fail_errno(err, "syncing %s", temp);
     if (close(fd) != 0 && status == HW_OK)
         status = hw_fail_errno(err, "closing %s", temp);
-    if (status == HW_OK && rename(temp, path) != 0)
-        status = hw_fail_errno(err, "renaming %s to %s", temp, path);
     if (status != HW_OK) {
         unlink(temp);
         return status;
     }
-    return sync_parent(path, err);
+    return put_in_place(temp, path, err);
+}
+
+enum hw_status hw_file_replace(const char *path, const void *data, size_t len, mode_t mode,
+                               struct hw_error *err)
+{
+    return hw_file_replace_as(path, data, len, mode, (uid_t)-1, (gid_t)-1, err);
+}
+
+enum hw_status hw_file_link(const char *path, const char *target, struct hw_error *err)
+{
+    HW_AUTO_FREE char *temp = hw_sprintf("%s.new", path);
+
+    if (unlink(temp) != 0 && errno != ENOENT)
+        return hw_fail_errno(err, "removing %s", temp);
+    if (symlink(target, temp) != 0)
+        return hw_fail_errno(err, "creating %s", temp);
+    return put_in_place(temp, path, err);
 }
 
 enum hw_status hw_file_read(const char *path, size_t max, char **data, size_t *len,

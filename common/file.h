@@ -13,6 +13,12 @@
 
 enum hw_status hw_file_replace(const char *path, const void *data, size_t len, mode_t mode,
                                struct hw_error *err) HW_CHECKED;
+/* The same, for another owner; (uid_t)-1 and (gid_t)-1 leave it as it is. */
+enum hw_status hw_file_replace_as(const char *path, const void *data, size_t len, mode_t mode,
+                                  uid_t owner, gid_t group, struct hw_error *err) HW_CHECKED;
+
+/* Makes path a symbolic link to target, whatever it was before, as durably and atomically. */
+enum hw_status hw_file_link(const char *path, const char *target, struct hw_error *err) HW_CHECKED;
 
 /* Reads a whole regular file of at most max bytes (HW_ELIMIT above). *data is malloc'ed, with a
  * NUL behind its *len bytes; the caller frees it. HW_ENOENT when there is no such file. */

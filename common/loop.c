@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -36,7 +37,7 @@ struct signal_handler {
 enum { POLL_WAKE, POLL_SIGNAL, FIXED };
 
 struct hw_loop {
-    bool stopping;
+    atomic_bool stopping;
     int wake_fd;
     int signal_fd;
     sigset_t signals;
@@ -248,12 +249,13 @@ void hw_timer_start(struct hw_loop *loop, struct hw_timer *timer, int64_t after_
 }
 
 /* Only those due at the start of the turn: a timer that restarts itself at once cannot starve. */
-static void run_timers(struct hw_loop *loop)
+static void run_timers(struct hw_loop *loop, bool was_stopping)
 {
     const int64_t now = hw_loop_now();
     size_t most = loop->heap_count;
 
-    while (loop->heap_count > 0 && most-- > 0 && loop->heap[0]->due <= now) {
+    while (loop->heap_count > 0 && most-- > 0 && loop->heap[0]->due <= now &&
+           loop->stopping == was_stopping) {
         struct hw_timer *timer = loop->heap[0];
 
         hw_timer_stop(timer);
@@ -392,8 +394,8 @@ static enum hw_status turn(struct hw_loop *loop, int64_t at_most_ms, struct hw_e
         run_posts(loop);
     /* Told to stop by one of these: what else is due may block, and nobody needs it any more. */
     if (loop->stopping == was_stopping) {
-        run_timers(loop);
-        if (ready > 0)
+        run_timers(loop, was_stopping);
+        if (ready > 0 && loop->stopping == was_stopping)
             run_ios(loop);
     }
     free_dead(loop);

@@ -18,6 +18,8 @@ void hw_loop_free(struct hw_loop *loop); /* NULL is fine; posted work that never
 
 /* Runs until hw_loop_stop. One turn: wait, then signals, posted work, timers, descriptors. */
 enum hw_status hw_loop_run(struct hw_loop *loop, struct hw_error *err) HW_CHECKED;
+/* Nothing more is begun in this turn. From another thread it only hurries: hw_loop_post the stop,
+ * so that it is not missed by a loop that waits or is about to run. */
 void hw_loop_stop(struct hw_loop *loop);
 
 /* Runs the loop until *flag is true or timeout_ms passed; returns *flag. For start-up and tests. */

@@ -534,6 +534,17 @@ static natsStatus set_servers(natsOptions *options, const char *url)
     return natsOptions_SetServers(options, servers, count);
 }
 
+/* Called on a thread of libnats; attempts counts from 1. */
+static int64_t reconnect_delay(natsConnection *nc, int attempts, void *closure)
+{
+    const int64_t limit = (int64_t)(intptr_t)closure;
+    const int64_t grown = (int64_t)250 << (attempts < 16 ? attempts : 16);
+    const int64_t delay = grown < limit ? grown : limit;
+
+    (void)nc;
+    return delay / 2 + (int64_t)arc4random_uniform((uint32_t)(delay / 2 + 1));
+}
+
 static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_options *wish,
                                    struct hw_error *err)
 {
@@ -560,6 +571,9 @@ static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_op
         s = natsOptions_SetReconnectWait(o, 250);
     if (s == NATS_OK)
         s = natsOptions_SetReconnectJitter(o, 250, 250);
+    if (s == NATS_OK && wish->reconnect_ms > 0)
+        s = natsOptions_SetCustomReconnectDelay(o, reconnect_delay,
+                                                (void *)(intptr_t)wish->reconnect_ms);
     if (s == NATS_OK)
         s = natsOptions_SetReconnectBufSize(o, 0); /* nothing is sent late */
     if (s == NATS_OK)

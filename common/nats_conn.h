@@ -29,6 +29,8 @@ struct hw_nats_options {
     const char *name;   /* of the connection, as the server's monitoring shows it */
     int64_t timeout_ms; /* of calls that wait for the server; 0: 2000 */
     int max_pending;    /* asynchronous publishes in flight at most; 0: 4096 */
+    int reconnect_ms;   /* longest time between tries to connect, which grows up to it and is drawn
+                           from its upper half, so that a fleet does not come in one moment; 0: 500 */
 };
 
 /* Starts connecting and returns; a server that is away is tried again for ever. */

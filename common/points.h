@@ -11,6 +11,14 @@
  *     before-feedback     the checkpoint is acknowledged, and not yet confirmed to PostgreSQL
  *     mid-snapshot        a page of a snapshot was compared
  *     mid-replay          a transaction of a replay from the log was handed over
+ *     temp-written        of a file that is replaced: the new one is written, and not yet in place
+ *     renamed             it is in place, and its directory not yet synced
+ *     fetched             the agent has the bytes of a document
+ *     validating          its validation has begun
+ *     applying            it is in place, and its application has begun
+ *     checking            the check of the node's health has begun
+ *     rolling-back        the last known good is in place, and its application has begun
+ *     recorded            the agent's state says that the document runs
  */
 #ifndef HW_POINTS_H
 #define HW_POINTS_H

@@ -11,18 +11,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/digest.h"
 #include "common/file.h"
-#include "common/json.h"
-#include "common/kv.h"
 #include "common/memory.h"
-#include "common/objstore.h"
+#include "tests/support/agent_program.h"
 #include "tests/support/process.h"
-#include "tests/support/servers.h"
 #include "tests/support/suite.h"
 
-#define NODE    "edge-1.example"
-#define WAIT_S  30
-#define WAIT_MS ((int64_t)30000)
+#define NODE   "edge-1.example"
+#define WAIT_S UPSTREAM_WAIT_S
 #define OK(call)                                                                                   \
     do {                                                                                           \
         const enum hw_status status_ = (call);                                                     \
@@ -37,76 +34,10 @@
     } while (0)
 
 static struct hw_error err;
-static struct test_nats server;
-static struct hw_loop *loop;
-static struct hw_nats *nats;
-static bool up;
-
-/* Of the agent under test. */
-static struct test_program agent;
-static char *dir, *state_dir, *output, *runs, *script;
+static struct agent_program t;
+static char *script; /* of the command */
 
 /* ---- the reconciler's part ------------------------------------------------------------------- */
-
-static void on_up(void *arg)
-{
-    (void)arg;
-    up = true;
-}
-
-static void on_down(void *arg, const char *why)
-{
-    (void)arg;
-    (void)why;
-    up = false;
-}
-
-static void turn_loop(int64_t ms)
-{
-    const bool never = false;
-    hw_loop_run_until(loop, &never, ms);
-}
-
-static void make_buckets(void)
-{
-    const struct hw_kv_config desired = {.bucket = "headwater",
-                                         .history = 16,
-                                         .replicas = 1,
-                                         .republish_from = "$KV.headwater.cfg.desired.>",
-                                         .republish_to = "headwater.desired.>"};
-    const struct hw_kv_config reports = {
-        .bucket = "headwater_reports", .history = 16, .replicas = 1};
-    struct hw_kv_stream stream;
-    OK(hw_kv_ensure(nats, &desired, &stream, &err));
-    OK(hw_kv_ensure(nats, &reports, &stream, &err));
-    OK(hw_obj_ensure(nats, "headwater", 1, &err));
-}
-
-static bool put_done;
-static struct hw_ack put_ack;
-
-static void on_put(void *arg, const struct hw_ack *ack)
-{
-    (void)arg;
-    put_ack = *ack;
-    put_done = true;
-}
-
-static void put_object(const char *name, const void *data, size_t size)
-{
-    put_done = false;
-    OK(hw_obj_put(nats, "headwater", name, data, size, on_put, NULL, &err));
-    CHECK(hw_loop_run_until(loop, &put_done, WAIT_MS));
-    err = put_ack.err;
-    OK(put_ack.status);
-}
-
-static void put_entry(const char *value, size_t size, const struct hw_fence *fence)
-{
-    natsMsg *msg;
-    OK(hw_kv_message("headwater", "cfg.desired." NODE, value, size, fence, &msg, &err));
-    OK(hw_nats_publish_wait(nats, msg, HW_SEQ_ANY, NULL, &err));
-}
 
 static char *digest_of(const void *data, size_t size, char out[static HW_DIGEST_STR_MAX])
 {
@@ -115,19 +46,20 @@ static char *digest_of(const void *data, size_t size, char out[static HW_DIGEST_
     return hw_digest_format(&digest, out);
 }
 
+static void put_object(const char *name, const void *data, size_t size)
+{
+    upstream_put_object(&t.up, name, data, size);
+}
+
+static void put_entry(const char *value, size_t size, const struct hw_fence *fence)
+{
+    upstream_put_entry(&t.up, NODE, value, size, fence);
+}
+
 /* Points the node at content, at the fence 1, 0/<lsn>; the object is not put. */
 static void point(int revision, const void *data, size_t size, const char *media_type, unsigned lsn)
 {
-    const struct hw_fence fence = {1, lsn};
-    char digest[HW_DIGEST_STR_MAX];
-    digest_of(data, size, digest);
-    char *value =
-        hw_sprintf("{\"node\":\"" NODE "\",\"revision\":%d,\"digest\":\"%s\",\"size\":%zu,"
-                   "\"media_type\":\"%s\",\"object\":\"%s\",\"epoch\":1,\"lsn\":\"0/%X\","
-                   "\"committed_at\":\"2026-01-31T12:00:00Z\",\"sources\":[]}",
-                   revision, digest, size, media_type, digest + 7, lsn);
-    put_entry(value, strlen(value), &fence);
-    free(value);
+    upstream_point(&t.up, NODE, revision, data, size, media_type, lsn);
 }
 
 static void desire_bytes(int revision, const void *data, size_t size)
@@ -144,24 +76,9 @@ static void desire(int revision, const char *content)
 
 /* ---- what the agent says --------------------------------------------------------------------- */
 
-/* The newest report, or NULL; the sequence it has in the bucket. */
 static json_t *get_report(uint64_t *seq)
 {
-    struct hw_kv_entry entry;
-    json_t *report;
-    if (!up || hw_kv_get(nats, "headwater_reports", "cfg.reported." NODE, &entry, &err) != HW_OK)
-        return NULL;
-    OK(hw_json_parse_object(entry.value, entry.size, &report, &err));
-    if (seq != NULL)
-        *seq = entry.seq;
-    hw_kv_entry_clear(&entry);
-    return report;
-}
-
-static const char *text_at(const json_t *report, const char *part, const char *member)
-{
-    const char *text = json_string_value(json_object_get(json_object_get(report, part), member));
-    return text != NULL ? text : "";
+    return upstream_report(&t.up, NODE, seq);
 }
 
 static json_int_t revision_at(const json_t *report, const char *part)
@@ -169,52 +86,19 @@ static json_int_t revision_at(const json_t *report, const char *part)
     return json_integer_value(json_object_get(json_object_get(report, part), "revision"));
 }
 
-/* Waits for a report of this state, running revision (0: none) and stage of failure (or NULL). */
 static json_t *expect(const char *state, int running, const char *stage)
 {
-    const double until = test_now() + WAIT_S;
-    json_t *report = NULL;
-    for (;;) {
-        turn_loop(10);
-        report = get_report(NULL);
-        if (report != NULL &&
-            strcmp(json_string_value(json_object_get(report, "state")), state) == 0 &&
-            revision_at(report, "running") == running &&
-            strcmp(text_at(report, "failed", "stage"), stage != NULL ? stage : "") == 0)
-            return report;
-        if (test_now() > until) {
-            char *text = report != NULL ? hw_json_dump(report) : NULL;
-            test_fail("waited for state %s, running %d, stage %s; the report is %s", state, running,
-                      stage != NULL ? stage : "none", text != NULL ? text : "missing");
-        }
-        json_decref(report);
-    }
+    return upstream_expect(&t.up, NODE, state, running, stage);
 }
 
 static void expect_applied(int revision)
 {
-    json_decref(expect("applied", revision, NULL));
-}
-
-static bool file_is(const char *path, const char *content)
-{
-    char *text = test_read_file(path);
-    const bool same = strcmp(text, content) == 0;
-    free(text);
-    return same;
-}
-
-static bool log_says(const char *what)
-{
-    char *text = test_read_file(agent.log);
-    const bool says = strstr(text, what) != NULL;
-    free(text);
-    return says;
+    upstream_expect_applied(&t.up, NODE, revision);
 }
 
 static int count_in_log(const char *what)
 {
-    char *text = test_read_file(agent.log);
+    char *text = test_read_file(t.program.log);
     int count = 0;
     for (const char *p = text; (p = strstr(p, what)) != NULL; p++)
         count++;
@@ -224,36 +108,19 @@ static int count_in_log(const char *what)
 
 /* ---- the agent ------------------------------------------------------------------------------- */
 
-/* With more arguments, NULL-terminated, or NULL. */
-static void start_agent(const char *const *more)
+#define START_AGENT(...)                                                                           \
+    agent_program_start(&t, (const char *const[]){"--output", t.output, __VA_ARGS__, NULL}, NULL)
+
+static void start_agent(void)
 {
-    const char *argv[32] = {
-        "headwater-agent", "--nats",   server.url, "--node",      NODE,   "--state-dir",
-        state_dir,         "--output", output,     "--log-level", "debug"};
-    size_t count = 11;
-    for (; more != NULL && *more != NULL; more++)
-        argv[count++] = *more;
-    test_program_start(&agent, argv, NULL);
+    START_AGENT("--mode", "0644");
 }
-#define START_AGENT(...) start_agent((const char *const[]){__VA_ARGS__, NULL})
 
 static void start_applying_agent(void)
 {
     char *apply = hw_sprintf("sh '%s'", script);
     START_AGENT("--apply", apply);
     free(apply);
-}
-
-static void stop_agent(void)
-{
-    const int status = test_program_stop(&agent, SIGTERM);
-    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
-
-static void kill_agent(void)
-{
-    const int status = test_program_stop(&agent, SIGKILL);
-    CHECK(WIFSIGNALED(status));
 }
 
 static void write_file(const char *path, const char *content)
@@ -265,82 +132,28 @@ static void write_file(const char *path, const char *content)
 static void write_script(const char *body)
 {
     char *text = hw_sprintf("echo \"$HEADWATER_REVISION $(cat \"$HEADWATER_FILE\")\" >> '%s'\n%s\n",
-                            runs, body);
+                            t.runs, body);
     write_file(script, text);
     free(text);
 }
 
-static void wait_runs(const char *content)
-{
-    const double until = test_now() + WAIT_S;
-    while (!file_is(runs, content)) {
-        if (test_now() > until)
-            test_fail("the command ran for:\n%sinstead of:\n%s", test_read_file(runs), content);
-        turn_loop(10);
-    }
-}
-
-static void wait_log(const char *what)
-{
-    const double until = test_now() + WAIT_S;
-    while (!log_says(what)) {
-        if (test_now() > until)
-            test_fail("the log does not say: %s", what);
-        turn_loop(10);
-    }
-}
-
 static void begin_without_buckets(void)
 {
-    const struct hw_nats_options options = {.name = "test"};
-    struct hw_nats_options with_url = options;
-    const struct hw_nats_events events = {.up = on_up, .down = on_down};
-    dir = test_temp_dir();
-    state_dir = hw_sprintf("%s/state", dir);
-    output = hw_sprintf("%s/output.conf", dir);
-    runs = hw_sprintf("%s/runs", dir);
-    script = hw_sprintf("%s/apply.sh", dir);
+    agent_program_open_without_buckets(&t, NODE);
+    script = hw_sprintf("%s/apply.sh", t.dir);
     write_script("");
-    test_nats_start(&server);
-    with_url.url = server.url;
-    OK(hw_loop_new(&loop, &err));
-    OK(hw_nats_open(loop, &with_url, &events, &nats, &err));
-    CHECK(hw_loop_run_until(loop, &up, WAIT_MS));
 }
 
 static void begin(void)
 {
     begin_without_buckets();
-    make_buckets();
+    upstream_make_buckets(&t.up);
 }
 
 static void end(void)
 {
-    if (agent.pid != 0)
-        stop_agent();
-    hw_nats_close(nats);
-    hw_loop_free(loop);
-    test_nats_remove(&server);
-    free(dir);
-    free(state_dir);
-    free(output);
-    free(runs);
+    agent_program_close(&t);
     free(script);
-}
-
-static void stop_nats(void)
-{
-    test_nats_stop(&server);
-    const double until = test_now() + WAIT_S;
-    while (up && test_now() < until)
-        turn_loop(10);
-    CHECK(!up);
-}
-
-static void restart_nats(void)
-{
-    test_nats_restart(&server);
-    CHECK(hw_loop_run_until(loop, &up, WAIT_MS));
 }
 
 /* ---- applying -------------------------------------------------------------------------------- */
@@ -363,13 +176,14 @@ START_TEST(test_applies_documents_of_every_size)
             desire_bytes(++revision, data, size);
             json_t *report = expect("applied", revision, NULL);
             char digest[HW_DIGEST_STR_MAX];
-            ck_assert_str_eq(text_at(report, "running", "digest"), digest_of(data, size, digest));
+            ck_assert_str_eq(upstream_text(report, "running", "digest"),
+                             digest_of(data, size, digest));
             ck_assert_int_eq(json_integer_value(json_object_get(report, "desired_revision")),
                              revision);
             json_decref(report);
             char *found;
             size_t found_size;
-            OK(hw_file_read(output, size, &found, &found_size, &err));
+            OK(hw_file_read(t.output, size, &found, &found_size, &err));
             ck_assert_uint_eq(found_size, size);
             CHECK(memcmp(found, data, size) == 0);
             free(found);
@@ -377,7 +191,7 @@ START_TEST(test_applies_documents_of_every_size)
         }
     }
     struct stat st;
-    ck_assert_int_eq(stat(output, &st), 0);
+    ck_assert_int_eq(stat(t.output, &st), 0);
     ck_assert_int_eq(st.st_mode & 07777, 0640);
     end();
 }
@@ -391,9 +205,9 @@ START_TEST(test_report_is_complete)
     json_t *report = expect("applied", 3, NULL);
     char digest[HW_DIGEST_STR_MAX];
     ck_assert_str_eq(json_string_value(json_object_get(report, "node")), NODE);
-    ck_assert_str_eq(text_at(report, "running", "digest"), digest_of("three", 5, digest));
-    ck_assert_str_eq(text_at(report, "running", "lsn"), "0/30");
-    ck_assert_uint_eq(strlen(text_at(report, "running", "applied_at")), 24);
+    ck_assert_str_eq(upstream_text(report, "running", "digest"), digest_of("three", 5, digest));
+    ck_assert_str_eq(upstream_text(report, "running", "lsn"), "0/30");
+    ck_assert_uint_eq(strlen(upstream_text(report, "running", "applied_at")), 24);
     ck_assert_int_eq(
         json_integer_value(json_object_get(json_object_get(report, "running"), "epoch")), 1);
     CHECK(json_is_null(json_object_get(report, "failed")));
@@ -404,7 +218,7 @@ START_TEST(test_report_is_complete)
     ck_assert_uint_eq(strlen(json_string_value(json_object_get(report, "reported_at"))), 24);
     ck_assert_uint_eq(json_object_size(report), 8);
     json_decref(report);
-    wait_runs("3 three\n");
+    agent_program_wait_runs(&t, "3 three\n");
     end();
 }
 END_TEST
@@ -413,20 +227,20 @@ END_TEST
 START_TEST(test_command_gets_its_environment)
 {
     begin();
-    char *env = hw_sprintf("%s/env", dir);
+    char *env = hw_sprintf("%s/env", t.dir);
     char *apply = hw_sprintf("sh -c 'env | grep ^HEADWATER_ | sort > %s'", env);
     const char *const variables[] = {"HEADWATER_NATS_URL=nats://user:secret@127.0.0.1:1", NULL};
     const char *const argv[] = {
-        "headwater-agent", "--nats",   server.url, "--node",  NODE,  "--state-dir",
-        state_dir,         "--output", output,     "--apply", apply, NULL};
+        "headwater-agent", "--nats",   t.up.server.url, "--node",  NODE,  "--state-dir",
+        t.state_dir,       "--output", t.output,        "--apply", apply, NULL};
     char digest[HW_DIGEST_STR_MAX];
     desire(1, "one");
-    test_program_start(&agent, argv, variables);
+    test_program_start(&t.program, argv, variables);
     expect_applied(1);
     char *expected = hw_sprintf("HEADWATER_DIGEST=%s\nHEADWATER_FILE=%s\n"
                                 "HEADWATER_MEDIA_TYPE=application/octet-stream\n"
                                 "HEADWATER_NODE=" NODE "\nHEADWATER_REVISION=1\n",
-                                digest_of("one", 3, digest), output);
+                                digest_of("one", 3, digest), t.output);
     char *found = test_read_file(env);
     ck_assert_str_eq(found, expected);
     free(found);
@@ -445,24 +259,24 @@ START_TEST(test_same_content_is_not_applied_again)
     expect_applied(1);
     desire(2, "one");
     expect_applied(2);
-    wait_runs("1 one\n");
+    agent_program_wait_runs(&t, "1 one\n");
     /* Another media type is another document. */
     point(3, "one", 3, "text/plain", 0x100);
     expect_applied(3);
-    wait_runs("1 one\n3 one\n");
+    agent_program_wait_runs(&t, "1 one\n3 one\n");
     /* A newer fence of the same revision is only remembered. */
     point(3, "one", 3, "text/plain", 0x200);
     const double until = test_now() + WAIT_S;
     for (bool there = false; !there && test_now() < until;) {
-        turn_loop(10);
+        upstream_turn(&t.up, 10);
         json_t *report = expect("applied", 3, NULL);
-        there = strcmp(text_at(report, "running", "lsn"), "0/200") == 0;
+        there = strcmp(upstream_text(report, "running", "lsn"), "0/200") == 0;
         json_decref(report);
     }
     /* Back to a document that was there just before: its copy is on disk. */
     desire(80, "two");
     expect_applied(80);
-    wait_runs("1 one\n3 one\n80 two\n");
+    agent_program_wait_runs(&t, "1 one\n3 one\n80 two\n");
     end();
 }
 END_TEST
@@ -481,13 +295,13 @@ START_TEST(test_deletion_keeps_what_runs)
         json_decref(report);
         CHECK(test_now() < until);
     }
-    CHECK(file_is(output, "one"));
+    CHECK(agent_program_file_is(t.output, "one"));
     /* The deletion's fence counts: what was before it is over. */
     desire(2, "two");
-    wait_log("older than one accepted before");
+    agent_program_wait_log(&t, "older than one accepted before");
     point(3, "two", 3, "text/plain", 0x101);
     expect_applied(3);
-    wait_runs("1 one\n3 two\n");
+    agent_program_wait_runs(&t, "1 one\n3 two\n");
     end();
 }
 END_TEST
@@ -500,16 +314,16 @@ START_TEST(test_newest_wins)
                  "sleep 0.05; done; fi");
     start_applying_agent();
     desire(1, "one");
-    wait_runs("1 one\n");
+    agent_program_wait_runs(&t, "1 one\n");
     desire(2, "two");
     desire(3, "three");
     desire(4, "four");
-    char *go = hw_sprintf("%s.go", output);
+    char *go = hw_sprintf("%s.go", t.output);
     write_file(go, "");
     free(go);
     expect_applied(4);
-    wait_runs("1 one\n4 four\n");
-    CHECK(file_is(output, "four"));
+    agent_program_wait_runs(&t, "1 one\n4 four\n");
+    CHECK(agent_program_file_is(t.output, "four"));
     end();
 }
 END_TEST
@@ -524,7 +338,7 @@ START_TEST(test_splay_waits_and_takes_the_newest)
         free(content);
     }
     expect_applied(5);
-    CHECK(file_is(output, "content 5"));
+    CHECK(agent_program_file_is(t.output, "content 5"));
     end();
 }
 END_TEST
@@ -544,11 +358,11 @@ START_TEST(test_wrong_object_is_refused)
     point(2, "two", 3, "text/plain", 0x100);
     json_t *report = expect("rejected", 1, "verify");
     ck_assert_int_eq(revision_at(report, "failed"), 2);
-    ck_assert_str_eq(text_at(report, "failed", "lsn"), "0/100");
-    ck_assert_str_eq(text_at(report, "failed", "digest"), digest);
-    CHECK(strstr(text_at(report, "failed", "error"), digest) != NULL);
+    ck_assert_str_eq(upstream_text(report, "failed", "lsn"), "0/100");
+    ck_assert_str_eq(upstream_text(report, "failed", "digest"), digest);
+    CHECK(strstr(upstream_text(report, "failed", "error"), digest) != NULL);
     json_decref(report);
-    CHECK(file_is(output, "one"));
+    CHECK(agent_program_file_is(t.output, "one"));
 
     put_object(digest_of("three", 5, digest) + 7, "threethree", 10);
     point(3, "three", 5, "text/plain", 0x110);
@@ -559,11 +373,11 @@ START_TEST(test_wrong_object_is_refused)
         json_decref(report);
         CHECK(test_now() < until);
     }
-    CHECK(file_is(output, "one"));
+    CHECK(agent_program_file_is(t.output, "one"));
 
     desire(32, "good again");
     expect_applied(32);
-    wait_runs("1 one\n32 good again\n");
+    agent_program_wait_runs(&t, "1 one\n32 good again\n");
     end();
 }
 END_TEST
@@ -580,7 +394,7 @@ START_TEST(test_missing_object_is_waited_for)
     json_decref(report);
     put_object(digest_of("late", 4, digest) + 7, "late", 4);
     expect_applied(1);
-    CHECK(file_is(output, "late"));
+    CHECK(agent_program_file_is(t.output, "late"));
     end();
 }
 END_TEST
@@ -618,9 +432,9 @@ START_TEST(test_garbage_entries_are_refused)
     }
     json_t *report = expect("rejected", 1, "verify");
     CHECK(json_is_null(json_object_get(json_object_get(report, "failed"), "revision")));
-    CHECK(strstr(text_at(report, "failed", "error"), "cfg.desired." NODE) != NULL);
+    CHECK(strstr(upstream_text(report, "failed", "error"), "cfg.desired." NODE) != NULL);
     json_decref(report);
-    CHECK(file_is(output, "one"));
+    CHECK(agent_program_file_is(t.output, "one"));
 
     /* A fence in the headers of garbage does not shut out what is good. The entry that was there
      * before, put back by a reconciler that heals, ends the refusal without another run. */
@@ -628,8 +442,8 @@ START_TEST(test_garbage_entries_are_refused)
     expect_applied(1);
     desire(2, "two");
     expect_applied(2);
-    wait_runs("1 one\n2 two\n");
-    CHECK(test_program_running(&agent));
+    agent_program_wait_runs(&t, "1 one\n2 two\n");
+    CHECK(test_program_running(&t.program));
     end();
 }
 END_TEST
@@ -643,17 +457,17 @@ START_TEST(test_older_fence_is_refused)
     expect_applied(5);
     json_decref(get_report(&before));
     desire(4, "four");
-    wait_log("older than one accepted before");
+    agent_program_wait_log(&t, "older than one accepted before");
     /* Nor after a restart: the fence is on disk. */
-    stop_agent();
+    agent_program_stop(&t);
     start_applying_agent();
-    wait_log("older than one accepted before");
-    CHECK(file_is(output, "five"));
+    agent_program_wait_log(&t, "older than one accepted before");
+    CHECK(agent_program_file_is(t.output, "five"));
     json_decref(get_report(&after));
     ck_assert_uint_eq(before, after);
     desire(6, "six");
     expect_applied(6);
-    wait_runs("5 five\n6 six\n");
+    agent_program_wait_runs(&t, "5 five\n6 six\n");
     end();
 }
 END_TEST
@@ -674,12 +488,12 @@ START_TEST(test_hints_are_only_hints)
               NATS_OK);
         CHECK(natsMsgHeader_Set(msg, "Nats-Sequence", i % 2 == 0 ? "18446744073709551615" : "x") ==
               NATS_OK);
-        CHECK(natsConnection_PublishMsg(hw_nats_connection(nats), msg) == NATS_OK);
+        CHECK(natsConnection_PublishMsg(hw_nats_connection(t.up.nats), msg) == NATS_OK);
         natsMsg_Destroy(msg);
     }
     desire(2, "two");
     expect_applied(2);
-    wait_runs("1 one\n2 two\n");
+    agent_program_wait_runs(&t, "1 one\n2 two\n");
     end();
 }
 END_TEST
@@ -698,26 +512,27 @@ START_TEST(test_failed_apply_goes_back)
     desire(2, "two");
     json_t *report = expect("failed", 1, "apply");
     ck_assert_int_eq(revision_at(report, "failed"), 2);
-    ck_assert_str_eq(text_at(report, "failed", "error"), "sh exited with status 7: no, not this");
+    ck_assert_str_eq(upstream_text(report, "failed", "error"),
+                     "sh exited with status 7: no, not this");
     ck_assert_int_eq(json_integer_value(json_object_get(report, "desired_revision")), 2);
     json_decref(report);
-    CHECK(file_is(output, "one"));
-    wait_runs("1 one\n2 two\n1 one\n");
+    CHECK(agent_program_file_is(t.output, "one"));
+    agent_program_wait_runs(&t, "1 one\n2 two\n1 one\n");
 
     /* It is not tried again by itself; a restart tries once, and so does SIGHUP. */
     natsMsg *hint;
     CHECK(natsMsg_Create(&hint, "headwater.desired." NODE, NULL, "", 0) == NATS_OK);
-    CHECK(natsConnection_PublishMsg(hw_nats_connection(nats), hint) == NATS_OK);
+    CHECK(natsConnection_PublishMsg(hw_nats_connection(t.up.nats), hint) == NATS_OK);
     natsMsg_Destroy(hint);
-    stop_agent();
-    wait_runs("1 one\n2 two\n1 one\n");
+    agent_program_stop(&t);
+    agent_program_wait_runs(&t, "1 one\n2 two\n1 one\n");
     start_applying_agent();
-    wait_runs("1 one\n2 two\n1 one\n2 two\n1 one\n");
+    agent_program_wait_runs(&t, "1 one\n2 two\n1 one\n2 two\n1 one\n");
     json_decref(expect("failed", 1, "apply"));
     write_script("");
-    kill(agent.pid, SIGHUP);
+    kill(t.program.pid, SIGHUP);
     expect_applied(2);
-    wait_runs("1 one\n2 two\n1 one\n2 two\n1 one\n2 two\n");
+    agent_program_wait_runs(&t, "1 one\n2 two\n1 one\n2 two\n1 one\n2 two\n");
 
     desire(3, "three");
     expect_applied(3);
@@ -737,7 +552,7 @@ START_TEST(test_failure_is_over_when_what_runs_is_desired_again)
     json_decref(expect("failed", 1, "apply"));
     desire(3, "one");
     expect_applied(3);
-    wait_runs("1 one\n2 two\n1 one\n");
+    agent_program_wait_runs(&t, "1 one\n2 two\n1 one\n");
     end();
 }
 END_TEST
@@ -749,18 +564,18 @@ START_TEST(test_failed_first_apply_leaves_what_was_there)
     start_applying_agent();
     desire(2, "two");
     json_decref(expect("failed", 0, "apply"));
-    CHECK(access(output, F_OK) != 0);
-    wait_runs("2 two\n");
-    stop_agent();
+    CHECK(access(t.output, F_OK) != 0);
+    agent_program_wait_runs(&t, "2 two\n");
+    agent_program_stop(&t);
 
     /* The same on a node that had a file before it had an agent. */
-    test_remove_tree(state_dir);
-    unlink(runs);
-    write_file(output, "of the package");
+    test_remove_tree(t.state_dir);
+    unlink(t.runs);
+    write_file(t.output, "of the package");
     start_applying_agent();
-    wait_runs("2 two\n0 of the package\n");
+    agent_program_wait_runs(&t, "2 two\n0 of the package\n");
     json_decref(expect("failed", 0, "apply"));
-    CHECK(file_is(output, "of the package"));
+    CHECK(agent_program_file_is(t.output, "of the package"));
     end();
 }
 END_TEST
@@ -776,9 +591,9 @@ START_TEST(test_command_that_hangs_is_stopped)
     expect_applied(1);
     desire(2, "two");
     json_t *report = expect("failed", 1, "apply");
-    CHECK(strstr(text_at(report, "failed", "error"), "did not end within 0.5 s") != NULL);
+    CHECK(strstr(upstream_text(report, "failed", "error"), "did not end within 0.5 s") != NULL);
     json_decref(report);
-    CHECK(file_is(output, "one"));
+    CHECK(agent_program_file_is(t.output, "one"));
     end();
 }
 END_TEST
@@ -787,15 +602,15 @@ END_TEST
 START_TEST(test_missing_command_is_waited_for)
 {
     begin();
-    char *command = hw_sprintf("%s/later", dir);
+    char *command = hw_sprintf("%s/later", t.dir);
     START_AGENT("--apply", command);
     desire(1, "one");
     json_t *report = expect("failed", 0, "apply");
-    CHECK(strstr(text_at(report, "failed", "error"), command) != NULL);
+    CHECK(strstr(upstream_text(report, "failed", "error"), command) != NULL);
     json_decref(report);
     OK(hw_file_replace(command, "#!/bin/sh\n", 10, 0755, &err));
     expect_applied(1);
-    CHECK(file_is(output, "one"));
+    CHECK(agent_program_file_is(t.output, "one"));
     free(command);
     end();
 }
@@ -804,18 +619,18 @@ END_TEST
 START_TEST(test_missing_directory_is_waited_for)
 {
     begin();
-    free(output);
-    output = hw_sprintf("%s/not-there/output.conf", dir);
+    free(t.output);
+    t.output = hw_sprintf("%s/not-there/output.conf", t.dir);
     start_applying_agent();
     desire(1, "one");
     json_t *report = expect("failed", 0, "apply");
-    CHECK(strstr(text_at(report, "failed", "error"), "not-there") != NULL);
+    CHECK(strstr(upstream_text(report, "failed", "error"), "not-there") != NULL);
     json_decref(report);
-    char *missing = hw_sprintf("%s/not-there", dir);
+    char *missing = hw_sprintf("%s/not-there", t.dir);
     ck_assert_int_eq(mkdir(missing, 0755), 0);
     free(missing);
     expect_applied(1);
-    wait_runs("1 one\n");
+    agent_program_wait_runs(&t, "1 one\n");
     end();
 }
 END_TEST
@@ -831,14 +646,14 @@ START_TEST(test_restart_does_not_apply_again)
     expect_applied(1);
     json_decref(get_report(&before));
     for (int i = 0; i < 3; i++) {
-        i < 2 ? stop_agent() : kill_agent();
+        i < 2 ? agent_program_stop(&t) : agent_program_kill(&t);
         start_applying_agent();
-        wait_log("runs already");
-        wait_log("connected to NATS");
+        agent_program_wait_log(&t, "runs already");
+        agent_program_wait_log(&t, "connected to NATS");
     }
     desire(2, "two");
     expect_applied(2);
-    wait_runs("1 one\n2 two\n");
+    agent_program_wait_runs(&t, "1 one\n2 two\n");
     /* Nor was anything reported twice. */
     json_decref(get_report(&after));
     ck_assert_uint_eq(after, before + 1);
@@ -852,26 +667,26 @@ START_TEST(test_starts_from_disk)
     start_applying_agent();
     desire(1, "one");
     expect_applied(1);
-    stop_agent();
-    stop_nats();
+    agent_program_stop(&t);
+    upstream_stop(&t.up);
 
     /* What is missing or changed is restored, without NATS, and the command knows. */
-    unlink(output);
+    unlink(t.output);
     start_applying_agent();
-    wait_runs("1 one\n1 one\n");
-    CHECK(file_is(output, "one"));
-    stop_agent();
-    write_file(output, "edited");
+    agent_program_wait_runs(&t, "1 one\n1 one\n");
+    CHECK(agent_program_file_is(t.output, "one"));
+    agent_program_stop(&t);
+    write_file(t.output, "edited");
     start_applying_agent();
-    wait_runs("1 one\n1 one\n1 one\n");
-    CHECK(file_is(output, "one"));
-    stop_agent();
+    agent_program_wait_runs(&t, "1 one\n1 one\n1 one\n");
+    CHECK(agent_program_file_is(t.output, "one"));
+    agent_program_stop(&t);
     start_applying_agent();
-    wait_log("runs already");
-    restart_nats();
+    agent_program_wait_log(&t, "runs already");
+    upstream_restart(&t.up);
     desire(2, "two");
     expect_applied(2);
-    wait_runs("1 one\n1 one\n1 one\n2 two\n");
+    agent_program_wait_runs(&t, "1 one\n1 one\n1 one\n2 two\n");
     end();
 }
 END_TEST
@@ -879,12 +694,12 @@ END_TEST
 START_TEST(test_starts_before_nats_and_its_buckets)
 {
     begin_without_buckets();
-    stop_nats();
+    upstream_stop(&t.up);
     start_applying_agent();
-    wait_log("starting");
-    restart_nats();
-    wait_log("cannot read the desired entry");
-    make_buckets();
+    agent_program_wait_log(&t, "starting");
+    upstream_restart(&t.up);
+    agent_program_wait_log(&t, "cannot read the desired entry");
+    upstream_make_buckets(&t.up);
     desire(1, "one");
     expect_applied(1);
     ck_assert_int_eq(count_in_log("cannot read the desired entry"), 1);
@@ -899,15 +714,15 @@ START_TEST(test_damaged_state_is_fetched_again)
     start_applying_agent();
     desire(1, "one");
     expect_applied(1);
-    stop_agent();
-    char *path = hw_sprintf("%s/state.json", state_dir);
+    agent_program_stop(&t);
+    char *path = hw_sprintf("%s/state.json", t.state_dir);
     ck_assert_int_eq(truncate(path, 20), 0);
     free(path);
     start_applying_agent();
-    wait_log("the state is damaged");
-    wait_runs("1 one\n1 one\n");
+    agent_program_wait_log(&t, "the state is damaged");
+    agent_program_wait_runs(&t, "1 one\n1 one\n");
     expect_applied(1);
-    CHECK(file_is(output, "one"));
+    CHECK(agent_program_file_is(t.output, "one"));
     end();
 }
 END_TEST
@@ -919,15 +734,15 @@ START_TEST(test_lost_copy_is_fetched_again)
     start_applying_agent();
     desire(1, "one");
     expect_applied(1);
-    stop_agent();
-    char *blobs = hw_sprintf("%s/blob", state_dir);
+    agent_program_stop(&t);
+    char *blobs = hw_sprintf("%s/blob", t.state_dir);
     test_remove_tree(blobs);
     free(blobs);
-    write_file(output, "edited");
+    write_file(t.output, "edited");
     start_applying_agent();
-    wait_runs("1 one\n1 one\n");
+    agent_program_wait_runs(&t, "1 one\n1 one\n");
     expect_applied(1);
-    CHECK(file_is(output, "one"));
+    CHECK(agent_program_file_is(t.output, "one"));
     end();
 }
 END_TEST
@@ -939,18 +754,18 @@ START_TEST(test_missing_copy_is_made_again)
     start_applying_agent();
     desire(1, "one");
     expect_applied(1);
-    stop_agent();
-    stop_nats();
-    char *blobs = hw_sprintf("%s/blob", state_dir);
+    agent_program_stop(&t);
+    upstream_stop(&t.up);
+    char *blobs = hw_sprintf("%s/blob", t.state_dir);
     test_remove_tree(blobs);
     free(blobs);
     start_applying_agent();
-    wait_log("runs already");
-    stop_agent();
-    unlink(output);
+    agent_program_wait_log(&t, "runs already");
+    agent_program_stop(&t);
+    unlink(t.output);
     start_applying_agent();
-    wait_runs("1 one\n1 one\n");
-    CHECK(file_is(output, "one"));
+    agent_program_wait_runs(&t, "1 one\n1 one\n");
+    CHECK(agent_program_file_is(t.output, "one"));
     end();
 }
 END_TEST
@@ -958,22 +773,22 @@ END_TEST
 START_TEST(test_state_directory_is_for_one_agent)
 {
     begin();
-    start_agent(NULL);
-    wait_log("connected to NATS");
-    const char *const second[] = {"headwater-agent", "--nats",  server.url, "--node", NODE,
-                                  "--state-dir",     state_dir, "--output", output,   NULL};
+    start_agent();
+    agent_program_wait_log(&t, "connected to NATS");
+    const char *const second[] = {"headwater-agent", "--nats",    t.up.server.url, "--node", NODE,
+                                  "--state-dir",     t.state_dir, "--output",      t.output, NULL};
     char *said;
     ck_assert_int_eq(test_program_run(second, NULL, NULL, &said), 1);
     CHECK(strstr(said, "in use by another agent") != NULL);
     free(said);
-    stop_agent();
+    agent_program_stop(&t);
 
     desire(1, "one");
-    start_agent(NULL);
+    start_agent();
     expect_applied(1);
-    stop_agent();
-    const char *const other[] = {"headwater-agent", "--nats",  server.url, "--node", "other",
-                                 "--state-dir",     state_dir, "--output", output,   NULL};
+    agent_program_stop(&t);
+    const char *const other[] = {"headwater-agent", "--nats",    t.up.server.url, "--node", "other",
+                                 "--state-dir",     t.state_dir, "--output",      t.output, NULL};
     ck_assert_int_eq(test_program_run(other, NULL, NULL, &said), 1);
     CHECK(strstr(said, "the state of the node " NODE) != NULL);
     free(said);
@@ -1033,20 +848,20 @@ START_TEST(test_sigterm_while_applying)
     desire(1, "one");
     expect_applied(1);
     desire(2, "two");
-    wait_runs("1 one\n2 two\n");
-    char *pid_file = hw_sprintf("%s.pid", output);
+    agent_program_wait_runs(&t, "1 one\n2 two\n");
+    char *pid_file = hw_sprintf("%s.pid", t.output);
     test_wait_for(read_pid(pid_file) > 0, WAIT_S);
-    stop_agent(); /* within 5 s, with 0 */
+    agent_program_stop(&t); /* within 5 s, with 0 */
     test_wait_for(kill(read_pid(pid_file), 0) != 0, WAIT_S);
     json_decref(expect("applied", 1, NULL));
 
     /* The next start goes back first, then does what is desired. */
-    char *go = hw_sprintf("%s.go", output);
+    char *go = hw_sprintf("%s.go", t.output);
     write_file(go, "");
     start_applying_agent();
     expect_applied(2);
-    wait_runs("1 one\n2 two\n1 one\n2 two\n");
-    CHECK(file_is(output, "two"));
+    agent_program_wait_runs(&t, "1 one\n2 two\n1 one\n2 two\n");
+    CHECK(agent_program_file_is(t.output, "two"));
     free(go);
     free(pid_file);
     end();
@@ -1061,27 +876,27 @@ START_TEST(test_kill_while_applying)
     desire(1, "one");
     expect_applied(1);
     desire(2, "two");
-    wait_runs("1 one\n2 two\n");
-    char *pid_file = hw_sprintf("%s.pid", output);
+    agent_program_wait_runs(&t, "1 one\n2 two\n");
+    char *pid_file = hw_sprintf("%s.pid", t.output);
     test_wait_for(read_pid(pid_file) > 0, WAIT_S);
     const int orphan = read_pid(pid_file);
-    kill_agent();
+    agent_program_kill(&t);
     ck_assert_int_eq(kill(orphan, 0), 0);
 
     /* Without NATS the node runs the last known good, and the orphan is gone. */
-    stop_nats();
+    upstream_stop(&t.up);
     start_applying_agent();
-    wait_runs("1 one\n2 two\n1 one\n");
-    wait_log("left running");
+    agent_program_wait_runs(&t, "1 one\n2 two\n1 one\n");
+    agent_program_wait_log(&t, "left running");
     test_wait_for(kill(orphan, 0) != 0, WAIT_S);
-    CHECK(file_is(output, "one"));
-    wait_log("the last known good runs again");
+    CHECK(agent_program_file_is(t.output, "one"));
+    agent_program_wait_log(&t, "the last known good runs again");
 
-    char *go = hw_sprintf("%s.go", output);
+    char *go = hw_sprintf("%s.go", t.output);
     write_file(go, "");
-    restart_nats();
+    upstream_restart(&t.up);
     expect_applied(2);
-    wait_runs("1 one\n2 two\n1 one\n2 two\n");
+    agent_program_wait_runs(&t, "1 one\n2 two\n1 one\n2 two\n");
     free(go);
     free(pid_file);
     end();
@@ -1095,20 +910,20 @@ START_TEST(test_kill_while_going_back)
     begin();
     write_script("if [ $HEADWATER_REVISION = 2 ]; then exit 1; fi\n"
                  "if [ -e \"$HEADWATER_FILE.hang\" ]; then sleep 600; fi");
-    char *hang = hw_sprintf("%s.hang", output);
+    char *hang = hw_sprintf("%s.hang", t.output);
     start_applying_agent();
     desire(1, "one");
     expect_applied(1);
     write_file(hang, "");
     desire(2, "two");
-    wait_runs("1 one\n2 two\n1 one\n");
-    CHECK(file_is(output, "one"));
-    kill_agent();
+    agent_program_wait_runs(&t, "1 one\n2 two\n1 one\n");
+    CHECK(agent_program_file_is(t.output, "one"));
+    agent_program_kill(&t);
     unlink(hang);
     start_applying_agent();
     json_decref(expect("failed", 1, "apply"));
     /* Back first; then what is desired, of which no verdict was on disk yet. */
-    wait_runs("1 one\n2 two\n1 one\n1 one\n2 two\n1 one\n");
+    agent_program_wait_runs(&t, "1 one\n2 two\n1 one\n1 one\n2 two\n1 one\n");
     free(hang);
     end();
 }
@@ -1124,21 +939,21 @@ START_TEST(test_document_that_kills_the_agent_is_given_up)
     expect_applied(1);
     desire(2, "two");
     for (int i = 0; i < 3; i++) {
-        test_wait_for(!test_program_running(&agent), WAIT_S);
-        kill_agent();
+        test_wait_for(!test_program_running(&t.program), WAIT_S);
+        agent_program_kill(&t);
         start_applying_agent();
     }
     json_t *report = expect("failed", 1, "apply");
     ck_assert_int_eq(revision_at(report, "failed"), 2);
-    CHECK(strstr(text_at(report, "failed", "error"), "again and again") != NULL);
+    CHECK(strstr(upstream_text(report, "failed", "error"), "again and again") != NULL);
     json_decref(report);
-    CHECK(file_is(output, "one"));
-    stop_agent();
+    CHECK(agent_program_file_is(t.output, "one"));
+    agent_program_stop(&t);
     start_applying_agent();
-    wait_log("runs already");
+    agent_program_wait_log(&t, "runs already");
     desire(3, "three");
     expect_applied(3);
-    wait_runs("1 one\n2 two\n1 one\n2 two\n1 one\n2 two\n1 one\n3 three\n");
+    agent_program_wait_runs(&t, "1 one\n2 two\n1 one\n2 two\n1 one\n2 two\n1 one\n3 three\n");
     end();
 }
 END_TEST
@@ -1155,19 +970,20 @@ START_TEST(test_killed_at_random)
         start_applying_agent();
         memset(content, 'a' + round % 26, SIZE);
         desire(round, content);
-        turn_loop(arc4random_uniform(120));
-        kill_agent();
-        if (access(output, F_OK) == 0) {
-            char *found = test_read_file(output);
+        upstream_turn(&t.up, arc4random_uniform(120));
+        agent_program_kill(&t);
+        if (access(t.output, F_OK) == 0) {
+            char *found = test_read_file(t.output);
             ck_assert_uint_eq(strlen(found), SIZE);
             CHECK(strspn(found, (char[2]){found[0], '\0'}) == SIZE);
             free(found);
         }
     }
     start_applying_agent();
-    wait_log("connected to NATS"); /* the report may be the one before's; this one must live, too */
+    agent_program_wait_log(
+        &t, "connected to NATS"); /* the report may be the one before's; this one must live, too */
     expect_applied(ROUNDS);
-    CHECK(file_is(output, content));
+    CHECK(agent_program_file_is(t.output, content));
     free(content);
     end();
 }
@@ -1179,12 +995,12 @@ START_TEST(test_sigterm_with_nats_hanging)
     START_AGENT("--poll", "200ms");
     desire(1, "one");
     expect_applied(1);
-    kill(server.pid, SIGSTOP);
-    wait_log("cannot read the desired entry");
+    kill(t.up.server.pid, SIGSTOP);
+    agent_program_wait_log(&t, "cannot read the desired entry");
     const double before = test_now();
-    stop_agent();
+    agent_program_stop(&t);
     CHECK(test_now() - before < 5);
-    kill(server.pid, SIGCONT);
+    kill(t.up.server.pid, SIGCONT);
     end();
 }
 END_TEST
@@ -1198,15 +1014,15 @@ START_TEST(test_survives_a_restart_of_nats)
     desire(1, "one");
     expect_applied(1);
     for (int round = 2; round < 5; round++) {
-        stop_nats();
-        restart_nats();
+        upstream_stop(&t.up);
+        upstream_restart(&t.up);
         char *content = hw_sprintf("content %d", round);
         desire(round, content);
         expect_applied(round);
-        CHECK(file_is(output, content));
+        CHECK(agent_program_file_is(t.output, content));
         free(content);
     }
-    CHECK(test_program_running(&agent));
+    CHECK(test_program_running(&t.program));
     end();
 }
 END_TEST
@@ -1218,17 +1034,17 @@ START_TEST(test_reports_again_when_nats_lost_everything)
     start_applying_agent();
     desire(1, "one");
     expect_applied(1);
-    stop_nats();
-    test_nats_wipe(&server);
-    restart_nats();
+    upstream_stop(&t.up);
+    test_nats_wipe(&t.up.server);
+    upstream_restart(&t.up);
     CHECK(get_report(NULL) == NULL);
-    make_buckets();
+    upstream_make_buckets(&t.up);
     expect_applied(1);
     /* The reconciler brings back what is desired: nothing is new. */
     desire(1, "one");
     desire(2, "two");
     expect_applied(2);
-    wait_runs("1 one\n2 two\n");
+    agent_program_wait_runs(&t, "1 one\n2 two\n");
     end();
 }
 END_TEST
@@ -1239,19 +1055,19 @@ START_TEST(test_poll_finds_what_no_hint_told)
     begin_without_buckets();
     const struct hw_kv_config silent = {.bucket = "headwater", .history = 16, .replicas = 1};
     struct hw_kv_stream stream;
-    OK(hw_kv_ensure(nats, &silent, &stream, &err));
-    make_buckets();
+    OK(hw_kv_ensure(t.up.nats, &silent, &stream, &err));
+    upstream_make_buckets(&t.up);
     START_AGENT("--poll", "300ms");
-    wait_log("connected to NATS");
+    agent_program_wait_log(&t, "connected to NATS");
     desire(1, "one");
     expect_applied(1);
     natsMsg *msg;
     OK(hw_kv_message("headwater_reports", "cfg.reported." NODE, NULL, 0, NULL, &msg, &err));
-    OK(hw_nats_publish_wait(nats, msg, HW_SEQ_ANY, NULL, &err));
+    OK(hw_nats_publish_wait(t.up.nats, msg, HW_SEQ_ANY, NULL, &err));
     const double until = test_now() + WAIT_S;
     for (struct hw_kv_entry entry = {.deleted = true}; entry.deleted;) {
-        turn_loop(10);
-        OK(hw_kv_get(nats, "headwater_reports", "cfg.reported." NODE, &entry, &err));
+        upstream_turn(&t.up, 10);
+        OK(hw_kv_get(t.up.nats, "headwater_reports", "cfg.reported." NODE, &entry, &err));
         const bool deleted = entry.deleted;
         hw_kv_entry_clear(&entry);
         entry.deleted = deleted;
@@ -1264,7 +1080,7 @@ END_TEST
 START_TEST(test_memory_when_idle)
 {
     begin();
-    start_agent(NULL);
+    start_agent();
     const size_t size = 16 << 20;
     char *data = malloc(size);
     memset(data, 'x', size);
@@ -1272,7 +1088,7 @@ START_TEST(test_memory_when_idle)
     free(data);
     expect_applied(1);
     char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)agent.pid);
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)t.program.pid);
     char *text = test_read_file(path);
     const char *rss = strstr(text, "VmRSS:");
     ck_assert_ptr_nonnull(rss);

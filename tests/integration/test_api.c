@@ -876,6 +876,21 @@ START_TEST(test_fleet)
     ck_assert_str_eq(names("node"), "fl-unknown,");
     get("/v1/fleet?state=bad");
     check_problem(400, "invalid-parameter");
+
+    /* What a node says besides. */
+    free(test_sql(&pg, "SELECT headwater.report(jsonb_build_array(jsonb_build_object('kv_created', "
+                       "now(), 'kv_revision', 2, 'value', jsonb_build_object('node', 'fl-sync', "
+                       "'state', 'applied', 'running', NULL, 'failed', NULL, 'held', "
+                       "jsonb_build_object('since', 'then', 'reason', 'run 42', 'waiting', 2), "
+                       "'drift', jsonb_build_object('at', 'now', 'healed', true, 'error', 'gone'"
+                       ")))))"));
+    ck_assert_int_eq(get("/v1/nodes/fl-sync/reported"), 200);
+    check_has("{\"held\":{\"since\":\"then\",\"reason\":\"run 42\",\"waiting\":2},"
+              "\"drift\":{\"at\":\"now\",\"healed\":true,\"error\":\"gone\"}}");
+    ck_assert_int_eq(get("/v1/fleet?selector=fl=y&limit=1&after=fl-pending"), 200);
+    check_detail("\"reason\":\"run 42\"");
+    ck_assert_int_eq(get("/v1/nodes/fl-failed/reported"), 200);
+    check_has("{\"held\":null,\"drift\":null}");
 }
 END_TEST
 

@@ -244,6 +244,7 @@ static struct agent_state full_state(void)
     s.trial.fence = (struct hw_fence){2, 7};
     s.trial.attempts = 2;
     s.trial.open = true;
+    s.unconfirmed = true;
     return s;
 }
 
@@ -450,6 +451,48 @@ START_TEST(test_report_of_every_state)
     expect_report(&s, "{\"state\":\"rejected\"," RUNNING ",\"failed\":{\"revision\":null,"
                       "\"digest\":null,\"epoch\":null,\"lsn\":null,\"stage\":\"verify\","
                       "\"error\":\"bad\",\"at\":\"now\"},\"desired_revision\":8}");
+
+    s.failed.set = s.refused.set = false;
+    s.hold = (struct agent_hold){.set = true, .since = "then", .reason = "run 1", .waiting = 9};
+    s.drift = (struct agent_drift){.set = true, .healed = true, .at = "now", .error = "gone"};
+    expect_report(&s, "{\"state\":\"applied\"," RUNNING ",\"failed\":null,\"desired_revision\":8,"
+                      "\"held\":{\"since\":\"then\",\"reason\":\"run 1\",\"waiting\":9},"
+                      "\"drift\":{\"at\":\"now\",\"healed\":true,\"error\":\"gone\"}}");
+    s.hold.waiting = 0;
+    s.drift.set = false;
+    expect_report(&s, "{\"state\":\"applied\"," RUNNING ",\"failed\":null,\"desired_revision\":8,"
+                      "\"held\":{\"since\":\"then\",\"reason\":\"run 1\",\"waiting\":null}}");
+}
+END_TEST
+
+START_TEST(test_hold_is_a_file)
+{
+    char *dir = test_temp_dir();
+    char *path = hw_sprintf("%s/hold", dir);
+    struct agent_hold hold, again;
+    agent_hold_read(dir, &hold);
+    ck_assert(!hold.set);
+    ck_assert_int_eq(agent_hold_end(dir, &err), HW_OK);
+    ck_assert_int_eq(agent_hold_set(dir, "first\x1b", &err), HW_OK);
+    agent_hold_read(dir, &hold);
+    ck_assert(hold.set);
+    ck_assert_str_eq(hold.reason, "first?");
+    ck_assert_uint_eq(strlen(hold.since), 24);
+    /* Another reason, the same beginning. */
+    ck_assert_int_eq(agent_hold_set(dir, "second", &err), HW_OK);
+    agent_hold_read(dir, &again);
+    ck_assert_str_eq(again.reason, "second");
+    ck_assert_str_eq(again.since, hold.since);
+    ck_assert_int_eq(agent_hold_end(dir, &err), HW_OK);
+    agent_hold_read(dir, &hold);
+    ck_assert(!hold.set);
+    /* Whatever is in it: it holds. */
+    ck_assert_int_eq(hw_file_replace(path, "", 0, 0600, &err), HW_OK);
+    agent_hold_read(dir, &hold);
+    ck_assert(hold.set);
+    ck_assert_str_eq(hold.reason, "");
+    free(path);
+    free(dir);
 }
 END_TEST
 
@@ -458,4 +501,4 @@ TEST_MAIN("agent state", 10, test_desired_decodes, test_desired_deletion, test_d
           test_desired_that_failed_waits_for_something_newer, test_desired_deletions_are_judged,
           test_text_is_clean, test_state_goes_through_text, test_store_keeps_the_state,
           test_store_belongs_to_one_agent, test_damaged_state_is_set_aside, test_store_keeps_copies,
-          test_report_of_every_state)
+          test_report_of_every_state, test_hold_is_a_file)

@@ -177,7 +177,42 @@ START_TEST(test_remove)
 }
 END_TEST
 
-TEST_MAIN("file", 20, test_replace_and_read, test_mode_is_exact_whatever_the_umask,
-          test_replace_never_writes_into_the_old_file, test_replace_takes_over_a_leftover,
-          test_failed_replace_leaves_the_old_file, test_disk_full, test_read_refuses, test_mkdirs,
-          test_remove)
+START_TEST(test_owner)
+{
+    const char *path = in_dir("owner");
+    struct hw_error err = {0};
+    struct stat st;
+    if (geteuid() == 0) {
+        ck_assert_int_eq(hw_file_replace_as(path, "x", 1, 04750, 65534, 12345, &err), HW_OK);
+        ck_assert_int_eq(stat(path, &st), 0);
+        ck_assert_uint_eq(st.st_uid, 65534);
+        ck_assert_uint_eq(st.st_gid, 12345);
+        ck_assert_uint_eq(st.st_mode & 07777, 04750);
+    } else {
+        ck_assert_int_eq(hw_file_replace_as(path, "x", 1, 0644, 0, (gid_t)-1, &err), HW_EDENIED);
+        ck_assert_ptr_nonnull(strstr(err.message, path));
+        ck_assert_int_ne(access(path, F_OK), 0);
+    }
+}
+END_TEST
+
+START_TEST(test_link)
+{
+    const char *path = in_dir("link");
+    HW_AUTO_FREE char *leftover = hw_sprintf("%s.new", path);
+    struct hw_error err = {0};
+    char target[64];
+    ck_assert_int_eq(symlink("nowhere", leftover), 0);
+    ck_assert_int_eq(hw_file_link(path, "one", &err), HW_OK);
+    ck_assert_int_eq(hw_file_link(path, "another", &err), HW_OK);
+    ck_assert_int_eq(readlink(path, target, sizeof(target)), 7);
+    ck_assert_mem_eq(target, "another", 7);
+    ck_assert_int_ne(access(leftover, F_OK), 0);
+    ck_assert_int_eq(hw_file_link(in_dir("not/there"), "x", &err), HW_ENOENT);
+}
+END_TEST
+
+TEST_MAIN("file", 20, test_owner, test_link, test_replace_and_read,
+          test_mode_is_exact_whatever_the_umask, test_replace_never_writes_into_the_old_file,
+          test_replace_takes_over_a_leftover, test_failed_replace_leaves_the_old_file,
+          test_disk_full, test_read_refuses, test_mkdirs, test_remove)

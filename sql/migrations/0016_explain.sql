@@ -2,7 +2,7 @@
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
-INSERT INTO headwater.migration (version, name) VALUES (15, 'explain');
+INSERT INTO headwater.migration (version, name) VALUES (16, 'explain');
 
 -- What the document is made of, lowest priority first. tie: another assignment that reaches the
 -- node has the same priority, so that the names decided which comes later.

@@ -2,7 +2,7 @@
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
-INSERT INTO headwater.migration (version, name) VALUES (14, 'history');
+INSERT INTO headwater.migration (version, name) VALUES (15, 'history');
 
 -- ---- what was reported --------------------------------------------------------------------------
 
@@ -26,6 +26,8 @@ CREATE TABLE headwater.reported_history (
     agent              text,
     boot_id            text,
     reported_at        timestamptz,
+    held               jsonb,
+    drift              jsonb,
     received_at        timestamptz,
     recorded_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
     wal_lsn            pg_lsn NOT NULL DEFAULT pg_current_wal_insert_lsn() -- at or before the commit
@@ -62,7 +64,7 @@ DECLARE
         'node, state, running_revision, running_digest, running_epoch, running_lsn, '
         'running_applied_at, failed_revision, failed_digest, failed_epoch, failed_lsn, '
         'failed_stage, failed_error, failed_at, desired_revision, agent, boot_id, reported_at, '
-        'received_at';
+        'held, drift, received_at';
 BEGIN
     IF TG_OP = 'DELETE' THEN
         INSERT INTO reported_history (node) SELECT b.node FROM before_rows AS b ORDER BY b.node;
@@ -75,10 +77,12 @@ BEGIN
             'FROM (SELECT %1$s FROM after_rows) AS a JOIN before_rows AS b USING (node) '
             'WHERE (a.state, a.running_revision, a.running_digest, a.running_epoch, '
             'a.running_lsn, a.running_applied_at, a.failed_revision, a.failed_digest, '
-            'a.failed_epoch, a.failed_lsn, a.failed_stage, a.failed_error, a.failed_at) '
+            'a.failed_epoch, a.failed_lsn, a.failed_stage, a.failed_error, a.failed_at, a.held, '
+            'a.drift) '
             'IS DISTINCT FROM (b.state, b.running_revision, b.running_digest, b.running_epoch, '
             'b.running_lsn, b.running_applied_at, b.failed_revision, b.failed_digest, '
-            'b.failed_epoch, b.failed_lsn, b.failed_stage, b.failed_error, b.failed_at) '
+            'b.failed_epoch, b.failed_lsn, b.failed_stage, b.failed_error, b.failed_at, b.held, '
+            'b.drift) '
             'ORDER BY node', columns);
     END IF;
     RETURN NULL;
@@ -113,11 +117,12 @@ ALTER TABLE headwater.reported_head ENABLE ALWAYS TRIGGER is_kept;
 INSERT INTO headwater.reported_history
     (node, state, running_revision, running_digest, running_epoch, running_lsn, running_applied_at,
      failed_revision, failed_digest, failed_epoch, failed_lsn, failed_stage, failed_error,
-     failed_at, desired_revision, agent, boot_id, reported_at, received_at, recorded_at)
+     failed_at, desired_revision, agent, boot_id, reported_at, held, drift, received_at,
+     recorded_at)
 SELECT r.node, r.state, r.running_revision, r.running_digest, r.running_epoch, r.running_lsn,
        r.running_applied_at, r.failed_revision, r.failed_digest, r.failed_epoch, r.failed_lsn,
        r.failed_stage, r.failed_error, r.failed_at, r.desired_revision, r.agent, r.boot_id,
-       r.reported_at, r.received_at, r.received_at
+       r.reported_at, r.held, r.drift, r.received_at, r.received_at
 FROM headwater.reported AS r ORDER BY r.received_at, r.node;
 
 -- ---- word of every change -----------------------------------------------------------------------
@@ -163,7 +168,8 @@ AS $$
                     'node', h.node, 'state', h.state, 'running_revision', h.running_revision,
                     'running_digest', h.running_digest, 'failed_revision', h.failed_revision,
                     'failed_digest', h.failed_digest, 'stage', h.failed_stage,
-                    'error', left(h.failed_error, 1000), 'lsn', h.wal_lsn,
+                    'error', left(h.failed_error, 1000), 'held', h.held, 'drift', h.drift,
+                    'lsn', h.wal_lsn,
                     'at', to_char(h.recorded_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
          FROM (SELECT r.* FROM reported_history AS r WHERE r.id > reported_id
                ORDER BY r.id LIMIT most) AS h)
@@ -225,7 +231,7 @@ END
 $do$;
 
 COMMENT ON TABLE headwater.reported_history
-    IS 'Every change of what a node reported: state, running, failed; append-only';
+    IS 'Every change of what a node reported: state, running, failed, held, drift; append-only';
 COMMENT ON TABLE headwater.reported_head IS 'Its row lock puts those who write reports in one order';
 COMMENT ON FUNCTION headwater.events_after(bigint, bigint, int)
     IS 'What changed in desired_history and reported_history behind two ids, a page at a time';
