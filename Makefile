@@ -7,14 +7,14 @@ VERSION := $(shell sed -n 's/^\#define HW_VERSION "\(.*\)"/\1/p' common/version.
 
 # ---- what Debian must provide (a|b: the first one that apt knows) -------------------------------
 BUILD_PACKAGES := gcc make pkg-config libc6-dev libpq-dev libnats-dev libjansson-dev \
-	libmicrohttpd-dev libssl-dev
+	libmicrohttpd-dev libssl-dev libcurl4-openssl-dev libyaml-dev
 TEST_PACKAGES := check postgresql-15|postgresql-17 \
 	postgresql-15-wal2json|postgresql-17-wal2json nats-server curl
 DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
 MODEL_PACKAGES := spin gcc libc6-dev
 
 # ---- flags --------------------------------------------------------------------------------------
-PKGS := libpq libnats jansson libmicrohttpd libcrypto
+PKGS := libpq libnats jansson libmicrohttpd libcrypto libcurl yaml-0.1
 CC ?= gcc
 CPPFLAGS += -D_GNU_SOURCE -I.
 CFLAGS ?= -O2 -g
@@ -54,7 +54,7 @@ endif
 
 # ---- what is built ------------------------------------------------------------------------------
 PROGRAMS := api reconciler agent cdc
-BINARIES := $(PROGRAMS:%=$(B)/headwater-%)
+BINARIES := $(PROGRAMS:%=$(B)/headwater-%) $(B)/headwater
 
 objects = $(patsubst %.c,$(B)/%.o,$(wildcard $(1)))
 COMMON := $(B)/libcommon.a
@@ -62,6 +62,7 @@ CDC_OBJ := $(filter-out $(B)/cdc/main.o,$(call objects,cdc/*.c))
 API_OBJ := $(filter-out $(B)/api/main.o,$(call objects,api/*.c)) $(B)/gen/migrations.o
 RECONCILER_OBJ := $(filter-out $(B)/reconciler/main.o,$(call objects,reconciler/*.c))
 AGENT_OBJ := $(filter-out $(B)/agent/main.o,$(call objects,agent/*.c))
+CLI_OBJ := $(filter-out $(B)/cli/main.o,$(call objects,cli/*.c))
 
 SUPPORT_OBJ := $(call objects,tests/support/*.c)
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/integration/test_*.c))
@@ -79,6 +80,7 @@ $(B)/headwater-api: $(B)/api/main.o $(API_OBJ) $(COMMON)
 $(B)/headwater-reconciler: $(B)/reconciler/main.o $(RECONCILER_OBJ) $(CDC_OBJ) $(COMMON)
 $(B)/headwater-agent: $(B)/agent/main.o $(AGENT_OBJ) $(COMMON)
 $(B)/headwater-cdc: $(B)/cdc/main.o $(CDC_OBJ) $(COMMON)
+$(B)/headwater: $(B)/cli/main.o $(CLI_OBJ) $(COMMON)
 $(BINARIES):
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
@@ -104,7 +106,7 @@ $(B)/gen/migrations.c: scripts/embed-migrations $(wildcard sql/migrations/*.sql)
 
 # A test links everything that has no main().
 $(B)/tests/%: $(B)/tests/%.o $(SUPPORT_OBJ) $(API_OBJ) $(RECONCILER_OBJ) $(AGENT_OBJ) $(CDC_OBJ) \
-		$(COMMON)
+		$(CLI_OBJ) $(COMMON)
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) $(shell pkg-config --libs check)
 
