@@ -158,7 +158,7 @@ deps-dev: ## install what lint and format need
 C_FILES := $(wildcard */*.c */*.h */*/*.c */*/*.h)
 C_FILES := $(filter-out build/%,$(C_FILES))
 SH_FILES := .ci/run tests/run model/run $(wildcard scripts/* tests/*.sh tests/*/*.sh) \
-	tests/container/rootfs deploy/db/entrypoint
+	tests/container/rootfs deploy/db/entrypoint cli/completion/headwater
 
 lint: deps-dev ## clang-format, clang-tidy, shellcheck, mandoc
 	clang-format --dry-run -Werror $(C_FILES)
@@ -175,18 +175,21 @@ BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc/headwater
 DATADIR ?= $(PREFIX)/share/headwater
+COMPDIR ?= $(PREFIX)/share/bash-completion/completions
 
 install: all ## install below PREFIX (default /usr/local), under DESTDIR
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(DOCDIR) \
-		$(DESTDIR)$(DATADIR)/migrations
+		$(DESTDIR)$(DATADIR)/migrations $(DESTDIR)$(COMPDIR)
 	install -m 0755 $(BINARIES) $(DESTDIR)$(BINDIR)
 	install -m 0644 man/*.1 $(DESTDIR)$(MANDIR)/man1
 	install -m 0644 README.md LICENSE docs/*.md $(DESTDIR)$(DOCDIR)
 	install -m 0644 sql/migrations/*.sql $(DESTDIR)$(DATADIR)/migrations
+	install -m 0644 cli/completion/headwater $(DESTDIR)$(COMPDIR)
 
 uninstall: ## remove what install put there
 	rm -f $(BINARIES:$(B)/%=$(DESTDIR)$(BINDIR)/%) \
-		$(patsubst man/%,$(DESTDIR)$(MANDIR)/man1/%,$(wildcard man/*.1))
+		$(patsubst man/%,$(DESTDIR)$(MANDIR)/man1/%,$(wildcard man/*.1)) \
+		$(DESTDIR)$(COMPDIR)/headwater
 	rm -rf $(DESTDIR)$(DOCDIR) $(DESTDIR)$(DATADIR)
 
 clean: ## remove build/

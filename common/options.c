@@ -227,8 +227,11 @@ static void build_tables(const struct hw_program *program, struct tables *t)
         const struct hw_option *o = &program->options[i];
         const bool flag = o->type == HW_OPT_FLAG;
 
-        if (o->env_only)
+        if (o->env_only) { /* known, so that no longer name is taken for it, and refused below */
+            t->longs[next++] = (struct option){
+                .name = o->name, .has_arg = required_argument, .val = FIRST_LONG + 2 * (int)i};
             continue;
+        }
         t->longs[next++] = (struct option){.name = o->name,
                                            .has_arg = flag ? no_argument : required_argument,
                                            .val = FIRST_LONG + 2 * (int)i};
@@ -307,6 +310,12 @@ static enum hw_status read_flags(const struct hw_program *program, const struct 
         else
             for (o = program->options; o->letter != c; o++)
                 ;
+        if (o->env_only)
+            return hw_fail(
+                err, HW_EINVAL,
+                "--%s: no such option, since others can read the arguments; it goes into "
+                "%s",
+                o->name, o->env);
         given[o - program->options] = true;
         snprintf(from, sizeof(from), "--%s", o->name);
         const bool negated = c >= FIRST_LONG && (c - FIRST_LONG) % 2 == 1;

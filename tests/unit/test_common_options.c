@@ -342,6 +342,7 @@ START_TEST(test_options_of_the_environment_alone)
     ck_assert_int_eq(parse(&with_lists, "run"), HW_OK);
     ck_assert_str_eq(values.mode, "s3cret");
     ck_assert_int_eq(parse(&with_lists, "run --mode x"), HW_EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.message, "T_SECRET"));
     HW_AUTO_FREE char *help = printed_by(&with_lists, "--help");
     ck_assert_ptr_null(strstr(help, "--mode"));
     ck_assert_ptr_nonnull(strstr(help, "\nEnvironment:\n  T_SECRET "));
