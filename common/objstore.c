@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/buf.h"
+#include "common/clock.h"
 #include "common/json.h"
 #include "common/memory.h"
 #include "common/watch.h"
@@ -491,6 +492,53 @@ enum hw_status hw_obj_delete(struct hw_nats *nats, const char *bucket, const cha
     return status;
 }
 
+/* ---- chunks that no object has ---- */
+
+/* False also when nobody can tell. */
+static bool is_older(struct hw_nats *nats, const char *stream, const char *subject, int64_t ms)
+{
+    natsMsg *msg = NULL;
+    bool older;
+
+    if (hw_nats_last(nats, stream, subject, &msg, NULL) != HW_OK)
+        return false;
+    older = natsMsg_GetTime(msg) + ms * 1000000 <= hw_clock_now();
+    natsMsg_Destroy(msg);
+    return older;
+}
+
+enum hw_status hw_obj_remove_orphans(struct hw_nats *nats, const char *bucket, int64_t older_ms,
+                                     int most, hw_obj_described_fn *described, void *arg,
+                                     int *removed, struct hw_error *err)
+{
+    char stream[SUBJECT_MAX], chunks[SUBJECT_MAX];
+    jsStreamInfo *info = NULL;
+    jsErrCode code = 0;
+    jsOptions options;
+    natsStatus s;
+
+    *removed = 0;
+    if (!hw_nats_up(nats))
+        return hw_fail(err, HW_EUNAVAIL, "NATS cannot be reached now");
+    jsOptions_Init(&options);
+    options.Stream.Info.SubjectsFilter = chunk_subject(chunks, bucket, ">");
+    s = js_GetStreamInfo(&info, hw_nats_js(nats), stream_of(stream, bucket), &options, &code);
+    if (s != NATS_OK)
+        return hw_nats_fail(err, s, code, "listing the chunks of object bucket %s", bucket);
+    const jsStreamStateSubjects *subjects = info->State.Subjects;
+    for (int i = 0; subjects != NULL && i < subjects->Count && *removed < most; i++) {
+        const char *subject = subjects->List[i].Subject;
+        const char *nuid = subject + strlen(chunks) - 1;
+
+        if (described(arg, nuid) || !is_older(nats, stream, subject, older_ms))
+            continue;
+        purge_chunks(nats, bucket, nuid);
+        ++*removed;
+    }
+    jsStreamInfo_Destroy(info);
+    return HW_OK;
+}
+
 /* ---- watching ---- */
 
 struct hw_obj_watch {
@@ -516,14 +564,16 @@ static void on_meta(void *arg, natsMsg *msg, uint64_t seq)
     HW_AUTO_FREE unsigned char *name = NULL;
     char hex[HW_DIGEST_HEX_MAX];
     struct meta meta = {0};
+    bool is_valid;
     size_t len = 0;
 
     (void)seq;
     if (hw_base64url_decode(encoded, strlen(encoded), &name, &len, NULL) != HW_OK ||
         memchr(name, '\0', len) != NULL)
         return; /* not by a name of ours */
-    watch->events.entry(watch->events.arg, (const char *)name,
-                        parse_meta(msg, &meta, NULL) == HW_OK && !meta.deleted &&
+    is_valid = parse_meta(msg, &meta, NULL) == HW_OK && !meta.deleted;
+    watch->events.entry(watch->events.arg, (const char *)name, is_valid ? meta.nuid : "",
+                        is_valid &&
                             strcmp(hw_digest_hex(&meta.digest, hex), (const char *)name) == 0);
 }
 

@@ -52,13 +52,24 @@ enum hw_status hw_obj_delete(struct hw_nats *nats, const char *bucket, const cha
                              hw_ack_fn *done, void *arg, struct hw_error *err) HW_CHECKED;
 
 /*
+ * Removes chunks that no object has, as a crash between chunks and metadata leaves them: those
+ * whose nuid described does not know, and whose newest is older than older_ms; at most `most`
+ * objects' worth. *removed: of how many. Blocks.
+ */
+typedef bool hw_obj_described_fn(void *arg, const char *nuid);
+enum hw_status hw_obj_remove_orphans(struct hw_nats *nats, const char *bucket, int64_t older_ms,
+                                     int most, hw_obj_described_fn *described, void *arg,
+                                     int *removed, struct hw_error *err) HW_CHECKED;
+
+/*
  * Watches the objects of a bucket, as hw_watch does: entry for each that is there or was deleted,
  * then done once, then entry for every change. there is false for one that is deleted, or whose
- * metadata is damaged or of other bytes than its name says. entry may come again for what is known.
+ * metadata is damaged or of other bytes than its name says; nuid is that of its chunks, "" when it
+ * has none. entry may come again for what is known.
  */
 struct hw_obj_watch;
 struct hw_obj_watch_events {
-    void (*entry)(void *arg, const char *name, bool there);
+    void (*entry)(void *arg, const char *name, const char *nuid, bool there);
     void (*done)(void *arg);
     void (*lost)(void *arg, const struct hw_error *why); /* it could not begin (again): the bucket
                                                             is gone, say. May stop it */

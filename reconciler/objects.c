@@ -1,9 +1,11 @@
 #include "reconciler/objects.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/log.h"
+#include "common/map.h"
 #include "common/memory.h"
 
 enum {
@@ -23,13 +25,14 @@ struct rec_objects {
 
 /* ---- what is there ---- */
 
-static void on_entry(void *arg, const char *name, bool there)
+static void on_entry(void *arg, const char *name, const char *nuid, bool there)
 {
     struct rec_objects *objects = arg;
     struct rec_object *object = rec_sink_object(objects->config.sink, name);
     const bool drift = objects->loaded && object->there && !there;
 
     object->there = there;
+    snprintf(object->nuid, sizeof(object->nuid), "%s", nuid);
     if (!drift)
         return;
     objects->config.counts->drift++;
@@ -107,6 +110,34 @@ static void collect(struct rec_objects *objects)
     }
 }
 
+static bool is_described(void *arg, const char *nuid)
+{
+    return hw_map_get(arg, nuid) != NULL;
+}
+
+/* Removes chunks that were left behind without metadata: by a crash, say. */
+static void collect_chunks(struct rec_objects *objects)
+{
+    struct hw_map described = {0};
+    struct rec_object *object;
+    struct hw_error err;
+    int removed;
+    size_t at = 0;
+
+    if (objects->config.grace_ms == 0)
+        return;
+    while ((object = rec_sink_next_object(objects->config.sink, &at)) != NULL)
+        if (object->nuid[0] != '\0' && hw_map_get(&described, object->nuid) == NULL)
+            hw_map_add(&described, object->nuid, object);
+    if (hw_obj_remove_orphans(objects->config.nats, objects->config.bucket,
+                              objects->config.grace_ms, COLLECTED_MOST, is_described, &described,
+                              &removed, &err) != HW_OK)
+        hw_log_warn("chunks without an object could not be looked for", HW_E(&err));
+    else if (removed > 0)
+        hw_log_info("removed chunks that no object has", HW_I("objects", removed));
+    hw_map_clear(&described);
+}
+
 /* ---- what is damaged: metadata says nothing about bytes ---- */
 
 static enum hw_status check(const struct rec_objects *objects, const char *name,
@@ -157,6 +188,7 @@ static void read_next(void *arg)
 void rec_objects_audited(struct rec_objects *objects)
 {
     collect(objects);
+    collect_chunks(objects);
     objects->at = 0;
     hw_timer_start(objects->config.loop, &objects->reading, READ_MS, read_next, objects);
 }

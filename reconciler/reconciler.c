@@ -19,9 +19,9 @@
 #include "reconciler/changes.h"
 #include "reconciler/counts.h"
 #include "reconciler/objects.h"
-#include "reconciler/plan.h"
 #include "reconciler/reports.h"
 #include "reconciler/sink.h"
+#include "reconciler/survey.h"
 
 enum {
     RETRY_FIRST_MS = 250,
@@ -33,7 +33,9 @@ enum {
     DRIFT_AGAIN_MS = 2000, /* … when there was drift just now */
     CHECK_UP_MS = 10000,   /* looks at the slot */
     HEARTBEAT_RETRY_MS = 100,
-    FOREIGN_LOGGED = 10, /* foreign writes that are logged one by one, until the next audit */
+    EPOCHS_MOST = 1000,     /* that a node may be ahead */
+    HEED_EVERY_MS = 600000, /* between two times that the epoch is raised because of that */
+    FOREIGN_LOGGED = 10,    /* foreign writes that are logged one by one, until the next audit */
 };
 
 enum state {
@@ -70,6 +72,7 @@ struct rec_reconciler {
     struct hw_pg *pg; /* for looking and heartbeats; stream, audits and reports have their own */
     struct hw_nats *nats;
     struct rec_sink *sink;
+    struct rec_survey *survey;
     struct rec_fetch *fetch;
     struct rec_ledger ledger;
     struct rec_apply *apply;
@@ -92,6 +95,9 @@ struct rec_reconciler {
     struct rec_checkpoint history; /* of the database, as of looking: no position */
     struct rec_plan plan;
     struct hw_fence newest; /* seen in the sink's entries */
+    struct hw_fence ahead;  /* the newest that a report named: newer than any of ours can be? */
+    struct hw_fence heeded; /* the last one that was, and because of which the epoch is raised … */
+    int64_t heeded_at;      /* … and when, hw_loop_now() */
     hw_lsn replay_end;      /* where the replay that runs ends */
 
     struct rec_audit *audit;
@@ -109,7 +115,7 @@ struct rec_reconciler {
     hw_lsn committed;             /* end of the newest transaction from the stream */
     int64_t behind_since;         /* hw_loop_now(); 0: all that came is confirmed */
     int64_t stored_at;
-    struct hw_timer defend, begin_anew;
+    struct hw_timer defend, begin_anew, heed;
     bool standby_told, trouble_told;
     struct hw_error trouble; /* the last one, for whoever asks whether we are ready */
 };
@@ -167,6 +173,7 @@ static void let_go(struct rec_reconciler *rec)
 {
     static const struct rec_checkpoint none;
 
+    rec_survey_cancel(rec->survey);
     hw_timer_stop(&rec->check_up);
     hw_timer_stop(&rec->heartbeat);
     hw_timer_stop(&rec->audit_timer);
@@ -184,6 +191,7 @@ static void let_go(struct rec_reconciler *rec)
     rec_sink_clear(rec->sink);
     hw_timer_stop(&rec->defend);
     hw_timer_stop(&rec->begin_anew);
+    hw_timer_stop(&rec->heed);
     rec->audit_again = false;
     rec->behind_since = 0;
 }
@@ -208,210 +216,31 @@ static void stand_by(struct rec_reconciler *rec)
 
 /* ---- preparing ---- */
 
-static void on_looked(void *arg, const struct hw_pg_outcome *outcome);
-
-static void look_at_server(struct rec_reconciler *rec)
-{
-    const char *const values[] = {rec->config.slot, REC_TABLES};
-    char rev[24];
-    const char *const rev_values[] = {rev};
-    const char *const asks[] = {rec->checkpoint_valid ? "false" : "true"};
-    const struct hw_pg_query queries[] = {
-        {.sql = cdc_server_sql, .count = 2, .values = values},
-        {.sql = "SELECT nonce::text FROM headwater.changelog WHERE rev = $1",
-         .count = 1,
-         .values = rev_values},
-        {.sql = "SELECT rev, nonce::text FROM headwater.changelog ORDER BY rev DESC LIMIT 1"},
-        /* The newest fence that a node has accepted: where NATS has lost the epoch, they know it.
-         */
-        {.sql = "SELECT f.epoch, f.lsn::text FROM headwater.reported AS r CROSS JOIN LATERAL"
-                " (VALUES (r.running_epoch, r.running_lsn), (r.failed_epoch, r.failed_lsn))"
-                " AS f (epoch, lsn) WHERE $1::boolean AND f.epoch IS NOT NULL AND f.lsn IS NOT NULL"
-                " ORDER BY f.epoch DESC, f.lsn DESC LIMIT 1",
-         .count = 1,
-         .values = asks},
-    };
-    struct hw_error err;
-
-    snprintf(rev, sizeof(rev), "%lld", (long long)rec->checkpoint.rev);
-    if (hw_pg_run(rec->pg, HW_PG_SEPARATE, queries, HW_COUNT(queries), NULL, on_looked, rec,
-                  &err) != HW_OK)
-        lose(rec, &err);
-}
-
-static enum hw_status ensure_buckets(struct rec_reconciler *rec, struct hw_error *err)
-{
-    HW_AUTO_FREE char *from = hw_sprintf("$KV.%s.cfg.desired.>", rec->config.bucket);
-    HW_AUTO_FREE char *to = hw_sprintf("%s.desired.>", rec->config.bucket);
-    const struct hw_kv_config desired = {
-        .bucket = rec->config.bucket,
-        .description = "Headwater: desired configuration, written by the reconciler alone",
-        .history = (int)rec->config.history,
-        .replicas = (int)rec->config.replicas,
-        .allow_rollup = true,
-        .republish_from = from,
-        .republish_to = to,
-    };
-    const struct hw_kv_config reports = {
-        .bucket = rec->reports_bucket,
-        .description = "Headwater: what nodes report and propose",
-        .history = 1,
-        .replicas = (int)rec->config.replicas,
-    };
-    struct hw_kv_stream stream;
-
-    if (hw_kv_ensure(rec->nats, &desired, &stream, err) != HW_OK ||
-        hw_kv_ensure(rec->nats, &reports, &stream, err) != HW_OK ||
-        hw_obj_ensure(rec->nats, rec->config.bucket, (int)rec->config.replicas, err) != HW_OK)
-        return err->status;
-    return HW_OK;
-}
-
-/* HW_OK also when there is none; a broken one is logged and counts as none. */
-static enum hw_status read_checkpoint(struct rec_reconciler *rec, struct rec_checkpoint *checkpoint,
-                                      bool *valid, struct hw_error *err)
-{
-    const enum hw_status status =
-        rec_checkpoint_read(rec->nats, rec->config.bucket, checkpoint, err);
-
-    if (status != HW_OK && status != HW_ENOENT && status != HW_ECORRUPT)
-        return status;
-    if (status == HW_ECORRUPT)
-        hw_log_warn("the checkpoint is unreadable", HW_S("bucket", rec->config.bucket), HW_E(err));
-    *valid = status == HW_OK;
-    return HW_OK;
-}
-
 static void prepare(struct rec_reconciler *rec)
 {
-    struct hw_error err;
-
-    if (ensure_buckets(rec, &err) != HW_OK ||
-        read_checkpoint(rec, &rec->checkpoint, &rec->checkpoint_valid, &err) != HW_OK) {
-        lose(rec, &err);
-        return;
-    }
-    look_at_server(rec);
+    rec_survey_begin(rec->survey, rec->heeded);
 }
 
-/* ---- preparing: the slot ---- */
+static void on_slot_taken(void *arg)
+{
+    happen(arg, TAKEN);
+}
 
-static void on_slot_made(void *arg, const struct hw_pg_outcome *outcome)
+static void on_surveyed(void *arg, const struct rec_findings *found)
 {
     struct rec_reconciler *rec = arg;
-    struct hw_error err = outcome->err;
 
-    if (rec->state != PREPARING)
-        return;
-    if (outcome->status != HW_OK) {
-        cdc_slot_advise(outcome->sqlstate, &err);
-        hw_fail_in(&err, "creating slot %s", rec->config.slot);
-        lose(rec, &err);
-        return;
-    }
-    hw_log_info("created the replication slot", HW_S("slot", rec->config.slot),
-                HW_S("lsn", PQgetvalue(outcome->results[outcome->count - 1], 0, 0)));
-    look_at_server(rec);
-}
-
-/* Makes the slot, after dropping the one that is lost. */
-static void make_slot(struct rec_reconciler *rec, bool drop)
-{
-    const char *const values[] = {rec->config.slot};
-    const struct hw_pg_query queries[] = {
-        {.sql = "SELECT pg_drop_replication_slot($1)", .count = 1, .values = values},
-        {.sql = cdc_slot_create_sql, .count = 1, .values = values},
-    };
-    struct hw_error err;
-
-    if (hw_pg_run(rec->pg, HW_PG_SEPARATE, drop ? queries : queries + 1, drop ? 2 : 1, NULL,
-                  on_slot_made, rec, &err) != HW_OK)
-        lose(rec, &err);
-}
-
-/* A slot that held a place in the log and is gone, or has lost it: nothing that was committed is
- * lost with it, but its place is. */
-static void replace_slot(struct rec_reconciler *rec, const char *what)
-{
-    struct hw_error err;
-
-    if (!rec->config.remake_slot) {
-        hw_fail(&err, HW_ESTOPPED,
-                "slot %s: %s, and --on-lost-slot stop leaves it to you. SELECT "
-                "pg_drop_replication_slot('%s') where it is still there, then start with "
-                "--on-lost-slot resync",
-                rec->config.slot, what, rec->config.slot);
-        lose(rec, &err);
-        return;
-    }
-    hw_log_error("the replication slot is lost: a new one is made, and what it held comes from the "
-                 "archive slot or a comparison with the database",
-                 HW_S("slot", rec->config.slot), HW_S("found", what),
-                 HW_L("checkpoint", rec->checkpoint.fence.lsn));
-    make_slot(rec, rec->server.slot_exists);
-}
-
-static void on_looked(void *arg, const struct hw_pg_outcome *outcome)
-{
-    struct rec_reconciler *rec = arg;
-    struct hw_error err = outcome->err;
-    struct hw_fence reported = {0};
-    const PGresult *nonce, *newest, *fence;
-    enum hw_status status = outcome->status;
-
-    if (rec->state != PREPARING)
-        return;
-    if (outcome->failed == 0 || status == HW_EUNAVAIL) {
-        lose(rec, &err);
-        return;
-    }
-    status = cdc_server_read(outcome->results[0], &rec->server, &err);
-    if (status == HW_OK)
-        status = cdc_server_check(&rec->server, rec->config.slot, false, &err);
-    if (status == HW_ECONFLICT) {
-        happen(rec, TAKEN);
-        return;
-    }
-    if (status == HW_ELIMIT && strcmp(rec->server.slot_wal_status, "lost") == 0) {
-        replace_slot(rec, "it has lost log that it still needed (max_slot_wal_keep_size)");
-        return;
-    }
-    if (status == HW_OK && outcome->status != HW_OK) {
-        err = outcome->err;
-        status = outcome->status;
-    }
-    if (status != HW_OK) {
-        lose(rec, &err);
-        return;
-    }
-    if (!rec->server.slot_exists) {
-        if (rec->checkpoint_valid && rec->checkpoint.system_id == rec->server.system_id)
-            replace_slot(rec, "it does not exist any more");
-        else
-            make_slot(rec, false);
-        return;
-    }
-    nonce = outcome->results[1];
-    newest = outcome->results[2];
-    fence = outcome->results[3];
-    rec->history = (struct rec_checkpoint){.system_id = rec->server.system_id,
-                                           .timeline = rec->server.timeline};
-    if (PQntuples(newest) == 1) {
-        rec->history.rev = strtoll(PQgetvalue(newest, 0, 0), NULL, 10);
-        snprintf(rec->history.nonce, sizeof(rec->history.nonce), "%s", PQgetvalue(newest, 0, 1));
-    }
-    if (PQntuples(fence) == 1 &&
-        hw_lsn_parse(PQgetvalue(fence, 0, 1), &reported.lsn, NULL) == HW_OK)
-        reported.epoch = strtoull(PQgetvalue(fence, 0, 0), NULL, 10);
-    rec->plan = rec_plan_make(&(struct rec_facts){
-        .checkpoint = &rec->checkpoint,
-        .checkpoint_valid = rec->checkpoint_valid,
-        .server = &rec->server,
-        .slot = rec->config.slot,
-        .nonce = PQntuples(nonce) == 1 ? PQgetvalue(nonce, 0, 0) : "",
-        .reported = reported,
-    });
+    rec->server = found->server;
+    rec->checkpoint = found->checkpoint;
+    rec->checkpoint_valid = found->checkpoint_valid;
+    rec->history = found->history;
+    rec->plan = found->plan;
     happen(rec, PREPARED);
+}
+
+static void on_survey_failed(void *arg, const struct hw_error *why)
+{
+    lose(arg, why);
 }
 
 /* ---- leading: the stream ---- */
@@ -562,7 +391,7 @@ static void loaded(struct rec_reconciler *rec)
 
 static void new_epoch(struct rec_reconciler *rec, uint64_t epoch, const char *why)
 {
-    rec->plan = (struct rec_plan){REC_REBUILD, epoch, why};
+    rec->plan = (struct rec_plan){REC_REBUILD, epoch, why, false};
 }
 
 /* Where does the log end now? Entries that were there before cannot be ahead of it. */
@@ -731,6 +560,61 @@ static void on_probed(void *arg, enum hw_status status, uint64_t last_seq, uint6
     hw_timer_start(rec->loop, &rec->begin_anew, 0, begin_anew, rec);
 }
 
+/* ---- nodes that are ahead ---- */
+
+/*
+ * NATS and the database were both lost, and the database came back from a backup: nothing that we
+ * can read knows the epochs and positions that were since. Nodes do, and refuse what is older. The
+ * epoch is raised above what they name; but a node may say anything, so that is done now and then,
+ * and not by any number.
+ */
+static void heed_nodes(struct rec_reconciler *rec)
+{
+    const struct hw_fence *ahead = &rec->ahead;
+    struct hw_error err;
+
+    if (rec->state != STREAMING || rec->draining || ahead->epoch == 0)
+        return;
+    const hw_lsn position = rec_apply_position(rec->apply);
+    hw_lsn newest = rec->committed > rec->server.current ? rec->committed : rec->server.current;
+    if (position > newest)
+        newest = position;
+    if (hw_fence_compare(*ahead, (struct hw_fence){rec->plan.epoch, newest}) <= 0) {
+        rec->ahead = (struct hw_fence){0};
+        return;
+    }
+    if (ahead->epoch > rec->plan.epoch + EPOCHS_MOST) {
+        hw_log_error("a report names an epoch that cannot be: passed over",
+                     HW_I("epoch", (int64_t)ahead->epoch), HW_L("lsn", ahead->lsn));
+        rec->ahead = (struct hw_fence){0};
+        return;
+    }
+    if (rec->heeded_at != 0 && hw_loop_now() - rec->heeded_at < HEED_EVERY_MS)
+        return;
+    rec->heeded_at = hw_loop_now();
+    rec->heeded = *ahead;
+    hw_fail(&err, HW_ESTOPPED,
+            "a node reports an entry of epoch %llu, %s, which the database's log does not know: it "
+            "was restored, and nodes refuse what is older",
+            (unsigned long long)ahead->epoch, HW_LSN(ahead->lsn));
+    lose(rec, &err);
+}
+
+static void on_heed(void *arg)
+{
+    heed_nodes(arg);
+}
+
+static void on_reported_fence(void *arg, struct hw_fence fence)
+{
+    struct rec_reconciler *rec = arg;
+
+    if (hw_fence_compare(fence, rec->ahead) <= 0)
+        return;
+    rec->ahead = fence;
+    hw_timer_start(rec->loop, &rec->heed, 0, on_heed, rec);
+}
+
 static void read_keys(struct rec_reconciler *rec, enum hw_deliver deliver)
 {
     const struct hw_kv_watch_events events = {
@@ -775,7 +659,8 @@ static void load(struct rec_reconciler *rec)
     rec->newest = (struct hw_fence){0};
     rec->objects = rec_objects_start(&objects, &object_events);
     if (rec_reports_start(rec->loop, rec->nats, rec->config.database, rec->reports_bucket,
-                          &rec->reports, &err) != HW_OK)
+                          (int)rec->config.replicas, on_reported_fence, rec, &rec->reports,
+                          &err) != HW_OK)
         lose(rec, &err);
     else
         read_keys(rec, HW_DELIVER_LAST);
@@ -988,6 +873,7 @@ static void on_checked_up(void *arg, const struct hw_pg_outcome *outcome)
         hw_log_warn("the slot is about to lose the log that it needs: raise "
                     "max_slot_wal_keep_size, or see what holds the stream up",
                     HW_S("slot", rec->config.slot), HW_I("lag", (int64_t)c->lag_bytes));
+    heed_nodes(rec);
 }
 
 static void check_up(void *arg)
@@ -1043,6 +929,7 @@ static void on_released(void *arg)
     if (rec->plan.way == REC_REBUILD) {
         rec->counts.rebuilds++;
         rec->plan.way = REC_RESUME;
+        rec->plan.rewrite = false;
     } else {
         rec->counts.drift += differed;
     }
@@ -1060,6 +947,7 @@ static void begin_audit(void *arg)
                                             .apply = rec->apply,
                                             .sink = rec->sink,
                                             .epoch = rec->plan.epoch,
+                                            .rewrite = rec->plan.rewrite,
                                             .quiet = rec->plan.way == REC_REBUILD};
     const struct rec_audit_events events = {
         .begun = on_audit_begun, .done = on_audit_done, .failed = on_audit_failed, .arg = rec};
@@ -1148,7 +1036,8 @@ static void try_sink(void *arg)
 
     if (rec->state != STALLED)
         return;
-    if (hw_nats_up(rec->nats) && read_checkpoint(rec, &checkpoint, &valid, &err) == HW_OK) {
+    if (hw_nats_up(rec->nats) &&
+        rec_survey_checkpoint(rec->nats, rec->config.bucket, &checkpoint, &valid, &err) == HW_OK) {
         rec->retry_ms = RETRY_FIRST_MS;
         happen(rec, LOST);
         return;
@@ -1296,6 +1185,16 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
                                              .ledger = &rec->ledger,
                                              .window = (size_t)config->window};
     rec->apply = rec_apply_new(&apply_config, &apply_events);
+    rec->survey = rec_survey_new(
+        &(struct rec_survey_config){.pg = rec->pg,
+                                    .nats = rec->nats,
+                                    .slot = config->slot,
+                                    .bucket = config->bucket,
+                                    .replicas = (int)config->replicas,
+                                    .history = (int)config->history,
+                                    .remake_slot = config->remake_slot},
+        &(struct rec_survey_events){
+            .done = on_surveyed, .taken = on_slot_taken, .failed = on_survey_failed, .arg = rec});
     *out = rec;
     return HW_OK;
 }
@@ -1371,6 +1270,7 @@ void rec_reconciler_stop(struct rec_reconciler *rec)
     rec_apply_free(rec->apply);
     hw_pg_close(rec->pg);
     rec_fetch_free(rec->fetch);
+    rec_survey_free(rec->survey);
     rec_sink_free(rec->sink);
     free(rec->reports_bucket);
     free(rec->archive_slot);

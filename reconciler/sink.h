@@ -32,6 +32,7 @@ struct rec_entry {
 
 struct rec_object {
     char *name;     /* hex of the digest */
+    char nuid[40];  /* of its chunks, as its metadata says; "" where there is none */
     bool there;     /* in the bucket, or on its way … */
     bool arriving;  /* … which it still is */
     uint64_t used;  /* number of the newest audit during which a row referred to it */

@@ -934,8 +934,9 @@ END_TEST
 static char listed[256];
 static bool list_done;
 
-static void on_listed(void *arg, const char *name, bool there)
+static void on_listed(void *arg, const char *name, const char *nuid, bool there)
 {
+    (void)nuid;
     ck_assert_ptr_eq(arg, listed);
     const size_t len = strlen(listed);
     snprintf(listed + len, sizeof(listed) - len, "%.8s:%s ", name, there ? "there" : "gone");
@@ -959,8 +960,9 @@ static void on_expected_loss(void *arg, const struct hw_error *why)
     *(bool *)arg = true;
 }
 
-static void on_counted(void *arg, const char *name, bool there)
+static void on_counted(void *arg, const char *name, const char *nuid, bool there)
 {
+    (void)nuid;
     (void)name;
     (void)there;
     ++*(size_t *)arg;

@@ -1,0 +1,53 @@
+/*
+ * What is found before a reconciler leads: is the slot free, what does the checkpoint say, is it of
+ * this database's history? Makes what is missing on the way: buckets, and the slot. Ends with a
+ * plan.
+ */
+#ifndef REC_SURVEY_H
+#define REC_SURVEY_H
+
+#include "common/nats_conn.h"
+#include "common/pg.h"
+#include "reconciler/plan.h"
+
+struct rec_survey;
+
+struct rec_survey_config {
+    struct hw_pg *pg;
+    struct hw_nats *nats;
+    const char *slot, *bucket;
+    int replicas, history; /* of buckets that are made */
+    bool remake_slot; /* one that is lost is dropped and made anew; otherwise that is an error */
+};
+
+struct rec_findings {
+    struct cdc_server server;
+    struct rec_checkpoint checkpoint; /* as read from the sink */
+    bool checkpoint_valid;
+    struct rec_checkpoint history; /* of the database, as of looking: no position */
+    struct rec_plan plan;
+};
+
+/* One of them ends a survey. */
+struct rec_survey_events {
+    void (*done)(void *arg, const struct rec_findings *found);
+    void (*taken)(void *arg); /* another reconciler holds the slot */
+    void (*failed)(void *arg, const struct hw_error *why);
+    void *arg;
+};
+
+struct rec_survey *rec_survey_new(const struct rec_survey_config *config,
+                                  const struct rec_survey_events *events);
+/* reported: the newest fence that was seen in a node's report, or none. The connection must be
+ * idle. Blocks while NATS is asked, which it is not for a slot in use. */
+void rec_survey_begin(struct rec_survey *survey, struct hw_fence reported);
+/* No event comes any more. */
+void rec_survey_cancel(struct rec_survey *survey);
+void rec_survey_free(struct rec_survey *survey); /* NULL is fine */
+
+/* HW_OK also when there is none; a broken one is logged and counts as none. Blocks. */
+enum hw_status rec_survey_checkpoint(struct hw_nats *nats, const char *bucket,
+                                     struct rec_checkpoint *checkpoint, bool *valid,
+                                     struct hw_error *err) HW_CHECKED;
+
+#endif
