@@ -8,7 +8,7 @@
 
 #include "common/buf.h"
 
-#define CLI_EVENT_MOST (4 * 1024 * 1024) /* bytes of one event */
+#define CLI_EVENT_MOST ((size_t)4 << 20) /* bytes of one event */
 
 struct cli_event {
     const char *id;   /* of the last one that had an id, or "" */

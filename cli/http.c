@@ -422,7 +422,7 @@ static enum hw_status exchange(struct cli_http *http, const struct cli_request *
         else if (answer->lsn != NULL && hw_lsn_parse(answer->lsn, &lsn, err) != HW_OK)
             st = hw_fail(err, HW_EPROTO, "the answer's Headwater-LSN is no position");
     } else if (body.too_large) {
-        st = hw_fail(err, HW_ELIMIT, "%s %s: the answer is larger than %d MiB", method, r->path,
+        st = hw_fail(err, HW_ELIMIT, "%s %s: the answer is larger than %zu MiB", method, r->path,
                      CLI_ANSWER_MOST >> 20);
     } else {
         st = transport_error(http, code, err);

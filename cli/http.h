@@ -16,7 +16,7 @@
 #include "common/buf.h"
 #include "common/status.h"
 
-#define CLI_ANSWER_MOST (64 * 1024 * 1024) /* bytes of an answer's body */
+#define CLI_ANSWER_MOST ((size_t)64 << 20) /* bytes of an answer's body */
 
 struct cli_http;
 

@@ -108,7 +108,7 @@ static enum hw_status follow(struct watch *watch, const char *path, bool *establ
         watch->cli->http, path, cli_events_last_id(&watch->events), on_bytes, watch, &status, err);
     *established = status == 200;
     if (watch->events.too_large)
-        return hw_fail(err, HW_ELIMIT, "an event is larger than %d MiB", CLI_EVENT_MOST >> 20);
+        return hw_fail(err, HW_ELIMIT, "an event is larger than %zu MiB", CLI_EVENT_MOST >> 20);
     return st;
 }
 

@@ -72,7 +72,7 @@ static enum hw_status set_once(struct cli *cli, const char *path, const struct c
         st = hw_fail(err, HW_EPROTO, "GET %s: the answer has no ETag or no type", content_path);
     if (st == HW_OK)
         st = edit(&content, changes, count, &text, err);
-    if (st == HW_OK) {
+    if (st == HW_OK && text != NULL) {
         struct hw_buf target = {0};
 
         hw_buf_puts(&target, path);

@@ -310,7 +310,7 @@ static enum hw_status read_mapping(struct reader *r, size_t depth, struct part *
             st = next_event(r);
         if (st == HW_OK)
             st = read_value(r, depth + 1, &member);
-        if (st != HW_OK)
+        if (st != HW_OK || key == NULL)
             break;
         json_object_set_new(part->value, key, member.value);
         part->bytes += strlen(key);

@@ -16,7 +16,7 @@
 
 #define CLI_YAML_DEPTH 100                /* collections in each other, aliases followed */
 #define CLI_YAML_NODES 1000000            /* values of all documents, aliases followed */
-#define CLI_YAML_BYTES (64 * 1024 * 1024) /* of their text, aliases followed */
+#define CLI_YAML_BYTES ((size_t)64 << 20) /* of their text, aliases followed */
 
 /* Called for each document of a stream, in order; the value is the callee's. line: where it begins,
  * from 1. Any status but HW_OK ends the reading. */
