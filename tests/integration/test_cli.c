@@ -675,6 +675,99 @@ START_TEST(test_tokens)
 }
 END_TEST
 
+/* ---- TLS ---- */
+
+static char *tls_file(const char *name)
+{
+    return hw_sprintf("%s/%s", state_dir, name);
+}
+
+static void make_certificates(void)
+{
+    static const char script[] =
+        "set -e; cd \"$0\"; for ca in one two; do "
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $ca.key "
+        "-out $ca.pem -subj /CN=$ca -days 2; done; for name in server alice; do "
+        "openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $name.key "
+        "-out csr -subj /CN=$name; printf 'subjectAltName=IP:127.0.0.1\\n' > ext; "
+        "openssl x509 -req -in csr -CA one.pem -CAkey one.key -CAcreateserial -extfile ext "
+        "-out $name.pem -days 2; done";
+    char *output;
+    const int status = test_program_run(
+        (const char *const[]){"/bin/sh", "-c", script, state_dir, NULL}, NULL, NULL, &output);
+
+    ck_assert_msg(status == 0, "%s", output);
+    free(output);
+}
+
+START_TEST(test_tls)
+{
+    make_certificates();
+    make_fleet(1);
+    HW_AUTO_FREE char *one = tls_file("one.pem"), *two = tls_file("two.pem");
+    HW_AUTO_FREE char *cert = tls_file("server.pem"), *key = tls_file("server.key");
+    HW_AUTO_FREE char *alice = tls_file("alice.pem"), *alice_key = tls_file("alice.key");
+    HW_AUTO_FREE char *listen = hw_sprintf("127.0.0.1:%d", test_free_port());
+    HW_AUTO_FREE char *url = hw_sprintf("https://%s", listen);
+    HW_AUTO_FREE char *plain = hw_sprintf("http://%s", listen);
+    struct test_program secure;
+    test_program_start(&secure,
+                       (const char *const[]){"headwater-api", "--database", pg.api_url, "--listen",
+                                             listen, "--tls-cert", cert, "--tls-key", key,
+                                             "--tls-client-ca", one, "--tls-client-role", "viewer",
+                                             NULL},
+                       NULL);
+    test_wait_for(({
+                      HW_AUTO_FREE char *log = test_read_file(secure.log);
+                      strstr(log, "address=127.0.0.1:") != NULL;
+                  }),
+                  60);
+    EXPECT(0, "n1", "--server", url, "--ca-file", one, "--cert", alice, "--key", alice_key, "get",
+           "nodes");
+    EXPECT(6, "forbidden", "--server", url, "--ca-file", one, "--cert", alice, "--key", alice_key,
+           "set", "base", "rate_hz=1");
+    EXPECT(6, "certificate", "--server", url, "--ca-file", two, "--cert", alice, "--key", alice_key,
+           "fleet");
+    EXPECT(6, "certificate", "--server", url, "fleet");
+    EXPECT(7, url, "--server", url, "--ca-file", one, "fleet");
+    EXPECT(7, plain, "--server", plain, "fleet");
+    ck_assert_int_eq(test_program_stop(&secure, SIGTERM), 0);
+}
+END_TEST
+
+/* ---- terminals ---- */
+
+/* What a terminal would get. */
+static char *on_terminal(const char *env, const char *arguments)
+{
+    HW_AUTO_FREE char *command =
+        hw_sprintf("${HW_BUILD_DIR:-build}/headwater --server %s %s", server, arguments);
+    char *output;
+    const int status =
+        test_program_run((const char *const[]){"script", "-qec", command, "/dev/null", NULL},
+                         (const char *const[]){env, NULL}, NULL, &output);
+
+    ck_assert_msg(status == 0, "%s: %d\n%s", arguments, status, output);
+    return output;
+}
+
+START_TEST(test_terminal)
+{
+    make_fleet(2);
+    report("n1", true);
+    report("n2", false);
+    HW_AUTO_FREE char *colours = on_terminal("TERM=xterm", "fleet");
+    expect_in(colours, "\x1b[31mfailed\x1b[0m");
+    expect_in(colours, "no such \\u001b[31mcrate");
+    HW_AUTO_FREE char *plain = on_terminal("NO_COLOR=1", "fleet");
+    ck_assert_ptr_null(strchr(plain, '\x1b'));
+    free(test_sql(&pg, "UPDATE headwater.config SET content = E'\\x1b[2J\\tevil\\n', "
+                       "media_type = 'text/plain'"));
+    HW_AUTO_FREE char *content = on_terminal("TERM=xterm", "get config base --content");
+    ck_assert_str_eq(content, "\\u001b[2J\tevil\r\n");
+}
+END_TEST
+
 /* ---- a server that means harm ---- */
 
 struct villain {
@@ -956,11 +1049,12 @@ int main(void)
                                   test_hostile_names,
                                   test_nobody_there,
                                   test_output_that_cannot_be_written,
-                                  test_completion};
+                                  test_completion,
+                                  test_terminal};
     const TTest *const applying[] = {test_apply, test_apply_is_all_or_nothing, test_apply_deletes,
                                      test_diff, test_idempotency_key};
     const TTest *const reading[] = {test_explain, test_as_of, test_watch};
-    const TTest *const access[] = {test_audit, test_tokens};
+    const TTest *const access[] = {test_audit, test_tokens, test_tls};
     const TTest *const hostile[] = {test_answers_that_are_none,
                                     test_answer_without_end,
                                     test_strange_members,
