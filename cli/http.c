@@ -16,7 +16,7 @@ enum {
     CONNECT_TIMEOUT_MS = 10000,
     BACKOFF_LEAST_MS = 200,
     BACKOFF_MOST_MS = 5000,
-    KEEPALIVE_S = 30, /* of a stream: a server that is gone is noticed after a few of these */
+    SILENCE_MOST_S = 60, /* of a stream: the server's heart beats every 15 s */
 };
 
 struct cli_http {
@@ -544,9 +544,8 @@ enum hw_status cli_http_stream(struct cli_http *http, const char *path, const ch
     curl_easy_setopt(http->curl, CURLOPT_HTTPHEADER, headers.list);
     curl_easy_setopt(http->curl, CURLOPT_WRITEFUNCTION, on_stream);
     curl_easy_setopt(http->curl, CURLOPT_WRITEDATA, &stream);
-    curl_easy_setopt(http->curl, CURLOPT_TCP_KEEPALIVE, 1L);
-    curl_easy_setopt(http->curl, CURLOPT_TCP_KEEPIDLE, (long)KEEPALIVE_S);
-    curl_easy_setopt(http->curl, CURLOPT_TCP_KEEPINTVL, (long)KEEPALIVE_S);
+    curl_easy_setopt(http->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(http->curl, CURLOPT_LOW_SPEED_TIME, (long)SILENCE_MOST_S);
     const CURLcode code = curl_easy_perform(http->curl);
 
     if (is_stream(http))

@@ -93,18 +93,33 @@ static void print_value(const struct cli *cli, char sign, const json_t *value, i
     hw_buf_free(&lines);
 }
 
+/* omitted: which values the server left out, for they are long. */
+static void print_side_of(const struct cli *cli, const char *side, const json_t *difference,
+                          const char *omitted)
+{
+    const bool is_old = strcmp(side, "old") == 0;
+    const json_t *value = json_object_get(difference, side);
+    const int colour = is_old ? RED : GREEN;
+
+    if (value != NULL)
+        print_value(cli, is_old ? '-' : '+', value, colour);
+    else if (omitted != NULL && strstr(omitted, side) != NULL)
+        cli_print_text(cli, is_old ? "-(too long to show)\n" : "+(too long to show)\n", colour);
+}
+
 static void print_difference(const struct cli *cli, const json_t *difference)
 {
-    const json_t *old = json_object_get(difference, "old");
-    const json_t *new = json_object_get(difference, "new");
+    const char *omitted = json_string_value(json_object_get(difference, "omitted"));
     const char *path = text_of(difference, "path");
     HW_AUTO_FREE char *line = hw_sprintf("@@ %s\n", *path != '\0' ? path : "(the whole document)");
 
+    if (omitted != NULL && strcmp(omitted, "more") == 0) {
+        cli_print_text(cli, "@@ (and more)\n", CYAN);
+        return;
+    }
     cli_print_text(cli, line, CYAN);
-    if (old != NULL)
-        print_value(cli, '-', old, RED);
-    if (new != NULL)
-        print_value(cli, '+', new, GREEN);
+    print_side_of(cli, "old", difference, omitted);
+    print_side_of(cli, "new", difference, omitted);
 }
 
 static void print_plan(struct cli *cli, const json_t *plan)
@@ -127,7 +142,7 @@ static void print_plan(struct cli *cli, const json_t *plan)
         putchar('\n');
     }
     if (json_is_true(json_object_get(plan, "truncated")))
-        puts("(more differences than are shown)");
+        puts("(more nodes than are shown)");
     printf("%lld node%s would change\n", (long long)nodes, nodes == 1 ? "" : "s");
 }
 

@@ -930,6 +930,32 @@ START_TEST(test_strange_members)
 }
 END_TEST
 
+/* What the server left out is said to be left out. */
+START_TEST(test_differences_that_are_left_out)
+{
+    static const char *const answers[] = {
+        OK_JSON
+        "\r\n{\"dry_run\":true,\"nodes\":2000,\"changes\":[{\"node\":\"n1\",\"change\":"
+        "\"update\",\"old\":{\"revision\":1,\"digest\":\"sha256:0\",\"media_type\":\"a/b\"},"
+        "\"new\":{\"revision\":2,\"digest\":\"sha256:1\",\"media_type\":\"a/b\"},\"diff\":["
+        "{\"path\":\"/a\",\"old\":1,\"omitted\":\"new\"},{\"path\":\"/b\",\"new\":[2]},"
+        "{\"path\":\"\",\"omitted\":\"more\"}]},{\"node\":\"n2\",\"change\":\"create\","
+        "\"old\":null,\"new\":{\"revision\":1,\"digest\":\"sha256:2\",\"media_type\":\"a/b\"},"
+        "\"diff\":null}],\"truncated\":true}",
+        NULL};
+    struct villain villain;
+    villain_start(&villain, answers, 0);
+    HW_AUTO_FREE char *plan =
+        HEADWATER_IN(1, "kind: node\nname: a\n", "--server", villain.url, "diff", "-f", "-");
+    ck_assert_str_eq(plan,
+                     "n1: update\n--- revision 1  sha256:0  a/b\n+++ revision 2  sha256:1  a/b\n"
+                     "@@ /a\n-1\n+(too long to show)\n@@ /b\n+[\n+  2\n+]\n@@ (and more)\n\n"
+                     "n2: create\n--- nothing\n+++ revision 1  sha256:2  a/b\n\n"
+                     "(more nodes than are shown)\n2000 nodes would change\n");
+    free(villain_stop(&villain));
+}
+END_TEST
+
 static int times_in(const char *text, const char *what)
 {
     int times = 0;
@@ -1058,6 +1084,7 @@ int main(void)
     const TTest *const hostile[] = {test_answers_that_are_none,
                                     test_answer_without_end,
                                     test_strange_members,
+                                    test_differences_that_are_left_out,
                                     test_same_key_until_it_is_known,
                                     test_watch_goes_on_behind_the_last_event,
                                     test_token_is_sent_and_not_shown};
