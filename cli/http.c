@@ -16,6 +16,7 @@ enum {
     CONNECT_TIMEOUT_MS = 10000,
     BACKOFF_LEAST_MS = 200,
     BACKOFF_MOST_MS = 5000,
+    RETRY_MOST_S = 3600, /* that a server may ask for */
     SILENCE_MOST_S = 60, /* of a stream: the server's heart beats every 15 s */
 };
 
@@ -368,9 +369,12 @@ static void read_answer(struct cli_http *http, struct body *body, struct cli_ans
     answer->media_type = header_value(http, "Content-Type");
     answer->etag = unquote(header_value(http, "ETag"));
     answer->lsn = header_value(http, "Headwater-LSN");
-    HW_AUTO_FREE char *seconds = header_value(http, "Retry-After");
-    if (seconds != NULL)
-        answer->retry_after_ms = strtol(seconds, NULL, 10) * 1000;
+    HW_AUTO_FREE char *retry_after = header_value(http, "Retry-After");
+    if (retry_after != NULL) {
+        const long seconds = strtol(retry_after, NULL, 10);
+        if (seconds > 0)
+            answer->retry_after_ms = (seconds < RETRY_MOST_S ? seconds : RETRY_MOST_S) * 1000;
+    }
     answer->body = hw_strdup(hw_buf_str(&body->bytes));
     if (body->bytes.len > 0) {
         free(answer->body);

@@ -10,6 +10,7 @@
 #include "common/file.h"
 #include "common/memory.h"
 #include "common/options.h"
+#include "common/utf8.h"
 
 enum { TOKEN_FILE_MOST = 4096, LIMIT_MOST = 1000000 };
 
@@ -289,6 +290,8 @@ static enum hw_status check_usage(const struct cli_options *o, size_t command, i
         return hw_fail(err, HW_EINVAL, "%s: not understood", operands[runners[command].most]);
     if ((o->cert == NULL) != (o->key == NULL))
         return hw_fail(err, HW_EINVAL, "--cert and --key go together");
+    if (o->message != NULL && !hw_utf8_valid(o->message, strlen(o->message), NULL))
+        return hw_fail(err, HW_EINVAL, "--message: it is not UTF-8");
     if (check_header("--idempotency-key", o->idempotency_key, err) != HW_OK)
         return err->status;
     return check_header("--if-match", o->if_match, err);

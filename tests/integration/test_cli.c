@@ -400,6 +400,7 @@ START_TEST(test_usage)
         {"fleet", "--token-file=/nowhere"},
         {"delete", "node", "n1", "--if-match=a\nX: y"},
         {"delete", "node", "n1", "--idempotency-key="},
+        {"delete", "node", "n1", "--message=\xff"},
     };
     for (size_t i = 0; i < HW_COUNT(lines); i++) {
         HW_AUTO_FREE char *output =
@@ -969,7 +970,8 @@ static int times_in(const char *text, const char *what)
 START_TEST(test_same_key_until_it_is_known)
 {
     static const char unknown[] =
-        "HTTP/1.1 503 x\r\nContent-Type: application/problem+json\r\nRetry-After: 0\r\n"
+        "HTTP/1.1 503 x\r\nContent-Type: application/problem+json\r\nRetry-After: "
+        "-9223372036854775808\r\n"
         "Connection: close\r\n\r\n"
         "{\"type\":\"urn:headwater:problem:commit-outcome-unknown\",\"detail\":\"lost\"}";
     static const char *const answers[] = {unknown, OK_JSON "Content-Length: 9\r\n\r\n{", unknown,
