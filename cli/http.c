@@ -334,6 +334,12 @@ static enum hw_status problem_error(const struct cli_request *request, struct cl
         strncat(answer->problem, type + strlen(urn), sizeof(answer->problem) - 1);
     if (*detail == '\0')
         detail = text_member(answer->details, "title");
+    if (strcmp(answer->problem, "no-such-route") == 0)
+        return hw_fail(
+            err, HW_EPROTO,
+            "%s %s: the server has no such route; is it older than this program, or does "
+            "--server name the wrong path?",
+            method, request->path);
     (void)hw_fail(err, status, "%.500s (%s%s%.100s)%s", *detail != '\0' ? detail : "refused",
                   *answer->problem != '\0' ? answer->problem : "no name",
                   *place != '\0' ? ", at " : "", place,

@@ -62,9 +62,9 @@ void cli_answer_free(struct cli_answer *answer);
 
 /*
  * HW_OK for 2xx only. *answer is filled in as far as one came, in any case: the caller frees it.
- * HW_ENOENT 404; HW_ECONFLICT 409, 412; HW_EINVAL other 4xx; HW_EDENIED 401, 403; HW_ETIMEOUT 504
- * or no answer in time; HW_EUNAVAIL 429, 502, 503, nobody there, or a connection that broke;
- * HW_EPROTO, HW_ELIMIT whatever else.
+ * HW_ENOENT 404 of a resource; HW_ECONFLICT 409, 412; HW_EINVAL other 4xx; HW_EDENIED 401, 403;
+ * HW_ETIMEOUT 504 or no answer in time; HW_EUNAVAIL 429, 502, 503, nobody there, or a connection
+ * that broke; HW_EPROTO, HW_ELIMIT whatever else.
  *
  * A request with a key is sent again after HW_EUNAVAIL and a lost connection, until its time is
  * over, but not when the server cannot be reached in the first place.

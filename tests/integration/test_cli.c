@@ -449,6 +449,8 @@ START_TEST(test_nobody_there)
     EXPECT(7, "Failed to connect", "--server", closed, "watch");
     EXPECT(7, "Failed to connect", "--server", closed, "wait", "0/1");
     EXPECT(7, "resolve", "--server", "http://nowhere.invalid", "fleet");
+    HW_AUTO_FREE char *elsewhere = hw_sprintf("%s/elsewhere/", server);
+    EXPECT(8, "no such route", "--server", elsewhere, "fleet");
 }
 END_TEST
 
@@ -565,11 +567,21 @@ START_TEST(test_diff)
         HEADWATER_IN(1, "kind: node\nname: n2\ndelete: true\n", "diff", "-f", "-", "--json");
     HW_AUTO_JSON json_t *plan = parse(json);
     ck_assert_int_eq(json_integer_value(json_object_get(plan, "nodes")), 1);
+}
+END_TEST
+
+START_TEST(test_dry_run)
+{
+    make_fleet(3);
     HW_AUTO_FREE char *dry = HEADWATER(0, "set", "base", "rate_hz=1", "--dry-run");
     expect_in(dry, "3 nodes would change");
     EXPECT(0, "3 nodes would change", "delete", "assignment", "everyone", "--dry-run");
     HW_AUTO_FREE char *content = content_of("base");
     expect_in(content, "1000");
+    expect_in(dry, "n1 and 2 more (n2, n3): update\n--- revision 1  sha256:");
+    expect_in(dry, "@@ /rate_hz\n-1000\n+1\n");
+    EXPECT(0, "n1: remove\n", "delete", "node", "n1", "--dry-run");
+    EXPECT(0, "0 nodes would change", "rollback", "base", "1", "--dry-run");
 }
 END_TEST
 
@@ -1079,8 +1091,9 @@ int main(void)
                                   test_output_that_cannot_be_written,
                                   test_completion,
                                   test_terminal};
-    const TTest *const applying[] = {test_apply, test_apply_is_all_or_nothing, test_apply_deletes,
-                                     test_diff, test_idempotency_key};
+    const TTest *const applying[] = {test_apply,         test_apply_is_all_or_nothing,
+                                     test_apply_deletes, test_diff,
+                                     test_dry_run,       test_idempotency_key};
     const TTest *const reading[] = {test_explain, test_as_of, test_watch};
     const TTest *const access[] = {test_audit, test_tokens, test_tls};
     const TTest *const hostile[] = {test_answers_that_are_none,
