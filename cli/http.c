@@ -340,6 +340,8 @@ static enum hw_status problem_error(const struct cli_request *request, struct cl
             "%s %s: the server has no such route; is it older than this program, or does "
             "--server name the wrong path?",
             method, request->path);
+    if (strstr(detail, place) != NULL)
+        place = ""; /* it is said already */
     (void)hw_fail(err, status, "%.500s (%s%s%.100s)%s", *detail != '\0' ? detail : "refused",
                   *answer->problem != '\0' ? answer->problem : "no name",
                   *place != '\0' ? ", at " : "", place,

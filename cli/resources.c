@@ -84,7 +84,9 @@ static enum hw_status take_file(struct collector *c, json_t *resource, struct hw
     if (!stays_below(file))
         return hw_fail(err, HW_EINVAL,
                        "file: \"%s\" must be a path below the directory of this document", file);
-    if (json_object_get(resource, "media_type") == NULL && !ends_with(file, ".json"))
+    if (json_object_get(resource, "media_type") == NULL && ends_with(file, ".json"))
+        json_object_set_new(resource, "media_type", json_string("application/json"));
+    if (json_object_get(resource, "media_type") == NULL)
         return hw_fail(err, HW_EINVAL, "media_type is missing: what is %s?", file);
     HW_AUTO_FREE char *path = hw_sprintf("%s%s", c->directory, file);
     if (hw_file_read(path, FILE_MOST, &bytes, &len, err) != HW_OK)

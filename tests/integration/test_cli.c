@@ -528,7 +528,7 @@ START_TEST(test_apply_is_all_or_nothing)
         "site.yaml", "kind: node\nname: n1\n---\nkind: assignment\nname: a\nconfig: nowhere\n"
                      "selector: {}\n---\nkind: config\nname: c\ncontent: 1\npriority: 9\n");
     HW_AUTO_FREE char *output = HEADWATER(5, "apply", "-f", path);
-    expect_in(output, "site.yaml:8: config \"c\": ");
+    expect_in(output, "site.yaml:9: config \"c\": ");
     HW_AUTO_FREE char *nothing = test_sql(&pg, "SELECT count(*) FROM headwater.node");
     ck_assert_str_eq(nothing, "0");
     HW_AUTO_FREE char *stale =
@@ -553,9 +553,11 @@ END_TEST
 START_TEST(test_diff)
 {
     make_fleet(3);
-    HW_AUTO_FREE char *same = HEADWATER_IN(
-        0, "kind: config\nname: base\ntext: '{\"rate_hz\": 1000, \"limits\": {\"high\": 7}}'\n",
-        "diff", "-f", "-");
+    HW_AUTO_FREE char *same =
+        HEADWATER_IN(0,
+                     "kind: config\nname: base\nmedia_type: application/json\ntext: '{\"rate_hz\": "
+                     "1000, \"limits\": {\"high\": 7}}'\n",
+                     "diff", "-f", "-");
     expect_in(same, "0 nodes would change");
     HW_AUTO_FREE char *other =
         HEADWATER_IN(1, "kind: config\nname: base\ncontent: {rate_hz: 2000, limits: {high: 7}}\n",
