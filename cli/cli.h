@@ -43,6 +43,7 @@ struct cli_options {
 struct cli {
     const struct cli_options *o;
     struct cli_http *http;
+    char **operands; /* of the command */
     enum { CLI_TABLE, CLI_JSON, CLI_YAML, CLI_NAME } output;
     bool colour;   /* on stdout */
     bool negative; /* nothing went wrong, but the answer is no: CLI_EXIT_NO */

@@ -334,6 +334,7 @@ int main(int argc, char **argv)
         command++;
     if (check_usage(&o, command, count, operands, &err) != HW_OK)
         return hw_options_usage_error(&program, &err);
+    cli.operands = operands;
     choose_output(&cli);
     const enum hw_status st = run(&cli, command, operands, count, &err);
     if (st == HW_EINVAL && cli.misused)

@@ -121,6 +121,12 @@ enum hw_status cli_set(struct cli *cli, char **operands, int count, struct hw_er
 
 /* ---- delete, rollback ---- */
 
+static void show_deleted(struct cli *cli, const json_t *answer)
+{
+    (void)answer; /* there is nothing in it */
+    printf("%s %s is deleted\n", cli->operands[0], cli->operands[1]);
+}
+
 enum hw_status cli_delete(struct cli *cli, char **operands, int count, struct hw_error *err)
 {
     static const char *const kinds[][2] = {
@@ -144,9 +150,7 @@ enum hw_status cli_delete(struct cli *cli, char **operands, int count, struct hw
     st = cli_write(
         cli,
         &(struct cli_request){.method = "DELETE", .path = path.data, .if_match = cli->o->if_match},
-        NULL, err);
-    if (st == HW_OK && !cli->o->dry_run && cli->output == CLI_TABLE)
-        printf("%s %s is deleted\n", operands[0], operands[1]);
+        show_deleted, err);
     hw_buf_free(&path);
     return st;
 }
