@@ -1,5 +1,5 @@
 # Three images, from Debian's packages alone: db (PostgreSQL with wal2json), nats, and headwater (the
-# four programs). compose.yaml puts them together. BASE may be any Debian 12 or 13.
+# programs). compose.yaml puts them together. BASE may be any Debian 12 or 13.
 ARG BASE=debian:12-slim
 
 # ---- accounts: the same numbers everywhere --------------------------------------------------------

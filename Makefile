@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^\#define HW_VERSION "\(.*\)"/\1/p' common/version.
 
 # ---- what Debian must provide (a|b: the first one that apt knows) -------------------------------
 BUILD_PACKAGES := gcc make pkg-config libc6-dev libpq-dev libnats-dev libjansson-dev \
-	libmicrohttpd-dev libssl-dev libgnutls28-dev
+	libmicrohttpd-dev libssl-dev libgnutls28-dev libcurl4-openssl-dev libyaml-dev
 TEST_PACKAGES := check postgresql-15|postgresql-17 \
 	postgresql-15-wal2json|postgresql-17-wal2json nats-server curl g++ openssl \
 	prometheus
@@ -15,7 +15,7 @@ DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
 MODEL_PACKAGES := spin gcc libc6-dev
 
 # ---- flags --------------------------------------------------------------------------------------
-PKGS := libpq libnats jansson libmicrohttpd libcrypto gnutls
+PKGS := libpq libnats jansson libmicrohttpd libcrypto gnutls libcurl yaml-0.1
 CC ?= gcc
 CPPFLAGS += -D_GNU_SOURCE -I.
 CFLAGS ?= -O2 -g
@@ -55,7 +55,7 @@ endif
 
 # ---- what is built ------------------------------------------------------------------------------
 PROGRAMS := api reconciler agent cdc
-BINARIES := $(PROGRAMS:%=$(B)/headwater-%)
+BINARIES := $(PROGRAMS:%=$(B)/headwater-%) $(B)/headwater
 
 objects = $(patsubst %.c,$(B)/%.o,$(wildcard $(1)))
 COMMON := $(B)/libcommon.a
@@ -63,6 +63,7 @@ CDC_OBJ := $(filter-out $(B)/cdc/main.o,$(call objects,cdc/*.c))
 API_OBJ := $(filter-out $(B)/api/main.o,$(call objects,api/*.c)) $(B)/gen/migrations.o
 RECONCILER_OBJ := $(filter-out $(B)/reconciler/main.o,$(call objects,reconciler/*.c))
 AGENT_OBJ := $(filter-out $(B)/agent/main.o,$(call objects,agent/*.c))
+CLI_OBJ := $(filter-out $(B)/cli/main.o,$(call objects,cli/*.c))
 
 # libheadwater-agent: the agent without what makes a daemon of it, position-independent.
 DAEMON_ONLY := main runner command local metrics
@@ -90,6 +91,7 @@ $(B)/headwater-api: $(B)/api/main.o $(API_OBJ) $(COMMON)
 $(B)/headwater-reconciler: $(B)/reconciler/main.o $(RECONCILER_OBJ) $(CDC_OBJ) $(COMMON)
 $(B)/headwater-agent: $(B)/agent/main.o $(AGENT_OBJ) $(COMMON)
 $(B)/headwater-cdc: $(B)/cdc/main.o $(CDC_OBJ) $(COMMON)
+$(B)/headwater: $(B)/cli/main.o $(CLI_OBJ) $(COMMON)
 $(BINARIES):
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
@@ -144,7 +146,7 @@ $(B)/gen/migrations.c: scripts/embed-migrations $(wildcard sql/migrations/*.sql)
 
 # A test links everything that has no main().
 $(B)/tests/%: $(B)/tests/%.o $(SUPPORT_OBJ) $(API_OBJ) $(RECONCILER_OBJ) $(AGENT_OBJ) $(CDC_OBJ) \
-		$(COMMON)
+		$(CLI_OBJ) $(COMMON)
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) $(shell pkg-config --libs check)
 
@@ -203,7 +205,7 @@ deps-dev: ## install what lint and format need
 C_FILES := $(wildcard */*.c */*.h */*/*.c */*/*.h)
 C_FILES := $(filter-out build/%,$(C_FILES))
 SH_FILES := .ci/run tests/run model/run $(wildcard scripts/* tests/*.sh tests/*/*.sh) \
-	tests/container/rootfs deploy/db/entrypoint
+	tests/container/rootfs deploy/db/entrypoint cli/completion/headwater
 
 lint: deps-dev ## clang-format, clang-tidy, shellcheck, mandoc
 	clang-format --dry-run -Werror $(C_FILES)
@@ -222,10 +224,11 @@ DOCDIR ?= $(PREFIX)/share/doc/headwater
 DATADIR ?= $(PREFIX)/share/headwater
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+COMPDIR ?= $(PREFIX)/share/bash-completion/completions
 
 install: all ## install below PREFIX (default /usr/local), under DESTDIR
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(DOCDIR) \
-		$(DESTDIR)$(DATADIR)/migrations
+		$(DESTDIR)$(DATADIR)/migrations $(DESTDIR)$(COMPDIR)
 	install -m 0755 $(BINARIES) $(DESTDIR)$(BINDIR)
 	install -m 0644 man/*.1 $(DESTDIR)$(MANDIR)/man1
 	install -m 0644 README.md LICENSE docs/*.md $(DESTDIR)$(DOCDIR)
@@ -238,12 +241,14 @@ install: all ## install below PREFIX (default /usr/local), under DESTDIR
 	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' \
 		agent/headwater-agent.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/headwater-agent.pc
 	install -m 0644 examples/*.c $(DESTDIR)$(DOCDIR)/examples
+	install -m 0644 cli/completion/headwater $(DESTDIR)$(COMPDIR)
 
 uninstall: ## remove what install put there
 	rm -f $(BINARIES:$(B)/%=$(DESTDIR)$(BINDIR)/%) \
 		$(patsubst man/%,$(DESTDIR)$(MANDIR)/man1/%,$(wildcard man/*.1)) \
 		$(DESTDIR)$(LIBDIR)/libheadwater-agent.* $(DESTDIR)$(INCLUDEDIR)/headwater_agent.h \
-		$(DESTDIR)$(LIBDIR)/pkgconfig/headwater-agent.pc
+		$(DESTDIR)$(LIBDIR)/pkgconfig/headwater-agent.pc \
+		$(DESTDIR)$(COMPDIR)/headwater
 	rm -rf $(DESTDIR)$(DOCDIR) $(DESTDIR)$(DATADIR)
 
 clean: ## remove build/

@@ -123,13 +123,67 @@ static enum hw_status store(const struct hw_option *o, const char *text, const c
     return HW_OK;
 }
 
-static void print_help(const struct hw_program *program)
+/* Is a word one of a list that blanks separate? NULL is the list of all words. */
+static bool is_listed(const char *list, const char *word)
 {
-    printf("%s: %s\n\nUsage: %s [options]%s\n", program->name, program->summary, program->name,
-           program->commands == NULL ? ""
-           : program->needs_command  ? " <command>"
-                                     : " [command]");
-    if (program->commands != NULL) {
+    const size_t len = strlen(word);
+
+    if (list == NULL)
+        return true;
+    for (const char *p = list; (p = strstr(p, word)) != NULL; p += len)
+        if ((p == list || p[-1] == ' ') && (p[len] == ' ' || p[len] == '\0'))
+            return true;
+    return false;
+}
+
+static void print_usage(const struct hw_program *program, const struct hw_command *command)
+{
+    if (command != NULL)
+        printf("%s %s: %s\n\nUsage: %s [options] %s%s%s\n", program->name, command->name,
+               command->help, program->name, command->name, command->arguments != NULL ? " " : "",
+               command->arguments != NULL ? command->arguments : "");
+    else
+        printf("%s: %s\n\nUsage: %s [options]%s\n", program->name, program->summary, program->name,
+               program->commands == NULL ? ""
+               : program->needs_command  ? " <command>"
+                                         : " [command]");
+}
+
+static void print_option(const struct hw_option *o, bool name_commands)
+{
+    char left[96];
+    char letter[8] = "";
+
+    if (o->letter != 0)
+        snprintf(letter, sizeof(letter), "-%c, ", o->letter);
+    snprintf(left, sizeof(left), "%s--%s%s%s", letter, o->name, o->value != NULL ? " " : "",
+             o->value != NULL ? o->value : "");
+    printf("  %-28s ", left);
+    if (name_commands && o->commands != NULL) {
+        for (const char *p = o->commands; *p != '\0'; p++) {
+            if (*p == ' ')
+                putchar(',');
+            putchar(*p);
+        }
+        printf(": ");
+    }
+    printf("%s", o->help);
+    if (o->choices != NULL)
+        printf(": %s", o->choices);
+    if (o->preset != NULL)
+        printf(" (default %s)", o->preset);
+    if (o->env != NULL)
+        printf(" [%s]", o->env);
+    putchar('\n');
+}
+
+/* command: whose help it is to be, or NULL for the whole program's. */
+static void print_help(const struct hw_program *program, const struct hw_command *command)
+{
+    const char *heading = "\nEnvironment:\n";
+
+    print_usage(program, command);
+    if (program->commands != NULL && command == NULL) {
         printf("\nCommands:\n");
         for (const struct hw_command *c = program->commands; c->name != NULL; c++) {
             char left[64];
@@ -140,25 +194,17 @@ static void print_help(const struct hw_program *program)
         }
     }
     printf("\nOptions (each flag wins over its environment variable):\n");
-    for (const struct hw_option *o = program->options; o->name != NULL; o++) {
-        char left[96];
-        char letter[8] = "";
-
-        if (o->letter != 0)
-            snprintf(letter, sizeof(letter), "-%c, ", o->letter);
-        snprintf(left, sizeof(left), "%s--%s%s%s", letter, o->name, o->value != NULL ? " " : "",
-                 o->value != NULL ? o->value : "");
-        printf("  %-28s %s", left, o->help);
-        if (o->choices != NULL)
-            printf(": %s", o->choices);
-        if (o->preset != NULL)
-            printf(" (default %s)", o->preset);
-        if (o->env != NULL)
-            printf(" [%s]", o->env);
-        putchar('\n');
-    }
+    for (const struct hw_option *o = program->options; o->name != NULL; o++)
+        if (!o->env_only && (command == NULL || is_listed(o->commands, command->name)))
+            print_option(o, command == NULL);
     printf("  %-28s %s\n", "-h, --help", "show this help and exit");
     printf("  %-28s %s\n", "-V, --version", "show the version and exit");
+    for (const struct hw_option *o = program->options; o->name != NULL; o++) {
+        if (!o->env_only)
+            continue;
+        printf("%s  %-28s %s\n", heading, o->env, o->help);
+        heading = "";
+    }
     if (program->notes != NULL)
         printf("\n%s", program->notes);
 }
@@ -167,6 +213,7 @@ static void print_help(const struct hw_program *program)
 struct tables {
     struct option *longs; /* val: FIRST_LONG + 2 * index, plus 1 for --no-… */
     char **names;         /* of the --no- ones, to free */
+    size_t count;         /* of the program's options */
     char letters[160];
 };
 
@@ -177,6 +224,7 @@ static void build_tables(const struct hw_program *program, struct tables *t)
 
     for (const struct hw_option *o = program->options; o->name != NULL; o++)
         count++;
+    t->count = count;
     t->longs = hw_alloc((2 * count + 3) * sizeof(*t->longs));
     t->names = hw_alloc((count + 1) * sizeof(*t->names));
     *letter++ = ':'; /* a missing value is told apart from an unknown option */
@@ -184,6 +232,11 @@ static void build_tables(const struct hw_program *program, struct tables *t)
         const struct hw_option *o = &program->options[i];
         const bool flag = o->type == HW_OPT_FLAG;
 
+        if (o->env_only) { /* known, so that no longer name is taken for it, and refused below */
+            t->longs[next++] = (struct option){
+                .name = o->name, .has_arg = required_argument, .val = FIRST_LONG + 2 * (int)i};
+            continue;
+        }
         t->longs[next++] = (struct option){.name = o->name,
                                            .has_arg = flag ? no_argument : required_argument,
                                            .val = FIRST_LONG + 2 * (int)i};
@@ -232,8 +285,10 @@ static enum hw_status read_environment(const struct hw_program *program, void *v
     return HW_OK;
 }
 
+/* help: whether it was asked for; given: by index, which options were. */
 static enum hw_status read_flags(const struct hw_program *program, const struct tables *t, int argc,
-                                 char **argv, void *values, struct hw_error *err)
+                                 char **argv, void *values, bool *help, bool *given,
+                                 struct hw_error *err)
 {
     int c;
 
@@ -244,8 +299,8 @@ static enum hw_status read_flags(const struct hw_program *program, const struct 
         char from[64];
 
         if (c == 'h' || c == OPTION_HELP) {
-            print_help(program);
-            exit(HW_EXIT_OK);
+            *help = true;
+            continue;
         }
         if (c == 'V' || c == OPTION_VERSION) {
             printf("%s %s\n", program->name, HW_VERSION);
@@ -260,6 +315,13 @@ static enum hw_status read_flags(const struct hw_program *program, const struct 
         else
             for (o = program->options; o->letter != c; o++)
                 ;
+        if (o->env_only)
+            return hw_fail(
+                err, HW_EINVAL,
+                "--%s: no such option, since others can read the arguments; it goes into "
+                "%s",
+                o->name, o->env);
+        given[o - program->options] = true;
         snprintf(from, sizeof(from), "--%s", o->name);
         const bool negated = c >= FIRST_LONG && (c - FIRST_LONG) % 2 == 1;
         const char *text = o->type != HW_OPT_FLAG ? optarg : negated ? "false" : "true";
@@ -270,33 +332,61 @@ static enum hw_status read_flags(const struct hw_program *program, const struct 
     return HW_OK;
 }
 
+static enum hw_status check_given(const struct hw_program *program, const char *command,
+                                  const bool *given, struct hw_error *err)
+{
+    for (size_t i = 0; program->options[i].name != NULL; i++)
+        if (given[i] && !is_listed(program->options[i].commands, command))
+            return hw_fail(err, HW_EINVAL, "--%s: %s does not take it", program->options[i].name,
+                           command);
+    return HW_OK;
+}
+
+/* Takes the command out of what getopt left over. */
+static enum hw_status read_command(const struct hw_program *program, int argc, char **argv,
+                                   const struct hw_command **command, struct hw_error *err)
+{
+    const struct hw_command *c = program->commands;
+
+    *command = NULL;
+    if (c == NULL || optind >= argc)
+        return HW_OK;
+    while (c->name != NULL && strcmp(c->name, argv[optind]) != 0)
+        c++;
+    if (c->name == NULL)
+        return hw_fail(err, HW_EINVAL, "%s: no such command", argv[optind]);
+    *command = c;
+    optind++;
+    return HW_OK;
+}
+
 enum hw_status hw_options_parse(const struct hw_program *program, int argc, char **argv,
                                 void *values, const char **command, char ***operands, int *count,
                                 struct hw_error *err)
 {
+    const struct hw_command *chosen = NULL;
     struct tables tables = {0};
     enum hw_status status;
+    bool help = false;
 
     status = read_environment(program, values, err);
     if (status != HW_OK)
         return status;
     build_tables(program, &tables);
-    status = read_flags(program, &tables, argc, argv, values, err);
+    HW_AUTO_FREE bool *given = hw_alloc((tables.count + 1) * sizeof(*given));
+    status = read_flags(program, &tables, argc, argv, values, &help, given, err);
     free_tables(program, &tables);
+    if (status == HW_OK)
+        status = read_command(program, argc, argv, &chosen, err);
+    if (status == HW_OK && help) {
+        print_help(program, chosen);
+        exit(HW_EXIT_OK);
+    }
+    if (status == HW_OK && chosen != NULL)
+        status = check_given(program, chosen->name, given, err);
     if (status != HW_OK)
         return status;
-
-    *command = NULL;
-    if (program->commands != NULL && optind < argc) {
-        const struct hw_command *c = program->commands;
-
-        while (c->name != NULL && strcmp(c->name, argv[optind]) != 0)
-            c++;
-        if (c->name == NULL)
-            return hw_fail(err, HW_EINVAL, "%s: no such command", argv[optind]);
-        *command = c->name;
-        optind++;
-    }
+    *command = chosen != NULL ? chosen->name : NULL;
     *operands = argv + optind;
     *count = argc - optind;
     return HW_OK;

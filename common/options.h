@@ -31,8 +31,10 @@ struct hw_option {
     const char *preset; /* default as text, or NULL */
     const char *help;
     const char *choices;
-    int64_t min, max; /* both 0: any */
-    bool secret;      /* never echo its value */
+    int64_t min, max;     /* both 0: any */
+    bool secret;          /* never echo its value */
+    bool env_only;        /* no flag: what others must not see among the processes' arguments */
+    const char *commands; /* those that take it, separated by blanks; NULL: all */
 };
 
 struct hw_command {
@@ -53,7 +55,8 @@ struct hw_program {
 /*
  * Fills *values from defaults, environment and argv. The command, if the program has commands and
  * one was given, is stored in *command (or NULL); operands left over in *operands, *count
- * (pointing into argv, which is permuted). --help and --version print and exit(0).
+ * (pointing into argv, which is permuted). A flag that the command does not take is refused.
+ * --help (after a command: of that alone) and --version print and exit(0).
  */
 enum hw_status hw_options_parse(const struct hw_program *program, int argc, char **argv,
                                 void *values, const char **command, char ***operands, int *count,

@@ -10,7 +10,7 @@
 #include "tests/support/suite.h"
 
 static const char *const programs[] = {"headwater-api", "headwater-reconciler", "headwater-agent",
-                                       "headwater-cdc"};
+                                       "headwater-cdc", "headwater"};
 
 /* One line of --help: "  -x, --name VALUE   text [VARIABLE]". */
 struct option {
@@ -80,14 +80,21 @@ START_TEST(test_manual_pages_have_all_options_and_no_others)
     const char *program = programs[_i];
     HW_AUTO_FREE char *manual = manual_of(program);
     int status, options = 0, variables = 0, commands = 0;
-    bool in_commands = false;
+    bool in_commands = false, in_environment = false;
     HW_AUTO_FREE char *help = run(program, NULL, NULL, NULL, &status);
     ck_assert_int_eq(status, HW_EXIT_OK);
     for (char *rest = help, *line; (line = strsep(&rest, "\n")) != NULL;) {
         struct option o;
         char command[64];
-        if (*line != ' ')
+        if (*line != ' ') {
             in_commands = strcmp(line, "Commands:") == 0;
+            in_environment = strcmp(line, "Environment:") == 0;
+        }
+        if (in_environment && *line == ' ' && sscanf(line, "%63s", command) == 1) {
+            HW_AUTO_FREE char *item = hw_sprintf(".It Ev %s", command);
+            expect_line(program, manual, item);
+            variables++;
+        }
         if (in_commands && *line == ' ' && sscanf(line, "%63s", command) == 1) {
             HW_AUTO_FREE char *item = hw_sprintf(".It Cm %s", command);
             expect_line(program, manual, item);

@@ -237,7 +237,7 @@ START_TEST(test_commands_and_operands)
 END_TEST
 
 /* What the program prints before it exits with 0; the caller frees it. */
-static char *printed(const char *line)
+static char *printed_by(const struct hw_program *program, const char *line)
 {
     int ends[2];
     ck_assert_int_eq(pipe(ends), 0);
@@ -247,7 +247,7 @@ static char *printed(const char *line)
         dup2(ends[1], STDOUT_FILENO);
         close(ends[0]);
         close(ends[1]);
-        _exit(parse(&with_commands, line) == HW_OK ? 100 : 101);
+        _exit(parse(program, line) == HW_OK ? 100 : 101);
     }
     close(ends[1]);
     char *text = NULL;
@@ -262,6 +262,11 @@ static char *printed(const char *line)
     ck_assert(WIFEXITED(status));
     ck_assert_int_eq(WEXITSTATUS(status), 0);
     return text;
+}
+
+static char *printed(const char *line)
+{
+    return printed_by(&with_commands, line);
 }
 
 START_TEST(test_help_shows_everything)
@@ -290,6 +295,60 @@ START_TEST(test_help_shows_everything)
 }
 END_TEST
 
+static const struct hw_option listed[] = {
+    {.name = "url",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct values, url),
+     .help = "where it is"},
+    {.name = "loud",
+     .type = HW_OPT_FLAG,
+     .offset = offsetof(struct values, loud),
+     .commands = "rerun stop",
+     .help = "say more"},
+    {.name = "mode",
+     .env = "T_SECRET",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct values, mode),
+     .env_only = true,
+     .help = "what nobody must see"},
+    {0},
+};
+static const struct hw_program with_lists = {
+    .name = "prog", .summary = "tests options", .options = listed, .commands = commands};
+
+START_TEST(test_options_of_some_commands)
+{
+    ck_assert_int_eq(parse(&with_lists, "stop --loud --url x"), HW_OK);
+    ck_assert(values.loud);
+    ck_assert_int_eq(parse(&with_lists, "--loud run"), HW_EINVAL);
+    ck_assert_str_eq(err.message, "--loud: run does not take it");
+    ck_assert_int_eq(parse(&with_lists, "run --no-loud"), HW_EINVAL);
+    ck_assert_int_eq(parse(&with_lists, "run --url x"), HW_OK);
+
+    HW_AUTO_FREE char *all = printed_by(&with_lists, "--help");
+    ck_assert_ptr_nonnull(strstr(all, "rerun, stop: say more"));
+    HW_AUTO_FREE char *stop = printed_by(&with_lists, "--help stop");
+    ck_assert_ptr_nonnull(strstr(stop, "--loud"));
+    ck_assert_ptr_nonnull(strstr(stop, "Usage: prog [options] stop\n"));
+    HW_AUTO_FREE char *run = printed_by(&with_lists, "run --help");
+    ck_assert_ptr_null(strstr(run, "--loud"));
+    ck_assert_ptr_nonnull(strstr(run, "Usage: prog [options] run FILE...\n"));
+}
+END_TEST
+
+START_TEST(test_options_of_the_environment_alone)
+{
+    setenv("T_SECRET", "s3cret", 1);
+    ck_assert_int_eq(parse(&with_lists, "run"), HW_OK);
+    ck_assert_str_eq(values.mode, "s3cret");
+    ck_assert_int_eq(parse(&with_lists, "run --mode x"), HW_EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.message, "T_SECRET"));
+    HW_AUTO_FREE char *help = printed_by(&with_lists, "--help");
+    ck_assert_ptr_null(strstr(help, "--mode"));
+    ck_assert_ptr_nonnull(strstr(help, "\nEnvironment:\n  T_SECRET "));
+}
+END_TEST
+
 START_TEST(test_version)
 {
     HW_AUTO_FREE char *text = printed("--version");
@@ -310,4 +369,5 @@ END_TEST
 TEST_MAIN("options", 20, test_presets, test_flag_wins_over_environment_over_preset,
           test_booleans_in_the_environment, test_durations_and_sizes, test_refusals_name_the_option,
           test_secrets_are_not_echoed, test_commands_and_operands, test_help_shows_everything,
-          test_version, test_log_options)
+          test_options_of_some_commands, test_options_of_the_environment_alone, test_version,
+          test_log_options)

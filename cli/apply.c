@@ -1,0 +1,115 @@
+/* apply and diff: resources from files, in one transaction. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/output.h"
+#include "cli/plan.h"
+#include "cli/resources.h"
+#include "cli/text.h"
+#include "common/memory.h"
+
+static const struct cli_column result_columns[] = {
+    {"KIND", "kind", CLI_TEXT}, {"NAME", "name", CLI_TEXT}, {"RESULT", "result", CLI_TEXT},
+    {"ETAG", "etag", CLI_TEXT}, {.heading = NULL},
+};
+
+static void show_results(struct cli *cli, const json_t *answer)
+{
+    cli_print_table(cli, json_object_get(answer, "results"), result_columns);
+}
+
+/* --file and operands are the same thing. */
+static enum hw_status read_resources(struct cli *cli, char **operands, int count,
+                                     struct cli_resources *resources, struct hw_error *err)
+{
+    const size_t total = (size_t)count + (cli->o->file != NULL ? 1 : 0);
+    HW_AUTO_FREE char **paths = hw_alloc((total + 1) * sizeof(*paths));
+    size_t next = 0;
+
+    if (total == 0)
+        return cli_misused(cli, err, "a file is missing: -f FILE, or -f - for standard input");
+    HW_AUTO_FREE char *first = cli->o->file != NULL ? hw_strdup(cli->o->file) : NULL;
+    if (first != NULL)
+        paths[next++] = first;
+    for (int i = 0; i < count; i++)
+        paths[next++] = operands[i];
+    return cli_resources_read(paths, total, resources, err);
+}
+
+static char *make_body(const struct cli *cli, const struct cli_resources *resources)
+{
+    HW_AUTO_JSON json_t *body = json_object();
+
+    if (cli->o->message != NULL)
+        json_object_set_new(body, "message", json_string(cli->o->message));
+    json_object_set(body, "resources", resources->list);
+    return cli_json_text(body, false);
+}
+
+/* "$.resources[3].priority: …" is where in which file? */
+static void name_origin(const struct cli_resources *resources, struct hw_error *err)
+{
+    static const char sign[] = "$.resources[";
+    const char *at = strstr(err->message, sign);
+    char *end;
+
+    if (at == NULL)
+        return;
+    const unsigned long index = strtoul(at + strlen(sign), &end, 10);
+    if (*end != ']' || index >= resources->count)
+        return;
+    const json_t *resource = json_array_get(resources->list, index);
+    (void)hw_fail_in(err, "%.200s: %.20s \"%.130s\"", resources->origins[index],
+                     json_string_value(json_object_get(resource, "kind")),
+                     json_string_value(json_object_get(resource, "name")));
+}
+
+enum hw_status cli_apply(struct cli *cli, char **operands, int count, struct hw_error *err)
+{
+    struct cli_resources resources = {0};
+    enum hw_status st = read_resources(cli, operands, count, &resources, err);
+
+    if (st != HW_OK)
+        return st;
+    HW_AUTO_FREE char *body = make_body(cli, &resources);
+    st = cli_write(cli,
+                   &(struct cli_request){.method = "POST",
+                                         .path = "/v1/apply",
+                                         .media_type = "application/json",
+                                         .body = body,
+                                         .len = strlen(body)},
+                   show_results, err);
+    if (st != HW_OK)
+        name_origin(&resources, err);
+    cli_resources_free(&resources);
+    return st;
+}
+
+enum hw_status cli_diff(struct cli *cli, char **operands, int count, struct hw_error *err)
+{
+    struct cli_resources resources = {0};
+    struct cli_answer answer = {0};
+    HW_AUTO_JSON json_t *plan = NULL;
+    json_int_t changes = 0;
+    enum hw_status st = read_resources(cli, operands, count, &resources, err);
+
+    if (st != HW_OK)
+        return st;
+    HW_AUTO_FREE char *body = make_body(cli, &resources);
+    const struct cli_request request = {.method = "POST",
+                                        .path = "/v1/apply?dry_run=true",
+                                        .media_type = "application/json",
+                                        .body = body,
+                                        .len = strlen(body)};
+    st = cli_http_json(cli->http, &request, &answer, &plan, err);
+    if (st == HW_OK)
+        st = cli_plan_print(cli, plan, &changes, err);
+    else
+        name_origin(&resources, err);
+    cli->negative = changes > 0;
+    cli_answer_free(&answer);
+    cli_resources_free(&resources);
+    return st;
+}

@@ -1,0 +1,43 @@
+/* Server-sent events (WHATWG HTML, 9.2): bytes in, events out. */
+#ifndef HW_CLI_EVENTS_H
+#define HW_CLI_EVENTS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/buf.h"
+
+#define CLI_EVENT_MOST ((size_t)4 << 20) /* bytes of one event */
+
+struct cli_event {
+    const char *id;   /* of the last one that had an id, or "" */
+    const char *type; /* "message" where none is named */
+    const char *data; /* its lines, with line feeds between */
+};
+
+/* false: no more, please. */
+typedef bool cli_event_fn(void *arg, const struct cli_event *event);
+
+struct cli_events {
+    cli_event_fn *take;
+    void *arg;
+    int64_t
+        retry_ms; /* how long to wait before a reconnect, as the server wishes; -1: it did not */
+    struct hw_buf line, type, data, id, last_id;
+    bool after_cr, begun, too_large;
+};
+
+void cli_events_init(struct cli_events *events, cli_event_fn *take, void *arg);
+void cli_events_free(struct cli_events *events);
+
+/* A new connection: what was begun on the last one is dropped, the last id stays. */
+void cli_events_reconnect(struct cli_events *events);
+
+/* Of the last event that was complete; NULL before the first that had one. */
+const char *cli_events_last_id(const struct cli_events *events);
+
+/* false when take said so, or an event is too large (then too_large). */
+bool cli_events_feed(struct cli_events *events, const char *bytes, size_t len);
+
+#endif

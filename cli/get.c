@@ -1,0 +1,329 @@
+/* What only reads: get, fleet, history, explain, audit. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/output.h"
+#include "common/memory.h"
+
+enum { AUDIT_PRESET = 50 };
+
+/* ---- lists ---- */
+
+static const struct cli_column node_columns[] = {
+    {"NAME", "name", CLI_TEXT},
+    {"UPDATED", "updated_at", CLI_TIME},
+    {"LABELS", "labels", CLI_LABELS},
+    {"DESCRIPTION", "description", CLI_TEXT},
+    {.heading = NULL},
+};
+
+static const struct cli_column config_columns[] = {
+    {"NAME", "name", CLI_TEXT},
+    {"REVISION", "revision", CLI_TEXT},
+    {"SIZE", "size", CLI_TEXT},
+    {"DIGEST", "digest", CLI_DIGEST},
+    {"TYPE", "media_type", CLI_TEXT},
+    {"UPDATED", "updated_at", CLI_TIME},
+    {"BY", "updated_by", CLI_TEXT},
+    {"MESSAGE", "message", CLI_TEXT},
+    {.heading = NULL},
+};
+
+static const struct cli_column assignment_columns[] = {
+    {"NAME", "name", CLI_TEXT},
+    {"CONFIG", "config", CLI_TEXT},
+    {"PINNED", "revision", CLI_TEXT},
+    {"PRIORITY", "priority", CLI_TEXT},
+    {"NODE", "node", CLI_TEXT},
+    {"SELECTOR", "selector", CLI_SELECTOR},
+    {.heading = NULL},
+};
+
+static const struct cli_column fleet_columns[] = {
+    {"NODE", "node", CLI_TEXT},
+    {"STATE", "state", CLI_STATE},
+    {"DESIRED", "desired_revision", CLI_TEXT},
+    {"RUNNING", "reported_revision", CLI_TEXT},
+    {"LAG S", "lag_seconds", CLI_TEXT},
+    {"LABELS", "labels", CLI_LABELS},
+    {"ERROR", "error", CLI_TEXT},
+    {.heading = NULL},
+};
+
+static const struct cli_column revision_columns[] = {
+    {"REVISION", "revision", CLI_TEXT},
+    {"CREATED", "created_at", CLI_TIME},
+    {"AUTHOR", "author", CLI_TEXT},
+    {"SIZE", "size", CLI_TEXT},
+    {"DIGEST", "digest", CLI_DIGEST},
+    {"MESSAGE", "message", CLI_TEXT},
+    {.heading = NULL},
+};
+
+static const struct cli_column audit_columns[] = {
+    {"AT", "at", CLI_TIME},           {"REV", "rev", CLI_TEXT},   {"AUTHOR", "author", CLI_TEXT},
+    {"ACTION", "action", CLI_TEXT},   {"KIND", "kind", CLI_TEXT}, {"NAME", "name", CLI_TEXT},
+    {"MESSAGE", "message", CLI_TEXT}, {.heading = NULL},
+};
+
+static void show_items(struct cli *cli, const json_t *list, const struct cli_column *columns)
+{
+    cli_print_table(cli, json_object_get(list, "items"), columns);
+}
+
+static void show_nodes(struct cli *cli, const json_t *list)
+{
+    show_items(cli, list, node_columns);
+}
+
+static void show_configs(struct cli *cli, const json_t *list)
+{
+    show_items(cli, list, config_columns);
+}
+
+static void show_assignments(struct cli *cli, const json_t *list)
+{
+    show_items(cli, list, assignment_columns);
+}
+
+static void show_revisions(struct cli *cli, const json_t *list)
+{
+    show_items(cli, list, revision_columns);
+}
+
+static void show_audit(struct cli *cli, const json_t *list)
+{
+    show_items(cli, list, audit_columns);
+}
+
+static void show_fleet(struct cli *cli, const json_t *list)
+{
+    const char *state;
+    json_t *count;
+
+    json_object_foreach(json_object_get(list, "counts"), state, count)
+    {
+        HW_AUTO_FREE char *text =
+            hw_sprintf("%lld %.32s  ", (long long)json_integer_value(count), state);
+        cli_print_text(cli, text, 0);
+    }
+    fputs("\n\n", stdout);
+    show_items(cli, list, fleet_columns);
+}
+
+static enum hw_status print_list(struct cli *cli, const char *path, int64_t preset,
+                                 cli_show_fn *show, struct hw_error *err)
+{
+    HW_AUTO_JSON json_t *list = NULL;
+    const enum hw_status st = cli_fetch_list(cli, path, preset, &list, err);
+
+    if (st == HW_OK)
+        cli_print(cli, list, show);
+    return st;
+}
+
+enum hw_status cli_fleet(struct cli *cli, char **operands, int count, struct hw_error *err)
+{
+    struct hw_buf path = {0};
+
+    (void)operands, (void)count;
+    hw_buf_puts(&path, "/v1/fleet");
+    cli_query_add(&path, "state", cli->o->state);
+    cli_query_add(&path, "selector", cli->o->selector);
+    const enum hw_status st = print_list(cli, path.data, 0, show_fleet, err);
+    hw_buf_free(&path);
+    return st;
+}
+
+/* ---- get ---- */
+
+struct kind {
+    const char *name;
+    const char *collection;
+    const char *part;  /* of the one that is named, or NULL */
+    cli_show_fn *show; /* of a list; NULL: one that is named */
+    bool content;      /* --content goes with it */
+    bool at;           /* --at goes with it */
+    bool selector;
+};
+
+static const struct kind kinds[] = {
+    {.name = "nodes", .collection = "nodes", .show = show_nodes, .selector = true},
+    {.name = "configs", .collection = "configs", .show = show_configs},
+    {.name = "assignments", .collection = "assignments", .show = show_assignments},
+    {.name = "node", .collection = "nodes", .content = true, .at = true},
+    {.name = "config", .collection = "configs", .content = true},
+    {.name = "assignment", .collection = "assignments"},
+    {.name = "desired", .collection = "nodes", .part = "desired", .content = true, .at = true},
+    {.name = "reported", .collection = "nodes", .part = "reported", .at = true},
+};
+
+static enum hw_status print_content(struct cli *cli, const char *path, struct hw_error *err)
+{
+    const struct cli_request request = {.path = path};
+    struct cli_answer answer = {0};
+    const enum hw_status st = cli_http_send(cli->http, &request, &answer, err);
+
+    if (st == HW_OK)
+        cli_print_bytes(answer.body, answer.len);
+    cli_answer_free(&answer);
+    return st;
+}
+
+/* The document of a node, or a node at a time, is what it was to run: nothing else has a history.
+ */
+static enum hw_status get_one(struct cli *cli, const struct kind *kind, const char *name,
+                              struct hw_error *err)
+{
+    const struct cli_options *o = cli->o;
+    const bool is_node = strcmp(kind->name, "node") == 0;
+    const char *part = is_node && (o->content || o->at != NULL) ? "desired" : kind->part;
+    HW_AUTO_FREE char *revision =
+        o->revision > 0 ? hw_sprintf("%lld", (long long)o->revision) : NULL;
+    HW_AUTO_JSON json_t *object = NULL;
+    struct hw_buf path = {0};
+    enum hw_status st = cli_check_name(name, err);
+
+    if (st != HW_OK)
+        return st;
+    hw_buf_puts(&path, "/v1");
+    cli_path_add(&path, kind->collection);
+    cli_path_add(&path, name);
+    if (part != NULL)
+        cli_path_add(&path, part);
+    if (o->content)
+        cli_path_add(&path, "content");
+    cli_query_add(&path, "at", o->at);
+    cli_query_add(&path, "revision", revision);
+    if (o->content)
+        st = print_content(cli, path.data, err);
+    else
+        st = cli_fetch(cli, path.data, &object, err);
+    if (object != NULL)
+        cli_print(cli, object, NULL);
+    hw_buf_free(&path);
+    return st;
+}
+
+static enum hw_status check_get(struct cli *cli, const struct kind *kind, int count,
+                                struct hw_error *err)
+{
+    const struct cli_options *o = cli->o;
+
+    if (kind->show != NULL && count > 1)
+        return cli_misused(cli, err, "get %s takes no name; for one of them: get %.*s NAME",
+                           kind->name, (int)strlen(kind->name) - 1, kind->name);
+    if (kind->show == NULL && count < 2)
+        return cli_misused(cli, err, "get %s: a name is missing", kind->name);
+    if (o->content && !kind->content)
+        return cli_misused(cli, err, "get %s has no --content", kind->name);
+    if (o->at != NULL && !kind->at)
+        return cli_misused(cli, err, "get %s does not take --at", kind->name);
+    if (o->selector != NULL && !kind->selector)
+        return cli_misused(cli, err, "get %s does not take --selector", kind->name);
+    if (o->state != NULL)
+        return cli_misused(cli, err, "get %s does not take --state", kind->name);
+    if (o->revision > 0 && (strcmp(kind->name, "config") != 0 || !o->content))
+        return cli_misused(cli, err, "--revision goes with --content of a config");
+    return HW_OK;
+}
+
+enum hw_status cli_get(struct cli *cli, char **operands, int count, struct hw_error *err)
+{
+    const struct kind *kind = kinds;
+
+    if (strcmp(operands[0], "fleet") == 0 && count == 1)
+        return cli_fleet(cli, operands, 0, err);
+    while (kind < kinds + HW_COUNT(kinds) && strcmp(kind->name, operands[0]) != 0)
+        kind++;
+    if (kind == kinds + HW_COUNT(kinds))
+        return cli_misused(
+            cli, err,
+            "get %s: there are nodes, configs, assignments, fleet, and node, config, "
+            "assignment, desired, reported with a name",
+            operands[0]);
+    const enum hw_status st = check_get(cli, kind, count, err);
+    if (st != HW_OK)
+        return st;
+    if (kind->show == NULL)
+        return get_one(cli, kind, operands[1], err);
+    struct hw_buf path = {0};
+    hw_buf_puts(&path, "/v1");
+    cli_path_add(&path, kind->collection);
+    cli_query_add(&path, "selector", cli->o->selector);
+    const enum hw_status listed = print_list(cli, path.data, 0, kind->show, err);
+    hw_buf_free(&path);
+    return listed;
+}
+
+/* ---- history, explain, audit ---- */
+
+enum hw_status cli_history(struct cli *cli, char **operands, int count, struct hw_error *err)
+{
+    struct hw_buf path = {0};
+    enum hw_status st = cli_check_name(operands[0], err);
+
+    (void)count;
+    if (st != HW_OK)
+        return st;
+    hw_buf_puts(&path, "/v1/configs");
+    cli_path_add(&path, operands[0]);
+    cli_path_add(&path, "revisions");
+    st = print_list(cli, path.data, 0, show_revisions, err);
+    hw_buf_free(&path);
+    return st;
+}
+
+static const struct cli_column source_columns[] = {
+    {"PRIORITY", "priority", CLI_TEXT}, {"ASSIGNMENT", "assignment", CLI_TEXT},
+    {"CONFIG", "config", CLI_TEXT},     {"REVISION", "revision", CLI_TEXT},
+    {"TIE", "tie", CLI_FLAG},           {.heading = NULL},
+};
+
+static const struct cli_column key_columns[] = {
+    {"PATH", "path", CLI_TEXT},
+    {"ASSIGNMENT", "assignment", CLI_TEXT},
+    {"CONFIG", "config", CLI_TEXT},
+    {"REVISION", "revision", CLI_TEXT},
+    {.heading = NULL},
+};
+
+static void show_explanation(struct cli *cli, const json_t *answer)
+{
+    cli_print_table(cli, json_object_get(answer, "sources"), source_columns);
+    putchar('\n');
+    cli_print_table(cli, json_object_get(answer, "keys"), key_columns);
+}
+
+enum hw_status cli_explain(struct cli *cli, char **operands, int count, struct hw_error *err)
+{
+    HW_AUTO_JSON json_t *answer = NULL;
+    struct hw_buf path = {0};
+    enum hw_status st = cli_check_name(operands[0], err);
+
+    if (st != HW_OK)
+        return st;
+    hw_buf_puts(&path, "/v1/nodes");
+    cli_path_add(&path, operands[0]);
+    cli_path_add(&path, "explain");
+    cli_query_add(&path, "path", count > 1 ? operands[1] : NULL);
+    st = cli_fetch(cli, path.data, &answer, err);
+    if (st == HW_OK)
+        cli_print(cli, answer, show_explanation);
+    hw_buf_free(&path);
+    return st;
+}
+
+enum hw_status cli_audit(struct cli *cli, char **operands, int count, struct hw_error *err)
+{
+    struct hw_buf path = {0};
+
+    hw_buf_puts(&path, "/v1/audit");
+    cli_query_add(&path, "kind", count > 0 ? operands[0] : NULL);
+    cli_query_add(&path, "name", count > 1 ? operands[1] : NULL);
+    const enum hw_status st = print_list(cli, path.data, AUDIT_PRESET, show_audit, err);
+    hw_buf_free(&path);
+    return st;
+}

@@ -1,0 +1,345 @@
+/* headwater: run a fleet from the command line, through the Management API. */
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/text.h"
+#include "common/file.h"
+#include "common/memory.h"
+#include "common/options.h"
+#include "common/utf8.h"
+
+enum { TOKEN_FILE_MOST = 4096, LIMIT_MOST = 1000000 };
+
+#define OPTION_STRING(option, member, variable, shown, text, takers)                               \
+    {                                                                                              \
+        .name = (option), .env = (variable), .type = HW_OPT_STRING,                                \
+        .offset = offsetof(struct cli_options, member), .value = (shown), .help = (text),          \
+        .commands = (takers)                                                                       \
+    }
+#define OPTION_FLAG(option, member, text, takers)                                                  \
+    {                                                                                              \
+        .name = (option), .type = HW_OPT_FLAG, .offset = offsetof(struct cli_options, member),     \
+        .help = (text), .commands = (takers)                                                       \
+    }
+
+static const char writers[] = "apply set delete rollback";
+
+static const struct hw_option options_table[] = {
+    {.name = "server",
+     .env = "HEADWATER_SERVER",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct cli_options, server),
+     .value = "URL",
+     .preset = "http://127.0.0.1:8080",
+     .help = "where headwater-api is"},
+    {.name = "token",
+     .env = "HEADWATER_TOKEN",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct cli_options, token),
+     .secret = true,
+     .env_only = true,
+     .help = "the token to show to the server; wins over --token-file"},
+    OPTION_STRING("token-file", token_file, "HEADWATER_TOKEN_FILE", "FILE",
+                  "a file that holds the token to show to the server", NULL),
+    OPTION_STRING("ca-file", ca_file, "HEADWATER_CA_FILE", "FILE",
+                  "the authorities (PEM) that may vouch for an https:// server", NULL),
+    OPTION_STRING("cert", cert, "HEADWATER_CERT", "FILE", "our certificate (PEM)", NULL),
+    OPTION_STRING("key", key, "HEADWATER_KEY", "FILE", "the key (PEM) of our certificate", NULL),
+    {.name = "timeout",
+     .env = "HEADWATER_TIMEOUT",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct cli_options, timeout),
+     .value = "TIME",
+     .preset = "30s",
+     .min = 1,
+     .max = 86400000,
+     .help = "how long a request may take, and how long to wait for nodes"},
+    {.name = "output",
+     .letter = 'o',
+     .type = HW_OPT_CHOICE,
+     .offset = offsetof(struct cli_options, output),
+     .value = "FORM",
+     .preset = "table",
+     .choices = "table|json|yaml|name",
+     .help = "how to show what the server answers"},
+    OPTION_FLAG("json", json, "the same as -o json", NULL),
+    {.name = "file",
+     .letter = 'f',
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct cli_options, file),
+     .value = "FILE",
+     .commands = "apply diff",
+     .help = "resources in YAML or JSON; - for standard input, or a directory"},
+    OPTION_FLAG("content", content, "the document itself", "get"),
+    OPTION_STRING("at", at, NULL, "LSN|TIME", "as of a position, or of an RFC 3339 time", "get"),
+    {.name = "revision",
+     .type = HW_OPT_INT,
+     .offset = offsetof(struct cli_options, revision),
+     .value = "N",
+     .min = 1,
+     .max = INT32_MAX,
+     .commands = "get",
+     .help = "with --content of a config: an older revision"},
+    OPTION_STRING("selector", selector, NULL, "LABELS",
+                  "only nodes with these labels: site=north,role=daq or a JSON object",
+                  "get fleet watch"),
+    OPTION_STRING("state", state, NULL, "STATE",
+                  "only nodes in this state: in_sync, pending, failed or unknown", "get fleet"),
+    {.name = "limit",
+     .type = HW_OPT_INT,
+     .offset = offsetof(struct cli_options, limit),
+     .value = "N",
+     .min = 1,
+     .max = LIMIT_MOST,
+     .commands = "get fleet history audit token",
+     .help = "at most N items; all without it (audit: 50)"},
+    OPTION_FLAG("dry-run", dry_run, "change nothing, show what would change", writers),
+    OPTION_FLAG("wait", wait, "then wait until the nodes did it", writers),
+    {.name = "message",
+     .letter = 'm',
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct cli_options, message),
+     .value = "WHY",
+     .commands = writers,
+     .help = "why, for the history and the audit trail"},
+    OPTION_STRING("if-match", if_match, NULL, "ETAG",
+                  "only if this is still the version of the resource; * if it is there",
+                  "set delete rollback"),
+    OPTION_STRING("idempotency-key", idempotency_key, NULL, "KEY",
+                  "the key of a request that may have been carried out: do it once in all",
+                  "apply delete rollback"),
+    OPTION_FLAG("last", last, "the position of the last write from here to this server", "wait"),
+    OPTION_STRING("node", node, NULL, "NAME", "only events of this node", "watch"),
+    OPTION_STRING("types", types, NULL, "LIST", "only these events: desired,reported", "watch"),
+    {.name = "count",
+     .letter = 'n',
+     .type = HW_OPT_INT,
+     .offset = offsetof(struct cli_options, count),
+     .value = "N",
+     .min = 1,
+     .max = INT32_MAX,
+     .commands = "watch",
+     .help = "end after N events"},
+    OPTION_STRING("role", role, NULL, "ROLE", "create: viewer, operator, approver or admin",
+                  "token"),
+    OPTION_STRING("expires-in", expires_in, NULL, "TIME",
+                  "create: how long it is good, such as 30d; without it, until it is revoked",
+                  "token"),
+    HW_OPTIONS_LOG(struct cli_options),
+    {.name = NULL},
+};
+
+static const struct hw_command commands[] = {
+    {"get", "KIND [NAME]",
+     "show nodes, configs, assignments, fleet; node, config, assignment, "
+     "desired or reported NAME"},
+    {"apply", "[FILE...]", "make resources as files describe them, all or none"},
+    {"diff", "[FILE...]", "show what apply would change on which node"},
+    {"set", "CONFIG PATH=VALUE...", "change members of a JSON config"},
+    {"delete", "KIND NAME", "remove a node, config or assignment"},
+    {"history", "CONFIG", "show the revisions of a config"},
+    {"rollback", "CONFIG REVISION", "make an old revision of a config the newest"},
+    {"explain", "NODE [PATH]", "show where each part of a node's document comes from"},
+    {"wait", "[LSN]", "wait until nodes did what was asked"},
+    {"watch", NULL, "show events as they happen"},
+    {"fleet", NULL, "show how many nodes are in which state, and each"},
+    {"audit", "[KIND [NAME]]", "show who changed what, newest first"},
+    {"token", "list|create NAME|revoke NAME", "manage the tokens of the API"},
+    {.name = NULL},
+};
+
+/* In the order of commands. */
+static const struct {
+    cli_command_fn *run;
+    int least, most; /* operands */
+} runners[] = {
+    {cli_get, 1, 2},         {cli_apply, 0, INT32_MAX}, {cli_diff, 0, INT32_MAX},
+    {cli_set, 2, INT32_MAX}, {cli_delete, 2, 2},        {cli_history, 1, 1},
+    {cli_rollback, 2, 2},    {cli_explain, 1, 2},       {cli_wait, 0, 1},
+    {cli_watch, 0, 0},       {cli_fleet, 0, 0},         {cli_audit, 0, 2},
+    {cli_token, 1, 2},
+};
+_Static_assert(HW_COUNT(runners) + 1 == HW_COUNT(commands), "a command without a runner");
+
+static const struct hw_program program = {
+    .name = "headwater",
+    .summary = "run a fleet through the Management API",
+    .options = options_table,
+    .commands = commands,
+    .needs_command = true,
+    .notes =
+        "Exit status: 0 done; 1 the answer is no (differences, failed nodes); 2 wrong usage;\n"
+        "3 not found; 4 conflict, or not the version expected; 5 refused, invalid;\n"
+        "6 not authenticated, or not allowed; 7 unavailable, or no answer in time; 8 a fault.\n",
+};
+
+static int exit_status(const struct cli *cli, enum hw_status status)
+{
+    switch (status) {
+    case HW_OK:
+        return cli->negative ? CLI_EXIT_NO : CLI_EXIT_OK;
+    case HW_EINVAL:
+        return cli->misused ? CLI_EXIT_USAGE : CLI_EXIT_REFUSED;
+    case HW_ENOENT:
+        return CLI_EXIT_NOT_FOUND;
+    case HW_ECONFLICT:
+        return CLI_EXIT_CONFLICT;
+    case HW_EDENIED:
+        return CLI_EXIT_DENIED;
+    case HW_ETIMEOUT:
+    case HW_EUNAVAIL:
+        return CLI_EXIT_UNAVAILABLE;
+    case HW_ELIMIT:
+    case HW_ECORRUPT:
+    case HW_EPROTO:
+    case HW_EIO:
+    case HW_ESTOPPED:
+        return CLI_EXIT_FAULT;
+    }
+    return CLI_EXIT_FAULT;
+}
+
+/* What goes into a header field must be one line of it. */
+static enum hw_status check_header(const char *option, const char *value, struct hw_error *err)
+{
+    if (value == NULL)
+        return HW_OK;
+    if (*value == '\0' || strlen(value) > 255)
+        return hw_fail(err, HW_EINVAL, "%s: 1 to 255 characters", option);
+    for (const char *p = value; *p != '\0'; p++)
+        if (*p < ' ' || *p > '~' || *p == '"')
+            return hw_fail(err, HW_EINVAL, "%s: printable ASCII without double quotes", option);
+    return HW_OK;
+}
+
+/* Prints without harm to a terminal, and to stderr. */
+static void print_error(const char *message)
+{
+    struct hw_buf safe = {0};
+
+    cli_text_add(&safe, message, strlen(message), false);
+    fprintf(stderr, "%s: %s\n", program.name, hw_buf_str(&safe));
+    hw_buf_free(&safe);
+}
+
+/* The token as the file holds it, without the blanks around; *token is malloc'ed. */
+static enum hw_status read_token(const char *path, char **token, struct hw_error *err)
+{
+    HW_AUTO_FREE char *text = NULL;
+    size_t len;
+
+    if (hw_file_read(path, TOKEN_FILE_MOST, &text, &len, err) != HW_OK) {
+        (void)hw_fail_in(err, "--token-file");
+        return err->status = HW_EINVAL;
+    }
+    const char *start = text + strspn(text, " \t\r\n");
+    *token = hw_strndup(start, strcspn(start, " \t\r\n"));
+    return HW_OK;
+}
+
+static enum hw_status connect_to(struct cli *cli, struct cli_http_options *http, char **token,
+                                 struct hw_error *err)
+{
+    const struct cli_options *o = cli->o;
+    enum hw_status st = HW_OK;
+
+    *http = (struct cli_http_options){.server = o->server,
+                                      .token = o->token,
+                                      .ca_file = o->ca_file,
+                                      .cert = o->cert,
+                                      .key = o->key,
+                                      .timeout_ms = o->timeout};
+    if (o->token == NULL && o->token_file != NULL)
+        st = read_token(o->token_file, token, err);
+    if (*token != NULL)
+        http->token = *token;
+    if (st == HW_OK)
+        st = cli_http_open(http, &cli->http, err);
+    if (st != HW_OK)
+        cli->misused = st == HW_EINVAL;
+    return st;
+}
+
+static enum hw_status run(struct cli *cli, size_t command, char **operands, int count,
+                          struct hw_error *err)
+{
+    struct cli_http_options http;
+    HW_AUTO_FREE char *token = NULL;
+    enum hw_status st = connect_to(cli, &http, &token, err);
+
+    if (st == HW_OK)
+        st = runners[command].run(cli, operands, count, err);
+    cli_http_close(cli->http);
+    /* What could not be said was not done, as far as a script can tell. */
+    if ((fflush(stdout) != 0 || ferror(stdout) != 0) && st == HW_OK)
+        st = hw_fail_errno(err, "writing to standard output");
+    return st;
+}
+
+static enum hw_status check_usage(const struct cli_options *o, size_t command, int count,
+                                  char **operands, struct hw_error *err)
+{
+    if (count < runners[command].least)
+        return hw_fail(err, HW_EINVAL, "%s %s: an operand is missing", commands[command].name,
+                       commands[command].arguments);
+    if (count > runners[command].most)
+        return hw_fail(err, HW_EINVAL, "%s: not understood", operands[runners[command].most]);
+    if ((o->cert == NULL) != (o->key == NULL))
+        return hw_fail(err, HW_EINVAL, "--cert and --key go together");
+    if (o->message != NULL && !hw_utf8_valid(o->message, strlen(o->message), NULL))
+        return hw_fail(err, HW_EINVAL, "--message: it is not UTF-8");
+    if (check_header("--idempotency-key", o->idempotency_key, err) != HW_OK)
+        return err->status;
+    return check_header("--if-match", o->if_match, err);
+}
+
+static void choose_output(struct cli *cli)
+{
+    static const char *const forms[] = {
+        [CLI_TABLE] = "table", [CLI_JSON] = "json", [CLI_YAML] = "yaml", [CLI_NAME] = "name"};
+    const char *no_colour = getenv("NO_COLOR");
+
+    for (size_t i = 0; i < HW_COUNT(forms); i++)
+        if (strcmp(cli->o->output, forms[i]) == 0)
+            cli->output = i;
+    if (cli->o->json)
+        cli->output = CLI_JSON;
+    cli->colour = isatty(STDOUT_FILENO) != 0 && (no_colour == NULL || *no_colour == '\0');
+}
+
+int main(int argc, char **argv)
+{
+    struct cli_options o = {0};
+    struct cli cli = {.o = &o};
+    struct hw_error err;
+    const char *name;
+    char **operands;
+    size_t command = 0;
+    int count;
+
+    /* Widths of characters; what we write is UTF-8 in any case. */
+    setlocale(LC_CTYPE, "C.UTF-8");
+    if (hw_options_parse(&program, argc, argv, &o, &name, &operands, &count, &err) != HW_OK ||
+        hw_options_log(o.log_level, o.log_format, &err) != HW_OK)
+        return hw_options_usage_error(&program, &err);
+    if (name == NULL) {
+        (void)hw_fail(&err, HW_EINVAL, "a command is missing, such as get, apply or fleet");
+        return hw_options_usage_error(&program, &err);
+    }
+    while (strcmp(commands[command].name, name) != 0)
+        command++;
+    if (check_usage(&o, command, count, operands, &err) != HW_OK)
+        return hw_options_usage_error(&program, &err);
+    cli.operands = operands;
+    choose_output(&cli);
+    const enum hw_status st = run(&cli, command, operands, count, &err);
+    if (st == HW_EINVAL && cli.misused)
+        return hw_options_usage_error(&program, &err);
+    if (st != HW_OK)
+        print_error(err.message);
+    return exit_status(&cli, st);
+}

@@ -1,0 +1,34 @@
+/*
+ * What a command says: tables for people, JSON and YAML for scripts. Words of the server go through
+ * cli/text.h before a terminal sees them. To stdout, unless a function says otherwise.
+ */
+#ifndef HW_CLI_OUTPUT_H
+#define HW_CLI_OUTPUT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "cli/cli.h"
+
+struct cli_column {
+    const char *heading; /* NULL ends the columns */
+    const char *member;
+    enum { CLI_TEXT, CLI_DIGEST, CLI_TIME, CLI_LABELS, CLI_SELECTOR, CLI_STATE, CLI_FLAG } kind;
+};
+
+/* An array of objects; "-" stands where a member is absent or null. */
+void cli_print_table(const struct cli *cli, const json_t *items, const struct cli_column *columns);
+
+/* Each member of an object on a line of its own. */
+void cli_print_details(const json_t *object);
+
+/* In the form that -o asks for; table: for people, NULL stands for cli_print_details. */
+void cli_print(struct cli *cli, const json_t *answer, cli_show_fn *table);
+
+/* Bytes as they are; to a terminal, text that does it no harm. */
+void cli_print_bytes(const char *bytes, size_t len);
+
+/* Text that may hold words of others. colour: 31 red, 32 green, 33 yellow, 1 bold; 0 none. */
+void cli_print_text(const struct cli *cli, const char *text, int colour);
+
+#endif

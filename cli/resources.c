@@ -1,0 +1,349 @@
+#include "cli/resources.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli/yaml.h"
+#include "common/buf.h"
+#include "common/digest.h"
+#include "common/file.h"
+#include "common/json.h"
+#include "common/memory.h"
+#include "common/utf8.h"
+
+enum { FILE_MOST = 64 * 1024 * 1024 };
+
+/* Resources as they are carried out: what is referred to comes first, and goes last. */
+static const char *const kinds[] = {"node", "config", "assignment"};
+enum { RANK_COUNT = 2 * HW_COUNT(kinds) };
+
+struct collector {
+    const char *path;      /* of the file that is read, as it is shown */
+    const char *directory; /* of what its resources name; "" is the working directory */
+    struct item {
+        json_t *resource;
+        char *origin;
+        int rank;
+    } * items;
+    size_t count;
+};
+
+void cli_resources_free(struct cli_resources *resources)
+{
+    json_decref(resources->list);
+    for (size_t i = 0; i < resources->count; i++)
+        free(resources->origins[i]);
+    free(resources->origins);
+    *resources = (struct cli_resources){0};
+}
+
+/* ---- content in a file ---- */
+
+/* Relative, and without a step up: a document from elsewhere must not send what it likes. */
+static bool stays_below(const char *path)
+{
+    if (*path == '/' || *path == '\0')
+        return false;
+    for (const char *p = path; p != NULL; p = strchr(p, '/')) {
+        p += *p == '/';
+        if (strncmp(p, "..", 2) == 0 && (p[2] == '/' || p[2] == '\0'))
+            return false;
+    }
+    return true;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    const size_t len = strlen(text), tail = strlen(end);
+
+    return len >= tail && strcmp(text + len - tail, end) == 0;
+}
+
+/* "file" becomes "text", or "base64" where the bytes are no text. */
+static enum hw_status take_file(struct collector *c, json_t *resource, struct hw_error *err)
+{
+    json_t *member = json_object_get(resource, "file");
+    HW_AUTO_FREE char *bytes = NULL;
+    size_t len;
+
+    if (member == NULL)
+        return HW_OK;
+    const char *file = json_string_value(member);
+    if (file == NULL)
+        return hw_fail(err, HW_EINVAL, "file must be a string");
+    for (size_t i = 0; i < 3; i++) {
+        static const char *const others[] = {"content", "text", "base64"};
+        if (json_object_get(resource, others[i]) != NULL)
+            return hw_fail(err, HW_EINVAL, "file and %s exclude each other", others[i]);
+    }
+    if (!stays_below(file))
+        return hw_fail(err, HW_EINVAL,
+                       "file: \"%s\" must be a path below the directory of this document", file);
+    if (json_object_get(resource, "media_type") == NULL && ends_with(file, ".json"))
+        json_object_set_new(resource, "media_type", json_string("application/json"));
+    if (json_object_get(resource, "media_type") == NULL)
+        return hw_fail(err, HW_EINVAL, "media_type is missing: what is %s?", file);
+    HW_AUTO_FREE char *path = hw_sprintf("%s%s", c->directory, file);
+    if (hw_file_read(path, FILE_MOST, &bytes, &len, err) != HW_OK)
+        return hw_fail_in(err, "file");
+    if (hw_utf8_valid(bytes, len, NULL) && memchr(bytes, '\0', len) == NULL) {
+        json_object_set_new(resource, "text", json_stringn(bytes, len));
+    } else {
+        HW_AUTO_FREE char *encoded = hw_base64_encode(bytes, len);
+        json_object_set_new(resource, "base64", json_string(encoded));
+    }
+    json_object_del(resource, "file");
+    return HW_OK;
+}
+
+/* ---- resources ---- */
+
+static enum hw_status rank_of(const json_t *resource, int *rank, struct hw_error *err)
+{
+    const char *kind = json_string_value(json_object_get(resource, "kind"));
+    const json_t *delete = json_object_get(resource, "delete");
+
+    if (!json_is_object(resource))
+        return hw_fail(err, HW_EINVAL, "a resource must be a mapping with kind and name");
+    if (kind == NULL)
+        return hw_fail(err, HW_EINVAL, "kind is missing: node, config or assignment");
+    if (!json_is_string(json_object_get(resource, "name")))
+        return hw_fail(err, HW_EINVAL,
+                       "name is missing, or not a string (one that looks like a number needs "
+                       "quotes)");
+    if (delete != NULL && !json_is_boolean(delete))
+        return hw_fail(err, HW_EINVAL, "delete must be true or false");
+    for (int i = 0; i < (int)HW_COUNT(kinds); i++) {
+        if (strcmp(kinds[i], kind) == 0) {
+            *rank = json_is_true(delete) ? RANK_COUNT - 1 - i : i;
+            return HW_OK;
+        }
+    }
+    return hw_fail(err, HW_EINVAL, "kind: \"%.100s\" is none of node, config and assignment", kind);
+}
+
+static const char *member(const json_t *resource, const char *name)
+{
+    return json_string_value(json_object_get(resource, name));
+}
+
+/* The resource is taken over, in any case. */
+static enum hw_status add_resource(struct collector *c, json_t *resource, size_t line,
+                                   struct hw_error *err)
+{
+    HW_AUTO_JSON json_t *owned = resource;
+    HW_AUTO_FREE char *origin = hw_sprintf("%s:%zu", c->path, line);
+    enum hw_status st;
+    int rank = 0;
+
+    st = rank_of(resource, &rank, err);
+    if (st == HW_OK)
+        st = take_file(c, resource, err);
+    for (size_t i = 0; st == HW_OK && i < c->count; i++) {
+        const json_t *other = c->items[i].resource;
+
+        if (strcmp(member(other, "kind"), member(resource, "kind")) == 0 &&
+            strcmp(member(other, "name"), member(resource, "name")) == 0)
+            st = hw_fail(err, HW_EINVAL, "%s \"%s\" is there already, at %s",
+                         member(resource, "kind"), member(resource, "name"), c->items[i].origin);
+    }
+    if (st != HW_OK) {
+        err->status = HW_EINVAL; /* also when a file is missing: that is no resource not found */
+        return hw_fail_in(err, "%s", origin);
+    }
+    c->items = hw_realloc(c->items, (c->count + 1) * sizeof(*c->items));
+    c->items[c->count++] =
+        (struct item){.resource = HW_TAKE(owned), .origin = HW_TAKE(origin), .rank = rank};
+    return HW_OK;
+}
+
+/* A document: one resource, an array of them, or nothing (as between two separators). */
+static enum hw_status add_document(void *arg, json_t *document, size_t line, struct hw_error *err)
+{
+    HW_AUTO_JSON json_t *owned = document;
+    struct collector *c = arg;
+    json_t *resource;
+    size_t i;
+
+    if (json_is_null(document))
+        return HW_OK;
+    if (!json_is_array(document))
+        return add_resource(c, HW_TAKE(owned), line, err);
+    json_array_foreach(document, i, resource)
+    {
+        const enum hw_status st = add_resource(c, json_incref(resource), line, err);
+        if (st != HW_OK)
+            return st;
+    }
+    return HW_OK;
+}
+
+/* ---- files ---- */
+
+static size_t lines_before(const char *text, size_t len)
+{
+    size_t lines = 0;
+
+    for (size_t i = 0; i < len; i++)
+        lines += text[i] == '\n';
+    return lines;
+}
+
+/* JSON values one behind the other. False when it is none, so that it is worth trying YAML. */
+static bool read_json(struct collector *c, const char *text, size_t len, enum hw_status *st,
+                      struct hw_error *err)
+{
+    static const char blanks[] = " \t\r\n";
+    size_t at = strspn(text, blanks);
+
+    *st = HW_OK;
+    if (text[at] != '{' && text[at] != '[')
+        return false;
+    while (*st == HW_OK && at < len) {
+        const size_t line = lines_before(text, at) + 1;
+        json_error_t problem;
+        json_t *value = json_loadb(text + at, len - at,
+                                   JSON_REJECT_DUPLICATES | JSON_DISABLE_EOF_CHECK, &problem);
+
+        if (value == NULL) {
+            *st = hw_fail(err, HW_EINVAL, "%s:%zu:%d: %s", c->path, line + (size_t)problem.line - 1,
+                          problem.column, problem.text);
+            return false;
+        }
+        *st = add_document(c, value, line, err);
+        at += (size_t)problem.position;
+        at += strspn(text + at, blanks);
+    }
+    return true;
+}
+
+static enum hw_status read_text(struct collector *c, const char *text, size_t len,
+                                struct hw_error *err)
+{
+    const size_t before = c->count;
+    enum hw_status st;
+
+    if (read_json(c, text, len, &st, err) || (st != HW_OK && ends_with(c->path, ".json")))
+        return st;
+    while (c->count > before) {
+        struct item *item = &c->items[--c->count];
+        json_decref(item->resource);
+        free(item->origin);
+    }
+    return cli_yaml_read(c->path, text, len, add_document, c, err);
+}
+
+static enum hw_status read_stdin(struct collector *c, struct hw_error *err)
+{
+    struct hw_buf text = {0};
+    char bytes[65536];
+    size_t got;
+
+    while ((got = fread(bytes, 1, sizeof(bytes), stdin)) > 0 && text.len <= FILE_MOST)
+        hw_buf_add(&text, bytes, got);
+    enum hw_status st = HW_OK;
+    if (ferror(stdin))
+        st = hw_fail_errno(err, "reading standard input");
+    else if (text.len > FILE_MOST)
+        st = hw_fail(err, HW_ELIMIT, "standard input is larger than %d MiB", FILE_MOST >> 20);
+    c->path = "stdin";
+    c->directory = "";
+    if (st == HW_OK)
+        st = read_text(c, hw_buf_str(&text), text.len, err);
+    hw_buf_free(&text);
+    return st;
+}
+
+static enum hw_status read_file(struct collector *c, const char *path, struct hw_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    HW_AUTO_FREE char *directory =
+        slash != NULL ? hw_strndup(path, (size_t)(slash - path) + 1) : hw_strdup("");
+    HW_AUTO_FREE char *text = NULL;
+    size_t len;
+
+    if (hw_file_read(path, FILE_MOST, &text, &len, err) != HW_OK)
+        return err->status;
+    c->path = path;
+    c->directory = directory;
+    const enum hw_status st = read_text(c, text, len, err);
+    c->path = c->directory = NULL;
+    return st;
+}
+
+static int is_resource_file(const struct dirent *entry)
+{
+    return entry->d_name[0] != '.' &&
+           (ends_with(entry->d_name, ".yaml") || ends_with(entry->d_name, ".yml") ||
+            ends_with(entry->d_name, ".json"));
+}
+
+static int by_bytes(const struct dirent **a, const struct dirent **b)
+{
+    return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static enum hw_status read_directory(struct collector *c, const char *path, struct hw_error *err)
+{
+    struct dirent **entries;
+    const int count = scandir(path, &entries, is_resource_file, by_bytes);
+    enum hw_status st = HW_OK;
+
+    if (count < 0)
+        return hw_fail_errno(err, "reading %s", path);
+    for (int i = 0; i < count; i++) {
+        HW_AUTO_FREE char *file =
+            hw_sprintf("%s%s%s", path, ends_with(path, "/") ? "" : "/", entries[i]->d_name);
+        if (st == HW_OK)
+            st = read_file(c, file, err);
+        free(entries[i]);
+    }
+    free(entries);
+    if (st == HW_OK && count == 0)
+        st = hw_fail(err, HW_EINVAL, "%s: no file in it ends with .yaml, .yml or .json", path);
+    return st;
+}
+
+static enum hw_status read_path(struct collector *c, const char *path, struct hw_error *err)
+{
+    struct stat st;
+
+    if (strcmp(path, "-") == 0)
+        return read_stdin(c, err);
+    if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+        return read_directory(c, path, err);
+    return read_file(c, path, err);
+}
+
+enum hw_status cli_resources_read(char *const paths[], size_t count,
+                                  struct cli_resources *resources, struct hw_error *err)
+{
+    struct collector c = {0};
+    enum hw_status st = HW_OK;
+
+    for (size_t i = 0; st == HW_OK && i < count; i++)
+        st = read_path(&c, paths[i], err);
+    if (st == HW_OK && c.count == 0)
+        st = hw_fail(err, HW_EINVAL, "%s: no resource in it", paths[0]);
+    if (st != HW_OK)
+        err->status = st = HW_EINVAL;
+    *resources = (struct cli_resources){.list = json_array(),
+                                        .origins = hw_alloc((c.count + 1) * sizeof(char *))};
+    for (int rank = 0; rank < RANK_COUNT; rank++) {
+        for (size_t i = 0; i < c.count; i++) {
+            if (c.items[i].rank != rank)
+                continue;
+            json_array_append_new(resources->list, c.items[i].resource);
+            resources->origins[resources->count++] = c.items[i].origin;
+        }
+    }
+    free(c.items);
+    if (st != HW_OK)
+        cli_resources_free(resources);
+    return st;
+}

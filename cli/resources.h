@@ -1,0 +1,27 @@
+/*
+ * Resources from files: YAML documents or JSON, each {"kind": "node" | "config" | "assignment",
+ * "name": …, …} as POST /v1/apply takes them, or an array of such. A config may say `file: path`
+ * in the place of its content: the file, below the document's own directory, is read here and sent.
+ */
+#ifndef HW_CLI_RESOURCES_H
+#define HW_CLI_RESOURCES_H
+
+#include <jansson.h>
+
+#include "common/status.h"
+
+struct cli_resources {
+    json_t *list;   /* array, in the order in which they can be carried out one after another */
+    char **origins; /* of each, "file:line" */
+    size_t count;
+};
+void cli_resources_free(struct cli_resources *resources);
+
+/*
+ * paths: files, directories (their *.yaml, *.yml and *.json, by name, not those below), or "-" for
+ * stdin. Whatever is wrong is HW_EINVAL and says where: "file:line:column: …" or "file:line: …".
+ */
+enum hw_status cli_resources_read(char *const paths[], size_t count,
+                                  struct cli_resources *resources, struct hw_error *err) HW_CHECKED;
+
+#endif

@@ -1,0 +1,111 @@
+/* token list | create | revoke */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/output.h"
+#include "cli/text.h"
+#include "common/memory.h"
+
+static const struct cli_column columns[] = {
+    {"NAME", "name", CLI_TEXT},
+    {"ROLE", "role", CLI_TEXT},
+    {"CREATED", "created_at", CLI_TIME},
+    {"BY", "created_by", CLI_TEXT},
+    {"EXPIRES", "expires_at", CLI_TIME},
+    {"REVOKED", "revoked_at", CLI_TIME},
+    {"LAST USED", "last_used_at", CLI_TIME},
+    {.heading = NULL},
+};
+
+static void show_tokens(struct cli *cli, const json_t *list)
+{
+    cli_print_table(cli, json_object_get(list, "items"), columns);
+}
+
+/* The token alone, so that it can go straight into a file. */
+static void show_secret(struct cli *cli, const json_t *answer)
+{
+    const char *token = json_string_value(json_object_get(answer, "token"));
+
+    cli_print_text(cli, token, 0);
+    putchar('\n');
+    fputs("headwater: this is shown once; nobody can look it up later\n", stderr);
+}
+
+static enum hw_status list_tokens(struct cli *cli, struct hw_error *err)
+{
+    HW_AUTO_JSON json_t *list = NULL;
+    const enum hw_status st = cli_fetch_list(cli, "/v1/tokens", 0, &list, err);
+
+    if (st == HW_OK)
+        cli_print(cli, list, show_tokens);
+    return st;
+}
+
+/* Without a key, so that the answer with the token in it is kept nowhere; so it is not repeated. */
+static enum hw_status create_token(struct cli *cli, const char *name, struct hw_error *err)
+{
+    const struct cli_options *o = cli->o;
+    HW_AUTO_JSON json_t *wish = json_object();
+    HW_AUTO_JSON json_t *answer = NULL;
+    struct cli_answer raw = {0};
+
+    if (o->role == NULL)
+        return cli_misused(cli, err,
+                           "token create: --role is missing: viewer, operator, approver "
+                           "or admin");
+    json_object_set_new(wish, "name", json_string(name));
+    json_object_set_new(wish, "role", json_string(o->role));
+    if (o->expires_in != NULL)
+        json_object_set_new(wish, "expires_in", json_string(o->expires_in));
+    HW_AUTO_FREE char *body = cli_json_text(wish, false);
+    const struct cli_request request = {.method = "POST",
+                                        .path = "/v1/tokens",
+                                        .media_type = "application/json",
+                                        .body = body,
+                                        .len = strlen(body)};
+    enum hw_status st = cli_http_json(cli->http, &request, &raw, &answer, err);
+    if (st == HW_OK && !json_is_string(json_object_get(answer, "token")))
+        st = hw_fail(err, HW_EPROTO, "POST /v1/tokens: the answer holds no token");
+    if (st == HW_OK)
+        cli_print(cli, answer, show_secret);
+    cli_answer_free(&raw);
+    return st;
+}
+
+static enum hw_status revoke_token(struct cli *cli, const char *name, struct hw_error *err)
+{
+    struct cli_answer answer = {0};
+    struct hw_buf path = {0};
+
+    hw_buf_puts(&path, "/v1/tokens");
+    cli_path_add(&path, name);
+    const struct cli_request request = {.method = "DELETE", .path = path.data};
+    const enum hw_status st = cli_http_send(cli->http, &request, &answer, err);
+    if (st == HW_OK && cli->output == CLI_TABLE)
+        printf("token %s is revoked\n", name);
+    cli_answer_free(&answer);
+    hw_buf_free(&path);
+    return st;
+}
+
+enum hw_status cli_token(struct cli *cli, char **operands, int count, struct hw_error *err)
+{
+    const char *action = operands[0];
+    const bool create = strcmp(action, "create") == 0;
+
+    if (!create && (cli->o->role != NULL || cli->o->expires_in != NULL))
+        return cli_misused(cli, err, "--role and --expires-in go with token create");
+    if (strcmp(action, "list") == 0 && count == 1)
+        return list_tokens(cli, err);
+    if (!create && strcmp(action, "revoke") != 0)
+        return cli_misused(cli, err, "token: list, create NAME or revoke NAME");
+    if (count != 2)
+        return cli_misused(cli, err, "token %s: a name is missing", action);
+    const enum hw_status st = cli_check_name(operands[1], err);
+    if (st != HW_OK)
+        return st;
+    return create ? create_token(cli, operands[1], err) : revoke_token(cli, operands[1], err);
+}

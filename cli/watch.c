@@ -1,0 +1,144 @@
+/* watch: events as they happen, through reconnects. */
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/events.h"
+#include "cli/output.h"
+#include "cli/text.h"
+#include "cli/yaml.h"
+#include "common/log.h"
+#include "common/memory.h"
+
+enum { PAUSE_MS = 1000, PAUSE_MOST_MS = 30000 };
+
+struct watch {
+    struct cli *cli;
+    struct cli_events events;
+    int64_t seen;
+};
+
+/* {"id","type","data"}; data that is no JSON is a string. */
+static json_t *event_object(const struct cli_event *event)
+{
+    json_t *object = json_object();
+    json_t *data = json_loads(event->data, JSON_DECODE_ANY, NULL);
+
+    if (data == NULL) {
+        struct hw_buf safe = {0}; /* what is no UTF-8 would be lost */
+        cli_text_add(&safe, event->data, strlen(event->data), true);
+        data = json_string(hw_buf_str(&safe));
+        hw_buf_free(&safe);
+    }
+    json_object_set_new(object, "id", json_string(event->id));
+    json_object_set_new(object, "type", json_string(event->type));
+    json_object_set_new(object, "data", data);
+    return object;
+}
+
+/* desired  daq-1  revision=4 digest=sha256:…  */
+static void print_line(const struct cli *cli, const struct cli_event *event, const json_t *data)
+{
+    struct hw_buf line = {0};
+    const char *node = json_string_value(json_object_get(data, "node"));
+    const char *name;
+    json_t *value;
+
+    hw_buf_printf(&line, "%-10s %-24s", event->type, node != NULL ? node : "-");
+    json_object_foreach((json_t *)(uintptr_t)data, name, value)
+    {
+        if (strcmp(name, "node") == 0 || json_is_null(value))
+            continue;
+        HW_AUTO_FREE char *text = json_is_string(value) ? hw_strdup(json_string_value(value))
+                                                        : cli_json_text(value, false);
+        hw_buf_printf(&line, " %s=%s", name, text);
+    }
+    if (!json_is_object(data))
+        hw_buf_printf(&line, " %s", event->data);
+    struct hw_buf safe = {0};
+    cli_text_add(&safe, line.data, line.len, false);
+    cli_print_text(cli, hw_buf_str(&safe), 0);
+    putchar('\n');
+    hw_buf_free(&safe);
+    hw_buf_free(&line);
+}
+
+static bool on_event(void *arg, const struct cli_event *event)
+{
+    struct watch *watch = arg;
+    HW_AUTO_JSON json_t *object = event_object(event);
+    HW_AUTO_FREE char *text = NULL;
+
+    switch (watch->cli->output) {
+    case CLI_TABLE:
+    case CLI_NAME:
+        print_line(watch->cli, event, json_object_get(object, "data"));
+        break;
+    case CLI_JSON:
+        text = cli_json_text(object, false);
+        puts(text);
+        break;
+    case CLI_YAML:
+        text = cli_yaml_text(object);
+        printf("---\n%s", text);
+        break;
+    }
+    watch->seen++;
+    /* Nobody reads any more: the end. */
+    return fflush(stdout) == 0 && watch->seen != watch->cli->o->count;
+}
+
+static bool on_bytes(void *arg, const char *bytes, size_t len)
+{
+    struct watch *watch = arg;
+
+    return cli_events_feed(&watch->events, bytes, len);
+}
+
+/* One connection, until it ends. *established: it was one. */
+static enum hw_status follow(struct watch *watch, const char *path, bool *established,
+                             struct hw_error *err)
+{
+    int status;
+
+    cli_events_reconnect(&watch->events);
+    const enum hw_status st = cli_http_stream(
+        watch->cli->http, path, cli_events_last_id(&watch->events), on_bytes, watch, &status, err);
+    *established = status == 200;
+    if (watch->events.too_large)
+        return hw_fail(err, HW_ELIMIT, "an event is larger than %zu MiB", CLI_EVENT_MOST >> 20);
+    return st;
+}
+
+enum hw_status cli_watch(struct cli *cli, char **operands, int count, struct hw_error *err)
+{
+    const struct cli_options *o = cli->o;
+    struct watch watch = {.cli = cli};
+    struct hw_buf path = {0};
+    bool ever = false, established;
+    int64_t pause = PAUSE_MS;
+    enum hw_status st;
+
+    (void)operands, (void)count;
+    if (o->node != NULL && (st = cli_check_name(o->node, err)) != HW_OK)
+        return st;
+    hw_buf_puts(&path, "/v1/events");
+    cli_query_add(&path, "node", o->node);
+    cli_query_add(&path, "selector", o->selector);
+    cli_query_add(&path, "types", o->types);
+    cli_events_init(&watch.events, on_event, &watch);
+    while ((st = follow(&watch, path.data, &established, err)) == HW_EUNAVAIL &&
+           (ever || established)) {
+        ever = true;
+        pause = established ? PAUSE_MS : pause * 2 < PAUSE_MOST_MS ? pause * 2 : PAUSE_MOST_MS;
+        if (established && watch.events.retry_ms >= 0)
+            pause = watch.events.retry_ms < PAUSE_MOST_MS ? watch.events.retry_ms : PAUSE_MOST_MS;
+        hw_log_info("reconnecting", HW_I("pause_ms", pause), HW_E(err));
+        poll(NULL, 0, (int)pause);
+    }
+    cli_events_free(&watch.events);
+    hw_buf_free(&path);
+    return st;
+}

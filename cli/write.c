@@ -1,0 +1,186 @@
+/* What changes one resource: set, delete, rollback. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/output.h"
+#include "cli/pointer.h"
+#include "cli/text.h"
+#include "common/memory.h"
+
+enum { SET_ATTEMPTS = 5 };
+
+static void show_config(struct cli *cli, const json_t *answer)
+{
+    const char *name = json_string_value(json_object_get(answer, "name"));
+    HW_AUTO_FREE char *line =
+        hw_sprintf("config %.130s is at revision %lld\n", name != NULL ? name : "?",
+                   (long long)json_integer_value(json_object_get(answer, "revision")));
+
+    cli_print_text(cli, line, 0);
+}
+
+/* ---- set ---- */
+
+struct change {
+    char *path;
+    json_t *value; /* NULL: remove */
+};
+
+static void free_changes(struct change *changes, int count)
+{
+    for (int i = 0; i < count; i++) {
+        free(changes[i].path);
+        json_decref(changes[i].value);
+    }
+    free(changes);
+}
+
+/* The document anew, indented where it was in several lines. */
+static enum hw_status edit(const struct cli_answer *content, const struct change *changes,
+                           int count, char **text, struct hw_error *err)
+{
+    json_error_t problem;
+    HW_AUTO_JSON json_t *document =
+        json_loadb(content->body, content->len, JSON_REJECT_DUPLICATES, &problem);
+
+    if (document == NULL)
+        return hw_fail(err, HW_EINVAL, "line %d, column %d: %s; set changes JSON only",
+                       problem.line, problem.column, problem.text);
+    for (int i = 0; i < count; i++) {
+        const enum hw_status st = cli_pointer_set(document, changes[i].path, changes[i].value, err);
+        if (st != HW_OK)
+            return st;
+    }
+    *text = cli_json_text(document, memchr(content->body, '\n', content->len) != NULL);
+    return HW_OK;
+}
+
+/* Reads, changes and writes back what nobody changed meanwhile. */
+static enum hw_status set_once(struct cli *cli, const char *path, const struct change *changes,
+                               int count, struct hw_error *err)
+{
+    HW_AUTO_FREE char *content_path = hw_sprintf("%s/content", path);
+    const struct cli_request read = {.path = content_path};
+    struct cli_answer content = {0};
+    HW_AUTO_FREE char *text = NULL;
+    enum hw_status st = cli_http_send(cli->http, &read, &content, err);
+
+    if (st == HW_OK && (content.etag == NULL || content.media_type == NULL))
+        st = hw_fail(err, HW_EPROTO, "GET %s: the answer has no ETag or no type", content_path);
+    if (st == HW_OK)
+        st = edit(&content, changes, count, &text, err);
+    if (st == HW_OK && text != NULL) {
+        struct hw_buf target = {0};
+
+        hw_buf_puts(&target, path);
+        cli_query_add(&target, "message", cli->o->message);
+        st = cli_write(cli,
+                       &(struct cli_request){.method = "PUT",
+                                             .path = target.data,
+                                             .media_type = content.media_type,
+                                             .body = text,
+                                             .len = strlen(text),
+                                             .if_match = cli->o->if_match != NULL ? cli->o->if_match
+                                                                                  : content.etag},
+                       show_config, err);
+        hw_buf_free(&target);
+    }
+    cli_answer_free(&content);
+    return st;
+}
+
+enum hw_status cli_set(struct cli *cli, char **operands, int count, struct hw_error *err)
+{
+    const int changed = count - 1;
+    struct change *changes = hw_alloc((size_t)changed * sizeof(*changes));
+    struct hw_buf path = {0};
+    enum hw_status st = cli_check_name(operands[0], err);
+
+    for (int i = 0; st == HW_OK && i < changed; i++) {
+        st = cli_pointer_split(operands[i + 1], &changes[i].path, &changes[i].value, err);
+        cli->misused = st != HW_OK;
+    }
+    hw_buf_puts(&path, "/v1/configs");
+    cli_path_add(&path, operands[0]);
+    if (st == HW_OK) {
+        int attempts = cli->o->if_match != NULL ? 1 : SET_ATTEMPTS;
+
+        do
+            st = set_once(cli, path.data, changes, changed, err);
+        while (st == HW_ECONFLICT && --attempts > 0);
+        if (st != HW_OK)
+            (void)hw_fail_in(err, "config \"%.130s\"", operands[0]);
+    }
+    free_changes(changes, changed);
+    hw_buf_free(&path);
+    return st;
+}
+
+/* ---- delete, rollback ---- */
+
+static void show_deleted(struct cli *cli, const json_t *answer)
+{
+    (void)answer; /* there is nothing in it */
+    printf("%s %s is deleted\n", cli->operands[0], cli->operands[1]);
+}
+
+enum hw_status cli_delete(struct cli *cli, char **operands, int count, struct hw_error *err)
+{
+    static const char *const kinds[][2] = {
+        {"node", "nodes"}, {"config", "configs"}, {"assignment", "assignments"}};
+    const char *collection = NULL;
+    struct hw_buf path = {0};
+
+    (void)count;
+    for (size_t i = 0; i < HW_COUNT(kinds); i++)
+        if (strcmp(operands[0], kinds[i][0]) == 0)
+            collection = kinds[i][1];
+    if (collection == NULL)
+        return cli_misused(cli, err, "delete %s: it takes node, config or assignment", operands[0]);
+    enum hw_status st = cli_check_name(operands[1], err);
+    if (st != HW_OK)
+        return st;
+    hw_buf_puts(&path, "/v1");
+    cli_path_add(&path, collection);
+    cli_path_add(&path, operands[1]);
+    cli_query_add(&path, "message", cli->o->message);
+    st = cli_write(
+        cli,
+        &(struct cli_request){.method = "DELETE", .path = path.data, .if_match = cli->o->if_match},
+        show_deleted, err);
+    hw_buf_free(&path);
+    return st;
+}
+
+enum hw_status cli_rollback(struct cli *cli, char **operands, int count, struct hw_error *err)
+{
+    struct hw_buf path = {0};
+    char *end;
+
+    (void)count;
+    errno = 0;
+    const long revision = strtol(operands[1], &end, 10);
+    if (errno != 0 || end == operands[1] || *end != '\0' || revision < 1)
+        return cli_misused(cli, err, "rollback: \"%s\" is no revision", operands[1]);
+    enum hw_status st = cli_check_name(operands[0], err);
+    if (st != HW_OK)
+        return st;
+    HW_AUTO_FREE char *body = hw_sprintf("{\"revision\":%ld}", revision);
+    hw_buf_puts(&path, "/v1/configs");
+    cli_path_add(&path, operands[0]);
+    cli_path_add(&path, "rollback");
+    cli_query_add(&path, "message", cli->o->message);
+    st = cli_write(cli,
+                   &(struct cli_request){.method = "POST",
+                                         .path = path.data,
+                                         .media_type = "application/json",
+                                         .body = body,
+                                         .len = strlen(body),
+                                         .if_match = cli->o->if_match},
+                   show_config, err);
+    hw_buf_free(&path);
+    return st;
+}

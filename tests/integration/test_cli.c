@@ -1,0 +1,1131 @@
+/*
+ * headwater, the command line, against the real API and PostgreSQL; and against a server that means
+ * it harm. Reports of nodes come in as the reconciler's do.
+ */
+#include <arpa/inet.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "common/file.h"
+#include "common/memory.h"
+#include "tests/support/api_program.h"
+#include "tests/support/http.h"
+#include "tests/support/process.h"
+#include "tests/support/servers.h"
+#include "tests/support/suite.h"
+
+enum { TEST_S = 240 };
+
+static struct test_postgres cluster; /* of a case; its database is copied for each test */
+static struct test_postgres pg;
+static struct test_api api;
+static char *server, *state_dir, *state_env;
+
+static void start_cluster(void)
+{
+    test_postgres_start(&cluster, true, NULL);
+}
+
+static void stop_cluster(void)
+{
+    test_postgres_remove(&cluster);
+}
+
+static void name_database(char *url, size_t size, const char *name)
+{
+    char *slash = strrchr(url, '/');
+
+    ck_assert_ptr_nonnull(slash);
+    snprintf(slash + 1, size - (size_t)(slash + 1 - url), "%s", name);
+}
+
+static void start(void)
+{
+    HW_AUTO_FREE char *name = hw_sprintf("test_%ld", (long)getpid());
+
+    free(test_sql(&cluster, "CREATE DATABASE %s TEMPLATE headwater", name));
+    pg = cluster;
+    name_database(pg.url, sizeof(pg.url), name);
+    name_database(pg.api_url, sizeof(pg.api_url), name);
+    test_api_start(&api, pg.api_url, NULL);
+    server = hw_sprintf("http://127.0.0.1:%d", api.port);
+}
+
+static void stop(void)
+{
+    test_api_stop(&api);
+    free(HW_TAKE(server));
+}
+
+/* ---- running it ---- */
+
+/* Runs headwater with a list of arguments that NULL ends; returns what it wrote. */
+static char *run(int status, const char *input, const char *env, const char *const *arguments)
+{
+    const char *argv[48] = {"headwater", "--server", server};
+    const char *const envs[] = {state_env, env, NULL};
+    char *output;
+    int count = server != NULL ? 3 : 1;
+
+    while (*arguments != NULL && count < 47)
+        argv[count++] = *arguments++;
+    const int found = test_program_run(argv, envs, input, &output);
+    ck_assert_msg(found == status, "expected %d, got %d:\n%s", status, found, output);
+    return output;
+}
+
+#define HEADWATER(status, ...) run(status, NULL, NULL, (const char *const[]){__VA_ARGS__, NULL})
+#define HEADWATER_IN(status, input, ...)                                                           \
+    run(status, input, NULL, (const char *const[]){__VA_ARGS__, NULL})
+
+/* Runs it, and its output must hold the text. */
+#define EXPECT(status, text, ...)                                                                  \
+    do {                                                                                           \
+        HW_AUTO_FREE char *output_ = HEADWATER(status, __VA_ARGS__);                               \
+        expect_in(output_, text);                                                                  \
+    } while (0)
+
+static void expect_in(const char *output, const char *text)
+{
+    ck_assert_msg(strstr(output, text) != NULL, "no \"%s\" in:\n%s", text, output);
+}
+
+static json_t *parse(const char *text)
+{
+    json_error_t problem;
+    json_t *value = json_loads(text, JSON_REJECT_DUPLICATES, &problem);
+
+    ck_assert_msg(value != NULL, "%s in:\n%s", problem.text, text);
+    return value;
+}
+
+/* ---- what it is about ---- */
+
+/* Nodes n1 to n<count>, and the config base for all of them. */
+static void make_fleet(int count)
+{
+    free(test_sql(&pg,
+                  "INSERT INTO headwater.node (name, labels) SELECT 'n' || i, "
+                  "jsonb_build_object('site', CASE WHEN i %% 2 = 0 THEN 'north' ELSE 'south' END) "
+                  "FROM generate_series(1, %d) AS i",
+                  count));
+    free(test_sql(&pg, "INSERT INTO headwater.config (name, content) "
+                       "VALUES ('base', '{\"rate_hz\": 1000, \"limits\": {\"high\": 7}}')"));
+    free(test_sql(&pg, "INSERT INTO headwater.assignment (name, config, selector) "
+                       "VALUES ('everyone', 'base', '{}')"));
+}
+
+/* Every node whose name is like that says what became of what it is to run. */
+static void report(const char *like, bool ok)
+{
+    static int kv_revision;
+
+    free(test_sql(
+        &pg,
+        "SELECT count(*) FROM headwater.report((SELECT jsonb_agg(jsonb_build_object('kv_created', "
+        "'2026-01-01', 'kv_revision', %d, 'value', jsonb_build_object('node', node, 'state', '%s', "
+        "'%s', jsonb_build_object('revision', revision, 'digest', digest, 'epoch', 1, 'lsn', "
+        "wal_lsn, 'stage', 'apply', 'error', E'no such \\x1b[31mcrate')))) "
+        "FROM headwater.desired WHERE node LIKE '%s'))",
+        ++kv_revision, ok ? "applied" : "failed", ok ? "running" : "failed", like));
+}
+
+static char *write_file(const char *name, const char *text)
+{
+    char *path = hw_sprintf("%s/%s", state_dir, name);
+
+    ck_assert_int_eq(hw_file_replace(path, text, strlen(text), 0600, NULL), HW_OK);
+    return path;
+}
+
+/* ---- reading ---- */
+
+START_TEST(test_lists)
+{
+    make_fleet(3);
+    HW_AUTO_FREE char *nodes = HEADWATER(0, "get", "nodes");
+    expect_in(nodes, "NAME  UPDATED ");
+    expect_in(nodes, "site=north");
+    ck_assert_ptr_null(strchr(nodes, '\x1b'));
+    EXPECT(0, "base         1 ", "get", "configs");
+    EXPECT(0, "everyone", "get", "assignments");
+    EXPECT(0, "n2\n", "get", "nodes", "--selector", "site=north", "-o", "name");
+    HW_AUTO_FREE char *names = HEADWATER(0, "get", "nodes", "-o", "name");
+    ck_assert_str_eq(names, "n1\nn2\nn3\n");
+    HW_AUTO_FREE char *two = HEADWATER(0, "get", "nodes", "-o", "name", "--limit", "2");
+    ck_assert_str_eq(two, "n1\nn2\n");
+
+    struct test_answer raw = test_http(api.port, "GET", "/v1/nodes", NULL, NULL, 0);
+    HW_AUTO_JSON json_t *expected = test_answer_json(&raw);
+    HW_AUTO_FREE char *text = HEADWATER(0, "get", "nodes", "--json");
+    HW_AUTO_JSON json_t *found = parse(text);
+    ck_assert(json_equal(expected, found));
+    test_answer_free(&raw);
+    EXPECT(0, "items:\n", "get", "nodes", "-o", "yaml");
+}
+END_TEST
+
+START_TEST(test_all_pages_are_fetched)
+{
+    make_fleet(2345);
+    HW_AUTO_FREE char *text = HEADWATER(0, "fleet", "-o", "json");
+    HW_AUTO_JSON json_t *fleet = parse(text);
+    ck_assert_uint_eq(json_array_size(json_object_get(fleet, "items")), 2345);
+    ck_assert(json_is_null(json_object_get(fleet, "next")));
+    ck_assert_int_eq(
+        json_integer_value(json_object_get(json_object_get(fleet, "counts"), "unknown")), 2345);
+    HW_AUTO_FREE char *some = HEADWATER(0, "get", "nodes", "--json", "--limit", "1500");
+    HW_AUTO_JSON json_t *page = parse(some);
+    ck_assert_uint_eq(json_array_size(json_object_get(page, "items")), 1500);
+    ck_assert(json_is_string(json_object_get(page, "next")));
+}
+END_TEST
+
+START_TEST(test_one_resource_and_its_content)
+{
+    make_fleet(1);
+    EXPECT(0, "revision    1\n", "get", "config", "base");
+    EXPECT(0, "labels       {\"site\":\"south\"}\n", "get", "node", "n1");
+    EXPECT(0, "selector    {}\n", "get", "assignment", "everyone");
+    static const char content[] = "{\"rate_hz\": 1000, \"limits\": {\"high\": 7}}";
+    HW_AUTO_FREE char *config = HEADWATER(0, "get", "config", "base", "--content");
+    ck_assert_str_eq(config, content);
+    HW_AUTO_FREE char *node = HEADWATER(0, "get", "node", "n1", "--content");
+    ck_assert_str_eq(node, content);
+    EXPECT(0, "revision    1\n", "get", "desired", "n1");
+    EXPECT(3, "not reported yet", "get", "reported", "n1");
+    report("n1", true);
+    EXPECT(0, "applied\n", "get", "reported", "n1");
+    EXPECT(3, "no-such-resource", "get", "node", "n2");
+    free(HEADWATER(0, "set", "base", "rate_hz=1"));
+    HW_AUTO_FREE char *old = HEADWATER(0, "get", "config", "base", "--content", "--revision", "1");
+    ck_assert_str_eq(old, content);
+}
+END_TEST
+
+START_TEST(test_binary_content_is_exact)
+{
+    static const char bytes[] = "\x1b\xff\x00\n\xC2\x9b";
+    struct test_answer put =
+        test_http(api.port, "PUT", "/v1/configs/wave", "Content-Type: application/octet-stream\r\n",
+                  bytes, sizeof(bytes));
+    ck_assert_int_eq(put.status, 201);
+    test_answer_free(&put);
+    HW_AUTO_FREE char *command =
+        hw_sprintf("${HW_BUILD_DIR:-build}/headwater --server %s get config wave --content | "
+                   "sha256sum",
+                   server);
+    HW_AUTO_FREE char *sum = NULL;
+    ck_assert_int_eq(
+        test_program_run((const char *const[]){"/bin/sh", "-c", command, NULL}, NULL, NULL, &sum),
+        0);
+    HW_AUTO_FREE char *digest = test_sql(&pg, "SELECT substr(digest, 8) FROM "
+                                              "headwater.config_revision WHERE config = 'wave'");
+    ck_assert_msg(strncmp(sum, digest, 64) == 0, "%s %s", sum, digest);
+}
+END_TEST
+
+START_TEST(test_fleet)
+{
+    make_fleet(3);
+    report("n1", true);
+    report("n2", false);
+    HW_AUTO_FREE char *fleet = HEADWATER(0, "fleet");
+    expect_in(fleet, "1 in_sync  0 pending  1 failed  1 unknown");
+    expect_in(fleet, "no such \\u001b[31mcrate"); /* what a node says is no order to a terminal */
+    ck_assert_ptr_null(strchr(fleet, '\x1b'));
+    HW_AUTO_FREE char *failed = HEADWATER(0, "get", "fleet", "--state", "failed", "-o", "name");
+    ck_assert_str_eq(failed, "n2\n");
+    EXPECT(5, "state:", "fleet", "--state", "asleep");
+}
+END_TEST
+
+/* ---- writing ---- */
+
+static char *content_of(const char *config)
+{
+    return HEADWATER(0, "get", "config", config, "--content");
+}
+
+START_TEST(test_set)
+{
+    make_fleet(1);
+    EXPECT(0, "config base is at revision 2", "set", "base", "rate_hz=2000", "limits.low=-0.1",
+           "/name=daq 1", "limits.high-", "-m", "new limits");
+    HW_AUTO_FREE char *content = content_of("base");
+    ck_assert_str_eq(content, "{\"rate_hz\":2000,\"limits\":{\"low\":-0.1},\"name\":\"daq 1\"}");
+    EXPECT(0, "new limits", "history", "base");
+    EXPECT(3, "nothing is there to remove", "set", "base", "nowhere-");
+    EXPECT(5, "neither object nor array", "set", "base", "rate_hz.x=1");
+    EXPECT(2, "not valid JSON", "set", "base", "x={");
+    EXPECT(3, "no-such-resource", "set", "other", "x=1");
+    EXPECT(4, "precondition-failed", "set", "base", "x=1", "--if-match", "1");
+    free(test_sql(&pg, "INSERT INTO headwater.config (name, content, media_type) "
+                       "VALUES ('text', 'hello', 'text/plain')"));
+    EXPECT(5, "set changes JSON only", "set", "text", "x=1");
+}
+END_TEST
+
+/* Of many who change one document at once, nobody's change is lost. */
+START_TEST(test_set_loses_nothing)
+{
+    enum { WRITERS = 4 };
+    make_fleet(1);
+    struct test_program writers[WRITERS];
+    for (int i = 0; i < WRITERS; i++) {
+        HW_AUTO_FREE char *change = hw_sprintf("w%d=%d", i, i);
+        const char *const argv[] = {"headwater", "--server", server, "set", "base", change, NULL};
+        const char *const env[] = {state_env, NULL};
+        test_program_start(&writers[i], argv, env);
+    }
+    int done = 0;
+    for (int i = 0; i < WRITERS; i++) {
+        test_wait_for(!test_program_running(&writers[i]), 60);
+        const int status = test_program_stop(&writers[i], 0);
+        ck_assert(WIFEXITED(status));
+        ck_assert(WEXITSTATUS(status) == CLI_EXIT_OK || WEXITSTATUS(status) == CLI_EXIT_CONFLICT);
+        HW_AUTO_FREE char *content = content_of("base");
+        HW_AUTO_FREE char *member = hw_sprintf("\"w%d\":%d", i, i);
+        ck_assert((strstr(content, member) != NULL) == (WEXITSTATUS(status) == CLI_EXIT_OK));
+        done += WEXITSTATUS(status) == CLI_EXIT_OK;
+    }
+    ck_assert_int_ge(done, 1);
+}
+END_TEST
+
+START_TEST(test_delete_rollback_history)
+{
+    make_fleet(1);
+    free(HEADWATER(0, "set", "base", "rate_hz=5"));
+    EXPECT(0, "config base is at revision 3", "rollback", "base", "1", "-m", "back");
+    EXPECT(0, "back", "history", "base", "--limit", "1");
+    EXPECT(3, "no such revision", "rollback", "base", "9");
+    EXPECT(2, "is no revision", "rollback", "base", "x");
+    EXPECT(4, "conflict", "delete", "config", "base");
+    EXPECT(4, "precondition-failed", "delete", "assignment", "everyone", "--if-match", "0");
+    EXPECT(0, "assignment everyone is deleted", "delete", "assignment", "everyone");
+    EXPECT(0, "config base is deleted", "delete", "config", "base");
+    EXPECT(0, "back", "history", "base");
+    EXPECT(3, "no-such-resource", "delete", "config", "base");
+    EXPECT(2, "delete pod", "delete", "pod", "base");
+}
+END_TEST
+
+START_TEST(test_wait)
+{
+    make_fleet(2);
+    report("n%", true);
+    free(HEADWATER(0, "set", "base", "rate_hz=6"));
+    EXPECT(7, "2 of 2 nodes are pending: n1, n2", "wait", "--last", "--timeout", "10ms");
+    report("n%", true);
+    EXPECT(0, "2 of 2 nodes applied, 0 failed, 0 pending", "wait", "--last");
+    HW_AUTO_FREE char *text = HEADWATER(0, "wait", "--last", "--json");
+    HW_AUTO_JSON json_t *result = parse(text);
+    HW_AUTO_FREE char *lsn = hw_strdup(json_string_value(json_object_get(result, "lsn")));
+    EXPECT(0, "2 of 2", "wait", lsn);
+    free(HEADWATER(0, "set", "base", "rate_hz=7"));
+    report("n1", true);
+    report("n2", false);
+    HW_AUTO_FREE char *failed = HEADWATER(1, "wait", "--last");
+    expect_in(failed, "1 of 2 nodes applied, 1 failed, 0 pending");
+    expect_in(failed, "n2           3  apply  no such \\u001b[31mcrate");
+    EXPECT(5, "position-ahead", "wait", "FFFFFF/0");
+    EXPECT(2, "wait", "wait", "yesterday");
+    EXPECT(2, "either a position", "wait");
+    EXPECT(2, "either a position", "wait", "0/1", "--last");
+}
+END_TEST
+
+START_TEST(test_write_and_wait)
+{
+    make_fleet(2);
+    report("n%", true);
+    const char *const argv[] = {"headwater", "--server", server,      "set", "base",
+                                "rate_hz=8", "--wait",   "--timeout", "60s", NULL};
+    const char *const env[] = {state_env, NULL};
+    struct test_program program;
+    test_program_start(&program, argv, env);
+    test_wait_for(({
+                      HW_AUTO_FREE char *revision = test_sql(
+                          &pg, "SELECT min(revision) FROM headwater.desired WHERE node LIKE 'n%%'");
+                      strcmp(revision, "2") == 0;
+                  }),
+                  60);
+    ck_assert(test_program_running(&program));
+    report("n%", true);
+    test_wait_for(!test_program_running(&program), 60);
+    ck_assert_int_eq(test_program_stop(&program, 0), 0);
+    HW_AUTO_FREE char *log = test_read_file(program.log);
+    expect_in(log, "2 of 2 nodes applied");
+}
+END_TEST
+
+/* ---- usage, names, unreachable servers ---- */
+
+START_TEST(test_usage)
+{
+    static const char *const lines[][4] = {
+        {"get"},
+        {"get", "pods"},
+        {"get", "node"},
+        {"get", "nodes", "n1"},
+        {"get", "nodes", "--content"},
+        {"get", "config", "base", "--revision=1"},
+        {"get", "configs", "--selector=a=b"},
+        {"get", "config", "base", "--at=0/1"},
+        {"apply"},
+        {"set", "base"},
+        {"set", "base", "x"},
+        {"fleet", "extra"},
+        {"fleet", "--wait"},
+        {"delete", "node"},
+        {"token", "list", "x"},
+        {"token", "create", "x"},
+        {"token", "melt", "x"},
+        {"token", "list", "--role=admin"},
+        {"watch", "--count=0"},
+        {"fleet", "--limit=0"},
+        {"fleet", "--cert=x"},
+        {"fleet", "--server=ftp://x"},
+        {"fleet", "--server=http://user:secret@x"},
+        {"fleet", "--server=http://x/?a"},
+        {"fleet", "--server=nonsense nonsense"},
+        {"fleet", "--token-file=/nowhere"},
+        {"delete", "node", "n1", "--if-match=a\nX: y"},
+        {"delete", "node", "n1", "--idempotency-key="},
+        {"delete", "node", "n1", "--message=\xff"},
+    };
+    for (size_t i = 0; i < HW_COUNT(lines); i++) {
+        HW_AUTO_FREE char *output =
+            HEADWATER(2, lines[i][0], lines[i][1], lines[i][2], lines[i][3]);
+        expect_in(output, "--help");
+        ck_assert_ptr_null(strstr(output, "secret"));
+    }
+    HW_AUTO_FREE char *token =
+        run(2, NULL, "HEADWATER_TOKEN=a\nb", (const char *const[]){"fleet", NULL});
+    expect_in(token, "a character that no token has");
+    HW_AUTO_FREE char *flag = HEADWATER(2, "fleet", "--token", "x");
+    expect_in(flag, "--token: no such option");
+}
+END_TEST
+
+START_TEST(test_hostile_names)
+{
+    static const char *const names[] = {"",     ".",       "..",       "../nodes", "a/b",
+                                        "a..b", ".a",      "a.",       "a b",      "a?x=y",
+                                        "a#b",  "a%2fb",   "\x1b[2J",  "a\nb",     "\xC3\xA4",
+                                        "a;b",  "'; DROP", "\xff\xfe", "a\\b",     "a:b"};
+    make_fleet(1);
+    for (size_t i = 0; i < HW_COUNT(names); i++) {
+        HW_AUTO_FREE char *output = HEADWATER(5, "get", "node", names[i]);
+        expect_in(output, "is no name");
+        ck_assert_ptr_null(strchr(output, '\x1b'));
+        free(HEADWATER(5, "delete", "config", names[i]));
+        free(HEADWATER(5, "set", names[i], "x=1"));
+        free(HEADWATER(5, "history", names[i]));
+        free(HEADWATER(5, "explain", names[i]));
+        free(HEADWATER(5, "token", "revoke", names[i]));
+    }
+    HW_AUTO_FREE char *count = test_sql(&pg, "SELECT count(*) FROM headwater.config");
+    ck_assert_str_eq(count, "1");
+    /* A query is a query, whatever is in it. */
+    EXPECT(0, "NAME", "get", "nodes", "--selector", "a=b&limit=x");
+    EXPECT(0, "NAME", "get", "nodes", "--selector", "{\"a\":\"b&c=d#e\"}");
+}
+END_TEST
+
+START_TEST(test_nobody_there)
+{
+    HW_AUTO_FREE char *closed = hw_sprintf("http://127.0.0.1:%d", test_free_port());
+    EXPECT(7, "Failed to connect", "--server", closed, "fleet");
+    EXPECT(7, "Failed to connect", "--server", closed, "delete", "node", "n1");
+    EXPECT(7, "Failed to connect", "--server", closed, "watch");
+    EXPECT(7, "Failed to connect", "--server", closed, "wait", "0/1");
+    EXPECT(7, "resolve", "--server", "http://nowhere.invalid", "fleet");
+    HW_AUTO_FREE char *elsewhere = hw_sprintf("%s/elsewhere/", server);
+    EXPECT(8, "no such route", "--server", elsewhere, "fleet");
+}
+END_TEST
+
+START_TEST(test_output_that_cannot_be_written)
+{
+    make_fleet(1);
+    HW_AUTO_FREE char *command =
+        hw_sprintf("${HW_BUILD_DIR:-build}/headwater --server %s fleet >/dev/full", server);
+    HW_AUTO_FREE char *output = NULL;
+    ck_assert_int_eq(test_program_run((const char *const[]){"/bin/sh", "-c", command, NULL}, NULL,
+                                      NULL, &output),
+                     CLI_EXIT_FAULT);
+    expect_in(output, "writing to standard output");
+}
+END_TEST
+
+/* The completion offers what the program has. */
+START_TEST(test_completion)
+{
+    static const char script[] =
+        "PATH=${HW_BUILD_DIR:-build}:$PATH\n. cli/completion/headwater\n"
+        "try() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _headwater; "
+        "echo \"[${COMPREPLY[*]}]\"; }\n"
+        "try headwater ro\ntry headwater get --con\ntry headwater -o j\ntry headwater delete c\n"
+        "try headwater --log-level d\ntry headwater get config b\n"
+        "try headwater --server http://127.0.0.1:1 get config b\ntry headwater get desired n\n";
+    make_fleet(2);
+    HW_AUTO_FREE char *env = hw_sprintf("HEADWATER_SERVER=%s", server);
+    HW_AUTO_FREE char *output = NULL;
+    ck_assert_int_eq(test_program_run((const char *const[]){"/bin/bash", "-c", script, NULL},
+                                      (const char *const[]){env, NULL}, NULL, &output),
+                     0);
+    ck_assert_str_eq(output, "[rollback]\n[--content]\n[json]\n[config]\n[debug]\n[base]\n[]\n"
+                             "[n1 n2]\n");
+}
+END_TEST
+
+/* ---- apply and what goes with it ---- */
+
+static const char site[] = "kind: assignment\nname: everyone\nconfig: base\nselector: {}\n"
+                           "---\nkind: config\nname: base\ncontent: {rate_hz: 0.1, on: yes}\n"
+                           "---\n- {kind: node, name: n1, labels: {site: north}}\n"
+                           "- {kind: node, name: n2}\n";
+
+START_TEST(test_apply)
+{
+    HW_AUTO_FREE char *dry = HEADWATER_IN(0, site, "apply", "-f", "-", "--dry-run");
+    expect_in(dry, "2 nodes would change");
+    HW_AUTO_FREE char *nothing = test_sql(&pg, "SELECT count(*) FROM headwater.node");
+    ck_assert_str_eq(nothing, "0");
+    HW_AUTO_FREE char *created = HEADWATER_IN(0, site, "apply", "-f", "-", "-m", "the site");
+    expect_in(created, "assignment  everyone  created");
+    HW_AUTO_FREE char *content = HEADWATER(0, "get", "node", "n1", "--content");
+    HW_AUTO_JSON json_t *document = parse(content);
+    HW_AUTO_JSON json_t *expected = parse("{\"rate_hz\":0.1,\"on\":\"yes\"}");
+    ck_assert(json_equal(document, expected));
+    ck_assert_ptr_nonnull(strstr(content, "0.1"));
+    ck_assert_ptr_null(strstr(content, "0.1000"));
+    HW_AUTO_FREE char *again = HEADWATER_IN(0, site, "apply", "-f", "-", "-o", "json");
+    HW_AUTO_JSON json_t *results = parse(again);
+    size_t i;
+    const json_t *result;
+    ck_assert_uint_eq(json_array_size(json_object_get(results, "results")), 4);
+    json_array_foreach(json_object_get(results, "results"), i, result)
+        ck_assert_str_eq(json_string_value(json_object_get(result, "result")), "unchanged");
+    HW_AUTO_FREE char *message =
+        test_sql(&pg, "SELECT message FROM headwater.config_revision WHERE config = 'base'");
+    ck_assert_str_eq(message, "the site");
+}
+END_TEST
+
+START_TEST(test_apply_is_all_or_nothing)
+{
+    HW_AUTO_FREE char *path = write_file(
+        "site.yaml", "kind: node\nname: n1\n---\nkind: assignment\nname: a\nconfig: nowhere\n"
+                     "selector: {}\n---\nkind: config\nname: c\ncontent: 1\npriority: 9\n");
+    HW_AUTO_FREE char *output = HEADWATER(5, "apply", "-f", path);
+    expect_in(output, "site.yaml:9: config \"c\": ");
+    HW_AUTO_FREE char *nothing = test_sql(&pg, "SELECT count(*) FROM headwater.node");
+    ck_assert_str_eq(nothing, "0");
+    HW_AUTO_FREE char *stale =
+        HEADWATER_IN(4, "kind: node\nname: n1\nif_match: \"7\"\n", "apply", "-f", "-");
+    expect_in(stale, "stdin:1: node \"n1\"");
+}
+END_TEST
+
+START_TEST(test_apply_deletes)
+{
+    make_fleet(1);
+    HW_AUTO_FREE char *output = HEADWATER_IN(
+        0,
+        "kind: config\nname: base\ndelete: true\n---\nkind: assignment\nname: everyone\n"
+        "delete: true\n",
+        "apply", "-f", "-");
+    expect_in(output, "config      base      deleted");
+    EXPECT(3, "no-such-resource", "get", "config", "base");
+}
+END_TEST
+
+START_TEST(test_diff)
+{
+    make_fleet(3);
+    HW_AUTO_FREE char *same =
+        HEADWATER_IN(0,
+                     "kind: config\nname: base\nmedia_type: application/json\ntext: '{\"rate_hz\": "
+                     "1000, \"limits\": {\"high\": 7}}'\n",
+                     "diff", "-f", "-");
+    expect_in(same, "0 nodes would change");
+    HW_AUTO_FREE char *other =
+        HEADWATER_IN(1, "kind: config\nname: base\ncontent: {rate_hz: 2000, limits: {high: 7}}\n",
+                     "diff", "-f", "-");
+    expect_in(other, "n1 and 2 more (n2, n3): update\n--- revision 1  sha256:");
+    expect_in(other, "@@ /rate_hz\n-1000\n+2000\n");
+    expect_in(other, "3 nodes would change");
+    HW_AUTO_FREE char *json =
+        HEADWATER_IN(1, "kind: node\nname: n2\ndelete: true\n", "diff", "-f", "-", "--json");
+    HW_AUTO_JSON json_t *plan = parse(json);
+    ck_assert_int_eq(json_integer_value(json_object_get(plan, "nodes")), 1);
+}
+END_TEST
+
+START_TEST(test_dry_run)
+{
+    make_fleet(3);
+    HW_AUTO_FREE char *dry = HEADWATER(0, "set", "base", "rate_hz=1", "--dry-run");
+    expect_in(dry, "3 nodes would change");
+    EXPECT(0, "3 nodes would change", "delete", "assignment", "everyone", "--dry-run");
+    HW_AUTO_FREE char *content = content_of("base");
+    expect_in(content, "1000");
+    expect_in(dry, "n1 and 2 more (n2, n3): update\n--- revision 1  sha256:");
+    expect_in(dry, "@@ /rate_hz\n-1000\n+1\n");
+    EXPECT(0, "n1: remove\n", "delete", "node", "n1", "--dry-run");
+    EXPECT(0, "0 nodes would change", "rollback", "base", "1", "--dry-run");
+}
+END_TEST
+
+/* One key, one change: what was answered once is answered again. */
+START_TEST(test_idempotency_key)
+{
+    make_fleet(1);
+    free(HEADWATER(0, "set", "base", "rate_hz=1"));
+    EXPECT(0, "revision 3", "rollback", "base", "1", "--idempotency-key", "k1");
+    free(HEADWATER(0, "set", "base", "rate_hz=2"));
+    EXPECT(0, "revision 3", "rollback", "base", "1", "--idempotency-key", "k1");
+    EXPECT(5, "idempotency-key-reused", "rollback", "base", "2", "--idempotency-key", "k1");
+}
+END_TEST
+
+START_TEST(test_explain)
+{
+    make_fleet(1);
+    HW_AUTO_FREE char *output = HEADWATER(0, "explain", "n1");
+    expect_in(output, "PRIORITY  ASSIGNMENT  CONFIG  REVISION");
+    expect_in(output, "/rate_hz");
+    EXPECT(0, "/limits/high", "explain", "n1", "/limits/high");
+    EXPECT(3, "no-such-resource", "explain", "nobody");
+}
+END_TEST
+
+START_TEST(test_as_of)
+{
+    make_fleet(1);
+    HW_AUTO_FREE char *before = test_sql(&pg, "SELECT pg_current_wal_insert_lsn()");
+    free(HEADWATER(0, "set", "base", "rate_hz=2"));
+    HW_AUTO_FREE char *then = HEADWATER(0, "get", "node", "n1", "--content", "--at", before);
+    expect_in(then, "1000");
+    EXPECT(0, "revision    1\n", "get", "desired", "n1", "--at", before);
+    EXPECT(5, "at", "get", "desired", "n1", "--at", "last tuesday");
+}
+END_TEST
+
+START_TEST(test_watch)
+{
+    make_fleet(1);
+    const char *const argv[] = {"headwater", "--server", server,    "watch", "--types",
+                                "desired",   "--json",   "--count", "2",     NULL};
+    const char *const env[] = {state_env, NULL};
+    struct test_program program;
+    test_program_start(&program, argv, env);
+    /* It is there when the first event arrives; changes go on until it is. */
+    test_wait_for(({
+                      free(HEADWATER(0, "rollback", "base", "1"));
+                      free(HEADWATER(0, "set", "base", "rate_hz=2"));
+                      !test_program_running(&program);
+                  }),
+                  120);
+    ck_assert_int_eq(test_program_stop(&program, 0), 0);
+    HW_AUTO_FREE char *log = test_read_file(program.log);
+    HW_AUTO_FREE char *line = hw_strndup(log, strcspn(log, "\n"));
+    HW_AUTO_JSON json_t *event = parse(line);
+    ck_assert_str_eq(json_string_value(json_object_get(event, "type")), "desired");
+    ck_assert_str_eq(json_string_value(json_object_get(json_object_get(event, "data"), "node")),
+                     "n1");
+    EXPECT(5, "types", "watch", "--types", "nonsense");
+}
+END_TEST
+
+START_TEST(test_audit)
+{
+    make_fleet(1);
+    free(HEADWATER(0, "set", "base", "rate_hz=3", "-m", "because"));
+    HW_AUTO_FREE char *output = HEADWATER(0, "audit", "config", "base", "--limit", "1");
+    expect_in(output, "AT ");
+    expect_in(output, "because");
+    EXPECT(5, "kind", "audit", "pod");
+}
+END_TEST
+
+START_TEST(test_tokens)
+{
+    make_fleet(1);
+    HW_AUTO_FREE char *path = hw_sprintf("%s/token", state_dir);
+    HW_AUTO_FREE char *command =
+        hw_sprintf("${HW_BUILD_DIR:-build}/headwater --server %s token create boss --role admin "
+                   ">%s 2>/dev/null",
+                   server, path);
+    free(HEADWATER(2, "token", "create", "boss"));
+    ck_assert_int_eq(
+        test_program_run((const char *const[]){"/bin/sh", "-c", command, NULL}, NULL, NULL, NULL),
+        0);
+    EXPECT(6, "HEADWATER_TOKEN", "fleet");
+    EXPECT(0, "n1", "fleet", "--token-file", path);
+    HW_AUTO_FREE char *json = HEADWATER(0, "token", "create", "reader", "--role", "viewer",
+                                        "--expires-in", "30d", "--json", "--token-file", path);
+    HW_AUTO_JSON json_t *answer = parse(json);
+    HW_AUTO_FREE char *env =
+        hw_sprintf("HEADWATER_TOKEN=%s", json_string_value(json_object_get(answer, "token")));
+    free(run(0, NULL, env, (const char *const[]){"fleet", NULL}));
+    HW_AUTO_FREE char *refused =
+        run(6, NULL, env, (const char *const[]){"set", "base", "rate_hz=9", NULL});
+    expect_in(refused, "forbidden");
+    EXPECT(0, "reader", "token", "list", "--token-file", path);
+    EXPECT(0, "token reader is revoked", "token", "revoke", "reader", "--token-file", path);
+    HW_AUTO_FREE char *revoked = run(6, NULL, env, (const char *const[]){"fleet", NULL});
+    expect_in(revoked, "unauthenticated");
+    EXPECT(5, "role", "token", "create", "x", "--role", "king", "--token-file", path);
+}
+END_TEST
+
+/* ---- TLS ---- */
+
+static char *tls_file(const char *name)
+{
+    return hw_sprintf("%s/%s", state_dir, name);
+}
+
+static void make_certificates(void)
+{
+    static const char script[] =
+        "set -e; cd \"$0\"; for ca in one two; do "
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $ca.key "
+        "-out $ca.pem -subj /CN=$ca -days 2; done; for name in server alice; do "
+        "openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $name.key "
+        "-out csr -subj /CN=$name; printf 'subjectAltName=IP:127.0.0.1\\n' > ext; "
+        "openssl x509 -req -in csr -CA one.pem -CAkey one.key -CAcreateserial -extfile ext "
+        "-out $name.pem -days 2; done";
+    char *output;
+    const int status = test_program_run(
+        (const char *const[]){"/bin/sh", "-c", script, state_dir, NULL}, NULL, NULL, &output);
+
+    ck_assert_msg(status == 0, "%s", output);
+    free(output);
+}
+
+START_TEST(test_tls)
+{
+    make_certificates();
+    make_fleet(1);
+    HW_AUTO_FREE char *one = tls_file("one.pem"), *two = tls_file("two.pem");
+    HW_AUTO_FREE char *cert = tls_file("server.pem"), *key = tls_file("server.key");
+    HW_AUTO_FREE char *alice = tls_file("alice.pem"), *alice_key = tls_file("alice.key");
+    HW_AUTO_FREE char *listen = hw_sprintf("127.0.0.1:%d", test_free_port());
+    HW_AUTO_FREE char *url = hw_sprintf("https://%s", listen);
+    HW_AUTO_FREE char *plain = hw_sprintf("http://%s", listen);
+    struct test_program secure;
+    test_program_start(&secure,
+                       (const char *const[]){"headwater-api", "--database", pg.api_url, "--listen",
+                                             listen, "--tls-cert", cert, "--tls-key", key,
+                                             "--tls-client-ca", one, "--tls-client-role", "viewer",
+                                             NULL},
+                       NULL);
+    test_wait_for(({
+                      HW_AUTO_FREE char *log = test_read_file(secure.log);
+                      strstr(log, "address=127.0.0.1:") != NULL;
+                  }),
+                  60);
+    EXPECT(0, "n1", "--server", url, "--ca-file", one, "--cert", alice, "--key", alice_key, "get",
+           "nodes");
+    EXPECT(6, "forbidden", "--server", url, "--ca-file", one, "--cert", alice, "--key", alice_key,
+           "set", "base", "rate_hz=1");
+    EXPECT(6, "certificate", "--server", url, "--ca-file", two, "--cert", alice, "--key", alice_key,
+           "fleet");
+    EXPECT(6, "certificate", "--server", url, "fleet");
+    EXPECT(7, url, "--server", url, "--ca-file", one, "fleet");
+    EXPECT(7, plain, "--server", plain, "fleet");
+    ck_assert_int_eq(test_program_stop(&secure, SIGTERM), 0);
+}
+END_TEST
+
+/* ---- terminals ---- */
+
+/* What a terminal would get. */
+static char *on_terminal(const char *env, const char *arguments)
+{
+    HW_AUTO_FREE char *command =
+        hw_sprintf("${HW_BUILD_DIR:-build}/headwater --server %s %s", server, arguments);
+    char *output;
+    const int status =
+        test_program_run((const char *const[]){"script", "-qec", command, "/dev/null", NULL},
+                         (const char *const[]){env, NULL}, NULL, &output);
+
+    ck_assert_msg(status == 0, "%s: %d\n%s", arguments, status, output);
+    return output;
+}
+
+START_TEST(test_terminal)
+{
+    make_fleet(2);
+    report("n1", true);
+    report("n2", false);
+    HW_AUTO_FREE char *colours = on_terminal("TERM=xterm", "fleet");
+    expect_in(colours, "\x1b[31mfailed\x1b[0m");
+    expect_in(colours, "no such \\u001b[31mcrate");
+    HW_AUTO_FREE char *plain = on_terminal("NO_COLOR=1", "fleet");
+    ck_assert_ptr_null(strchr(plain, '\x1b'));
+    free(test_sql(&pg, "UPDATE headwater.config SET content = E'\\x1b[2J\\tevil\\n', "
+                       "media_type = 'text/plain'"));
+    HW_AUTO_FREE char *content = on_terminal("TERM=xterm", "get config base --content");
+    ck_assert_str_eq(content, "\\u001b[2J\tevil\r\n");
+}
+END_TEST
+
+/* ---- a server that means harm ---- */
+
+struct villain {
+    pid_t pid;
+    char url[64];
+    char *requests; /* file that it writes what it got to */
+};
+
+/* Answers the n-th connection with the n-th of answers, the last one again and again, then closes.
+ * repeat: how often the answer's last byte is sent once more. */
+static void villain_start(struct villain *villain, const char *const answers[], size_t repeat)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(address);
+    const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, size), 0);
+    ck_assert_int_eq(listen(listener, 16), 0);
+    ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+    snprintf(villain->url, sizeof(villain->url), "http://127.0.0.1:%d", ntohs(address.sin_port));
+    villain->requests = write_file("requests", "");
+    fflush(NULL);
+    villain->pid = fork();
+    if (villain->pid != 0) {
+        close(listener);
+        return;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    alarm(TEST_S);
+    for (size_t n = 0;;) {
+        const int fd = accept(listener, NULL, NULL);
+        char request[8192];
+        const ssize_t got = recv(fd, request, sizeof(request), 0);
+        FILE *log = fopen(villain->requests, "a");
+
+        fwrite(request, 1, got > 0 ? (size_t)got : 0, log);
+        fclose(log);
+        const char *answer = answers[n];
+        n += answers[n + 1] != NULL;
+        test_http_send(fd, answer, strlen(answer));
+        char more[65536];
+        memset(more, answer[strlen(answer) - 1], sizeof(more));
+        for (size_t sent = 0; sent < repeat; sent += sizeof(more))
+            if (send(fd, more, sizeof(more), MSG_NOSIGNAL) <= 0)
+                break;
+        shutdown(fd, SHUT_WR);
+        while (recv(fd, request, sizeof(request), 0) > 0)
+            ;
+        close(fd);
+    }
+}
+
+/* Returns the requests that it got, malloc'ed. */
+static char *villain_stop(struct villain *villain)
+{
+    char *requests = test_read_file(villain->requests);
+
+    kill(villain->pid, SIGKILL);
+    waitpid(villain->pid, NULL, 0);
+    free(villain->requests);
+    return requests;
+}
+
+#define OK_JSON "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+#define PROBLEM(code)                                                                              \
+    "HTTP/1.1 " code " x\r\nContent-Type: application/problem+json\r\n"                            \
+    "Connection: close\r\n\r\n"
+
+START_TEST(test_answers_that_are_none)
+{
+    static const struct {
+        const char *answer;
+        int status;
+        const char *message;
+    } cases[] = {
+        {"\x1b]0;owned\x07 nonsense\r\n\r\n", 8, ""},
+        {"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>", 8, "not JSON"},
+        {"HTTP/1.1 200 OK\r\n\r\n{\"items\":[]}", 8, "of no type"},
+        {OK_JSON "\r\n", 8, "broken"},
+        {OK_JSON "\r\n{\"items\":[", 8, "broken"},
+        {OK_JSON "Content-Length: 100\r\n\r\n{\"items\":[]}", 7, ""},
+        {OK_JSON "\r\n[1,2,3]", 8, "not a JSON object"},
+        {OK_JSON "\r\n{\"items\":7}", 8, "no list"},
+        {OK_JSON "\r\n{\"items\":[],\"items\":[]}", 8, "broken"},
+        {OK_JSON "\r\n{\"items\":[],\"next\":\"n1\"}", 8, "lead nowhere"},
+        {OK_JSON "\r\n{\"items\":[{}],\"next\":\"n1\"}", 8, "lead nowhere"},
+        {OK_JSON "\r\n{\"items\":[\"\xff\"]}", 8, "broken"},
+        {"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n", 8,
+         "redirections"},
+        {"HTTP/1.1 500 x\r\nContent-Length: 0\r\n\r\n", 8, "without saying why"},
+        {"HTTP/1.1 404 x\r\nContent-Type: text/html\r\nContent-Length: 1\r\n\r\nx", 3,
+         "is it headwater-api?"},
+        {PROBLEM("403") "{\"type\":7,\"detail\":[\"\"]}", 6, "refused"},
+        {PROBLEM("422") "{\"type\":\"urn:headwater:problem:x\",\"detail\":\"\\u001b[2J\\u009b1m\"}",
+         5, "\\u001b[2J\\u009b1m"},
+        {PROBLEM("404") "{not json", 3, "without saying why"},
+    };
+    for (size_t i = 0; i < HW_COUNT(cases); i++) {
+        struct villain villain;
+        villain_start(&villain, (const char *const[]){cases[i].answer, NULL}, 0);
+        HW_AUTO_FREE char *output =
+            HEADWATER(cases[i].status, "--server", villain.url, "get", "nodes");
+        expect_in(output, cases[i].message);
+        ck_assert_ptr_null(strchr(output, '\x1b'));
+        ck_assert_ptr_null(strstr(output, "\xC2\x9b"));
+        free(villain_stop(&villain));
+    }
+}
+END_TEST
+
+START_TEST(test_answer_without_end)
+{
+    static const char *const answers[] = {OK_JSON "\r\n{\"items\":[ ", NULL};
+    struct villain villain;
+    villain_start(&villain, answers, (size_t)CLI_ANSWER_MOST + (1 << 20));
+    EXPECT(8, "larger than 64 MiB", "--server", villain.url, "get", "nodes");
+    free(villain_stop(&villain));
+    static const char *const streams[] = {
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: x", NULL};
+    villain_start(&villain, streams, (size_t)8 << 20);
+    EXPECT(8, "larger than 4 MiB", "--server", villain.url, "watch");
+    free(villain_stop(&villain));
+}
+END_TEST
+
+/* Wrong types where members are expected, and orders to the terminal: shown, or refused, no more.
+ */
+START_TEST(test_strange_members)
+{
+    static const char *const answers[] = {
+        OK_JSON "\r\n{\"counts\":{\"\\u001b[2J\":\"x\",\"a\":[]},\"items\":[{\"node\":{\"a\":"
+                "\"\\u001b[1m\"},"
+                "\"labels\":\"\\u009b1m\",\"state\":7},7,null,[],{}],\"next\":null}",
+        NULL};
+    static const char *const forms[] = {"table", "json", "yaml", "name"};
+    for (size_t i = 0; i < HW_COUNT(forms); i++) {
+        struct villain villain;
+        villain_start(&villain, answers, 0);
+        HW_AUTO_FREE char *output = HEADWATER(0, "--server", villain.url, "fleet", "-o", forms[i]);
+        ck_assert_ptr_null(strchr(output, '\x1b'));
+        ck_assert_ptr_null(strstr(output, "\xC2\x9b"));
+        free(villain_stop(&villain));
+    }
+    static const char *const plans[] = {
+        OK_JSON
+        "\r\n{\"dry_run\":true,\"nodes\":1,\"changes\":[7,{\"node\":3,\"change\":[],\"old\":1,"
+        "\"new\":{\"revision\":\"\\u001b\"},\"diff\":[{\"path\":\"\\u001b[2J\",\"old\":\"\\u001b\"}"
+        ",7]}],"
+        "\"truncated\":3}",
+        OK_JSON "\r\n{\"results\":[]}", NULL};
+    struct villain villain;
+    villain_start(&villain, plans, 0);
+    HW_AUTO_FREE char *plan =
+        HEADWATER_IN(1, "kind: node\nname: a\n", "--server", villain.url, "diff", "-f", "-");
+    ck_assert_ptr_null(strchr(plan, '\x1b'));
+    HW_AUTO_FREE char *done =
+        HEADWATER_IN(8, "kind: node\nname: a\n", "--server", villain.url, "diff", "-f", "-");
+    expect_in(done, "not that of a dry run");
+    free(villain_stop(&villain));
+}
+END_TEST
+
+/* What the server left out is said to be left out. */
+START_TEST(test_differences_that_are_left_out)
+{
+    static const char *const answers[] = {
+        OK_JSON
+        "\r\n{\"dry_run\":true,\"nodes\":2000,\"changes\":[{\"node\":\"n1\",\"change\":"
+        "\"update\",\"old\":{\"revision\":1,\"digest\":\"sha256:0\",\"media_type\":\"a/b\"},"
+        "\"new\":{\"revision\":2,\"digest\":\"sha256:1\",\"media_type\":\"a/b\"},\"diff\":["
+        "{\"path\":\"/a\",\"old\":1,\"omitted\":\"new\"},{\"path\":\"/b\",\"new\":[2]},"
+        "{\"path\":\"\",\"omitted\":\"more\"}]},{\"node\":\"n2\",\"change\":\"create\","
+        "\"old\":null,\"new\":{\"revision\":1,\"digest\":\"sha256:2\",\"media_type\":\"a/b\"},"
+        "\"diff\":null}],\"truncated\":true}",
+        NULL};
+    struct villain villain;
+    villain_start(&villain, answers, 0);
+    HW_AUTO_FREE char *plan =
+        HEADWATER_IN(1, "kind: node\nname: a\n", "--server", villain.url, "diff", "-f", "-");
+    ck_assert_str_eq(plan,
+                     "n1: update\n--- revision 1  sha256:0  a/b\n+++ revision 2  sha256:1  a/b\n"
+                     "@@ /a\n-1\n+(too long to show)\n@@ /b\n+[\n+  2\n+]\n@@ (and more)\n\n"
+                     "n2: create\n--- nothing\n+++ revision 1  sha256:2  a/b\n\n"
+                     "(more nodes than are shown)\n2000 nodes would change\n");
+    free(villain_stop(&villain));
+}
+END_TEST
+
+static int times_in(const char *text, const char *what)
+{
+    int times = 0;
+
+    for (const char *at = text; (at = strstr(at, what)) != NULL; at++)
+        times++;
+    return times;
+}
+
+/* An outcome that nobody knows is asked about with the same key until it is known. */
+START_TEST(test_same_key_until_it_is_known)
+{
+    static const char unknown[] =
+        "HTTP/1.1 503 x\r\nContent-Type: application/problem+json\r\nRetry-After: "
+        "-9223372036854775808\r\n"
+        "Connection: close\r\n\r\n"
+        "{\"type\":\"urn:headwater:problem:commit-outcome-unknown\",\"detail\":\"lost\"}";
+    static const char *const answers[] = {unknown, OK_JSON "Content-Length: 9\r\n\r\n{", unknown,
+                                          OK_JSON "Headwater-LSN: 0/10\r\n\r\n{\"results\":[]}",
+                                          NULL};
+    struct villain villain;
+    villain_start(&villain, answers, 0);
+    free(HEADWATER_IN(0, "kind: node\nname: a\n", "--server", villain.url, "apply", "-f", "-"));
+    HW_AUTO_FREE char *requests = villain_stop(&villain);
+    static const char header[] = "Idempotency-Key: ";
+    const char *key = strstr(requests, header);
+    ck_assert_ptr_nonnull(key);
+    HW_AUTO_FREE char *line = hw_strndup(key, strcspn(key, "\r"));
+    ck_assert_uint_eq(strlen(line), strlen(header) + 32);
+    ck_assert_int_eq(times_in(requests, line), 4);
+    ck_assert_int_eq(times_in(requests, "POST /v1/apply"), 4);
+
+    /* When the time is over, the message says how to go on. */
+    villain_start(&villain, (const char *const[]){unknown, NULL}, 0);
+    HW_AUTO_FREE char *output = HEADWATER(7, "--server", villain.url, "--timeout", "500ms",
+                                          "delete", "node", "a", "--idempotency-key", "mine");
+    expect_in(output, "is not known: the same command with --idempotency-key mine");
+    free(villain_stop(&villain));
+
+    /* What was refused is not tried again. */
+    villain_start(&villain, (const char *const[]){PROBLEM("422") "{}", NULL}, 0);
+    free(HEADWATER(5, "--server", villain.url, "delete", "node", "a"));
+    HW_AUTO_FREE char *once = villain_stop(&villain);
+    ck_assert_int_eq(times_in(once, "DELETE"), 1);
+}
+END_TEST
+
+START_TEST(test_watch_goes_on_behind_the_last_event)
+{
+#define STREAM "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+    static const char *const answers[] = {
+        STREAM "retry: 1\nid: 7\nevent: desired\ndata: {\"node\":\"n1\",\"x\":\"\\u001b\"}\n\nid: "
+               "8\ndata: cut",
+        PROBLEM("503") "{}", STREAM "id: 9\ndata: no json \x1b[2J\n\n", NULL};
+    struct villain villain;
+    villain_start(&villain, answers, 0);
+    HW_AUTO_FREE char *output = HEADWATER(0, "--server", villain.url, "watch", "-n", "2",
+                                          "--selector", "site=north", "--log-level", "error");
+    expect_in(output, "desired    n1");
+    expect_in(output, "no json \\u001b[2J");
+    ck_assert_ptr_null(strstr(output, "cut"));
+    ck_assert_ptr_null(strchr(output, '\x1b'));
+    HW_AUTO_FREE char *requests = villain_stop(&villain);
+    ck_assert_int_eq(times_in(requests, "GET /v1/events?selector=site%3Dnorth "), 3);
+    ck_assert_int_eq(times_in(requests, "Last-Event-ID: 7\r\n"), 2);
+    ck_assert_int_eq(times_in(requests, "Last-Event-ID: 8"), 0);
+
+    villain_start(&villain, (const char *const[]){PROBLEM("403") "{}", NULL}, 0);
+    EXPECT(6, "refused", "--server", villain.url, "watch");
+    free(villain_stop(&villain));
+}
+END_TEST
+
+/* A token is sent as it is, and said nowhere. */
+START_TEST(test_token_is_sent_and_not_shown)
+{
+    struct villain villain;
+    villain_start(&villain, (const char *const[]){PROBLEM("401") "{}", NULL}, 0);
+    HW_AUTO_FREE char *path = write_file("secret", "  hwt_0123_s3cret\n");
+    EXPECT(6, "refused", "--server", villain.url, "--token-file", path, "fleet");
+    HW_AUTO_FREE char *output =
+        run(6, NULL, "HEADWATER_TOKEN=hwt_env_s3cret",
+            (const char *const[]){"--server", villain.url, "--token-file", path, "fleet",
+                                  "--log-level", "debug", NULL});
+    ck_assert_ptr_null(strstr(output, "s3cret"));
+    HW_AUTO_FREE char *requests = villain_stop(&villain);
+    expect_in(requests, "Authorization: Bearer hwt_0123_s3cret\r\n");
+    expect_in(requests, "Authorization: Bearer hwt_env_s3cret\r\n");
+}
+END_TEST
+
+static TCase *add_case(Suite *suite, const char *name, bool with_api)
+{
+    TCase *tcase = tcase_create(name);
+
+    tcase_set_timeout(tcase, TEST_S);
+    if (with_api) {
+        tcase_add_unchecked_fixture(tcase, start_cluster, stop_cluster);
+        tcase_add_checked_fixture(tcase, start, stop);
+    }
+    suite_add_tcase(suite, tcase);
+    return tcase;
+}
+
+int main(void)
+{
+    const TTest *const basic[] = {test_lists,
+                                  test_all_pages_are_fetched,
+                                  test_one_resource_and_its_content,
+                                  test_binary_content_is_exact,
+                                  test_fleet,
+                                  test_set,
+                                  test_set_loses_nothing,
+                                  test_delete_rollback_history,
+                                  test_wait,
+                                  test_write_and_wait,
+                                  test_usage,
+                                  test_hostile_names,
+                                  test_nobody_there,
+                                  test_output_that_cannot_be_written,
+                                  test_completion,
+                                  test_terminal};
+    const TTest *const applying[] = {test_apply,         test_apply_is_all_or_nothing,
+                                     test_apply_deletes, test_diff,
+                                     test_dry_run,       test_idempotency_key};
+    const TTest *const reading[] = {test_explain, test_as_of, test_watch};
+    const TTest *const access[] = {test_audit, test_tokens, test_tls};
+    const TTest *const hostile[] = {test_answers_that_are_none,
+                                    test_answer_without_end,
+                                    test_strange_members,
+                                    test_differences_that_are_left_out,
+                                    test_same_key_until_it_is_known,
+                                    test_watch_goes_on_behind_the_last_event,
+                                    test_token_is_sent_and_not_shown};
+    const struct {
+        const char *name;
+        const TTest *const *tests;
+        size_t count;
+        bool with_api;
+    } cases[] = {
+        {"resources", basic, HW_COUNT(basic), true},
+        {"apply", applying, HW_COUNT(applying), true},
+        {"explain and events", reading, HW_COUNT(reading), true},
+        {"access", access, HW_COUNT(access), true},
+        {"hostile servers", hostile, HW_COUNT(hostile), false},
+    };
+    Suite *suite = suite_create("cli");
+
+    state_dir = test_temp_dir();
+    state_env = hw_sprintf("XDG_STATE_HOME=%s", state_dir);
+    setenv("XDG_STATE_HOME", state_dir, 1);
+    for (size_t i = 0; i < HW_COUNT(cases); i++) {
+        TCase *tcase = add_case(suite, cases[i].name, cases[i].with_api);
+        for (size_t j = 0; j < cases[i].count; j++)
+            tcase_add_test(tcase, cases[i].tests[j]);
+    }
+    return test_suite_finish(suite);
+}
