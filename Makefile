@@ -7,14 +7,14 @@ VERSION := $(shell sed -n 's/^\#define HW_VERSION "\(.*\)"/\1/p' common/version.
 
 # ---- what Debian must provide (a|b: the first one that apt knows) -------------------------------
 BUILD_PACKAGES := gcc make pkg-config libc6-dev libpq-dev libnats-dev libjansson-dev \
-	libmicrohttpd-dev libssl-dev
+	libmicrohttpd-dev libssl-dev libgnutls28-dev
 TEST_PACKAGES := check postgresql-15|postgresql-17 \
-	postgresql-15-wal2json|postgresql-17-wal2json nats-server curl
+	postgresql-15-wal2json|postgresql-17-wal2json nats-server curl openssl
 DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
 MODEL_PACKAGES := spin gcc libc6-dev
 
 # ---- flags --------------------------------------------------------------------------------------
-PKGS := libpq libnats jansson libmicrohttpd libcrypto
+PKGS := libpq libnats jansson libmicrohttpd libcrypto gnutls
 CC ?= gcc
 CPPFLAGS += -D_GNU_SOURCE -I.
 CFLAGS ?= -O2 -g

@@ -2,6 +2,7 @@
 #ifndef API_API_H
 #define API_API_H
 
+#include "api/auth.h"
 #include "api/pool.h"
 #include "api/server.h"
 #include "api/wait.h"
@@ -10,6 +11,7 @@
 struct api {
     struct hw_loop *loop;
     struct api_pool *pool;
+    struct api_auth *auth;
     struct api_waits *waits;
     struct api_server *server;
 };

@@ -7,10 +7,14 @@
 
 #include "api/api.h"
 #include "api/migrate.h"
+#include "api/tls.h"
+#include "api/token_command.h"
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/options.h"
 #include "common/version.h"
+
+#define ROLES "viewer|operator|approver|admin"
 
 enum {
     QUEUE_MOST = 1024, /* requests in line for a database connection */
@@ -21,11 +25,15 @@ enum {
 struct options {
     const char *database;
     const char *listen;
+    const char *hosts;
+    struct api_tls_config tls;
+    const char *client_role;
     int64_t pool;
     int64_t max_body;
     int64_t memory;
     int64_t request_timeout;
     bool dry_run;
+    struct api_token_options token;
     const char *log_level, *log_format;
 };
 
@@ -37,7 +45,38 @@ static const struct hw_option options_table[] = {
      .offset = offsetof(struct options, listen),
      .value = "HOST:PORT",
      .preset = "127.0.0.1:8080",
-     .help = "where to serve; a loopback address; port 0 takes any free one"},
+     .help = "where to serve; beyond loopback once there is a token; port 0 takes any free one"},
+    {.name = "host",
+     .env = "HEADWATER_HOST",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, hosts),
+     .value = "NAME",
+     .help = "a name with dots that clients call the service by; a comma between several"},
+    {.name = "tls-cert",
+     .env = "HEADWATER_TLS_CERT",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, tls.cert),
+     .value = "FILE",
+     .help = "serve HTTPS with this certificate and its chain (PEM)"},
+    {.name = "tls-key",
+     .env = "HEADWATER_TLS_KEY",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, tls.key),
+     .value = "FILE",
+     .help = "the certificate's private key (PEM)"},
+    {.name = "tls-client-ca",
+     .env = "HEADWATER_TLS_CLIENT_CA",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, tls.client_ca),
+     .value = "FILE",
+     .help = "admit only clients with a certificate of this authority (PEM)"},
+    {.name = "tls-client-role",
+     .env = "HEADWATER_TLS_CLIENT_ROLE",
+     .type = HW_OPT_CHOICE,
+     .offset = offsetof(struct options, client_role),
+     .value = "ROLE",
+     .choices = ROLES,
+     .help = "what clients with a certificate and no token may do"},
     {.name = "pool",
      .env = "HEADWATER_POOL",
      .type = HW_OPT_INT,
@@ -46,7 +85,7 @@ static const struct hw_option options_table[] = {
      .preset = "4",
      .min = 1,
      .max = 64,
-     .help = "database connections (one more listens for reports)"},
+     .help = "database connections for requests (two more listen for reports and tokens)"},
     {.name = "max-body",
      .env = "HEADWATER_MAX_BODY",
      .type = HW_OPT_SIZE,
@@ -78,6 +117,24 @@ static const struct hw_option options_table[] = {
      .type = HW_OPT_FLAG,
      .offset = offsetof(struct options, dry_run),
      .help = "migrate: list what is pending and change nothing"},
+    {.name = "name",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, token.name),
+     .value = "NAME",
+     .help = "token create, revoke: which one"},
+    {.name = "role",
+     .type = HW_OPT_CHOICE,
+     .offset = offsetof(struct options, token.role),
+     .value = "ROLE",
+     .choices = ROLES,
+     .help = "token create: what it lets one do"},
+    {.name = "expires",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, token.expires_ms),
+     .value = "TIME",
+     .min = 1,
+     .max = INT64_MAX,
+     .help = "token create: for how long it is valid, such as 30d; without, for ever"},
     HW_OPTIONS_LOG(struct options),
     {0},
 };
@@ -85,6 +142,9 @@ static const struct hw_option options_table[] = {
 static const struct hw_command commands[] = {
     {.name = "serve", .help = "serve the HTTP API (the default)"},
     {.name = "migrate", .help = "bring the database's schema to this version"},
+    {.name = "token",
+     .arguments = "create|list|revoke",
+     .help = "make, list and end access tokens in the database"},
     {0},
 };
 
@@ -101,6 +161,7 @@ static const struct hw_program program = {
 
 struct service {
     struct api api;
+    struct api_tls *tls; /* or NULL */
     struct hw_timer drain_timer;
     int signals;
 };
@@ -120,6 +181,7 @@ static void on_drain_timeout(void *arg)
     hw_log_warn("stopping with requests unfinished");
     /* They get their answers now: that nobody knows, or that it was not begun. */
     api_pool_stop(service->api.pool);
+    api_auth_stop(service->api.auth);
     hw_loop_stop(service->api.loop);
 }
 
@@ -136,6 +198,23 @@ static void on_stop_signal(void *arg, int signo)
     api_server_drain(service->api.server, on_drained, service);
 }
 
+static enum api_role certificate_role(const struct options *options)
+{
+    return options->client_role != NULL ? api_role_of(options->client_role) : API_ROLE_NONE;
+}
+
+static void on_reload_signal(void *arg, int signo)
+{
+    struct service *service = arg;
+    struct hw_error err;
+
+    (void)signo;
+    if (api_tls_reload(service->tls, &err) == HW_OK)
+        hw_log_info("certificates read again");
+    else
+        hw_log_error("cannot read the certificates again, those before stay in use", HW_E(&err));
+}
+
 static enum hw_status open_service(struct service *service, const struct options *options,
                                    const struct hw_address *address, struct hw_error *err)
 {
@@ -146,6 +225,10 @@ static enum hw_status open_service(struct service *service, const struct options
         status = hw_loop_on_signal(api->loop, SIGTERM, on_stop_signal, service, err);
     if (status == HW_OK)
         status = hw_loop_on_signal(api->loop, SIGINT, on_stop_signal, service, err);
+    if (status == HW_OK && options->tls.cert != NULL)
+        status = api_tls_open(&options->tls, &service->tls, err);
+    if (status == HW_OK && service->tls != NULL)
+        status = hw_loop_on_signal(api->loop, SIGHUP, on_reload_signal, service, err);
     if (status == HW_OK) {
         const struct api_pool_config pool = {.loop = api->loop,
                                              .conninfo = options->database,
@@ -157,10 +240,20 @@ static enum hw_status open_service(struct service *service, const struct options
     if (status == HW_OK)
         status = api_waits_open(api->loop, options->database, &api->waits, err);
     if (status == HW_OK) {
+        const struct api_auth_config auth = {.loop = api->loop,
+                                             .conninfo = options->database,
+                                             .is_loopback = hw_address_is_loopback(address),
+                                             .certificate_role = certificate_role(options)};
+
+        status = api_auth_open(&auth, &api->auth, err);
+    }
+    if (status == HW_OK) {
         const struct api_server_config server = {.loop = api->loop,
                                                  .api = api,
                                                  .routes = api_routes,
                                                  .address = *address,
+                                                 .hosts = options->hosts,
+                                                 .tls = service->tls,
                                                  .request_timeout_ms = options->request_timeout,
                                                  .memory = options->memory,
                                                  .config_body_max = options->max_body};
@@ -168,6 +261,39 @@ static enum hw_status open_service(struct service *service, const struct options
         status = api_server_start(&server, &api->server, err);
     }
     return status;
+}
+
+static enum hw_status check_tls(const struct options *options, struct hw_error *err)
+{
+    if ((options->tls.cert == NULL) != (options->tls.key == NULL))
+        return hw_fail(err, HW_EINVAL, "--tls-cert and --tls-key belong together");
+    if (options->tls.client_ca != NULL && options->tls.cert == NULL)
+        return hw_fail(err, HW_EINVAL, "--tls-client-ca needs --tls-cert and --tls-key");
+    if (options->client_role != NULL && options->tls.client_ca == NULL)
+        return hw_fail(err, HW_EINVAL, "--tls-client-role needs --tls-client-ca");
+    return HW_OK;
+}
+
+/* Beyond loopback nobody may do anything unasked: without a token there is no use in listening. */
+static enum hw_status check_exposure(const struct options *options, struct hw_error *err)
+{
+    bool active = true;
+    struct hw_error why;
+
+    if (options->tls.cert == NULL)
+        hw_log_warn("serving beyond loopback without TLS: tokens can be read on the way",
+                    HW_S("listen", options->listen));
+    if (certificate_role(options) != API_ROLE_NONE)
+        return HW_OK;
+    if (api_token_any_active(options->database, &active, &why) != HW_OK)
+        hw_log_warn("every call is refused until the tokens are known", HW_E(&why));
+    if (!active)
+        return hw_fail(err, HW_EDENIED,
+                       "--listen %s: is not a loopback address, and there is no active token by "
+                       "which callers could be told apart: make one with headwater-api token "
+                       "create --role admin --name NAME, or listen on 127.0.0.1 or [::1]",
+                       options->listen);
+    return HW_OK;
 }
 
 static int serve(const struct options *options)
@@ -181,14 +307,9 @@ static int serve(const struct options *options)
         hw_fail_in(&err, "--listen");
         return hw_options_usage_error(&program, &err);
     }
-    if (!hw_address_is_loopback(&address)) {
-        hw_fail(&err, HW_EDENIED,
-                "--listen %s: is not a loopback address. There are no API tokens yet, so whoever "
-                "reaches the port may change every node's configuration: listen on 127.0.0.1 or "
-                "[::1], and let a proxy that authenticates face the network",
-                options->listen);
+    if (check_tls(options, &err) != HW_OK ||
+        (!hw_address_is_loopback(&address) && check_exposure(options, &err) != HW_OK))
         return hw_options_usage_error(&program, &err);
-    }
     mallopt(M_MMAP_THRESHOLD, MMAP_FROM);
     status = open_service(&service, options, &address, &err);
     if (status == HW_OK) {
@@ -200,7 +321,9 @@ static int serve(const struct options *options)
         hw_log_error("cannot serve", HW_E(&err));
     api_waits_free(service.api.waits);
     api_pool_free(service.api.pool);
+    api_auth_free(service.api.auth);
     api_server_free(service.api.server);
+    api_tls_free(service.tls);
     hw_loop_free(service.api.loop);
     return status == HW_OK ? HW_EXIT_OK : HW_EXIT_FAILURE;
 }
@@ -217,6 +340,20 @@ static int migrate(const struct options *options)
     return HW_EXIT_FAILURE;
 }
 
+/* ---- token ---- */
+
+static int token(const struct options *options, const char *what)
+{
+    struct hw_error err;
+
+    if (api_token_check(what, &options->token, &err) != HW_OK)
+        return hw_options_usage_error(&program, &err);
+    if (api_token_command(options->database, what, &options->token, &err) == HW_OK)
+        return HW_EXIT_OK;
+    hw_log_error("cannot do this with the token", HW_E(&err));
+    return HW_EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
     struct options options = {0};
@@ -229,8 +366,14 @@ int main(int argc, char **argv)
             HW_OK ||
         hw_options_log(options.log_level, options.log_format, &err) != HW_OK)
         return hw_options_usage_error(&program, &err);
-    if (count > 0) {
-        hw_fail(&err, HW_EINVAL, "%s: what is this for?", operands[0]);
+    const bool is_token = command != NULL && strcmp(command, "token") == 0;
+
+    if (is_token && count == 0) {
+        hw_fail(&err, HW_EINVAL, "token: create, list or revoke?");
+        return hw_options_usage_error(&program, &err);
+    }
+    if (count > (is_token ? 1 : 0)) {
+        hw_fail(&err, HW_EINVAL, "%s: what is this for?", operands[is_token ? 1 : 0]);
         return hw_options_usage_error(&program, &err);
     }
     if (options.database == NULL) {
@@ -239,5 +382,7 @@ int main(int argc, char **argv)
     }
     if (command != NULL && strcmp(command, "migrate") == 0)
         return migrate(&options);
+    if (is_token)
+        return token(&options, operands[0]);
     return serve(&options);
 }

@@ -19,6 +19,7 @@ static const struct {
     {"23", NULL, API_REFUSED},
     {"54", NULL, API_REFUSED},
     {"P0001", NULL, API_REFUSED},
+    {"P0002", NULL, API_NO_SUCH_RESOURCE},
     {"55P03", NULL, API_CONTENTION},
     {"40", NULL, API_CONTENTION},
     {"57014", NULL, API_OVERLOADED},

@@ -30,6 +30,9 @@ struct api_request {
     size_t body_len;
     char *media_type; /* of a body of API_BODY_CONFIG */
     char client[48];  /* the peer's address */
+    /* for the change log: "http:<address>", "token:<name>" or "cert:<name>"; NULL on routes that
+     * are everyone's */
+    const char *author;
 
     /* the answer, once there is one */
     int status;

@@ -1,6 +1,7 @@
 /*
- * Routes: one table says which method and path goes where, which query parameters it takes and
- * what its body may be. Whatever is not in the table is refused before a handler is called.
+ * Routes: one table says which method and path goes where, which query parameters it takes, what
+ * its body may be and who may call it. Whatever is not in the table is refused before a handler is
+ * called.
  */
 #ifndef API_ROUTER_H
 #define API_ROUTER_H
@@ -21,6 +22,15 @@ enum api_body {
     API_BODY_CONFIG, /* any media type, API_CONFIG_BODY_MAX */
 };
 
+/* Each includes those before it. */
+enum api_role {
+    API_ROLE_NONE, /* everyone, without a token */
+    API_ROLE_VIEWER,
+    API_ROLE_OPERATOR,
+    API_ROLE_APPROVER,
+    API_ROLE_ADMIN,
+};
+
 enum {
     API_JSON_BODY_MAX = 1 << 20,
     API_CONFIG_BODY_MAX = 16 << 20, /* what the database takes */
@@ -32,6 +42,7 @@ struct api_route {
     api_handler_fn *handler;
     const char *query; /* the parameters that it takes, separated by spaces; "" for none */
     enum api_body body;
+    enum api_role role; /* that the caller must have */
 };
 
 /* The API's own table; the last one has no method. */

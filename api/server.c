@@ -1,5 +1,6 @@
 #include "api/server.h"
 
+#include <gnutls/abstract.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <poll.h>
@@ -12,6 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "api/api.h"
 #include "api/linger.h"
 #include "api/media_type.h"
 #include "common/log.h"
@@ -33,6 +35,7 @@ struct connection {
     bool listed; /* in the server's list: the client's turn */
     int64_t deadline;
     int fd;
+    struct api_tls_credentials *credentials; /* or NULL: no TLS */
 };
 
 struct api_server_request {
@@ -126,10 +129,13 @@ static void on_connection(void *arg, struct MHD_Connection *c, void **context,
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         connection = hw_alloc(sizeof(*connection));
         connection->fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        if (server->config.tls != NULL)
+            connection->credentials = api_tls_attach(server->config.tls, c);
         *context = connection;
         clients_turn(server, connection);
     } else if (connection != NULL) {
         clients_turn_ends(server, connection);
+        api_tls_detach(connection->credentials);
         free(connection);
         *context = NULL;
         server->place_freed = true;
@@ -173,7 +179,7 @@ static void answer_no_room(struct api_request *request)
 
 struct head {
     struct api_request *request;
-    const char *content_length, *transfer_encoding, *content_type, *host;
+    const char *content_length, *transfer_encoding, *content_type, *host, *authorization;
     const char *twice; /* a field that may come once came again */
 };
 
@@ -190,6 +196,7 @@ static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const cha
         {MHD_HTTP_HEADER_TRANSFER_ENCODING, &head->transfer_encoding},
         {MHD_HTTP_HEADER_CONTENT_TYPE, &head->content_type},
         {MHD_HTTP_HEADER_HOST, &head->host},
+        {MHD_HTTP_HEADER_AUTHORIZATION, &head->authorization},
         {MHD_HTTP_HEADER_IF_MATCH, &if_match},
         {MHD_HTTP_HEADER_IF_NONE_MATCH, &if_none_match},
     };
@@ -273,6 +280,8 @@ static bool judge_route(struct api_server_request *r, const struct head *head)
         api_answer_problem(request, API_NO_SUCH_ROUTE, "docs/http.md lists what there is");
         return false;
     }
+    if (!api_auth_judge(request->api->auth, request, head->authorization))
+        return false;
     unknown = api_router_unknown(request->route, &request->target);
     if (unknown != NULL) {
         api_answer_problem(request, API_INVALID_PARAMETER, "%s: no such parameter here%s%s",
@@ -281,6 +290,25 @@ static bool judge_route(struct api_server_request *r, const struct head *head)
         return false;
     }
     return judge_body(r, head);
+}
+
+/* An address, a name without a dot, or a name that was given to us; of any case (RFC 9110 section
+ * 4.2.3), with any port. */
+static bool is_our_host(const struct api_server *server, const char *host)
+{
+    const size_t len = strcspn(host, ":");
+    const char *name = server->config.hosts;
+
+    if (hw_address_is_local_host(host))
+        return true;
+    while (name != NULL && *name != '\0') {
+        const size_t span = strcspn(name, ", ");
+
+        if (span == len && strncasecmp(name, host, len) == 0)
+            return true;
+        name += span + strspn(name + span, ", ");
+    }
+    return false;
 }
 
 /* Reads the head alone. Whatever is wrong is answered before a byte of the body is stored. */
@@ -302,9 +330,10 @@ static void judge(struct api_server_request *r)
                            "Transfer-Encoding: only chunked is known");
     else if (head.host == NULL && strcmp(r->version, "HTTP/1.1") == 0)
         api_answer_problem(request, API_MALFORMED_REQUEST, "Host: is missing");
-    else if (head.host != NULL && !hw_address_is_local_host(head.host))
+    else if (head.host != NULL && !is_our_host(r->server, head.host))
         api_answer_problem(request, API_MISDIRECTED,
-                           "Host: %s is not a name of this loopback service", head.host);
+                           "Host: %s is not a name of this service; --host tells it those that are",
+                           head.host);
     else
         (void)judge_route(r, &head);
 }
@@ -587,6 +616,24 @@ static unsigned connections_max(void)
                                                      : DESCRIPTORS_SPARED;
 }
 
+/* The library asks for a certificate of its own; every connection gets ours instead, see
+ * on_connection, so that they can be read again. */
+static int refuse_handshake(gnutls_session_t session, const gnutls_datum_t *authorities,
+                            int authority_count, const gnutls_pk_algorithm_t *algorithms,
+                            int algorithm_count, gnutls_pcert_st **chain, unsigned *chain_length,
+                            gnutls_privkey_t *key)
+{
+    (void)session;
+    (void)authorities;
+    (void)authority_count;
+    (void)algorithms;
+    (void)algorithm_count;
+    (void)chain;
+    (void)chain_length;
+    (void)key;
+    return -1;
+}
+
 enum hw_status api_server_start(const struct api_server_config *config, struct api_server **out,
                                 struct hw_error *err)
 {
@@ -613,10 +660,13 @@ enum hw_status api_server_start(const struct api_server_config *config, struct a
         {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, server},
         {MHD_OPTION_END, 0, NULL},
     };
+    const bool tls = config->tls != NULL;
 
-    server->daemon =
-        MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL,
-                         NULL, on_access, server, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+    server->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | (tls ? MHD_USE_TLS : 0), 0,
+        NULL, NULL, on_access, server, MHD_OPTION_ARRAY, options,
+        tls ? MHD_OPTION_HTTPS_CERT_CALLBACK : MHD_OPTION_END, refuse_handshake,
+        MHD_OPTION_HTTPS_PRIORITIES, API_TLS_PRIORITIES, MHD_OPTION_END);
     if (server->daemon == NULL) {
         api_lingers_free(server->lingers);
         close(listen_fd);

@@ -12,6 +12,7 @@
 
 #include "api/request.h"
 #include "api/router.h"
+#include "api/tls.h"
 #include "common/address.h"
 #include "common/loop.h"
 #include "common/status.h"
@@ -21,6 +22,8 @@ struct api_server_config {
     struct api *api; /* for the handlers */
     const struct api_route *routes;
     struct hw_address address;
+    const char *hosts;          /* names that Host may hold, separated by commas, or NULL */
+    struct api_tls *tls;        /* or NULL */
     int64_t request_timeout_ms; /* to send a request, to fetch an answer, to be idle */
     int64_t memory;             /* bytes of bodies and answers at a time */
     int64_t config_body_max;    /* at most API_CONFIG_BODY_MAX */

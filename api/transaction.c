@@ -44,13 +44,12 @@ struct api_transaction *api_transaction_read(struct api_request *request)
 struct api_transaction *api_transaction_write(struct api_request *request)
 {
     struct api_transaction *tx = new_transaction(request, true);
-    const char *author = api_request_keep(request, hw_sprintf("http:%s", request->client));
     const char *message = api_request_parameter(request, "message");
 
     api_transaction_add(tx,
                         "SELECT set_config('headwater.author', $1, true), "
                         "set_config('headwater.message', $2, true)",
-                        2, author, message != NULL ? message : "");
+                        2, request->author, message != NULL ? message : "");
     tx->first = tx->count;
     tx->tail.sql = "SELECT pg_current_wal_insert_lsn()";
     return tx;

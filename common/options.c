@@ -37,6 +37,11 @@ static bool parse_units(const char *text, const struct unit *units, size_t count
     return false;
 }
 
+bool hw_options_duration(const char *text, int64_t *ms)
+{
+    return parse_units(text, durations, HW_COUNT(durations), ms);
+}
+
 static bool parse_bool(const char *text, bool *value)
 {
     static const char *const yes[] = {"1", "true", "yes", "on"};
@@ -92,7 +97,7 @@ static enum hw_status store(const struct hw_option *o, const char *text, const c
         *(const char **)target = text;
         return HW_OK;
     case HW_OPT_DURATION:
-        if (!parse_units(text, durations, HW_COUNT(durations), &number))
+        if (!hw_options_duration(text, &number))
             return hw_fail(err, HW_EINVAL, "%s: \"%s\" is not a duration such as 500ms, 2s, 5m, 1h",
                            from, shown);
         break;

@@ -59,6 +59,9 @@ enum hw_status hw_options_parse(const struct hw_program *program, int argc, char
                                 void *values, const char **command, char ***operands, int *count,
                                 struct hw_error *err) HW_CHECKED;
 
+/* A time as the options take it, in milliseconds: "500ms", "30d". False when it is none. */
+bool hw_options_duration(const char *text, int64_t *ms);
+
 /* Prints err and a hint to --help on stderr; returns HW_EXIT_USAGE for main to return. */
 int hw_options_usage_error(const struct hw_program *program, const struct hw_error *err);
 

@@ -211,14 +211,23 @@ static bool log_says(const struct test_program *program, const char *text)
     return strstr(log, text) != NULL;
 }
 
-/* Both kinds of connection are up: what is missing now is the schema. */
-static bool lacks_schema(int port)
+/* The connection that answers the target is up: what is missing now is the schema. */
+static bool lacks_schema(int port, const char *target)
 {
-    struct test_answer answer = test_http(port, "GET", "/readyz", NULL, NULL, 0);
+    struct test_answer answer = test_http(port, "GET", target, NULL, NULL, 0);
     const bool lacks = strstr(answer.body, "headwater-api migrate") != NULL;
 
     test_answer_free(&answer);
     return lacks;
+}
+
+static bool is_ready(int port)
+{
+    struct test_answer answer = test_http(port, "GET", "/readyz", NULL, NULL, 0);
+    const bool ready = answer.status == 200;
+
+    test_answer_free(&answer);
+    return ready;
 }
 
 /* Ready only with this program's schema; before that, every route says what to do. */
@@ -233,7 +242,7 @@ START_TEST(test_readiness)
 
     test_program_start(&program, argv, NULL);
     test_wait_for(log_says(&program, "serving"), 30);
-    test_wait_for(lacks_schema(port), 30);
+    test_wait_for(lacks_schema(port, "/readyz") && lacks_schema(port, "/v1/nodes"), 30);
     static const char *const targets[] = {"/readyz", "/v1/nodes", "/v1/fleet"};
 
     for (size_t i = 0; i < HW_COUNT(targets); i++) {
@@ -252,9 +261,7 @@ START_TEST(test_readiness)
     test_answer_free(&answer);
 
     ck_assert_int_eq(migrate(url, NULL), 0);
-    answer = test_http(port, "GET", "/readyz", NULL, NULL, 0);
-    ck_assert_int_eq(answer.status, 200);
-    test_answer_free(&answer);
+    test_wait_for(is_ready(port), 30);
 
     free(sql_in(url, "INSERT INTO headwater.migration (version, name) VALUES (9999, 'later')"));
     answer = test_http(port, "GET", "/readyz", NULL, NULL, 0);

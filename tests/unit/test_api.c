@@ -84,11 +84,11 @@ END_TEST
 /* ---- routes ---- */
 
 static const struct api_route routes[] = {
-    {"GET", "/things", NULL, "limit after", API_BODY_NONE},
-    {"GET", "/things/{name}", NULL, "", API_BODY_NONE},
-    {"PUT", "/things/{name}", NULL, "message", API_BODY_JSON},
-    {"GET", "/things/{name}/parts/{part}", NULL, "", API_BODY_NONE},
-    {"POST", "/act", NULL, "", API_BODY_NONE},
+    {"GET", "/things", NULL, "limit after", API_BODY_NONE, API_ROLE_NONE},
+    {"GET", "/things/{name}", NULL, "", API_BODY_NONE, API_ROLE_NONE},
+    {"PUT", "/things/{name}", NULL, "message", API_BODY_JSON, API_ROLE_NONE},
+    {"GET", "/things/{name}/parts/{part}", NULL, "", API_BODY_NONE, API_ROLE_NONE},
+    {"POST", "/act", NULL, "", API_BODY_NONE, API_ROLE_NONE},
     {0},
 };
 

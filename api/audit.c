@@ -1,0 +1,78 @@
+/* /v1/audit: who changed what, newest first. */
+#include <microhttpd.h>
+#include <string.h>
+
+#include "api/handlers.h"
+#include "api/resource.h"
+#include "api/transaction.h"
+#include "common/memory.h"
+
+static const struct api_column columns[] = {
+    {.name = "id", .type = API_COLUMN_INTEGER},
+    {.name = "at", .type = API_COLUMN_TIME},
+    {.name = "rev", .type = API_COLUMN_INTEGER},
+    {.name = "author", .type = API_COLUMN_STRING},
+    {.name = "application_name", .type = API_COLUMN_STRING, .member = "application"},
+    {.name = "message", .type = API_COLUMN_STRING},
+    {.name = "kind", .type = API_COLUMN_STRING},
+    {.name = "name", .type = API_COLUMN_STRING},
+    {.name = "action", .type = API_COLUMN_STRING},
+    {.name = "old_digest", .type = API_COLUMN_STRING},
+    {.name = "new_digest", .type = API_COLUMN_STRING},
+    {.name = NULL},
+};
+
+static const char *const kinds[] = {"node", "config", "assignment", "token"};
+
+static void on_list(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    const char *ignored;
+    int limit;
+
+    (void)arg;
+    if (api_request_limit(request, &limit, &ignored))
+        api_answer_json(request, MHD_HTTP_OK, api_resource_page(results[0], limit, columns));
+}
+
+/* False when the request was answered with the problem. */
+static bool check_kind(struct api_request *request, const char *kind)
+{
+    for (size_t i = 0; i < HW_COUNT(kinds); i++)
+        if (kind == NULL || strcmp(kind, kinds[i]) == 0)
+            return true;
+    api_answer_problem(request, API_INVALID_PARAMETER,
+                       "kind: must be node, config, assignment or token");
+    return false;
+}
+
+static bool check_after(struct api_request *request, const char *after)
+{
+    const size_t digits = after != NULL ? strspn(after, "0123456789") : 1;
+
+    if (digits >= 1 && digits <= 18 && (after == NULL || after[digits] == '\0'))
+        return true;
+    api_answer_problem(request, API_INVALID_PARAMETER, "after: must be the id of an entry");
+    return false;
+}
+
+void api_audit_list(struct api_request *request)
+{
+    const char *kind = api_request_parameter(request, "kind");
+    const char *after = api_request_parameter(request, "after");
+    struct api_transaction *tx;
+    const char *most;
+    int limit;
+
+    if (!api_request_limit(request, &limit, &most) || !check_kind(request, kind) ||
+        !check_after(request, after))
+        return;
+    tx = api_transaction_read(request);
+    api_transaction_add(
+        tx,
+        "SELECT id, at, rev, author, application_name, message, kind, name, "
+        "action, old_digest, new_digest FROM headwater.audit "
+        "WHERE ($1::text IS NULL OR kind = $1) AND ($2::text IS NULL OR name = $2) "
+        "AND ($3::bigint IS NULL OR id < $3::bigint) ORDER BY id DESC LIMIT $4::int",
+        4, kind, api_request_parameter(request, "name"), after, most);
+    api_transaction_run(tx, on_list, NULL);
+}

@@ -1,0 +1,537 @@
+#include "api/auth.h"
+
+#include <inttypes.h>
+#include <microhttpd.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/queue.h>
+
+#include "api/row.h"
+#include "api/throttle.h"
+#include "api/tls.h"
+#include "common/buf.h"
+#include "common/clock.h"
+#include "common/digest.h"
+#include "common/log.h"
+#include "common/map.h"
+#include "common/memory.h"
+#include "common/pg.h"
+
+enum {
+    REREAD_MS = 30000,    /* stands in for a notification lost */
+    READ_AGAIN_MS = 1000, /* after a failure */
+    USES_AFTER_MS = 1000, /* from a token's use until the database is told, with others' */
+    USES_EVERY_MS = 60000,
+    ID_DIGITS = 16,
+    SECRET_CHARS = 43,
+    TOKEN_CHARS = 4 + ID_DIGITS + 1 + SECRET_CHARS, /* hwt_<id>_<secret> */
+};
+
+static const char select_sql[] =
+    "SELECT id, name, role, encode(hash, 'hex') AS hash, CASE WHEN isfinite(expires_at) "
+    "THEN (extract(epoch FROM expires_at) * 1000000)::bigint END AS expires_us, "
+    "revoked_at IS NOT NULL AS is_revoked FROM headwater.token";
+
+struct token {
+    char id[ID_DIGITS + 1];
+    char *name;
+    enum api_role role;
+    struct hw_digest hash;
+    int64_t expires_ns; /* Unix time; INT64_MAX: never */
+    bool is_revoked;
+    bool was_used; /* and the database was not told yet */
+    int64_t told_at;
+};
+
+struct rereader {
+    STAILQ_ENTRY(rereader) link;
+    void (*done)(void *arg);
+    void *arg;
+};
+STAILQ_HEAD(rereaders, rereader);
+
+struct api_auth {
+    struct api_auth_config config;
+    struct hw_pg *pg;
+    bool listening, busy; /* on this connection */
+    bool stale, uses_due; /* to do when it is not busy */
+    bool known;           /* which tokens there are */
+    bool in_trouble, lacks_schema, stopped;
+    struct hw_map tokens; /* by id */
+    struct hw_timer reread, uses;
+    struct rereaders waiting, served; /* for the next reading; by the one that runs */
+    struct api_throttle throttle;
+    struct hw_error trouble;
+};
+
+static const char *const role_names[] = {
+    [API_ROLE_NONE] = "none",         [API_ROLE_VIEWER] = "viewer",
+    [API_ROLE_OPERATOR] = "operator", [API_ROLE_APPROVER] = "approver",
+    [API_ROLE_ADMIN] = "admin",
+};
+
+enum api_role api_role_of(const char *name)
+{
+    for (size_t i = API_ROLE_VIEWER; i < HW_COUNT(role_names); i++)
+        if (strcmp(name, role_names[i]) == 0)
+            return (enum api_role)i;
+    return API_ROLE_NONE;
+}
+
+static const char *role_name(enum api_role role)
+{
+    return role_names[role <= API_ROLE_ADMIN ? role : API_ROLE_NONE];
+}
+
+/* ---- the tokens ---- */
+
+static void clear_tokens(struct hw_map *tokens)
+{
+    struct token *token;
+
+    for (size_t at = 0; (token = hw_map_next(tokens, &at)) != NULL;) {
+        free(token->name);
+        free(token);
+    }
+    hw_map_clear(tokens);
+}
+
+static void take_row(struct hw_map *tokens, const struct hw_map *before, const PGresult *rows,
+                     int row)
+{
+    HW_AUTO_FREE char *hash = hw_sprintf("sha256:%s", api_row_text(rows, row, "hash"));
+    const char *id = api_row_text(rows, row, "id");
+    const char *expires = api_row_text(rows, row, "expires_us");
+    const struct token *old = hw_map_get(before, id);
+    struct token *token;
+    struct hw_digest digest;
+
+    /* The table's constraints promise that neither happens. */
+    if (strlen(id) != ID_DIGITS || hw_digest_parse(hash, &digest, NULL) != HW_OK)
+        return;
+    token = hw_alloc(sizeof(*token));
+    strcpy(token->id, id);
+    token->name = hw_strdup(api_row_text(rows, row, "name"));
+    token->role = api_role_of(api_row_text(rows, row, "role"));
+    token->hash = digest;
+    if (expires == NULL ||
+        __builtin_mul_overflow(strtoll(expires, NULL, 10), 1000, &token->expires_ns))
+        token->expires_ns = INT64_MAX;
+    token->is_revoked = api_row_is_true(rows, row, "is_revoked");
+    if (old != NULL) {
+        token->was_used = old->was_used;
+        token->told_at = old->told_at;
+    }
+    hw_map_add(tokens, token->id, token);
+}
+
+static void take_tokens(struct api_auth *auth, const PGresult *rows)
+{
+    struct hw_map before = auth->tokens;
+
+    auth->tokens = (struct hw_map){0};
+    for (int i = 0; i < PQntuples(rows); i++)
+        take_row(&auth->tokens, &before, rows, i);
+    clear_tokens(&before);
+    if (!auth->known)
+        hw_log_info("tokens read", HW_I("tokens", (int64_t)auth->tokens.count));
+    auth->known = true;
+}
+
+static bool has_expired(const struct token *token)
+{
+    return token->expires_ns <= hw_clock_now();
+}
+
+static bool is_any_active(const struct api_auth *auth)
+{
+    const struct token *token;
+
+    for (size_t at = 0; (token = hw_map_next(&auth->tokens, &at)) != NULL;)
+        if (!token->is_revoked && !has_expired(token))
+            return true;
+    return false;
+}
+
+/* ---- the connection ---- */
+
+static void work(struct api_auth *auth);
+
+static void on_time_to_reread(void *arg)
+{
+    struct api_auth *auth = arg;
+
+    auth->stale = true;
+    hw_timer_start(auth->config.loop, &auth->reread, REREAD_MS, on_time_to_reread, auth);
+    work(auth);
+}
+
+static void call_back(struct rereaders *list)
+{
+    struct rereader *rereader;
+
+    while ((rereader = STAILQ_FIRST(list)) != NULL) {
+        STAILQ_REMOVE_HEAD(list, link);
+        rereader->done(rereader->arg);
+        free(rereader);
+    }
+}
+
+static void note_trouble(struct api_auth *auth, const struct hw_pg_outcome *outcome)
+{
+    const bool lacks_schema =
+        strcmp(outcome->sqlstate, "42P01") == 0 || strcmp(outcome->sqlstate, "3F000") == 0;
+
+    if (outcome->status != HW_EUNAVAIL && !auth->in_trouble)
+        hw_log_warn("cannot read the tokens, trying again", HW_E(&outcome->err));
+    auth->in_trouble = true;
+    auth->lacks_schema = lacks_schema;
+    auth->trouble = outcome->err;
+}
+
+/* The rows are the last statement's. */
+static void on_read(void *arg, const struct hw_pg_outcome *outcome)
+{
+    struct api_auth *auth = arg;
+
+    auth->busy = false;
+    if (outcome->status == HW_OK) {
+        auth->listening = true;
+        auth->in_trouble = false;
+        auth->lacks_schema = false;
+        take_tokens(auth, outcome->results[outcome->count - 1]);
+    } else {
+        auth->stale = true;
+        note_trouble(auth, outcome);
+        hw_timer_start(auth->config.loop, &auth->reread, READ_AGAIN_MS, on_time_to_reread, auth);
+    }
+    call_back(&auth->served);
+    if (outcome->status == HW_OK)
+        work(auth);
+}
+
+static void read_tokens(struct api_auth *auth)
+{
+    static const struct hw_pg_query queries[] = {
+        {.sql = "SELECT set_config('statement_timeout', '30s', false)"},
+        {.sql = "LISTEN headwater_token"},
+        {.sql = select_sql},
+    };
+    const int first = auth->listening ? (int)HW_COUNT(queries) - 1 : 0;
+    struct hw_error err;
+
+    if (hw_pg_run(auth->pg, HW_PG_SEPARATE, queries + first, (int)HW_COUNT(queries) - first, NULL,
+                  on_read, auth, &err) != HW_OK)
+        return; /* it is down, and will be up */
+    auth->busy = true;
+    auth->stale = false;
+    STAILQ_CONCAT(&auth->served, &auth->waiting);
+}
+
+static void on_told(void *arg, const struct hw_pg_outcome *outcome)
+{
+    struct api_auth *auth = arg;
+
+    auth->busy = false;
+    if (outcome->status != HW_OK)
+        hw_log_debug("cannot tell which tokens were used", HW_E(&outcome->err));
+    work(auth);
+}
+
+static void tell_uses(struct api_auth *auth)
+{
+    struct hw_buf ids = {0};
+    struct token *token;
+    struct hw_error err;
+
+    auth->uses_due = false;
+    hw_buf_putc(&ids, '{');
+    for (size_t at = 0; (token = hw_map_next(&auth->tokens, &at)) != NULL;) {
+        if (!token->was_used)
+            continue;
+        hw_buf_printf(&ids, "%s%s", ids.len > 1 ? "," : "", token->id);
+        token->was_used = false;
+        token->told_at = hw_loop_now();
+    }
+    hw_buf_putc(&ids, '}');
+    const char *const values[] = {ids.data};
+    const struct hw_pg_query query = {
+        .sql = "SELECT headwater.note_token_use($1::text[])", .count = 1, .values = values};
+
+    if (hw_pg_run(auth->pg, HW_PG_ATOMIC, &query, 1, NULL, on_told, auth, &err) == HW_OK)
+        auth->busy = true;
+    hw_buf_free(&ids);
+}
+
+static void work(struct api_auth *auth)
+{
+    if (auth->stopped || auth->busy || !hw_pg_up(auth->pg))
+        return;
+    if (auth->stale)
+        read_tokens(auth);
+    else if (auth->uses_due && auth->listening)
+        tell_uses(auth);
+}
+
+static void on_up(void *arg)
+{
+    struct api_auth *auth = arg;
+
+    auth->listening = false;
+    on_time_to_reread(auth);
+}
+
+static void on_down(void *arg, const struct hw_error *why)
+{
+    struct api_auth *auth = arg;
+
+    auth->listening = false;
+    auth->lacks_schema = false;
+    auth->trouble = *why;
+    call_back(&auth->waiting);
+}
+
+static void on_notify(void *arg, const char *channel)
+{
+    struct api_auth *auth = arg;
+
+    (void)channel;
+    auth->stale = true;
+    work(auth);
+}
+
+enum hw_status api_auth_open(const struct api_auth_config *config, struct api_auth **out,
+                             struct hw_error *err)
+{
+    struct api_auth *auth = hw_alloc(sizeof(*auth));
+    const struct hw_pg_events events = {
+        .up = on_up, .down = on_down, .notify = on_notify, .arg = auth};
+    enum hw_status status;
+
+    auth->config = *config;
+    STAILQ_INIT(&auth->waiting);
+    STAILQ_INIT(&auth->served);
+    hw_fail(&auth->trouble, HW_EUNAVAIL, "no connection to the database was made yet");
+    status =
+        hw_pg_open(config->loop, config->conninfo, "headwater-api auth", &events, &auth->pg, err);
+    if (status != HW_OK) {
+        free(auth);
+        return status;
+    }
+    *out = auth;
+    return HW_OK;
+}
+
+void api_auth_stop(struct api_auth *auth)
+{
+    auth->stopped = true;
+    hw_timer_stop(&auth->reread);
+    hw_timer_stop(&auth->uses);
+    hw_pg_close(HW_TAKE(auth->pg));
+    call_back(&auth->served);
+    call_back(&auth->waiting);
+}
+
+void api_auth_free(struct api_auth *auth)
+{
+    if (auth == NULL)
+        return;
+    if (!auth->stopped)
+        api_auth_stop(auth);
+    clear_tokens(&auth->tokens);
+    free(auth);
+}
+
+bool api_auth_ready(const struct api_auth *auth)
+{
+    return auth->known;
+}
+
+void api_auth_reread(struct api_auth *auth, void (*done)(void *arg), void *arg)
+{
+    struct rereader *rereader;
+
+    if (auth->stopped || !hw_pg_up(auth->pg)) {
+        done(arg);
+        return;
+    }
+    rereader = hw_alloc(sizeof(*rereader));
+    rereader->done = done;
+    rereader->arg = arg;
+    STAILQ_INSERT_TAIL(&auth->waiting, rereader, link);
+    auth->stale = true;
+    work(auth);
+}
+
+/* ---- judging ---- */
+
+static void answer_unauthenticated(struct api_request *request, const char *why)
+{
+    api_answer_header(request, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
+    api_answer_problem(request, API_UNAUTHENTICATED, "%s", why);
+}
+
+/* Only what was wrong counts: whoever has a token gets in whatever others at the address do.
+ * token: whose it is, where that is known. */
+static void refuse(struct api_auth *auth, struct api_request *request, const char *token,
+                   const char *why)
+{
+    const struct sockaddr *peer =
+        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)
+            ->client_addr;
+    const int64_t wait_ms = api_throttle_failed(&auth->throttle, peer, hw_loop_now());
+    char seconds[24];
+
+    if (wait_ms == 0) {
+        hw_log_warn("authentication failed", HW_S("client", request->client), HW_S("token", token),
+                    HW_S("reason", why));
+        answer_unauthenticated(request, why);
+        return;
+    }
+    snprintf(seconds, sizeof(seconds), "%" PRId64, (wait_ms + 999) / 1000);
+    api_answer_header(request, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
+    api_answer_problem(request, API_RATE_LIMITED,
+                       "%d wrong tokens came from this address within a minute. Try again in %s s; "
+                       "a right one is taken at any time",
+                       API_THROTTLE_MOST, seconds);
+}
+
+/* The token in "Bearer <token>", or NULL. */
+static const char *bearer(const char *authorization)
+{
+    static const char scheme[] = "Bearer ";
+
+    if (strncasecmp(authorization, scheme, strlen(scheme)) != 0)
+        return NULL;
+    authorization += strlen(scheme);
+    return authorization + strspn(authorization, " ");
+}
+
+static bool is_well_formed(const char *text)
+{
+    return strlen(text) == TOKEN_CHARS && strncmp(text, "hwt_", 4) == 0 &&
+           strspn(text + 4, "0123456789abcdef") == ID_DIGITS && text[4 + ID_DIGITS] == '_' &&
+           strspn(text + 4 + ID_DIGITS + 1, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                            "0123456789-_") == SECRET_CHARS;
+}
+
+/* NULL when there is none, after the same work. */
+static struct token *find_token(const struct api_auth *auth, const char *text)
+{
+    static const struct hw_digest nobody;
+    char id[ID_DIGITS + 1] = "";
+    struct token *token;
+    struct hw_digest hash;
+    bool same;
+
+    memcpy(id, text + 4, ID_DIGITS);
+    hw_digest_of(text, TOKEN_CHARS, &hash);
+    token = hw_map_get(&auth->tokens, id);
+    same = CRYPTO_memcmp(hash.bytes, token != NULL ? token->hash.bytes : nobody.bytes,
+                         sizeof(hash.bytes)) == 0;
+    return same ? token : NULL;
+}
+
+static void on_uses_due(void *arg)
+{
+    struct api_auth *auth = arg;
+
+    auth->uses_due = true;
+    work(auth);
+}
+
+static void note_use(struct api_auth *auth, struct token *token)
+{
+    if (token->told_at != 0 && hw_loop_now() - token->told_at < USES_EVERY_MS)
+        return;
+    token->was_used = true;
+    if (!auth->uses_due && !hw_timer_running(&auth->uses))
+        hw_timer_start(auth->config.loop, &auth->uses, USES_AFTER_MS, on_uses_due, auth);
+}
+
+/* The caller is known by author (taken over): may they do it? */
+static bool permit(struct api_request *request, enum api_role role, char *author)
+{
+    request->author = api_request_keep(request, author);
+    if (role >= request->route->role)
+        return true;
+    api_answer_problem(request, API_FORBIDDEN, "This needs the role %s; %s has %s",
+                       role_name(request->route->role), author, role_name(role));
+    return false;
+}
+
+static bool judge_token(struct api_auth *auth, struct api_request *request,
+                        const char *authorization)
+{
+    const char *text = bearer(authorization);
+    struct token *token = NULL;
+
+    if (text == NULL)
+        refuse(auth, request, NULL, "Authorization: the scheme must be Bearer");
+    else if (!is_well_formed(text))
+        refuse(auth, request, NULL, "Authorization: this is not a token, which looks like hwt_…");
+    else if ((token = find_token(auth, text)) == NULL && !is_any_active(auth))
+        refuse(auth, request, NULL,
+               "Every token has expired or was revoked: make one with headwater-api token create");
+    else if (token == NULL)
+        refuse(auth, request, NULL, "There is no such token");
+    else if (token->is_revoked)
+        refuse(auth, request, token->name, "The token was revoked");
+    else if (has_expired(token))
+        refuse(auth, request, token->name, "The token has expired");
+    else {
+        note_use(auth, token);
+        return permit(request, token->role, hw_sprintf("token:%s", token->name));
+    }
+    return false;
+}
+
+static void ask_for_token(const struct api_auth *auth, struct api_request *request)
+{
+    if (auth->tokens.count == 0)
+        answer_unauthenticated(request,
+                               "There is no token yet, and this service is reached from other "
+                               "machines: make one with headwater-api token create");
+    else if (!is_any_active(auth))
+        answer_unauthenticated(request, "Every token has expired or was revoked: make one with "
+                                        "headwater-api token create");
+    else
+        answer_unauthenticated(request, "Authorization: Bearer, with a token, is missing");
+}
+
+bool api_auth_judge(struct api_auth *auth, struct api_request *request, const char *authorization)
+{
+    if (request->route->role == API_ROLE_NONE)
+        return true;
+    if (!auth->known) {
+        if (auth->lacks_schema)
+            api_answer_problem(request, API_NOT_READY,
+                               "The database does not have the schema (%s); "
+                               "run headwater-api migrate",
+                               auth->trouble.message);
+        else
+            api_answer_problem(request, API_DATABASE_UNAVAILABLE,
+                               "Which tokens there are is not known yet: %s",
+                               auth->trouble.message);
+        return false;
+    }
+    if (authorization != NULL && auth->tokens.count > 0)
+        return judge_token(auth, request, authorization);
+    if (auth->config.certificate_role != API_ROLE_NONE) {
+        char *name = api_tls_client_name(request->connection);
+
+        if (name != NULL) {
+            char *author = hw_sprintf("cert:%s", name);
+
+            free(name);
+            return permit(request, auth->config.certificate_role, author);
+        }
+    }
+    if (auth->tokens.count == 0 && auth->config.is_loopback)
+        return permit(request, API_ROLE_ADMIN, hw_sprintf("http:%s", request->client));
+    ask_for_token(auth, request);
+    return false;
+}

@@ -1,0 +1,50 @@
+/*
+ * Who is calling, and may they? Bearer tokens (RFC 6750) and client certificates, and the roles
+ * that they have. All tokens are held in memory, by their hashes: read when the database is
+ * reached, again at each notification "headwater_token" and now and then, so that a request costs
+ * no query, and a token goes on being known while the database is away. While there is no token at
+ * all, a service that only loopback reaches asks for none. Tokens that were revoked or have expired
+ * count as being there: time alone opens nothing.
+ */
+#ifndef API_AUTH_H
+#define API_AUTH_H
+
+#include <stdbool.h>
+
+#include "api/request.h"
+#include "api/router.h"
+#include "common/loop.h"
+#include "common/status.h"
+
+struct api_auth_config {
+    struct hw_loop *loop;
+    const char *conninfo;
+    bool is_loopback; /* nobody else reaches the service */
+    enum api_role
+        certificate_role; /* of callers that TLS knows; API_ROLE_NONE: they need a token */
+};
+
+struct api_auth;
+enum hw_status api_auth_open(const struct api_auth_config *config, struct api_auth **auth,
+                             struct hw_error *err) HW_CHECKED;
+/* Whoever waits for api_auth_reread is called. */
+void api_auth_stop(struct api_auth *auth);
+void api_auth_free(struct api_auth *auth); /* NULL is fine */
+
+bool api_auth_ready(const struct api_auth *auth); /* the tokens are known */
+
+/*
+ * Judges a request by its route's role and its Authorization field (or NULL), and sets its author.
+ * False when it was answered instead: 401, 403, 429, or 503 while nobody knows which tokens there
+ * are.
+ */
+bool api_auth_judge(struct api_auth *auth, struct api_request *request, const char *authorization);
+
+/* Calls done when what is committed now is known here; perhaps at once, where the database is lost.
+ */
+void api_auth_reread(struct api_auth *auth, void (*done)(void *arg), void *arg);
+
+/* "viewer"; API_ROLE_NONE for a word that is no role. */
+enum api_role api_role_of(const char *name);
+
+#endif

@@ -1,0 +1,117 @@
+#include "api/token_command.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/memory.h"
+#include "common/pg.h"
+
+static enum hw_status create(PGconn *conn, const struct api_token_options *options,
+                             struct hw_error *err)
+{
+    HW_AUTO_FREE char *seconds =
+        options->expires_ms > 0 ? hw_sprintf("%.3f", (double)options->expires_ms / 1000) : NULL;
+    const char *const values[] = {options->name, options->role, seconds};
+    PGresult *result;
+    enum hw_status status =
+        hw_pg_exec(conn, "SELECT headwater.create_token($1, $2, make_interval(secs => $3::float8))",
+                   3, values, &result, err);
+
+    if (status != HW_OK)
+        return status;
+    /* Nobody can read it again: whoever asked must have got it. */
+    if (printf("%s\n", PQgetvalue(result, 0, 0)) < 0 || fflush(stdout) != 0)
+        status =
+            hw_fail_errno(err, "writing the token to standard output (it was made: revoke it)");
+    PQclear(result);
+    return status;
+}
+
+static enum hw_status list(PGconn *conn, struct hw_error *err)
+{
+    PGresult *rows;
+    enum hw_status status = hw_pg_exec(
+        conn,
+        "SELECT name, role, state, "
+        "coalesce(to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI\"Z\"'), "
+        "'never'), "
+        "coalesce(to_char(last_used_at AT TIME ZONE 'UTC', "
+        "'YYYY-MM-DD\"T\"HH24:MI\"Z\"'), 'never') "
+        "FROM headwater.token_info ORDER BY name",
+        0, NULL, &rows, err);
+
+    if (status != HW_OK)
+        return status;
+    printf("%-24s %-9s %-8s %-18s %s\n", "NAME", "ROLE", "STATE", "EXPIRES", "USED");
+    for (int i = 0; i < PQntuples(rows); i++)
+        printf("%-24s %-9s %-8s %-18s %s\n", PQgetvalue(rows, i, 0), PQgetvalue(rows, i, 1),
+               PQgetvalue(rows, i, 2), PQgetvalue(rows, i, 3), PQgetvalue(rows, i, 4));
+    PQclear(rows);
+    return fflush(stdout) == 0 ? HW_OK : hw_fail_errno(err, "writing to standard output");
+}
+
+enum hw_status api_token_check(const char *what, const struct api_token_options *options,
+                               struct hw_error *err)
+{
+    const bool creates = strcmp(what, "create") == 0;
+
+    if (!creates && strcmp(what, "list") != 0 && strcmp(what, "revoke") != 0)
+        return hw_fail(err, HW_EINVAL, "token %s: is not one of create, list, revoke", what);
+    if (strcmp(what, "list") != 0 && options->name == NULL)
+        return hw_fail(err, HW_EINVAL, "token %s: --name is missing", what);
+    if (creates && options->role == NULL)
+        return hw_fail(err, HW_EINVAL, "token create: --role is missing");
+    return HW_OK;
+}
+
+enum hw_status api_token_command(const char *conninfo, const char *what,
+                                 const struct api_token_options *options, struct hw_error *err)
+{
+    PGconn *conn;
+    enum hw_status status = hw_pg_connect(conninfo, "headwater-api token", &conn, err);
+
+    if (status != HW_OK)
+        return status;
+    if (strcmp(what, "create") == 0)
+        status = create(conn, options, err);
+    else if (strcmp(what, "list") == 0)
+        status = list(conn, err);
+    else
+        status = hw_pg_exec(conn, "SELECT headwater.revoke_token($1)", 1,
+                            (const char *[]){options->name}, NULL, err);
+    PQfinish(conn);
+    return status;
+}
+
+/* Whether sql, without values, gives true. */
+static enum hw_status ask(PGconn *conn, const char *sql, bool *yes, struct hw_error *err)
+{
+    PGresult *result;
+    const enum hw_status status = hw_pg_exec(conn, sql, 0, NULL, &result, err);
+
+    if (status != HW_OK)
+        return status;
+    *yes = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    PQclear(result);
+    return HW_OK;
+}
+
+enum hw_status api_token_any_active(const char *conninfo, bool *active, struct hw_error *err)
+{
+    PGconn *conn;
+    enum hw_status status = hw_pg_connect(conninfo, "headwater-api", &conn, err);
+    bool exists = false;
+
+    if (status != HW_OK)
+        return status;
+    status = ask(conn, "SELECT to_regclass('headwater.token_info') IS NOT NULL", &exists, err);
+    if (status == HW_OK && !exists)
+        *active = false;
+    else if (status == HW_OK)
+        status =
+            ask(conn, "SELECT EXISTS (SELECT FROM headwater.token_info WHERE state = 'active')",
+                active, err);
+    PQfinish(conn);
+    return status;
+}

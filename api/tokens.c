@@ -1,0 +1,158 @@
+/* /v1/tokens: who may call, made and ended by admins. */
+#include <microhttpd.h>
+#include <stdlib.h>
+
+#include "api/api.h"
+#include "api/body.h"
+#include "api/handlers.h"
+#include "api/resource.h"
+#include "api/transaction.h"
+#include "common/memory.h"
+#include "common/options.h"
+
+#define SELECT                                                                                     \
+    "SELECT name, id, role, state, created_at, created_by, expires_at, revoked_at, last_used_at "  \
+    "FROM headwater.token_info "
+
+static const struct api_column columns[] = {
+    {.name = "name", .type = API_COLUMN_STRING},
+    {.name = "id", .type = API_COLUMN_STRING},
+    {.name = "role", .type = API_COLUMN_STRING},
+    {.name = "state", .type = API_COLUMN_STRING},
+    {.name = "created_at", .type = API_COLUMN_TIME},
+    {.name = "created_by", .type = API_COLUMN_STRING},
+    {.name = "expires_at", .type = API_COLUMN_TIME},
+    {.name = "revoked_at", .type = API_COLUMN_TIME},
+    {.name = "last_used_at", .type = API_COLUMN_TIME},
+    {.name = NULL},
+};
+
+static void on_list(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    const char *ignored;
+    int limit;
+
+    (void)arg;
+    if (api_request_limit(request, &limit, &ignored))
+        api_answer_json(request, MHD_HTTP_OK, api_resource_page(results[0], limit, columns));
+}
+
+void api_tokens_list(struct api_request *request)
+{
+    struct api_transaction *tx;
+    const char *most;
+    int limit;
+
+    if (!api_request_limit(request, &limit, &most))
+        return;
+    tx = api_transaction_read(request);
+    api_transaction_add(tx,
+                        SELECT "WHERE ($1::text IS NULL OR name > $1) ORDER BY name LIMIT $2::int",
+                        2, api_request_parameter(request, "after"), most);
+    api_transaction_run(tx, on_list, NULL);
+}
+
+static void on_get(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    (void)arg;
+    if (PQntuples(results[0]) == 0)
+        api_resource_missing(request, "token", api_request_variable(request, "name"));
+    else
+        api_answer_json(request, MHD_HTTP_OK, api_row_object(results[0], 0, columns));
+}
+
+void api_tokens_get(struct api_request *request)
+{
+    struct api_transaction *tx = api_transaction_read(request);
+
+    api_transaction_add(tx, SELECT "WHERE name = $1", 1, api_request_variable(request, "name"));
+    api_transaction_run(tx, on_get, NULL);
+}
+
+/* ---- changes: answered when this service knows them as well ---- */
+
+struct change {
+    struct api_request *request;
+    json_t *token; /* what was made; NULL: one was revoked */
+};
+
+static void on_known(void *arg)
+{
+    struct change *change = arg;
+
+    if (change->token != NULL)
+        api_answer_json(change->request, MHD_HTTP_CREATED, change->token);
+    else
+        api_answer_empty(change->request, MHD_HTTP_NO_CONTENT);
+    free(change);
+}
+
+static void answer_when_known(struct api_request *request, json_t *token)
+{
+    struct change *change = hw_alloc(sizeof(*change));
+
+    change->request = request;
+    change->token = token;
+    api_auth_reread(request->api->auth, on_known, change);
+}
+
+static void on_created(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    json_t *token = api_row_object(results[1], 0, columns);
+    HW_AUTO_FREE char *location =
+        hw_sprintf("/v1/tokens/%s", json_string_value(json_object_get(token, "name")));
+
+    (void)arg;
+    json_object_set_new(token, "token", api_row_value(results[0], 0, "token", API_COLUMN_STRING));
+    api_answer_header(request, MHD_HTTP_HEADER_LOCATION, location);
+    api_answer_header(request, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    answer_when_known(request, token);
+}
+
+void api_tokens_post(struct api_request *request)
+{
+    const char *name = NULL, *role = NULL, *expires_in = NULL, *seconds = NULL;
+    const struct api_field fields[] = {
+        {"name", API_FIELD_STRING, true, &name},
+        {"role", API_FIELD_STRING, true, &role},
+        {"expires_in", API_FIELD_STRING, false, &expires_in},
+    };
+    struct api_transaction *tx;
+    int64_t ms;
+
+    if (!api_body_read(request, fields, HW_COUNT(fields)))
+        return;
+    if (expires_in != NULL) {
+        if (!hw_options_duration(expires_in, &ms)) {
+            api_answer_problem_with(request, API_INVALID_BODY,
+                                    json_pack("{s:s}", "path", "$.expires_in"),
+                                    "$.expires_in: must be a time such as \"12h\" or \"30d\", or "
+                                    "null: never");
+            return;
+        }
+        seconds = api_request_keep(request, hw_sprintf("%.3f", (double)ms / 1000));
+    }
+    tx = api_transaction_write(request);
+    api_transaction_add(tx,
+                        "SELECT headwater.create_token($1, $2, make_interval(secs => $3::float8)) "
+                        "AS token",
+                        3, name, role, seconds);
+    api_transaction_add(tx, SELECT "WHERE name = $1", 1, name);
+    api_transaction_run(tx, on_created, NULL);
+}
+
+static void on_revoked(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    (void)arg;
+    (void)results;
+    answer_when_known(request, NULL);
+}
+
+void api_tokens_delete(struct api_request *request)
+{
+    struct api_transaction *tx = api_transaction_write(request);
+
+    api_transaction_add(tx, "SELECT headwater.revoke_token($1)", 1,
+                        api_request_variable(request, "name"));
+    api_transaction_run(tx, on_revoked, NULL);
+}
