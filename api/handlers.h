@@ -22,6 +22,8 @@ api_handler_fn api_audit_list;
 api_handler_fn api_tokens_list, api_tokens_get, api_tokens_post, api_tokens_delete;
 /* wait.c */
 api_handler_fn api_wait_get;
+/* openapi.c */
+api_handler_fn api_openapi_get, api_openapi_reference, api_openapi_routes;
 /* health.c */
 api_handler_fn api_health_live, api_health_ready;
 

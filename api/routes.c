@@ -6,6 +6,10 @@ const struct api_route api_routes[] = {
     {"GET", "/healthz", api_health_live, "", API_BODY_NONE, API_ROLE_NONE},
     {"GET", "/readyz", api_health_ready, "", API_BODY_NONE, API_ROLE_NONE},
 
+    {"GET", "/openapi.json", api_openapi_get, "", API_BODY_NONE, API_ROLE_NONE},
+    {"GET", "/v1", api_openapi_routes, "", API_BODY_NONE, API_ROLE_NONE},
+    {"GET", "/v1/reference", api_openapi_reference, "", API_BODY_NONE, API_ROLE_NONE},
+
     {"GET", "/v1/nodes", api_nodes_list, "selector limit after", API_BODY_NONE, API_ROLE_VIEWER},
     {"GET", "/v1/nodes/{name}", api_nodes_get, "", API_BODY_NONE, API_ROLE_VIEWER},
     {"PUT", "/v1/nodes/{name}", api_nodes_put, "message", API_BODY_JSON, API_ROLE_OPERATOR},
