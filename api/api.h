@@ -3,6 +3,7 @@
 #define API_API_H
 
 #include "api/auth.h"
+#include "api/events.h"
 #include "api/pool.h"
 #include "api/server.h"
 #include "api/wait.h"
@@ -13,6 +14,7 @@ struct api {
     struct api_pool *pool;
     struct api_auth *auth;
     struct api_waits *waits;
+    struct api_events *events;
     struct api_server *server;
 };
 

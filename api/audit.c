@@ -31,7 +31,9 @@ static void on_list(struct api_request *request, const void *arg, PGresult *cons
 
     (void)arg;
     if (api_request_limit(request, &limit, &ignored))
-        api_answer_json(request, MHD_HTTP_OK, api_resource_page(results[0], limit, columns));
+        api_answer_json(
+            request, MHD_HTTP_OK,
+            api_resource_select(request, api_resource_page(results[0], limit, columns)));
 }
 
 /* False when the request was answered with the problem. */
@@ -64,7 +66,7 @@ void api_audit_list(struct api_request *request)
     int limit;
 
     if (!api_request_limit(request, &limit, &most) || !check_kind(request, kind) ||
-        !check_after(request, after))
+        !check_after(request, after) || !api_resource_fields(request, columns))
         return;
     tx = api_transaction_read(request);
     api_transaction_add(

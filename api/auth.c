@@ -535,3 +535,18 @@ bool api_auth_judge(struct api_auth *auth, struct api_request *request, const ch
     ask_for_token(auth, request);
     return false;
 }
+
+bool api_auth_still(const struct api_auth *auth, const struct api_request *request)
+{
+    const char *authorization = api_request_header(request, MHD_HTTP_HEADER_AUTHORIZATION);
+    const char *text = authorization != NULL ? bearer(authorization) : NULL;
+    const struct token *token;
+
+    if (request->author == NULL || strncmp(request->author, "cert:", 5) == 0)
+        return true;
+    if (auth->tokens.count == 0)
+        return strncmp(request->author, "http:", 5) == 0;
+    token = text != NULL && is_well_formed(text) ? find_token(auth, text) : NULL;
+    return token != NULL && !token->is_revoked && !has_expired(token) &&
+           token->role >= request->route->role;
+}

@@ -40,6 +40,10 @@ bool api_auth_ready(const struct api_auth *auth); /* the tokens are known */
  */
 bool api_auth_judge(struct api_auth *auth, struct api_request *request, const char *authorization);
 
+/* May the caller of a request that was let in still do it, by what is known now? For those that
+ * last. */
+bool api_auth_still(const struct api_auth *auth, const struct api_request *request);
+
 /* Calls done when what is committed now is known here; perhaps at once, where the database is lost.
  */
 void api_auth_reread(struct api_auth *auth, void (*done)(void *arg), void *arg);

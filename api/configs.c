@@ -173,8 +173,9 @@ static void on_revisions(struct api_request *request, const void *arg, PGresult 
     if (PQntuples(results[0]) == 0 && api_request_parameter(request, "after") == NULL)
         api_resource_missing(request, "config", api_request_variable(request, "name"));
     else if (api_request_limit(request, &limit, &ignored))
-        api_answer_json(request, MHD_HTTP_OK,
-                        api_resource_page(results[0], limit, revision_columns));
+        api_answer_json(
+            request, MHD_HTTP_OK,
+            api_resource_select(request, api_resource_page(results[0], limit, revision_columns)));
 }
 
 /* Newest first, also of a config that was deleted. */
@@ -184,7 +185,9 @@ void api_configs_revisions(struct api_request *request)
     struct api_transaction *tx;
     int limit;
 
-    if (!api_request_limit(request, &limit, &most) || !api_request_number(request, "after", &after))
+    if (!api_request_limit(request, &limit, &most) ||
+        !api_request_number(request, "after", &after) ||
+        !api_resource_fields(request, revision_columns))
         return;
     tx = api_transaction_read(request);
     api_transaction_add(tx,

@@ -3,6 +3,7 @@
 
 #include "api/content.h"
 #include "api/handlers.h"
+#include "api/moment.h"
 #include "api/resource.h"
 #include "api/row.h"
 #include "api/transaction.h"
@@ -17,17 +18,25 @@ static bool found(struct api_request *request, PGresult *const *results, const c
     if (PQntuples(results[0]) == 0)
         api_resource_missing(request, "node", name);
     else
-        api_answer_problem(request, API_NO_SUCH_RESOURCE, "Node \"%s\" has %s", name, what);
+        api_answer_problem(request, API_NO_SUCH_RESOURCE, "Node \"%s\" %s %s", name,
+                           api_request_parameter(request, "at") != NULL ? "had then" : "has", what);
     return false;
 }
 
-static void run(struct api_request *request, const char *sql, api_transaction_done_fn *done)
+/* The statement by the kind of ?at=: $1 is the node, and for a time or a position $2 that. */
+static void run(struct api_request *request, const char *const sql[static 3],
+                api_transaction_done_fn *done)
 {
     const char *name = api_request_variable(request, "name");
-    struct api_transaction *tx = api_transaction_read(request);
+    struct api_moment moment;
+    struct api_transaction *tx;
 
+    if (!api_moment_read(request, &moment))
+        return;
+    tx = api_transaction_read(request);
     api_transaction_add(tx, "SELECT name FROM headwater.node WHERE name = $1", 1, name);
-    api_transaction_add(tx, sql, 1, name);
+    api_transaction_add(tx, sql[moment.kind], moment.kind == API_MOMENT_NOW ? 1 : 2, name,
+                        moment.text);
     api_transaction_run(tx, done, NULL);
 }
 
@@ -53,10 +62,16 @@ static void on_desired(struct api_request *request, const void *arg, PGresult *c
 
 void api_desired_get(struct api_request *request)
 {
-    run(request,
-        "SELECT node, revision, digest, size, media_type, sources, changed_at "
-        "FROM headwater.desired WHERE node = $1",
-        on_desired);
+#define COLUMNS                                                                                    \
+    "SELECT node, revision, digest, size, media_type, sources, changed_at FROM headwater."
+    static const char *const sql[] = {
+        [API_MOMENT_NOW] = COLUMNS "desired WHERE node = $1",
+        [API_MOMENT_TIME] = COLUMNS "desired_at($1, $2::timestamptz)",
+        [API_MOMENT_LSN] = COLUMNS "desired_at($1, $2::pg_lsn)",
+    };
+#undef COLUMNS
+
+    run(request, sql, on_desired);
 }
 
 static void on_content(struct api_request *request, const void *arg, PGresult *const *results)
@@ -68,11 +83,17 @@ static void on_content(struct api_request *request, const void *arg, PGresult *c
 
 void api_desired_content(struct api_request *request)
 {
-    run(request,
-        "SELECT b.content, b.encoding, d.media_type, d.revision AS tag "
-        "FROM headwater.desired AS d JOIN headwater.blob AS b ON b.digest = d.digest "
-        "WHERE d.node = $1",
-        on_content);
+#define CONTENT                                                                                    \
+    "SELECT b.content, b.encoding, d.media_type, d.revision AS tag "                               \
+    "FROM headwater.blob AS b JOIN headwater."
+    static const char *const sql[] = {
+        [API_MOMENT_NOW] = CONTENT "desired AS d ON b.digest = d.digest WHERE d.node = $1",
+        [API_MOMENT_TIME] = CONTENT "desired_at($1, $2::timestamptz) AS d ON b.digest = d.digest",
+        [API_MOMENT_LSN] = CONTENT "desired_at($1, $2::pg_lsn) AS d ON b.digest = d.digest",
+    };
+#undef CONTENT
+
+    run(request, sql, on_content);
 }
 
 /* The same shape as the node's own report. */
@@ -129,10 +150,17 @@ static void on_reported(struct api_request *request, const void *arg, PGresult *
 
 void api_reported_get(struct api_request *request)
 {
-    run(request,
-        "SELECT node, state, running_revision, running_digest, running_epoch, running_lsn, "
-        "running_applied_at, failed_revision, failed_digest, failed_epoch, failed_lsn, "
-        "failed_stage, failed_error, failed_at, desired_revision, agent, boot_id, reported_at, "
-        "received_at FROM headwater.reported WHERE node = $1",
-        on_reported);
+#define COLUMNS                                                                                    \
+    "SELECT node, state, running_revision, running_digest, running_epoch, running_lsn, "           \
+    "running_applied_at, failed_revision, failed_digest, failed_epoch, failed_lsn, "               \
+    "failed_stage, failed_error, failed_at, desired_revision, agent, boot_id, reported_at, "       \
+    "received_at FROM headwater."
+    static const char *const sql[] = {
+        [API_MOMENT_NOW] = COLUMNS "reported WHERE node = $1",
+        [API_MOMENT_TIME] = COLUMNS "reported_at($1, $2::timestamptz)",
+        [API_MOMENT_LSN] = COLUMNS "reported_at($1, $2::pg_lsn)",
+    };
+#undef COLUMNS
+
+    run(request, sql, on_reported);
 }

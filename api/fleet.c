@@ -48,7 +48,8 @@ static void on_fleet(struct api_request *request, const void *arg, PGresult *con
     if (!api_request_limit(request, &limit, &ignored))
         return;
     answer = json_pack("{s:o}", "counts", counts_json(results[0]));
-    HW_AUTO_JSON json_t *page = api_resource_page(results[1], limit, columns);
+    HW_AUTO_JSON json_t *page =
+        api_resource_select(request, api_resource_page(results[1], limit, columns));
     json_object_update(answer, page);
     api_answer_json(request, MHD_HTTP_OK, answer);
 }
@@ -74,7 +75,7 @@ void api_fleet_get(struct api_request *request)
     int limit;
 
     if (!read_state(request, &state) || !api_request_selector(request, &selector) ||
-        !api_request_limit(request, &limit, &most))
+        !api_request_limit(request, &limit, &most) || !api_resource_fields(request, columns))
         return;
     tx = api_transaction_read(request);
     api_transaction_add(tx,

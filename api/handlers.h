@@ -14,12 +14,16 @@ api_handler_fn api_assignments_list, api_assignments_get, api_assignments_put,
     api_assignments_delete;
 /* desired.c */
 api_handler_fn api_desired_get, api_desired_content, api_reported_get;
+/* explain.c */
+api_handler_fn api_explain_get;
 /* fleet.c */
 api_handler_fn api_fleet_get;
 /* audit.c */
 api_handler_fn api_audit_list;
 /* tokens.c */
 api_handler_fn api_tokens_list, api_tokens_get, api_tokens_post, api_tokens_delete;
+/* events.c */
+api_handler_fn api_events_get;
 /* wait.c */
 api_handler_fn api_wait_get;
 /* openapi.c */

@@ -22,6 +22,8 @@ static void on_version(struct api_request *request, const void *arg, PGresult *c
     (void)arg;
     if (version == expected && !api_auth_ready(request->api->auth))
         api_answer_problem(request, API_DATABASE_UNAVAILABLE, "The tokens were not read yet");
+    else if (version == expected && !api_events_ready(request->api->events))
+        api_answer_problem(request, API_DATABASE_UNAVAILABLE, "The events were not read yet");
     else if (version == expected)
         api_answer_json(request, MHD_HTTP_OK,
                         json_pack("{s:s, s:i}", "status", "ready", "schema", expected));

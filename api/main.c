@@ -85,7 +85,8 @@ static const struct hw_option options_table[] = {
      .preset = "4",
      .min = 1,
      .max = 64,
-     .help = "database connections for requests (two more listen for reports and tokens)"},
+     .help =
+         "database connections for requests (three more listen for reports, tokens and events)"},
     {.name = "max-body",
      .env = "HEADWATER_MAX_BODY",
      .type = HW_OPT_SIZE,
@@ -195,6 +196,7 @@ static void on_stop_signal(void *arg, int signo)
     hw_log_info("stopping");
     hw_timer_start(service->api.loop, &service->drain_timer, DRAIN_MS, on_drain_timeout, service);
     api_waits_stop(service->api.waits);
+    api_events_stop(service->api.events);
     api_server_drain(service->api.server, on_drained, service);
 }
 
@@ -239,6 +241,8 @@ static enum hw_status open_service(struct service *service, const struct options
     }
     if (status == HW_OK)
         status = api_waits_open(api->loop, options->database, &api->waits, err);
+    if (status == HW_OK)
+        status = api_events_open(api->loop, options->database, &api->events, err);
     if (status == HW_OK) {
         const struct api_auth_config auth = {.loop = api->loop,
                                              .conninfo = options->database,
@@ -323,6 +327,7 @@ static int serve(const struct options *options)
     api_pool_free(service.api.pool);
     api_auth_free(service.api.auth);
     api_server_free(service.api.server);
+    api_events_free(service.api.events);
     api_tls_free(service.tls);
     hw_loop_free(service.api.loop);
     return status == HW_OK ? HW_EXIT_OK : HW_EXIT_FAILURE;

@@ -69,7 +69,9 @@ static void on_list(struct api_request *request, const void *arg, PGresult *cons
 
     (void)arg;
     if (api_request_limit(request, &limit, &ignored))
-        api_answer_json(request, MHD_HTTP_OK, api_resource_page(results[0], limit, columns));
+        api_answer_json(
+            request, MHD_HTTP_OK,
+            api_resource_select(request, api_resource_page(results[0], limit, columns)));
 }
 
 void api_nodes_list(struct api_request *request)
@@ -78,7 +80,8 @@ void api_nodes_list(struct api_request *request)
     const char *most, *selector;
     int limit;
 
-    if (!api_request_limit(request, &limit, &most) || !api_request_selector(request, &selector))
+    if (!api_request_limit(request, &limit, &most) || !api_request_selector(request, &selector) ||
+        !api_resource_fields(request, columns))
         return;
     tx = api_transaction_read(request);
     api_transaction_add(tx,

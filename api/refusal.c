@@ -15,6 +15,7 @@ static const struct {
     {"54", "config_size_limit", API_TOO_LARGE},
     {"23", "config_content_is_json", API_INVALID_CONTENT},
     {"23505", NULL, API_CONFLICT},
+    {"22023", "position_is_past", API_POSITION_AHEAD},
     {"22", NULL, API_REFUSED},
     {"23", NULL, API_REFUSED},
     {"54", NULL, API_REFUSED},

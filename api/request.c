@@ -19,6 +19,7 @@
 enum {
     LIMIT_DEFAULT = 100,
     LIMIT_MOST = 1000,
+    STREAM_BLOCK = 1024,     /* without chunks: to clients of HTTP/1.0 */
     SMALL_ANSWER = 64 << 10, /* always allowed: what says that memory is short must fit */
 };
 
@@ -214,6 +215,33 @@ void api_answer_bytes(struct api_request *request, int status, void *data, size_
 void api_answer_empty(struct api_request *request, int status)
 {
     answer(request, status, NULL, 0, NULL);
+}
+
+static ssize_t read_stream(void *arg, uint64_t position, char *out, size_t room)
+{
+    struct api_request *request = arg;
+    const ssize_t len = request->stream.read(request->stream.arg, out, room);
+
+    (void)position;
+    if (len < 0)
+        return MHD_CONTENT_READER_END_OF_STREAM;
+    api_server_streaming(request, len > 0);
+    return len;
+}
+
+void api_answer_stream(struct api_request *request, const char *media_type,
+                       api_stream_read_fn *read, void (*ended)(void *arg), void *arg)
+{
+    request->stream.read = read;
+    request->stream.ended = ended;
+    request->stream.arg = arg;
+    request->status = MHD_HTTP_OK;
+    request->response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK,
+                                                          read_stream, request, NULL);
+    if (request->response == NULL)
+        abort(); /* out of memory */
+    add_headers(request, media_type);
+    api_server_answered(request);
 }
 
 /* value is taken over. */

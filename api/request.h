@@ -10,6 +10,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "api/problem.h"
 #include "api/router.h"
@@ -20,6 +21,10 @@ struct MHD_Connection;
 struct MHD_Response;
 
 enum { API_REQUEST_HEADERS = 8 };
+
+/* Puts at most room bytes into out and says how many; 0: none now, the connection sleeps until
+ * api_server_answered; -1: that was all. */
+typedef ssize_t api_stream_read_fn(void *arg, char *out, size_t room);
 
 struct api_request {
     struct api *api;
@@ -43,6 +48,13 @@ struct api_request {
         const char *name;
         char *value;
     } headers[API_REQUEST_HEADERS];
+
+    /* of an answer that comes piece by piece */
+    struct {
+        api_stream_read_fn *read;
+        void (*ended)(void *arg);
+        void *arg;
+    } stream;
 
     /* freed with the request */
     void **kept;
@@ -90,6 +102,11 @@ void api_answer_json(struct api_request *request, int status, json_t *value);
 void api_answer_bytes(struct api_request *request, int status, void *data, size_t len,
                       const char *media_type);
 void api_answer_empty(struct api_request *request, int status);
+
+/* 200, and what read gives, for as long as it gives something; ended is called once, when nobody
+ * will read any more. */
+void api_answer_stream(struct api_request *request, const char *media_type,
+                       api_stream_read_fn *read, void (*ended)(void *arg), void *arg);
 
 void api_answer_problem(struct api_request *request, enum api_problem problem, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

@@ -5,6 +5,7 @@
 
 #include "api/etag.h"
 #include "api/transaction.h"
+#include "common/buf.h"
 #include "common/memory.h"
 
 static const char *name_of(const struct api_request *request)
@@ -153,6 +154,71 @@ json_t *api_resource_page(const PGresult *rows, int limit, const struct api_colu
                           : json_null());
 }
 
+static const char *member_of(const struct api_column *column)
+{
+    return column->member != NULL ? column->member : column->name;
+}
+
+/* Is the word, of len characters, one of the list, whose words are separated by commas? */
+static bool lists(const char *list, const char *word, size_t len)
+{
+    for (const char *p = list;; p++) {
+        const size_t span = strcspn(p, ",");
+
+        if (span == len && strncmp(p, word, len) == 0)
+            return true;
+        p += span;
+        if (*p == '\0')
+            return false;
+    }
+}
+
+bool api_resource_fields(struct api_request *request, const struct api_column *columns)
+{
+    const char *fields = api_request_parameter(request, "fields");
+    struct hw_buf known = {0};
+    bool good = true;
+
+    if (fields == NULL)
+        return true;
+    for (const struct api_column *c = columns; c->name != NULL; c++)
+        hw_buf_printf(&known, "%s%s", known.len > 0 ? "," : "", member_of(c));
+    for (const char *p = fields; good; p++) {
+        const size_t len = strcspn(p, ",");
+
+        good = lists(hw_buf_str(&known), p, len);
+        if (!good)
+            api_answer_problem(request, API_INVALID_PARAMETER,
+                               "fields: there is no \"%.*s\"; there are: %s", (int)len, p,
+                               hw_buf_str(&known));
+        p += len;
+        if (*p == '\0')
+            break;
+    }
+    hw_buf_free(&known);
+    return good;
+}
+
+json_t *api_resource_select(const struct api_request *request, json_t *page)
+{
+    const char *fields = api_request_parameter(request, "fields"), *name;
+    json_t *item, *value;
+    void *next;
+    size_t i;
+
+    if (fields == NULL)
+        return page;
+    json_array_foreach(json_object_get(page, "items"), i, item)
+    {
+        json_object_foreach_safe(item, next, name, value)
+        {
+            if (!lists(fields, name, strlen(name)))
+                json_object_del(item, name);
+        }
+    }
+    return page;
+}
+
 static void on_list(struct api_request *request, const void *arg, PGresult *const *results)
 {
     const struct api_resource *resource = arg;
@@ -160,8 +226,9 @@ static void on_list(struct api_request *request, const void *arg, PGresult *cons
     int limit;
 
     if (api_request_limit(request, &limit, &ignored))
-        api_answer_json(request, MHD_HTTP_OK,
-                        api_resource_page(results[0], limit, resource->columns));
+        api_answer_json(
+            request, MHD_HTTP_OK,
+            api_resource_select(request, api_resource_page(results[0], limit, resource->columns)));
 }
 
 void api_resource_list(struct api_request *request, const struct api_resource *resource)
@@ -170,7 +237,8 @@ void api_resource_list(struct api_request *request, const struct api_resource *r
     const char *most;
     int limit;
 
-    if (!api_request_limit(request, &limit, &most))
+    if (!api_request_limit(request, &limit, &most) ||
+        !api_resource_fields(request, resource->columns))
         return;
     tx = api_transaction_read(request);
     api_transaction_add(tx, resource->list, 2, api_request_parameter(request, "after"), most);

@@ -50,4 +50,9 @@ void api_resource_missing(struct api_request *request, const char *kind, const c
  * of: next is the last one's, for ?after=, when there are more. */
 json_t *api_resource_page(const PGresult *rows, int limit, const struct api_column *columns);
 
+/* ?fields=a,b: may there be such members? False when the request was answered with the problem. */
+bool api_resource_fields(struct api_request *request, const struct api_column *columns);
+/* Leaves of a page's items only these members, where they were asked for; returns the page. */
+json_t *api_resource_select(const struct api_request *request, json_t *page);
+
 #endif

@@ -483,6 +483,8 @@ static void free_request(struct api_server_request *r)
 
     r->server->charged -= r->charged;
     LIST_REMOVE(r, link);
+    if (request->stream.ended != NULL)
+        request->stream.ended(request->stream.arg);
     for (size_t i = 0; i < request->kept_count; i++)
         free(request->kept[i]);
     free(request->kept);
@@ -595,6 +597,20 @@ void api_server_answered(struct api_request *request)
     MHD_resume_connection(request->connection);
     /* With an external loop the library does not wake itself. */
     hw_timer_start(server->config.loop, &server->run_again, 0, on_run_again, server);
+}
+
+void api_server_streaming(struct api_request *request, bool has_bytes)
+{
+    struct api_server_request *r = request->server;
+    struct connection *connection = connection_of(request->connection);
+
+    if (has_bytes) {
+        clients_turn(r->server, connection);
+        return;
+    }
+    clients_turn_ends(r->server, connection);
+    r->sleeping = true;
+    MHD_suspend_connection(request->connection);
 }
 
 /* As many connections as there may be descriptors, within reason. */

@@ -44,8 +44,10 @@ void api_server_free(struct api_server *server);
 
 /* ---- for request.c ---- */
 
-/* The request has its answer: wakes its connection. */
+/* The request has its answer, or a stream more to send: wakes its connection. */
 void api_server_answered(struct api_request *request);
+/* A stream has given bytes, which its client is to fetch in time, or none: then it sleeps. */
+void api_server_streaming(struct api_request *request, bool has_bytes);
 /* Counts bytes against the memory bound, until the request ends; false when there is no room. */
 bool api_server_charge(struct api_request *request, size_t bytes);
 /* The socket of a sleeping request, to find out whether its client is still there. */

@@ -191,6 +191,11 @@ static struct rec_tx *new_repair(const struct rec_audit *audit)
                                                                    .lsn = audit->result.position});
 }
 
+static bool outdated(const struct rec_audit *audit, const struct rec_entry *entry)
+{
+    return audit->config.rewrite && entry->seq != 0 && entry->fence.epoch < audit->config.epoch;
+}
+
 static void compare_row(struct rec_audit *audit, struct rec_tx *repair,
                         const struct rec_desired *row)
 {
@@ -201,8 +206,8 @@ static void compare_row(struct rec_audit *audit, struct rec_tx *repair,
     entry->seen = audit->number;
     audit->result.objects += !rec_sink_object(audit->config.sink, hex)->there;
     rec_apply_repair_object(repair, hex, (size_t)row->size);
-    if (touched(audit, entry) ||
-        (entry->seq != 0 && !entry->deleted && entry->hash == rec_desired_hash(row)))
+    if (touched(audit, entry) || (entry->seq != 0 && !entry->deleted && !outdated(audit, entry) &&
+                                  entry->hash == rec_desired_hash(row)))
         return;
     tell(audit, row->node, entry->seq == 0 || entry->deleted ? "nothing" : "something else");
     rec_apply_repair_set(repair, row);
@@ -215,7 +220,8 @@ static void remove_unseen(struct rec_audit *audit, struct rec_tx *repair)
     size_t at = 0;
 
     while ((entry = rec_sink_next(audit->config.sink, &at)) != NULL) {
-        if (entry->seen == audit->number || entry->deleted || touched(audit, entry))
+        if (entry->seen == audit->number || touched(audit, entry) ||
+            (entry->deleted && !outdated(audit, entry)))
             continue;
         tell(audit, entry->node, "an entry where there is to be none");
         audit->result.removed++;

@@ -49,7 +49,8 @@ struct rec_audit_config {
     struct rec_apply *apply;
     struct rec_sink *sink;
     uint64_t epoch;
-    bool quiet; /* differences are expected: they are counted, and not logged one by one */
+    bool rewrite; /* what is of an older epoch counts as different */
+    bool quiet;   /* differences are expected: they are counted, and not logged one by one */
 };
 
 struct rec_audit;

@@ -18,34 +18,40 @@ static const char *other_history(const struct rec_facts *f)
     return NULL;
 }
 
-/* Where NATS has lost the epoch, the nodes know it; they refuse what is older than they had. */
-static uint64_t epoch_of_nodes(const struct rec_facts *f)
+static struct rec_plan plan_by_checkpoint(const struct rec_facts *f)
 {
-    if (f->reported.epoch == 0)
-        return 1;
-    return f->reported.epoch + (f->reported.lsn > f->server->current);
+    const struct rec_checkpoint *c = f->checkpoint;
+    const uint64_t epoch = c->fence.epoch;
+    const char *other;
+
+    if (!f->checkpoint_valid)
+        return (struct rec_plan){REC_REBUILD, f->reported.epoch > 0 ? f->reported.epoch : 1,
+                                 "no checkpoint in NATS", false};
+    other = other_history(f);
+    if (other != NULL)
+        return (struct rec_plan){REC_REBUILD, epoch + 1, other, false};
+    if (c->fence.lsn == HW_LSN_NONE)
+        return (struct rec_plan){REC_REBUILD, epoch, "a rebuild was not finished", true};
+    /* The checkpoint must cover what the slot was told to forget. */
+    if (c->fence.lsn >= f->server->slot_confirmed)
+        return (struct rec_plan){REC_RESUME, epoch, NULL, false};
+    if (cdc_archive_check(f->server, f->slot, c->fence.lsn, NULL) == HW_OK)
+        return (struct rec_plan){
+            REC_REPLAY, epoch,
+            "the slot has gone on behind the checkpoint, and the archive reaches back", false};
+    return (struct rec_plan){
+        REC_REBUILD, epoch,
+        "the slot has gone on behind the checkpoint, and the archive does not reach back", false};
 }
 
 struct rec_plan rec_plan_make(const struct rec_facts *f)
 {
-    const struct rec_checkpoint *c = f->checkpoint;
-    const char *other;
+    const struct rec_plan plan = plan_by_checkpoint(f);
 
-    if (!f->checkpoint_valid)
-        return (struct rec_plan){REC_REBUILD, epoch_of_nodes(f), "no checkpoint in NATS"};
-    other = other_history(f);
-    if (other != NULL)
-        return (struct rec_plan){REC_REBUILD, c->fence.epoch + 1, other};
-    if (c->fence.lsn == HW_LSN_NONE)
-        return (struct rec_plan){REC_REBUILD, c->fence.epoch, "a rebuild was not finished"};
-    /* The checkpoint must cover what the slot was told to forget. */
-    if (c->fence.lsn >= f->server->slot_confirmed)
-        return (struct rec_plan){REC_RESUME, c->fence.epoch, NULL};
-    if (cdc_archive_check(f->server, f->slot, c->fence.lsn, NULL) == HW_OK)
-        return (struct rec_plan){
-            REC_REPLAY, c->fence.epoch,
-            "the slot has gone on behind the checkpoint, and the archive reaches back"};
+    /* Where NATS has lost the epoch, the nodes know it; they refuse what is older than they had. */
+    if (hw_fence_compare(f->reported, (struct hw_fence){plan.epoch, f->server->current}) <= 0)
+        return plan;
     return (struct rec_plan){
-        REC_REBUILD, c->fence.epoch,
-        "the slot has gone on behind the checkpoint, and the archive does not reach back"};
+        REC_REBUILD, f->reported.epoch + 1,
+        "nodes have had entries that the database's log does not know: it was restored", true};
 }

@@ -24,13 +24,16 @@ struct rec_facts {
     const struct cdc_server *server; /* its slot is there */
     const char *slot;
     const char *nonce;        /* of the checkpoint's rev in the database's changelog, or "" */
-    struct hw_fence reported; /* the newest that a node is known to have accepted; epoch 0: none */
+    struct hw_fence reported; /* the newest that a node is known to have accepted; epoch 0: none, or
+                                 nobody asked: the checkpoint knows the epoch */
 };
 
 struct rec_plan {
     enum rec_way way;
     uint64_t epoch;
     const char *why; /* unless it is to resume */
+    bool rewrite;    /* a rebuild that also replaces what is right but of an older epoch: nodes may
+                        refuse it */
 };
 
 struct rec_plan rec_plan_make(const struct rec_facts *facts);

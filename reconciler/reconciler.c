@@ -33,7 +33,9 @@ enum {
     DRIFT_AGAIN_MS = 2000, /* … when there was drift just now */
     CHECK_UP_MS = 10000,   /* looks at the slot */
     HEARTBEAT_RETRY_MS = 100,
-    FOREIGN_LOGGED = 10, /* foreign writes that are logged one by one, until the next audit */
+    EPOCHS_MOST = 1000,     /* that a node may be ahead */
+    HEED_EVERY_MS = 600000, /* between two times that the epoch is raised because of that */
+    FOREIGN_LOGGED = 10,    /* foreign writes that are logged one by one, until the next audit */
 };
 
 enum state {
@@ -93,6 +95,9 @@ struct rec_reconciler {
     struct rec_checkpoint history; /* of the database, as of looking: no position */
     struct rec_plan plan;
     struct hw_fence newest; /* seen in the sink's entries */
+    struct hw_fence ahead;  /* the newest that a report named: newer than any of ours can be? */
+    struct hw_fence heeded; /* the last one that was, and because of which the epoch is raised … */
+    int64_t heeded_at;      /* … and when, hw_loop_now() */
     hw_lsn replay_end;      /* where the replay that runs ends */
 
     struct rec_audit *audit;
@@ -110,7 +115,7 @@ struct rec_reconciler {
     hw_lsn committed;             /* end of the newest transaction from the stream */
     int64_t behind_since;         /* hw_loop_now(); 0: all that came is confirmed */
     int64_t stored_at;
-    struct hw_timer defend, begin_anew;
+    struct hw_timer defend, begin_anew, heed;
     bool standby_told, trouble_told;
     struct hw_error trouble; /* the last one, for whoever asks whether we are ready */
 };
@@ -186,6 +191,7 @@ static void let_go(struct rec_reconciler *rec)
     rec_sink_clear(rec->sink);
     hw_timer_stop(&rec->defend);
     hw_timer_stop(&rec->begin_anew);
+    hw_timer_stop(&rec->heed);
     rec->audit_again = false;
     rec->behind_since = 0;
 }
@@ -212,7 +218,7 @@ static void stand_by(struct rec_reconciler *rec)
 
 static void prepare(struct rec_reconciler *rec)
 {
-    rec_survey_begin(rec->survey);
+    rec_survey_begin(rec->survey, rec->heeded);
 }
 
 static void on_slot_taken(void *arg)
@@ -385,7 +391,7 @@ static void loaded(struct rec_reconciler *rec)
 
 static void new_epoch(struct rec_reconciler *rec, uint64_t epoch, const char *why)
 {
-    rec->plan = (struct rec_plan){REC_REBUILD, epoch, why};
+    rec->plan = (struct rec_plan){REC_REBUILD, epoch, why, false};
 }
 
 /* Where does the log end now? Entries that were there before cannot be ahead of it. */
@@ -554,6 +560,61 @@ static void on_probed(void *arg, enum hw_status status, uint64_t last_seq, uint6
     hw_timer_start(rec->loop, &rec->begin_anew, 0, begin_anew, rec);
 }
 
+/* ---- nodes that are ahead ---- */
+
+/*
+ * NATS and the database were both lost, and the database came back from a backup: nothing that we
+ * can read knows the epochs and positions that were since. Nodes do, and refuse what is older. The
+ * epoch is raised above what they name; but a node may say anything, so that is done now and then,
+ * and not by any number.
+ */
+static void heed_nodes(struct rec_reconciler *rec)
+{
+    const struct hw_fence *ahead = &rec->ahead;
+    struct hw_error err;
+
+    if (rec->state != STREAMING || rec->draining || ahead->epoch == 0)
+        return;
+    const hw_lsn position = rec_apply_position(rec->apply);
+    hw_lsn newest = rec->committed > rec->server.current ? rec->committed : rec->server.current;
+    if (position > newest)
+        newest = position;
+    if (hw_fence_compare(*ahead, (struct hw_fence){rec->plan.epoch, newest}) <= 0) {
+        rec->ahead = (struct hw_fence){0};
+        return;
+    }
+    if (ahead->epoch > rec->plan.epoch + EPOCHS_MOST) {
+        hw_log_error("a report names an epoch that cannot be: passed over",
+                     HW_I("epoch", (int64_t)ahead->epoch), HW_L("lsn", ahead->lsn));
+        rec->ahead = (struct hw_fence){0};
+        return;
+    }
+    if (rec->heeded_at != 0 && hw_loop_now() - rec->heeded_at < HEED_EVERY_MS)
+        return;
+    rec->heeded_at = hw_loop_now();
+    rec->heeded = *ahead;
+    hw_fail(&err, HW_ESTOPPED,
+            "a node reports an entry of epoch %llu, %s, which the database's log does not know: it "
+            "was restored, and nodes refuse what is older",
+            (unsigned long long)ahead->epoch, HW_LSN(ahead->lsn));
+    lose(rec, &err);
+}
+
+static void on_heed(void *arg)
+{
+    heed_nodes(arg);
+}
+
+static void on_reported_fence(void *arg, struct hw_fence fence)
+{
+    struct rec_reconciler *rec = arg;
+
+    if (hw_fence_compare(fence, rec->ahead) <= 0)
+        return;
+    rec->ahead = fence;
+    hw_timer_start(rec->loop, &rec->heed, 0, on_heed, rec);
+}
+
 static void read_keys(struct rec_reconciler *rec, enum hw_deliver deliver)
 {
     const struct hw_kv_watch_events events = {
@@ -598,7 +659,8 @@ static void load(struct rec_reconciler *rec)
     rec->newest = (struct hw_fence){0};
     rec->objects = rec_objects_start(&objects, &object_events);
     if (rec_reports_start(rec->loop, rec->nats, rec->config.database, rec->reports_bucket,
-                          (int)rec->config.replicas, &rec->reports, &err) != HW_OK)
+                          (int)rec->config.replicas, on_reported_fence, rec, &rec->reports,
+                          &err) != HW_OK)
         lose(rec, &err);
     else
         read_keys(rec, HW_DELIVER_LAST);
@@ -811,6 +873,7 @@ static void on_checked_up(void *arg, const struct hw_pg_outcome *outcome)
         hw_log_warn("the slot is about to lose the log that it needs: raise "
                     "max_slot_wal_keep_size, or see what holds the stream up",
                     HW_S("slot", rec->config.slot), HW_I("lag", (int64_t)c->lag_bytes));
+    heed_nodes(rec);
 }
 
 static void check_up(void *arg)
@@ -866,6 +929,7 @@ static void on_released(void *arg)
     if (rec->plan.way == REC_REBUILD) {
         rec->counts.rebuilds++;
         rec->plan.way = REC_RESUME;
+        rec->plan.rewrite = false;
     } else {
         rec->counts.drift += differed;
     }
@@ -883,6 +947,7 @@ static void begin_audit(void *arg)
                                             .apply = rec->apply,
                                             .sink = rec->sink,
                                             .epoch = rec->plan.epoch,
+                                            .rewrite = rec->plan.rewrite,
                                             .quiet = rec->plan.way == REC_REBUILD};
     const struct rec_audit_events events = {
         .begun = on_audit_begun, .done = on_audit_done, .failed = on_audit_failed, .arg = rec};

@@ -34,6 +34,8 @@ struct rec_reports {
     struct hw_nats *nats;
     char *bucket;
     int replicas; /* of the bucket, should it have to be made */
+    rec_reports_fence_fn *fence;
+    void *arg;
     struct hw_pg *pg;
     struct hw_kv_watch *watch;
     int64_t created_ns;    /* of the stream … */
@@ -51,15 +53,20 @@ static void write_batch(void *arg);
 
 /* ---- checking ---- */
 
-static enum hw_status check_lsn(const char *member, const char *lsn, struct hw_error *err)
+/* Keeps the newest. */
+static enum hw_status check_fence(const char *member, json_int_t epoch, const char *lsn,
+                                  struct hw_fence *newest, struct hw_error *err)
 {
-    hw_lsn position;
+    struct hw_fence fence = {.epoch = epoch > 0 ? (uint64_t)epoch : 0};
 
-    return hw_lsn_parse(lsn, &position, err) == HW_OK ? HW_OK
-                                                      : hw_fail_in(err, "member \"%s\"", member);
+    if (hw_lsn_parse(lsn, &fence.lsn, err) != HW_OK)
+        return hw_fail_in(err, "member \"%s\"", member);
+    if (hw_fence_compare(fence, *newest) > 0)
+        *newest = fence;
+    return HW_OK;
 }
 
-static enum hw_status check_running(json_t *running, struct hw_error *err)
+static enum hw_status check_running(json_t *running, struct hw_fence *newest, struct hw_error *err)
 {
     const char *digest, *lsn, *at;
     json_int_t revision, epoch;
@@ -69,14 +76,14 @@ static enum hw_status check_running(json_t *running, struct hw_error *err)
     if (hw_json_unpack(running, err, "{s:I, s:s, s:I, s:s, s:s}", "revision", &revision, "digest",
                        &digest, "epoch", &epoch, "lsn", &lsn, "applied_at", &at) != HW_OK)
         return hw_fail_in(err, "member \"running\"");
-    return check_lsn("running", lsn, err);
+    return check_fence("running", epoch, lsn, newest, err);
 }
 
 /* Of an entry that the node could not read, nothing is known but that it was refused. */
-static enum hw_status check_failed(json_t *failed, struct hw_error *err)
+static enum hw_status check_failed(json_t *failed, struct hw_fence *newest, struct hw_error *err)
 {
     const char *digest, *lsn = NULL, *stage, *error, *at;
-    json_int_t revision, epoch;
+    json_int_t revision, epoch = 0;
     enum hw_status status;
 
     if (failed == NULL || json_is_null(failed))
@@ -90,17 +97,18 @@ static enum hw_status check_failed(json_t *failed, struct hw_error *err)
                                 "digest", &digest, "epoch", &epoch, "lsn", &lsn);
     if (status != HW_OK)
         return hw_fail_in(err, "member \"failed\"");
-    return lsn == NULL ? HW_OK : check_lsn("failed", lsn, err);
+    return lsn == NULL ? HW_OK : check_fence("failed", epoch, lsn, newest, err);
 }
 
 enum hw_status rec_report_check(const char *node, const char *value, size_t size,
-                                struct hw_error *err)
+                                struct hw_fence *newest, struct hw_error *err)
 {
     HW_AUTO_JSON json_t *root = NULL;
     json_t *running = NULL, *failed = NULL;
     const char *name, *state;
     enum hw_status status;
 
+    *newest = (struct hw_fence){0};
     if (size > VALUE_MOST)
         return hw_fail(err, HW_ELIMIT, "%zu bytes, more than the %d a report may have", size,
                        VALUE_MOST);
@@ -115,8 +123,8 @@ enum hw_status rec_report_check(const char *node, const char *value, size_t size
     if (strcmp(state, "applied") != 0 && strcmp(state, "failed") != 0 &&
         strcmp(state, "rejected") != 0)
         return hw_fail(err, HW_EINVAL, "state \"%.40s\" is not applied, failed or rejected", state);
-    status = check_running(running, err);
-    return status == HW_OK ? check_failed(failed, err) : status;
+    status = check_running(running, newest, err);
+    return status == HW_OK ? check_failed(failed, newest, err) : status;
 }
 
 /* ---- what waits ---- */
@@ -150,6 +158,7 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
 {
     struct rec_reports *reports = arg;
     const char *node = entry->key + strlen(PREFIX);
+    struct hw_fence fence;
     struct report *report;
     struct hw_error err;
 
@@ -160,7 +169,7 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
                     HW_S("key", entry->key), HW_I("revision", (int64_t)entry->seq));
         return;
     }
-    if (rec_report_check(node, entry->value, entry->size, &err) != HW_OK) {
+    if (rec_report_check(node, entry->value, entry->size, &fence, &err) != HW_OK) {
         hw_log_warn("passing over a report that is none", HW_S("node", node),
                     HW_I("revision", (int64_t)entry->seq), HW_E(&err));
         return;
@@ -174,6 +183,7 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
     report->created_ns = reports->created_ns;
     enqueue(reports, report);
     hw_timer_start(reports->loop, &reports->retry, 0, write_batch, reports);
+    reports->fence(reports->arg, fence);
 }
 
 /* ---- writing ---- */
@@ -356,8 +366,8 @@ static void on_pg_up(void *arg)
 }
 
 enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
-                                 const char *bucket, int replicas, struct rec_reports **out,
-                                 struct hw_error *err)
+                                 const char *bucket, int replicas, rec_reports_fence_fn *fence,
+                                 void *arg, struct rec_reports **out, struct hw_error *err)
 {
     struct rec_reports *reports = hw_alloc(sizeof(*reports));
     const struct hw_pg_events pg_events = {.up = on_pg_up, .arg = reports};
@@ -372,6 +382,8 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
     reports->nats = nats;
     reports->bucket = hw_strdup(bucket);
     reports->replicas = replicas;
+    reports->fence = fence;
+    reports->arg = arg;
     reports->batch = hw_alloc(BATCH_MOST * sizeof(struct report *));
     status =
         hw_pg_open(loop, conninfo, "headwater-reconciler: reports", &pg_events, &reports->pg, err);

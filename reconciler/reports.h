@@ -15,15 +15,20 @@
 
 struct rec_reports;
 
+/* The newest fence that a report names: the node has had an entry with it. From the loop. */
+typedef void rec_reports_fence_fn(void *arg, struct hw_fence fence);
+
 /* Starts watching bucket, which it makes where it is missing, and writing over a connection of its
  * own. */
 enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
-                                 const char *bucket, int replicas, struct rec_reports **reports,
+                                 const char *bucket, int replicas, rec_reports_fence_fn *fence,
+                                 void *arg, struct rec_reports **reports,
                                  struct hw_error *err) HW_CHECKED;
 void rec_reports_stop(struct rec_reports *reports); /* NULL is fine */
 
-/* Checks that value is a report of node; the error says what is wrong with it. */
+/* Checks that value is a report of node; the error says what is wrong with it. *newest: of the
+ * fences in it; epoch 0 where there is none. */
 enum hw_status rec_report_check(const char *node, const char *value, size_t size,
-                                struct hw_error *err) HW_CHECKED;
+                                struct hw_fence *newest, struct hw_error *err) HW_CHECKED;
 
 #endif

@@ -14,6 +14,7 @@ struct rec_survey {
     struct rec_survey_config config;
     struct rec_survey_events events;
     struct rec_findings found;
+    struct hw_fence reported;
     bool running;
 };
 
@@ -55,7 +56,7 @@ static void on_slot_seen(void *arg, const struct hw_pg_outcome *outcome)
     look_at_sink(survey);
 }
 
-void rec_survey_begin(struct rec_survey *survey)
+void rec_survey_begin(struct rec_survey *survey, struct hw_fence reported)
 {
     const char *const values[] = {survey->config.slot};
     const struct hw_pg_query query = {
@@ -64,6 +65,7 @@ void rec_survey_begin(struct rec_survey *survey)
         .values = values};
 
     survey->running = true;
+    survey->reported = reported;
     run(survey, &query, 1, on_slot_seen);
 }
 
@@ -222,6 +224,8 @@ static void conclude(struct rec_survey *survey, const struct hw_pg_outcome *outc
     if (PQntuples(fence) == 1 &&
         hw_lsn_parse(PQgetvalue(fence, 0, 1), &reported.lsn, NULL) == HW_OK)
         reported.epoch = strtoull(PQgetvalue(fence, 0, 0), NULL, 10);
+    if (hw_fence_compare(survey->reported, reported) > 0)
+        reported = survey->reported;
     found->plan = rec_plan_make(&(struct rec_facts){
         .checkpoint = &found->checkpoint,
         .checkpoint_valid = found->checkpoint_valid,

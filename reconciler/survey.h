@@ -38,8 +38,9 @@ struct rec_survey_events {
 
 struct rec_survey *rec_survey_new(const struct rec_survey_config *config,
                                   const struct rec_survey_events *events);
-/* The connection must be idle. Blocks while NATS is asked, which it is not for a slot in use. */
-void rec_survey_begin(struct rec_survey *survey);
+/* reported: the newest fence that was seen in a node's report, or none. The connection must be
+ * idle. Blocks while NATS is asked, which it is not for a slot in use. */
+void rec_survey_begin(struct rec_survey *survey, struct hw_fence reported);
 /* No event comes any more. */
 void rec_survey_cancel(struct rec_survey *survey);
 void rec_survey_free(struct rec_survey *survey); /* NULL is fine */

@@ -774,7 +774,7 @@ START_TEST(test_routes)
 
     get("/v1/nodes?colour=red");
     check_problem(400, "invalid-parameter");
-    check_detail("selector limit after");
+    check_detail("selector fields limit after");
     get("/v1/nodes/a?limit=1");
     check_problem(400, "invalid-parameter");
     get("/v1/nodes?limit=1&limit=2");

@@ -437,6 +437,56 @@ START_TEST(test_slow)
 }
 END_TEST
 
+/* Heads of many fields, up to what fits, and beyond. */
+START_TEST(test_many_headers)
+{
+    for (int fields = 1; fields <= 4096; fields *= 8) {
+        struct hw_buf head = {0};
+
+        hw_buf_puts(&head, "GET /healthz HTTP/1.1\r\nHost: a\r\n");
+        for (int i = 0; i < fields; i++)
+            hw_buf_printf(&head, "X-%d: y\r\n", i);
+        hw_buf_puts(&head, "\r\n");
+        struct test_answer answer = ask_raw(head.data);
+
+        ck_assert_msg(fields <= 64     ? answer.status == 200
+                      : fields == 4096 ? answer.status == 431 || answer.status == 0
+                                       : answer.status == 200 || answer.status == 431,
+                      "%d fields: %d", fields, answer.status);
+        test_answer_free(&answer);
+        hw_buf_free(&head);
+    }
+    check_alive(&api);
+}
+END_TEST
+
+/* Heads that come byte by byte hold nobody up, and end when their time is over. */
+START_TEST(test_slow_heads)
+{
+    enum { SLOW = 300 };
+    static const char head[] = "GET /healthz HTTP/1.1\r\nHost: a\r\nX: ";
+    int fds[SLOW], left = SLOW;
+    const double until = test_now() + 60;
+
+    for (int i = 0; i < SLOW; i++)
+        fds[i] = test_http_connect(hasty.port);
+    for (size_t at = 0; left > 0 && test_now() < until; at++) {
+        for (int i = 0; i < SLOW; i++) {
+            if (fds[i] < 0)
+                continue;
+            test_http_send(fds[i], at < sizeof(head) - 1 ? head + at : "x", 1);
+            if (test_http_closed(fds[i], 0)) {
+                close(fds[i]);
+                fds[i] = -1;
+                left--;
+            }
+        }
+        check_status(200, NULL, test_http(hasty.port, "GET", "/v1/nodes", NULL, NULL, 0));
+    }
+    ck_assert_int_eq(left, 0);
+}
+END_TEST
+
 START_TEST(test_many_connections)
 {
     enum { CONNECTIONS = 800 };
@@ -617,6 +667,53 @@ START_TEST(test_outcome_unknown)
 }
 END_TEST
 
+/* Those in line behind them were not begun: they hear so when the database is lost, not when their
+ * time in the line is over. */
+START_TEST(test_line_is_lost)
+{
+    enum { WRITERS = 12, POOL = 4 };
+    struct test_postgres own;
+    struct test_api other;
+    int fds[WRITERS], unknown = 0, unavailable = 0;
+
+    test_postgres_start(&own, true, NULL);
+    test_api_start(&other, own.api_url, NULL);
+    PGconn *holder = hold_lock(&own);
+    for (int i = 0; i < WRITERS; i++) {
+        HW_AUTO_FREE char *request = hw_sprintf(
+            "PUT /v1/nodes/line%d HTTP/1.1\r\nHost: a\r\n" JSON "Content-Length: 2\r\n\r\n{}", i);
+
+        fds[i] = test_http_connect(other.port);
+        test_http_puts(fds[i], request);
+    }
+    test_wait_for(({
+                      HW_AUTO_FREE char *waiting = test_sql(
+                          &own, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = "
+                                "'Lock' AND application_name = 'headwater-api'");
+                      strcmp(waiting, "4") == 0;
+                  }),
+                  30);
+    test_postgres_kill(&own);
+    for (int i = 0; i < WRITERS; i++) {
+        struct test_answer answer = test_http_receive(fds[i], false);
+        HW_AUTO_FREE char *problem = test_answer_problem(&answer);
+        HW_AUTO_FREE char *retry = test_answer_header(&answer, "Retry-After");
+
+        ck_assert_int_eq(answer.status, 503);
+        ck_assert_ptr_nonnull(retry);
+        unknown += strcmp(problem, "commit-outcome-unknown") == 0;
+        unavailable += strcmp(problem, "database-unavailable") == 0;
+        test_answer_free(&answer);
+        close(fds[i]);
+    }
+    ck_assert_int_eq(unknown, POOL);
+    ck_assert_int_eq(unavailable, WRITERS - POOL);
+    PQfinish(holder);
+    test_api_stop(&other);
+    test_postgres_remove(&own);
+}
+END_TEST
+
 /* Deadlocks and such are tried again, not handed on. */
 START_TEST(test_retry)
 {
@@ -753,6 +850,8 @@ int main(void)
     tcase_add_test(all, test_expect);
     tcase_add_test(all, test_mutations);
     tcase_add_test(all, test_slow);
+    tcase_add_test(all, test_slow_heads);
+    tcase_add_test(all, test_many_headers);
     tcase_add_test(all, test_many_connections);
     tcase_add_test(all, test_memory);
 #ifndef __SANITIZE_ADDRESS__
@@ -760,6 +859,7 @@ int main(void)
 #endif
     tcase_add_test(all, test_database_restart);
     tcase_add_test(all, test_outcome_unknown);
+    tcase_add_test(all, test_line_is_lost);
     tcase_add_test(all, test_retry);
     tcase_add_test(all, test_drain);
     tcase_add_test(all, test_drain_timeout);

@@ -239,7 +239,7 @@ START_TEST(test_many)
         test_sql(&pg, "SELECT count(*) FROM pg_stat_activity "
                       "WHERE application_name LIKE 'headwater-api%%' AND pid <> pg_backend_pid()");
     ck_assert_str_eq(connections,
-                     "6"); /* the pool, who listens for reports, who listens for tokens */
+                     "7"); /* the pool, who listens for reports, for tokens, for events */
     report("d%", 2, true);
     for (int i = 1; i < WAITERS; i += 2)
         check_counts(finish(fds[i], 200, NULL), "applied", 2, 2, 0);

@@ -891,6 +891,58 @@ START_TEST(test_nats_wiped_in_the_second_epoch)
 }
 END_TEST
 
+/* All is lost but a backup of the database: what the nodes have had since is in no place that can
+ * be read, except for what they say. */
+START_TEST(test_all_lost_but_a_backup)
+{
+    HW_AUTO_FREE char *data = hw_sprintf("%s/data", p.pg.dir);
+    HW_AUTO_FREE char *copy = hw_sprintf("%s/copy", p.pg.dir);
+    struct node n1;
+
+    lead_once();
+    pipeline_stop(&p);
+    test_postgres_stop(&p.pg);
+    copy_tree(data, copy);
+    test_postgres_restart(&p.pg);
+    pipeline_start(&p, NULL);
+    start_agent(&n1, "n1");
+    set_content("{\"a\":\"lost\"}");
+    change_content(20);
+    set_content("{\"a\":\"lost, too\"}");
+    pipeline_wait_until_caught_up(&p);
+    test_wait_for(runs(&n1, "lost, too"), 30);
+    pipeline_stop(&p);
+
+    pipeline_stop_nats(&p);
+    test_nats_wipe(&p.nats);
+    restore_database(copy, data);
+    HW_AUTO_FREE char *restored = test_sql(&p.pg, "SELECT content FROM headwater.config");
+    pipeline_restart_nats(&p);
+    pipeline_start(&p, NULL);
+    test_wait_for(pipeline_log_says(&p, "nodes refuse what is older"), 60);
+    test_wait_for(pipeline_up_to_date(&p, "n1", 2), 60);
+    test_wait_for(runs(&n1, restored), 60);
+    ck_assert(pipeline_equal(&p));
+    ck_assert(pipeline_up_to_date(&p, "n2", 2) && pipeline_up_to_date(&p, "n3", 2));
+    set_content("{\"a\":\"and on\"}");
+    test_wait_for(runs(&n1, "and on"), 30);
+    test_wait_for(reports_epoch("2"), 20);
+
+    /* A node that names an epoch which cannot be is not believed. */
+    put_message("$KV.headwater_reports.cfg.reported.n2",
+                "{\"node\":\"n2\",\"state\":\"applied\",\"running\":{\"revision\":1,\"digest\":"
+                "\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\","
+                "\"epoch\":4000000000,\"lsn\":\"0/1\",\"applied_at\":\"2026-01-31T12:00:00Z\"}}",
+                NULL);
+    test_wait_for(pipeline_log_says(&p, "names an epoch that cannot be"), 30);
+    set_content("{\"a\":\"still the second\"}");
+    test_wait_for(runs(&n1, "still the second"), 30);
+    test_wait_for(reports_epoch("2"), 20);
+    stop_agent(&n1);
+    pipeline_stop(&p);
+}
+END_TEST
+
 /* ---- a transaction that is larger than what is in flight ---- */
 
 /* Has the stream come so far? Sees how much memory is resident meanwhile. */
@@ -960,6 +1012,7 @@ int main(void)
         test_standby_promoted,
         test_replay_asked_for,
         test_nats_wiped_in_the_second_epoch,
+        test_all_lost_but_a_backup,
         test_large_transaction_under_kill,
     };
     Suite *suite = suite_create("recovery paths");

@@ -107,7 +107,7 @@ static void make_database(const char *options, const char *owner, char url[256])
 START_TEST(test_migrations_run_once)
 {
     EXPECT("0", "SELECT count(*) FROM migration WHERE checksum IS NOT NULL");
-    EXPECT("t", "SELECT count(*) = max(version) AND min(version) = 1 FROM migration");
+    EXPECT("t", "SELECT count(*) > 1 AND min(version) = 1 FROM migration");
     char *versions = test_value(db.conn, "SELECT string_agg(format('sql/migrations/%%s_%%s.sql', "
                                          "lpad(version::text, 4, '0'), name), ' ') FROM migration");
     RUN("INSERT INTO node (name) VALUES ('n1')");

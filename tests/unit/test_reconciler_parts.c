@@ -84,6 +84,19 @@ START_TEST(test_plan)
     expect_plan(&f, REC_REBUILD, 6);
     f.reported.lsn = 2001;
     expect_plan(&f, REC_REBUILD, 7);
+    ck_assert(rec_plan_make(&f).rewrite);
+
+    /* Nodes are ahead although there is a checkpoint: NATS was filled from an old database. */
+    f.checkpoint_valid = true;
+    c.fence.lsn = 1000;
+    expect_plan(&f, REC_REBUILD, 7);
+    f.reported = (struct hw_fence){.epoch = 3, .lsn = 2001};
+    expect_plan(&f, REC_REBUILD, 4);
+    ck_assert(rec_plan_make(&f).rewrite);
+    f.reported.lsn = 2000;
+    expect_plan(&f, REC_RESUME, 3);
+    f.reported = (struct hw_fence){.epoch = 2, .lsn = 9999};
+    expect_plan(&f, REC_RESUME, 3);
 }
 END_TEST
 
@@ -216,17 +229,19 @@ START_TEST(test_report_check)
     static const char good[] = "{\"node\":\"n1\",\"state\":\"failed\",\"running\":null,\"failed\":"
                                "{\"revision\":1,\"digest\":\"d\",\"epoch\":1,\"lsn\":\"0/1\","
                                "\"stage\":\"apply\",\"error\":\"e\",\"at\":\"t\"}}";
+    struct hw_fence fence;
     struct hw_error err;
 
-    ck_assert_int_eq(rec_report_check("n1", good, strlen(good), &err), HW_OK);
-    ck_assert_int_eq(rec_report_check("n2", good, strlen(good), &err), HW_EINVAL);
+    ck_assert_int_eq(rec_report_check("n1", good, strlen(good), &fence, &err), HW_OK);
+    ck_assert_int_eq(hw_fence_compare(fence, (struct hw_fence){1, 1}), 0);
+    ck_assert_int_eq(rec_report_check("n2", good, strlen(good), &fence, &err), HW_EINVAL);
     ck_assert_ptr_nonnull(strstr(err.message, "n1"));
     HW_AUTO_FREE char *large = hw_alloc(100000);
     memset(large, ' ', 99999);
-    ck_assert_int_eq(rec_report_check("n1", large, 99999, &err), HW_ELIMIT);
+    ck_assert_int_eq(rec_report_check("n1", large, 99999, &fence, &err), HW_ELIMIT);
     HW_AUTO_FREE char *no_lsn = hw_strdup(good);
     memcpy(strstr(no_lsn, "0/1"), "0-1", 3);
-    ck_assert_int_eq(rec_report_check("n1", no_lsn, strlen(no_lsn), &err), HW_EINVAL);
+    ck_assert_int_eq(rec_report_check("n1", no_lsn, strlen(no_lsn), &fence, &err), HW_EINVAL);
     ck_assert_ptr_nonnull(strstr(err.message, "failed"));
 
     /* The entry could not be read: what it was about is not known, all of it or nothing. */
@@ -234,10 +249,11 @@ START_TEST(test_report_check)
         "{\"node\":\"n1\",\"state\":\"rejected\",\"running\":null,\"failed\":{\"revision\":null,"
         "\"digest\":null,\"epoch\":null,\"lsn\":null,\"stage\":\"verify\",\"error\":\"e\","
         "\"at\":\"t\"}}";
-    ck_assert_int_eq(rec_report_check("n1", refused, strlen(refused), &err), HW_OK);
+    ck_assert_int_eq(rec_report_check("n1", refused, strlen(refused), &fence, &err), HW_OK);
+    ck_assert_uint_eq(fence.epoch, 0);
     HW_AUTO_FREE char *half = hw_strdup(refused);
     memcpy(strstr(half, "null,\"stage"), "1234", 4);
-    ck_assert_int_eq(rec_report_check("n1", half, strlen(half), &err), HW_EINVAL);
+    ck_assert_int_eq(rec_report_check("n1", half, strlen(half), &fence, &err), HW_EINVAL);
 }
 END_TEST
 

@@ -1,0 +1,19 @@
+/* ?at=: a time or a position, for how things stood then. */
+#ifndef API_MOMENT_H
+#define API_MOMENT_H
+
+#include <stdbool.h>
+
+#include "api/request.h"
+
+enum api_moment_kind { API_MOMENT_NOW, API_MOMENT_TIME, API_MOMENT_LSN };
+
+struct api_moment {
+    enum api_moment_kind kind;
+    const char *text; /* as PostgreSQL takes it; NULL for now */
+};
+
+/* Takes an LSN or a time of RFC 3339; none is now. False when the request was answered. */
+bool api_moment_read(struct api_request *request, struct api_moment *moment);
+
+#endif
