@@ -9,7 +9,8 @@ VERSION := $(shell sed -n 's/^\#define HW_VERSION "\(.*\)"/\1/p' common/version.
 BUILD_PACKAGES := gcc make pkg-config libc6-dev libpq-dev libnats-dev libjansson-dev \
 	libmicrohttpd-dev libssl-dev libgnutls28-dev
 TEST_PACKAGES := check postgresql-15|postgresql-17 \
-	postgresql-15-wal2json|postgresql-17-wal2json nats-server curl openssl
+	postgresql-15-wal2json|postgresql-17-wal2json nats-server curl openssl \
+	prometheus
 DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
 FUZZ_PACKAGES := clang libclang-rt-dev
 MODEL_PACKAGES := spin gcc libc6-dev

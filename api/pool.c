@@ -329,6 +329,16 @@ const char *api_pool_trouble(const struct api_pool *pool)
     return pool->trouble.message;
 }
 
+struct api_pool_load api_pool_load(const struct api_pool *pool)
+{
+    struct api_pool_load load = {
+        .size = pool->config.size, .up = pool->ready_count, .waiting = pool->in_line};
+
+    for (int i = 0; i < pool->config.size; i++)
+        load.busy += pool->connections[i].job != NULL;
+    return load;
+}
+
 enum hw_status api_pool_submit(struct api_pool *pool, struct api_job *job, struct hw_error *err)
 {
     struct pooled *c;

@@ -54,6 +54,12 @@ bool api_pool_up(const struct api_pool *pool);
 /* Why there is none. */
 const char *api_pool_trouble(const struct api_pool *pool);
 
+struct api_pool_load {
+    int size, up, busy; /* connections: all, those that work, those that a job uses */
+    int waiting;        /* jobs in line */
+};
+struct api_pool_load api_pool_load(const struct api_pool *pool);
+
 /* HW_EUNAVAIL, HW_ELIMIT (the line is full), HW_ESTOPPED: done is not called then. */
 enum hw_status api_pool_submit(struct api_pool *pool, struct api_job *job,
                                struct hw_error *err) HW_CHECKED;

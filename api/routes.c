@@ -5,6 +5,7 @@
 const struct api_route api_routes[] = {
     {"GET", "/healthz", api_health_live, "", API_BODY_NONE, API_ROLE_NONE},
     {"GET", "/readyz", api_health_ready, "", API_BODY_NONE, API_ROLE_NONE},
+    {"GET", "/metrics", api_metrics_get, "", API_BODY_NONE, API_ROLE_VIEWER},
 
     {"GET", "/openapi.json", api_openapi_get, "", API_BODY_NONE, API_ROLE_NONE},
     {"GET", "/v1", api_openapi_routes, "", API_BODY_NONE, API_ROLE_NONE},

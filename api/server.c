@@ -16,6 +16,7 @@
 #include "api/api.h"
 #include "api/linger.h"
 #include "api/media_type.h"
+#include "api/metrics.h"
 #include "common/log.h"
 #include "common/memory.h"
 
@@ -51,6 +52,7 @@ struct api_server_request {
     size_t dropped;
     size_t body_cap, body_max;
     size_t charged;
+    int64_t begun; /* when it was here whole, api_metrics_now() */
 };
 
 struct api_server {
@@ -62,6 +64,9 @@ struct api_server {
     TAILQ_HEAD(, connection) waiting_for_client; /* by deadline, which is the same for all */
     LIST_HEAD(, api_server_request) requests;
     struct api_lingers *lingers;
+    struct api_metrics *metrics;
+    unsigned connections_limit;
+    size_t request_count;
     size_t charged;
     int listen_fd;
     char name[HW_ADDRESS_MAX];
@@ -417,12 +422,14 @@ static void *on_target(void *arg, const char *raw_target, struct MHD_Connection 
     r->request.connection = c;
     r->request.server = r;
     r->request.method = "";
+    r->begun = api_metrics_now();
     if (getnameinfo(peer,
                     peer->sa_family == AF_INET ? sizeof(struct sockaddr_in)
                                                : sizeof(struct sockaddr_in6),
                     r->request.client, sizeof(r->request.client), NULL, 0, NI_NUMERICHOST) != 0)
         r->request.client[0] = '\0';
     LIST_INSERT_HEAD(&server->requests, r, link);
+    server->request_count++;
     return r;
 }
 
@@ -433,6 +440,7 @@ static enum MHD_Result queue_answer(struct api_server_request *r)
     if (r->server->draining)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     r->queued = true;
+    api_metrics_answered(r->server->metrics, r->request.route, r->request.status, r->begun);
     clients_turn(r->server, connection_of(r->request.connection));
     return MHD_queue_response(r->request.connection, (unsigned)r->request.status, response);
 }
@@ -466,6 +474,7 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char
     }
     if (!r->called) {
         r->called = true;
+        r->begun = api_metrics_now();
         clients_turn_ends(r->server, connection_of(c));
         if (request->response == NULL && finish_body(r))
             request->route->handler(request);
@@ -482,6 +491,7 @@ static void free_request(struct api_server_request *r)
     struct api_request *request = &r->request;
 
     r->server->charged -= r->charged;
+    r->server->request_count--;
     LIST_REMOVE(r, link);
     if (request->stream.ended != NULL)
         request->stream.ended(request->stream.arg);
@@ -515,6 +525,8 @@ static void on_completed(void *arg, struct MHD_Connection *c, void **context,
     *context = NULL;
     hw_log_debug("answered", HW_S("method", r->request.method), HW_S("target", r->raw_target),
                  HW_I("http", r->request.status), HW_I("complete", code == 0));
+    if (!r->queued)
+        api_metrics_aborted(server->metrics);
     if (r->refused_early && code == MHD_REQUEST_TERMINATED_COMPLETED_OK && !server->draining)
         api_linger(server->lingers, connection->fd);
     free_request(r);
@@ -665,10 +677,12 @@ enum hw_status api_server_start(const struct api_server_config *config, struct a
     LIST_INIT(&server->requests);
     hw_address_format_bound(listen_fd, server->name);
     server->lingers = api_lingers_new(config->loop);
+    server->metrics = api_metrics_new(config->routes);
+    server->connections_limit = connections_max();
     const struct MHD_OptionItem options[] = {
         {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_library_message, NULL},
         {MHD_OPTION_LISTEN_SOCKET, listen_fd, NULL},
-        {MHD_OPTION_CONNECTION_LIMIT, connections_max(), NULL},
+        {MHD_OPTION_CONNECTION_LIMIT, server->connections_limit, NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADERS_MAX, NULL},
         {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)leave_escaped, NULL},
         {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)on_target, server},
@@ -685,6 +699,7 @@ enum hw_status api_server_start(const struct api_server_config *config, struct a
         MHD_OPTION_HTTPS_PRIORITIES, API_TLS_PRIORITIES, MHD_OPTION_END);
     if (server->daemon == NULL) {
         api_lingers_free(server->lingers);
+        api_metrics_free(server->metrics);
         close(listen_fd);
         free(server);
         return hw_fail(err, HW_EIO, "starting the HTTP server: the log above says why");
@@ -700,6 +715,23 @@ enum hw_status api_server_start(const struct api_server_config *config, struct a
 const char *api_server_name(const struct api_server *server)
 {
     return server->name;
+}
+
+struct api_server_load api_server_load(const struct api_server *server)
+{
+    return (struct api_server_load){
+        .requests = server->request_count,
+        .connections = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)
+                           ->num_connections,
+        .connections_limit = server->connections_limit,
+        .bytes = server->charged,
+        .bytes_limit = (size_t)server->config.memory,
+    };
+}
+
+struct api_metrics *api_server_metrics(const struct api_server *server)
+{
+    return server->metrics;
 }
 
 void api_server_drain(struct api_server *server, void (*done)(void *arg), void *arg)
@@ -733,5 +765,6 @@ void api_server_free(struct api_server *server)
         free(connection);
     }
     api_lingers_free(server->lingers);
+    api_metrics_free(server->metrics);
     free(server);
 }

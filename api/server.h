@@ -36,6 +36,14 @@ enum hw_status api_server_start(const struct api_server_config *config, struct a
 /* "127.0.0.1:45123": what it listens on. */
 const char *api_server_name(const struct api_server *server);
 
+struct api_server_load {
+    size_t requests; /* that have begun and not ended */
+    size_t connections, connections_limit;
+    size_t bytes, bytes_limit; /* of bodies and large answers */
+};
+struct api_server_load api_server_load(const struct api_server *server);
+struct api_metrics *api_server_metrics(const struct api_server *server);
+
 /* Stops accepting; done is called once, when no request is left. */
 void api_server_drain(struct api_server *server, void (*done)(void *arg), void *arg);
 

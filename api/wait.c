@@ -321,6 +321,11 @@ bool api_waits_ready(const struct api_waits *waits)
     return waits->ready;
 }
 
+int api_waits_count(const struct api_waits *waits)
+{
+    return waits->count;
+}
+
 void api_waits_stop(struct api_waits *waits)
 {
     struct waiter *waiter, *next;

@@ -1,6 +1,8 @@
 #include "common/clock.h"
 
+#include <ctype.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 int64_t hw_clock_now(void)
@@ -23,4 +25,23 @@ char *hw_clock_format(int64_t unix_ns, int digits, char out[static HW_CLOCK_MAX]
     snprintf(out, HW_CLOCK_MAX, "%s.%0*dZ", date, digits,
              (int)(digits == 3 ? rest / 1000000 : rest / 1000));
     return out;
+}
+
+bool hw_clock_parse(const char *text, int64_t *unix_ns)
+{
+    struct tm utc = {0};
+    const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &utc);
+    int64_t ns = 0, unit = 1000000000;
+
+    if (rest == NULL)
+        return false;
+    if (*rest == '.')
+        for (rest++; isdigit((unsigned char)*rest); rest++) {
+            unit /= 10;
+            ns += (*rest - '0') * unit;
+        }
+    if (strcmp(rest, "Z") != 0)
+        return false;
+    *unix_ns = (int64_t)timegm(&utc) * 1000000000 + ns;
+    return true;
 }

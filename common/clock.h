@@ -2,7 +2,10 @@
 #ifndef HW_CLOCK_H
 #define HW_CLOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
+
+#include "common/status.h"
 
 #define HW_CLOCK_MAX 40 /* room for any year, and a NUL */
 
@@ -10,5 +13,8 @@ int64_t hw_clock_now(void); /* Unix nanoseconds; may jump: for telling, not for 
 
 /* "2026-01-31T12:00:00.123Z", with 3 or 6 digits of the second, cut; returns out. */
 char *hw_clock_format(int64_t unix_ns, int digits, char out[static HW_CLOCK_MAX]);
+
+/* The way back, with any number of digits of the second; false: text is not such a time. */
+bool hw_clock_parse(const char *text, int64_t *unix_ns) HW_CHECKED;
 
 #endif

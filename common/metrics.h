@@ -21,8 +21,8 @@
 
 #include "common/buf.h"
 
-/* Durations in seconds, from 1 ms to a minute: the same buckets for all. */
-enum { HW_HISTOGRAM_BOUNDS = 15 };
+/* Durations in seconds, from 1 ms to half an hour: the same buckets for all. */
+enum { HW_HISTOGRAM_BOUNDS = 17 };
 
 struct hw_histogram {
     uint64_t counts[HW_HISTOGRAM_BOUNDS + 1]; /* each bucket by itself; the last one is +Inf */
@@ -63,5 +63,16 @@ struct hw_metrics {
 /* Adds all of them in Prometheus' text exposition format, version 0.0.4. */
 #define HW_METRICS_MEDIA_TYPE "text/plain; version=0.0.4; charset=utf-8"
 void hw_metrics_write(const struct hw_metrics *metrics, struct hw_buf *out);
+
+/* ---- what no table can list beforehand: a family, and then its series ---- */
+
+struct hw_label {
+    const char *name, *value; /* no name: the last one */
+};
+void hw_metrics_family(struct hw_buf *out, const char *name, enum hw_metric_type type,
+                       const char *help);
+/* value points to what the type says. labels may be NULL. */
+void hw_metrics_series(struct hw_buf *out, const char *name, enum hw_metric_type type,
+                       const struct hw_label *labels, const void *value);
 
 #endif

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/objstore.h"
@@ -35,8 +36,9 @@ struct rec_tx {
     struct rec_apply *apply;
     uint64_t serial;
     struct hw_fence fence;
-    bool repair;   /* of an audit: moves no position, and is needed whatever stands there */
-    bool releases; /* the checkpoint, when it is done */
+    int64_t committed_at; /* Unix nanoseconds; 0: not to be measured */
+    bool repair;          /* of an audit: moves no position, and is needed whatever stands there */
+    bool releases;        /* the checkpoint, when it is done */
     int64_t rev;
     char nonce[40];
     struct rec_change *changes;
@@ -189,10 +191,11 @@ static void set(struct rec_tx *tx, const struct rec_desired *row)
     want_object(tx, row->digest + strlen("sha256:"), (size_t)row->size);
 }
 
-void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence)
+void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence, int64_t committed_at)
 {
     rec_apply_rollback(apply);
     apply->open = new_tx(apply, fence);
+    apply->open->committed_at = committed_at;
 }
 
 void rec_apply_set(struct rec_apply *apply, const struct rec_desired *row)
@@ -559,6 +562,15 @@ static void resolve_conflict(struct rec_change *change)
     }
 }
 
+static void count(const struct rec_tx *tx)
+{
+    struct rec_counts *counts = tx->apply->config.counts;
+
+    counts->entries++;
+    if (tx->committed_at != 0)
+        hw_histogram_observe(&counts->published, (double)(hw_clock_now() - tx->committed_at) / 1e9);
+}
+
 static void on_entry_ack(void *arg, const struct hw_ack *ack)
 {
     struct rec_change *change = arg;
@@ -570,6 +582,7 @@ static void on_entry_ack(void *arg, const struct hw_ack *ack)
         rec_ledger_end(apply->config.ledger, change->ticket, ack->status == HW_OK ? ack->seq : 0);
         if (ack->status == HW_OK) {
             HW_POINT("after-publish");
+            count(tx);
             note_written(change, ack->seq);
             change_done(change);
         } else if (ack->status == HW_ECONFLICT) {

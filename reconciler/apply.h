@@ -17,6 +17,7 @@
 #include "cdc/source.h"
 #include "common/kv.h"
 #include "reconciler/checkpoint.h"
+#include "reconciler/counts.h"
 #include "reconciler/desired.h"
 #include "reconciler/fetch.h"
 #include "reconciler/ledger.h"
@@ -32,7 +33,8 @@ struct rec_apply_config {
     struct rec_sink *sink;
     struct rec_fetch *fetch;   /* for objects that the sink lacks */
     struct rec_ledger *ledger; /* of the entries' stream */
-    size_t window;             /* publishes in flight at most */
+    struct rec_counts *counts;
+    size_t window; /* publishes in flight at most */
 };
 
 struct rec_apply_events {
@@ -66,7 +68,8 @@ void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *store
                      const struct rec_checkpoint *applied, bool hold);
 
 /* ---- a transaction from the stream, one at a time ---- */
-void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence);
+/* committed_at: Unix nanoseconds, for the time to acknowledgement; 0: it does not count. */
+void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence, int64_t committed_at);
 void rec_apply_set(struct rec_apply *apply, const struct rec_desired *row);
 void rec_apply_remove(struct rec_apply *apply, const char *node);
 /* An object that entries of this transaction, or later ones, point to. hex: of its digest. Entries

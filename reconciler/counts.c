@@ -1,18 +1,43 @@
 #include "reconciler/counts.h"
 
+#include <math.h>
+#include <stdlib.h>
+
+#include "common/memory.h"
+
 #define ROW(member, name, text)                                                                    \
     {                                                                                              \
         HW_METRIC(struct rec_counts, member, "headwater_reconciler_" name, text)                   \
     }
 
+#define LABELLED(member, name, key, value, text)                                                   \
+    {                                                                                              \
+        HW_METRIC(struct rec_counts, member, "headwater_reconciler_" name, text),                  \
+            .label = (key), .label_value = (value)                                                 \
+    }
+#define REPORTS(what, text) LABELLED(reports_##what, "reports_total", "result", #what, text)
+#define FLEET(what, text)   LABELLED(what, "fleet_nodes", "state", #what, text)
+
 const struct hw_metric rec_counts_table[] = {
     ROW(transactions, "transactions_total", "Transactions taken from the stream."),
+    ROW(entries, "entries_total", "Entries of nodes that NATS has acknowledged."),
+    ROW(published, "publish_seconds",
+        "From the commit of a change to the acknowledgement of its entry by NATS."),
+    ROW(applied, "apply_seconds",
+        "From the change of a node's desired state to the report that it runs it."),
+    REPORTS(written, "Reports of nodes, written or refused by the database."),
+    REPORTS(refused, ""),
     ROW(drift, "drift_total", "Keys and objects that someone else had changed in NATS."),
     ROW(audits, "audits_total", "Comparisons of NATS with the database that came to their end."),
     ROW(rebuilds, "rebuilds_total", "Those that had no checkpoint to go on from."),
     ROW(replays, "replays_total", "Replays from the write-ahead log that came to their end."),
+    ROW(streams, "streams_total", "Times that the stream was taken up."),
+    ROW(failures, "failures_total", "Times that it began anew because something had failed."),
+    ROW(slots_lost, "slots_lost_total", "Times that the replication slot was lost or gone."),
     ROW(repaired, "repaired_entries_total", "Entries that a comparison wrote."),
     ROW(collected, "collected_objects_total", "Objects removed because nothing refers to them."),
+    ROW(postgresql_up, "postgresql_up", "1 while PostgreSQL is connected."),
+    ROW(nats_up, "nats_up", "1 while NATS is connected."),
     ROW(leading, "leading", "1 while this process streams, 0 while it stands by or waits."),
     ROW(epoch, "epoch", "The epoch of the entries that are written."),
     ROW(nodes, "nodes", "Nodes that have, or had, a key in NATS."),
@@ -22,5 +47,48 @@ const struct hw_metric rec_counts_table[] = {
     ROW(slot_usable, "slot_usable", "0 when the replication slot is lost or missing."),
     ROW(slot_safe_bytes, "slot_safe_bytes", "Log until the slot is lost; -1 without a limit."),
     ROW(retained_bytes, "retained_bytes", "Log that the slot holds back."),
+    ROW(archive_usable, "archive_usable", "0 when the archive slot is lost or missing."),
+    ROW(archive_reach_bytes, "archive_reach_bytes", "Log that can be replayed from it."),
+    ROW(archive_retained_bytes, "archive_retained_bytes", "Log that it holds back."),
+    FLEET(in_sync, "Nodes by state, as the view fleet has it; of the leader alone."),
+    FLEET(pending, ""),
+    FLEET(failed, ""),
+    FLEET(unknown, ""),
+    ROW(pending_seconds, "pending_oldest_seconds",
+        "Age of the oldest change that a pending node has not applied."),
     {0},
 };
+
+void rec_counts_forget(struct rec_counts *c)
+{
+    double *const places[] = {&c->lag_bytes,
+                              &c->slot_usable,
+                              &c->slot_safe_bytes,
+                              &c->retained_bytes,
+                              &c->archive_usable,
+                              &c->archive_reach_bytes,
+                              &c->archive_retained_bytes,
+                              &c->in_sync,
+                              &c->pending,
+                              &c->failed,
+                              &c->unknown,
+                              &c->pending_seconds};
+
+    for (size_t i = 0; i < HW_COUNT(places); i++)
+        *places[i] = (double)NAN;
+}
+
+const char rec_counts_fleet_sql[] =
+    "SELECT count(*) FILTER (WHERE state = 'in_sync'), count(*) FILTER (WHERE state = 'pending'),"
+    " count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'unknown'),"
+    " coalesce(extract(epoch FROM max(lag) FILTER (WHERE state = 'pending')), 0)"
+    " FROM headwater.fleet";
+
+void rec_counts_fleet(struct rec_counts *c, const PGresult *result)
+{
+    double *const places[] = {&c->in_sync, &c->pending, &c->failed, &c->unknown,
+                              &c->pending_seconds};
+
+    for (int i = 0; i < (int)(HW_COUNT(places)); i++)
+        *places[i] = strtod(PQgetvalue(result, 0, i), NULL);
+}

@@ -2,23 +2,47 @@
 #ifndef REC_COUNTS_H
 #define REC_COUNTS_H
 
+#include <libpq-fe.h>
+
 #include "common/metrics.h"
 
 struct rec_counts {
     uint64_t transactions; /* streamed, that changed something or not */
+    uint64_t entries;      /* acknowledged by NATS */
     uint64_t drift;        /* keys, objects and checkpoints that others had changed */
     uint64_t audits, rebuilds, replays;
-    uint64_t repaired;  /* entries that an audit wrote */
-    uint64_t collected; /* objects removed because nobody needs them */
-    double leading;     /* 1 while the slot is ours and the stream runs */
+    uint64_t streams;    /* times that the stream was taken up */
+    uint64_t failures;   /* times that everything was begun anew because something failed */
+    uint64_t slots_lost; /* found lost or missing where a checkpoint said that it must be there */
+    uint64_t repaired;   /* entries that an audit wrote */
+    uint64_t collected;  /* objects removed because nobody needs them */
+    uint64_t reports_written, reports_refused;
+    struct hw_histogram published; /* from commit to acknowledgement */
+    struct hw_histogram applied;   /* from commit to the report that a node is in sync */
+    double postgresql_up, nats_up;
+    double leading; /* 1 while the slot is ours and the stream runs */
     double epoch;
     double nodes, objects;
-    double lag_bytes, lag_seconds; /* between the log's end, or now, and what is confirmed */
-    double slot_usable;            /* 0: lost, missing or refused */
-    double slot_safe_bytes;        /* until it is lost; -1: no limit */
-    double retained_bytes;         /* of log that the slot holds back */
+    double lag_seconds; /* between now and when what is confirmed was the log's end */
+
+    /* Of the last look at slot and fleet; NaN: this process has not looked, as it does not lead. */
+    double lag_bytes;       /* between the log's end and what is confirmed */
+    double slot_usable;     /* 0: lost, missing or refused */
+    double slot_safe_bytes; /* until it is lost; -1: no limit */
+    double retained_bytes;  /* of log that the slot holds back */
+    double archive_usable;
+    double archive_reach_bytes, archive_retained_bytes;
+    double in_sync, pending, failed, unknown; /* nodes, as the fleet view counts them */
+    double pending_seconds;                   /* of the node that is pending longest */
 };
 
 extern const struct hw_metric rec_counts_table[];
+
+/* What only a leader looks at is not known any more: NaN. */
+void rec_counts_forget(struct rec_counts *counts);
+
+/* How many nodes are in which state: the statement, and the reading of its one row. */
+extern const char rec_counts_fleet_sql[];
+void rec_counts_fleet(struct rec_counts *counts, const PGresult *result);
 
 #endif

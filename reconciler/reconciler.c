@@ -8,6 +8,7 @@
 #include "cdc/archive.h"
 #include "cdc/pg_source.h"
 #include "cdc/slot.h"
+#include "common/clock.h"
 #include "common/kv.h"
 #include "common/log.h"
 #include "common/memory.h"
@@ -136,6 +137,7 @@ static void lose(struct rec_reconciler *rec, const struct hw_error *err)
     if (!rec->trouble_told || err->status != HW_EUNAVAIL)
         hw_log_warn("cannot go on, starting again", HW_S("slot", rec->config.slot), HW_E(err));
     rec->trouble_told = true;
+    rec->counts.failures++;
     happen(rec, LOST);
 }
 
@@ -211,6 +213,7 @@ static void stand_by(struct rec_reconciler *rec)
     rec->trouble = (struct hw_error){0};
     rec->ordered.command = REC_COMMAND_NONE; /* whoever leads reads it, too */
     let_go(rec);
+    rec_counts_forget(&rec->counts);
     wait_ms(rec, STANDBY_MS);
 }
 
@@ -270,14 +273,18 @@ static void leave_replay(struct rec_reconciler *rec)
 static enum hw_status on_begin(void *arg, const struct cdc_transaction *tx, struct hw_error *err)
 {
     struct rec_reconciler *rec = arg;
+    int64_t committed_at;
 
     (void)err;
     if (rec->state == REPLAYING && tx->lsn > rec->replay_end) {
         leave_replay(rec);
         return HW_OK;
     }
+    if (rec->state == REPLAYING || !hw_clock_parse(tx->committed_at, &committed_at))
+        committed_at = 0;
     rec->commands = (struct rec_commands){0};
-    rec_apply_begin(rec->apply, (struct hw_fence){.epoch = rec->plan.epoch, .lsn = tx->lsn});
+    rec_apply_begin(rec->apply, (struct hw_fence){.epoch = rec->plan.epoch, .lsn = tx->lsn},
+                    committed_at);
     return HW_OK;
 }
 
@@ -659,8 +666,8 @@ static void load(struct rec_reconciler *rec)
     rec->newest = (struct hw_fence){0};
     rec->objects = rec_objects_start(&objects, &object_events);
     if (rec_reports_start(rec->loop, rec->nats, rec->config.database, rec->reports_bucket,
-                          (int)rec->config.replicas, on_reported_fence, rec, &rec->reports,
-                          &err) != HW_OK)
+                          (int)rec->config.replicas, &rec->counts, on_reported_fence, rec,
+                          &rec->reports, &err) != HW_OK)
         lose(rec, &err);
     else
         read_keys(rec, HW_DELIVER_LAST);
@@ -758,6 +765,7 @@ static void stream(struct rec_reconciler *rec)
     rec->retry_ms = RETRY_FIRST_MS;
     rec->standby_told = rec->trouble_told = false;
     rec->trouble = (struct hw_error){0};
+    rec->counts.streams++;
     rec->stored_at = hw_loop_now();
     if (cdc_archive_start(rec->loop, rec->config.database, &archive, &archive_events, &rec->archive,
                           &err) != HW_OK ||
@@ -863,12 +871,21 @@ static void on_checked_up(void *arg, const struct hw_pg_outcome *outcome)
     struct rec_counts *c = &rec->counts;
     struct hw_error err;
 
-    if (outcome->status != HW_OK || cdc_server_read(outcome->results[0], s, &err) != HW_OK)
+    if ((rec->state != STREAMING && rec->state != STALLED) || outcome->status != HW_OK ||
+        cdc_server_read(outcome->results[0], s, &err) != HW_OK)
         return; /* the connection's loss is told by itself */
     c->lag_bytes = (double)(int64_t)(s->current - s->slot_confirmed);
     c->retained_bytes = (double)(int64_t)(s->current - s->slot_restart);
     c->slot_safe_bytes = (double)s->slot_safe_wal_size;
     c->slot_usable = s->slot_exists && strcmp(s->slot_wal_status, "lost") != 0;
+    if (rec->config.archive_bytes > 0) {
+        c->archive_usable = s->archive_exists && strcmp(s->archive_wal_status, "lost") != 0;
+        c->archive_reach_bytes =
+            s->archive_exists ? (double)(int64_t)(s->current - s->archive_confirmed) : 0;
+        c->archive_retained_bytes =
+            s->archive_exists ? (double)(int64_t)(s->current - s->archive_restart) : 0;
+    }
+    rec_counts_fleet(c, outcome->results[1]);
     if (strcmp(s->slot_wal_status, "unreserved") == 0)
         hw_log_warn("the slot is about to lose the log that it needs: raise "
                     "max_slot_wal_keep_size, or see what holds the stream up",
@@ -880,13 +897,16 @@ static void check_up(void *arg)
 {
     struct rec_reconciler *rec = arg;
     const char *const values[] = {rec->config.slot, REC_TABLES};
-    const struct hw_pg_query query = {.sql = cdc_server_sql, .count = 2, .values = values};
+    const struct hw_pg_query queries[] = {{.sql = cdc_server_sql, .count = 2, .values = values},
+                                          {.sql = rec_counts_fleet_sql}};
 
-    if (rec->state != STREAMING)
+    /* While the sink is away the lag grows all the more. */
+    if (rec->state != STREAMING && rec->state != STALLED)
         return;
     hw_timer_start(rec->loop, &rec->check_up, CHECK_UP_MS, check_up, rec);
     /* A connection that is busy is looked at the next time. */
-    (void)!hw_pg_run(rec->pg, HW_PG_SEPARATE, &query, 1, NULL, on_checked_up, rec, NULL);
+    (void)!hw_pg_run(rec->pg, HW_PG_SEPARATE, queries, HW_COUNT(queries), NULL, on_checked_up, rec,
+                     NULL);
 }
 
 /* ---- audits ---- */
@@ -1161,6 +1181,7 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
 
     rec->loop = loop;
     rec->config = *config;
+    rec_counts_forget(&rec->counts);
     rec->reports_bucket = hw_sprintf("%s_reports", config->bucket);
     rec->retry_ms = RETRY_FIRST_MS;
     rec->archive_slot = cdc_archive_name(config->slot);
@@ -1183,6 +1204,7 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
                                              .sink = rec->sink,
                                              .fetch = rec->fetch,
                                              .ledger = &rec->ledger,
+                                             .counts = &rec->counts,
                                              .window = (size_t)config->window};
     rec->apply = rec_apply_new(&apply_config, &apply_events);
     rec->survey = rec_survey_new(
@@ -1192,6 +1214,7 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
                                     .bucket = config->bucket,
                                     .replicas = (int)config->replicas,
                                     .history = (int)config->history,
+                                    .counts = &rec->counts,
                                     .remake_slot = config->remake_slot},
         &(struct rec_survey_events){
             .done = on_surveyed, .taken = on_slot_taken, .failed = on_survey_failed, .arg = rec});
@@ -1231,13 +1254,18 @@ void rec_reconciler_metrics(void *arg, struct hw_buf *out)
 {
     struct rec_reconciler *rec = arg;
     struct rec_counts *c = &rec->counts;
+    int64_t behind = rec->behind_since;
 
     c->leading = rec->state == STREAMING;
     c->epoch = (double)rec->plan.epoch;
     c->nodes = (double)rec_sink_count(rec->sink);
     c->objects = (double)rec_sink_objects(rec->sink);
-    c->lag_seconds =
-        rec->behind_since == 0 ? 0 : (double)(hw_loop_now() - rec->behind_since) / 1000;
+    c->postgresql_up = hw_pg_up(rec->pg);
+    c->nats_up = hw_nats_up(rec->nats);
+    /* A stream that is held does not show what was committed since: at most so long ago. */
+    if (behind == 0 && rec->state == STALLED)
+        behind = rec->stored_at;
+    c->lag_seconds = behind == 0 ? 0 : (double)(hw_loop_now() - behind) / 1000;
     hw_metrics_write(&(struct hw_metrics){rec_counts_table, c}, out);
 }
 

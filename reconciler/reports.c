@@ -32,6 +32,7 @@ struct report {
 struct rec_reports {
     struct hw_loop *loop;
     struct hw_nats *nats;
+    struct rec_counts *counts;
     char *bucket;
     int replicas; /* of the bucket, should it have to be made */
     rec_reports_fence_fn *fence;
@@ -205,6 +206,22 @@ static void forget_batch(struct rec_reports *reports)
     reports->batch_count = 0;
 }
 
+/* What report_sql answers. A report that is no news is neither written nor refused. */
+static void take_answers(struct rec_counts *counts, const PGresult *result)
+{
+    for (int i = 0; i < PQntuples(result); i++) {
+        if (strcmp(PQgetvalue(result, i, 1), "t") == 0) {
+            counts->reports_written++;
+            if (!PQgetisnull(result, i, 3))
+                hw_histogram_observe(&counts->applied, strtod(PQgetvalue(result, i, 3), NULL));
+        } else if (strcmp(PQgetvalue(result, i, 2), "not newer than what is stored") != 0) {
+            counts->reports_refused++;
+            hw_log_warn("the database refused a report", HW_S("node", PQgetvalue(result, i, 0)),
+                        HW_S("reason", PQgetvalue(result, i, 2)));
+        }
+    }
+}
+
 static void on_written(void *arg, const struct hw_pg_outcome *outcome)
 {
     struct rec_reports *reports = arg;
@@ -229,10 +246,7 @@ static void on_written(void *arg, const struct hw_pg_outcome *outcome)
         hw_timer_start(reports->loop, &reports->retry, RETRY_MS, write_batch, reports);
         return;
     }
-    const PGresult *result = outcome->results[0];
-    for (int i = 0; i < PQntuples(result); i++)
-        hw_log_warn("the database refused a report", HW_S("node", PQgetvalue(result, i, 0)),
-                    HW_S("reason", PQgetvalue(result, i, 1)));
+    take_answers(reports->counts, outcome->results[0]);
     forget_batch(reports);
     write_batch(reports);
 }
@@ -274,6 +288,23 @@ static void ask_what_is_known(struct rec_reports *reports)
     (void)!hw_pg_run(reports->pg, HW_PG_SEPARATE, &query, 1, NULL, on_known, reports, NULL);
 }
 
+/*
+ * Writes the reports; a row for each, in order. Where one says for the first time that the node
+ * runs what it should, seconds is the age of that: both times are the database's own. reported is
+ * seen here as it stood before, for the statement's snapshot is older than what report() writes.
+ */
+static const char report_sql[] =
+    "SELECT r.node, r.accepted, r.reason,"
+    " (SELECT extract(epoch FROM clock_timestamp() - d.changed_at) FROM headwater.desired AS d"
+    "  WHERE r.accepted AND d.node = r.node"
+    "  AND d.revision = (i.item #>> '{value,running,revision}')::bigint"
+    "  AND d.digest = i.item #>> '{value,running,digest}'"
+    "  AND NOT EXISTS (SELECT FROM headwater.reported AS b WHERE b.node = d.node"
+    "   AND b.running_revision = d.revision AND b.running_digest = d.digest)) AS seconds"
+    " FROM headwater.report($1::jsonb) WITH ORDINALITY AS r (node, accepted, reason, position)"
+    " JOIN jsonb_array_elements($1::jsonb) WITH ORDINALITY AS i (item, position)"
+    " USING (position) ORDER BY position";
+
 static void write_batch(void *arg)
 {
     struct rec_reports *reports = arg;
@@ -311,8 +342,7 @@ static void write_batch(void *arg)
     hw_buf_putc(&text, ']');
     const char *const values[] = {hw_buf_str(&text)};
     const struct hw_pg_query query = {
-        .sql = "SELECT node, reason FROM headwater.report($1::jsonb)"
-               " WHERE NOT accepted AND reason <> 'not newer than what is stored'",
+        .sql = report_sql,
         .count = 1,
         .values = values,
     };
@@ -366,8 +396,9 @@ static void on_pg_up(void *arg)
 }
 
 enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
-                                 const char *bucket, int replicas, rec_reports_fence_fn *fence,
-                                 void *arg, struct rec_reports **out, struct hw_error *err)
+                                 const char *bucket, int replicas, struct rec_counts *counts,
+                                 rec_reports_fence_fn *fence, void *arg, struct rec_reports **out,
+                                 struct hw_error *err)
 {
     struct rec_reports *reports = hw_alloc(sizeof(*reports));
     const struct hw_pg_events pg_events = {.up = on_pg_up, .arg = reports};
@@ -382,6 +413,7 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
     reports->nats = nats;
     reports->bucket = hw_strdup(bucket);
     reports->replicas = replicas;
+    reports->counts = counts;
     reports->fence = fence;
     reports->arg = arg;
     reports->batch = hw_alloc(BATCH_MOST * sizeof(struct report *));

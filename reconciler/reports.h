@@ -12,6 +12,7 @@
 #include "common/kv.h"
 #include "common/loop.h"
 #include "common/pg.h"
+#include "reconciler/counts.h"
 
 struct rec_reports;
 
@@ -21,9 +22,9 @@ typedef void rec_reports_fence_fn(void *arg, struct hw_fence fence);
 /* Starts watching bucket, which it makes where it is missing, and writing over a connection of its
  * own. */
 enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
-                                 const char *bucket, int replicas, rec_reports_fence_fn *fence,
-                                 void *arg, struct rec_reports **reports,
-                                 struct hw_error *err) HW_CHECKED;
+                                 const char *bucket, int replicas, struct rec_counts *counts,
+                                 rec_reports_fence_fn *fence, void *arg,
+                                 struct rec_reports **reports, struct hw_error *err) HW_CHECKED;
 void rec_reports_stop(struct rec_reports *reports); /* NULL is fine */
 
 /* Checks that value is a report of node; the error says what is wrong with it. *newest: of the

@@ -189,6 +189,7 @@ static void replace_slot(struct rec_survey *survey, const char *what)
     const char *slot = survey->config.slot;
     struct hw_error err;
 
+    survey->config.counts->slot_usable = 0;
     if (!survey->config.remake_slot) {
         hw_fail(&err, HW_ESTOPPED,
                 "slot %s: %s, and --on-lost-slot stop leaves it to you. SELECT "
@@ -198,6 +199,7 @@ static void replace_slot(struct rec_survey *survey, const char *what)
         fail(survey, &err);
         return;
     }
+    survey->config.counts->slots_lost++;
     hw_log_error("the replication slot is lost: a new one is made, and what it held comes from the "
                  "archive slot or a comparison with the database",
                  HW_S("slot", slot), HW_S("found", what),

@@ -8,6 +8,7 @@
 
 #include "common/nats_conn.h"
 #include "common/pg.h"
+#include "reconciler/counts.h"
 #include "reconciler/plan.h"
 
 struct rec_survey;
@@ -17,6 +18,7 @@ struct rec_survey_config {
     struct hw_nats *nats;
     const char *slot, *bucket;
     int replicas, history; /* of buckets that are made */
+    struct rec_counts *counts;
     bool remake_slot; /* one that is lost is dropped and made anew; otherwise that is an error */
 };
 

@@ -41,6 +41,7 @@ START_TEST(test_exact_text)
     hw_histogram_observe(&values.times, 0.5);
     hw_histogram_observe(&values.times, 60);
     hw_histogram_observe(&values.times, 61);
+    hw_histogram_observe(&values.times, 1801);
     check_text(table, &values,
                "# HELP x_plain_total Counts \"things\": C:\\\\x\\nand more.\n"
                "# TYPE x_plain_total counter\n"
@@ -69,9 +70,11 @@ START_TEST(test_exact_text)
                "x_times_seconds_bucket{le=\"10\"} 3\n"
                "x_times_seconds_bucket{le=\"30\"} 3\n"
                "x_times_seconds_bucket{le=\"60\"} 4\n"
-               "x_times_seconds_bucket{le=\"+Inf\"} 5\n"
-               "x_times_seconds_sum 121.5025\n"
-               "x_times_seconds_count 5\n");
+               "x_times_seconds_bucket{le=\"300\"} 5\n"
+               "x_times_seconds_bucket{le=\"1800\"} 5\n"
+               "x_times_seconds_bucket{le=\"+Inf\"} 6\n"
+               "x_times_seconds_sum 1922.5025\n"
+               "x_times_seconds_count 6\n");
 }
 END_TEST
 
@@ -93,6 +96,33 @@ START_TEST(test_labelled_histograms)
                                            "x_s_bucket{of=\"two\",le=\"5\"} 1\n"));
     ck_assert_ptr_nonnull(strstr(out.data, "\nx_s_sum{of=\"two\"} 3\nx_s_count{of=\"two\"} 1\n"));
     ck_assert_ptr_eq(strstr(out.data, "# TYPE"), strrchr(out.data, '#'));
+    hw_buf_free(&out);
+}
+END_TEST
+
+START_TEST(test_series_without_a_table)
+{
+    const struct hw_label labels[] = {
+        {"method", "GET"}, {"route", "/v1/\"{name}\"\\\n"}, {NULL, NULL}};
+    const uint64_t count = 3;
+    const double level = 0.5;
+    struct hw_histogram times = {0};
+    struct hw_buf out = {0};
+
+    hw_metrics_family(&out, "x_total", HW_METRIC_COUNTER, "C.");
+    hw_metrics_series(&out, "x_total", HW_METRIC_COUNTER, labels, &count);
+    hw_metrics_family(&out, "x", HW_METRIC_GAUGE, "G.");
+    hw_metrics_series(&out, "x", HW_METRIC_GAUGE, NULL, &level);
+    ck_assert_str_eq(hw_buf_str(&out),
+                     "# HELP x_total C.\n# TYPE x_total counter\n"
+                     "x_total{method=\"GET\",route=\"/v1/\\\"{name}\\\"\\\\\\n\"} 3\n"
+                     "# HELP x G.\n# TYPE x gauge\nx 0.5\n");
+    hw_buf_free(&out);
+
+    hw_histogram_observe(&times, 0.002);
+    hw_metrics_series(&out, "x_s", HW_METRIC_HISTOGRAM, labels, &times);
+    ck_assert_ptr_nonnull(strstr(out.data, "\nx_s_bucket{method=\"GET\",route=\"/v1/\\\"{name}\\\""
+                                           "\\\\\\n\",le=\"0.0025\"} 1\n"));
     hw_buf_free(&out);
 }
 END_TEST
@@ -140,5 +170,5 @@ START_TEST(test_odd_observations)
 }
 END_TEST
 
-TEST_MAIN("metrics", 10, test_exact_text, test_labelled_histograms, test_numbers,
-          test_odd_observations)
+TEST_MAIN("metrics", 10, test_exact_text, test_labelled_histograms, test_series_without_a_table,
+          test_numbers, test_odd_observations)

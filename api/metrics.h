@@ -1,0 +1,28 @@
+/*
+ * What the service counts: requests by route and kind of answer, and how long they took. To count
+ * one is a few additions, without a search or an allocation. What it holds at the moment (requests,
+ * connections, bodies, waiters) is asked for when somebody looks: GET /metrics.
+ */
+#ifndef API_METRICS_H
+#define API_METRICS_H
+
+#include <stdint.h>
+
+#include "api/router.h"
+
+struct api_metrics;
+
+/* One place for each route of the table, and one for requests that match none. */
+struct api_metrics *api_metrics_new(const struct api_route *routes);
+void api_metrics_free(struct api_metrics *metrics); /* NULL is fine */
+
+int64_t api_metrics_now(void); /* nanoseconds; never goes back */
+
+/* An answer is ready to be sent. route: NULL where none matched. begun: when the request was here,
+ * api_metrics_now(). */
+void api_metrics_answered(struct api_metrics *metrics, const struct api_route *route, int status,
+                          int64_t begun);
+/* A request ended without an answer: its client is gone, or was too slow. */
+void api_metrics_aborted(struct api_metrics *metrics);
+
+#endif
