@@ -135,6 +135,9 @@ static bool matches(const char *text, const char *pattern)
     return strcmp(found, "t") == 0;
 }
 
+/* The items have the members that were asked for, and no others. */
+static bool is_partial;
+
 static void validate(const json_t *value, json_t *schema, const char *where);
 
 static void validate_object(const json_t *value, const json_t *schema, const char *where)
@@ -144,7 +147,7 @@ static void validate_object(const json_t *value, const json_t *schema, const cha
     const char *key;
     size_t i;
 
-    json_array_foreach(json_object_get(schema, "required"), i, name)
+    json_array_foreach(json_object_get(schema, "required"), i, name) if (!is_partial)
         ck_assert_msg(json_object_get(value, json_string_value(name)) != NULL, "%s.%s is missing",
                       where, json_string_value(name));
     json_object_foreach((json_t *)(uintptr_t)value, key, member)
@@ -537,7 +540,7 @@ static struct test_answer ask(const char *method, const json_t *request)
     test_http_send(fd, head.data, head.len);
     if (!chunked)
         test_http_send(fd, hw_buf_str(&bytes), bytes.len);
-    answer = test_http_receive(fd, false);
+    answer = test_http_receive(fd, strcmp(method, "HEAD") == 0);
     close(fd);
     free(target);
     hw_buf_free(&head);
@@ -566,7 +569,7 @@ static void check_answer(const char *where, const struct test_answer *answer, js
     if (documented == NULL)
         documented = json_object_get(content, "*/*");
     ck_assert_msg(documented != NULL, "%s: Content-Type: %s is not documented", where, type);
-    if (type != NULL && strstr(type, "json") != NULL) {
+    if (type != NULL && strstr(type, "json") != NULL && answer->len > 0) {
         json_t *value = test_answer_json(answer);
 
         validate(value, json_object_get(documented, "schema"), where);
@@ -586,7 +589,8 @@ static void check_request(const char *path, const char *method, json_t *operatio
     struct test_answer answer;
     char code[8];
 
-    answer = ask(method, request);
+    answer = ask(text_of(request, "method") != NULL ? text_of(request, "method") : method, request);
+    is_partial = status == 200 && strstr(text_of(request, "target"), "fields=") != NULL;
     ck_assert_msg(answer.status == status, "%s: answered\n%s%s", where, answer.head, answer.body);
     snprintf(code, sizeof(code), "%d", status);
     response = json_object_get(responses, code);

@@ -318,6 +318,10 @@ static void make_request(struct hw_buf *out)
         hw_buf_reset(&target); /* a wait that is long is no stuck connection */
         hw_buf_puts(&target, "/v1/wait?lsn=0/1&timeout=0");
     }
+    if (strstr(target.data, "/v1/events") != NULL) { /* nor is a stream */
+        hw_buf_reset(&target);
+        hw_buf_puts(&target, "/v1");
+    }
     body_of(v->request, &body);
     if (one_in(4))
         mutate(&target);
