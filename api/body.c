@@ -100,18 +100,33 @@ static bool read_fields(struct api_request *request, const struct api_field *fie
     return true;
 }
 
-bool api_body_read(struct api_request *request, const struct api_field *fields, size_t count)
+/* NULL when the request was answered with the problem. */
+static json_t *parse(struct api_request *request)
 {
     json_error_t error;
-    HW_AUTO_JSON json_t *value = json_loadb(request->body, request->body_len,
-                                            JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    json_t *value = json_loadb(request->body, request->body_len,
+                               JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 
-    if (value == NULL) {
+    if (value == NULL)
         api_answer_problem_with(request, API_MALFORMED_JSON,
                                 json_pack("{s:i, s:i}", "line", error.line, "column", error.column),
                                 "line %d, column %d: %s", error.line, error.column, error.text);
+    return value;
+}
+
+bool api_body_check(struct api_request *request)
+{
+    HW_AUTO_JSON json_t *value = parse(request);
+
+    return value != NULL;
+}
+
+bool api_body_read(struct api_request *request, const struct api_field *fields, size_t count)
+{
+    HW_AUTO_JSON json_t *value = parse(request);
+
+    if (value == NULL)
         return false;
-    }
     if (!json_is_object(value)) {
         HW_AUTO_FREE char *what = hw_sprintf("must be an object, not %s", type_name(value));
 

@@ -8,6 +8,7 @@
 #include "api/handlers.h"
 #include "api/media_type.h"
 #include "api/resource.h"
+#include "api/row.h"
 #include "api/transaction.h"
 #include "common/digest.h"
 #include "common/memory.h"
@@ -242,4 +243,100 @@ void api_configs_rollback(struct api_request *request)
                         "WHERE config = $1 AND revision = $2::int",
                         2, name, revision);
     api_transaction_run(tx, on_rollback, NULL);
+}
+
+/* ---- schema ---- */
+
+static const char schema_type[] = "application/schema+json";
+
+static void missing_schema(struct api_request *request, const PGresult *config)
+{
+    const char *name = api_request_variable(request, "name");
+
+    if (PQntuples(config) == 0)
+        api_resource_missing(request, "config", name);
+    else
+        api_answer_problem(request, API_NO_SUCH_RESOURCE, "Config \"%s\" has no schema", name);
+}
+
+static void on_schema(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    const char *schema = PQntuples(results[0]) > 0 ? api_row_text(results[0], 0, "schema") : NULL;
+
+    (void)arg;
+    if (schema == NULL) {
+        missing_schema(request, results[0]);
+        return;
+    }
+    api_answer_etag(request, "%s", api_row_text(results[0], 0, "version"));
+    api_answer_bytes(request, MHD_HTTP_OK, hw_strdup(schema), strlen(schema), schema_type);
+}
+
+void api_configs_schema_get(struct api_request *request)
+{
+    struct api_transaction *tx = api_transaction_read(request);
+
+    api_transaction_add(tx, "SELECT schema, version FROM headwater.config WHERE name = $1", 1,
+                        api_request_variable(request, "name"));
+    api_transaction_run(tx, on_schema, NULL);
+}
+
+static void on_schema_put(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    if (PQntuples(results[1]) == 0)
+        api_resource_missing(request, "config", api_request_variable(request, "name"));
+    else
+        api_resource_on_put(request, arg, results);
+}
+
+/* The version is the config's, so a schema has the tags of its config. */
+void api_configs_schema_put(struct api_request *request)
+{
+    const char *name = api_request_variable(request, "name");
+    struct api_precondition condition;
+    struct api_transaction *tx;
+
+    if (!api_body_check(request) || !api_request_precondition(request, &condition))
+        return;
+    tx = api_transaction_write(request);
+    api_transaction_add(tx,
+                        "UPDATE headwater.config SET schema = $3::jsonb WHERE name = $1 "
+                        "AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
+                        "AND NOT ($4::boolean AND schema IS NOT NULL) "
+                        "AND schema IS DISTINCT FROM $3::jsonb RETURNING false AS created",
+                        4, name, condition.versions, request->body, condition.must_not_exist);
+    api_transaction_add(tx, configs.select, 1, name);
+    api_transaction_run(tx, on_schema_put, &configs);
+}
+
+static void on_schema_delete(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    (void)arg;
+    if (PQntuples(results[0]) > 0)
+        api_answer_empty(request, MHD_HTTP_NO_CONTENT);
+    else if (PQntuples(results[1]) > 0 && api_row_text(results[1], 0, "schema") != NULL)
+        api_answer_problem(
+            request, API_PRECONDITION_FAILED, "The config \"%s\" is there in version \"%s\"",
+            api_request_variable(request, "name"), api_row_text(results[1], 0, "version"));
+    else
+        missing_schema(request, results[1]);
+}
+
+void api_configs_schema_delete(struct api_request *request)
+{
+    const char *name = api_request_variable(request, "name");
+    struct api_precondition condition;
+    struct api_transaction *tx;
+
+    if (!api_request_precondition(request, &condition))
+        return;
+    tx = api_transaction_write(request);
+    api_transaction_add(tx,
+                        "UPDATE headwater.config SET schema = NULL "
+                        "WHERE name = $1 AND schema IS NOT NULL "
+                        "AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) RETURNING name",
+                        2, name, condition.versions);
+    api_transaction_add(tx, "SELECT schema, version FROM headwater.config WHERE name = $1", 1,
+                        name);
+    api_transaction_run(tx, on_schema_delete, NULL);
 }

@@ -8,10 +8,13 @@
 api_handler_fn api_nodes_list, api_nodes_get, api_nodes_put, api_nodes_delete;
 /* configs.c */
 api_handler_fn api_configs_list, api_configs_get, api_configs_put, api_configs_delete,
-    api_configs_content, api_configs_revisions, api_configs_rollback;
+    api_configs_content, api_configs_revisions, api_configs_rollback, api_configs_schema_get,
+    api_configs_schema_put, api_configs_schema_delete;
 /* assignments.c */
 api_handler_fn api_assignments_list, api_assignments_get, api_assignments_put,
     api_assignments_delete;
+/* apply.c */
+api_handler_fn api_apply_post;
 /* desired.c */
 api_handler_fn api_desired_get, api_desired_content, api_reported_get;
 /* explain.c */

@@ -95,6 +95,7 @@ static void add_in(struct hw_buf *page, const char *element, const char *text)
 /* "integer", "string or null", "Node", "list of Node". */
 static void add_type(struct hw_buf *page, const json_t *schema)
 {
+    const json_t *choices = json_object_get(schema, "oneOf");
     const char *name = schema_name(schema);
     const json_t *type = json_object_get(schema, "type");
     const json_t *one;
@@ -107,8 +108,13 @@ static void add_type(struct hw_buf *page, const json_t *schema)
         add_type(page, json_object_get(schema, "items"));
     } else if (json_is_string(type))
         add_text(page, json_string_value(type));
-    else if (type == NULL)
+    else if (type == NULL && choices == NULL)
         hw_buf_puts(page, "anything");
+    json_array_foreach(choices, i, one)
+    {
+        hw_buf_puts(page, i > 0 ? " or " : "");
+        add_type(page, one);
+    }
     json_array_foreach(type, i, one)
     {
         hw_buf_puts(page, i > 0 ? " or " : "");

@@ -18,7 +18,9 @@ enum {
 struct pooled {
     struct api_pool *pool;
     struct hw_pg *pg;
-    bool ready; /* up, and its session is set up */
+    bool ready;    /* up, and its session is set up */
+    bool heavy;    /* libpq's buffers have grown */
+    bool deciding; /* a job's done runs, which may go on: nobody else's yet */
     struct api_job *job;
     struct hw_timer watch; /* over the job that runs, or until the next try to set up */
 };
@@ -106,6 +108,7 @@ static void reopen(struct pooled *c)
     struct hw_error err;
 
     set_ready(c, false);
+    c->heavy = false;
     hw_timer_stop(&c->watch);
     hw_pg_close(HW_TAKE(c->pg));
     /* The connection string was understood before. */
@@ -142,13 +145,15 @@ static void on_done(void *arg, const struct hw_pg_outcome *outcome)
 {
     struct pooled *c = arg;
     struct api_job *job = HW_TAKE(c->job);
-    const bool heavy = batch_bytes(job, outcome) > HEAVY_BATCH;
 
     hw_timer_stop(&c->watch);
-    if (heavy)
-        set_ready(c, false);
+    c->heavy = c->heavy || batch_bytes(job, outcome) > HEAVY_BATCH;
+    c->deciding = true;
     job->done(job->arg, outcome);
-    if (heavy && !c->pool->stopping)
+    c->deciding = false;
+    if (c->job != NULL)
+        return;
+    if (c->heavy && !c->pool->stopping)
         reopen(c);
     serve_line(c->pool);
 }
@@ -158,6 +163,7 @@ static void give(struct pooled *c, struct api_job *job)
     struct hw_error err;
 
     c->job = job;
+    job->connection = c;
     hw_timer_start(c->pool->config.loop, &c->watch, SILENT_MS, on_silence, c);
     if (hw_pg_run(c->pg, job->mode, job->queries, job->count, job->tail, on_done, c, &err) == HW_OK)
         return;
@@ -171,7 +177,7 @@ static struct pooled *find_idle(struct api_pool *pool)
     for (int i = 0; i < pool->config.size; i++) {
         struct pooled *c = &pool->connections[i];
 
-        if (c->ready && c->job == NULL && hw_pg_idle(c->pg))
+        if (c->ready && c->job == NULL && !c->deciding && hw_pg_idle(c->pg))
             return c;
     }
     return NULL;
@@ -361,6 +367,11 @@ enum hw_status api_pool_submit(struct api_pool *pool, struct api_job *job, struc
         hw_timer_start(pool->config.loop, &pool->line_timer, API_POOL_QUEUED_MS, on_line_timer,
                        pool);
     return HW_OK;
+}
+
+void api_pool_go_on(struct api_job *job)
+{
+    give(job->connection, job);
 }
 
 static void on_pause_over(void *arg)

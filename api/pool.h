@@ -38,6 +38,7 @@ struct api_job {
     TAILQ_ENTRY(api_job) link;
     int64_t deadline;
     struct api_pool *pool;
+    struct pooled *connection;
     struct hw_timer pause;
 };
 
@@ -63,6 +64,10 @@ struct api_pool_load api_pool_load(const struct api_pool *pool);
 /* HW_EUNAVAIL, HW_ELIMIT (the line is full), HW_ESTOPPED: done is not called then. */
 enum hw_status api_pool_submit(struct api_pool *pool, struct api_job *job,
                                struct hw_error *err) HW_CHECKED;
+
+/* From within done: the job, with another batch, goes on at once on the connection that it had, in
+ * the transaction that it left open there. A failure is told by done alone. */
+void api_pool_go_on(struct api_job *job);
 
 /* The same, a little later; for a job whose done was called. A failure is told by done alone. */
 void api_pool_submit_after(struct api_pool *pool, struct api_job *job, int64_t after_ms);

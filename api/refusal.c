@@ -13,7 +13,13 @@ static const struct {
     enum api_problem problem;
 } rules[] = {
     {"54", "config_size_limit", API_TOO_LARGE},
+    {"54", "config_schema_limit", API_INVALID_CONTENT},
     {"23", "config_content_is_json", API_INVALID_CONTENT},
+    {"23", "config_content_fits_schema", API_INVALID_CONTENT},
+    {"22", "apply_body_is_json", API_MALFORMED_JSON},
+    {"22", "apply_body_is_legal", API_INVALID_BODY},
+    {"55000", "apply_if_match_holds", API_PRECONDITION_FAILED},
+    {"23001", NULL, API_CONFLICT},
     {"23505", NULL, API_CONFLICT},
     {"22023", "position_is_past", API_POSITION_AHEAD},
     {"22", NULL, API_REFUSED},
@@ -42,13 +48,34 @@ static enum api_problem classify(const struct hw_pg_outcome *outcome)
     return API_INTERNAL;
 }
 
+static const char *field(const struct hw_pg_outcome *outcome, int code)
+{
+    if (outcome->results == NULL || outcome->failed < 0 || outcome->failed >= outcome->count)
+        return NULL;
+    return PQresultErrorField(outcome->results[outcome->failed], code);
+}
+
 static const char *primary_message(const struct hw_pg_outcome *outcome)
 {
-    const char *text = NULL;
+    const char *text = field(outcome, PG_DIAG_MESSAGE_PRIMARY);
 
-    if (outcome->results != NULL && outcome->failed >= 0 && outcome->failed < outcome->count)
-        text = PQresultErrorField(outcome->results[outcome->failed], PG_DIAG_MESSAGE_PRIMARY);
     return text != NULL ? text : outcome->err.message;
+}
+
+/* Which rule, and where: a path into the body ("$.…"), or a pointer into a content or a schema. */
+static json_t *members(const struct hw_pg_outcome *outcome)
+{
+    const char *path = field(outcome, PG_DIAG_COLUMN_NAME);
+    json_t *object = json_object();
+
+    if (path == NULL)
+        path = "";
+    if (*outcome->constraint != '\0')
+        json_object_set_new(object, "constraint", json_string(outcome->constraint));
+    if (*path == '$' || strcmp(outcome->constraint, "config_content_fits_schema") == 0 ||
+        strcmp(outcome->constraint, "config_schema_is_legal") == 0)
+        json_object_set_new(object, "path", json_string(path));
+    return object;
 }
 
 static void answer_sql_error(struct api_request *request, const struct hw_pg_outcome *outcome)
@@ -71,12 +98,9 @@ static void answer_sql_error(struct api_request *request, const struct hw_pg_out
                            message);
         return;
     default:
-        api_answer_problem_with(request, problem,
-                                *outcome->constraint != '\0'
-                                    ? json_pack("{s:s}", "constraint", outcome->constraint)
-                                    : NULL,
-                                "%s%s%s%s%s", message, *outcome->detail != '\0' ? ". " : "",
-                                outcome->detail, *outcome->hint != '\0' ? ". " : "", outcome->hint);
+        api_answer_problem_with(request, problem, members(outcome), "%s%s%s%s%s", message,
+                                *outcome->detail != '\0' ? ". " : "", outcome->detail,
+                                *outcome->hint != '\0' ? ". " : "", outcome->hint);
     }
 }
 

@@ -79,6 +79,18 @@ bool api_request_limit(struct api_request *request, int *limit, const char **tex
     return true;
 }
 
+bool api_request_flag(struct api_request *request, const char *name, bool *flag)
+{
+    const char *given = api_request_parameter(request, name);
+
+    if (given != NULL && strcmp(given, "true") != 0 && strcmp(given, "false") != 0) {
+        api_answer_problem(request, API_INVALID_PARAMETER, "%s: must be true or false", name);
+        return false;
+    }
+    *flag = given != NULL && strcmp(given, "true") == 0;
+    return true;
+}
+
 bool api_request_selector(struct api_request *request, const char **json)
 {
     const char *given = api_request_parameter(request, "selector");
@@ -181,8 +193,15 @@ static void answer(struct api_request *request, int status, void *data, size_t l
 {
     const char *none_match = api_request_header(request, MHD_HTTP_HEADER_IF_NONE_MATCH);
 
-    if (request->response != NULL)
+    if (request->response != NULL || request->held.status != 0)
         abort(); /* a handler answered twice */
+    if (request->holding) {
+        request->held.status = status;
+        request->held.data = data;
+        request->held.len = len;
+        request->held.media_type = media_type;
+        return;
+    }
     if (status == MHD_HTTP_OK && is_read(request) && request->etag[0] != '\0' &&
         none_match != NULL && api_etag_list_has(none_match, request->etag)) {
         free(data);
@@ -204,6 +223,30 @@ static void answer(struct api_request *request, int status, void *data, size_t l
         abort(); /* out of memory */
     add_headers(request, media_type);
     api_server_answered(request);
+}
+
+void api_answer_hold(struct api_request *request)
+{
+    request->holding = true;
+}
+
+void api_answer_release(struct api_request *request)
+{
+    const int status = request->held.status;
+
+    request->holding = false;
+    request->held.status = 0;
+    answer(request, status, HW_TAKE(request->held.data), request->held.len,
+           request->held.media_type);
+}
+
+void api_answer_drop(struct api_request *request)
+{
+    request->holding = false;
+    request->held.status = 0;
+    free(HW_TAKE(request->held.data));
+    request->etag[0] = '\0';
+    request->header_count = 0;
 }
 
 void api_answer_bytes(struct api_request *request, int status, void *data, size_t len,

@@ -38,6 +38,10 @@ struct api_request {
     /* for the change log: "http:<address>", "token:<name>" or "cert:<name>"; NULL on routes that
      * are everyone's */
     const char *author;
+    /* Idempotency-Key of a write of configuration, or NULL, and the digest of what makes requests
+     * with the same key the same */
+    const char *idempotency_key;
+    const char *idempotency_request;
 
     /* the answer, once there is one */
     int status;
@@ -48,6 +52,13 @@ struct api_request {
         const char *name;
         char *value;
     } headers[API_REQUEST_HEADERS];
+    bool holding; /* see api_answer_hold */
+    struct {
+        int status; /* 0: none yet */
+        char *data;
+        size_t len;
+        const char *media_type;
+    } held;
 
     /* of an answer that comes piece by piece */
     struct {
@@ -77,6 +88,8 @@ void *api_request_keep(struct api_request *request, void *memory);
 
 /* ?limit=, 1 to 1000, 100 without; *text is one more, for the query: is there a next page? */
 bool api_request_limit(struct api_request *request, int *limit, const char **text);
+/* ?<name>=true or false, false without. */
+bool api_request_flag(struct api_request *request, const char *name, bool *flag);
 /* ?selector= as JSON, "{}" without. */
 bool api_request_selector(struct api_request *request, const char **json);
 /* ?<name>= as a positive integer; *text is NULL when it was not given. */
@@ -107,6 +120,12 @@ void api_answer_empty(struct api_request *request, int status);
  * will read any more. */
 void api_answer_stream(struct api_request *request, const char *media_type,
                        api_stream_read_fn *read, void (*ended)(void *arg), void *arg);
+
+/* The next answer is not sent yet, but kept in request->held; its media type is a constant. Then it
+ * is sent, or forgotten together with its headers, and another one can be made. */
+void api_answer_hold(struct api_request *request);
+void api_answer_release(struct api_request *request);
+void api_answer_drop(struct api_request *request);
 
 void api_answer_problem(struct api_request *request, enum api_problem problem, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

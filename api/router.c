@@ -91,6 +91,11 @@ static bool takes(const char *words, const char *word)
     return false;
 }
 
+bool api_router_takes(const struct api_route *route, const char *parameter)
+{
+    return takes(route->query, parameter);
+}
+
 const char *api_router_unknown(const struct api_route *route, const struct api_target *target)
 {
     for (int i = 0; i < target->parameter_count; i++)

@@ -18,8 +18,10 @@ typedef void api_handler_fn(struct api_request *request);
 
 enum api_body {
     API_BODY_NONE,
-    API_BODY_JSON,   /* application/json, API_JSON_BODY_MAX */
-    API_BODY_CONFIG, /* any media type, API_CONFIG_BODY_MAX */
+    API_BODY_JSON,       /* application/json, API_JSON_BODY_MAX */
+    API_BODY_SCHEMA,     /* the same, or application/schema+json */
+    API_BODY_LARGE_JSON, /* application/json, API_CONFIG_BODY_MAX */
+    API_BODY_CONFIG,     /* any media type, API_CONFIG_BODY_MAX */
 };
 
 /* Each includes those before it. */
@@ -59,6 +61,9 @@ enum hw_status api_router_find(const struct api_route *routes, const char *metho
 /* What the path holds in the place of {name}; NULL when the pattern has no such variable. */
 const char *api_router_variable(const struct api_route *route, const struct api_target *target,
                                 const char *name);
+
+/* Does the route take this query parameter? */
+bool api_router_takes(const struct api_route *route, const char *parameter);
 
 /* The first query parameter that the route does not take, or NULL. */
 const char *api_router_unknown(const struct api_route *route, const struct api_target *target);

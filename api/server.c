@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/idempotency.h"
 #include "api/linger.h"
 #include "api/media_type.h"
 #include "api/metrics.h"
@@ -168,7 +169,7 @@ int api_server_socket(const struct api_request *request)
 /* Counts a body of len bytes in full, less what is counted already. */
 static bool charge_body(struct api_server_request *r, size_t len)
 {
-    const size_t copies = r->request.route->body == API_BODY_CONFIG ? CONFIG_COPIES : 1;
+    const size_t copies = r->request.route->body >= API_BODY_LARGE_JSON ? CONFIG_COPIES : 1;
     const size_t owed = copies * len;
 
     return owed <= r->charged || api_server_charge(&r->request, owed - r->charged);
@@ -192,7 +193,7 @@ static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const cha
                                    const char *value)
 {
     struct head *head = arg;
-    const char *if_match = NULL, *if_none_match = NULL;
+    const char *if_match = NULL, *if_none_match = NULL, *idempotency_key = NULL;
     const struct {
         const char *name;
         const char **place;
@@ -204,6 +205,7 @@ static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const cha
         {MHD_HTTP_HEADER_AUTHORIZATION, &head->authorization},
         {MHD_HTTP_HEADER_IF_MATCH, &if_match},
         {MHD_HTTP_HEADER_IF_NONE_MATCH, &if_none_match},
+        {"Idempotency-Key", &idempotency_key},
     };
 
     (void)kind;
@@ -242,12 +244,15 @@ static bool judge_body(struct api_server_request *r, const struct head *head)
         api_answer_problem(request, API_UNSUPPORTED_MEDIA_TYPE, "%s", err.message);
         return false;
     }
-    if (!config && strcmp(request->media_type, "application/json") != 0) {
+    if (!config && strcmp(request->media_type, "application/json") != 0 &&
+        (policy != API_BODY_SCHEMA ||
+         strcmp(request->media_type, "application/schema+json") != 0)) {
         api_answer_problem(request, API_UNSUPPORTED_MEDIA_TYPE,
                            "Content-Type: must be application/json");
         return false;
     }
-    r->body_max = config ? (size_t)r->server->config.config_body_max : API_JSON_BODY_MAX;
+    r->body_max = policy >= API_BODY_LARGE_JSON ? (size_t)r->server->config.config_body_max
+                                                : API_JSON_BODY_MAX;
     if (length > r->body_max) {
         api_answer_problem(request, API_TOO_LARGE, "The body has %zu bytes; the limit is %zu bytes",
                            length, r->body_max);
@@ -476,7 +481,8 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char
         r->called = true;
         r->begun = api_metrics_now();
         clients_turn_ends(r->server, connection_of(c));
-        if (request->response == NULL && finish_body(r))
+        if (request->response == NULL && finish_body(r) &&
+            api_idempotency_read(request, r->raw_target))
             request->route->handler(request);
     }
     if (request->response != NULL)
@@ -498,6 +504,7 @@ static void free_request(struct api_server_request *r)
     for (size_t i = 0; i < request->kept_count; i++)
         free(request->kept[i]);
     free(request->kept);
+    free(request->held.data);
     free(request->body);
     free(request->media_type);
     free(r->raw_target);

@@ -8,14 +8,35 @@
 
 #include "api/api.h"
 #include "api/refusal.h"
+#include "api/row.h"
 #include "common/log.h"
 #include "common/memory.h"
 
-enum { STATEMENTS_MAX = 8, VALUES_MAX = 12, ATTEMPTS_MAX = 6, PAUSE_FIRST_MS = 5 };
+enum {
+    STATEMENTS_MAX = 12,
+    VALUES_MAX = 12,
+    ATTEMPTS_MAX = 6,
+    PAUSE_FIRST_MS = 5,
+};
+
+#define PLAN_MOST "1000" /* nodes that a dry run lists */
+
+/*
+ * What the batch that runs is for. Most transactions are one batch. One with an Idempotency-Key
+ * keeps its answer in the same transaction, and the answer is made of what the statements returned:
+ *
+ *   CLAIM     BEGIN, the key                    to WORK; answered when the key is not free
+ *   WORK      the handler's statements          to KEEP with its answer; a refusal to ROLLBACK
+ *   KEEP      the answer, COMMIT                the end
+ *   ROLLBACK  also after whatever failed        the end, or another attempt
+ */
+enum step { STEP_WHOLE, STEP_CLAIM, STEP_WORK, STEP_KEEP, STEP_ROLLBACK };
 
 struct api_transaction {
     struct api_request *request;
-    bool write;
+    bool write, dry_run, keyed;
+    bool again; /* after the rollback */
+    enum step step;
     int first; /* statements before the handler's own */
     int count;
     struct hw_pg_query queries[STATEMENTS_MAX];
@@ -25,6 +46,11 @@ struct api_transaction {
     api_transaction_done_fn *done;
     const void *arg;
     int attempts;
+    struct {
+        char status[16];
+        const char *values[5];
+        struct hw_pg_query queries[2];
+    } keep;
 };
 
 static struct api_transaction *new_transaction(struct api_request *request, bool write)
@@ -46,12 +72,17 @@ struct api_transaction *api_transaction_write(struct api_request *request)
     struct api_transaction *tx = new_transaction(request, true);
     const char *message = api_request_parameter(request, "message");
 
+    /* An open transaction begins here; one that is a single batch does without. */
+    api_transaction_add(tx, "BEGIN", 0);
     api_transaction_add(tx,
                         "SELECT set_config('headwater.author', $1, true), "
                         "set_config('headwater.message', $2, true)",
                         2, request->author, message != NULL ? message : "");
+    tx->keyed = request->idempotency_key != NULL;
+    if (tx->keyed)
+        api_transaction_add(tx, "SELECT * FROM headwater.claim_idempotency_key($1, $2)", 2,
+                            request->idempotency_key, request->idempotency_request);
     tx->first = tx->count;
-    tx->tail.sql = "SELECT pg_current_wal_insert_lsn()";
     return tx;
 }
 
@@ -70,32 +101,269 @@ void api_transaction_add(struct api_transaction *tx, const char *sql, int count,
     tx->count++;
 }
 
-/* False when it was tried often enough. */
-static bool try_again(struct api_transaction *tx)
-{
-    const int64_t most = (int64_t)PAUSE_FIRST_MS << tx->attempts;
+/* ---- batches ---- */
 
-    if (++tx->attempts >= ATTEMPTS_MAX)
-        return false;
+static void finish(void *arg, const struct hw_pg_outcome *outcome);
+
+static void set_job(struct api_transaction *tx, enum step step, const struct hw_pg_query *queries,
+                    int count, const char *tail)
+{
+    tx->step = step;
+    tx->tail = (struct hw_pg_query){.sql = tail};
+    tx->job.mode = HW_PG_ATOMIC;
+    tx->job.queries = queries;
+    tx->job.count = count;
+    tx->job.tail = tail != NULL ? &tx->tail : NULL;
+    tx->job.done = finish;
+    tx->job.arg = tx;
+}
+
+static void set_first_job(struct api_transaction *tx)
+{
+    if (tx->keyed)
+        set_job(tx, STEP_CLAIM, tx->queries, tx->first, NULL);
+    else if (tx->dry_run)
+        set_job(tx, STEP_WHOLE, tx->queries, tx->count, "ROLLBACK");
+    else if (tx->write)
+        set_job(tx, STEP_WHOLE, tx->queries + 1, tx->count - 1,
+                "SELECT pg_current_wal_insert_lsn()");
+    else
+        set_job(tx, STEP_WHOLE, tx->queries, tx->count, NULL);
+}
+
+/* The answer, which is held, goes out behind it: whoever comes back at once finds the key free. */
+static void roll_back(struct api_transaction *tx, bool again)
+{
+    static const struct hw_pg_query rollback = {.sql = "ROLLBACK"};
+
+    tx->again = again;
+    set_job(tx, STEP_ROLLBACK, &rollback, 1, NULL);
+    api_pool_go_on(&tx->job);
+}
+
+static void submit_again(struct api_transaction *tx)
+{
+    const int64_t most = (int64_t)PAUSE_FIRST_MS << (tx->attempts - 1);
+
+    set_first_job(tx);
     api_pool_submit_after(tx->request->api->pool, &tx->job, 1 + random() % most);
-    return true;
+}
+
+/* ---- answers ---- */
+
+static const char *last_value(const struct hw_pg_outcome *outcome)
+{
+    return PQgetvalue(outcome->results[outcome->count - 1], 0, 0);
+}
+
+static json_t *document_json(const PGresult *rows, int row, const struct api_column *columns)
+{
+    return api_row_text(rows, row, columns[0].name) != NULL ? api_row_object(rows, row, columns)
+                                                            : json_null();
+}
+
+/* count: of all nodes; rows: of headwater.plan(). */
+static json_t *plan_json(const PGresult *count, const PGresult *rows)
+{
+    static const struct api_column old[] = {
+        {.name = "old_revision", .type = API_COLUMN_INTEGER, .member = "revision"},
+        {.name = "old_digest", .type = API_COLUMN_STRING, .member = "digest"},
+        {.name = "old_media_type", .type = API_COLUMN_STRING, .member = "media_type"},
+        {.name = NULL},
+    };
+    static const struct api_column new[] = {
+        {.name = "new_revision", .type = API_COLUMN_INTEGER, .member = "revision"},
+        {.name = "new_digest", .type = API_COLUMN_STRING, .member = "digest"},
+        {.name = "new_media_type", .type = API_COLUMN_STRING, .member = "media_type"},
+        {.name = NULL},
+    };
+    json_t *nodes = api_row_value(count, 0, "nodes", API_COLUMN_INTEGER);
+    json_t *changes = json_array();
+
+    for (int i = 0; i < PQntuples(rows); i++)
+        json_array_append_new(
+            changes, json_pack("{s:o, s:o, s:o, s:o, s:o}", "node",
+                               api_row_value(rows, i, "node", API_COLUMN_STRING), "change",
+                               api_row_value(rows, i, "change", API_COLUMN_STRING), "old",
+                               document_json(rows, i, old), "new", document_json(rows, i, new),
+                               "diff", api_row_value(rows, i, "diff", API_COLUMN_JSON)));
+    return json_pack("{s:b, s:o, s:o, s:b}", "dry_run", true, "nodes", nodes, "changes", changes,
+                     "truncated", json_integer_value(nodes) > PQntuples(rows));
+}
+
+/* What the handler would have refused is refused; success is answered with what it would change. */
+static void answer_dry_run(struct api_transaction *tx, const struct hw_pg_outcome *outcome)
+{
+    struct api_request *request = tx->request;
+    PGresult *const *plan = outcome->results + tx->count - 2;
+
+    api_answer_hold(request);
+    tx->done(request, tx->arg, outcome->results + tx->first);
+    if (request->held.status >= MHD_HTTP_BAD_REQUEST) {
+        api_answer_release(request);
+        return;
+    }
+    api_answer_drop(request);
+    api_answer_json(request, MHD_HTTP_OK, plan_json(plan[0], plan[1]));
+}
+
+static void answer_whole(struct api_transaction *tx, const struct hw_pg_outcome *outcome)
+{
+    struct api_request *request = tx->request;
+
+    if (tx->dry_run) {
+        answer_dry_run(tx, outcome);
+        return;
+    }
+    if (tx->write)
+        api_answer_header(request, "Headwater-LSN", last_value(outcome));
+    tx->done(request, tx->arg, outcome->results + (tx->write ? tx->first - 1 : 0));
+}
+
+/* The answer that the first request with this key got; only the position is today's. */
+static void answer_kept(struct api_request *request, const PGresult *row)
+{
+    const char *etag = api_row_text(row, 0, "etag");
+    const char *location = api_row_text(row, 0, "location");
+    const char *body = api_row_text(row, 0, "body");
+    const int status = (int)strtol(api_row_text(row, 0, "status"), NULL, 10);
+
+    api_answer_header(request, "Idempotency-Replayed", "true");
+    api_answer_header(request, "Headwater-LSN", api_row_text(row, 0, "lsn"));
+    if (etag != NULL)
+        snprintf(request->etag, sizeof(request->etag), "%s", etag);
+    if (location != NULL)
+        api_answer_header(request, MHD_HTTP_HEADER_LOCATION, location);
+    if (body != NULL)
+        api_answer_bytes(request, status, hw_strdup(body), strlen(body), "application/json");
+    else
+        api_answer_empty(request, status);
+}
+
+/* ---- steps ---- */
+
+static void after_claim(struct api_transaction *tx, const struct hw_pg_outcome *outcome)
+{
+    struct api_request *request = tx->request;
+    const PGresult *row = outcome->results[tx->first - 1];
+    const char *state = api_row_text(row, 0, "state");
+
+    if (strcmp(state, "new") == 0) {
+        set_job(tx, STEP_WORK, tx->queries + tx->first, tx->count - tx->first, NULL);
+        api_pool_go_on(&tx->job);
+        return;
+    }
+    api_answer_hold(request);
+    if (strcmp(state, "kept") == 0)
+        answer_kept(request, row);
+    else if (strcmp(state, "reused") == 0)
+        api_answer_problem(request, API_IDEMPOTENCY_KEY_REUSED,
+                           "Idempotency-Key: it came with another request within the last 24 "
+                           "hours; take a new key for a new request");
+    else
+        api_answer_problem(request, API_IDEMPOTENCY_KEY_IN_USE,
+                           "Idempotency-Key: a request with this key still runs; try again for "
+                           "its answer");
+    roll_back(tx, false);
+}
+
+static const char *answered_header(const struct api_request *request, const char *name)
+{
+    for (int i = 0; i < request->header_count; i++)
+        if (strcmp(request->headers[i].name, name) == 0)
+            return request->headers[i].value;
+    return NULL;
+}
+
+static void after_work(struct api_transaction *tx, const struct hw_pg_outcome *outcome)
+{
+    struct api_request *request = tx->request;
+
+    api_answer_hold(request);
+    tx->done(request, tx->arg, outcome->results);
+    if (request->held.status >= MHD_HTTP_BAD_REQUEST) {
+        roll_back(tx, false); /* nothing was done, so there is nothing to keep */
+        return;
+    }
+    snprintf(tx->keep.status, sizeof(tx->keep.status), "%d", request->held.status);
+    tx->keep.values[0] = request->idempotency_key;
+    tx->keep.values[1] = tx->keep.status;
+    tx->keep.values[2] = *request->etag != '\0' ? request->etag : NULL;
+    tx->keep.values[3] = answered_header(request, MHD_HTTP_HEADER_LOCATION);
+    tx->keep.values[4] = request->held.data;
+    tx->keep.queries[0] = (struct hw_pg_query){
+        .sql = "SELECT headwater.keep_answer($1, $2::int, $3, $4, $5)",
+        .count = HW_COUNT(tx->keep.values),
+        .values = tx->keep.values,
+    };
+    tx->keep.queries[1] = (struct hw_pg_query){.sql = "COMMIT"};
+    set_job(tx, STEP_KEEP, tx->keep.queries, HW_COUNT(tx->keep.queries),
+            "SELECT pg_current_wal_insert_lsn()");
+    api_pool_go_on(&tx->job);
+}
+
+static void after_rollback(struct api_transaction *tx, const struct hw_pg_outcome *outcome)
+{
+    if (tx->again && outcome->status == HW_OK) {
+        submit_again(tx);
+        return;
+    }
+    if (tx->again)
+        api_refusal_answer(tx->request, outcome, false);
+    else
+        api_answer_release(tx->request);
+    free(tx);
+}
+
+static void after_failure(struct api_transaction *tx, const struct hw_pg_outcome *outcome)
+{
+    /* Serialization failures and deadlocks; whoever waited for a lock in vain has waited enough. */
+    const bool again = strncmp(outcome->sqlstate, "40", 2) == 0 && ++tx->attempts < ATTEMPTS_MAX;
+    const bool is_open = tx->step != STEP_WHOLE && outcome->status != HW_EUNAVAIL &&
+                         outcome->status != HW_ESTOPPED && outcome->sent;
+    /* Without a COMMIT on its way, nothing can have been done. */
+    const bool may_be_done =
+        tx->step == STEP_KEEP || (tx->step == STEP_WHOLE && tx->write && !tx->dry_run);
+
+    if (tx->step == STEP_KEEP)
+        api_answer_drop(tx->request);
+    if (is_open && !again)
+        api_answer_hold(tx->request);
+    if (!again)
+        api_refusal_answer(tx->request, outcome, may_be_done);
+    if (is_open)
+        roll_back(tx, again);
+    else if (again)
+        submit_again(tx);
+    else
+        free(tx);
 }
 
 static void finish(void *arg, const struct hw_pg_outcome *outcome)
 {
     struct api_transaction *tx = arg;
-    struct api_request *request = tx->request;
 
-    /* Serialization failures and deadlocks; whoever waited for a lock in vain has waited enough. */
-    if (strncmp(outcome->sqlstate, "40", 2) == 0 && try_again(tx))
+    if (tx->step == STEP_ROLLBACK) {
+        after_rollback(tx, outcome);
         return;
+    }
     if (outcome->status != HW_OK) {
-        api_refusal_answer(request, outcome, tx->write);
-    } else {
-        if (tx->write)
-            api_answer_header(request, "Headwater-LSN",
-                              PQgetvalue(outcome->results[outcome->count - 1], 0, 0));
-        tx->done(request, tx->arg, outcome->results + tx->first);
+        after_failure(tx, outcome);
+        return;
+    }
+    switch (tx->step) {
+    case STEP_CLAIM:
+        after_claim(tx, outcome);
+        return;
+    case STEP_WORK:
+        after_work(tx, outcome);
+        return;
+    case STEP_KEEP:
+        api_answer_header(tx->request, "Headwater-LSN", last_value(outcome));
+        api_answer_release(tx->request);
+        break;
+    default:
+        answer_whole(tx, outcome);
     }
     free(tx);
 }
@@ -106,14 +374,22 @@ void api_transaction_run(struct api_transaction *tx, api_transaction_done_fn *do
 
     tx->done = done;
     tx->arg = arg;
-    tx->job = (struct api_job){
-        .mode = HW_PG_ATOMIC,
-        .queries = tx->queries,
-        .count = tx->count,
-        .tail = tx->write ? &tx->tail : NULL,
-        .done = finish,
-        .arg = tx,
-    };
+    if (tx->write && !api_request_flag(tx->request, "dry_run", &tx->dry_run)) {
+        free(tx);
+        return;
+    }
+    if (tx->dry_run) {
+        /* It does nothing that could be repeated by mistake: its key is of no account. */
+        if (tx->keyed) {
+            tx->queries[tx->first - 1] = (struct hw_pg_query){.sql = "SELECT 1"};
+            tx->keyed = false;
+        }
+        /* What is checked at the commit is checked before. */
+        api_transaction_add(tx, "SET CONSTRAINTS ALL IMMEDIATE", 0);
+        api_transaction_add(tx, "SELECT count(*) AS nodes FROM headwater.planned()", 0);
+        api_transaction_add(tx, "SELECT * FROM headwater.plan($1::int)", 1, PLAN_MOST);
+    }
+    set_first_job(tx);
     outcome.status = api_pool_submit(tx->request->api->pool, &tx->job, &outcome.err);
     if (outcome.status == HW_OK)
         return;

@@ -3,6 +3,10 @@
  * one transaction. A write is committed before the answer is made, tells its position
  * (Headwater-LSN), and is tried again when other writers got in its way. Whatever goes wrong is
  * answered here, so a handler's done sees success alone.
+ *
+ * With ?dry_run=true, a write ends in a ROLLBACK, and its success is answered with what it would
+ * change for nodes (docs/http.md). With an Idempotency-Key, its answer is kept in the same
+ * transaction, so done is called before the commit, and must answer at once.
  */
 #ifndef API_TRANSACTION_H
 #define API_TRANSACTION_H

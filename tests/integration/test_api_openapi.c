@@ -90,8 +90,9 @@ static const char *const keywords[] = {"$ref",        "additionalProperties",
                                        "description", "enum",
                                        "format",      "items",
                                        "maximum",     "minimum",
-                                       "pattern",     "properties",
-                                       "required",    "type"};
+                                       "oneOf",       "pattern",
+                                       "properties",  "required",
+                                       "type"};
 
 static bool is_type(const json_t *value, const char *type)
 {
@@ -163,6 +164,26 @@ static void validate_object(const json_t *value, const json_t *schema, const cha
     }
 }
 
+/* Of {"oneOf":[…]} the first whose required members are all there, or the last. */
+static json_t *choose(const json_t *value, json_t *schema)
+{
+    json_t *one, *all = json_object_get(schema, "oneOf");
+    const json_t *name;
+    size_t i, k;
+
+    json_array_foreach(all, i, one)
+    {
+        bool has_all = true;
+
+        schema = resolve(one);
+        json_array_foreach(json_object_get(schema, "required"), k, name) has_all =
+            has_all && json_object_get(value, json_string_value(name)) != NULL;
+        if (has_all)
+            break;
+    }
+    return schema;
+}
+
 static void validate(const json_t *value, json_t *schema, const char *where)
 {
     const json_t *choices, *choice, *limit;
@@ -171,7 +192,7 @@ static void validate(const json_t *value, json_t *schema, const char *where)
     size_t i;
     json_t *item;
 
-    schema = resolve(schema);
+    schema = choose(value, resolve(schema));
     choices = json_object_get(schema, "enum");
     pattern = text_of(schema, "pattern");
     format = text_of(schema, "format");
@@ -209,13 +230,13 @@ static void check_schema(json_t *schema, const char *where)
 {
     const char *name;
     json_t *value;
+    size_t i;
 
     ck_assert_msg(json_is_object(schema), "%s is no schema", where);
     resolve(schema);
     json_object_foreach(schema, name, value)
     {
-        size_t i = 0;
-
+        i = 0;
         while (i < HW_COUNT(keywords) && strcmp(keywords[i], name) != 0)
             i++;
         ck_assert_msg(i < HW_COUNT(keywords), "%s: this test cannot check %s", where, name);
@@ -227,6 +248,7 @@ static void check_schema(json_t *schema, const char *where)
 
         check_schema(value, below);
     }
+    json_array_foreach(json_object_get(schema, "oneOf"), i, value) check_schema(value, where);
     if (json_object_get(schema, "items") != NULL)
         check_schema(json_object_get(schema, "items"), where);
 }
@@ -455,7 +477,8 @@ static void reset(bool in_sync)
              "DELETE FROM headwater.assignment; DELETE FROM headwater.node;"
              "DELETE FROM headwater.config;"
              "INSERT INTO headwater.config (name, content) VALUES"
-             " ('example', '{\"rate_hz\":1}'), ('unused', '{}');"
+             " ('example', '{\"rate_hz\":1}'), ('unused', '{}'), ('checked', '{}');"
+             "UPDATE headwater.config SET schema = '{\"type\":\"object\"}' WHERE name = 'checked';"
              "UPDATE headwater.config SET content = '{\"rate_hz\":2}' WHERE name = 'example';"
              "INSERT INTO headwater.node (name, labels) VALUES ('failing', '{}'), ('idle', '{}'),"
              " ('example', '{\"site\":\"north\"}');"

@@ -1,0 +1,45 @@
+/* /v1/apply: many resources in one transaction. The work is headwater.apply()'s. */
+#include <microhttpd.h>
+#include <string.h>
+
+#include "api/handlers.h"
+#include "api/row.h"
+#include "api/transaction.h"
+#include "common/utf8.h"
+
+static const struct api_column columns[] = {
+    {.name = "kind", .type = API_COLUMN_STRING},
+    {.name = "name", .type = API_COLUMN_STRING},
+    {.name = "result", .type = API_COLUMN_STRING},
+    {.name = "etag", .type = API_COLUMN_STRING},
+    {.name = NULL},
+};
+
+static void on_apply(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    json_t *list = json_array();
+
+    (void)arg;
+    for (int i = 0; i < PQntuples(results[0]); i++)
+        json_array_append_new(list, api_row_object(results[0], i, columns));
+    api_answer_json(request, MHD_HTTP_OK, json_pack("{s:o}", "results", list));
+}
+
+/* A body may be as large as a config, and is nowhere kept as a tree: the database reads it. */
+void api_apply_post(struct api_request *request)
+{
+    struct api_transaction *tx;
+    size_t bad;
+
+    if (memchr(request->body, '\0', request->body_len) != NULL) {
+        api_answer_problem(request, API_MALFORMED_JSON, "The body holds a NUL byte");
+        return;
+    }
+    if (!hw_utf8_valid(request->body, request->body_len, &bad)) {
+        api_answer_problem(request, API_MALFORMED_JSON, "The body is not UTF-8 at byte %zu", bad);
+        return;
+    }
+    tx = api_transaction_write(request);
+    api_transaction_add(tx, "SELECT * FROM headwater.apply($1)", 1, request->body);
+    api_transaction_run(tx, on_apply, NULL);
+}

@@ -1,0 +1,69 @@
+#include "api/idempotency.h"
+
+#include <inttypes.h>
+#include <microhttpd.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/digest.h"
+#include "common/memory.h"
+
+enum { KEY_MAX = 255 };
+
+static bool is_key(const char *text)
+{
+    const size_t len = strlen(text);
+
+    for (const char *p = text; *p != '\0'; p++)
+        if (*p < ' ' || *p > '~')
+            return false;
+    return len >= 1 && len <= KEY_MAX;
+}
+
+/* Each part with its length, so that none can pass for another. */
+static void add_part(struct hw_digester *digester, const char *bytes, size_t len)
+{
+    char length[24];
+
+    snprintf(length, sizeof(length), "%zu:", len);
+    hw_digester_add(digester, length, strlen(length));
+    hw_digester_add(digester, bytes, len);
+}
+
+static const char *digest_request(struct api_request *request, const char *raw_target)
+{
+    const char *const parts[] = {
+        request->method,
+        raw_target,
+        request->media_type,
+        api_request_header(request, MHD_HTTP_HEADER_IF_MATCH),
+        api_request_header(request, MHD_HTTP_HEADER_IF_NONE_MATCH),
+    };
+    struct hw_digester *digester = hw_digester_new();
+    struct hw_digest digest;
+    char text[HW_DIGEST_STR_MAX];
+
+    for (size_t i = 0; i < HW_COUNT(parts); i++)
+        add_part(digester, parts[i] != NULL ? parts[i] : "",
+                 parts[i] != NULL ? strlen(parts[i]) : 0);
+    add_part(digester, request->body != NULL ? request->body : "", request->body_len);
+    hw_digester_finish(digester, &digest);
+    hw_digester_free(digester);
+    return api_request_keep(request, hw_strdup(hw_digest_format(&digest, text)));
+}
+
+bool api_idempotency_read(struct api_request *request, const char *raw_target)
+{
+    const char *key = api_request_header(request, "Idempotency-Key");
+
+    if (key == NULL || !api_router_takes(request->route, "dry_run"))
+        return true;
+    if (!is_key(key)) {
+        api_answer_problem(request, API_MALFORMED_REQUEST,
+                           "Idempotency-Key: must be 1 to %d printable ASCII characters", KEY_MAX);
+        return false;
+    }
+    request->idempotency_key = key;
+    request->idempotency_request = digest_request(request, raw_target);
+    return true;
+}
