@@ -12,6 +12,7 @@ TEST_PACKAGES := check postgresql-15|postgresql-17 \
 	postgresql-15-wal2json|postgresql-17-wal2json nats-server curl g++ openssl \
 	prometheus
 DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
+FUZZ_PACKAGES := clang libclang-rt-dev
 MODEL_PACKAGES := spin gcc libc6-dev
 
 # ---- flags --------------------------------------------------------------------------------------
@@ -48,7 +49,11 @@ HARDENING += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 else
 B := build/$(SANITIZER)
 CPPFLAGS += -DHW_FAULTS
-sanitizers := $(if $(filter address,$(SANITIZER)),address$(comma)undefined,$(SANITIZER))
+sanitizers := $(if $(filter address fuzzer,$(SANITIZER)),address$(comma)undefined,$(SANITIZER))
+# clang's libFuzzer; make fuzz builds with it.
+ifeq ($(SANITIZER),fuzzer)
+sanitizers := $(sanitizers),fuzzer-no-link
+endif
 ALL_CFLAGS += -fsanitize=$(sanitizers) -fno-sanitize-recover=all -fno-omit-frame-pointer -O1
 ALL_LDFLAGS += -fsanitize=$(sanitizers)
 endif
@@ -60,7 +65,7 @@ BINARIES := $(PROGRAMS:%=$(B)/headwater-%) $(B)/headwater
 objects = $(patsubst %.c,$(B)/%.o,$(wildcard $(1)))
 COMMON := $(B)/libcommon.a
 CDC_OBJ := $(filter-out $(B)/cdc/main.o,$(call objects,cdc/*.c))
-API_OBJ := $(filter-out $(B)/api/main.o,$(call objects,api/*.c)) $(B)/gen/migrations.o
+API_OBJ := $(filter-out $(B)/api/main.o,$(call objects,api/*.c)) $(B)/gen/migrations.o $(B)/gen/openapi.o
 RECONCILER_OBJ := $(filter-out $(B)/reconciler/main.o,$(call objects,reconciler/*.c))
 AGENT_OBJ := $(filter-out $(B)/agent/main.o,$(call objects,agent/*.c))
 CLI_OBJ := $(filter-out $(B)/cli/main.o,$(call objects,cli/*.c))
@@ -79,9 +84,13 @@ SUPPORT_OBJ := $(call objects,tests/support/*.c)
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/integration/test_*.c))
 RECOVERY := $(B)/tests/recovery/recovery
 TESTS += $(RECOVERY)
+FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZERS := $(FUZZ_TARGETS:%=$(B)/fuzz/%)
 
 .DEFAULT_GOAL := all
-.PHONY: all agent-kills check-agent-kills deps deps-build deps-dev demo check check-build check-run recovery check-recovery model lint format install uninstall clean help
+.PHONY: all agent-kills check-agent-kills deps deps-build deps-dev demo check check-build check-run \
+	fuzz fuzz-build fuzz-check fuzz-http recovery check-recovery model lint format install \
+	uninstall clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -144,6 +153,11 @@ $(B)/gen/migrations.c: scripts/embed-migrations $(wildcard sql/migrations/*.sql)
 	@mkdir -p $(@D)
 	scripts/embed-migrations sql/migrations/*.sql > $@
 
+# So does the API's description.
+$(B)/gen/openapi.c: scripts/embed-file api/openapi.json
+	@mkdir -p $(@D)
+	scripts/embed-file api_openapi api/openapi.h api/openapi.json > $@
+
 # A test links everything that has no main().
 $(B)/tests/%: $(B)/tests/%.o $(SUPPORT_OBJ) $(API_OBJ) $(RECONCILER_OBJ) $(AGENT_OBJ) $(CDC_OBJ) \
 		$(CLI_OBJ) $(COMMON)
@@ -152,6 +166,17 @@ $(B)/tests/%: $(B)/tests/%.o $(SUPPORT_OBJ) $(API_OBJ) $(RECONCILER_OBJ) $(AGENT
 
 # The fault harness is a test of several files.
 $(RECOVERY): $(filter-out $(RECOVERY).o,$(call objects,tests/recovery/*.c))
+
+# A fuzz target takes what it needs, so that it may stand in for the rest, or hold a file whole.
+$(B)/libfuzzed.a: $(API_OBJ) $(RECONCILER_OBJ) $(AGENT_OBJ) $(CDC_OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+FUZZ_MAIN := $(if $(filter fuzzer,$(SANITIZER)),,$(B)/tests/fuzz/replay.o)
+$(B)/fuzz/%: $(B)/tests/fuzz/fuzz_%.o $(FUZZ_MAIN) $(B)/libfuzzed.a $(COMMON)
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(if $(FUZZ_MAIN),,-fsanitize=fuzzer) -o $@ $^ $(PKG_LIBS)
 
 -include $(shell [ -d $(B) ] && find $(B) -name '*.d')
 
@@ -165,13 +190,33 @@ PLAIN_TESTS := build/tests/integration/test_flow
 
 check: deps ## install, build, and pass all tests (with address and undefined sanitizers)
 	@$(MAKE) --no-print-directory all $(PLAIN_TESTS)
-	@$(MAKE) --no-print-directory SANITIZER=address check-build
+	@$(MAKE) --no-print-directory SANITIZER=address check-build fuzz-check
 	@tests/run $(PLAIN_TESTS) $(TESTS:build/%=build/address/%)
 
 check-build: $(BINARIES) $(LIBRARIES) $(EXAMPLES) $(TESTS)
 
 check-run: check-build # the tests of one build; TESTS=build/tests/… picks some
 	@tests/run $(TESTS)
+
+# docs/development.md.
+FUZZ_TIME ?= 60
+TARGETS ?= $(FUZZ_TARGETS)
+fuzz: ## feed every parser bytes, FUZZ_TIME=60 seconds each; TARGETS='lsn body' picks some
+	@scripts/install-deps $(BUILD_PACKAGES) $(FUZZ_PACKAGES)
+	@$(MAKE) --no-print-directory SANITIZER=fuzzer CC=clang fuzz-build
+	@tests/fuzz/run fuzz $(FUZZ_TIME) $(TARGETS)
+
+fuzz-build: $(FUZZERS)
+
+fuzz-check: $(FUZZERS) ## feed the parsers the inputs that are kept in tests/fuzz/corpus
+	@tests/fuzz/run check $(B) $(TARGETS)
+
+REQUESTS ?= 100000
+fuzz-http: deps ## mutated requests against headwater-api: REQUESTS=100000 SEED=…
+	@$(MAKE) --no-print-directory SANITIZER=address build/address/headwater-api \
+		build/address/tests/integration/test_http_mutate
+	@REQUESTS=$(REQUESTS) SEED=$${SEED:-$$(date +%s)} \
+		tests/run build/address/tests/integration/test_http_mutate
 
 # With named points to die at; docs/reliability.md.
 SEEDS ?= 1-20
@@ -204,7 +249,7 @@ deps-dev: ## install what lint and format need
 # ---- for developers -----------------------------------------------------------------------------
 C_FILES := $(wildcard */*.c */*.h */*/*.c */*/*.h)
 C_FILES := $(filter-out build/%,$(C_FILES))
-SH_FILES := .ci/run tests/run model/run $(wildcard scripts/* tests/*.sh tests/*/*.sh) \
+SH_FILES := .ci/run tests/run tests/fuzz/run model/run $(wildcard scripts/* tests/*.sh tests/*/*.sh) \
 	tests/container/rootfs deploy/db/entrypoint cli/completion/headwater
 
 lint: deps-dev ## clang-format, clang-tidy, shellcheck, mandoc

@@ -29,6 +29,8 @@ api_handler_fn api_tokens_list, api_tokens_get, api_tokens_post, api_tokens_dele
 api_handler_fn api_events_get;
 /* wait.c */
 api_handler_fn api_wait_get;
+/* openapi.c */
+api_handler_fn api_openapi_get, api_openapi_reference, api_openapi_routes;
 /* health.c */
 api_handler_fn api_health_live, api_health_ready;
 /* metrics.c */

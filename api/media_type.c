@@ -41,6 +41,9 @@ static enum hw_status add_parameter(const char **at, struct hw_buf *out, struct 
     if (value_len == 0 || strlen(value) < value_len ||
         (*value == '"' && value[value_len - 1] != '"'))
         return hw_fail(err, HW_EINVAL, "\"%s\" is not a parameter of a media type", name);
+    for (size_t i = 0; i < value_len; i++)
+        if (value[i] < ' ' || value[i] > '~')
+            return hw_fail(err, HW_EINVAL, "Content-Type: only plain ASCII is taken");
     *at = value + value_len;
     *at += strspn(*at, " \t");
     if (name_len == 7 && strncasecmp(name, "charset", 7) == 0) {
@@ -83,6 +86,9 @@ enum hw_status api_media_type_parse(const char *field, char **media_type, struct
         else
             status = add_parameter(&at, &out, err);
     }
+    if (status == HW_OK && out.len > MEDIA_TYPE_MAX) /* blanks were put between the parameters */
+        status =
+            hw_fail(err, HW_EINVAL, "Content-Type: has more than %d characters", MEDIA_TYPE_MAX);
     if (status != HW_OK) {
         hw_buf_free(&out);
         return status;

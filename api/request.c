@@ -320,6 +320,8 @@ void api_answer_json(struct api_request *request, int status, json_t *value)
 }
 
 static void answer_problem(struct api_request *request, enum api_problem problem, json_t *members,
+                           const char *fmt, va_list args) HW_PRINTF(4, 0);
+static void answer_problem(struct api_request *request, enum api_problem problem, json_t *members,
                            const char *fmt, va_list args)
 {
     const struct api_problem_kind *kind = api_problem_kind(problem);

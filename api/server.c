@@ -287,7 +287,7 @@ static bool judge_route(struct api_server_request *r, const struct head *head)
         hw_buf_free(&allow);
         return false;
     default:
-        api_answer_problem(request, API_NO_SUCH_ROUTE, "docs/http.md lists what there is");
+        api_answer_problem(request, API_NO_SUCH_ROUTE, "GET /v1 lists what there is");
         return false;
     }
     if (!api_auth_judge(request->api->auth, request, head->authorization))

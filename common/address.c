@@ -20,6 +20,8 @@ enum hw_status hw_address_parse(const char *text, struct hw_address *address, st
         .ai_socktype = SOCK_STREAM,
     };
     struct addrinfo *found = NULL;
+    char loopback[] = "127.0.0.1";
+    struct in_addr v4;
 
     if (port == NULL || port == host || strspn(port + 1, "0123456789") != strlen(port + 1) ||
         strlen(port + 1) > 5 || strtol(port + 1, NULL, 10) > 65535 || port[1] == '\0')
@@ -33,7 +35,11 @@ enum hw_status hw_address_parse(const char *text, struct hw_address *address, st
     } else {
         hints.ai_family = AF_INET;
     }
-    if (getaddrinfo(strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, port, &hints, &found) != 0)
+    if (strcmp(host, "localhost") == 0)
+        host = loopback;
+    /* getaddrinfo would take what inet_aton(3) does: 127.1, and 010.0.0.1 for 8.0.0.1. */
+    if ((hints.ai_family == AF_INET && inet_pton(AF_INET, host, &v4) != 1) ||
+        getaddrinfo(host, port, &hints, &found) != 0)
         return hw_fail(err, HW_EINVAL, "\"%s\": not a numeric address and a port", text);
     memcpy(&address->sockaddr, found->ai_addr, found->ai_addrlen);
     address->len = found->ai_addrlen;

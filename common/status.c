@@ -20,6 +20,8 @@ static void cut_cleanly(char *message)
 }
 
 static void fill(struct hw_error *err, enum hw_status status, const char *fmt, va_list args)
+    HW_PRINTF(3, 0);
+static void fill(struct hw_error *err, enum hw_status status, const char *fmt, va_list args)
 {
     err->status = status;
     vsnprintf(err->message, sizeof(err->message), fmt, args);

@@ -1,5 +1,6 @@
 #include "reconciler/checkpoint.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@ static enum hw_status parse(const struct hw_kv_entry *entry, struct rec_checkpoi
 {
     HW_AUTO_JSON json_t *root = NULL;
     const char *lsn, *system_id, *nonce;
+    char *end;
     json_int_t epoch, timeline, rev;
 
     if (hw_json_parse_object(entry->value, entry->size, &root, err) != HW_OK ||
@@ -30,10 +32,15 @@ static enum hw_status parse(const struct hw_kv_entry *entry, struct rec_checkpoi
                        &nonce) != HW_OK ||
         hw_lsn_parse(lsn, &c->fence.lsn, err) != HW_OK)
         return err->status;
-    if (epoch < 1 || timeline < 1 || strlen(nonce) >= sizeof(c->nonce))
-        return hw_fail(err, HW_ECORRUPT, "epoch, timeline or nonce is out of range");
+    if (epoch < 1 || timeline < 1 || timeline > UINT32_MAX || rev < 0)
+        return hw_fail(err, HW_ECORRUPT, "epoch, timeline or rev is out of range");
+    if (strlen(nonce) >= sizeof(c->nonce) || strspn(nonce, "0123456789abcdef-") != strlen(nonce))
+        return hw_fail(err, HW_ECORRUPT, "the nonce is no UUID");
     c->fence.epoch = (uint64_t)epoch;
-    c->system_id = strtoull(system_id, NULL, 10);
+    errno = 0;
+    c->system_id = strtoull(system_id, &end, 10);
+    if (errno != 0 || *end != '\0' || strspn(system_id, "0123456789") == 0)
+        return hw_fail(err, HW_ECORRUPT, "the system identifier is no number of 64 bits");
     c->timeline = (uint32_t)timeline;
     c->rev = rev;
     snprintf(c->nonce, sizeof(c->nonce), "%s", nonce);

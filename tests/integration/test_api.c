@@ -752,7 +752,7 @@ END_TEST
 START_TEST(test_routes)
 {
     static const char *const nowhere[] = {
-        "/",          "/v1",        "/v1/",          "/v2/nodes",
+        "/",          "/v2",        "/v1/",          "/v2/nodes",
         "/v1/nodes/", "/V1/nodes",  "/v1/nodes/a/b", "/v1/configs/a/contents",
         "/healthz/",  "//v1/nodes", "/v1/./nodes"};
 
