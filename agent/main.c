@@ -16,6 +16,7 @@
 #include "common/kv.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/notify.h"
 #include "common/options.h"
 #include "common/version.h"
 
@@ -118,6 +119,7 @@ static const struct hw_program program = {
 struct daemon {
     const struct options *options;
     struct hw_loop *loop;
+    struct hw_notify *notify;
     struct agent *agent;
     char **argv;  /* of the command; NULL: none */
     char *record; /* names the command while it runs */
@@ -191,13 +193,24 @@ static void told(void *arg, enum hw_log_level level, const char *what,
     hw_log_fields(level, what, fields, count);
 }
 
+static void notify_ready(const struct daemon *d)
+{
+    HW_AUTO_FREE char *status =
+        hw_sprintf("keeping %s as node %s is to run", d->options->output, d->options->node);
+
+    hw_notify_ready(d->notify, status);
+}
+
 static void on_hangup(void *arg, int signo)
 {
     struct daemon *d = arg;
 
     (void)signo;
-    if (d->agent != NULL)
-        agent_retry(d->agent);
+    if (d->agent == NULL)
+        return;
+    hw_notify_reloading(d->notify);
+    agent_retry(d->agent);
+    notify_ready(d);
 }
 
 /* ---- options ---- */
@@ -263,14 +276,20 @@ static enum hw_status run(struct daemon *d, const struct agent_options *options,
     if (status == HW_OK)
         status = hw_loop_on_signal(d->loop, SIGHUP, on_hangup, d, err);
     if (status == HW_OK)
+        status = hw_notify_open(d->loop, &d->notify, err);
+    if (status == HW_OK)
         status = agent_open(d->loop, options, &hooks, &d->agent, err);
     if (status == HW_OK && agent_command_reap(d->record))
         hw_log_warn("ended the command that a killed agent had left running",
                     HW_S("node", options->node));
-    if (status == HW_OK)
+    if (status == HW_OK) {
+        notify_ready(d);
         status = hw_loop_run(d->loop, err);
+        hw_notify_stopping(d->notify);
+    }
     agent_command_end(d->running);
     agent_close(d->agent);
+    hw_notify_close(d->notify);
     hw_loop_free(d->loop);
     return status;
 }
