@@ -10,7 +10,8 @@ BUILD_PACKAGES := gcc make pkg-config libc6-dev libpq-dev libnats-dev libjansson
 	libmicrohttpd-dev libssl-dev libgnutls28-dev
 TEST_PACKAGES := check postgresql-15|postgresql-17 \
 	postgresql-15-wal2json|postgresql-17-wal2json nats-server curl openssl
-DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
+DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc systemd
+DEB_PACKAGES := debhelper dpkg-dev fakeroot lintian
 MODEL_PACKAGES := spin gcc libc6-dev
 
 # ---- flags --------------------------------------------------------------------------------------
@@ -69,7 +70,7 @@ RECOVERY := $(B)/tests/recovery/recovery
 TESTS += $(RECOVERY)
 
 .DEFAULT_GOAL := all
-.PHONY: all deps deps-build deps-dev demo check check-build check-run recovery check-recovery model lint format install uninstall clean help
+.PHONY: all deps deps-build deps-dev demo check check-build check-run recovery check-recovery model lint format install env-files install-systemd deb uninstall clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -158,11 +159,12 @@ C_FILES := $(filter-out build/%,$(C_FILES))
 SH_FILES := .ci/run tests/run model/run $(wildcard scripts/* tests/*.sh tests/*/*.sh) \
 	tests/container/rootfs deploy/db/entrypoint
 
-lint: deps-dev ## clang-format, clang-tidy, shellcheck, mandoc
+lint: deps-dev ## clang-format, clang-tidy, shellcheck, mandoc, systemd-analyze
 	clang-format --dry-run -Werror $(C_FILES)
 	clang-tidy --quiet $(filter %.c,$(C_FILES)) -- $(CPPFLAGS) -std=gnu17 $(PKG_CFLAGS)
 	shellcheck $(SH_FILES)
 	mandoc -T lint -W warning man/*
+	scripts/check-units deploy/systemd/*.service
 
 format: ## rewrite the C files in the project's style
 	clang-format -i $(C_FILES)
@@ -181,6 +183,32 @@ install: all ## install below PREFIX (default /usr/local), under DESTDIR
 	install -m 0644 man/*.1 $(DESTDIR)$(MANDIR)/man1
 	install -m 0644 README.md LICENSE docs/*.md $(DESTDIR)$(DOCDIR)
 	install -m 0644 sql/migrations/*.sql $(DESTDIR)$(DATADIR)/migrations
+
+# ---- systemd and Debian packages ----------------------------------------------------------------
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+ENV_FILES := $(patsubst deploy/%,$(B)/%,$(wildcard deploy/systemd/*.env))
+
+env-files: $(ENV_FILES)
+
+$(B)/systemd/%.env: deploy/systemd/%.env scripts/sample-env $(B)/headwater-%
+	@mkdir -p $(@D)
+	scripts/sample-env $(B)/headwater-$* $< > $@
+
+install-systemd: env-files ## install units, users, and what is missing of /etc/headwater/*.env
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(SYSCONFDIR)/headwater
+	for unit in deploy/systemd/*.service; do \
+		sed 's|/usr/bin/headwater|$(BINDIR)/headwater|' "$$unit" | \
+			install -m 0644 /dev/stdin "$(DESTDIR)$(UNITDIR)/$${unit##*/}" || exit; done
+	for users in deploy/systemd/*.sysusers; do name=$${users##*/}; \
+		install -m 0644 "$$users" "$(DESTDIR)$(SYSUSERSDIR)/$${name%.sysusers}.conf" || exit; done
+	for file in $(ENV_FILES); do there=$(DESTDIR)$(SYSCONFDIR)/headwater/$${file##*/}; \
+		[ -e "$$there" ] || install -m 0600 "$$file" "$$there" || exit; done
+
+deb: ## build the Debian packages into build/deb/
+	@scripts/install-deps $(BUILD_PACKAGES) $(DEB_PACKAGES)
+	@scripts/build-deb $(VERSION)
 
 uninstall: ## remove what install put there
 	rm -f $(BINARIES:$(B)/%=$(DESTDIR)$(BINDIR)/%) \
