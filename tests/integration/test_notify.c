@@ -7,23 +7,26 @@
 
 #include "common/memory.h"
 #include "tests/support/notify.h"
-#include "tests/support/pipeline.h"
 #include "tests/support/process.h"
+#include "tests/support/servers.h"
 #include "tests/support/suite.h"
 
 #define WATCHDOG "WATCHDOG_USEC=200000"
 
-static struct test_pipeline p;
+static struct test_postgres pg;
+static struct test_nats nats;
 static struct test_notify manager;
 
 static void set_up(void)
 {
-    pipeline_open(&p, NULL);
+    test_postgres_start(&pg, true, NULL);
+    test_nats_start(&nats);
 }
 
 static void tear_down(void)
 {
-    pipeline_close(&p);
+    test_nats_remove(&nats);
+    test_postgres_remove(&pg);
 }
 
 static void start(struct test_program *program, const char *const argv[])
@@ -55,7 +58,7 @@ START_TEST(test_the_api)
 {
     struct test_program api;
 
-    start(&api, (const char *const[]){"headwater-api", "--database", p.pg.api_url, "--listen",
+    start(&api, (const char *const[]){"headwater-api", "--database", pg.api_url, "--listen",
                                       "127.0.0.1:0", NULL});
     test_notify_expect(&manager, "READY=1", "WATCHDOG=1");
     ck_assert(test_notify_has(&manager, "STATUS=serving 127.0.0.1:"));
@@ -80,7 +83,7 @@ START_TEST(test_the_api_reads_its_certificate_again)
 
     ck_assert_msg(status == 0, "%s", output);
     free(output);
-    start(&api, (const char *const[]){"headwater-api", "--database", p.pg.api_url, "--listen",
+    start(&api, (const char *const[]){"headwater-api", "--database", pg.api_url, "--listen",
                                       "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key, NULL});
     test_notify_expect(&manager, "READY=1", "WATCHDOG=1");
     expect_reload(&api);
@@ -93,15 +96,15 @@ START_TEST(test_the_reconciler)
     struct test_program leader, standby;
     struct test_notify of_leader;
     const char *const argv[] = {
-        "headwater-reconciler", "--database", p.pg.reconciler_url, "--nats", p.nats.url, NULL};
+        "headwater-reconciler", "--database", pg.reconciler_url, "--nats", nats.url, NULL};
 
     /* It waits for its servers as long as it takes, and says so. */
-    test_postgres_stop(&p.pg);
+    test_postgres_stop(&pg);
     start(&leader, argv);
     test_notify_expect(&manager, "STATUS=PostgreSQL cannot be reached", "READY=1");
     for (int i = 0; i < 4; i++)
         test_notify_expect(&manager, "EXTEND_TIMEOUT_USEC=200000", "READY=1");
-    test_postgres_restart(&p.pg);
+    test_postgres_restart(&pg);
     test_notify_expect(&manager, "READY=1", "WATCHDOG=1");
     ck_assert(test_notify_has(&manager, "STATUS=streaming"));
     of_leader = manager;
@@ -112,9 +115,9 @@ START_TEST(test_the_reconciler)
     expect_life_and_end(&standby);
 
     manager = of_leader;
-    pipeline_stop_nats(&p);
+    test_nats_stop(&nats);
     test_notify_expect(&manager, "STATUS=NATS cannot be reached", "READY=1");
-    pipeline_restart_nats(&p);
+    test_nats_restart(&nats);
     test_notify_expect(&manager, "STATUS=streaming", "READY=1");
     expect_life_and_end(&leader);
 }
@@ -127,7 +130,7 @@ START_TEST(test_the_agent)
     HW_AUTO_FREE char *state = hw_sprintf("%s/state", dir);
     HW_AUTO_FREE char *output = hw_sprintf("%s/config.json", dir);
 
-    start(&agent, (const char *const[]){"headwater-agent", "--nats", p.nats.url, "--node", "daq-1",
+    start(&agent, (const char *const[]){"headwater-agent", "--nats", nats.url, "--node", "daq-1",
                                         "--state-dir", state, "--output", output, NULL});
     test_notify_expect(&manager, "READY=1", "WATCHDOG=1");
     ck_assert(test_notify_has(&manager, "STATUS=keeping /"));
@@ -142,7 +145,7 @@ START_TEST(test_a_socket_that_cannot_be)
     HW_AUTO_FREE char *dir = test_temp_dir();
     HW_AUTO_FREE char *file = hw_sprintf("%s/config.json", dir);
     const int status =
-        test_program_run((const char *const[]){"headwater-agent", "--nats", p.nats.url, "--node",
+        test_program_run((const char *const[]){"headwater-agent", "--nats", nats.url, "--node",
                                                "daq-1", "--state-dir", dir, "--output", file, NULL},
                          (const char *const[]){"NOTIFY_SOCKET=notify", NULL}, NULL, &output);
 
