@@ -10,8 +10,7 @@ BUILD_PACKAGES := gcc make pkg-config libc6-dev libpq-dev libnats-dev libjansson
 	libmicrohttpd-dev libssl-dev libgnutls28-dev
 TEST_PACKAGES := check postgresql-15|postgresql-17 \
 	postgresql-15-wal2json|postgresql-17-wal2json nats-server curl openssl
-DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc systemd
-DEB_PACKAGES := debhelper dpkg-dev fakeroot lintian
+DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
 MODEL_PACKAGES := spin gcc libc6-dev
 
 # ---- flags --------------------------------------------------------------------------------------
@@ -70,7 +69,7 @@ RECOVERY := $(B)/tests/recovery/recovery
 TESTS += $(RECOVERY)
 
 .DEFAULT_GOAL := all
-.PHONY: all deps deps-build deps-dev demo check check-build check-run recovery check-recovery model lint format install env-files install-systemd deb uninstall clean help
+.PHONY: all deps deps-build deps-dev demo check check-build check-run recovery check-recovery model lint format install uninstall clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -185,6 +184,9 @@ install: all ## install below PREFIX (default /usr/local), under DESTDIR
 	install -m 0644 sql/migrations/*.sql $(DESTDIR)$(DATADIR)/migrations
 
 # ---- systemd and Debian packages ----------------------------------------------------------------
+DEV_PACKAGES += systemd
+DEB_PACKAGES := debhelper dpkg-dev fakeroot lintian
+.PHONY: env-files install-systemd deb
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
