@@ -183,6 +183,14 @@ install: all ## install below PREFIX (default /usr/local), under DESTDIR
 	install -m 0644 README.md LICENSE docs/*.md $(DESTDIR)$(DOCDIR)
 	install -m 0644 sql/migrations/*.sql $(DESTDIR)$(DATADIR)/migrations
 
+uninstall: ## remove what install put there
+	rm -f $(BINARIES:$(B)/%=$(DESTDIR)$(BINDIR)/%) \
+		$(patsubst man/%,$(DESTDIR)$(MANDIR)/man1/%,$(wildcard man/*.1))
+	rm -rf $(DESTDIR)$(DOCDIR) $(DESTDIR)$(DATADIR)
+
+clean: ## remove build/
+	rm -rf build
+
 # ---- systemd and Debian packages ----------------------------------------------------------------
 DEV_PACKAGES += systemd
 DEB_PACKAGES := debhelper dpkg-dev fakeroot lintian
@@ -211,14 +219,6 @@ install-systemd: env-files ## install units, users, and what is missing of /etc/
 deb: ## build the Debian packages into build/deb/
 	@scripts/install-deps $(BUILD_PACKAGES) $(DEB_PACKAGES)
 	@scripts/build-deb $(VERSION)
-
-uninstall: ## remove what install put there
-	rm -f $(BINARIES:$(B)/%=$(DESTDIR)$(BINDIR)/%) \
-		$(patsubst man/%,$(DESTDIR)$(MANDIR)/man1/%,$(wildcard man/*.1))
-	rm -rf $(DESTDIR)$(DOCDIR) $(DESTDIR)$(DATADIR)
-
-clean: ## remove build/
-	rm -rf build
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
