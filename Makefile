@@ -193,7 +193,7 @@ clean: ## remove build/
 
 # ---- systemd and Debian packages ----------------------------------------------------------------
 DEV_PACKAGES += systemd
-DEB_PACKAGES := debhelper dpkg-dev fakeroot lintian
+DEB_PACKAGES := build-essential debhelper dpkg-dev fakeroot lintian
 .PHONY: env-files install-systemd deb
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
