@@ -252,11 +252,12 @@ C_FILES := $(filter-out build/%,$(C_FILES))
 SH_FILES := .ci/run tests/run tests/fuzz/run model/run $(wildcard scripts/* tests/*.sh tests/*/*.sh) \
 	tests/container/rootfs deploy/db/entrypoint cli/completion/headwater
 
-lint: deps-dev ## clang-format, clang-tidy, shellcheck, mandoc
+lint: deps-dev ## clang-format, clang-tidy, shellcheck, mandoc, systemd-analyze
 	clang-format --dry-run -Werror $(C_FILES)
 	clang-tidy --quiet $(filter %.c,$(C_FILES)) -- $(CPPFLAGS) -Iagent -std=gnu17 $(PKG_CFLAGS)
 	shellcheck $(SH_FILES)
 	mandoc -T lint -W warning man/*
+	scripts/check-units deploy/systemd/*.service
 
 format: ## rewrite the C files in the project's style
 	clang-format -i $(C_FILES)
@@ -298,6 +299,35 @@ uninstall: ## remove what install put there
 
 clean: ## remove build/
 	rm -rf build
+
+# ---- systemd and Debian packages ----------------------------------------------------------------
+DEV_PACKAGES += systemd
+DEB_PACKAGES := build-essential debhelper dpkg-dev fakeroot lintian
+.PHONY: env-files install-systemd deb
+SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+ENV_FILES := $(patsubst deploy/%,$(B)/%,$(wildcard deploy/systemd/*.env))
+
+env-files: $(ENV_FILES)
+
+$(B)/systemd/%.env: deploy/systemd/%.env scripts/sample-env $(B)/headwater-%
+	@mkdir -p $(@D)
+	scripts/sample-env $(B)/headwater-$* $< > $@
+
+install-systemd: env-files ## install units, users, and what is missing of /etc/headwater/*.env
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(SYSCONFDIR)/headwater
+	for unit in deploy/systemd/*.service; do \
+		sed 's|/usr/bin/headwater|$(BINDIR)/headwater|' "$$unit" | \
+			install -m 0644 /dev/stdin "$(DESTDIR)$(UNITDIR)/$${unit##*/}" || exit; done
+	for users in deploy/systemd/*.sysusers; do name=$${users##*/}; \
+		install -m 0644 "$$users" "$(DESTDIR)$(SYSUSERSDIR)/$${name%.sysusers}.conf" || exit; done
+	for file in $(ENV_FILES); do there=$(DESTDIR)$(SYSCONFDIR)/headwater/$${file##*/}; \
+		[ -e "$$there" ] || install -m 0600 "$$file" "$$there" || exit; done
+
+deb: ## build the Debian packages into build/deb/
+	@scripts/install-deps $(BUILD_PACKAGES) $(DEB_PACKAGES)
+	@scripts/build-deb $(VERSION)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14

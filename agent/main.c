@@ -20,6 +20,7 @@
 #include "common/kv.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/notify.h"
 #include "common/options.h"
 #include "common/version.h"
 
@@ -216,6 +217,8 @@ static const struct hw_program program = {
 
 struct daemon {
     struct hw_loop *loop;
+    struct hw_notify *notify;
+    char *what; /* it does, for the service manager */
     struct agent_runner *runner;
     struct headwater_agent *agent;
 };
@@ -252,8 +255,11 @@ static void on_hangup(void *arg, int signo)
     struct daemon *d = arg;
 
     (void)signo;
-    if (d->agent != NULL)
-        headwater_agent_retry(d->agent);
+    if (d->agent == NULL)
+        return;
+    hw_notify_reloading(d->notify);
+    headwater_agent_retry(d->agent);
+    hw_notify_ready(d->notify, d->what);
 }
 
 static enum hw_status open_agent(struct daemon *d, struct headwater_agent_options *options,
@@ -281,6 +287,8 @@ static enum hw_status run(struct daemon *d, struct headwater_agent_options *opti
         status = hw_loop_stop_on_signals(d->loop, err);
     if (status == HW_OK)
         status = hw_loop_on_signal(d->loop, SIGHUP, on_hangup, d, err);
+    if (status == HW_OK)
+        status = hw_notify_open(d->loop, &d->notify, err);
     if (status == HW_OK) {
         d->runner = agent_runner_new(d->loop, commands_of);
         status = open_agent(d, options, err);
@@ -290,12 +298,19 @@ static enum hw_status run(struct daemon *d, struct headwater_agent_options *opti
                     HW_S("node", options->node));
     if (status == HW_OK) {
         io = hw_io_add(d->loop, headwater_agent_fd(d->agent), POLLIN, on_ready, d);
+        d->what = hw_sprintf("keeping %s as node %s is to run",
+                             options->output != NULL ? options->output : options->output_dir,
+                             options->node);
+        hw_notify_ready(d->notify, d->what);
         status = hw_loop_run(d->loop, err);
+        hw_notify_stopping(d->notify);
     }
     hw_io_remove(io);
     agent_runner_end(d->runner);
     headwater_agent_free(d->agent);
     agent_runner_free(d->runner);
+    hw_notify_close(d->notify);
+    free(d->what);
     hw_loop_free(d->loop);
     return status;
 }

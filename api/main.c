@@ -11,6 +11,7 @@
 #include "api/token_command.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/notify.h"
 #include "common/options.h"
 #include "common/version.h"
 
@@ -163,6 +164,7 @@ static const struct hw_program program = {
 struct service {
     struct api api;
     struct api_tls *tls; /* or NULL */
+    struct hw_notify *notify;
     struct hw_timer drain_timer;
     int signals;
 };
@@ -194,6 +196,7 @@ static void on_stop_signal(void *arg, int signo)
     if (++service->signals > 1)
         _exit(HW_EXIT_FAILURE);
     hw_log_info("stopping");
+    hw_notify_stopping(service->notify);
     hw_timer_start(service->api.loop, &service->drain_timer, DRAIN_MS, on_drain_timeout, service);
     api_waits_stop(service->api.waits);
     api_events_stop(service->api.events);
@@ -205,16 +208,27 @@ static enum api_role certificate_role(const struct options *options)
     return options->client_role != NULL ? api_role_of(options->client_role) : API_ROLE_NONE;
 }
 
+static void notify_ready(const struct service *service)
+{
+    HW_AUTO_FREE char *status = hw_sprintf("serving %s", api_server_name(service->api.server));
+
+    hw_notify_ready(service->notify, status);
+}
+
 static void on_reload_signal(void *arg, int signo)
 {
     struct service *service = arg;
     struct hw_error err;
 
     (void)signo;
+    if (service->tls == NULL || service->api.server == NULL || service->signals > 0)
+        return;
+    hw_notify_reloading(service->notify);
     if (api_tls_reload(service->tls, &err) == HW_OK)
         hw_log_info("certificates read again");
     else
         hw_log_error("cannot read the certificates again, those before stay in use", HW_E(&err));
+    notify_ready(service);
 }
 
 static enum hw_status open_service(struct service *service, const struct options *options,
@@ -229,8 +243,10 @@ static enum hw_status open_service(struct service *service, const struct options
         status = hw_loop_on_signal(api->loop, SIGINT, on_stop_signal, service, err);
     if (status == HW_OK && options->tls.cert != NULL)
         status = api_tls_open(&options->tls, &service->tls, err);
-    if (status == HW_OK && service->tls != NULL)
+    if (status == HW_OK)
         status = hw_loop_on_signal(api->loop, SIGHUP, on_reload_signal, service, err);
+    if (status == HW_OK)
+        status = hw_notify_open(api->loop, &service->notify, err);
     if (status == HW_OK) {
         const struct api_pool_config pool = {.loop = api->loop,
                                              .conninfo = options->database,
@@ -319,6 +335,7 @@ static int serve(const struct options *options)
     if (status == HW_OK) {
         hw_log_info("serving", HW_S("address", api_server_name(service.api.server)),
                     HW_S("version", HW_VERSION), HW_I("schema", api_migrate_version()));
+        notify_ready(&service);
         status = hw_loop_run(service.api.loop, &err);
     }
     if (status != HW_OK)
@@ -329,6 +346,7 @@ static int serve(const struct options *options)
     api_server_free(service.api.server);
     api_events_free(service.api.events);
     api_tls_free(service.tls);
+    hw_notify_close(service.notify);
     hw_loop_free(service.api.loop);
     return status == HW_OK ? HW_EXIT_OK : HW_EXIT_FAILURE;
 }

@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/monitor.h"
+#include "common/notify.h"
 #include "common/options.h"
 #include "common/version.h"
 #include "reconciler/reconciler.h"
@@ -147,8 +148,26 @@ static void on_resync_signal(void *arg, int signo)
     rec_reconciler_resync(arg);
 }
 
+struct notifier {
+    struct hw_notify *notify;
+    bool was_ready;
+};
+
+static void on_told(void *arg, bool ready, const char *how)
+{
+    struct notifier *notifier = arg;
+
+    if (ready && !notifier->was_ready)
+        hw_notify_ready(notifier->notify, how);
+    else
+        hw_notify_status(notifier->notify, how);
+    notifier->was_ready |= ready;
+}
+
 static int run(const struct rec_config *config, const char *monitor_address, struct hw_error *err)
 {
+    struct notifier notifier = {0};
+    struct rec_config own = *config;
     struct hw_monitor *monitor = NULL;
     struct rec_reconciler *reconciler = NULL;
     struct hw_loop *loop = NULL;
@@ -161,7 +180,11 @@ static int run(const struct rec_config *config, const char *monitor_address, str
     if (status == HW_OK)
         status = hw_loop_on_signal(loop, SIGUSR1, on_resync_signal, NULL, err);
     if (status == HW_OK)
-        status = rec_reconciler_start(loop, config, &reconciler, err);
+        status = hw_notify_open(loop, &notifier.notify, err);
+    own.told = on_told;
+    own.arg = &notifier;
+    if (status == HW_OK)
+        status = rec_reconciler_start(loop, &own, &reconciler, err);
     if (status == HW_OK)
         status = hw_loop_on_signal(loop, SIGUSR1, on_resync_signal, reconciler, err);
     if (status == HW_OK) {
@@ -178,10 +201,12 @@ static int run(const struct rec_config *config, const char *monitor_address, str
     }
     if (status == HW_OK) {
         hw_log_info("stopping", HW_S("slot", config->slot));
+        hw_notify_stopping(notifier.notify);
         rec_reconciler_drain(reconciler, DRAIN_MS);
     }
     hw_monitor_stop(monitor);
     rec_reconciler_stop(reconciler);
+    hw_notify_close(notifier.notify);
     hw_loop_free(loop);
     return status == HW_OK ? HW_EXIT_OK : HW_EXIT_FAILURE;
 }

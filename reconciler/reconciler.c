@@ -122,6 +122,7 @@ struct rec_reconciler {
 };
 
 static void happen(struct rec_reconciler *rec, enum event event);
+static void tell(struct rec_reconciler *rec);
 static void audit_within(struct rec_reconciler *rec, int64_t ms, const char *why);
 
 static void end_audit(void *arg);
@@ -953,6 +954,7 @@ static void on_released(void *arg)
     } else {
         rec->counts.drift += differed;
     }
+    tell(rec);
     rec->foreign_logged = 0;
     hw_timer_start(rec->loop, &rec->audit_timer, 0, end_audit, rec);
 }
@@ -1114,6 +1116,7 @@ static void happen(struct rec_reconciler *rec, enum event event)
         hw_log_debug(transitions[i].comment, HW_S("slot", rec->config.slot));
         rec->state = transitions[i].to;
         transitions[i].action(rec);
+        tell(rec);
         return;
     }
 }
@@ -1122,6 +1125,7 @@ static void happen(struct rec_reconciler *rec, enum event event)
 
 static void on_pg_up(void *arg)
 {
+    tell(arg);
     look_again(arg);
 }
 
@@ -1138,6 +1142,7 @@ static void on_pg_down(void *arg, const struct hw_error *why)
      * is: let it go. */
     if (rec->state == PREPARING || rec->state == STALLED)
         happen(rec, LOST);
+    tell(rec);
 }
 
 static void on_nats_up(void *arg)
@@ -1147,6 +1152,7 @@ static void on_nats_up(void *arg)
     hw_log_info("connected to NATS", HW_S("bucket", rec->config.bucket));
     /* While we were away, others may have written, and the server may have lost or restored. */
     happen(rec, LOST);
+    tell(rec);
     look_again(rec);
 }
 
@@ -1158,6 +1164,7 @@ static void on_nats_down(void *arg, const char *why)
         return;
     hw_log_warn("NATS cannot be reached", HW_S("bucket", rec->config.bucket), HW_S("error", why));
     happen(rec, SINK_FAILED);
+    tell(rec);
 }
 
 /* ---- life ---- */
@@ -1230,24 +1237,45 @@ void rec_reconciler_resync(struct rec_reconciler *rec)
 
 /* ---- what operations see ---- */
 
+static bool stream_stands(const struct rec_reconciler *rec, const char **how)
+{
+    if (rec->trouble.status != HW_OK) {
+        *how = rec->trouble.message;
+        return false;
+    }
+    if (rec->state != STREAMING) {
+        *how = rec->standby_told ? "standing by: another reconciler leads" : "not streaming yet";
+        return rec->standby_told;
+    }
+    *how = rec->plan.way == REC_REBUILD ? "rebuilding what stands in NATS" : "streaming";
+    return rec->plan.way != REC_REBUILD;
+}
+
+static void tell(struct rec_reconciler *rec)
+{
+    const char *how;
+    bool ready = stream_stands(rec, &how);
+
+    if (rec->config.told == NULL || rec->stopping)
+        return;
+    if (!hw_pg_up(rec->pg) || !hw_nats_up(rec->nats)) {
+        ready = false;
+        how = hw_pg_up(rec->pg) ? "NATS cannot be reached" : "PostgreSQL cannot be reached";
+    }
+    rec->config.told(rec->config.arg, ready, how);
+}
+
 void rec_reconciler_check(void *arg, struct hw_checks *checks)
 {
     const struct rec_reconciler *rec = arg;
-    const bool standby = rec->state != STREAMING && rec->standby_told;
+    const char *how;
+    const bool stands = stream_stands(rec, &how);
 
     hw_check(checks, "postgresql", hw_pg_up(rec->pg), "%s",
              hw_pg_up(rec->pg) ? "connected" : "cannot be reached");
     hw_check(checks, "nats", hw_nats_up(rec->nats), "%s",
              hw_nats_up(rec->nats) ? "connected" : "cannot be reached");
-    if (rec->trouble.status != HW_OK)
-        hw_check(checks, "stream", false, "%s", rec->trouble.message);
-    else if (standby)
-        hw_check(checks, "stream", true, "standing by: another reconciler leads");
-    else
-        hw_check(checks, "stream", rec->state == STREAMING && rec->plan.way != REC_REBUILD, "%s",
-                 rec->state != STREAMING        ? "not streaming yet"
-                 : rec->plan.way == REC_REBUILD ? "rebuilding what stands in NATS"
-                                                : "streaming");
+    hw_check(checks, "stream", stands, "%s", how);
 }
 
 void rec_reconciler_metrics(void *arg, struct hw_buf *out)

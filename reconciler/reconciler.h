@@ -22,6 +22,10 @@ struct rec_config {
     int64_t heartbeat_ms;              /* 0: none, but those that an audit needs */
     int64_t gc_grace_ms;               /* 0: objects are never removed */
     bool remake_slot;                  /* a lost slot is dropped and made anew */
+    /* How it stands, whenever that may have changed; ready as rec_reconciler_check means it. Called
+     * on the loop; or NULL. */
+    void (*told)(void *arg, bool ready, const char *how);
+    void *arg;
 };
 
 struct rec_reconciler;
