@@ -732,11 +732,9 @@ START_TEST(test_tls)
                                              "--tls-client-ca", one, "--tls-client-role", "viewer",
                                              NULL},
                        NULL);
-    test_wait_for(({
-                      HW_AUTO_FREE char *log = test_read_file(secure.log);
-                      strstr(log, "address=127.0.0.1:") != NULL;
-                  }),
-                  60);
+    const char *const ask[] = {"headwater", "--server", url,       "--ca-file", one,     "--cert",
+                               alice,       "--key",    alice_key, "get",       "nodes", NULL};
+    test_wait_for(test_program_run(ask, NULL, NULL, NULL) == 0, 60); /* once it is ready */
     EXPECT(0, "n1", "--server", url, "--ca-file", one, "--cert", alice, "--key", alice_key, "get",
            "nodes");
     EXPECT(6, "forbidden", "--server", url, "--ca-file", one, "--cert", alice, "--key", alice_key,
