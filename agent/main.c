@@ -16,6 +16,7 @@
 #include "agent/command.h"
 #include "agent/headwater_agent.h"
 #include "agent/local.h"
+#include "agent/metrics.h"
 #include "agent/runner.h"
 #include "common/kv.h"
 #include "common/log.h"
@@ -32,6 +33,7 @@ struct options {
     int64_t validate_timeout, apply_timeout, health_timeout, health_within;
     int64_t keep, poll, splay, confirm_within;
     bool json;
+    const char *monitor;
     const char *log_level, *log_format;
 };
 
@@ -173,6 +175,12 @@ static const struct hw_option option_table[] = {
      .help = "wait a random part of this before a change is applied",
      .min = 0,
      .max = 86400000},
+    {.name = "monitor",
+     .env = "HEADWATER_MONITOR",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, monitor),
+     .value = "HOST:PORT",
+     .help = "where to show /healthz, /readyz and /metrics; a loopback address; default: nowhere"},
     {.name = "json",
      .env = "HEADWATER_JSON",
      .type = HW_OPT_FLAG,
@@ -277,8 +285,10 @@ static enum hw_status open_agent(struct daemon *d, struct headwater_agent_option
 }
 
 static enum hw_status run(struct daemon *d, struct headwater_agent_options *options,
-                          const struct agent_runner_options *commands_of, struct hw_error *err)
+                          const struct agent_runner_options *commands_of,
+                          const char *monitor_address, struct hw_error *err)
 {
+    struct hw_monitor *monitor = NULL;
     struct hw_io *io = NULL;
     enum hw_status status;
 
@@ -297,6 +307,17 @@ static enum hw_status run(struct daemon *d, struct headwater_agent_options *opti
         hw_log_warn("ended the command that a killed agent had left running",
                     HW_S("node", options->node));
     if (status == HW_OK) {
+        const struct hw_monitor_source source = {
+            .check = agent_metrics_check, .metrics = agent_metrics_write, .arg = d->agent};
+
+        status = hw_monitor_start(d->loop, monitor_address, &source, &monitor, err);
+        if (status != HW_OK)
+            hw_fail_in(err, "--monitor");
+    }
+    if (status == HW_OK) {
+        if (monitor != NULL)
+            hw_log_info("showing metrics", HW_S("node", options->node),
+                        HW_S("monitor", hw_monitor_name(monitor)));
         io = hw_io_add(d->loop, headwater_agent_fd(d->agent), POLLIN, on_ready, d);
         d->what = hw_sprintf("keeping %s as node %s is to run",
                              options->output != NULL ? options->output : options->output_dir,
@@ -305,6 +326,7 @@ static enum hw_status run(struct daemon *d, struct headwater_agent_options *opti
         status = hw_loop_run(d->loop, err);
         hw_notify_stopping(d->notify);
     }
+    hw_monitor_stop(monitor);
     hw_io_remove(io);
     agent_runner_end(d->runner);
     headwater_agent_free(d->agent);
@@ -403,6 +425,7 @@ static enum hw_status check_node(struct options *o, bool *node_given, struct hw_
 static enum hw_status check(const struct options *o, struct headwater_agent_options *options,
                             struct agent_runner_options *commands_of, struct hw_error *err)
 {
+    struct hw_address address;
     enum hw_status status;
 
     if (!hw_kv_key_valid(o->bucket) || strchr(o->bucket, '.') != NULL)
@@ -421,6 +444,9 @@ static enum hw_status check(const struct options *o, struct headwater_agent_opti
         status = parse_mode(o->mode, &options->mode, err);
     if (status == HW_OK && o->owner != NULL)
         status = parse_owner(o->owner, options, err);
+    if (status == HW_OK && o->monitor != NULL &&
+        hw_monitor_address(o->monitor, &address, err) != HW_OK)
+        status = hw_fail_in(err, "--monitor");
     return status;
 }
 
@@ -459,7 +485,7 @@ static enum hw_status run_service(const struct options *o, const char *state_dir
                     HW_S("bucket", o->bucket),
                     HW_S("output", o->output != NULL ? o->output : o->output_dir),
                     HW_S("state_dir", state_dir));
-        status = run(&d, &options, &commands_of, err);
+        status = run(&d, &options, &commands_of, o->monitor, err);
         if (status != HW_OK)
             hw_log_error("cannot run", HW_S("node", o->node), HW_E(err));
         else

@@ -173,6 +173,44 @@ START_TEST(test_reconciler_counts)
 }
 END_TEST
 
+/* ---- an agent ---- */
+
+static struct test_program agent;
+static int agent_monitor;
+
+static void start_agent(void)
+{
+    HW_AUTO_FREE char *dir = test_temp_dir();
+    HW_AUTO_FREE char *state = hw_sprintf("%s/state", dir), *output = hw_sprintf("%s/out", dir);
+
+    agent_monitor = test_free_port();
+    HW_AUTO_FREE char *monitor = hw_sprintf("127.0.0.1:%d", agent_monitor);
+    const char *const argv[] = {"headwater-agent", "--nats", p.nats.url,    "--node", "shown",
+                                "--output",        output,   "--state-dir", state,    "--monitor",
+                                monitor,           NULL};
+
+    test_program_start(&agent, argv, NULL);
+    test_wait_for(pipeline_times_in_log(&agent, "showing metrics") == 1, 60);
+}
+
+START_TEST(test_agent_counts)
+{
+    put("/v1/nodes/shown", "{}");
+    put("/v1/configs/shown", "{\"a\":1}");
+    put("/v1/assignments/shown", "{\"config\":\"shown\",\"node\":\"shown\"}");
+    start_agent();
+    test_wait_for(value_of(agent_monitor, "headwater_agent_applies_total") == 1, 60);
+    test_wait_for(value_of(agent_monitor, "headwater_agent_in_sync") == 1, 60);
+    ck_assert(value_of(agent_monitor, "headwater_agent_running_revision") == 1);
+    ck_assert(value_of(agent_monitor, "headwater_agent_nats_up") == 1);
+    ck_assert(value_of(agent_monitor, "headwater_agent_failures_total") == 0);
+    struct test_answer ready = test_http(agent_monitor, "GET", "/readyz", NULL, NULL, 0);
+    ck_assert_msg(ready.status == 200, "%s", ready.body);
+    test_answer_free(&ready);
+    ck_assert_int_eq(test_program_stop(&agent, SIGTERM), 0);
+}
+END_TEST
+
 /* ---- the files below deploy/ ---- */
 
 /* Is there such a family? The parts of a histogram belong to one. */
@@ -195,7 +233,8 @@ static bool shown(const char *text, const char *name)
 
 static int check_names(const char *path, const char *all)
 {
-    static const char *const prefixes[] = {"headwater_api_", "headwater_reconciler_"};
+    static const char *const prefixes[] = {"headwater_api_", "headwater_reconciler_",
+                                           "headwater_agent_"};
     HW_AUTO_FREE char *text = test_read_file(path);
     int found = 0;
 
@@ -231,7 +270,10 @@ START_TEST(test_names)
 {
     HW_AUTO_FREE char *of_api = metrics_of(api.port);
     HW_AUTO_FREE char *of_reconciler = metrics_of(p.monitor);
-    HW_AUTO_FREE char *all = hw_sprintf("%s%s", of_api, of_reconciler);
+    start_agent();
+    HW_AUTO_FREE char *of_agent = metrics_of(agent_monitor);
+    ck_assert_int_eq(test_program_stop(&agent, SIGTERM), 0);
+    HW_AUTO_FREE char *all = hw_sprintf("%s%s%s", of_api, of_reconciler, of_agent);
     json_error_t error;
     json_t *dashboard = json_load_file(DASHBOARD, 0, &error);
 
@@ -242,6 +284,7 @@ START_TEST(test_names)
     ck_assert_int_gt(check_names(DASHBOARD, all), 10);
     promtool("check", "metrics", NULL, of_api);
     promtool("check", "metrics", NULL, of_reconciler);
+    promtool("check", "metrics", NULL, of_agent);
     /* And the table for people has every family. */
     HW_AUTO_FREE char *docs = test_read_file("docs/operations.md");
     for (const char *at = all; (at = strstr(at, "# TYPE ")) != NULL;) {
@@ -298,6 +341,7 @@ int main(void)
     tcase_set_timeout(all, 300);
     tcase_add_test(all, test_api_counts);
     tcase_add_test(all, test_reconciler_counts);
+    tcase_add_test(all, test_agent_counts);
     tcase_add_test(all, test_names);
     tcase_add_test(files, test_runbooks);
     tcase_add_test(files, test_promtool_files);
