@@ -8,7 +8,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/digest.h"
 #include "common/lsn.h"
 #include "common/memory.h"
 #include "tests/support/pipeline.h"
@@ -21,8 +20,8 @@
 #define SANITIZED 0
 #endif
 
-#define DESIRED    "$KV.headwater.cfg.desired."
-#define CHECKPOINT "$KV.headwater.cfg.checkpoint"
+#define DELETION "KV-Operation", "DEL"
+#define ROLLUP   "Nats-Rollup", "sub"
 
 static struct test_pipeline p;
 
@@ -37,23 +36,6 @@ static void teardown(void)
 }
 
 /* ---- making things happen ---- */
-
-/* Nodes n1 … and a config that all of them have. */
-static void make_nodes(int count)
-{
-    free(test_sql(&p.pg,
-                  "INSERT INTO headwater.node (name)"
-                  " SELECT 'n' || i FROM generate_series(1, %d) i;"
-                  "INSERT INTO headwater.config (name, content) VALUES ('c', '{\"a\":0}');"
-                  "INSERT INTO headwater.assignment (name, config, selector)"
-                  " VALUES ('all', 'c', '{}')",
-                  count));
-}
-
-static void set_content(const char *content)
-{
-    free(test_sql(&p.pg, "UPDATE headwater.config SET content = '%s' WHERE name = 'c'", content));
-}
 
 /* So many transactions, each of which changes the config. */
 static void change_content(int times)
@@ -92,14 +74,14 @@ START_TEST(test_nats_rolled_back)
     HW_AUTO_FREE char *store = hw_sprintf("%s/store", p.nats.dir);
     HW_AUTO_FREE char *copy = hw_sprintf("%s/copy", p.nats.dir);
 
-    make_nodes(NODES);
+    pipeline_make_nodes(&p, NODES);
     pipeline_start(&p, NULL);
     pipeline_wait_until_caught_up(&p);
     test_wait_for(leads_and_compared(), 30);
     pipeline_stop_nats(&p);
     copy_tree(store, copy);
     pipeline_restart_nats(&p);
-    const uint64_t before = pipeline_last_seq(&p);
+    const uint64_t before = pipeline_last_seq(&p, "KV_headwater");
 
     change_content(ROUNDS);
     /* And transactions of a node each. */
@@ -129,35 +111,13 @@ START_TEST(test_nats_rolled_back)
     pipeline_messages_free(&lost);
     pipeline_messages_free(&again);
 
-    set_content("{\"a\":\"and on\"}");
+    pipeline_set_content(&p, "{\"a\":\"and on\"}");
     test_wait_for(pipeline_up_to_date(&p, "n1", 1), 20);
     pipeline_stop(&p);
 }
 END_TEST
 
 /* ---- drift: what others write ---- */
-
-static void put_message(const char *subject, const char *value, const char *const headers[][2])
-{
-    natsMsg *msg = NULL;
-
-    ck_assert_int_eq(natsMsg_Create(&msg, subject, NULL, value, (int)strlen(value)), NATS_OK);
-    for (size_t i = 0; headers != NULL && headers[i][0] != NULL; i++)
-        natsMsgHeader_Set(msg, headers[i][0], headers[i][1]);
-    ck_assert_int_eq(js_PublishMsg(NULL, p.js, msg, NULL, NULL), NATS_OK);
-    natsMsg_Destroy(msg);
-}
-
-static const char *const deletion[][2] = {{"KV-Operation", "DEL"}, {NULL, NULL}};
-static const char *const rollup[][2] = {{"Nats-Rollup", "sub"}, {NULL, NULL}};
-
-static char *object_subject(const char *digest)
-{
-    const char *hex = digest + strlen("sha256:");
-    HW_AUTO_FREE char *name = hw_base64url_encode(hex, strlen(hex));
-
-    return hw_sprintf("$O.headwater.M.%s", name);
-}
 
 /* Is the object there, described as it was? */
 static bool object_is(const char *subject, const char *digest)
@@ -200,35 +160,36 @@ START_TEST(test_drift)
     static const char foreign[] = "someone else wrote to the bucket";
     static const char object[] = "an object was changed or deleted by someone else";
 
-    make_nodes(3);
+    pipeline_make_nodes(&p, 3);
     pipeline_start(&p, (const char *[]){"--audit-interval", "1h", NULL});
     test_wait_for(leads_and_compared(), 30);
     pipeline_wait_until_caught_up(&p);
     ck_assert_int_eq((int)drift(), 0);
     ck_assert_int_eq(pipeline_readyz(&p), 200);
     HW_AUTO_FREE char *digest = test_sql(&p.pg, "SELECT min(digest) FROM headwater.desired");
-    HW_AUTO_FREE char *meta = object_subject(digest);
+    HW_AUTO_FREE char *meta = pipeline_object_subject(digest);
     HW_AUTO_FREE char *described = pipeline_value(&p, "OBJ_headwater", meta);
     const char *at = strstr(described, "SHA-256=");
     ck_assert_ptr_nonnull(at);
     HW_AUTO_FREE char *bytes = hw_strndup(at, strcspn(at, "\""));
 
-    damage(put_message(DESIRED "n1", "{}", NULL), foreign, pipeline_up_to_date(&p, "n1", 1));
-    damage(put_message(DESIRED "n2", "", deletion), foreign, pipeline_up_to_date(&p, "n2", 1));
-    damage(put_message(CHECKPOINT, "{}", NULL), foreign, checkpoint_is_valid());
-    damage(put_message(CHECKPOINT, "", deletion), foreign, checkpoint_is_valid());
+    damage(pipeline_put(&p, DESIRED "n1", "{}", NULL), foreign, pipeline_up_to_date(&p, "n1", 1));
+    damage(pipeline_put(&p, DESIRED "n2", "", DELETION, NULL), foreign,
+           pipeline_up_to_date(&p, "n2", 1));
+    damage(pipeline_put(&p, CHECKPOINT, "{}", NULL), foreign, checkpoint_is_valid());
+    damage(pipeline_put(&p, CHECKPOINT, "", DELETION, NULL), foreign, checkpoint_is_valid());
     HW_AUTO_FREE char *gone = hw_sprintf(
         "{\"name\":\"%s\",\"options\":{\"max_chunk_size\":131072},\"bucket\":\"headwater\","
         "\"nuid\":\"x\",\"size\":0,\"mtime\":\"2026-01-31T12:00:00Z\",\"chunks\":0,"
         "\"deleted\":true}",
         digest + strlen("sha256:"));
-    damage(put_message(meta, gone, rollup), object, object_is(meta, bytes));
+    damage(pipeline_put(&p, meta, gone, ROLLUP, NULL), object, object_is(meta, bytes));
     HW_AUTO_FREE char *other = hw_sprintf(
         "{\"name\":\"%s\",\"options\":{\"max_chunk_size\":131072},\"bucket\":\"headwater\","
         "\"nuid\":\"x\",\"size\":0,\"mtime\":\"2026-01-31T12:00:00Z\",\"chunks\":0,"
         "\"digest\":\"SHA-256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=\"}",
         digest + strlen("sha256:"));
-    damage(put_message(meta, other, rollup), object, object_is(meta, bytes));
+    damage(pipeline_put(&p, meta, other, ROLLUP, NULL), object, object_is(meta, bytes));
 
     struct pipeline_messages all = pipeline_messages(&p, 0, DESIRED);
     pipeline_fences_grow(&all);
@@ -247,24 +208,15 @@ static bool is_gone(const char *stream, const char *subject)
     return gone;
 }
 
-static void purge(const char *subject)
-{
-    jsOptions options;
-
-    jsOptions_Init(&options);
-    options.Stream.Purge.Subject = subject;
-    ck_assert_int_eq(js_PurgeStream(p.js, "KV_headwater", &options, NULL), NATS_OK);
-}
-
 /* Nothing in the stream tells of a purge: only a comparison finds it. */
 START_TEST(test_purged_key)
 {
-    make_nodes(3);
+    pipeline_make_nodes(&p, 3);
     pipeline_start(&p, (const char *[]){"--audit-interval", "2s", NULL});
     test_wait_for(leads_and_compared(), 30);
     pipeline_wait_until_caught_up(&p);
     ck_assert(!is_gone("KV_headwater", DESIRED "n2"));
-    purge(DESIRED "n2");
+    pipeline_purge(&p, "KV_headwater", DESIRED "n2");
     ck_assert(is_gone("KV_headwater", DESIRED "n2"));
     test_wait_for(pipeline_up_to_date(&p, "n2", 1), 20);
     test_wait_for(drift() >= 1, 20);
@@ -277,7 +229,7 @@ END_TEST
 /* An entry of a stranger, on top of ours, hides that a transaction was published already. */
 START_TEST(test_hidden_fence)
 {
-    make_nodes(3);
+    pipeline_make_nodes(&p, 3);
     pipeline_start(&p, NULL);
     pipeline_wait_until_caught_up(&p);
     test_wait_for(leads_and_compared(), 30);
@@ -286,10 +238,10 @@ START_TEST(test_hidden_fence)
     pipeline_wait_until_caught_up(&p);
     ck_assert(WIFSIGNALED(test_program_stop(&p.reconciler, SIGKILL)));
 
-    put_message(DESIRED "n1", "{}", NULL);
-    put_message(DESIRED "n2", "", deletion);
+    pipeline_put(&p, DESIRED "n1", "{}", NULL);
+    pipeline_put(&p, DESIRED "n2", "", DELETION, NULL);
     /* As if the checkpoint had not covered them yet. */
-    put_message(CHECKPOINT, checkpoint, NULL);
+    pipeline_put(&p, CHECKPOINT, checkpoint, NULL);
     pipeline_start(&p, NULL);
     test_wait_for(pipeline_log_says(&p, "replayed from the log"), 30);
     test_wait_for(pipeline_up_to_date(&p, "n1", 1), 30);
@@ -307,14 +259,14 @@ END_TEST
 
 START_TEST(test_objects_are_collected)
 {
-    make_nodes(2);
+    pipeline_make_nodes(&p, 2);
     pipeline_start(&p, (const char *[]){"--audit-interval", "1s", "--gc-grace", "1s", NULL});
     HW_AUTO_FREE char *first = test_sql(&p.pg, "SELECT min(digest) FROM headwater.desired");
-    HW_AUTO_FREE char *first_meta = object_subject(first);
+    HW_AUTO_FREE char *first_meta = pipeline_object_subject(first);
     test_wait_for(object_is(first_meta, "SHA-256="), 20);
-    set_content("{\"a\":1}");
+    pipeline_set_content(&p, "{\"a\":1}");
     HW_AUTO_FREE char *second = test_sql(&p.pg, "SELECT min(digest) FROM headwater.desired");
-    HW_AUTO_FREE char *second_meta = object_subject(second);
+    HW_AUTO_FREE char *second_meta = pipeline_object_subject(second);
     ck_assert_str_ne(first, second);
     test_wait_for(!object_is(first_meta, "SHA-256="), 30);
     ck_assert(object_is(second_meta, "SHA-256="));
@@ -322,7 +274,7 @@ START_TEST(test_objects_are_collected)
                   10);
 
     /* Chunks that have no description, as a crash in between leaves them. */
-    put_message("$O.headwater.C.leftover", "some bytes", NULL);
+    pipeline_put(&p, "$O.headwater.C.leftover", "some bytes", NULL);
     test_wait_for(is_gone("OBJ_headwater", "$O.headwater.C.leftover"), 30);
 
     /* What is desired stays, however often is looked. */
@@ -332,7 +284,7 @@ START_TEST(test_objects_are_collected)
     ck_assert_int_eq((int)pipeline_metric(&p, "headwater_reconciler_collected_objects_total"), 1);
 
     /* Content that comes back is put again, and the other one goes. */
-    set_content("{\"a\":0}");
+    pipeline_set_content(&p, "{\"a\":0}");
     test_wait_for(pipeline_up_to_date(&p, "n1", 1), 20);
     ck_assert(object_is(first_meta, "SHA-256="));
     test_wait_for(!object_is(second_meta, "SHA-256="), 30);
@@ -346,10 +298,8 @@ END_TEST
 
 static bool slot_is_lost(void)
 {
-    HW_AUTO_FREE char *status = test_sql(&p.pg, "SELECT wal_status FROM pg_replication_slots"
-                                                " WHERE slot_name = 'headwater'");
-
-    return status != NULL && strcmp(status, "lost") == 0;
+    return test_sql_is(&p.pg, "lost",
+                       "SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'headwater'");
 }
 
 /* The server keeps less log than the slot, which nobody reads, still needs. */
@@ -369,10 +319,9 @@ static void lose_slot(void)
 
 static bool archive_exists(void)
 {
-    HW_AUTO_FREE char *count = test_sql(&p.pg, "SELECT count(*)::text FROM pg_replication_slots"
-                                               " WHERE slot_name = 'headwater_archive'");
-
-    return strcmp(count, "1") == 0;
+    return test_sql_is(&p.pg, "1",
+                       "SELECT count(*) FROM pg_replication_slots"
+                       " WHERE slot_name = 'headwater_archive'");
 }
 
 static void drop_slots(void)
@@ -394,7 +343,7 @@ static PGconn *begin_transaction(void)
 
 static void lead_once(void)
 {
-    make_nodes(3);
+    pipeline_make_nodes(&p, 3);
     pipeline_start(&p, NULL);
     test_wait_for(leads_and_compared(), 30);
     pipeline_wait_until_caught_up(&p);
@@ -415,7 +364,7 @@ static void recover_without_slot(const char *found, const char *way)
     ck_assert(pipeline_log_says(&p, way));
     ck_assert(pipeline_up_to_date(&p, "n1", 1));
     ck_assert(pipeline_equal(&p));
-    set_content("{\"a\":\"and on\"}");
+    pipeline_set_content(&p, "{\"a\":\"and on\"}");
     test_wait_for(pipeline_up_to_date(&p, "n3", 1), 20);
     struct pipeline_messages all = pipeline_messages(&p, 0, DESIRED);
     pipeline_fences_grow(&all);
@@ -426,9 +375,9 @@ START_TEST(test_slot_dropped)
 {
     lead_once();
     pipeline_stop(&p);
-    set_content("{\"a\":1}");
+    pipeline_set_content(&p, "{\"a\":1}");
     drop_slots();
-    set_content("{\"a\":2}");
+    pipeline_set_content(&p, "{\"a\":2}");
     recover_without_slot("it does not exist any more", "plan=rebuild");
     pipeline_stop(&p);
 }
@@ -439,11 +388,11 @@ START_TEST(test_slot_dropped_and_its_archive_kept)
 {
     lead_once();
     test_wait_for(archive_exists(), 20);
-    const uint64_t before = pipeline_last_seq(&p);
+    const uint64_t before = pipeline_last_seq(&p, "KV_headwater");
     pipeline_stop(&p);
-    set_content("{\"a\":1}");
+    pipeline_set_content(&p, "{\"a\":1}");
     free(test_sql(&p.pg, "SELECT pg_drop_replication_slot('headwater')"));
-    set_content("{\"a\":2}");
+    pipeline_set_content(&p, "{\"a\":2}");
     recover_without_slot("it does not exist any more", "replayed from the log");
     struct pipeline_messages found = pipeline_messages(&p, before, DESIRED);
     ck_assert_uint_eq(found.count, 9); /* three nodes, and once more when all was well again */
@@ -456,9 +405,9 @@ START_TEST(test_slot_lost)
 {
     lead_once();
     pipeline_stop(&p);
-    set_content("{\"a\":1}");
+    pipeline_set_content(&p, "{\"a\":1}");
     lose_slot();
-    set_content("{\"a\":2}");
+    pipeline_set_content(&p, "{\"a\":2}");
     recover_without_slot("max_slot_wal_keep_size", "plan=rebuild");
     pipeline_stop(&p);
 }
@@ -468,9 +417,9 @@ START_TEST(test_slot_lost_and_left_to_the_operator)
 {
     lead_once();
     pipeline_stop(&p);
-    set_content("{\"a\":1}");
+    pipeline_set_content(&p, "{\"a\":1}");
     lose_slot();
-    const uint64_t before = pipeline_last_seq(&p);
+    const uint64_t before = pipeline_last_seq(&p, "KV_headwater");
     pipeline_start(&p, (const char *[]){"--on-lost-slot", "stop", NULL});
     test_wait_for(
         pipeline_times_in_log(&p.reconciler, "SELECT pg_drop_replication_slot('headwater')") >= 2,
@@ -479,7 +428,7 @@ START_TEST(test_slot_lost_and_left_to_the_operator)
     ck_assert_int_eq(pipeline_readyz(&p), 503);
     ck_assert(test_program_running(&p.reconciler));
     ck_assert(slot_is_lost());
-    ck_assert_uint_eq(pipeline_last_seq(&p), before);
+    ck_assert_uint_eq(pipeline_last_seq(&p, "KV_headwater"), before);
 
     free(test_sql(&p.pg, "SELECT pg_drop_replication_slot('headwater')"));
     pipeline_stop(&p);
@@ -503,7 +452,7 @@ START_TEST(test_plugin_disallowed)
     free(test_sql(&p.pg, "SELECT pg_terminate_backend(pid) FROM pg_stat_replication"));
     test_wait_for(pipeline_readyz(&p) == 503 && pipeline_log_says(&p, "output_plugin_libraries"),
                   30);
-    set_content("{\"a\":1}");
+    pipeline_set_content(&p, "{\"a\":1}");
     ck_assert(!pipeline_up_to_date(&p, "n1", 1));
     free(test_sql(&p.pg, "ALTER SYSTEM RESET output_plugin_libraries"));
     free(test_sql(&p.pg, "SELECT pg_reload_conf()"));
@@ -536,7 +485,7 @@ START_TEST(test_frozen_leader)
 {
     struct test_program standby;
 
-    make_nodes(3);
+    pipeline_make_nodes(&p, 3);
     pipeline_start(&p, NULL);
     test_wait_for(leads_and_compared(), 30);
     pipeline_start_another(&p, &standby);
@@ -548,13 +497,13 @@ START_TEST(test_frozen_leader)
         PQsendQuery(conn, "DO $$ BEGIN FOR i IN 1..2000 LOOP UPDATE headwater.config SET content ="
                           " json_build_object('a', i) WHERE name = 'c'; COMMIT; END LOOP; END $$"),
         1);
-    const uint64_t before = pipeline_last_seq(&p);
-    test_wait_for(pipeline_last_seq(&p) > before + 200, 30);
+    const uint64_t before = pipeline_last_seq(&p, "KV_headwater");
+    test_wait_for(pipeline_last_seq(&p, "KV_headwater") > before + 200, 30);
     kill(p.reconciler.pid, SIGSTOP);
     for (PGresult *result; (result = PQgetResult(conn)) != NULL; PQclear(result))
         ck_assert_msg(PQresultStatus(result) == PGRES_COMMAND_OK, "%s", PQerrorMessage(conn));
     PQfinish(conn);
-    set_content("{\"a\":\"the other one\"}");
+    pipeline_set_content(&p, "{\"a\":\"the other one\"}");
     /* wal_sender_timeout frees the slot, and the standby looks twice a second. */
     test_wait_for(pipeline_up_to_date(&p, "n1", 1), 60); /* usually 10 s */
     ck_assert(pipeline_times_in_log(&standby, "msg=leading") > 0);
@@ -621,16 +570,10 @@ static size_t applies(const struct node *n)
     return strlen(bytes);
 }
 
-static bool sql_is(const char *sql, const char *expected)
-{
-    HW_AUTO_FREE char *value = test_sql(&p.pg, "%s", sql);
-
-    return value != NULL && strcmp(value, expected) == 0;
-}
-
 static bool reports_epoch(const char *epoch)
 {
-    return sql_is("SELECT running_epoch::text FROM headwater.reported WHERE node = 'n1'", epoch);
+    return test_sql_is(&p.pg, epoch,
+                       "SELECT running_epoch FROM headwater.reported WHERE node = 'n1'");
 }
 
 /* ---- another history of the database ---- */
@@ -668,7 +611,7 @@ START_TEST(test_database_restored)
     restore_database(copy, data);
     test_wait_for(pipeline_up_to_date(&p, "n1", 3), 30);
     ck_assert(pipeline_equal(&p));
-    set_content("{\"a\":\"third\"}");
+    pipeline_set_content(&p, "{\"a\":\"third\"}");
     pipeline_wait_until_caught_up(&p);
     ck_assert(pipeline_up_to_date(&p, "n1", 3));
 
@@ -736,7 +679,7 @@ START_TEST(test_standby_promoted)
     start_agent(&n1, "n1");
     test_wait_for(reports_epoch("1"), 30);
     make_standby(&standby);
-    set_content("{\"a\":\"first\"}");
+    pipeline_set_content(&p, "{\"a\":\"first\"}");
     test_wait_for(runs(&n1, "first"), 20);
     pipeline_wait_until_caught_up(&p);
     HW_AUTO_FREE char *old = pipeline_value(&p, "KV_headwater", DESIRED "n1");
@@ -745,11 +688,7 @@ START_TEST(test_standby_promoted)
     ck_assert_int_eq(natsMsgHeader_Get(msg, "Headwater-LSN", &lsn), NATS_OK);
     HW_AUTO_FREE char *old_lsn = hw_strdup(lsn);
     natsMsg_Destroy(msg);
-    HW_AUTO_FREE char *seen =
-        hw_sprintf("SELECT (pg_last_wal_replay_lsn() >= '%s')::text", old_lsn);
-    HW_AUTO_FREE char *is_there = NULL;
-    test_wait_for((free(is_there), is_there = test_sql(&standby, "%s", seen)) != NULL &&
-                      strcmp(is_there, "true") == 0,
+    test_wait_for(test_sql_is(&standby, "t", "SELECT pg_last_wal_replay_lsn() >= '%s'", old_lsn),
                   30);
 
     fail_over(&standby);
@@ -757,7 +696,7 @@ START_TEST(test_standby_promoted)
     test_wait_for(pipeline_times_in_log(&p.reconciler, compared) == 2, 60);
     ck_assert(pipeline_log_says(&p, "the database is on another timeline"));
     ck_assert(pipeline_up_to_date(&p, "n1", 1));
-    set_content("{\"a\":\"second\"}");
+    pipeline_set_content(&p, "{\"a\":\"second\"}");
     test_wait_for(pipeline_up_to_date(&p, "n1", 2), 30);
     ck_assert(pipeline_equal(&p));
     test_wait_for(runs(&n1, "second"), 20);
@@ -766,9 +705,7 @@ START_TEST(test_standby_promoted)
     /* Of the history that is over, put in while nobody is there to repair it. */
     pipeline_stop(&p);
     const size_t before = applies(&n1);
-    put_message(DESIRED "n1", old,
-                (const char *const[][2]){
-                    {"Headwater-Epoch", "1"}, {"Headwater-LSN", old_lsn}, {NULL, NULL}});
+    pipeline_put(&p, DESIRED "n1", old, "Headwater-Epoch", "1", "Headwater-LSN", old_lsn, NULL);
     test_wait_for(pipeline_times_in_log(
                       &n1.agent, "refused a desired entry older than one accepted before") > 0,
                   30);
@@ -793,7 +730,7 @@ START_TEST(test_replay_asked_for)
 {
     lead_once();
     test_wait_for(archive_exists(), 20);
-    uint64_t before = pipeline_last_seq(&p);
+    uint64_t before = pipeline_last_seq(&p, "KV_headwater");
     HW_AUTO_FREE char *from = test_sql(&p.pg, "SELECT pg_current_wal_insert_lsn()::text");
     change_content(6);
     pipeline_wait_until_caught_up(&p);
@@ -801,8 +738,8 @@ START_TEST(test_replay_asked_for)
     ck_assert_uint_eq(of_n1.count, 6);
 
     /* In SQL. The others have what they have, and get nothing. */
-    purge(DESIRED "n1");
-    before = pipeline_last_seq(&p);
+    pipeline_purge(&p, "KV_headwater", DESIRED "n1");
+    before = pipeline_last_seq(&p, "KV_headwater");
     free(test_sql(&p.pg, "SELECT headwater.replay('%s')", from));
     test_wait_for(replays(1), 30);
     pipeline_wait_until_caught_up(&p);
@@ -813,8 +750,8 @@ START_TEST(test_replay_asked_for)
     test_wait_for(pipeline_times_in_log(&p.reconciler, compared) == 2, 30);
 
     /* On the command line: first what there would be … */
-    purge(DESIRED "n1");
-    before = pipeline_last_seq(&p);
+    pipeline_purge(&p, "KV_headwater", DESIRED "n1");
+    before = pipeline_last_seq(&p, "KV_headwater");
     HW_AUTO_FREE char *contents = NULL;
     ck_assert_int_eq(
         test_program_run((const char *[]){"headwater-cdc", "replay", "--dry-run", "--database",
@@ -857,12 +794,10 @@ START_TEST(test_nats_wiped_in_the_second_epoch)
     lead_once();
     pipeline_stop(&p);
     /* Ahead of the database: it was restored. */
-    put_message(DESIRED "n2", "{}",
-                (const char *const[][2]){
-                    {"Headwater-Epoch", "1"}, {"Headwater-LSN", "FFFF/0"}, {NULL, NULL}});
+    pipeline_put(&p, DESIRED "n2", "{}", "Headwater-Epoch", "1", "Headwater-LSN", "FFFF/0", NULL);
     pipeline_start(&p, NULL);
     test_wait_for(pipeline_up_to_date(&p, "n2", 2), 30);
-    set_content("{\"a\":2}");
+    pipeline_set_content(&p, "{\"a\":2}");
     test_wait_for(pipeline_up_to_date(&p, "n1", 2), 30);
     start_agent(&n1, "n1");
     test_wait_for(reports_epoch("2"), 30);
@@ -878,11 +813,9 @@ START_TEST(test_nats_wiped_in_the_second_epoch)
     ck_assert(pipeline_equal(&p));
     /* The agent is back as well, and reports; what it runs is what is desired. */
     HW_AUTO_FREE char *report = NULL;
-    test_wait_for((report = pipeline_value(&p, "KV_headwater_reports",
-                                           "$KV.headwater_reports.cfg.reported.n1")) != NULL,
-                  60);
+    test_wait_for((report = pipeline_value(&p, "KV_headwater_reports", REPORTED "n1")) != NULL, 60);
     ck_assert_msg(strstr(report, "\"applied\"") != NULL, "%s", report);
-    set_content("{\"a\":\"and on\"}");
+    pipeline_set_content(&p, "{\"a\":\"and on\"}");
     test_wait_for(runs(&n1, "and on"), 30);
     test_wait_for(applies(&n1) == before + 1, 10);
     test_wait_for(reports_epoch("2"), 20);
@@ -906,9 +839,9 @@ START_TEST(test_all_lost_but_a_backup)
     test_postgres_restart(&p.pg);
     pipeline_start(&p, NULL);
     start_agent(&n1, "n1");
-    set_content("{\"a\":\"lost\"}");
+    pipeline_set_content(&p, "{\"a\":\"lost\"}");
     change_content(20);
-    set_content("{\"a\":\"lost, too\"}");
+    pipeline_set_content(&p, "{\"a\":\"lost, too\"}");
     pipeline_wait_until_caught_up(&p);
     test_wait_for(runs(&n1, "lost, too"), 30);
     pipeline_stop(&p);
@@ -924,18 +857,18 @@ START_TEST(test_all_lost_but_a_backup)
     test_wait_for(runs(&n1, restored), 60);
     ck_assert(pipeline_equal(&p));
     ck_assert(pipeline_up_to_date(&p, "n2", 2) && pipeline_up_to_date(&p, "n3", 2));
-    set_content("{\"a\":\"and on\"}");
+    pipeline_set_content(&p, "{\"a\":\"and on\"}");
     test_wait_for(runs(&n1, "and on"), 30);
     test_wait_for(reports_epoch("2"), 20);
 
     /* A node that names an epoch which cannot be is not believed. */
-    put_message("$KV.headwater_reports.cfg.reported.n2",
-                "{\"node\":\"n2\",\"state\":\"applied\",\"running\":{\"revision\":1,\"digest\":"
-                "\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\","
-                "\"epoch\":4000000000,\"lsn\":\"0/1\",\"applied_at\":\"2026-01-31T12:00:00Z\"}}",
-                NULL);
+    pipeline_put(&p, REPORTED "n2",
+                 "{\"node\":\"n2\",\"state\":\"applied\",\"running\":{\"revision\":1,\"digest\":"
+                 "\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\","
+                 "\"epoch\":4000000000,\"lsn\":\"0/1\",\"applied_at\":\"2026-01-31T12:00:00Z\"}}",
+                 NULL);
     test_wait_for(pipeline_log_says(&p, "names an epoch that cannot be"), 30);
-    set_content("{\"a\":\"still the second\"}");
+    pipeline_set_content(&p, "{\"a\":\"still the second\"}");
     test_wait_for(runs(&n1, "still the second"), 30);
     test_wait_for(reports_epoch("2"), 20);
     stop_agent(&n1);
@@ -952,7 +885,7 @@ static bool reached(uint64_t seq, long *most_kib)
 
     if (now > *most_kib)
         *most_kib = now;
-    return pipeline_last_seq(&p) >= seq;
+    return pipeline_last_seq(&p, "KV_headwater") >= seq;
 }
 
 START_TEST(test_large_transaction_under_kill)
@@ -960,7 +893,7 @@ START_TEST(test_large_transaction_under_kill)
     enum { NODES = SANITIZED ? 10000 : 100000, KILLS = SANITIZED ? 3 : 10 };
     long most = 0;
 
-    make_nodes(1);
+    pipeline_make_nodes(&p, 1);
     pipeline_start(&p, NULL);
     test_wait_for(leads_and_compared(), 30);
     pipeline_wait_until_caught_up(&p);
@@ -969,9 +902,9 @@ START_TEST(test_large_transaction_under_kill)
                   "INSERT INTO headwater.node (name)"
                   " SELECT 'x' || i FROM generate_series(1, %d) i",
                   NODES));
-    const uint64_t before = pipeline_last_seq(&p);
+    const uint64_t before = pipeline_last_seq(&p, "KV_headwater");
     for (int i = 0; i < KILLS; i++) {
-        const uint64_t last = pipeline_last_seq(&p);
+        const uint64_t last = pipeline_last_seq(&p, "KV_headwater");
         const uint64_t some = 1 + arc4random_uniform(NODES / (KILLS + 1));
 
         pipeline_start(&p, NULL);
@@ -994,37 +927,10 @@ START_TEST(test_large_transaction_under_kill)
 }
 END_TEST
 
-int main(void)
-{
-    const TTest *const tests[] = {
-        test_nats_rolled_back,
-        test_drift,
-        test_purged_key,
-        test_hidden_fence,
-        test_objects_are_collected,
-        test_slot_dropped,
-        test_slot_dropped_and_its_archive_kept,
-        test_slot_lost,
-        test_slot_lost_and_left_to_the_operator,
-        test_plugin_disallowed,
-        test_frozen_leader,
-        test_database_restored,
-        test_standby_promoted,
-        test_replay_asked_for,
-        test_nats_wiped_in_the_second_epoch,
-        test_all_lost_but_a_backup,
-        test_large_transaction_under_kill,
-    };
-    Suite *suite = suite_create("recovery paths");
-
-    /* A case each: CK_RUN_CASE picks one. */
-    for (size_t i = 0; i < HW_COUNT(tests); i++) {
-        TCase *tcase = tcase_create(tests[i]->name);
-
-        tcase_add_checked_fixture(tcase, setup, teardown);
-        tcase_set_timeout(tcase, 300);
-        tcase_add_test(tcase, tests[i]);
-        suite_add_tcase(suite, tcase);
-    }
-    return test_suite_finish(suite);
-}
+TEST_MAIN_BETWEEN("recovery paths", 300, setup, teardown, test_nats_rolled_back, test_drift,
+                  test_purged_key, test_hidden_fence, test_objects_are_collected, test_slot_dropped,
+                  test_slot_dropped_and_its_archive_kept, test_slot_lost,
+                  test_slot_lost_and_left_to_the_operator, test_plugin_disallowed,
+                  test_frozen_leader, test_database_restored, test_standby_promoted,
+                  test_replay_asked_for, test_nats_wiped_in_the_second_epoch,
+                  test_all_lost_but_a_backup, test_large_transaction_under_kill)

@@ -2,11 +2,13 @@
 
 #include <check.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 
+#include "common/digest.h"
 #include "common/memory.h"
 #include "tests/support/http.h"
 #include "tests/support/process.h"
@@ -87,10 +89,58 @@ void pipeline_stop_nats(struct test_pipeline *p)
     test_nats_stop(&p->nats);
 }
 
+void pipeline_kill_nats(struct test_pipeline *p)
+{
+    disconnect_nats(p);
+    test_nats_kill(&p->nats);
+}
+
 void pipeline_restart_nats(struct test_pipeline *p)
 {
     test_nats_restart(&p->nats);
     connect_nats(p);
+}
+
+/* ---- making things happen ---- */
+
+void pipeline_make_nodes(const struct test_pipeline *p, int count)
+{
+    free(test_sql(&p->pg,
+                  "INSERT INTO headwater.node (name)"
+                  " SELECT 'n' || i FROM generate_series(1, %d) i;"
+                  "INSERT INTO headwater.config (name, content) VALUES ('c', '{\"a\":0}');"
+                  "INSERT INTO headwater.assignment (name, config, selector)"
+                  " VALUES ('all', 'c', '{}')",
+                  count));
+}
+
+void pipeline_set_content(const struct test_pipeline *p, const char *content)
+{
+    free(test_sql(&p->pg, "UPDATE headwater.config SET content = '%s' WHERE name = 'c'", content));
+}
+
+void pipeline_put(const struct test_pipeline *p, const char *subject, const char *value, ...)
+{
+    natsMsg *msg = NULL;
+    const char *name;
+    va_list headers;
+
+    ck_assert_int_eq(natsMsg_Create(&msg, subject, NULL, value, (int)strlen(value)), NATS_OK);
+    va_start(headers, value);
+    while ((name = va_arg(headers, const char *)) != NULL)
+        ck_assert_int_eq(natsMsgHeader_Set(msg, name, va_arg(headers, const char *)), NATS_OK);
+    va_end(headers);
+    ck_assert_int_eq(js_PublishMsg(NULL, p->js, msg, NULL, NULL), NATS_OK);
+    natsMsg_Destroy(msg);
+}
+
+void pipeline_purge(const struct test_pipeline *p, const char *stream, const char *subject)
+{
+    jsOptions options;
+
+    jsOptions_Init(&options);
+    options.Stream.Purge.Subject = subject;
+    ck_assert_int_eq(js_PurgeStream(p->js, stream, &options, NULL), NATS_OK);
 }
 
 /* ---- looking ---- */
@@ -118,6 +168,26 @@ char *pipeline_value(const struct test_pipeline *p, const char *stream, const ch
     return value;
 }
 
+char *pipeline_object_subject(const char *digest)
+{
+    const char *hex = digest + strlen("sha256:");
+    HW_AUTO_FREE char *name = hw_base64url_encode(hex, strlen(hex));
+
+    return hw_sprintf("$O.headwater.M.%s", name);
+}
+
+uint64_t pipeline_last_seq(const struct test_pipeline *p, const char *stream)
+{
+    jsStreamInfo *info = NULL;
+    uint64_t seq;
+
+    if (js_GetStreamInfo(&info, p->js, stream, NULL, NULL) != NATS_OK)
+        return 0;
+    seq = info->State.LastSeq;
+    jsStreamInfo_Destroy(info);
+    return seq;
+}
+
 static struct hw_fence fence_of(natsMsg *msg)
 {
     struct hw_fence fence = {0};
@@ -134,7 +204,7 @@ bool pipeline_up_to_date(const struct test_pipeline *p, const char *node, int ep
 {
     HW_AUTO_FREE char *digest =
         test_sql(&p->pg, "SELECT digest FROM headwater.desired WHERE node = '%s'", node);
-    HW_AUTO_FREE char *subject = hw_sprintf("$KV.headwater.cfg.desired.%s", node);
+    HW_AUTO_FREE char *subject = hw_sprintf(DESIRED "%s", node);
     natsMsg *msg = pipeline_last(p, STREAM, subject);
 
     if (msg == NULL)
@@ -163,26 +233,15 @@ bool pipeline_equal(const struct test_pipeline *p)
     return status == 0;
 }
 
-static hw_lsn sql_lsn(const struct test_pipeline *p, const char *sql)
-{
-    HW_AUTO_FREE char *text = test_sql(&p->pg, "%s", sql);
-    hw_lsn lsn = HW_LSN_NONE;
-
-    ck_assert_msg(text != NULL && hw_lsn_parse(text, &lsn, NULL) == HW_OK, "%s", sql);
-    return lsn;
-}
-
-static bool confirmed(const struct test_pipeline *p, hw_lsn lsn)
-{
-    return sql_lsn(p, "SELECT coalesce(max(confirmed_flush_lsn), '0/0')::text"
-                      " FROM pg_replication_slots WHERE slot_name = 'headwater'") >= lsn;
-}
-
 void pipeline_wait_until_caught_up(const struct test_pipeline *p)
 {
-    const hw_lsn lsn = sql_lsn(p, "SELECT pg_current_wal_lsn()::text");
+    HW_AUTO_FREE char *lsn = test_sql(&p->pg, "SELECT pg_current_wal_lsn()");
 
-    test_wait_for(confirmed(p, lsn), 60);
+    test_wait_for(test_sql_is(&p->pg, "t",
+                              "SELECT confirmed_flush_lsn >= '%s' FROM pg_replication_slots"
+                              " WHERE slot_name = 'headwater'",
+                              lsn),
+                  60);
 }
 
 int pipeline_times_in_log(const struct test_program *program, const char *text)
@@ -229,24 +288,14 @@ void pipeline_messages_free(struct pipeline_messages *messages)
     messages->count = 0;
 }
 
-uint64_t pipeline_last_seq(const struct test_pipeline *p)
-{
-    jsStreamInfo *info = NULL;
-    uint64_t seq;
-
-    ck_assert_int_eq(js_GetStreamInfo(&info, p->js, STREAM, NULL, NULL), NATS_OK);
-    seq = info->State.LastSeq;
-    jsStreamInfo_Destroy(info);
-    return seq;
-}
-
 struct pipeline_messages pipeline_messages(const struct test_pipeline *p, uint64_t behind,
                                            const char *subject)
 {
-    const uint64_t last = pipeline_last_seq(p);
+    const uint64_t last = pipeline_last_seq(p, STREAM);
     struct pipeline_messages found = {0};
     size_t cap = 0;
 
+    ck_assert_uint_gt(last, 0);
     for (uint64_t seq = behind + 1; seq <= last; seq++) {
         jsDirectGetMsgOptions options;
         natsMsg *msg = NULL;

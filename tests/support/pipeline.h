@@ -13,6 +13,10 @@
 #include "common/lsn.h"
 #include "tests/support/servers.h"
 
+#define DESIRED    "$KV.headwater.cfg.desired." /* and the node's name */
+#define REPORTED   "$KV.headwater_reports.cfg.reported."
+#define CHECKPOINT "$KV.headwater.cfg.checkpoint"
+
 struct test_pipeline {
     struct test_postgres pg;
     struct test_nats nats;
@@ -36,7 +40,19 @@ void pipeline_stop_program(struct test_program *program);
 
 /* Around what is done to NATS while it is stopped. */
 void pipeline_stop_nats(struct test_pipeline *p);
+void pipeline_kill_nats(struct test_pipeline *p);
 void pipeline_restart_nats(struct test_pipeline *p);
+
+/* ---- making things happen ---- */
+
+/* Nodes n1 … and a config c, {"a":0}, that all nodes have by the assignment "all". */
+void pipeline_make_nodes(const struct test_pipeline *p, int count);
+void pipeline_set_content(const struct test_pipeline *p, const char *content); /* of c */
+
+/* Puts a message where only the reconciler writes. Headers: names and values in turn, then NULL. */
+void pipeline_put(const struct test_pipeline *p, const char *subject, const char *value, ...)
+    __attribute__((sentinel));
+void pipeline_purge(const struct test_pipeline *p, const char *stream, const char *subject);
 
 /* ---- looking ---- */
 
@@ -44,6 +60,10 @@ void pipeline_restart_nats(struct test_pipeline *p);
 natsMsg *pipeline_last(const struct test_pipeline *p, const char *stream, const char *subject);
 /* Its value, malloc'ed, or NULL. */
 char *pipeline_value(const struct test_pipeline *p, const char *stream, const char *subject);
+/* Of an object's metadata in the stream OBJ_headwater; malloc'ed. */
+char *pipeline_object_subject(const char *digest);
+/* 0: there is no such stream, or nothing was ever in it. */
+uint64_t pipeline_last_seq(const struct test_pipeline *p, const char *stream);
 
 /* Does the key of node stand at what the database desires now, fenced with epoch? 0: any epoch. */
 bool pipeline_up_to_date(const struct test_pipeline *p, const char *node, int epoch);
@@ -74,7 +94,6 @@ struct pipeline_messages {
 };
 void pipeline_messages_free(struct pipeline_messages *messages);
 
-uint64_t pipeline_last_seq(const struct test_pipeline *p);
 /* Those behind a sequence number whose subject begins so, in the stream's order. */
 struct pipeline_messages pipeline_messages(const struct test_pipeline *p, uint64_t behind,
                                            const char *subject);

@@ -287,6 +287,21 @@ char *test_sql(const struct test_postgres *pg, const char *sql, ...)
     return value;
 }
 
+bool test_sql_is(const struct test_postgres *pg, const char *expected, const char *sql, ...)
+{
+    va_list args;
+    va_start(args, sql);
+    char *text = NULL;
+    if (vasprintf(&text, sql, args) < 0)
+        test_fail("out of memory");
+    va_end(args);
+    char *value = test_sql(pg, "%s", text);
+    const bool same = value != NULL && strcmp(value, expected) == 0;
+    free(value);
+    free(text);
+    return same;
+}
+
 /* ---- nats-server --------------------------------------------------------------------------------
  */
 

@@ -35,6 +35,8 @@ void test_postgres_remove(struct test_postgres *pg);  /* stop and delete */
  */
 char *test_sql(const struct test_postgres *pg, const char *sql, ...)
     __attribute__((format(printf, 2, 3)));
+bool test_sql_is(const struct test_postgres *pg, const char *expected, const char *sql, ...)
+    __attribute__((format(printf, 3, 4))); /* NULL is nothing that can be expected */
 
 struct test_nats {
     pid_t pid;

@@ -1,7 +1,8 @@
 /*
- * The main() of a test program with one Check case: TEST_MAIN("lsn", 10, test_parse, test_format).
- * The seconds bound each single test; Check runs each in a fork of its own. A program with more
- * cases, or with fixtures, makes its suite itself and ends with test_suite_finish.
+ * The main() of a test program: TEST_MAIN("lsn", 10, test_parse, test_format). The seconds bound
+ * each single test; Check runs each in a fork of its own, and as a case of its name, which
+ * CK_RUN_CASE picks. TEST_MAIN_BETWEEN has a function that runs before each of them, and one after.
+ * A program with other fixtures makes its suite itself and ends with test_suite_finish.
  */
 #ifndef TEST_SUITE_H
 #define TEST_SUITE_H
@@ -19,23 +20,28 @@ static inline int test_suite_finish(Suite *suite)
     return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-static inline int test_suite_run(const char *name, double timeout_s, const TTest *const *tests,
-                                 size_t count)
+static inline void test_suite_add(Suite *suite, double timeout_s, SFun before, SFun after,
+                                  const TTest *const *tests, size_t count)
 {
-    Suite *suite = suite_create(name);
-    TCase *tcase = tcase_create(name);
-    tcase_set_timeout(tcase, timeout_s);
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        TCase *tcase = tcase_create(tests[i]->name);
+        tcase_set_timeout(tcase, timeout_s);
+        tcase_add_checked_fixture(tcase, before, after);
         tcase_add_test(tcase, tests[i]);
-    suite_add_tcase(suite, tcase);
-    return test_suite_finish(suite);
+        suite_add_tcase(suite, tcase);
+    }
 }
 
-#define TEST_MAIN(name, timeout_s, ...)                                                            \
+#define TEST_MAIN(name, timeout_s, ...) TEST_MAIN_BETWEEN(name, timeout_s, NULL, NULL, __VA_ARGS__)
+
+#define TEST_MAIN_BETWEEN(name, timeout_s, before, after, ...)                                     \
     int main(void)                                                                                 \
     {                                                                                              \
         const TTest *const tests[] = {__VA_ARGS__};                                                \
-        return test_suite_run(name, timeout_s, tests, sizeof(tests) / sizeof(tests[0]));           \
+        Suite *suite = suite_create(name);                                                         \
+                                                                                                   \
+        test_suite_add(suite, timeout_s, before, after, tests, sizeof(tests) / sizeof(tests[0]));  \
+        return test_suite_finish(suite);                                                           \
     }
 
 #endif
