@@ -4,79 +4,34 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/digest.h"
-#include "common/file.h"
-#include "common/kv.h"
 #include "common/memory.h"
 #include "common/objstore.h"
-#include "tests/support/servers.h"
+#include "tests/support/pipeline.h"
 #include "tests/support/suite.h"
 
-static struct test_postgres pg;
-static struct test_nats nats;
-static struct test_program reconciler;
-static natsConnection *nc;
-static jsCtx *js;
+#define STREAM "KV_headwater"
 
-static void start_reconciler(struct test_program *p)
+static struct test_pipeline p;
+
+static void start(void)
 {
-    const char *const argv[] = {"headwater-reconciler",
-                                "--database",
-                                pg.reconciler_url,
-                                "--nats",
-                                nats.url,
-                                "--history",
-                                "64",
-                                NULL};
-
-    test_program_start(p, argv, NULL);
+    pipeline_start(&p, (const char *[]){"--history", "64", NULL});
 }
 
-static void connect_nats(void)
+static void setup(void)
 {
-    ck_assert_int_eq(natsConnection_ConnectTo(&nc, nats.url), NATS_OK);
-    ck_assert_int_eq(natsConnection_JetStream(&js, nc, NULL), NATS_OK);
-}
-
-static void disconnect_nats(void)
-{
-    jsCtx_Destroy(js);
-    natsConnection_Destroy(nc);
-    js = NULL;
-    nc = NULL;
-}
-
-static void stop_reconciler(struct test_program *p)
-{
-    const int status = test_program_stop(p, SIGTERM);
-
-    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "exit status %#x, see %s", status,
-                  p->log);
+    pipeline_open(&p, NULL);
+    start();
+    test_wait_for(pipeline_last_seq(&p, STREAM) > 0, 20); /* the first checkpoint: it streams */
 }
 
 static void teardown(void)
 {
-    stop_reconciler(&reconciler);
-    disconnect_nats();
-    test_nats_remove(&nats);
-    test_postgres_remove(&pg);
-}
-
-/* ---- looking at NATS with the library alone ---- */
-
-/* By direct get: nats-server 2.9 crashes when a message is asked for through the JetStream API in
- * the moment in which its stream is being made. */
-static natsMsg *last_message(const char *stream, const char *subject)
-{
-    jsDirectGetMsgOptions options;
-    natsMsg *msg = NULL;
-
-    jsDirectGetMsgOptions_Init(&options);
-    options.LastBySubject = subject;
-    return js_DirectGetMsg(&msg, js, stream, NULL, &options) == NATS_OK ? msg : NULL;
+    pipeline_stop(&p);
+    pipeline_close(&p);
 }
 
 static const char *header(natsMsg *msg, const char *name)
@@ -86,125 +41,55 @@ static const char *header(natsMsg *msg, const char *name)
     return natsMsgHeader_Get(msg, name, &value) == NATS_OK ? value : "";
 }
 
-static uint64_t last_seq(const char *stream)
+/* Has the node a delete marker, with a fence? */
+static bool is_deleted(const char *node)
 {
-    jsStreamInfo *info = NULL;
-    uint64_t seq;
+    HW_AUTO_FREE char *subject = hw_sprintf(DESIRED "%s", node);
+    natsMsg *msg = pipeline_last(&p, STREAM, subject);
+    const bool deleted = msg != NULL && strcmp(header(msg, "KV-Operation"), "DEL") == 0 &&
+                         *header(msg, "Headwater-LSN") != '\0';
 
-    if (js_GetStreamInfo(&info, js, stream, NULL, NULL) != NATS_OK)
-        return 0;
-    seq = info->State.LastSeq;
-    jsStreamInfo_Destroy(info);
-    return seq;
-}
-
-static void setup(void)
-{
-    test_postgres_start(&pg, true, NULL);
-    test_nats_start(&nats);
-    start_reconciler(&reconciler);
-    connect_nats();
-    test_wait_for(last_seq("KV_headwater") > 0, 20); /* the first checkpoint: it streams */
-}
-
-static bool has_digest(const char *node, const char *digest)
-{
-    char subject[200];
-    natsMsg *msg;
-    bool found;
-
-    snprintf(subject, sizeof(subject), "$KV.headwater.cfg.desired.%s", node);
-    msg = last_message("KV_headwater", subject);
-    if (msg == NULL)
-        return false;
-    HW_AUTO_FREE char *value = hw_strndup(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg));
-    found = digest == NULL ? strcmp(header(msg, "KV-Operation"), "DEL") == 0
-                           : strstr(value, digest) != NULL;
     natsMsg_Destroy(msg);
-    return found;
+    return deleted;
 }
 
-static hw_lsn sql_lsn(const char *sql)
+static bool both_up_to_date(void)
 {
-    HW_AUTO_FREE char *text = test_sql(&pg, "%s", sql);
-    hw_lsn lsn = 0;
-
-    ck_assert_int_eq(hw_lsn_parse(text, &lsn, NULL), HW_OK);
-    return lsn;
-}
-
-/* True when everything committed by now is confirmed to the slot, so in NATS and acknowledged. */
-static bool caught_up_with(hw_lsn lsn)
-{
-    HW_AUTO_FREE char *text = test_sql(
-        &pg, "SELECT coalesce(max(confirmed_flush_lsn), '0/0')::text FROM pg_replication_slots"
-             " WHERE slot_name = 'headwater'");
-    hw_lsn confirmed = 0;
-
-    ck_assert_int_eq(hw_lsn_parse(text, &confirmed, NULL), HW_OK);
-    return confirmed >= lsn;
-}
-
-static void wait_until_caught_up(void)
-{
-    const hw_lsn lsn = sql_lsn("SELECT pg_current_wal_lsn()::text");
-
-    test_wait_for(caught_up_with(lsn), 60);
+    return pipeline_up_to_date(&p, "n1", 0) && pipeline_up_to_date(&p, "n2", 0);
 }
 
 /* ---- the tests ---- */
 
 START_TEST(test_one_transaction_one_fence)
 {
-    char fence[32] = "";
     uint64_t before;
-    int revisions = 0;
 
-    free(test_sql(&pg, "INSERT INTO headwater.node (name)"
-                       " SELECT 'n' || i FROM generate_series(1, 1000) i;"
-                       "INSERT INTO headwater.config (name, content) VALUES ('base', '{\"a\":1}');"
-                       "INSERT INTO headwater.assignment (name, config, selector)"
-                       " VALUES ('all', 'base', '{}')"));
-    wait_until_caught_up();
-    before = last_seq("KV_headwater");
-    free(test_sql(&pg, "UPDATE headwater.config SET content = '{\"a\":2}' WHERE name = 'base'"));
-    wait_until_caught_up();
-    const uint64_t after = last_seq("KV_headwater");
-    for (uint64_t seq = before + 1; seq <= after; seq++) {
-        natsMsg *msg = NULL;
-
-        ck_assert_int_eq(js_GetMsg(&msg, js, "KV_headwater", seq, NULL, NULL), NATS_OK);
-        if (strncmp(natsMsg_GetSubject(msg), "$KV.headwater.cfg.desired.", 26) == 0) {
-            if (fence[0] == '\0')
-                snprintf(fence, sizeof(fence), "%s", header(msg, "Headwater-LSN"));
-            ck_assert_str_eq(header(msg, "Headwater-LSN"), fence);
-            ck_assert_str_eq(header(msg, "Headwater-Epoch"), "1");
-            revisions++;
-        }
-        natsMsg_Destroy(msg);
-    }
-    ck_assert_int_eq(revisions, 1000);
+    pipeline_make_nodes(&p, 1000);
+    pipeline_wait_until_caught_up(&p);
+    before = pipeline_last_seq(&p, STREAM);
+    pipeline_set_content(&p, "{\"a\":2}");
+    pipeline_wait_until_caught_up(&p);
+    struct pipeline_messages found = pipeline_messages(&p, before, DESIRED);
+    ck_assert_uint_eq(found.count, 1000);
+    ck_assert_uint_eq(found.list[0].fence.epoch, 1);
+    for (size_t i = 1; i < found.count; i++)
+        ck_assert_int_eq(hw_fence_compare(found.list[i].fence, found.list[0].fence), 0);
+    pipeline_messages_free(&found);
 
     /* What changes nothing creates nothing. */
-    free(test_sql(&pg, "UPDATE headwater.config SET content = content"));
-    free(test_sql(&pg, "BEGIN; UPDATE headwater.config SET content = '{\"a\":3}'; ROLLBACK"));
-    free(test_sql(&pg, "UPDATE headwater.config SET content = '{\"a\":4}' WHERE name = 'none'"));
-    wait_until_caught_up();
-    for (uint64_t seq = after + 1; seq <= last_seq("KV_headwater"); seq++) {
-        natsMsg *msg = NULL;
+    before = pipeline_last_seq(&p, STREAM);
+    free(test_sql(&p.pg, "UPDATE headwater.config SET content = content"));
+    free(test_sql(&p.pg, "BEGIN; UPDATE headwater.config SET content = '{\"a\":3}'; ROLLBACK"));
+    free(test_sql(&p.pg, "UPDATE headwater.config SET content = '{\"a\":4}' WHERE name = 'none'"));
+    pipeline_wait_until_caught_up(&p);
+    found = pipeline_messages(&p, before, "");
+    for (size_t i = 0; i < found.count; i++)
+        ck_assert_str_eq(found.list[i].subject, CHECKPOINT);
+    pipeline_messages_free(&found);
 
-        ck_assert_int_eq(js_GetMsg(&msg, js, "KV_headwater", seq, NULL, NULL), NATS_OK);
-        ck_assert_str_eq(natsMsg_GetSubject(msg), "$KV.headwater.cfg.checkpoint");
-        natsMsg_Destroy(msg);
-    }
-
-    /* A node without assignments has a delete marker with the fence. */
-    free(test_sql(&pg, "DELETE FROM headwater.node WHERE name = 'n7'"));
-    wait_until_caught_up();
-    ck_assert(has_digest("n7", NULL));
-    natsMsg *msg = last_message("KV_headwater", "$KV.headwater.cfg.desired.n7");
-    ck_assert_str_ne(header(msg, "Headwater-LSN"), "");
-    natsMsg_Destroy(msg);
+    free(test_sql(&p.pg, "DELETE FROM headwater.node WHERE name = 'n7'"));
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(is_deleted("n7"));
 }
 END_TEST
 
@@ -228,7 +113,7 @@ START_TEST(test_objects_of_every_size)
         {"chunk-bin", "encode(decode(repeat('00ff', 65536), 'hex'), 'base64'), 'base64'"},
         {"bin16m", "encode(decode(repeat('00fffe0a', 4194304), 'hex'), 'base64'), 'base64'"},
     };
-    const struct hw_nats_options options = {.url = nats.url};
+    const struct hw_nats_options options = {.url = p.nats.url};
     struct hw_nats *ours = NULL;
     struct hw_loop *loop = NULL;
     struct hw_error err;
@@ -239,7 +124,7 @@ START_TEST(test_objects_of_every_size)
     ck_assert_int_eq(hw_nats_open(loop, &options, &events, &ours, &err), HW_OK);
     ck_assert(hw_loop_run_until(loop, &up, 10000));
     for (size_t i = 0; i < HW_COUNT(cases); i++) {
-        free(test_sql(&pg,
+        free(test_sql(&p.pg,
                       "BEGIN; INSERT INTO headwater.node (name) VALUES ('%s');"
                       "INSERT INTO headwater.config (name, content, encoding, media_type)"
                       " VALUES ('%s', %s, 'application/octet-stream');"
@@ -248,18 +133,18 @@ START_TEST(test_objects_of_every_size)
                       cases[i].name, cases[i].name, cases[i].sql, cases[i].name, cases[i].name,
                       cases[i].name));
     }
-    wait_until_caught_up();
+    pipeline_wait_until_caught_up(&p);
     for (size_t i = 0; i < HW_COUNT(cases); i++) {
         unsigned char *data = NULL;
         struct hw_digest digest;
         char text[HW_DIGEST_STR_MAX];
         size_t size = 0;
-        HW_AUTO_FREE char *expected =
-            test_sql(&pg, "SELECT digest FROM headwater.desired WHERE node = '%s'", cases[i].name);
+        HW_AUTO_FREE char *expected = test_sql(
+            &p.pg, "SELECT digest FROM headwater.desired WHERE node = '%s'", cases[i].name);
         HW_AUTO_FREE char *expected_size = test_sql(
-            &pg, "SELECT size::text FROM headwater.desired WHERE node = '%s'", cases[i].name);
+            &p.pg, "SELECT size::text FROM headwater.desired WHERE node = '%s'", cases[i].name);
 
-        ck_assert_msg(has_digest(cases[i].name, expected), "%s", cases[i].name);
+        ck_assert_msg(pipeline_up_to_date(&p, cases[i].name, 0), "%s", cases[i].name);
         ck_assert_msg(hw_obj_get(ours, "headwater", expected + 7, 16 << 20, &data, &size, NULL,
                                  &err) == HW_OK,
                       "%s: %s", cases[i].name, err.message);
@@ -279,59 +164,60 @@ END_TEST
  */
 static void check_histories(void)
 {
-    const uint64_t last = last_seq("KV_headwater");
+    const uint64_t last = pipeline_last_seq(&p, STREAM);
     HW_AUTO_FREE char *expected =
-        test_sql(&pg, "SELECT count(*)::text FROM headwater.desired_history");
+        test_sql(&p.pg, "SELECT count(*)::text FROM headwater.desired_history");
     long found = 0;
 
     for (uint64_t seq = 1; seq <= last; seq++) {
         natsMsg *msg = NULL;
 
-        if (js_GetMsg(&msg, js, "KV_headwater", seq, NULL, NULL) != NATS_OK)
+        if (js_GetMsg(&msg, p.js, STREAM, seq, NULL, NULL) != NATS_OK)
             continue; /* checkpoints beyond their history */
         const char *subject = natsMsg_GetSubject(msg);
-        if (strncmp(subject, "$KV.headwater.cfg.desired.", 26) == 0) {
+        if (strncmp(subject, DESIRED, strlen(DESIRED)) == 0) {
             HW_AUTO_FREE char *value =
                 hw_strndup(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg));
 
             /* A delete marker has no value: its revision and digest are null. */
-            free(test_sql(&pg,
+            free(test_sql(&p.pg,
                           "INSERT INTO seen SELECT %llu, '%s', (v->>'revision')::bigint,"
                           " v->>'digest', '%s', %s FROM (SELECT nullif('%s', '')::jsonb) AS t (v)",
-                          (unsigned long long)seq, subject + 26, header(msg, "Headwater-LSN"),
-                          header(msg, "Headwater-Epoch"), value));
+                          (unsigned long long)seq, subject + strlen(DESIRED),
+                          header(msg, "Headwater-LSN"), header(msg, "Headwater-Epoch"), value));
             found++;
         }
         natsMsg_Destroy(msg);
     }
     ck_assert_int_eq(found, strtol(expected, NULL, 10));
     HW_AUTO_FREE char *wrong = test_sql(
-        &pg, "WITH k AS (SELECT node, revision, digest,"
-             "                  row_number() OVER (PARTITION BY node ORDER BY seq) AS n FROM seen),"
-             "     h AS (SELECT node, revision, digest,"
-             "                  row_number() OVER (PARTITION BY node ORDER BY id) AS n"
-             "           FROM headwater.desired_history)"
-             " SELECT count(*)::text FROM k FULL JOIN h USING (node, n)"
-             " WHERE k.digest IS DISTINCT FROM h.digest"
-             "    OR (h.digest IS NOT NULL AND k.revision IS DISTINCT FROM h.revision)");
+        &p.pg,
+        "WITH k AS (SELECT node, revision, digest,"
+        "                  row_number() OVER (PARTITION BY node ORDER BY seq) AS n FROM seen),"
+        "     h AS (SELECT node, revision, digest,"
+        "                  row_number() OVER (PARTITION BY node ORDER BY id) AS n"
+        "           FROM headwater.desired_history)"
+        " SELECT count(*)::text FROM k FULL JOIN h USING (node, n)"
+        " WHERE k.digest IS DISTINCT FROM h.digest"
+        "    OR (h.digest IS NOT NULL AND k.revision IS DISTINCT FROM h.revision)");
     ck_assert_str_eq(wrong, "0");
     HW_AUTO_FREE char *backwards = test_sql(
-        &pg, "SELECT count(*)::text FROM (SELECT (epoch, lsn) <= lag((epoch, lsn))"
-             "  OVER (PARTITION BY node ORDER BY seq) AS older FROM seen) AS s WHERE older");
+        &p.pg, "SELECT count(*)::text FROM (SELECT (epoch, lsn) <= lag((epoch, lsn))"
+               "  OVER (PARTITION BY node ORDER BY seq) AS older FROM seen) AS s WHERE older");
     ck_assert_str_eq(backwards, "0");
 }
 
 START_TEST(test_exactly_once_under_kill)
 {
-    free(test_sql(&pg, "CREATE TABLE seen (seq bigint, node text, revision bigint, digest text,"
-                       " lsn pg_lsn, epoch bigint);"
-                       "INSERT INTO headwater.node (name)"
-                       " SELECT 'n' || i FROM generate_series(1, 40) i;"
-                       "INSERT INTO headwater.config (name, content)"
-                       " SELECT 'c' || i, '{\"a\":0}' FROM generate_series(1, 40) i;"
-                       "INSERT INTO headwater.assignment (name, config, node)"
-                       " SELECT 'a' || i, 'c' || i, 'n' || i FROM generate_series(1, 40) i"));
-    wait_until_caught_up();
+    free(test_sql(&p.pg, "CREATE TABLE seen (seq bigint, node text, revision bigint, digest text,"
+                         " lsn pg_lsn, epoch bigint);"
+                         "INSERT INTO headwater.node (name)"
+                         " SELECT 'n' || i FROM generate_series(1, 40) i;"
+                         "INSERT INTO headwater.config (name, content)"
+                         " SELECT 'c' || i, '{\"a\":0}' FROM generate_series(1, 40) i;"
+                         "INSERT INTO headwater.assignment (name, config, node)"
+                         " SELECT 'a' || i, 'c' || i, 'n' || i FROM generate_series(1, 40) i"));
+    pipeline_wait_until_caught_up(&p);
     for (int round = 1; round <= 12; round++) {
         char sql[2000];
 
@@ -341,25 +227,23 @@ START_TEST(test_exactly_once_under_kill)
                  "  UPDATE headwater.config SET content = format('{\"r\":%d,\"i\":%%s}', i)"
                  "   WHERE name = 'c' || i; COMMIT; END LOOP; END $$",
                  round);
-        free(test_sql(&pg, "%s", sql));
-        free(test_sql(&pg, "UPDATE headwater.config SET content = '{\"all\":%d}'", round));
-        free(test_sql(&pg, "DELETE FROM headwater.assignment WHERE name = 'a%d'", round));
-        free(test_sql(&pg,
+        free(test_sql(&p.pg, "%s", sql));
+        free(test_sql(&p.pg, "UPDATE headwater.config SET content = '{\"all\":%d}'", round));
+        free(test_sql(&p.pg, "DELETE FROM headwater.assignment WHERE name = 'a%d'", round));
+        free(test_sql(&p.pg,
                       "INSERT INTO headwater.assignment (name, config, node)"
                       " VALUES ('a%d', 'c%d', 'n%d')",
                       round, round, round));
         usleep((useconds_t)(random() % 20000));
         const int signo = round % 3 == 0 ? SIGTERM : SIGKILL;
-        test_program_stop(&reconciler, signo);
+        test_program_stop(&p.reconciler, signo);
         if (round % 4 == 0) {
-            disconnect_nats();
-            test_nats_kill(&nats);
-            test_nats_restart(&nats);
-            connect_nats();
+            pipeline_kill_nats(&p);
+            pipeline_restart_nats(&p);
         }
-        start_reconciler(&reconciler);
+        start();
     }
-    wait_until_caught_up();
+    pipeline_wait_until_caught_up(&p);
     check_histories();
 }
 END_TEST
@@ -368,119 +252,90 @@ START_TEST(test_standby_takes_over)
 {
     struct test_program standby;
 
-    start_reconciler(&standby);
-    free(test_sql(&pg, "INSERT INTO headwater.node (name) VALUES ('n1');"
-                       "INSERT INTO headwater.config (name, content) VALUES ('c', '{\"a\":1}');"
-                       "INSERT INTO headwater.assignment (name, config, node)"
-                       " VALUES ('a', 'c', 'n1')"));
-    wait_until_caught_up();
+    pipeline_start_another(&p, &standby);
+    pipeline_make_nodes(&p, 1);
+    pipeline_wait_until_caught_up(&p);
     ck_assert(test_program_running(&standby));
-    test_program_stop(&reconciler, SIGKILL);
-    free(test_sql(&pg, "UPDATE headwater.config SET content = '{\"a\":2}'"));
-    wait_until_caught_up();
-    HW_AUTO_FREE char *digest = test_sql(&pg, "SELECT digest FROM headwater.desired");
-    ck_assert(has_digest("n1", digest));
-    stop_reconciler(&standby);
-    start_reconciler(&reconciler);
-    free(test_sql(&pg, "UPDATE headwater.config SET content = '{\"a\":3}'"));
-    wait_until_caught_up();
+    test_program_stop(&p.reconciler, SIGKILL);
+    pipeline_set_content(&p, "{\"a\":2}");
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(pipeline_up_to_date(&p, "n1", 0));
+    pipeline_stop_program(&standby);
+    start();
+    pipeline_set_content(&p, "{\"a\":3}");
+    pipeline_wait_until_caught_up(&p);
 }
 END_TEST
 
-static void put_key(const char *subject, const char *value)
-{
-    ck_assert_int_eq(js_Publish(NULL, js, subject, value, (int)strlen(value), NULL, NULL), NATS_OK);
-}
-
 START_TEST(test_servers_come_and_go)
 {
-    free(test_sql(&pg, "INSERT INTO headwater.node (name) VALUES ('n1'), ('n2');"
-                       "INSERT INTO headwater.config (name, content) VALUES ('c', '{\"a\":1}');"
-                       "INSERT INTO headwater.assignment (name, config, selector)"
-                       " VALUES ('a', 'c', '{}')"));
-    wait_until_caught_up();
+    pipeline_make_nodes(&p, 2);
+    pipeline_wait_until_caught_up(&p);
 
     /* NATS away while a change is committed, then back. */
-    test_nats_stop(&nats);
-    free(test_sql(&pg, "UPDATE headwater.config SET content = '{\"a\":2}'"));
-    test_nats_restart(&nats);
-    wait_until_caught_up();
+    test_nats_stop(&p.nats);
+    pipeline_set_content(&p, "{\"a\":2}");
+    test_nats_restart(&p.nats);
+    pipeline_wait_until_caught_up(&p);
 
     /* NATS comes back with nothing. */
-    disconnect_nats();
-    test_nats_kill(&nats);
-    test_nats_wipe(&nats);
-    test_nats_restart(&nats);
-    connect_nats();
-    HW_AUTO_FREE char *second = test_sql(&pg, "SELECT min(digest) FROM headwater.desired");
-    test_wait_for(has_digest("n1", second) && has_digest("n2", second), 30);
+    pipeline_kill_nats(&p);
+    test_nats_wipe(&p.nats);
+    pipeline_restart_nats(&p);
+    test_wait_for(both_up_to_date(), 30);
 
     /* PostgreSQL crashes and comes back. */
-    test_postgres_kill(&pg);
-    test_postgres_restart(&pg);
-    free(test_sql(&pg, "UPDATE headwater.config SET content = '{\"a\":3}'"));
-    wait_until_caught_up();
-    HW_AUTO_FREE char *third = test_sql(&pg, "SELECT min(digest) FROM headwater.desired");
-    ck_assert(has_digest("n1", third) && has_digest("n2", third));
+    test_postgres_kill(&p.pg);
+    test_postgres_restart(&p.pg);
+    pipeline_set_content(&p, "{\"a\":3}");
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(both_up_to_date());
 
     /* A fast shutdown does not wait for ever, even while NATS is away. */
-    test_nats_stop(&nats);
-    free(test_sql(&pg, "UPDATE headwater.config SET content = '{\"a\":4}'"));
-    test_postgres_restart(&pg);
-    test_nats_restart(&nats);
-    wait_until_caught_up();
-    ck_assert(test_program_running(&reconciler));
+    test_nats_stop(&p.nats);
+    pipeline_set_content(&p, "{\"a\":4}");
+    test_postgres_restart(&p.pg);
+    test_nats_restart(&p.nats);
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(test_program_running(&p.reconciler));
 }
 END_TEST
 
 START_TEST(test_what_others_wrote)
 {
-    free(test_sql(&pg, "INSERT INTO headwater.node (name) VALUES ('n1'), ('n2');"
-                       "INSERT INTO headwater.config (name, content) VALUES ('c', '{\"a\":1}');"
-                       "INSERT INTO headwater.assignment (name, config, selector)"
-                       " VALUES ('a', 'c', '{}')"));
-    wait_until_caught_up();
+    pipeline_make_nodes(&p, 2);
+    pipeline_wait_until_caught_up(&p);
 
     /* A key that someone else wrote is written over by the next change. */
-    put_key("$KV.headwater.cfg.desired.n1", "garbage");
-    free(test_sql(&pg, "UPDATE headwater.config SET content = '{\"a\":2}'"));
-    wait_until_caught_up();
-    HW_AUTO_FREE char *second = test_sql(&pg, "SELECT min(digest) FROM headwater.desired");
-    ck_assert(has_digest("n1", second) && has_digest("n2", second));
+    pipeline_put(&p, DESIRED "n1", "garbage", NULL);
+    pipeline_set_content(&p, "{\"a\":2}");
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(both_up_to_date());
 
     /* … and by a resync, with keys that belong to no node and keys that are gone. */
-    put_key("$KV.headwater.cfg.desired.n1", "{\"node\":\"n1\"}");
-    put_key("$KV.headwater.cfg.desired.nobody", "{}");
-    free(test_sql(&pg, "SELECT headwater.resync()"));
-    test_wait_for(has_digest("n1", second) && has_digest("nobody", NULL), 30);
+    pipeline_put(&p, DESIRED "n1", "{\"node\":\"n1\"}", NULL);
+    pipeline_put(&p, DESIRED "nobody", "{}", NULL);
+    free(test_sql(&p.pg, "SELECT headwater.resync()"));
+    test_wait_for(pipeline_up_to_date(&p, "n1", 0) && is_deleted("nobody"), 30);
 
     /* A checkpoint that is none makes it read a snapshot. */
-    put_key("$KV.headwater.cfg.checkpoint", "{\"epoch\":\"x\"}");
-    free(test_sql(&pg, "UPDATE headwater.config SET content = '{\"a\":3}'"));
-    HW_AUTO_FREE char *third = test_sql(&pg, "SELECT min(digest) FROM headwater.desired");
-    test_wait_for(has_digest("n1", third) && has_digest("n2", third), 30);
-    wait_until_caught_up();
+    pipeline_put(&p, CHECKPOINT, "{\"epoch\":\"x\"}", NULL);
+    pipeline_set_content(&p, "{\"a\":3}");
+    test_wait_for(both_up_to_date(), 30);
+    pipeline_wait_until_caught_up(&p);
 
     /* The slot is gone. */
-    test_program_stop(&reconciler, SIGTERM);
-    free(test_sql(&pg, "SELECT pg_drop_replication_slot('headwater')"));
-    free(test_sql(&pg, "UPDATE headwater.config SET content = '{\"a\":4}'"));
-    start_reconciler(&reconciler);
-    HW_AUTO_FREE char *fourth = test_sql(&pg, "SELECT min(digest) FROM headwater.desired");
-    test_wait_for(has_digest("n1", fourth) && has_digest("n2", fourth), 30);
+    test_program_stop(&p.reconciler, SIGTERM);
+    free(test_sql(&p.pg, "SELECT pg_drop_replication_slot('headwater')"));
+    pipeline_set_content(&p, "{\"a\":4}");
+    start();
+    test_wait_for(both_up_to_date(), 30);
 }
 END_TEST
 
-static bool sql_is(const char *sql, const char *expected)
-{
-    HW_AUTO_FREE char *value = test_sql(&pg, "%s", sql);
-
-    return value != NULL && strcmp(value, expected) == 0;
-}
-
 static void put_report(const char *node, int revision, const char *digest)
 {
-    char subject[100];
+    HW_AUTO_FREE char *subject = hw_sprintf(REPORTED "%s", node);
     HW_AUTO_FREE char *value = hw_sprintf(
         "{\"node\":\"%s\",\"state\":\"applied\",\"running\":{\"revision\":%d,\"digest\":\"%s\","
         "\"epoch\":1,\"lsn\":\"0/1\",\"applied_at\":\"2026-01-31T12:00:00Z\"},\"failed\":null,"
@@ -488,8 +343,13 @@ static void put_report(const char *node, int revision, const char *digest)
         "\"reported_at\":\"2026-01-31T12:00:00Z\"}",
         node, revision, digest, revision);
 
-    snprintf(subject, sizeof(subject), "$KV.headwater_reports.cfg.reported.%s", node);
-    put_key(subject, value);
+    pipeline_put(&p, subject, value, NULL);
+}
+
+static bool revision_is(const char *node, const char *revision)
+{
+    return test_sql_is(&p.pg, revision,
+                       "SELECT running_revision FROM headwater.reported WHERE node = '%s'", node);
 }
 
 START_TEST(test_reports_come_back)
@@ -509,40 +369,32 @@ START_TEST(test_reports_come_back)
     };
     HW_AUTO_FREE char *digest = NULL;
 
-    free(test_sql(&pg, "INSERT INTO headwater.node (name) VALUES ('n1');"
-                       "INSERT INTO headwater.config (name, content) VALUES ('c', '{\"a\":1}');"
-                       "INSERT INTO headwater.assignment (name, config, node)"
-                       " VALUES ('a', 'c', 'n1')"));
-    wait_until_caught_up();
-    digest = test_sql(&pg, "SELECT digest FROM headwater.desired");
+    pipeline_make_nodes(&p, 1);
+    pipeline_wait_until_caught_up(&p);
+    digest = test_sql(&p.pg, "SELECT digest FROM headwater.desired");
     put_report("n1", 1, digest);
-    test_wait_for(sql_is("SELECT state FROM headwater.fleet WHERE node = 'n1'", "in_sync"), 20);
+    test_wait_for(
+        test_sql_is(&p.pg, "in_sync", "SELECT state FROM headwater.fleet WHERE node = 'n1'"), 20);
 
     for (size_t i = 0; i < HW_COUNT(garbage); i++)
-        put_key("$KV.headwater_reports.cfg.reported.n1", garbage[i]);
-    put_key("$KV.headwater_reports.cfg.reported.sp@m", "{}");
+        pipeline_put(&p, REPORTED "n1", garbage[i], NULL);
+    pipeline_put(&p, REPORTED "sp@m", "{}", NULL);
     put_report("n3", 5, digest); /* a node that the database does not know (yet) */
-    test_wait_for(
-        sql_is("SELECT running_revision::text FROM headwater.reported WHERE node = 'n3'", "5"), 20);
-    ck_assert(
-        sql_is("SELECT running_revision::text FROM headwater.reported WHERE node = 'n1'", "1"));
+    test_wait_for(revision_is("n3", "5"), 20);
+    ck_assert(revision_is("n1", "1"));
 
     /* Newest only: what was reported while nobody listened. */
-    test_program_stop(&reconciler, SIGKILL);
+    test_program_stop(&p.reconciler, SIGKILL);
     for (int i = 2; i <= 9; i++)
         put_report("n1", i, digest);
-    start_reconciler(&reconciler);
-    test_wait_for(
-        sql_is("SELECT running_revision::text FROM headwater.reported WHERE node = 'n1'", "9"), 20);
+    start();
+    test_wait_for(revision_is("n1", "9"), 20);
 
     /* Deleted, the bucket is made again. It counts from one then, and is newer nevertheless. */
-    ck_assert_int_eq(js_DeleteStream(js, "KV_headwater_reports", NULL, NULL), NATS_OK);
-    test_wait_for(js_Publish(NULL, js, "$KV.headwater_reports.cfg.reported.zz", "{}", 2, NULL,
-                             NULL) == NATS_OK,
-                  20);
+    ck_assert_int_eq(js_DeleteStream(p.js, "KV_headwater_reports", NULL, NULL), NATS_OK);
+    test_wait_for(js_Publish(NULL, p.js, REPORTED "zz", "{}", 2, NULL, NULL) == NATS_OK, 20);
     put_report("n1", 3, digest);
-    test_wait_for(
-        sql_is("SELECT running_revision::text FROM headwater.reported WHERE node = 'n1'", "3"), 20);
+    test_wait_for(revision_is("n1", "3"), 20);
 }
 END_TEST
 
@@ -555,9 +407,9 @@ START_TEST(test_stops_in_every_state)
     const char *const no_database[] = {"headwater-reconciler", NULL};
     const char *const bad_slot[] = {"headwater-reconciler",
                                     "--database",
-                                    pg.url,
+                                    p.pg.url,
                                     "--nats",
-                                    nats.url,
+                                    p.nats.url,
                                     "--slot",
                                     "No Good",
                                     NULL};
@@ -565,21 +417,18 @@ START_TEST(test_stops_in_every_state)
 
     test_program_start(&alone, nowhere, NULL);
     usleep(300000);
-    stop_reconciler(&alone);
+    pipeline_stop_program(&alone);
 
     /* Servers that hang: a change is on its way to a NATS that does not answer, and stays so. */
-    free(test_sql(&pg, "INSERT INTO headwater.node (name) VALUES ('n1');"
-                       "INSERT INTO headwater.config (name, content) VALUES ('c', '{\"a\":1}');"
-                       "INSERT INTO headwater.assignment (name, config, node)"
-                       " VALUES ('a', 'c', 'n1')"));
-    wait_until_caught_up();
-    kill(nats.pid, SIGSTOP);
-    free(test_sql(&pg, "UPDATE headwater.config SET content = '{\"a\":2}'"));
+    pipeline_make_nodes(&p, 1);
+    pipeline_wait_until_caught_up(&p);
+    kill(p.nats.pid, SIGSTOP);
+    pipeline_set_content(&p, "{\"a\":2}");
     usleep(300000);
-    stop_reconciler(&reconciler);
-    kill(nats.pid, SIGCONT);
-    start_reconciler(&reconciler);
-    wait_until_caught_up();
+    pipeline_stop(&p);
+    kill(p.nats.pid, SIGCONT);
+    start();
+    pipeline_wait_until_caught_up(&p);
     ck_assert_int_eq(test_program_run(no_database, NULL, NULL, &output), 2);
     ck_assert_ptr_nonnull(strstr(output, "HEADWATER_DATABASE_URL"));
     free(output);
@@ -588,27 +437,13 @@ START_TEST(test_stops_in_every_state)
     ck_assert_ptr_nonnull(strstr(output, "No Good"));
     /* The memory of an idle one, where no sanitizer adds its own. */
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    wait_until_caught_up();
-    ck_assert_int_lt(test_resident_kib(reconciler.pid), 25 << 10);
+    pipeline_wait_until_caught_up(&p);
+    ck_assert_int_lt(test_resident_kib(p.reconciler.pid), 25 << 10);
 #endif
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("reconciler");
-    TCase *tcase = tcase_create("reconciler");
-
-    tcase_add_checked_fixture(tcase, setup, teardown);
-    tcase_set_timeout(tcase, 240);
-    tcase_add_test(tcase, test_one_transaction_one_fence);
-    tcase_add_test(tcase, test_objects_of_every_size);
-    tcase_add_test(tcase, test_exactly_once_under_kill);
-    tcase_add_test(tcase, test_standby_takes_over);
-    tcase_add_test(tcase, test_servers_come_and_go);
-    tcase_add_test(tcase, test_what_others_wrote);
-    tcase_add_test(tcase, test_reports_come_back);
-    tcase_add_test(tcase, test_stops_in_every_state);
-    suite_add_tcase(suite, tcase);
-    return test_suite_finish(suite);
-}
+TEST_MAIN_BETWEEN("reconciler", 240, setup, teardown, test_one_transaction_one_fence,
+                  test_objects_of_every_size, test_exactly_once_under_kill, test_standby_takes_over,
+                  test_servers_come_and_go, test_what_others_wrote, test_reports_come_back,
+                  test_stops_in_every_state)
