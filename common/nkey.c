@@ -29,8 +29,7 @@ static uint16_t crc16(const unsigned char *data, size_t size)
     return crc;
 }
 
-/* Adds the checksum to raw, which has room for it, and writes all size bytes. */
-static char *encode(unsigned char *raw, size_t size, char *out)
+char *hw_nkey_encode(unsigned char *raw, size_t size, char *out)
 {
     const uint16_t crc = crc16(raw, size - 2);
     uint32_t bits = 0;
@@ -56,7 +55,7 @@ char *hw_nkey_seed(const unsigned char secret[static HW_NKEY_BYTES],
     unsigned char raw[SEED_BYTES] = {PREFIX_SEED | PREFIX_USER >> 5, (PREFIX_USER & 31) << 3};
 
     memcpy(raw + 2, secret, HW_NKEY_BYTES);
-    encode(raw, sizeof(raw), out);
+    hw_nkey_encode(raw, sizeof(raw), out);
     OPENSSL_cleanse(raw, sizeof(raw));
     return out;
 }
@@ -124,6 +123,6 @@ enum hw_status hw_nkey_public_of_file(const char *path, char out[static HW_NKEY_
                        "%s: no nkey seed of a user in it (58 characters that begin with SU)", path);
     if (!made)
         return hw_fail(err, HW_EIO, "%s: the public key of the seed cannot be computed", path);
-    encode(raw, sizeof(raw), out);
+    hw_nkey_encode(raw, sizeof(raw), out);
     return HW_OK;
 }

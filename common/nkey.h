@@ -6,12 +6,17 @@
 #ifndef HW_NKEY_H
 #define HW_NKEY_H
 
+#include <stddef.h>
+
 #include "common/status.h"
 
 #define HW_NKEY_BYTES      32
 #define HW_NKEY_SEED_MAX   59 /* 58 characters and a NUL */
 #define HW_NKEY_PUBLIC_MAX 57
 
+/* Any key as text: its prefix bytes and its 32 bytes in raw, which has two more for the checksum;
+ * size counts them all. out: HW_NKEY_SEED_MAX is enough. */
+char *hw_nkey_encode(unsigned char *raw, size_t size, char *out);
 /* The seed of a user as text; for tests and tools that make keys. */
 char *hw_nkey_seed(const unsigned char secret[static HW_NKEY_BYTES],
                    char out[static HW_NKEY_SEED_MAX]);

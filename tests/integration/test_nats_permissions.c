@@ -367,6 +367,21 @@ START_TEST(test_who_is_not_known_stays_out_and_hears_why)
 }
 END_TEST
 
+START_TEST(test_a_credentials_file_lets_in)
+{
+    dir = test_temp_dir();
+    HW_AUTO_FREE char *text = test_nats_operator(dir);
+    HW_AUTO_FREE char *conf = file("nats.conf");
+    HW_AUTO_FREE char *user = file("user.creds");
+    HW_AUTO_FREE char *stranger = file("stranger.creds");
+
+    agent_program_write(conf, text);
+    upstream_open_secured(&a.up, conf, "nats://127.0.0.1", &(struct hw_nats_files){.creds = user});
+    is_refused(a.up.server.url, &(struct hw_nats_files){.creds = stranger}, "--nats-creds");
+    upstream_close(&a.up);
+}
+END_TEST
+
 START_TEST(test_files_that_cannot_be_used)
 {
     dir = test_temp_dir();
@@ -413,4 +428,5 @@ TEST_MAIN("nats permissions", 180, test_a_node_is_configured_and_reports,
           test_a_node_reads_no_other_key, test_a_node_hears_of_no_other,
           test_a_node_writes_no_other_key, test_a_node_reaches_nothing_through_a_reply_subject,
           test_a_node_rolls_nothing_up, test_a_node_makes_and_deletes_no_streams_or_consumers,
-          test_who_is_not_known_stays_out_and_hears_why, test_files_that_cannot_be_used)
+          test_who_is_not_known_stays_out_and_hears_why, test_a_credentials_file_lets_in,
+          test_files_that_cannot_be_used)

@@ -7,5 +7,8 @@
 void test_nats_certificates(const char *dir);
 /* Writes the seed of a new user into a file that only we may read. */
 void test_nats_seed(const char *path);
+/* The configuration of a server that trusts one operator, as text; malloc'ed. Writes user.creds,
+ * and stranger.creds, which has the user's token with another seed. */
+char *test_nats_operator(const char *dir);
 
 #endif
