@@ -1051,8 +1051,12 @@ static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
 {
     HW_AUTO_FREE char *name = hw_sprintf("headwater-agent %s", a->options.node);
     HW_AUTO_FREE char *reports = hw_sprintf("%s_reports", a->options.bucket);
-    const struct hw_nats_options options = {
-        .url = a->options.url, .name = name, .max_pending = 16, .reconnect_ms = RECONNECT_MS};
+    const struct hw_nats_options options = {.url = a->options.url,
+                                            .name = name,
+                                            .max_pending = 16,
+                                            .reconnect_ms = RECONNECT_MS,
+                                            .files = a->options.nats_files};
+    const char *const exposed = hw_nats_exposed(&options.files);
     const struct hw_nats_events events = {.up = on_up, .down = on_down, .arg = a};
     const struct agent_reporter_events reporter_events = {
         .trouble = on_report_trouble, .agreed = on_agreed, .arg = a};
@@ -1060,6 +1064,11 @@ static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
         .entry = on_entry, .looked = on_looked, .trouble = on_watch_trouble, .arg = a};
     enum hw_status status;
 
+    if (exposed != NULL)
+        tell(a, HW_LOG_WARN,
+             "every user of this machine can read a secret; take their permission "
+             "away",
+             NULL, exposed);
     status = hw_nats_open(a->loop, &options, &events, &a->nats, err);
     if (status != HW_OK)
         return status;

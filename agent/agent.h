@@ -15,6 +15,7 @@
 #include "agent/state.h"
 #include "common/log.h"
 #include "common/loop.h"
+#include "common/nats_conn.h"
 
 #define AGENT_NODE_MAX 128 /* characters of a node's name */
 
@@ -32,6 +33,7 @@ enum agent_phase {
 
 struct agent_options {
     const char *url; /* of NATS */
+    struct hw_nats_files nats_files;
     const char *node;
     const char *bucket; /* desired; the reports bucket is <bucket>_reports */
     const char *state_dir;

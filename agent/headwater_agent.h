@@ -155,6 +155,13 @@ struct headwater_agent_options {
     void (*log)(void *arg, enum headwater_agent_level level, const char *message,
                 const struct headwater_agent_document *about, const char *detail);
     void *arg;
+
+    /* Copied, like the other texts: files for TLS and for who the agent is in NATS. NULL: none. */
+    const char *nats_ca;    /* authorities, PEM; asks for TLS, as a tls:// URL does */
+    const char *nats_cert;  /* certificate of the agent, PEM, with nats_key */
+    const char *nats_key;   /* its private key, PEM */
+    const char *nats_creds; /* credentials file (JWT and seed), or */
+    const char *nats_nkey;  /* nkey seed of the user */
 };
 
 static inline void headwater_agent_options_init(struct headwater_agent_options *options)

@@ -535,6 +535,11 @@ static enum hw_status start(struct headwater_agent *a, struct hw_error *err)
     enum hw_status status;
 
     a->core_options = (struct agent_options){.url = o->nats_url,
+                                             .nats_files = {.ca = o->nats_ca,
+                                                            .cert = o->nats_cert,
+                                                            .key = o->nats_key,
+                                                            .creds = o->nats_creds,
+                                                            .nkey = o->nats_nkey},
                                              .node = o->node,
                                              .bucket = o->bucket,
                                              .state_dir = o->state_dir,
@@ -580,6 +585,11 @@ int headwater_agent_new(const struct headwater_agent_options *options, struct he
     a->options.state_dir = copy(options->state_dir, NULL);
     a->options.output = copy(options->output, NULL);
     a->options.output_dir = copy(options->output_dir, NULL);
+    a->options.nats_ca = copy(a->options.nats_ca, NULL);
+    a->options.nats_cert = copy(a->options.nats_cert, NULL);
+    a->options.nats_key = copy(a->options.nats_key, NULL);
+    a->options.nats_creds = copy(a->options.nats_creds, NULL);
+    a->options.nats_nkey = copy(a->options.nats_nkey, NULL);
     a->fd = a->quit_fd = -1;
     a->lines_end = &a->lines;
     pthread_mutex_init(&a->lock, NULL);
@@ -627,6 +637,11 @@ void headwater_agent_free(struct headwater_agent *a)
         close(a->quit_fd);
     pthread_mutex_destroy(&a->lock);
     free_text(a->options.nats_url);
+    free_text(a->options.nats_ca);
+    free_text(a->options.nats_cert);
+    free_text(a->options.nats_key);
+    free_text(a->options.nats_creds);
+    free_text(a->options.nats_nkey);
     free_text(a->options.node);
     free_text(a->options.bucket);
     free_text(a->options.state_dir);

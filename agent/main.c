@@ -21,6 +21,7 @@
 #include "common/kv.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/nats_permissions.h"
 #include "common/notify.h"
 #include "common/options.h"
 #include "common/version.h"
@@ -34,11 +35,13 @@ struct options {
     int64_t keep, poll, splay, confirm_within;
     bool json;
     const char *monitor;
+    struct hw_nats_files nats_files;
     const char *log_level, *log_format;
 };
 
 static const struct hw_option option_table[] = {
     HW_OPTION_NATS(struct options),
+    HW_OPTIONS_NATS_FILES(struct options),
     HW_OPTION_BUCKET(struct options),
     {.name = "node",
      .env = "HEADWATER_NODE",
@@ -194,6 +197,8 @@ static const struct hw_command commands[] = {
     {.name = "hold", .arguments = "[REASON]", .help = "let new configuration wait"},
     {.name = "release", .help = "end the hold"},
     {.name = "status", .help = "print what the state directory says; needs no agent and no NATS"},
+    {.name = "permissions",
+     .help = "print the node's account for nats-server's configuration; needs no NATS"},
     {.name = NULL},
 };
 
@@ -469,6 +474,11 @@ static enum hw_status run_service(const struct options *o, const char *state_dir
     *usage = status != HW_OK;
     if (status == HW_OK) {
         options.nats_url = o->nats;
+        options.nats_ca = o->nats_files.ca;
+        options.nats_cert = o->nats_files.cert;
+        options.nats_key = o->nats_files.key;
+        options.nats_creds = o->nats_files.creds;
+        options.nats_nkey = o->nats_files.nkey;
         options.node = o->node;
         options.bucket = o->bucket;
         options.state_dir = state_dir;
@@ -497,13 +507,15 @@ static enum hw_status run_service(const struct options *o, const char *state_dir
     return status;
 }
 
-/* hold, release, status. */
+/* hold, release, status, permissions. */
 static enum hw_status run_command(const struct options *o, const char *command,
                                   char *const *operands, int count, const char *state_dir,
                                   bool node_given, struct hw_error *err)
 {
     const struct agent_output output = {.file = o->output, .dir = o->output_dir};
 
+    if (strcmp(command, "permissions") == 0)
+        return hw_nats_permissions_node(o->bucket, o->node, &o->nats_files, err);
     if (strcmp(command, "hold") == 0)
         return agent_local_hold(state_dir, count > 0 ? operands[0] : "", err);
     if (strcmp(command, "release") == 0)

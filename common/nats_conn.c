@@ -5,8 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/memory.h"
+#include "common/nkey.h"
 
 enum {
     TIMEOUT_MS = 2000,
@@ -89,6 +92,8 @@ struct hw_nats {
     int max_pending;
     bool up;
     char trouble[160];
+    bool tls;
+    natsStatus away; /* why the last try to connect failed, as the owner was told */
     struct hw_timer reopen;
     uint64_t next_sub;
     struct hw_nats_sub *subs;
@@ -344,9 +349,42 @@ static struct hw_nats_sub *find_sub(struct hw_nats *nats, uint64_t id)
     return sub;
 }
 
+/* Why there is no connection, and what to do about it. libnats does not tell a TLS handshake that
+ * failed from a server that is away. */
+static const char *why_away(const struct hw_nats *nats, natsStatus s)
+{
+    switch (s) {
+    case NATS_CONNECTION_AUTH_FAILED:
+    case NATS_NOT_PERMITTED:
+        return "the server refuses this client: look at --nats-creds or --nats-nkey, and at the "
+               "users in the server's configuration; it is tried again and again";
+    case NATS_SECURE_CONNECTION_WANTED:
+        return "the server has no TLS, which --nats-ca, --nats-cert or tls:// asks for; it is "
+               "tried again and again";
+    default:
+        return nats->tls ? "no server answers, or TLS fails: --nats-ca must have the authority of "
+                           "its certificate, which must name the URL's host, and the server may "
+                           "ask for --nats-cert; it is tried again and again"
+                         : "no server answers; it is tried again and again";
+    }
+}
+
+/* Once for each cause: a refused client tries again every few seconds. */
+static void stay_away(struct hw_nats *nats, natsStatus s)
+{
+    if (s == NATS_OK)
+        s = NATS_NO_SERVER;
+    if (nats->up || s == nats->away)
+        return;
+    nats->away = s;
+    if (nats->events.down != NULL)
+        nats->events.down(nats->events.arg, why_away(nats, s));
+}
+
 static void go_up(struct hw_nats *nats)
 {
     nats->up = true;
+    nats->away = NATS_OK;
     nats->trouble[0] = '\0';
     if (nats->events.up != NULL)
         nats->events.up(nats->events.arg);
@@ -455,8 +493,7 @@ static void deliver(struct hw_nats *nats, const struct mail *mail)
         go_up(nats);
         break;
     case MAIL_AWAY:
-        if (!nats->up && nats->events.down != NULL)
-            nats->events.down(nats->events.arg, "no server answers; it is tried again and again");
+        stay_away(nats, mail->s);
         break;
     case MAIL_DOWN:
         go_down(nats, mail->s != NATS_OK ? natsStatus_GetText(mail->s) : "connection lost");
@@ -534,6 +571,83 @@ static natsStatus set_servers(natsOptions *options, const char *url)
     return natsOptions_SetServers(options, servers, count);
 }
 
+static bool is_given(const char *path)
+{
+    return path != NULL && *path != '\0';
+}
+
+const char *hw_nats_exposed(const struct hw_nats_files *files)
+{
+    const char *const secrets[] = {files->key, files->creds, files->nkey};
+    struct stat st;
+
+    for (size_t i = 0; i < HW_COUNT(secrets); i++)
+        if (is_given(secrets[i]) && stat(secrets[i], &st) == 0 && (st.st_mode & S_IROTH) != 0)
+            return secrets[i];
+    return NULL;
+}
+
+static enum hw_status tls_failed(struct hw_error *err, const char *option, const char *path)
+{
+    return hw_fail(err, HW_EINVAL,
+                   "%s %s cannot be used: it must be PEM, and a key that of its "
+                   "certificate",
+                   option, path);
+}
+
+static enum hw_status check_files(const struct hw_nats_files *files, struct hw_error *err)
+{
+    const struct {
+        const char *option, *path;
+    } all[] = {{"--nats-ca", files->ca},
+               {"--nats-cert", files->cert},
+               {"--nats-key", files->key},
+               {"--nats-creds", files->creds},
+               {"--nats-nkey", files->nkey}};
+
+    for (size_t i = 0; i < HW_COUNT(all); i++)
+        if (is_given(all[i].path) && access(all[i].path, R_OK) != 0) {
+            hw_fail_errno(err, "%s: reading %s", all[i].option, all[i].path);
+            return err->status;
+        }
+    if (is_given(files->cert) != is_given(files->key))
+        return hw_fail(err, HW_EINVAL, "--nats-cert and --nats-key need each other");
+    if (is_given(files->creds) && is_given(files->nkey))
+        return hw_fail(err, HW_EINVAL, "--nats-creds and --nats-nkey: only one of them can be");
+    return HW_OK;
+}
+
+/* TLS and who this client is. */
+static enum hw_status set_files(struct hw_nats *nats, const struct hw_nats_options *wish,
+                                struct hw_error *err)
+{
+    const struct hw_nats_files *const files = &wish->files;
+    natsOptions *const o = nats->options;
+    char public_key[HW_NKEY_PUBLIC_MAX];
+    enum hw_status status = check_files(files, err);
+    natsStatus s = NATS_OK;
+
+    if (status != HW_OK)
+        return status;
+    nats->tls = is_given(files->ca) || is_given(files->cert) || strstr(wish->url, "tls://") != NULL;
+    if (nats->tls && natsOptions_SetSecure(o, true) != NATS_OK)
+        return hw_fail(err, HW_EIO, "TLS cannot be set up");
+    if (is_given(files->ca) && natsOptions_LoadCATrustedCertificates(o, files->ca) != NATS_OK)
+        return tls_failed(err, "--nats-ca", files->ca);
+    if (is_given(files->cert) &&
+        natsOptions_LoadCertificatesChain(o, files->cert, files->key) != NATS_OK)
+        return tls_failed(err, "--nats-cert", files->cert);
+    if (is_given(files->creds))
+        s = natsOptions_SetUserCredentialsFromFiles(o, files->creds, NULL);
+    if (is_given(files->nkey)) {
+        status = hw_nkey_public_of_file(files->nkey, public_key, err);
+        if (status != HW_OK)
+            return hw_fail_in(err, "--nats-nkey");
+        s = natsOptions_SetNKeyFromSeed(o, public_key, files->nkey);
+    }
+    return s == NATS_OK ? HW_OK : hw_nats_fail(err, s, 0, "setting NATS credentials");
+}
+
 /* Called on a thread of libnats; attempts counts from 1. */
 static int64_t reconnect_delay(natsConnection *nc, int attempts, void *closure)
 {
@@ -592,7 +706,7 @@ static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_op
         s = natsOptions_SetErrorHandler(o, on_error, nats->box);
     if (s != NATS_OK)
         return hw_nats_fail(err, s, 0, "setting NATS options");
-    return HW_OK;
+    return set_files(nats, wish, err);
 }
 
 static enum hw_status subscribe(struct hw_nats_sub *sub, struct hw_error *err);
@@ -604,6 +718,7 @@ static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err
 
     s = natsConnection_Connect(&nats->nc, nats->options);
     const bool connected = s == NATS_OK;
+    const char *text = NULL;
     if (s != NATS_OK && s != NATS_NOT_YET_CONNECTED) {
         nats->nc = NULL;
         return hw_nats_fail(err, s, 0, "connecting to NATS");
@@ -625,7 +740,8 @@ static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err
         }
     }
     /* An attempt that succeeds later is told by on_connected; one that fails, by nobody else. */
-    post(nats->box, &(struct mail){.kind = connected ? MAIL_UP : MAIL_AWAY});
+    post(nats->box, &(struct mail){.kind = connected ? MAIL_UP : MAIL_AWAY,
+                                   .s = natsConnection_GetLastError(nats->nc, &text)});
     return HW_OK;
 }
 

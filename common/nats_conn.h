@@ -24,6 +24,15 @@ struct hw_nats_events {
     void *arg;
 };
 
+/* How a server is checked and this client proves who it is. All files; NULL or "": not used. */
+struct hw_nats_files {
+    const char *ca;    /* PEM: authorities that may vouch for the server; asks for TLS */
+    const char *cert;  /* PEM: certificate of this client, with key */
+    const char *key;   /* PEM: its private key */
+    const char *creds; /* JWT and seed, as a credentials file has them; or */
+    const char *nkey;  /* seed of a user */
+};
+
 struct hw_nats_options {
     const char *url;    /* nats://host:port, comma-separated for a cluster */
     const char *name;   /* of the connection, as the server's monitoring shows it */
@@ -31,9 +40,16 @@ struct hw_nats_options {
     int max_pending;    /* asynchronous publishes in flight at most; 0: 4096 */
     int reconnect_ms;   /* longest time between tries to connect, which grows up to it and is drawn
                            from its upper half, so that a fleet does not come in one moment; 0: 500 */
+    struct hw_nats_files files;
 };
 
-/* Starts connecting and returns; a server that is away is tried again for ever. */
+/* The first file with a secret in it that others than its owner and group may read; or NULL. */
+const char *hw_nats_exposed(const struct hw_nats_files *files);
+
+/*
+ * Starts connecting and returns; a server that is away, or refuses this client, is tried again for
+ * ever. Fails (HW_EINVAL) for files that cannot be used.
+ */
 enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *options,
                             const struct hw_nats_events *events, struct hw_nats **nats,
                             struct hw_error *err) HW_CHECKED;

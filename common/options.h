@@ -99,6 +99,20 @@ enum hw_status hw_options_log(const char *level, const char *format,
         .offset = offsetof(owner, nats), .value = "URL", .preset = "nats://127.0.0.1:4222",        \
         .secret = true, .help = "where NATS is; a comma between the servers of a cluster"          \
     }
+#define HW_OPTION_NATS_FILE(owner, flag, variable, member, text)                                   \
+    {                                                                                              \
+        .name = "nats-" flag, .env = "HEADWATER_NATS_" variable, .type = HW_OPT_STRING,            \
+        .offset = offsetof(owner, nats_files.member), .value = "FILE", .help = (text)              \
+    }
+/* owner has a struct hw_nats_files nats_files. */
+#define HW_OPTIONS_NATS_FILES(owner)                                                               \
+    HW_OPTION_NATS_FILE(owner, "ca", "CA", ca,                                                     \
+                        "certificates of the authorities that NATS is checked against; needs "     \
+                        "TLS"),                                                                    \
+        HW_OPTION_NATS_FILE(owner, "cert", "CERT", cert, "TLS certificate to show to NATS"),       \
+        HW_OPTION_NATS_FILE(owner, "key", "KEY", key, "private key of that certificate"),          \
+        HW_OPTION_NATS_FILE(owner, "creds", "CREDS", creds, "credentials file for NATS"),          \
+        HW_OPTION_NATS_FILE(owner, "nkey", "NKEY", nkey, "nkey seed of the user in NATS")
 #define HW_OPTION_BUCKET(owner)                                                                    \
     {                                                                                              \
         .name = "bucket", .env = "HEADWATER_BUCKET", .type = HW_OPT_STRING,                        \

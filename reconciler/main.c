@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/monitor.h"
+#include "common/nats_permissions.h"
 #include "common/notify.h"
 #include "common/options.h"
 #include "common/version.h"
@@ -19,6 +20,7 @@ enum { DRAIN_MS = 2000 };
 struct options {
     const char *database, *nats, *bucket, *slot, *log_level, *log_format;
     const char *monitor, *on_lost_slot;
+    struct hw_nats_files nats_files;
     int64_t replicas, history, window, timeout;
     int64_t archive_bytes, archive_time, audit_interval, heartbeat_interval, gc_grace;
     bool json;
@@ -27,6 +29,7 @@ struct options {
 static const struct hw_option option_table[] = {
     HW_OPTION_DATABASE(struct options),
     HW_OPTION_NATS(struct options),
+    HW_OPTIONS_NATS_FILES(struct options),
     HW_OPTION_BUCKET(struct options),
     HW_OPTION_SLOT(struct options, "replication slot; whoever holds it leads"),
     {.name = "replicas",
@@ -126,6 +129,8 @@ static const struct hw_option option_table[] = {
 };
 
 static const struct hw_command commands[] = {
+    {.name = "permissions",
+     .help = "print the reconciler's account for nats-server's configuration; needs no server"},
     {.name = "verify", .help = "compare SQL and NATS digest by digest, and write nothing"},
     {.name = NULL},
 };
@@ -215,6 +220,7 @@ static int verify(const struct options *o)
 {
     const struct rec_verify_config config = {.database = o->database,
                                              .nats = o->nats,
+                                             .nats_files = o->nats_files,
                                              .bucket = o->bucket,
                                              .timeout_ms = o->timeout,
                                              .json = o->json};
@@ -242,18 +248,29 @@ int main(int argc, char **argv)
         return hw_options_usage_error(&program, &err);
     if (count > 0)
         hw_fail(&err, HW_EINVAL, "%s: no arguments are expected", operands[0]);
-    else if (o.database == NULL)
+    else if (o.database == NULL && (command == NULL || strcmp(command, "permissions") != 0))
         hw_fail(&err, HW_EINVAL, "--database or HEADWATER_DATABASE_URL is needed");
     else if (o.monitor != NULL && *o.monitor != '\0' &&
              hw_monitor_address(o.monitor, &address, &err) != HW_OK)
         hw_fail_in(&err, "--monitor");
     if (err.status != HW_OK)
         return hw_options_usage_error(&program, &err);
+    if (command != NULL && strcmp(command, "permissions") == 0) {
+        if (hw_nats_permissions_reconciler(o.bucket, &o.nats_files, &err) == HW_OK)
+            return HW_EXIT_OK;
+        fprintf(stderr, "headwater-reconciler: permissions: %s\n", err.message);
+        return HW_EXIT_FAILURE;
+    }
+    const char *const exposed = hw_nats_exposed(&o.nats_files);
+    if (exposed != NULL)
+        hw_log_warn("every user of this machine can read a secret; take their permission away",
+                    HW_S("file", exposed));
     if (command != NULL && strcmp(command, "verify") == 0)
         return verify(&o);
     srandom((unsigned)hw_loop_now());
     const struct rec_config config = {.database = o.database,
                                       .nats = o.nats,
+                                      .nats_files = o.nats_files,
                                       .bucket = o.bucket,
                                       .slot = o.slot,
                                       .replicas = o.replicas,

@@ -9,11 +9,13 @@
 
 #include "common/loop.h"
 #include "common/monitor.h"
+#include "common/nats_conn.h"
 #include "common/status.h"
 
 struct rec_config {
     const char *database; /* libpq URI or connection string */
     const char *nats;
+    struct hw_nats_files nats_files;
     const char *bucket; /* reports go to <bucket>_reports */
     const char *slot;
     int64_t replicas, history, window;

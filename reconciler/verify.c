@@ -801,6 +801,7 @@ static enum hw_status start(struct verify *v, struct hw_error *err)
     const struct hw_pg_events pg_events = {.up = on_pg_up, .down = on_pg_down, .arg = v};
     const struct hw_nats_events nats_events = {.up = on_nats_up, .down = on_nats_down, .arg = v};
     const struct hw_nats_options nats_options = {.url = v->config->nats,
+                                                 .files = v->config->nats_files,
                                                  .name = "headwater-reconciler: verify",
                                                  .timeout_ms = NATS_TIMEOUT_MS};
     struct hw_kv_stream stream;

@@ -12,11 +12,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/nats_conn.h"
 #include "common/status.h"
 
 struct rec_verify_config {
     const char *database; /* libpq URI or connection string; a role that may read is enough */
     const char *nats;
+    struct hw_nats_files nats_files;
     const char *bucket;
     int64_t timeout_ms; /* to wait for the checkpoint */
     bool json;          /* one JSON object instead of lines */

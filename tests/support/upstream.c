@@ -1,5 +1,6 @@
 #include "tests/support/upstream.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +41,21 @@ void upstream_open_without_buckets(struct upstream *u)
 
     test_nats_start(&u->server);
     const struct hw_nats_options options = {.url = u->server.url, .name = "test"};
+    OK(hw_loop_new(&u->loop, &err));
+    OK(hw_nats_open(u->loop, &options, &events, &u->nats, &err));
+    wait_up(u);
+}
+
+void upstream_open_secured(struct upstream *u, char *config, const char *url,
+                           const struct hw_nats_files *files)
+{
+    const struct hw_nats_events events = {.up = on_up, .down = on_down, .arg = u};
+
+    test_nats_start(&u->server);
+    u->server.config = config;
+    test_nats_restart(&u->server);
+    snprintf(u->server.url, sizeof(u->server.url), "%s:%d", url, u->server.port);
+    const struct hw_nats_options options = {.url = u->server.url, .name = "test", .files = *files};
     OK(hw_loop_new(&u->loop, &err));
     OK(hw_nats_open(u->loop, &options, &events, &u->nats, &err));
     wait_up(u);

@@ -20,6 +20,9 @@ struct upstream {
 
 void upstream_open(struct upstream *u); /* with the buckets */
 void upstream_open_without_buckets(struct upstream *u);
+/* With a configuration file of nats-server; url: scheme and host of ours, files: who we are. */
+void upstream_open_secured(struct upstream *u, char *config, const char *url,
+                           const struct hw_nats_files *files);
 void upstream_make_buckets(struct upstream *u);
 void upstream_close(struct upstream *u);
 void upstream_stop(struct upstream *u);

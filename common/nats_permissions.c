@@ -1,0 +1,99 @@
+#include "common/nats_permissions.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/buf.h"
+#include "common/kv.h"
+#include "common/memory.h"
+#include "common/nkey.h"
+
+/* @ stands for the bucket, * for the node, which is ">" where all are meant. */
+static const char *const services[] = {
+    "$JS.API.DIRECT.GET.KV_@.$KV.@.cfg.desired.*",
+    "$JS.API.DIRECT.GET.KV_@.$KV.@.cfg.decided.*",
+    "$JS.API.DIRECT.GET.KV_@_reports.$KV.@_reports.cfg.reported.*",
+    "$JS.API.DIRECT.GET.KV_@_reports.$KV.@_reports.cfg.proposed.*",
+    "$KV.@_reports.cfg.reported.*",
+    "$KV.@_reports.cfg.proposed.*",
+    /* Objects are for every node: metadata by name, chunks by the identifier in it. */
+    "$JS.API.DIRECT.GET.OBJ_@.$O.@.M.>",
+    "$JS.API.DIRECT.GET.OBJ_@",
+};
+static const char hints[] = "@.desired.*";
+
+static char *subject_of(const char *pattern, const char *bucket, const char *node)
+{
+    struct hw_buf out = {0};
+
+    for (; *pattern != '\0'; pattern++)
+        if (*pattern == '@')
+            hw_buf_puts(&out, bucket);
+        else if (*pattern == '*')
+            hw_buf_puts(&out, node);
+        else
+            hw_buf_add(&out, pattern, 1);
+    return out.data;
+}
+
+static enum hw_status finish(struct hw_error *err)
+{
+    printf("  ]\n}\n");
+    return fflush(stdout) == 0 ? HW_OK : hw_fail_errno(err, "writing to standard output");
+}
+
+static enum hw_status begin(const char *bucket, const char *node, const char *list,
+                            const struct hw_nats_files *files, struct hw_error *err)
+{
+    const bool known = files->nkey != NULL && *files->nkey != '\0';
+    char key[HW_NKEY_PUBLIC_MAX];
+
+    if (!hw_kv_key_valid(bucket) || strchr(bucket, '.') != NULL)
+        return hw_fail(err, HW_EINVAL, "--bucket: \"%s\" is not a bucket name", bucket);
+    if (known && hw_nkey_public_of_file(files->nkey, key, err) != HW_OK)
+        return hw_fail_in(err, "--nats-nkey");
+    printf("\"%s%s%s\": {\n", bucket, node != NULL ? "." : "", node != NULL ? node : "");
+    if (node == NULL)
+        printf("  jetstream: enabled\n");
+    if (known)
+        printf("  users: [{nkey: \"%s\"}]\n", key);
+    else
+        printf("  # With --nats-nkey FILE, the public key of that seed is here.\n  users: []\n");
+    printf("  %s: [\n", list);
+    return HW_OK;
+}
+
+enum hw_status hw_nats_permissions_reconciler(const char *bucket, const struct hw_nats_files *files,
+                                              struct hw_error *err)
+{
+    const enum hw_status status = begin(bucket, NULL, "exports", files, err);
+
+    if (status != HW_OK)
+        return status;
+    for (size_t i = 0; i < HW_COUNT(services); i++) {
+        HW_AUTO_FREE char *subject = subject_of(services[i], bucket, ">");
+
+        printf("    {service: \"%s\"}\n", subject);
+    }
+    HW_AUTO_FREE char *subject = subject_of(hints, bucket, ">");
+    printf("    {stream: \"%s\"}\n", subject);
+    return finish(err);
+}
+
+enum hw_status hw_nats_permissions_node(const char *bucket, const char *node,
+                                        const struct hw_nats_files *files, struct hw_error *err)
+{
+    const enum hw_status status = begin(bucket, node, "imports", files, err);
+
+    if (status != HW_OK)
+        return status;
+    for (size_t i = 0; i < HW_COUNT(services); i++) {
+        HW_AUTO_FREE char *subject = subject_of(services[i], bucket, node);
+
+        printf("    {service: {account: \"%s\", subject: \"%s\"}}\n", bucket, subject);
+    }
+    HW_AUTO_FREE char *subject = subject_of(hints, bucket, node);
+    printf("    {stream: {account: \"%s\", subject: \"%s\"}}\n", bucket, subject);
+    return finish(err);
+}

@@ -1,0 +1,432 @@
+/*
+ * A nats-server with exactly the configuration that the programs print, TLS and nkeys: a node gets
+ * its configuration and reports, and whatever else it tries is refused or has no effect.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/kv.h"
+#include "common/memory.h"
+#include "tests/support/agent_program.h"
+#include "tests/support/nats_keys.h"
+#include "tests/support/suite.h"
+
+#define OK(call) ck_assert_msg((call) == HW_OK, "%s", err.message)
+
+static struct agent_program a = {.node = "daq-1"};
+static struct hw_error err;
+static char *dir, *config;
+static struct hw_nats_files core, node;
+static struct hw_nats *ours; /* connected as the node */
+static bool ours_up;
+
+static char *file(const char *name)
+{
+    return hw_sprintf("%s/%s", dir, name);
+}
+
+static char *print(const char *const argv[])
+{
+    char *text;
+
+    ck_assert_msg(test_program_run(argv, NULL, NULL, &text) == 0, "%s", text);
+    return text;
+}
+
+static void on_up(void *arg)
+{
+    (void)arg;
+    ours_up = true;
+}
+
+static void begin(void)
+{
+    const struct hw_nats_events events = {.up = on_up};
+    HW_AUTO_FREE char *second = NULL;
+
+    dir = test_temp_dir();
+    test_nats_certificates(dir);
+    core = (struct hw_nats_files){.ca = file("ca.pem"),
+                                  .cert = file("client.pem"),
+                                  .key = file("client.key"),
+                                  .nkey = file("core.nk")};
+    node = core;
+    node.nkey = file("daq-1.nk");
+    second = file("daq-2.nk");
+    test_nats_seed(core.nkey);
+    test_nats_seed(node.nkey);
+    test_nats_seed(second);
+    HW_AUTO_FREE char *one = print((const char *const[]){"headwater-reconciler", "permissions",
+                                                         "--nats-nkey", core.nkey, NULL});
+    HW_AUTO_FREE char *two = print((const char *const[]){"headwater-agent", "permissions", "--node",
+                                                         "daq-1", "--nats-nkey", node.nkey, NULL});
+    HW_AUTO_FREE char *three = print((const char *const[]){
+        "headwater-agent", "permissions", "--node", "daq-2", "--nats-nkey", second, NULL});
+    HW_AUTO_FREE char *text = hw_sprintf(
+        "accounts {\n%s%s%s}\n"
+        "tls {cert_file: \"%s/server.pem\", key_file: \"%s/server.key\", ca_file: \"%s/ca.pem\", "
+        "verify: true}\n",
+        one, two, three, dir, dir, dir);
+    config = file("nats.conf");
+    agent_program_write(config, text);
+
+    upstream_open_secured(&a.up, config, "tls://localhost", &core);
+    upstream_make_buckets(&a.up);
+    const struct hw_nats_options options = {
+        .url = a.up.server.url, .name = "node", .timeout_ms = 500, .files = node};
+    OK(hw_nats_open(a.up.loop, &options, &events, &ours, &err));
+    ck_assert(hw_loop_run_until(a.up.loop, &ours_up, 60000));
+}
+
+static void end(void)
+{
+    hw_nats_close(ours);
+    upstream_close(&a.up);
+}
+
+static uint64_t last_seq(const char *bucket)
+{
+    struct hw_kv_stream stream;
+
+    OK(hw_kv_stat(a.up.nats, bucket, &stream, &err));
+    return stream.last_seq;
+}
+
+static uint64_t messages(const char *bucket)
+{
+    struct hw_kv_stream stream;
+
+    OK(hw_kv_stat(a.up.nats, bucket, &stream, &err));
+    return stream.messages;
+}
+
+static void report(struct hw_nats *nats, const char *of, const char *text)
+{
+    HW_AUTO_FREE char *key = hw_sprintf("cfg.reported.%s", of);
+    natsMsg *msg;
+
+    OK(hw_kv_message("headwater_reports", key, text, strlen(text), NULL, &msg, &err));
+    OK(hw_nats_publish_wait(nats, msg, HW_SEQ_ANY, NULL, &err));
+}
+
+static bool last_is(const char *bucket, const char *key, const char *text)
+{
+    struct hw_kv_entry entry;
+
+    OK(hw_kv_get(a.up.nats, bucket, key, &entry, &err));
+    const bool is = entry.size == strlen(text) && memcmp(entry.value, text, entry.size) == 0;
+    hw_kv_entry_clear(&entry);
+    return is;
+}
+
+START_TEST(test_a_node_is_configured_and_reports)
+{
+    begin();
+    a.dir = test_temp_dir();
+    HW_AUTO_FREE char *state = hw_sprintf("%s/state", a.dir);
+    HW_AUTO_FREE char *output = hw_sprintf("%s/output.conf", a.dir);
+    HW_AUTO_FREE char *big = hw_alloc(1500001); /* more than one chunk */
+
+    a.state_dir = state;
+    upstream_desire(&a.up, "daq-1", 1, "one\n");
+    agent_program_start(&a,
+                        (const char *const[]){"--output", output, "--nats-ca", node.ca,
+                                              "--nats-cert", node.cert, "--nats-key", node.key,
+                                              "--nats-nkey", node.nkey, "--poll", "1h", NULL},
+                        NULL);
+    upstream_expect_applied(&a.up, "daq-1", 1);
+    ck_assert(agent_program_file_is(output, "one\n"));
+    memset(big, 'x', 1500000);
+    upstream_desire(&a.up, "daq-1", 2, big); /* told by a hint alone */
+    upstream_expect_applied(&a.up, "daq-1", 2);
+    ck_assert(agent_program_file_is(output, big));
+    agent_program_stop(&a);
+    end();
+}
+END_TEST
+
+START_TEST(test_a_node_reads_no_other_key)
+{
+    static const char *const others[] = {"$KV.headwater.cfg.desired.daq-2",
+                                         "$KV.headwater.cfg.desired.>",
+                                         "$KV.headwater.cfg.checkpoint"};
+    static const char ask[] = "{\"last_by_subj\":\"$KV.headwater.cfg.desired.daq-2\"}";
+    natsMsg *msg = NULL;
+
+    begin();
+    upstream_desire(&a.up, "daq-1", 1, "mine\n");
+    upstream_desire(&a.up, "daq-2", 1, "theirs\n");
+    OK(hw_nats_last(ours, "KV_headwater", "$KV.headwater.cfg.desired.daq-1", &msg, &err));
+    natsMsg_Destroy(msg);
+    for (size_t i = 0; i < HW_COUNT(others); i++)
+        ck_assert_int_ne(hw_nats_last(ours, "KV_headwater", others[i], &msg, &err), HW_OK);
+    for (uint64_t seq = 1; seq <= last_seq("headwater"); seq++)
+        ck_assert_int_ne(hw_nats_at(ours, "KV_headwater", seq, &msg, &err), HW_OK);
+    /* The subject that is asked decides, not what is in the request. */
+    const natsStatus s = natsConnection_RequestString(
+        &msg, hw_nats_connection(ours),
+        "$JS.API.DIRECT.GET.KV_headwater.$KV.headwater.cfg.desired.daq-1", ask, 5000);
+    ck_assert_int_eq(s, NATS_OK);
+    if (natsMsg_GetDataLength(msg) > 0)
+        ck_assert_ptr_null(strstr(natsMsg_GetData(msg), "daq-2"));
+    natsMsg_Destroy(msg);
+    end();
+}
+END_TEST
+
+static int heard;
+
+static void on_heard(void *arg, natsMsg *msg)
+{
+    (void)arg;
+    (void)msg;
+    heard++;
+}
+
+START_TEST(test_a_node_hears_of_no_other)
+{
+    static const char *const subjects[] = {"headwater.desired.daq-2", "$KV.>", "$O.>", "_INBOX.>"};
+    struct hw_nats_sub *sub, *own;
+
+    begin();
+    heard = 0;
+    for (size_t i = 0; i < HW_COUNT(subjects); i++)
+        OK(hw_nats_subscribe(ours, subjects[i], on_heard, NULL, &sub, &err));
+    ck_assert_int_eq(natsConnection_Flush(hw_nats_connection(ours)), NATS_OK);
+    upstream_desire(&a.up, "daq-2", 1, "theirs\n");
+    report(a.up.nats, "daq-2", "{}");
+    /* What comes last, comes: everything before it would have. */
+    OK(hw_nats_subscribe(ours, "headwater.desired.daq-1", on_heard, NULL, &own, &err));
+    ck_assert_int_eq(natsConnection_Flush(hw_nats_connection(ours)), NATS_OK);
+    upstream_desire(&a.up, "daq-1", 1, "mine\n");
+    for (const double until = test_now() + 60; heard == 0 && test_now() < until;)
+        upstream_turn(&a.up, 10);
+    ck_assert_int_eq(heard, 1);
+    end();
+}
+END_TEST
+
+START_TEST(test_a_node_writes_no_other_key)
+{
+    static const char *const subjects[] = {"$KV.headwater.cfg.desired.daq-1",
+                                           "$KV.headwater.cfg.desired.daq-2",
+                                           "$KV.headwater.cfg.checkpoint",
+                                           "$KV.headwater.cfg.decided.daq-1",
+                                           "$KV.headwater_reports.cfg.reported.daq-2",
+                                           "$KV.headwater_reports.cfg.proposed.daq-2",
+                                           "$O.headwater.M.x",
+                                           "$O.headwater.C.x",
+                                           "headwater.desired.daq-2"};
+    natsMsg *msg;
+
+    begin();
+    report(a.up.nats, "daq-2", "theirs");
+    const uint64_t desired = last_seq("headwater");
+    for (size_t i = 0; i < HW_COUNT(subjects); i++) {
+        ck_assert_int_eq(natsMsg_Create(&msg, subjects[i], NULL, "bad", 3), NATS_OK);
+        ck_assert_int_ne(hw_nats_publish_wait(ours, msg, HW_SEQ_ANY, NULL, &err), HW_OK);
+    }
+    report(ours, "daq-1", "mine");
+    ck_assert_uint_eq(last_seq("headwater"), desired);
+    ck_assert_uint_eq(messages("headwater_reports"), 2);
+    end();
+}
+END_TEST
+
+START_TEST(test_a_node_reaches_nothing_through_a_reply_subject)
+{
+    static const char *const replies[] = {
+        "$KV.headwater.cfg.desired.daq-2",          "$KV.headwater.cfg.checkpoint",
+        "$KV.headwater_reports.cfg.reported.daq-2", "$JS.API.STREAM.DELETE.KV_headwater",
+        "$JS.API.STREAM.PURGE.KV_headwater",        "headwater.desired.daq-2"};
+
+    begin();
+    upstream_desire(&a.up, "daq-2", 1, "theirs\n");
+    report(a.up.nats, "daq-2", "theirs");
+    const uint64_t desired = last_seq("headwater");
+    for (size_t i = 0; i < HW_COUNT(replies); i++) {
+        ck_assert_int_eq(natsConnection_PublishRequestString(
+                             hw_nats_connection(ours), "$KV.headwater_reports.cfg.reported.daq-1",
+                             replies[i], "mine"),
+                         NATS_OK);
+        ck_assert_int_eq(natsConnection_PublishRequestString(
+                             hw_nats_connection(ours),
+                             "$JS.API.DIRECT.GET.KV_headwater.$KV.headwater.cfg.desired.daq-1",
+                             replies[i], ""),
+                         NATS_OK);
+    }
+    report(ours, "daq-1", "mine");
+    report(ours, "daq-1", "mine");
+    ck_assert_uint_eq(last_seq("headwater"), desired);
+    /* One of daq-2, and all of daq-1: what is sent was stored, and only its answers went nowhere.
+     */
+    ck_assert_uint_eq(messages("headwater_reports"), 1 + HW_COUNT(replies) + 2);
+    ck_assert(last_is("headwater_reports", "cfg.reported.daq-2", "theirs"));
+    end();
+}
+END_TEST
+
+START_TEST(test_a_node_rolls_nothing_up)
+{
+    static const char *const ways[] = {"all", "sub"};
+
+    begin();
+    report(a.up.nats, "daq-2", "theirs");
+    report(ours, "daq-1", "mine");
+    for (size_t i = 0; i < HW_COUNT(ways); i++) {
+        natsMsg *msg;
+
+        OK(hw_kv_message("headwater_reports", "cfg.reported.daq-1", "bad", 3, NULL, &msg, &err));
+        ck_assert_int_eq(natsMsgHeader_Set(msg, "Nats-Rollup", ways[i]), NATS_OK);
+        ck_assert_int_ne(hw_nats_publish_wait(ours, msg, HW_SEQ_ANY, NULL, &err), HW_OK);
+    }
+    ck_assert_uint_eq(messages("headwater_reports"), 2);
+    ck_assert(last_is("headwater_reports", "cfg.reported.daq-2", "theirs"));
+    end();
+}
+END_TEST
+
+START_TEST(test_a_node_makes_and_deletes_no_streams_or_consumers)
+{
+    static const char *const streams[] = {"KV_headwater", "KV_headwater_reports", "OBJ_headwater"};
+    jsConsumerConfig consumer;
+    jsStreamConfig stream;
+
+    begin();
+    report(a.up.nats, "daq-2", "theirs");
+    jsStreamConfig_Init(&stream);
+    stream.Name = "mine";
+    stream.Subjects = (const char *[]){"mine.>"};
+    stream.SubjectsLen = 1;
+    ck_assert_int_ne(js_AddStream(NULL, hw_nats_js(ours), &stream, NULL, NULL), NATS_OK);
+    jsConsumerConfig_Init(&consumer);
+    consumer.Durable = "mine";
+    for (size_t i = 0; i < HW_COUNT(streams); i++) {
+        jsStreamInfo *info = NULL;
+
+        ck_assert_int_ne(js_AddConsumer(NULL, hw_nats_js(ours), streams[i], &consumer, NULL, NULL),
+                         NATS_OK);
+        ck_assert_int_ne(js_PurgeStream(hw_nats_js(ours), streams[i], NULL, NULL), NATS_OK);
+        ck_assert_int_ne(js_DeleteStream(hw_nats_js(ours), streams[i], NULL, NULL), NATS_OK);
+        ck_assert_int_eq(js_GetStreamInfo(&info, hw_nats_js(a.up.nats), streams[i], NULL, NULL),
+                         NATS_OK);
+        ck_assert_int_eq(info->State.Consumers, 0);
+        jsStreamInfo_Destroy(info);
+    }
+    ck_assert_uint_eq(messages("headwater_reports"), 1);
+    end();
+}
+END_TEST
+
+static char said[512];
+
+static void on_refused(void *arg, const char *why)
+{
+    (void)arg;
+    snprintf(said, sizeof(said), "%s", why);
+}
+
+/* Opens with these files: it never comes up, and the reason has this word. */
+static void is_refused(const char *url, const struct hw_nats_files *files, const char *word)
+{
+    const struct hw_nats_events events = {.up = on_up, .down = on_refused};
+    const struct hw_nats_options options = {.url = url, .name = "refused", .files = *files};
+    struct hw_nats *nats;
+
+    ours_up = false;
+    said[0] = '\0';
+    OK(hw_nats_open(a.up.loop, &options, &events, &nats, &err));
+    for (const double until = test_now() + 60;
+         strstr(said, word) == NULL && !ours_up && test_now() < until;)
+        upstream_turn(&a.up, 10);
+    ck_assert(!ours_up);
+    ck_assert_msg(strstr(said, word) != NULL, "%s", said);
+    hw_nats_close(nats);
+}
+
+START_TEST(test_who_is_not_known_stays_out_and_hears_why)
+{
+    begin();
+    HW_AUTO_FREE char *address = hw_sprintf("tls://127.0.0.1:%d", a.up.server.port);
+    HW_AUTO_FREE char *other = file("other.pem");
+    HW_AUTO_FREE char *stranger = file("stranger.nk");
+    struct hw_nats_files files = node;
+
+    test_nats_seed(stranger);
+    files.nkey = stranger;
+    is_refused(a.up.server.url, &files, "--nats-nkey");
+    files = node;
+    files.ca = other;
+    is_refused(a.up.server.url, &files, "--nats-ca");
+    is_refused(address, &node, "name the URL's host");
+    files = (struct hw_nats_files){.ca = node.ca, .nkey = node.nkey};
+    is_refused(a.up.server.url, &files, "--nats-cert");
+    end();
+}
+END_TEST
+
+START_TEST(test_a_credentials_file_lets_in)
+{
+    dir = test_temp_dir();
+    HW_AUTO_FREE char *text = test_nats_operator(dir);
+    HW_AUTO_FREE char *conf = file("nats.conf");
+    HW_AUTO_FREE char *user = file("user.creds");
+    HW_AUTO_FREE char *stranger = file("stranger.creds");
+
+    agent_program_write(conf, text);
+    upstream_open_secured(&a.up, conf, "nats://127.0.0.1", &(struct hw_nats_files){.creds = user});
+    is_refused(a.up.server.url, &(struct hw_nats_files){.creds = stranger}, "--nats-creds");
+    upstream_close(&a.up);
+}
+END_TEST
+
+START_TEST(test_files_that_cannot_be_used)
+{
+    dir = test_temp_dir();
+    HW_AUTO_FREE char *seed = file("seed");
+    HW_AUTO_FREE char *junk = file("junk");
+    HW_AUTO_FREE char *missing = file("missing");
+    const struct {
+        struct hw_nats_files files;
+        const char *words;
+    } cases[] = {
+        {{.ca = missing}, "--nats-ca"},
+        {{.ca = junk}, "--nats-ca"},
+        {{.cert = junk}, "--nats-key need"},
+        {{.key = junk}, "--nats-cert and"},
+        {{.cert = junk, .key = junk}, "--nats-cert"},
+        {{.creds = missing}, "--nats-creds"},
+        {{.nkey = missing}, "--nats-nkey"},
+        {{.nkey = junk}, "no nkey seed"},
+        {{.nkey = seed, .creds = junk}, "only one"},
+    };
+    const struct hw_nats_events events = {0};
+    struct hw_loop *loop;
+    struct hw_nats *nats;
+
+    test_nats_seed(seed);
+    agent_program_write(junk, "SUBSTANCE of no kind\n");
+    OK(hw_loop_new(&loop, &err));
+    for (size_t i = 0; i < HW_COUNT(cases); i++) {
+        const struct hw_nats_options options = {.url = "nats://127.0.0.1:1",
+                                                .files = cases[i].files};
+
+        ck_assert_int_ne(hw_nats_open(loop, &options, &events, &nats, &err), HW_OK);
+        ck_assert_msg(strstr(err.message, cases[i].words) != NULL, "%zu: %s", i, err.message);
+    }
+    hw_loop_free(loop);
+    const struct hw_nats_files files = {.nkey = seed};
+    ck_assert_ptr_null(hw_nats_exposed(&files));
+    ck_assert_int_eq(chmod(seed, 0644), 0);
+    ck_assert_ptr_eq(hw_nats_exposed(&files), seed);
+}
+END_TEST
+
+TEST_MAIN("nats permissions", 180, test_a_node_is_configured_and_reports,
+          test_a_node_reads_no_other_key, test_a_node_hears_of_no_other,
+          test_a_node_writes_no_other_key, test_a_node_reaches_nothing_through_a_reply_subject,
+          test_a_node_rolls_nothing_up, test_a_node_makes_and_deletes_no_streams_or_consumers,
+          test_who_is_not_known_stays_out_and_hears_why, test_a_credentials_file_lets_in,
+          test_files_that_cannot_be_used)
