@@ -19,6 +19,8 @@ static const struct {
     void (*measure)(struct bench *bench);
 } groups[] = {
     {"drain", bench_drain},
+    {"latency", bench_latency},
+    {"api", bench_api},
 };
 
 static int usage(FILE *out, int status)
