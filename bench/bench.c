@@ -18,9 +18,8 @@ static const struct {
     const char *name;
     void (*measure)(struct bench *bench);
 } groups[] = {
-    {"drain", bench_drain},
-    {"latency", bench_latency},
-    {"api", bench_api},
+    {"drain", bench_drain}, {"latency", bench_latency}, {"api", bench_api},
+    {"fleet", bench_fleet}, {"growth", bench_growth},
 };
 
 static int usage(FILE *out, int status)

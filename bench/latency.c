@@ -2,7 +2,6 @@
  * One commit at a time on an idle system, from its acknowledgement: until a subscriber has the
  * entry, and until a node runs it and SQL knows.
  */
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,27 +121,6 @@ static void close_node(struct node *node)
     free(node->dir);
 }
 
-/* The reconciler has committed a report: when that was heard of. */
-static double wait_report(struct node *node)
-{
-    const double until = test_now() + RIG_WAIT_S;
-    PGnotify *heard;
-
-    while ((heard = PQnotifies(node->listener)) == NULL) {
-        struct pollfd socket = {.fd = PQsocket(node->listener), .events = POLLIN};
-
-        if (test_now() > until) {
-            test_print_tail(node->agent.log);
-            test_fail("no report within %d s", RIG_WAIT_S);
-        }
-        poll(&socket, 1, 1000);
-        if (PQconsumeInput(node->listener) != 1)
-            test_fail("%s", PQerrorMessage(node->listener));
-    }
-    PQfreemem(heard);
-    return test_now();
-}
-
 static void measure_reports(struct bench *bench, struct rig *rig, int count)
 {
     HW_AUTO_FREE double *ours = hw_alloc((size_t)count * sizeof(*ours));
@@ -162,7 +140,7 @@ static void measure_reports(struct bench *bench, struct rig *rig, int count)
         const double committed = test_now();
 
         do
-            ours[i] = wait_report(&node) - committed;
+            ours[i] = rig_wait_notice(node.listener) - committed;
         while (!has_applied(rig));
         const double came = rig_wait_count(rig, 1);
         entry[i] = came > committed ? came - committed : 0;

@@ -1,5 +1,6 @@
 #include "bench/rig.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -146,6 +147,24 @@ void rig_run(PGconn *conn, const char *sql, ...)
     HW_AUTO_FREE char *text = format(sql, args);
     va_end(args);
     free(run(conn, text));
+}
+
+double rig_wait_notice(PGconn *listener)
+{
+    const double until = test_now() + RIG_WAIT_S;
+    PGnotify *heard;
+
+    while ((heard = PQnotifies(listener)) == NULL) {
+        struct pollfd socket = {.fd = PQsocket(listener), .events = POLLIN};
+
+        if (test_now() > until)
+            test_fail("PostgreSQL did not notify within %d s", RIG_WAIT_S);
+        poll(&socket, 1, 1000);
+        if (PQconsumeInput(listener) != 1)
+            test_fail("%s", PQerrorMessage(listener));
+    }
+    PQfreemem(heard);
+    return test_now();
 }
 
 static bool is_confirmed(struct rig *rig, const char *lsn)

@@ -51,6 +51,9 @@ PGconn *rig_sql_connect(const char *url);
 char *rig_sql(PGconn *conn, const char *sql, ...) __attribute__((format(printf, 2, 3)));
 void rig_run(PGconn *conn, const char *sql, ...) __attribute__((format(printf, 2, 3)));
 
+/* Waits for a notification, and returns when it came. */
+double rig_wait_notice(PGconn *listener);
+
 /* Nodes n1 to n<count>, and a config "fleet" that goes to all of them. */
 void rig_make_fleet(struct rig *rig, int count);
 /* One change of all of them, in one statement; what makes it different from the one before. */
