@@ -18,8 +18,9 @@ static const struct {
     const char *name;
     void (*measure)(struct bench *bench);
 } groups[] = {
-    {"drain", bench_drain}, {"latency", bench_latency}, {"api", bench_api},
-    {"fleet", bench_fleet}, {"growth", bench_growth},
+    {"drain", bench_drain},   {"latency", bench_latency}, {"api", bench_api},
+    {"fleet", bench_fleet},   {"blob", bench_blob},       {"replay", bench_replay},
+    {"growth", bench_growth},
 };
 
 static int usage(FILE *out, int status)
