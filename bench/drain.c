@@ -10,7 +10,7 @@
 #include "common/memory.h"
 
 struct backlog {
-    const char *combined, *drain, *publish, *startless; /* names of figures */
+    const char *combined, *drain, *publish, *entries; /* names of figures */
     void (*make)(struct rig *rig, int run, int nodes, int rounds);
 };
 
@@ -61,7 +61,7 @@ static void measure(struct bench *bench, struct rig *rig, const struct backlog *
                                      "pg_recvlogical and raw publishing at once"},
                 (double)count / (end - start), combined);
     figures_add(&bench->figures,
-                (struct figure_name){"drain", backlog->startless, "changes/s", "the same"},
+                (struct figure_name){"drain", backlog->entries, "changes/s", "the same"},
                 (double)count / (last - first), combined);
     figures_add(&bench->figures,
                 (struct figure_name){"drain", backlog->drain, "changes/s", "pg_recvlogical alone"},

@@ -179,7 +179,11 @@ static bool is_confirmed(struct rig *rig, const char *lsn)
 
 double rig_wait_confirmed(struct rig *rig, const char *lsn)
 {
-    test_wait_for(is_confirmed(rig, lsn), RIG_WAIT_S);
+    for (const double until = test_now() + RIG_WAIT_S; !is_confirmed(rig, lsn); test_pause())
+        if (test_now() > until) {
+            test_print_tail(rig->reconciler.log);
+            test_fail("the log was not confirmed up to %s within %d s", lsn, RIG_WAIT_S);
+        }
     return test_now();
 }
 
