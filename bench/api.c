@@ -53,7 +53,7 @@ static double pgbench(const struct rig *rig, const char *script, int seconds)
 void bench_api(struct bench *bench)
 {
     const char *const options[] = {"--pool", CONNECTIONS, NULL};
-    const int seconds = BENCH_SIZE(bench, 15, 3);
+    const int seconds = BENCH_SIZE(bench, 10, 3);
     struct test_api api;
     struct rig rig;
 

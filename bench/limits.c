@@ -81,9 +81,16 @@ double limit_drain(struct rig *rig, const char *lsn)
 
 static void on_ack(jsCtx *js, natsMsg *msg, jsPubAck *ack, jsPubAckErr *error, void *arg)
 {
-    (void)js, (void)msg, (void)ack, (void)arg;
+    (void)js, (void)ack, (void)arg;
     if (error != NULL)
         test_fail("publishing: %s", error->ErrText != NULL ? error->ErrText : "refused");
+    natsMsg_Destroy(msg);
+}
+
+static void drop(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *arg)
+{
+    (void)nc, (void)sub, (void)arg;
+    natsMsg_Destroy(msg);
 }
 
 /* Like the bucket's, so that it is stored alike. */
@@ -147,6 +154,7 @@ static void publish_all(jsCtx *js, long count, long keys, int size)
 
 double limit_publish(struct rig *rig, long count, long keys, int size)
 {
+    natsSubscription *sub = NULL;
     natsConnection *nc = NULL;
     jsCtx *js = NULL;
     jsOptions options;
@@ -156,12 +164,15 @@ double limit_publish(struct rig *rig, long count, long keys, int size)
     options.PublishAsync.MaxPending = WINDOW;
     options.PublishAsync.AckHandler = on_ack;
     if (natsConnection_ConnectTo(&nc, rig->nats.url) != NATS_OK ||
-        natsConnection_JetStream(&js, nc, &options) != NATS_OK)
+        natsConnection_JetStream(&js, nc, &options) != NATS_OK ||
+        natsConnection_Subscribe(&sub, rig->nc, "bench.>", drop, NULL) != NATS_OK ||
+        natsSubscription_SetPendingLimits(sub, -1, -1) != NATS_OK)
         test_fail("cannot connect to %s", rig->nats.url);
     add_stream(rig);
     start = test_now();
     publish_all(js, count, keys, size);
     const double took = test_now() - start;
+    natsSubscription_Destroy(sub);
     jsCtx_Destroy(js);
     natsConnection_Destroy(nc);
     delete_stream(rig);

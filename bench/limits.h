@@ -11,7 +11,8 @@
 double limit_drain(struct rig *rig, const char *lsn);
 
 /* A window of 4096 publishes with compare-and-set: count messages of so many bytes and our two
- * headers, over so many keys, into a stream with the settings of the bucket's. */
+ * headers, over so many keys, into a stream with the settings of the bucket's, and with a
+ * subscriber like the rig's. */
 double limit_publish(struct rig *rig, long count, long keys, int size);
 
 /* Both at once: until the slower of them is done. */
