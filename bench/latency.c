@@ -66,6 +66,7 @@ static void measure_entries(struct bench *bench, struct rig *rig, int count)
         statement[i] = committed - start;
         ours[i] = came > committed ? came - committed : 0;
     }
+    rig_wait_caught_up(rig);
     rig_stop(rig); /* it would take its part of the cores, and reads the same log */
     limit_receive_each(rig, change_small, receive, count);
     limit_publish_each(rig, rig->size, publish, count);

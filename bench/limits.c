@@ -276,7 +276,6 @@ static void open_receiver(struct rig *rig, struct receiver *r)
     PGresult *result;
 
     *r = (struct receiver){.mutex = PTHREAD_MUTEX_INITIALIZER, .came = PTHREAD_COND_INITIALIZER};
-    rig_wait_caught_up(rig);
     copy_slot(rig);
     r->conn = rig_sql_connect(url);
     result = PQexec(r->conn, "START_REPLICATION SLOT " COPY " LOGICAL 0/0 (\"format-version\" '2', "
@@ -296,7 +295,6 @@ static void close_receiver(struct rig *rig, struct receiver *r)
     __atomic_store_n(&r->stop, true, __ATOMIC_RELEASE);
     pthread_join(r->thread, NULL);
     PQfinish(r->conn);
-    test_wait_for(PQstatus(rig->sql) == CONNECTION_OK, RIG_WAIT_S);
     rig_run(rig->sql, "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots "
                       "WHERE slot_name = '" COPY "' AND active");
     drop_slot(rig);

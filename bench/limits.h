@@ -23,7 +23,7 @@ double limit_combined(struct rig *rig, const char *lsn, long count, long keys, i
 void limit_publish_each(struct rig *rig, int size, double *times, int count);
 
 /* From the acknowledgement of each commit until its rows were received from a slot, filling times;
- * change is called for each, with its number, and commits. */
+ * change is called for each, with its number, and commits. All before must be confirmed. */
 void limit_receive_each(struct rig *rig, void (*change)(struct rig *rig, int i), double *times,
                         int count);
 
