@@ -87,10 +87,11 @@ static void on_ack(jsCtx *js, natsMsg *msg, jsPubAck *ack, jsPubAckErr *error, v
     natsMsg_Destroy(msg);
 }
 
-static void drop(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *arg)
+static void count_message(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *arg)
 {
-    (void)nc, (void)sub, (void)arg;
+    (void)nc, (void)sub;
     natsMsg_Destroy(msg);
+    __atomic_fetch_add((long *)arg, 1, __ATOMIC_RELEASE);
 }
 
 /* Like the bucket's, so that it is stored alike. */
@@ -158,6 +159,7 @@ double limit_publish(struct rig *rig, long count, long keys, int size)
     natsConnection *nc = NULL;
     jsCtx *js = NULL;
     jsOptions options;
+    long came = 0;
     double start;
 
     jsOptions_Init(&options);
@@ -165,13 +167,14 @@ double limit_publish(struct rig *rig, long count, long keys, int size)
     options.PublishAsync.AckHandler = on_ack;
     if (natsConnection_ConnectTo(&nc, rig->nats.url) != NATS_OK ||
         natsConnection_JetStream(&js, nc, &options) != NATS_OK ||
-        natsConnection_Subscribe(&sub, rig->nc, "bench.>", drop, NULL) != NATS_OK ||
+        natsConnection_Subscribe(&sub, rig->nc, "bench.>", count_message, &came) != NATS_OK ||
         natsSubscription_SetPendingLimits(sub, -1, -1) != NATS_OK)
         test_fail("cannot connect to %s", rig->nats.url);
     add_stream(rig);
     start = test_now();
     publish_all(js, count, keys, size);
     const double took = test_now() - start;
+    test_wait_for(__atomic_load_n(&came, __ATOMIC_ACQUIRE) == count, RIG_WAIT_S);
     natsSubscription_Destroy(sub);
     jsCtx_Destroy(js);
     natsConnection_Destroy(nc);
