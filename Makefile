@@ -14,6 +14,7 @@ TEST_PACKAGES := check postgresql-15|postgresql-17 \
 DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
 FUZZ_PACKAGES := clang libclang-rt-dev
 MODEL_PACKAGES := spin gcc libc6-dev
+BENCH_PACKAGES := wrk
 
 # ---- flags --------------------------------------------------------------------------------------
 PKGS := libpq libnats jansson libmicrohttpd libcrypto gnutls libcurl yaml-0.1
@@ -88,7 +89,8 @@ FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c)
 FUZZERS := $(FUZZ_TARGETS:%=$(B)/fuzz/%)
 
 .DEFAULT_GOAL := all
-.PHONY: all agent-kills check-agent-kills deps deps-build deps-dev demo check check-build check-run \
+.PHONY: all agent-kills bench bench-quick check-agent-kills deps deps-bench deps-build deps-dev \
+	demo check check-build check-run \
 	fuzz fuzz-build fuzz-check fuzz-http recovery check-recovery model lint format install \
 	uninstall clean help
 .SECONDARY:
@@ -167,6 +169,12 @@ $(B)/tests/%: $(B)/tests/%.o $(SUPPORT_OBJ) $(API_OBJ) $(RECONCILER_OBJ) $(AGENT
 # The fault harness is a test of several files.
 $(RECOVERY): $(filter-out $(RECOVERY).o,$(call objects,tests/recovery/*.c))
 
+# So is the benchmark a program of several files, on top of what the tests stand on.
+BENCH := $(B)/bench/headwater-bench
+$(BENCH): $(call objects,bench/*.c) $(SUPPORT_OBJ) $(COMMON)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) $(shell pkg-config --libs check)
+
 # A fuzz target takes what it needs, so that it may stand in for the rest, or hold a file whole.
 $(B)/libfuzzed.a: $(API_OBJ) $(RECONCILER_OBJ) $(AGENT_OBJ) $(CDC_OBJ)
 	@rm -f $@
@@ -233,12 +241,23 @@ agent-kills: ## kill the agent at every point of an apply: KILLS=100 times each
 check-agent-kills: $(BINARIES) $(B)/tests/integration/test_agent_kills
 	@HW_KILLS=$(KILLS) HW_BUILD_DIR=$(B) $(B)/tests/integration/test_agent_kills
 
+# docs/performance.md.
+bench: deps-bench ## measure, beside the limits of the servers: ARGS='--only drain,latency --runs 5'
+	@$(MAKE) --no-print-directory all $(BENCH)
+	@$(BENCH) $(ARGS)
+
+bench-quick: ## the same, smaller: in two minutes
+	@$(MAKE) --no-print-directory bench ARGS='--quick $(ARGS)'
+
 model: ## check the model of the protocol with spin; ARGS='-j 4 leaders' and the like
 	@scripts/install-deps $(MODEL_PACKAGES)
 	@model/run $(ARGS)
 
 deps: ## install every Debian package that demo and check need
 	@scripts/install-deps $(BUILD_PACKAGES) '$(subst $() ,' ',$(TEST_PACKAGES))'
+
+deps-bench: deps ## and what bench needs besides
+	@scripts/install-deps $(BENCH_PACKAGES)
 
 deps-build: ## install only what compiling needs
 	@scripts/install-deps $(BUILD_PACKAGES)

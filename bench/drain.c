@@ -1,0 +1,96 @@
+/*
+ * The reconciler was away, and the log is full of changes: how long until all of them are in NATS,
+ * fenced, acknowledged, and confirmed to PostgreSQL? Programs that do only one half of the work,
+ * and both of these at once, are the limits.
+ */
+#include <stdlib.h>
+
+#include "bench/bench.h"
+#include "bench/limits.h"
+#include "common/memory.h"
+
+struct backlog {
+    const char *combined, *drain, *publish, *entries; /* names of figures */
+    void (*make)(struct rig *rig, int run, int nodes, int rounds);
+};
+
+/* As people change configurations: a statement, thousands of nodes. */
+static void make_statements(struct rig *rig, int run, int nodes, int rounds)
+{
+    (void)nodes;
+    for (int i = 0; i < rounds; i++)
+        rig_change_fleet(rig, run * rounds + i + 1);
+}
+
+/* The worst case for the log: a transaction a row. Waiting for each commit is not what is measured.
+ */
+static void make_single_rows(struct rig *rig, int run, int nodes, int rounds)
+{
+    (void)run;
+    rig_run(rig->sql, "SET synchronous_commit = off");
+    rig_run(rig->sql,
+            "DO $$ BEGIN FOR r IN 1..%d LOOP FOR i IN 1..%d LOOP "
+            "UPDATE headwater.desired SET revision = revision + 1 WHERE node = 'n' || i; "
+            "COMMIT; END LOOP; END LOOP; END $$",
+            rounds, nodes);
+    rig_run(rig->sql, "RESET synchronous_commit");
+    rig_run(rig->sql, "SELECT headwater.heartbeat()"); /* waits for all that was before */
+}
+
+static void measure(struct bench *bench, struct rig *rig, const struct backlog *backlog, int run,
+                    int nodes, int rounds)
+{
+    const long count = (long)nodes * rounds;
+
+    rig_stop(rig);
+    backlog->make(rig, run, nodes, rounds);
+    HW_AUTO_FREE char *lsn = rig_sql(rig->sql, "SELECT pg_current_wal_flush_lsn()");
+    const double drain = (double)count / limit_drain(rig, lsn);
+    const double publish = (double)count / limit_publish(rig, count, nodes, rig->size);
+    const double combined = (double)count / limit_combined(rig, lsn, count, nodes, rig->size);
+
+    rig_forget(rig);
+    const double start = test_now();
+    rig_start(rig);
+    const double last = rig_wait_count(rig, count);
+    const double end = rig_wait_confirmed(rig, lsn);
+    const double first = rig->first;
+
+    figures_add(&bench->figures,
+                (struct figure_name){"drain", backlog->combined, "changes/s",
+                                     "pg_recvlogical and raw publishing at once"},
+                (double)count / (end - start), combined);
+    figures_add(&bench->figures,
+                (struct figure_name){"drain", backlog->entries, "changes/s", "the same"},
+                (double)count / (last - first), combined);
+    figures_add(&bench->figures,
+                (struct figure_name){"drain", backlog->drain, "changes/s", "pg_recvlogical alone"},
+                (double)count / (end - start), drain);
+    figures_add(
+        &bench->figures,
+        (struct figure_name){"drain", backlog->publish, "changes/s", "raw publishing alone"},
+        (double)count / (end - start), publish);
+    rig_wait_ready(rig);
+}
+
+void bench_drain(struct bench *bench)
+{
+    static const struct backlog statements = {
+        "large transactions: start to confirmed", "large transactions, beside reading",
+        "large transactions, beside writing", "large transactions: first to last entry",
+        make_statements};
+    static const struct backlog single_rows = {
+        "a transaction a row: start to confirmed", "a transaction a row, beside reading",
+        "a transaction a row, beside writing", "a transaction a row: first to last entry",
+        make_single_rows};
+    const int nodes = BENCH_SIZE(bench, 10000, 2000), rounds = BENCH_SIZE(bench, 10, 5);
+    struct rig rig;
+
+    rig_open(&rig);
+    rig_make_fleet(&rig, nodes);
+    for (int run = 0; run < bench->runs; run++) {
+        measure(bench, &rig, &statements, run, nodes, rounds);
+        measure(bench, &rig, &single_rows, run, nodes, rounds);
+    }
+    rig_close(&rig);
+}

@@ -1,0 +1,156 @@
+/* What reaches every node at once: a change, everything anew, and all their reports. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/bench.h"
+#include "bench/limits.h"
+#include "common/memory.h"
+#include "tests/support/process.h"
+
+enum { BATCH = 1000 }; /* as the reconciler hands reports over */
+
+static void measure_change(struct bench *bench, struct rig *rig, int nodes, int run)
+{
+    rig_forget(rig);
+    const double start = test_now();
+    rig_change_fleet(rig, run + 1);
+    const double committed = test_now();
+    const double end = rig_wait_count(rig, nodes);
+
+    rig_wait_caught_up(rig);
+    figures_add(&bench->figures,
+                (struct figure_name){"fleet", "one UPDATE, statement start to last entry", "s",
+                                     "the statement, then raw publishing"},
+                end - start, committed - start + limit_publish(rig, nodes, nodes, rig->size));
+    figures_add(&bench->figures, (struct figure_name){"fleet", "of that, the statement", "s", NULL},
+                committed - start, 0);
+}
+
+static void measure_resync(struct bench *bench, struct rig *rig, int nodes)
+{
+    const double limit = limit_publish(rig, nodes, nodes, rig->size);
+
+    rig_stop(rig);
+    rig_disconnect(rig);
+    test_nats_stop(&rig->nats);
+    test_nats_wipe(&rig->nats);
+    test_nats_restart(&rig->nats);
+    rig_connect(rig);
+    rig_forget(rig);
+    const double start = test_now();
+    rig_start(rig);
+    rig_wait_count(rig, nodes);
+    rig_wait_ready(rig);
+    figures_add(&bench->figures,
+                (struct figure_name){"fleet", "resync into an empty NATS, start to ready", "s",
+                                     "raw publishing"},
+                test_now() - start, limit);
+}
+
+/* ---- reports ---- */
+
+/* What node n<number> says, as SQL makes it. */
+#define REPORT                                                                                     \
+    "jsonb_build_object('node', d.node, 'state', 'applied', 'running', "                           \
+    "jsonb_build_object('revision', d.revision, 'digest', d.digest, 'epoch', 1, 'lsn', '0/1', "    \
+    "'applied_at', '2026-01-01T00:00:00.000Z'), 'failed', NULL, 'desired_revision', d.revision, "  \
+    "'agent', 'bench/%d', 'boot_id', '84f25d63-b994-48ca-8706-1bbadae15f86', 'reported_at', "      \
+    "'2026-01-01T00:00:00.000Z')"
+
+static void publish_reports(struct rig *rig, PGresult *reports)
+{
+    jsOptions options;
+    jsCtx *js = NULL;
+
+    jsOptions_Init(&options);
+    options.PublishAsync.MaxPending = 4096;
+    if (natsConnection_JetStream(&js, rig->nc, &options) != NATS_OK)
+        test_fail("cannot use JetStream");
+    for (int i = 0; i < PQntuples(reports); i++) {
+        char subject[96];
+
+        snprintf(subject, sizeof(subject), "$KV.headwater_reports.cfg.reported.%s",
+                 PQgetvalue(reports, i, 0));
+        if (js_PublishAsync(js, subject, PQgetvalue(reports, i, 1), PQgetlength(reports, i, 1),
+                            NULL) != NATS_OK)
+            test_fail("publishing report %d failed", i);
+    }
+    if (js_PublishAsyncComplete(js, NULL) != NATS_OK)
+        test_fail("the reports were not acknowledged");
+    jsCtx_Destroy(js);
+}
+
+/* The function that takes them, in batches, and nothing else. */
+static double take_reports(struct rig *rig, int nodes, int run)
+{
+    double took = 0;
+
+    rig_run(rig->sql, "BEGIN");
+    for (int i = 0; i < nodes; i += BATCH) {
+        HW_AUTO_FREE char *batch = rig_sql(
+            rig->sql,
+            "SELECT jsonb_agg(jsonb_build_object('kv_created', '2100-01-01T00:00:00Z', "
+            "'kv_revision', 1, 'value', " REPORT "))::text FROM (SELECT * FROM headwater.desired "
+            "ORDER BY node LIMIT %d OFFSET %d) AS d",
+            run, BATCH, i);
+        const double start = test_now();
+        PGresult *result = PQexecParams(rig->sql, "SELECT * FROM headwater.report($1)", 1, NULL,
+                                        (const char *const[]){batch}, NULL, NULL, 0);
+
+        took += test_now() - start;
+        if (PQresultStatus(result) != PGRES_TUPLES_OK)
+            test_fail("%s", PQresultErrorMessage(result));
+        PQclear(result);
+    }
+    rig_run(rig->sql, "ROLLBACK"); /* the bucket's own reports are to be newer again */
+    return took;
+}
+
+static bool are_taken(struct rig *rig, int nodes, int run)
+{
+    HW_AUTO_FREE char *count =
+        rig_sql(rig->sql, "SELECT count(*) FROM headwater.reported WHERE agent = 'bench/%d'", run);
+
+    return strtol(count, NULL, 10) == nodes;
+}
+
+static void measure_reports(struct bench *bench, struct rig *rig, int nodes, int run)
+{
+    HW_AUTO_FREE char *query =
+        hw_sprintf("SELECT d.node, " REPORT "::text FROM headwater.desired AS d", run);
+    PGresult *reports = PQexec(rig->sql, query);
+    PGconn *listener = rig_sql_connect(rig->pg.url);
+    double end;
+
+    if (PQntuples(reports) != nodes)
+        test_fail("%s%d reports", PQresultErrorMessage(reports), PQntuples(reports));
+    rig_run(listener, "LISTEN headwater_reported");
+    const double start = test_now();
+    publish_reports(rig, reports);
+    const double published = test_now();
+    while (!are_taken(rig, nodes, run))
+        rig_wait_notice(listener);
+    end = test_now();
+    PQclear(reports);
+    PQfinish(listener);
+    figures_add(&bench->figures,
+                (struct figure_name){"fleet", "reports of all at once, first to all in SQL", "s",
+                                     "publishing them, then headwater.report() alone"},
+                end - start, published - start + take_reports(rig, nodes, run));
+}
+
+void bench_fleet(struct bench *bench)
+{
+    const int nodes = BENCH_SIZE(bench, 10000, 2000);
+    struct rig rig;
+
+    rig_open(&rig);
+    rig_make_fleet(&rig, nodes);
+    for (int run = 0; run < bench->runs; run++) {
+        measure_change(bench, &rig, nodes, run);
+        measure_reports(bench, &rig, nodes, run);
+        measure_resync(bench, &rig, nodes);
+    }
+    rig_close(&rig);
+}

@@ -1,0 +1,85 @@
+/* Does what one change costs depend on how many nodes it reaches, or on how many there are? */
+#include "bench/bench.h"
+#include "bench/rig.h"
+#include "common/memory.h"
+
+enum { REPEATS = 5, SINGLES = 50 };
+
+static double change_all(struct rig *rig, int nodes, int *change)
+{
+    double took[REPEATS];
+
+    for (int i = 0; i < REPEATS; i++) {
+        rig_forget(rig);
+        const double start = test_now();
+        rig_change_fleet(rig, ++*change);
+        took[i] = rig_wait_count(rig, nodes) - start;
+        rig_wait_caught_up(rig);
+    }
+    return figures_quantile(took, REPEATS, 0.5);
+}
+
+static double change_one(struct rig *rig, int *change)
+{
+    double took[SINGLES];
+
+    for (int i = 0; i < SINGLES; i++) {
+        rig_forget(rig);
+        const double start = test_now();
+        rig_run(rig->sql, "UPDATE headwater.config SET content = '{\"one\":%d}' WHERE name = 'one'",
+                ++*change);
+        took[i] = rig_wait_count(rig, 1) - start;
+    }
+    return figures_quantile(took, SINGLES, 0.5);
+}
+
+static void measure(struct bench *bench, struct rig *rig)
+{
+    static const struct {
+        int nodes;
+        const char *total, *each, *one;
+    } sizes[] = {
+        {100, "one change of 100 nodes", "one change of 100 nodes, for each",
+         "one node of 100 changes"},
+        {1000, "one change of 1,000 nodes", "one change of 1,000 nodes, for each",
+         "one node of 1,000 changes"},
+        {10000, "one change of 10,000 nodes", "one change of 10,000 nodes, for each",
+         "one node of 10,000 changes"},
+    };
+    int change = 0;
+
+    rig_make_fleet(rig, sizes[0].nodes);
+    rig_run(rig->sql, "INSERT INTO headwater.config (name, content) VALUES ('one', '{}');"
+                      "INSERT INTO headwater.assignment (name, config, node, priority) "
+                      "VALUES ('one', 'one', 'n1', 1)");
+    for (size_t i = 0; i < HW_COUNT(sizes); i++) {
+        rig_run(rig->sql,
+                "INSERT INTO headwater.node (name) SELECT 'n' || i FROM generate_series(1, %d) "
+                "AS i ON CONFLICT DO NOTHING",
+                sizes[i].nodes);
+        rig_run(rig->sql, "VACUUM ANALYZE");
+        rig_wait_caught_up(rig);
+        const double all = change_all(rig, sizes[i].nodes, &change);
+
+        figures_add(&bench->figures, (struct figure_name){"growth", sizes[i].total, "ms", NULL},
+                    1e3 * all, 0);
+        figures_add(&bench->figures, (struct figure_name){"growth", sizes[i].each, "µs", NULL},
+                    1e6 * all / sizes[i].nodes, 0);
+        figures_add(&bench->figures, (struct figure_name){"growth", sizes[i].one, "ms", NULL},
+                    1e3 * change_one(rig, &change), 0);
+        if (bench->quick && sizes[i].nodes == 1000)
+            break;
+    }
+}
+
+/* The statement's start to the last entry. */
+void bench_growth(struct bench *bench)
+{
+    for (int run = 0; run < bench->runs; run++) {
+        struct rig rig;
+
+        rig_open(&rig);
+        measure(bench, &rig);
+        rig_close(&rig);
+    }
+}

@@ -1,0 +1,88 @@
+/*
+ * NATS comes back as it was before many changes: they are sent once more out of the archive slot,
+ * each with its own entry.
+ */
+#include <string.h>
+
+#include "bench/bench.h"
+#include "bench/limits.h"
+#include "common/memory.h"
+#include "tests/support/process.h"
+
+static bool has_replayed(struct rig *rig)
+{
+    HW_AUTO_FREE char *log = test_read_file(rig->reconciler.log);
+
+    return strstr(log, "msg=\"replayed from the log\"") != NULL;
+}
+
+static void stop(struct rig *rig)
+{
+    rig_stop(rig);
+    rig_disconnect(rig);
+    test_nats_stop(&rig->nats);
+}
+
+static void start(struct rig *rig)
+{
+    test_nats_restart(&rig->nats);
+    rig_connect(rig);
+    rig_forget(rig);
+    rig_start(rig);
+}
+
+static void copy_tree(const char *from, const char *to)
+{
+    const char *const argv[] = {"/usr/bin/env", "cp", "-a", from, to, NULL};
+
+    if (test_program_run(argv, NULL, NULL, NULL) != 0)
+        test_fail("cannot copy %s to %s", from, to);
+}
+
+static void measure(struct bench *bench, struct rig *rig, int run)
+{
+    const int nodes = BENCH_SIZE(bench, 10000, 2000), rounds = BENCH_SIZE(bench, 10, 5);
+    const long count = (long)nodes * rounds;
+    HW_AUTO_FREE char *store = hw_sprintf("%s/store", rig->nats.dir);
+    HW_AUTO_FREE char *backup = hw_sprintf("%s/backup", rig->nats.dir);
+
+    stop(rig);
+    copy_tree(store, backup);
+    start(rig);
+    rig_wait_ready(rig);
+    for (int i = 0; i < rounds; i++)
+        rig_change_fleet(rig, run * rounds + i + 1);
+    rig_wait_caught_up(rig);
+    const double limit = limit_publish(rig, count, nodes, rig->size);
+
+    stop(rig);
+    test_remove_tree(store);
+    copy_tree(backup, store);
+    test_remove_tree(backup);
+    start(rig);
+    const double begun = test_now();
+    test_wait_for(has_replayed(rig), RIG_WAIT_S);
+    const double end = test_now();
+    rig_wait_count(rig, count);
+    const double first = rig->first, last = rig_last(rig);
+
+    rig_wait_ready(rig);
+    figures_add(&bench->figures,
+                (struct figure_name){"replay", "reconciler's start to all replayed", "changes/s",
+                                     "raw publishing alone"},
+                (double)count / (end - begun), (double)count / limit);
+    figures_add(&bench->figures,
+                (struct figure_name){"replay", "first to last entry", "changes/s", "the same"},
+                (double)count / (last - first), (double)count / limit);
+}
+
+void bench_replay(struct bench *bench)
+{
+    struct rig rig;
+
+    rig_open(&rig);
+    rig_make_fleet(&rig, BENCH_SIZE(bench, 10000, 2000));
+    for (int run = 0; run < bench->runs; run++)
+        measure(bench, &rig, run);
+    rig_close(&rig);
+}
