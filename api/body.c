@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "api/json_text.h"
 #include "common/json.h"
+#include "common/json_text.h"
 #include "common/memory.h"
 
 static const char *type_name(const json_t *value)
@@ -66,7 +66,7 @@ static bool read_field(struct api_request *request, const struct api_field *fiel
             request, hw_sprintf("%" JSON_INTEGER_FORMAT, json_integer_value(value)));
         break;
     case API_FIELD_OBJECT:
-        *field->value = api_request_keep(request, api_json_text(value));
+        *field->value = api_request_keep(request, hw_json_text(value, false));
         break;
     }
     return true;

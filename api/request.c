@@ -9,10 +9,10 @@
 #include <sys/random.h>
 
 #include "api/etag.h"
-#include "api/json_text.h"
 #include "api/selector.h"
 #include "api/server.h"
 #include "common/digest.h"
+#include "common/json_text.h"
 #include "common/log.h"
 #include "common/memory.h"
 
@@ -290,7 +290,7 @@ void api_answer_stream(struct api_request *request, const char *media_type,
 /* value is taken over. */
 static char *dump_line(json_t *value, size_t *len)
 {
-    char *text = api_json_text(value);
+    char *text = hw_json_text(value, false);
 
     json_decref(value);
     *len = strlen(text);

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-#include "api/json_text.h"
 #include "common/json.h"
+#include "common/json_text.h"
 #include "common/memory.h"
 
 static enum hw_status parse_pairs(char *text, json_t *object, struct hw_error *err)
@@ -40,6 +40,6 @@ enum hw_status api_selector_parse(const char *text, char **json, struct hw_error
             status = parse_pairs(copy, object, err);
     }
     if (status == HW_OK)
-        *json = api_json_text(object);
+        *json = hw_json_text(object, false);
     return status;
 }

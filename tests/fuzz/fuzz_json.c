@@ -1,8 +1,8 @@
 /* JSON objects: what is written of one reads back as the same, in both ways of writing. */
 #include <string.h>
 
-#include "api/json_text.h"
 #include "common/json.h"
+#include "common/json_text.h"
 #include "common/utf8.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -25,7 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     HW_AUTO_FREE char *dumped = hw_json_dump(object);
-    HW_AUTO_FREE char *text = api_json_text(object);
+    HW_AUTO_FREE char *text = hw_json_text(object, false);
 
     check_text(text, object);
     check_text(dumped, object);

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "api/etag.h"
-#include "api/json_text.h"
 #include "api/media_type.h"
 #include "api/migrate.h"
 #include "api/problem.h"
@@ -12,6 +11,7 @@
 #include "api/server.h"
 #include "api/target.h"
 #include "common/file.h"
+#include "common/json_text.h"
 #include "common/memory.h"
 #include "common/utf8.h"
 #include "tests/support/suite.h"
@@ -341,7 +341,7 @@ START_TEST(test_json_text)
 
     for (size_t i = 0; i < HW_COUNT(same); i++) {
         json_t *value = json_loads(same[i], JSON_DECODE_ANY, NULL);
-        HW_AUTO_FREE char *text = api_json_text(value);
+        HW_AUTO_FREE char *text = hw_json_text(value, false);
 
         ck_assert_str_eq(text, same[i]);
         json_decref(value);

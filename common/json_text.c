@@ -1,5 +1,6 @@
-#include "api/json_text.h"
+#include "common/json_text.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,7 @@
 
 enum { DIGITS_ENOUGH = 15, DIGITS_MOST = 17 }; /* of decimals that a double holds; that hold any */
 
-static void add(struct hw_buf *out, json_t *value);
+static void add(struct hw_buf *out, const json_t *value, int indent);
 
 static void add_real(struct hw_buf *out, double value)
 {
@@ -24,24 +25,39 @@ static void add_real(struct hw_buf *out, double value)
         hw_buf_puts(out, ".0"); /* it stays a number with a fraction */
 }
 
-static void add_object(struct hw_buf *out, json_t *object)
+/* indent: of the line, in steps; negative: all in one line. */
+static void add_break(struct hw_buf *out, int indent)
+{
+    if (indent >= 0)
+        hw_buf_printf(out, "\n%*s", indent * 2, "");
+}
+
+static int deeper(int indent)
+{
+    return indent < 0 ? indent : indent + 1;
+}
+
+static void add_object(struct hw_buf *out, const json_t *object, int indent)
 {
     const char *name, *separator = "";
     json_t *member;
 
     hw_buf_putc(out, '{');
-    json_object_foreach(object, name, member)
+    json_object_foreach((json_t *)(uintptr_t)object, name, member)
     {
         hw_buf_puts(out, separator);
+        add_break(out, deeper(indent));
         hw_buf_json_string(out, name, strlen(name));
-        hw_buf_putc(out, ':');
-        add(out, member);
+        hw_buf_puts(out, indent < 0 ? ":" : ": ");
+        add(out, member, deeper(indent));
         separator = ",";
     }
+    if (json_object_size(object) > 0)
+        add_break(out, indent);
     hw_buf_putc(out, '}');
 }
 
-static void add_array(struct hw_buf *out, json_t *array)
+static void add_array(struct hw_buf *out, const json_t *array, int indent)
 {
     json_t *element;
     size_t i;
@@ -51,19 +67,22 @@ static void add_array(struct hw_buf *out, json_t *array)
     {
         if (i > 0)
             hw_buf_putc(out, ',');
-        add(out, element);
+        add_break(out, deeper(indent));
+        add(out, element, deeper(indent));
     }
+    if (json_array_size(array) > 0)
+        add_break(out, indent);
     hw_buf_putc(out, ']');
 }
 
-static void add(struct hw_buf *out, json_t *value)
+static void add(struct hw_buf *out, const json_t *value, int indent)
 {
     switch (json_typeof(value)) {
     case JSON_OBJECT:
-        add_object(out, value);
+        add_object(out, value, indent);
         break;
     case JSON_ARRAY:
-        add_array(out, value);
+        add_array(out, value, indent);
         break;
     case JSON_STRING:
         hw_buf_json_string(out, json_string_value(value), json_string_length(value));
@@ -86,10 +105,10 @@ static void add(struct hw_buf *out, json_t *value)
     }
 }
 
-char *api_json_text(json_t *value)
+char *hw_json_text(const json_t *value, bool pretty)
 {
     struct hw_buf out = {0};
 
-    add(&out, value);
+    add(&out, value, pretty ? 0 : -1);
     return out.data;
 }
