@@ -5,38 +5,10 @@
 #include "common/buf.h"
 #include "common/digest.h"
 #include "common/memory.h"
-#include "tests/support/api_program.h"
-#include "tests/support/http.h"
-#include "tests/support/servers.h"
+#include "tests/support/service.h"
 #include "tests/support/suite.h"
 
-#define JSON "Content-Type: application/json\r\n"
-
-static struct test_postgres pg;
-static struct test_api api;
-
-static void start(void)
-{
-    test_postgres_start(&pg, true, NULL);
-    test_api_start(&api, pg.api_url, NULL);
-}
-
-static void stop(void)
-{
-    test_api_stop(&api);
-    test_postgres_remove(&pg);
-}
-
 /* ---- asking ---- */
-
-static struct test_answer last;
-
-static int call(const char *method, const char *target, const char *headers, const char *body)
-{
-    test_answer_free(&last);
-    last = test_http(api.port, method, target, headers, body, body != NULL ? strlen(body) : 0);
-    return last.status;
-}
 
 static int get(const char *target)
 {
@@ -49,15 +21,6 @@ static int put(const char *target, const char *body)
 }
 
 /* ---- what came ---- */
-
-static const char *header(const char *name)
-{
-    static char *value;
-
-    free(value);
-    value = test_answer_header(&last, name);
-    return value;
-}
 
 /* Answers are compared as JSON: only has the members given, with these values. */
 static void check_has(const char *expected)
@@ -72,16 +35,6 @@ static void check_has(const char *expected)
                       name, expected, last.body);
     json_decref(have);
     json_decref(want);
-}
-
-static void check_problem(int status, const char *name)
-{
-    HW_AUTO_FREE char *problem = NULL;
-
-    ck_assert_msg(last.status == status, "expected %d %s, got:\n%s%s", status, name, last.head,
-                  last.body);
-    problem = test_answer_problem(&last);
-    ck_assert_str_eq(problem, name);
 }
 
 static void check_detail(const char *part)
@@ -127,14 +80,6 @@ static const char *names(const char *key)
         hw_buf_printf(&out, ">%d", (int)json_integer_value(next));
     json_decref(page);
     return hw_buf_str(&out);
-}
-
-static void check_sql(const char *expected, const char *sql)
-{
-    HW_AUTO_FREE char *value = test_sql(&pg, "%s", sql);
-
-    ck_assert_msg(value != NULL && strcmp(value, expected) == 0, "%s: expected %s, got %s", sql,
-                  expected, value != NULL ? value : "nothing");
 }
 
 /* ---- operations ---- */
@@ -899,7 +844,7 @@ int main(void)
     Suite *suite = suite_create("api");
     TCase *all = tcase_create("routes");
 
-    tcase_add_unchecked_fixture(all, start, stop);
+    tcase_add_unchecked_fixture(all, start_service, stop_service);
     tcase_set_timeout(all, 120);
     tcase_add_test(all, test_health);
     tcase_add_test(all, test_node_life);

@@ -3,33 +3,14 @@
 #include <string.h>
 
 #include "common/memory.h"
-#include "tests/support/api_program.h"
 #include "tests/support/database.h"
-#include "tests/support/http.h"
-#include "tests/support/servers.h"
+#include "tests/support/service.h"
 #include "tests/support/suite.h"
-
-static struct test_postgres pg;
-static struct test_api api;
-
-static void start(void)
-{
-    test_postgres_start(&pg, true, NULL);
-    test_api_start(&api, pg.api_url, NULL);
-}
-
-static void stop(void)
-{
-    test_api_stop(&api);
-    test_postgres_remove(&pg);
-}
 
 static void sql(const char *text)
 {
     free(test_sql(&pg, "%s", text));
 }
-
-static struct test_answer last;
 
 static int get(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static int get(const char *fmt, ...)
@@ -43,14 +24,6 @@ static int get(const char *fmt, ...)
     test_answer_free(&last);
     last = test_http(api.port, "GET", target, NULL, NULL, 0);
     return last.status;
-}
-
-static void check_problem(int status, const char *name)
-{
-    ck_assert_msg(last.status == status, "expected %d, got:\n%s%s", status, last.head, last.body);
-    HW_AUTO_FREE char *problem = test_answer_problem(&last);
-
-    ck_assert_str_eq(problem, name);
 }
 
 /* The answer has these members, with these values. */
@@ -335,7 +308,7 @@ int main(void)
     Suite *suite = suite_create("api history");
     TCase *all = tcase_create("history");
 
-    tcase_add_unchecked_fixture(all, start, stop);
+    tcase_add_unchecked_fixture(all, start_service, stop_service);
     tcase_set_timeout(all, 120);
     tcase_add_test(all, test_as_of);
     tcase_add_test(all, test_explain);

@@ -6,62 +6,8 @@
 
 #include "common/buf.h"
 #include "common/memory.h"
-#include "tests/support/api_program.h"
-#include "tests/support/http.h"
-#include "tests/support/servers.h"
+#include "tests/support/service.h"
 #include "tests/support/suite.h"
-
-#define JSON "Content-Type: application/json\r\n"
-
-static struct test_postgres pg;
-static struct test_api api;
-static struct test_answer last;
-
-static void start(void)
-{
-    test_postgres_start(&pg, true, NULL);
-    test_api_start(&api, pg.api_url, NULL);
-}
-
-static void stop(void)
-{
-    test_api_stop(&api);
-    test_postgres_remove(&pg);
-}
-
-static int call(const char *method, const char *target, const char *headers, const char *body)
-{
-    test_answer_free(&last);
-    last = test_http(api.port, method, target, headers, body, body != NULL ? strlen(body) : 0);
-    return last.status;
-}
-
-static const char *header(const char *name)
-{
-    static char *value;
-
-    free(value);
-    value = test_answer_header(&last, name);
-    return value;
-}
-
-static void check_problem(int status, const char *name)
-{
-    HW_AUTO_FREE char *problem = NULL;
-
-    ck_assert_msg(last.status == status, "expected %d %s, got:\n%s%s", status, name, last.head,
-                  last.body);
-    problem = test_answer_problem(&last);
-    ck_assert_str_eq(problem, name);
-}
-
-static void check_sql(const char *expected, const char *sql)
-{
-    HW_AUTO_FREE char *value = test_sql(&pg, "%s", sql);
-
-    ck_assert_msg(value != NULL && strcmp(value, expected) == 0, "%s: expected %s, got %s", sql,
-                  expected, value != NULL ? value : "nothing");
-}
 
 #define KEY(k) "Idempotency-Key: " k "\r\n"
 
@@ -402,7 +348,7 @@ int main(void)
     Suite *suite = suite_create("api idempotency");
     TCase *all = tcase_create("idempotency");
 
-    tcase_add_unchecked_fixture(all, start, stop);
+    tcase_add_unchecked_fixture(all, start_service, stop_service);
     tcase_set_timeout(all, 240);
     tcase_add_test(all, test_replay);
     tcase_add_test(all, test_reused);
