@@ -24,18 +24,6 @@ static const struct api_column columns[] = {
 
 static const char *const kinds[] = {"node", "config", "assignment", "token"};
 
-static void on_list(struct api_request *request, const void *arg, PGresult *const *results)
-{
-    const char *ignored;
-    int limit;
-
-    (void)arg;
-    if (api_request_limit(request, &limit, &ignored))
-        api_answer_json(
-            request, MHD_HTTP_OK,
-            api_resource_select(request, api_resource_page(results[0], limit, columns)));
-}
-
 /* False when the request was answered with the problem. */
 static bool check_kind(struct api_request *request, const char *kind)
 {
@@ -76,5 +64,5 @@ void api_audit_list(struct api_request *request)
         "WHERE ($1::text IS NULL OR kind = $1) AND ($2::text IS NULL OR name = $2) "
         "AND ($3::bigint IS NULL OR id < $3::bigint) ORDER BY id DESC LIMIT $4::int",
         4, kind, api_request_parameter(request, "name"), after, most);
-    api_transaction_run(tx, on_list, NULL);
+    api_transaction_run(tx, api_resource_on_list, columns);
 }

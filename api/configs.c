@@ -167,16 +167,10 @@ static const struct api_column revision_columns[] = {
 
 static void on_revisions(struct api_request *request, const void *arg, PGresult *const *results)
 {
-    const char *ignored;
-    int limit;
-
-    (void)arg;
     if (PQntuples(results[0]) == 0 && api_request_parameter(request, "after") == NULL)
         api_resource_missing(request, "config", api_request_variable(request, "name"));
-    else if (api_request_limit(request, &limit, &ignored))
-        api_answer_json(
-            request, MHD_HTTP_OK,
-            api_resource_select(request, api_resource_page(results[0], limit, revision_columns)));
+    else
+        api_resource_on_list(request, arg, results);
 }
 
 /* Newest first, also of a config that was deleted. */
@@ -197,7 +191,7 @@ void api_configs_revisions(struct api_request *request)
                         "WHERE config = $1 AND ($2::int IS NULL OR revision < $2::int) "
                         "ORDER BY revision DESC LIMIT $3::int",
                         3, api_request_variable(request, "name"), after, most);
-    api_transaction_run(tx, on_revisions, NULL);
+    api_transaction_run(tx, on_revisions, revision_columns);
 }
 
 static void on_rollback(struct api_request *request, const void *arg, PGresult *const *results)

@@ -62,18 +62,6 @@ void api_nodes_put(struct api_request *request)
         api_resource_put(request, &nodes, 2, (const char *[]){labels, description});
 }
 
-static void on_list(struct api_request *request, const void *arg, PGresult *const *results)
-{
-    const char *ignored;
-    int limit;
-
-    (void)arg;
-    if (api_request_limit(request, &limit, &ignored))
-        api_answer_json(
-            request, MHD_HTTP_OK,
-            api_resource_select(request, api_resource_page(results[0], limit, columns)));
-}
-
 void api_nodes_list(struct api_request *request)
 {
     struct api_transaction *tx;
@@ -89,5 +77,5 @@ void api_nodes_list(struct api_request *request)
                         "WHERE ($1::text IS NULL OR name > $1) AND labels @> $3::jsonb "
                         "ORDER BY name LIMIT $2::int",
                         3, api_request_parameter(request, "after"), most, selector);
-    api_transaction_run(tx, on_list, NULL);
+    api_transaction_run(tx, api_resource_on_list, columns);
 }

@@ -219,16 +219,16 @@ json_t *api_resource_select(const struct api_request *request, json_t *page)
     return page;
 }
 
-static void on_list(struct api_request *request, const void *arg, PGresult *const *results)
+void api_resource_on_list(struct api_request *request, const void *columns,
+                          PGresult *const *results)
 {
-    const struct api_resource *resource = arg;
     const char *ignored;
     int limit;
 
     if (api_request_limit(request, &limit, &ignored))
         api_answer_json(
             request, MHD_HTTP_OK,
-            api_resource_select(request, api_resource_page(results[0], limit, resource->columns)));
+            api_resource_select(request, api_resource_page(results[0], limit, columns)));
 }
 
 void api_resource_list(struct api_request *request, const struct api_resource *resource)
@@ -242,5 +242,5 @@ void api_resource_list(struct api_request *request, const struct api_resource *r
         return;
     tx = api_transaction_read(request);
     api_transaction_add(tx, resource->list, 2, api_request_parameter(request, "after"), most);
-    api_transaction_run(tx, on_list, resource);
+    api_transaction_run(tx, api_resource_on_list, resource->columns);
 }

@@ -42,6 +42,10 @@ void api_resource_on_put(struct api_request *request, const void *resource,
 void api_resource_get(struct api_request *request, const struct api_resource *resource);
 void api_resource_delete(struct api_request *request, const struct api_resource *resource);
 void api_resource_list(struct api_request *request, const struct api_resource *resource);
+/* The end of it, for a list by another statement: struct api_column, and one more row than ?limit=
+ * where there is a next page. */
+void api_resource_on_list(struct api_request *request, const void *columns,
+                          PGresult *const *results);
 
 /* 404: there is no <kind> "<name>". */
 void api_resource_missing(struct api_request *request, const char *kind, const char *name);

@@ -27,31 +27,14 @@ static const struct api_column columns[] = {
     {.name = NULL},
 };
 
-static void on_list(struct api_request *request, const void *arg, PGresult *const *results)
-{
-    const char *ignored;
-    int limit;
-
-    (void)arg;
-    if (api_request_limit(request, &limit, &ignored))
-        api_answer_json(
-            request, MHD_HTTP_OK,
-            api_resource_select(request, api_resource_page(results[0], limit, columns)));
-}
-
 void api_tokens_list(struct api_request *request)
 {
-    struct api_transaction *tx;
-    const char *most;
-    int limit;
+    static const struct api_resource tokens = {
+        .list = SELECT "WHERE ($1::text IS NULL OR name > $1) ORDER BY name LIMIT $2::int",
+        .columns = columns,
+    };
 
-    if (!api_request_limit(request, &limit, &most) || !api_resource_fields(request, columns))
-        return;
-    tx = api_transaction_read(request);
-    api_transaction_add(tx,
-                        SELECT "WHERE ($1::text IS NULL OR name > $1) ORDER BY name LIMIT $2::int",
-                        2, api_request_parameter(request, "after"), most);
-    api_transaction_run(tx, on_list, NULL);
+    api_resource_list(request, &tokens);
 }
 
 static void on_get(struct api_request *request, const void *arg, PGresult *const *results)

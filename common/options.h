@@ -93,6 +93,13 @@ enum hw_status hw_options_log(const char *level, const char *format,
         .offset = offsetof(owner, database), .value = "URL", .secret = true,                       \
         .help = "the PostgreSQL database, as a libpq URI or connection string"                     \
     }
+#define HW_OPTION_MONITOR(owner)                                                                   \
+    {                                                                                              \
+        .name = "monitor", .env = "HEADWATER_MONITOR", .type = HW_OPT_STRING,                      \
+        .offset = offsetof(owner, monitor), .value = "HOST:PORT",                                  \
+        .help = "where to show /healthz, /readyz and /metrics; a loopback address; default: "      \
+                "nowhere"                                                                          \
+    }
 #define HW_OPTION_NATS(owner)                                                                      \
     {                                                                                              \
         .name = "nats", .env = "HEADWATER_NATS_URL", .type = HW_OPT_STRING,                        \
