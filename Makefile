@@ -171,9 +171,14 @@ $(RECOVERY): $(filter-out $(RECOVERY).o,$(call objects,tests/recovery/*.c))
 
 # So is the benchmark a program of several files, on top of what the tests stand on.
 BENCH := $(B)/bench/headwater-bench
-$(BENCH): $(call objects,bench/*.c) $(SUPPORT_OBJ) $(COMMON)
+FLEET := $(B)/bench/headwater-fleet
+$(BENCH): $(filter-out $(B)/bench/simulator.o,$(call objects,bench/*.c)) $(SUPPORT_OBJ) $(COMMON)
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) $(shell pkg-config --libs check)
+
+$(FLEET): $(B)/bench/simulator.o $(AGENT_OBJ) $(COMMON)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 # A fuzz target takes what it needs, so that it may stand in for the rest, or hold a file whole.
 $(B)/libfuzzed.a: $(API_OBJ) $(RECONCILER_OBJ) $(AGENT_OBJ) $(CDC_OBJ)
@@ -243,7 +248,7 @@ check-agent-kills: $(BINARIES) $(B)/tests/integration/test_agent_kills
 
 # docs/performance.md.
 bench: deps-bench ## measure, beside the limits of the servers: ARGS='--only drain,latency --runs 5'
-	@$(MAKE) --no-print-directory all $(BENCH)
+	@$(MAKE) --no-print-directory all $(BENCH) $(FLEET)
 	@$(BENCH) $(ARGS)
 
 bench-quick: ## the same, smaller: in two minutes

@@ -20,7 +20,7 @@ static const struct {
 } groups[] = {
     {"drain", bench_drain},   {"latency", bench_latency}, {"api", bench_api},
     {"fleet", bench_fleet},   {"blob", bench_blob},       {"replay", bench_replay},
-    {"growth", bench_growth},
+    {"growth", bench_growth}, {"agents", bench_agents},
 };
 
 static int usage(FILE *out, int status)

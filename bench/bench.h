@@ -28,5 +28,6 @@ void bench_fleet(struct bench *bench);   /* one change of all nodes; and all rep
 void bench_blob(struct bench *bench);    /* one large document */
 void bench_replay(struct bench *bench);  /* changes out of the archive, once more */
 void bench_growth(struct bench *bench);  /* the same change for more and more nodes */
+void bench_agents(struct bench *bench);  /* from SQL to thousands of simulated agents, and back */
 
 #endif

@@ -8,8 +8,6 @@
 #include "common/memory.h"
 #include "tests/support/process.h"
 
-enum { BATCH = 1000 }; /* as the reconciler hands reports over */
-
 static void measure_change(struct bench *bench, struct rig *rig, int nodes, int run)
 {
     rig_forget(rig);
@@ -50,14 +48,6 @@ static void measure_resync(struct bench *bench, struct rig *rig, int nodes)
 
 /* ---- reports ---- */
 
-/* What node n<number> says, as SQL makes it. */
-#define REPORT                                                                                     \
-    "jsonb_build_object('node', d.node, 'state', 'applied', 'running', "                           \
-    "jsonb_build_object('revision', d.revision, 'digest', d.digest, 'epoch', 1, 'lsn', '0/1', "    \
-    "'applied_at', '2026-01-01T00:00:00.000Z'), 'failed', NULL, 'desired_revision', d.revision, "  \
-    "'agent', 'bench/%d', 'boot_id', '84f25d63-b994-48ca-8706-1bbadae15f86', 'reported_at', "      \
-    "'2026-01-01T00:00:00.000Z')"
-
 static void publish_reports(struct rig *rig, PGresult *reports)
 {
     jsOptions options;
@@ -81,32 +71,6 @@ static void publish_reports(struct rig *rig, PGresult *reports)
     jsCtx_Destroy(js);
 }
 
-/* The function that takes them, in batches, and nothing else. */
-static double take_reports(struct rig *rig, int nodes, int run)
-{
-    double took = 0;
-
-    rig_run(rig->sql, "BEGIN");
-    for (int i = 0; i < nodes; i += BATCH) {
-        HW_AUTO_FREE char *batch = rig_sql(
-            rig->sql,
-            "SELECT jsonb_agg(jsonb_build_object('kv_created', '2100-01-01T00:00:00Z', "
-            "'kv_revision', 1, 'value', " REPORT "))::text FROM (SELECT * FROM headwater.desired "
-            "ORDER BY node LIMIT %d OFFSET %d) AS d",
-            run, BATCH, i);
-        const double start = test_now();
-        PGresult *result = PQexecParams(rig->sql, "SELECT * FROM headwater.report($1)", 1, NULL,
-                                        (const char *const[]){batch}, NULL, NULL, 0);
-
-        took += test_now() - start;
-        if (PQresultStatus(result) != PGRES_TUPLES_OK)
-            test_fail("%s", PQresultErrorMessage(result));
-        PQclear(result);
-    }
-    rig_run(rig->sql, "ROLLBACK"); /* the bucket's own reports are to be newer again */
-    return took;
-}
-
 static bool are_taken(struct rig *rig, int nodes, int run)
 {
     HW_AUTO_FREE char *count =
@@ -118,7 +82,7 @@ static bool are_taken(struct rig *rig, int nodes, int run)
 static void measure_reports(struct bench *bench, struct rig *rig, int nodes, int run)
 {
     HW_AUTO_FREE char *query =
-        hw_sprintf("SELECT d.node, " REPORT "::text FROM headwater.desired AS d", run);
+        hw_sprintf("SELECT d.node, " BENCH_REPORT "::text FROM headwater.desired AS d", run);
     PGresult *reports = PQexec(rig->sql, query);
     PGconn *listener = rig_sql_connect(rig->pg.url);
     double end;
@@ -137,7 +101,7 @@ static void measure_reports(struct bench *bench, struct rig *rig, int nodes, int
     figures_add(&bench->figures,
                 (struct figure_name){"fleet", "reports of all at once, first to all in SQL", "s",
                                      "publishing them, then headwater.report() alone"},
-                end - start, published - start + take_reports(rig, nodes, run));
+                end - start, published - start + limit_take_reports(rig, nodes, run));
 }
 
 void bench_fleet(struct bench *bench)
