@@ -14,7 +14,7 @@ TEST_PACKAGES := check postgresql-15|postgresql-17 \
 DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
 FUZZ_PACKAGES := clang libclang-rt-dev
 MODEL_PACKAGES := spin gcc libc6-dev
-BENCH_PACKAGES := wrk
+BENCH_PACKAGES := wrk gnuplot-nox
 
 # ---- flags --------------------------------------------------------------------------------------
 PKGS := libpq libnats jansson libmicrohttpd libcrypto gnutls libcurl yaml-0.1

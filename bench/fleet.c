@@ -5,10 +5,17 @@
 
 #include "bench/bench.h"
 #include "bench/limits.h"
+#include "bench/usage.h"
 #include "common/memory.h"
 #include "tests/support/process.h"
 
-static void measure_change(struct bench *bench, struct rig *rig, int nodes, int run)
+/* Names of figures, by the size of the fleet. */
+struct names {
+    const char *change, *statement, *resync, *memory;
+};
+
+static void measure_change(struct bench *bench, struct rig *rig, const struct names *names,
+                           int nodes, int run)
 {
     rig_forget(rig);
     const double start = test_now();
@@ -17,15 +24,16 @@ static void measure_change(struct bench *bench, struct rig *rig, int nodes, int 
     const double end = rig_wait_count(rig, nodes);
 
     rig_wait_caught_up(rig);
-    figures_add(&bench->figures,
-                (struct figure_name){"fleet", "one UPDATE, statement start to last entry", "s",
-                                     "the statement, then raw publishing"},
-                end - start, committed - start + limit_publish(rig, nodes, nodes, rig->size));
-    figures_add(&bench->figures, (struct figure_name){"fleet", "of that, the statement", "s", NULL},
+    figures_add(
+        &bench->figures,
+        (struct figure_name){"fleet", names->change, "s", "the statement, then raw publishing"},
+        end - start, committed - start + limit_publish(rig, nodes, nodes, rig->size));
+    figures_add(&bench->figures, (struct figure_name){"fleet", names->statement, "s", NULL},
                 committed - start, 0);
 }
 
-static void measure_resync(struct bench *bench, struct rig *rig, int nodes)
+static void measure_resync(struct bench *bench, struct rig *rig, const struct names *names,
+                           int nodes)
 {
     const double limit = limit_publish(rig, nodes, nodes, rig->size);
 
@@ -41,9 +49,10 @@ static void measure_resync(struct bench *bench, struct rig *rig, int nodes)
     rig_wait_count(rig, nodes);
     rig_wait_ready(rig);
     figures_add(&bench->figures,
-                (struct figure_name){"fleet", "resync into an empty NATS, start to ready", "s",
-                                     "raw publishing"},
+                (struct figure_name){"fleet", names->resync, "s", "raw publishing"},
                 test_now() - start, limit);
+    figures_add(&bench->figures, (struct figure_name){"fleet", names->memory, "MiB", NULL},
+                usage_of(rig->reconciler.pid).peak, 0);
 }
 
 /* ---- reports ---- */
@@ -104,17 +113,40 @@ static void measure_reports(struct bench *bench, struct rig *rig, int nodes, int
                 end - start, published - start + limit_take_reports(rig, nodes, run));
 }
 
+static void measure_large(struct bench *bench)
+{
+    static const struct names names = {"100,000 nodes: one UPDATE, to last entry",
+                                       "100,000 nodes: of that, the statement",
+                                       "100,000 nodes: resync into an empty NATS",
+                                       "100,000 nodes: peak memory of that reconciler"};
+    const int nodes = 100000;
+    struct rig rig;
+
+    rig_open(&rig);
+    rig_make_fleet(&rig, nodes);
+    for (int run = 0; run < bench->runs; run++) {
+        measure_change(bench, &rig, &names, nodes, run);
+        measure_resync(bench, &rig, &names, nodes);
+    }
+    rig_close(&rig);
+}
+
 void bench_fleet(struct bench *bench)
 {
+    static const struct names names = {
+        "one UPDATE, statement start to last entry", "of that, the statement",
+        "resync into an empty NATS, start to ready", "peak memory of that reconciler"};
     const int nodes = BENCH_SIZE(bench, 10000, 2000);
     struct rig rig;
 
     rig_open(&rig);
     rig_make_fleet(&rig, nodes);
     for (int run = 0; run < bench->runs; run++) {
-        measure_change(bench, &rig, nodes, run);
+        measure_change(bench, &rig, &names, nodes, run);
         measure_reports(bench, &rig, nodes, run);
-        measure_resync(bench, &rig, nodes);
+        measure_resync(bench, &rig, &names, nodes);
     }
     rig_close(&rig);
+    if (!bench->quick)
+        measure_large(bench);
 }
