@@ -67,14 +67,40 @@ static double limit(struct rig *rig, int nodes, int run)
            limit_publish(rig, nodes, nodes, REPORT_SIZE) + limit_take_reports(rig, nodes, run);
 }
 
+/* Seconds of CPU so far. */
+struct cpu {
+    double nats, reconciler, agents;
+};
+
+static struct cpu cpu_now(const struct rig *rig, const struct test_program *agents)
+{
+    return (struct cpu){usage_of(rig->nats.pid).cpu, usage_of(rig->reconciler.pid).cpu,
+                        usage_of(agents->pid).cpu};
+}
+
+static void note_cpu(struct bench *bench, const struct cpu *before, const struct cpu *after)
+{
+    figures_add(&bench->figures,
+                (struct figure_name){"agents", "of one change: CPU of nats-server", "s", NULL},
+                after->nats - before->nats, 0);
+    figures_add(&bench->figures,
+                (struct figure_name){"agents", "of one change: CPU of the reconciler", "s", NULL},
+                after->reconciler - before->reconciler, 0);
+    figures_add(&bench->figures,
+                (struct figure_name){"agents", "of one change: CPU of all agents", "s", NULL},
+                after->agents - before->agents, 0);
+}
+
 static void measure_change(struct bench *bench, struct rig *rig, const struct test_program *agents,
                            int nodes, int run)
 {
     rig_forget(rig);
+    const struct cpu before = cpu_now(rig, agents);
     const double start = test_now();
     rig_change_fleet(rig, 2 * run + 1);
     const double committed = test_now();
     const double end = wait_applied(rig, agents, nodes);
+    const struct cpu after = cpu_now(rig, agents);
     const double entries = rig_wait_count(rig, nodes);
 
     rig_wait_caught_up(rig);
@@ -85,6 +111,7 @@ static void measure_change(struct bench *bench, struct rig *rig, const struct te
     figures_add(&bench->figures,
                 (struct figure_name){"agents", "of that, to the last entry", "s", NULL},
                 entries - start, 0);
+    note_cpu(bench, &before, &after);
 }
 
 /* What is changed while NATS is away is there with it. */
