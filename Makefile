@@ -206,7 +206,7 @@ check: deps ## install, build, and pass all tests (with address and undefined sa
 	@$(MAKE) --no-print-directory SANITIZER=address check-build fuzz-check
 	@tests/run $(PLAIN_TESTS) $(TESTS:build/%=build/address/%)
 
-check-build: $(BINARIES) $(LIBRARIES) $(EXAMPLES) $(TESTS)
+check-build: $(BINARIES) $(LIBRARIES) $(EXAMPLES) $(FLEET) $(TESTS)
 
 check-run: check-build # the tests of one build; TESTS=build/tests/… picks some
 	@tests/run $(TESTS)
