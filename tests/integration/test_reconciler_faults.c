@@ -160,7 +160,7 @@ END_TEST
  */
 START_TEST(test_back_pressure)
 {
-    enum { NODES = 2000, ROUNDS = 30 };
+    enum { NODES = 2000, ROUNDS = 20 };
 
     pipeline_make_nodes(&p, NODES);
     pipeline_start(&p, NULL);
