@@ -165,7 +165,9 @@ void bench_agents(struct bench *bench)
         note_memory(bench, &rig, &agents);
         measure_restart(bench, &rig, &agents, nodes, run);
     }
-    if (test_program_stop(&agents, SIGTERM) != 0)
+    kill(agents.pid, SIGTERM);
+    test_wait_for(!test_program_running(&agents), RIG_WAIT_S);
+    if (test_program_stop(&agents, 0) != 0)
         test_fail("headwater-fleet failed, see %s", agents.log);
     rig_close(&rig);
 }

@@ -167,6 +167,7 @@ double limit_publish(struct rig *rig, long count, long keys, int size)
 
     jsOptions_Init(&options);
     options.PublishAsync.MaxPending = WINDOW;
+    options.PublishAsync.StallWait = RIG_WAIT_S * 1000;
     options.PublishAsync.AckHandler = on_ack;
     if (natsConnection_ConnectTo(&nc, rig->nats.url) != NATS_OK ||
         natsConnection_JetStream(&js, nc, &options) != NATS_OK ||

@@ -4,6 +4,8 @@
  * node. Only connections and loops are shared, and there is no output and no command. What an agent
  * keeps on disk is kept as always, by default where fsync costs nothing.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <pthread.h>
 #include <signal.h>
@@ -357,6 +359,32 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path);
 }
 
+/* A directory that goes when this process is gone, in whatever way: a child sees to it. */
+static enum hw_status make_directory(char *dir, struct hw_error *err)
+{
+    int ends[2];
+    char byte;
+
+    if (mkdtemp(dir) == NULL)
+        return hw_fail_errno(err, "making %s", dir);
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return hw_fail_errno(err, "making a pipe");
+    switch (fork()) {
+    case -1:
+        return hw_fail_errno(err, "starting a process");
+    case 0:
+        setsid();
+        close(ends[1]);
+        while (read(ends[0], &byte, 1) < 0 && errno == EINTR)
+            ;
+        nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        _exit(0);
+    default:
+        close(ends[0]); /* the other end stays open as long as this process lives */
+        return HW_OK;
+    }
+}
+
 static enum hw_status allow_files(const struct options *o, struct hw_error *err)
 {
     const rlim_t need = (rlim_t)(o->nodes + 4 * o->connections + 2 * o->threads + FILES_BESIDE);
@@ -406,7 +434,7 @@ int main(int argc, char **argv)
     char own[] = "/dev/shm/headwater-fleet-XXXXXX";
     const char *command;
     char **operands;
-    int count, exit_status;
+    int count;
     struct hw_error err;
     enum hw_status status =
         hw_options_parse(&program, argc, argv, &options, &command, &operands, &count, &err);
@@ -421,14 +449,12 @@ int main(int argc, char **argv)
         options.threads = options.connections;
     /* Otherwise libnats gives each subscription, so each agent, a thread. */
     setenv("NATS_DEFAULT_TO_LIB_MSG_DELIVERY", "1", 1);
-    if (allow_files(&options, &err) != HW_OK ||
-        (options.state_dir == NULL && mkdtemp(own) == NULL &&
-         hw_fail_errno(&err, "making %s", own) != HW_OK)) {
+    status = allow_files(&options, &err);
+    if (status == HW_OK && options.state_dir == NULL)
+        status = make_directory(own, &err);
+    if (status != HW_OK) {
         hw_log_error("cannot simulate", HW_E(&err));
         return HW_EXIT_FAILURE;
     }
-    exit_status = simulate(&options, options.state_dir != NULL ? options.state_dir : own);
-    if (options.state_dir == NULL)
-        nftw(own, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-    return exit_status;
+    return simulate(&options, options.state_dir != NULL ? options.state_dir : own);
 }
