@@ -42,7 +42,7 @@ static long applied(struct rig *rig, const char *digest)
 /* Until SQL says that all run what is desired now; returns when that was seen. */
 static double wait_applied(struct rig *rig, const struct test_program *agents, int nodes)
 {
-    const struct timespec pause = {.tv_nsec = POLL_MS * 1000000};
+    const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
     const double until = test_now() + RIG_WAIT_S;
     HW_AUTO_FREE char *digest =
         rig_sql(rig->sql, "SELECT digest FROM headwater.desired WHERE node = 'n1'");

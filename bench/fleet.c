@@ -64,7 +64,7 @@ static void publish_reports(struct rig *rig, PGresult *reports)
 
     jsOptions_Init(&options);
     options.PublishAsync.MaxPending = 4096;
-    options.PublishAsync.StallWait = RIG_WAIT_S * 1000;
+    options.PublishAsync.StallWait = RIG_WAIT_S * 1000L;
     if (natsConnection_JetStream(&js, rig->nc, &options) != NATS_OK)
         test_fail("cannot use JetStream");
     for (int i = 0; i < PQntuples(reports); i++) {

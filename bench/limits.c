@@ -167,7 +167,7 @@ double limit_publish(struct rig *rig, long count, long keys, int size)
 
     jsOptions_Init(&options);
     options.PublishAsync.MaxPending = WINDOW;
-    options.PublishAsync.StallWait = RIG_WAIT_S * 1000;
+    options.PublishAsync.StallWait = RIG_WAIT_S * 1000L;
     options.PublishAsync.AckHandler = on_ack;
     if (natsConnection_ConnectTo(&nc, rig->nats.url) != NATS_OK ||
         natsConnection_JetStream(&js, nc, &options) != NATS_OK ||
@@ -219,7 +219,7 @@ void limit_publish_each(struct rig *rig, int size, double *times, int count)
         options.ExpectLastSubjectSeq = (uint64_t)i;
         const double start = test_now();
         if (js_PublishMsgAsync(rig->js, &msg, &options) != NATS_OK ||
-            natsSubscription_NextMsg(&got, sub, RIG_WAIT_S * 1000) != NATS_OK)
+            natsSubscription_NextMsg(&got, sub, RIG_WAIT_S * 1000L) != NATS_OK)
             test_fail("publishing message %d failed", i);
         times[i] = test_now() - start;
         natsMsg_Destroy(got);

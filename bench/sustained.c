@@ -73,6 +73,8 @@ static double quantile(const struct series *s, double q)
 {
     HW_AUTO_FREE double *copy = hw_alloc(s->count * sizeof(*copy));
 
+    if (s->y == NULL)
+        test_fail("the load was over before anything was measured");
     memcpy(copy, s->y, s->count * sizeof(*copy));
     return figures_quantile(copy, s->count, q);
 }
