@@ -51,10 +51,10 @@ static void clear(struct series *s)
     *s = (struct series){0};
 }
 
-/* Least squares, behind the first quarter, in which caches fill: how much y grows for each x. */
+/* Least squares, behind the first half, in which caches fill: how much y grows for each x. */
 static double slope(const struct series *s)
 {
-    const size_t first = s->count / 4;
+    const size_t first = s->count / 2;
     const double n = (double)(s->count - first);
     double x = 0, y = 0, xx = 0, xy = 0;
 
