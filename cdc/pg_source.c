@@ -15,6 +15,7 @@
 
 #define CONNECT_TIMEOUT_MS 30000
 #define STATUS_INTERVAL_MS 1000
+#define CONFIRM_MS         50 /* after the consumer has stored something, at the latest */
 
 /* What is read in one turn of the loop at most, so that timers and signals are never kept waiting.
  */
@@ -510,7 +511,11 @@ static void pg_pause(struct cdc_source *base, bool paused)
 static void pg_confirm(struct cdc_source *base, hw_lsn stored)
 {
     struct pg_source *s = (struct pg_source *)base;
-    s->stored = later(s->stored, stored);
+    if (stored <= s->stored)
+        return;
+    s->stored = stored;
+    if (live(s) && s->stage == STAGE_STREAMING && s->status_timer.due > hw_loop_now() + CONFIRM_MS)
+        hw_timer_start(s->loop, &s->status_timer, CONFIRM_MS, on_status, s);
 }
 
 static void pg_close(struct cdc_source *base)
