@@ -289,7 +289,7 @@ static void take_keepalive(struct pg_source *s, hw_lsn end, bool reply)
     s->assembler.handler.progress(s->assembler.handler.arg, end);
 }
 
-static enum hw_status take_message(struct pg_source *s, const char *message, size_t len,
+static enum hw_status take_message(struct pg_source *s, char *message, size_t len,
                                    struct hw_error *err)
 {
     if (len >= 25 && message[0] == 'w')
