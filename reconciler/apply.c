@@ -75,6 +75,7 @@ struct rec_apply {
     hw_lsn told;                   /* to moved */
     hw_lsn reached;                /* by the stream: nothing up to here is still to come */
     struct rec_checkpoint applied; /* behind which everything is acknowledged */
+    hw_lsn changed;                /* the end of the last transaction among it that had changes */
     struct rec_checkpoint stored;  /* the one that stands in KV */
     struct rec_checkpoint sent;    /* in flight, while checkpoint_busy */
     bool checkpoint_busy;
@@ -643,8 +644,8 @@ static void on_checkpoint_timer(void *arg)
 static void store_checkpoint(struct rec_apply *apply)
 {
     const bool behind = hw_fence_compare(apply->stored.fence, apply->applied.fence) < 0;
-    const bool news = apply->first != NULL || apply->stored.rev != apply->applied.rev ||
-                      apply->stored.seq == 0 ||
+    const bool news = apply->first != NULL || apply->stored.fence.lsn < apply->changed ||
+                      apply->stored.rev != apply->applied.rev || apply->stored.seq == 0 ||
                       apply->stored.fence.epoch != apply->applied.fence.epoch;
     const int64_t every = news ? CHECKPOINT_EVERY_MS : PROGRESS_EVERY_MS;
     const int64_t due = apply->checkpoint_at + every - hw_loop_now();
@@ -731,6 +732,8 @@ static void retire(struct rec_apply *apply)
             apply->last = NULL;
         if (!tx->repair)
             move(apply, tx->fence.lsn);
+        if (!tx->repair && tx->count > 0)
+            apply->changed = tx->fence.lsn;
         if (!tx->repair || releases)
             know(apply, tx);
         unref(tx);
@@ -830,7 +833,7 @@ void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *store
     apply->hold = hold;
     apply->stored = *stored;
     apply->applied = *applied;
-    apply->reached = apply->told = HW_LSN_NONE;
+    apply->reached = apply->told = apply->changed = HW_LSN_NONE;
     apply->checkpoint_at = 0;
     apply->paused = false;
     apply->failed = false;
