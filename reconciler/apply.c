@@ -150,9 +150,10 @@ static void unref(struct rec_tx *tx)
     free(tx);
 }
 
-static struct rec_change *add_change(struct rec_tx *tx, const char *node)
+static struct rec_change *add_change(struct rec_tx *tx, const char *prefix, const char *node)
 {
-    struct rec_entry *entry = rec_sink_entry(tx->apply->config.sink, node);
+    HW_AUTO_FREE char *key = hw_sprintf("%s%s", prefix, node);
+    struct rec_entry *entry = rec_sink_entry(tx->apply->config.sink, key);
     struct rec_change *change;
 
     if (entry->last_tx == tx->serial) {
@@ -186,10 +187,17 @@ static void want_object(struct rec_tx *tx, const char *hex, size_t size);
 
 static void set(struct rec_tx *tx, const struct rec_desired *row)
 {
-    struct rec_change *change = add_change(tx, row->node);
+    struct rec_change *change = add_change(tx, REC_DESIRED_PREFIX, row->node);
 
     change->value = rec_desired_value(row, tx->fence, &change->size);
     want_object(tx, row->digest + strlen("sha256:"), (size_t)row->size);
+}
+
+static void tell_node(struct rec_tx *tx, const struct rec_decided *row)
+{
+    struct rec_change *change = add_change(tx, REC_DECIDED_PREFIX, row->node);
+
+    change->value = rec_decided_value(row, tx->fence, &change->size);
 }
 
 void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence, int64_t committed_at)
@@ -204,9 +212,14 @@ void rec_apply_set(struct rec_apply *apply, const struct rec_desired *row)
     set(apply->open, row);
 }
 
-void rec_apply_remove(struct rec_apply *apply, const char *node)
+void rec_apply_tell(struct rec_apply *apply, const struct rec_decided *row)
 {
-    add_change(apply->open, node);
+    tell_node(apply->open, row);
+}
+
+void rec_apply_remove(struct rec_apply *apply, const char *prefix, const char *node)
+{
+    add_change(apply->open, prefix, node);
 }
 
 void rec_apply_changelog(struct rec_apply *apply, int64_t rev, const char *nonce)
@@ -291,9 +304,14 @@ void rec_apply_repair_set(struct rec_tx *repair, const struct rec_desired *row)
     set(repair, row);
 }
 
-void rec_apply_repair_remove(struct rec_tx *repair, const char *node)
+void rec_apply_repair_tell(struct rec_tx *repair, const struct rec_decided *row)
 {
-    add_change(repair, node);
+    tell_node(repair, row);
+}
+
+void rec_apply_repair_remove(struct rec_tx *repair, const struct rec_entry *entry)
+{
+    add_change(repair, "", entry->key);
 }
 
 void rec_apply_repair_object(struct rec_tx *repair, const char *hex, size_t size)
@@ -465,9 +483,8 @@ static void publish(struct rec_change *change)
         change_done(change);
         return;
     }
-    HW_AUTO_FREE char *key = hw_sprintf(REC_DESIRED_PREFIX "%s", entry->node);
-    if (hw_kv_message(apply->config.bucket, key, change->value, change->size, &change->tx->fence,
-                      &msg, &err) != HW_OK ||
+    if (hw_kv_message(apply->config.bucket, entry->key, change->value, change->size,
+                      &change->tx->fence, &msg, &err) != HW_OK ||
         hw_nats_publish(apply->config.nats, msg, entry->seq, on_entry_ack, change, &err) != HW_OK) {
         fail(apply, &err);
         return;
@@ -525,7 +542,7 @@ static void resolve_conflict(struct rec_change *change)
     struct hw_error err;
     enum hw_status status;
 
-    HW_AUTO_FREE char *key = hw_sprintf(REC_DESIRED_PREFIX "%s", change->entry->node);
+    const char *key = change->entry->key;
     status = hw_kv_get(apply->config.nats, apply->config.bucket, key, &found, &err);
     if (status == HW_ENOENT) {
         change->entry->seq = HW_SEQ_NONE;

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "agent/desired.h"
+#include "reconciler/decided.h"
 #include "reconciler/desired.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -23,5 +24,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_HOLDS(err.status == HW_EINVAL && document.revision == -1);
     }
     (void)rec_desired_hash_of_value((const char *)data, size);
+    (void)rec_decided_hash_of_value((const char *)data, size);
     return 0;
 }
