@@ -162,6 +162,10 @@ struct headwater_agent_options {
     const char *nats_key;   /* its private key, PEM */
     const char *nats_creds; /* credentials file (JWT and seed), or */
     const char *nats_nkey;  /* nkey seed of the user */
+
+    /* Copied: files of Ed25519 public keys, PEM, ':' between them. Nothing is applied that is not
+     * signed with one of them. NULL: whoever may write to NATS is believed. */
+    const char *trust;
 };
 
 static inline void headwater_agent_options_init(struct headwater_agent_options *options)

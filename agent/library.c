@@ -543,6 +543,7 @@ static enum hw_status start(struct headwater_agent *a, struct hw_error *err)
                                              .node = o->node,
                                              .bucket = o->bucket,
                                              .state_dir = o->state_dir,
+                                             .trust = o->trust,
                                              .output = {.file = o->output,
                                                         .dir = o->output_dir,
                                                         .keep = o->keep > 0 ? o->keep : KEEP,
@@ -590,6 +591,7 @@ int headwater_agent_new(const struct headwater_agent_options *options, struct he
     a->options.nats_key = copy(a->options.nats_key, NULL);
     a->options.nats_creds = copy(a->options.nats_creds, NULL);
     a->options.nats_nkey = copy(a->options.nats_nkey, NULL);
+    a->options.trust = copy(a->options.trust, NULL);
     a->fd = a->quit_fd = -1;
     a->lines_end = &a->lines;
     pthread_mutex_init(&a->lock, NULL);
@@ -642,6 +644,7 @@ void headwater_agent_free(struct headwater_agent *a)
     free_text(a->options.nats_key);
     free_text(a->options.nats_creds);
     free_text(a->options.nats_nkey);
+    free_text(a->options.trust);
     free_text(a->options.node);
     free_text(a->options.bucket);
     free_text(a->options.state_dir);

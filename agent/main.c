@@ -35,6 +35,7 @@ struct options {
     int64_t keep, poll, splay, confirm_within;
     bool json;
     const char *monitor;
+    char *trust;
     struct hw_nats_files nats_files;
     const char *log_level, *log_format;
 };
@@ -97,6 +98,13 @@ static const struct hw_option option_table[] = {
      .preset = "heal",
      .choices = "heal|report",
      .help = "what to do about an output that someone else changed"},
+    {.name = "trust",
+     .env = "HEADWATER_TRUST",
+     .type = HW_OPT_LIST,
+     .offset = offsetof(struct options, trust),
+     .value = "FILE",
+     .help = "public key that desired state must be signed with, Ed25519 as PEM; may be given "
+             "again: one of them"},
     {.name = "validate",
      .env = "HEADWATER_VALIDATE",
      .type = HW_OPT_STRING,
@@ -477,6 +485,7 @@ static enum hw_status run_service(const struct options *o, const char *state_dir
         options.node = o->node;
         options.bucket = o->bucket;
         options.state_dir = state_dir;
+        options.trust = o->trust;
         options.output = o->output;
         options.output_dir = o->output_dir;
         options.keep = (unsigned)o->keep;
@@ -520,7 +529,7 @@ static enum hw_status run_command(const struct options *o, const char *command,
 
 int main(int argc, char **argv)
 {
-    struct options options = {0};
+    static struct options options; /* so that what its lists hold lives as long as we do */
     HW_AUTO_FREE char *state_dir = NULL;
     struct hw_error err;
     const char *command;

@@ -28,6 +28,7 @@ struct rec_change {
     struct rec_entry *entry;
     char *value; /* NULL: a delete marker */
     size_t size;
+    char *signature;         /* or NULL */
     uint64_t ticket;         /* of the ledger */
     struct rec_change *next; /* waiting for the same key */
 };
@@ -143,8 +144,10 @@ static void unref(struct rec_tx *tx)
 {
     if (--tx->refs > 0)
         return;
-    for (size_t i = 0; i < tx->count; i++)
+    for (size_t i = 0; i < tx->count; i++) {
         free(tx->changes[i].value);
+        free(tx->changes[i].signature);
+    }
     free(tx->changes);
     free(tx);
 }
@@ -157,6 +160,7 @@ static struct rec_change *add_change(struct rec_tx *tx, const char *node)
     if (entry->last_tx == tx->serial) {
         change = &tx->changes[entry->last_change];
         free(change->value);
+        free(change->signature);
     } else {
         if (tx->count == tx->cap) {
             tx->cap = tx->cap > 0 ? tx->cap + tx->cap / 2 : 4;
@@ -183,11 +187,18 @@ static struct rec_tx *new_tx(struct rec_apply *apply, struct hw_fence fence)
 
 static void want_object(struct rec_tx *tx, const char *hex, size_t size);
 
+static void remove_key(struct rec_tx *tx, const char *node)
+{
+    add_change(tx, node)->signature =
+        rec_signature(tx->apply->config.signer, node, NULL, tx->fence);
+}
+
 static void set(struct rec_tx *tx, const struct rec_desired *row)
 {
     struct rec_change *change = add_change(tx, row->node);
 
     change->value = rec_desired_value(row, tx->fence, &change->size);
+    change->signature = rec_signature(tx->apply->config.signer, row->node, row, tx->fence);
     want_object(tx, row->digest + strlen("sha256:"), (size_t)row->size);
 }
 
@@ -205,7 +216,7 @@ void rec_apply_set(struct rec_apply *apply, const struct rec_desired *row)
 
 void rec_apply_remove(struct rec_apply *apply, const char *node)
 {
-    add_change(apply->open, node);
+    remove_key(apply->open, node);
 }
 
 void rec_apply_changelog(struct rec_apply *apply, int64_t rev, const char *nonce)
@@ -292,7 +303,7 @@ void rec_apply_repair_set(struct rec_tx *repair, const struct rec_desired *row)
 
 void rec_apply_repair_remove(struct rec_tx *repair, const char *node)
 {
-    add_change(repair, node);
+    remove_key(repair, node);
 }
 
 void rec_apply_repair_object(struct rec_tx *repair, const char *hex, size_t size)
@@ -445,6 +456,7 @@ static bool needless(const struct rec_change *change)
 static void change_done(struct rec_change *change)
 {
     free(HW_TAKE(change->value));
+    free(HW_TAKE(change->signature));
     change->tx->undone--;
     change->tx->apply->queued--;
     change->entry->in_flight = NULL;
@@ -466,8 +478,14 @@ static void publish(struct rec_change *change)
     }
     HW_AUTO_FREE char *key = hw_sprintf(REC_DESIRED_PREFIX "%s", entry->node);
     if (hw_kv_message(apply->config.bucket, key, change->value, change->size, &change->tx->fence,
-                      &msg, &err) != HW_OK ||
-        hw_nats_publish(apply->config.nats, msg, entry->seq, on_entry_ack, change, &err) != HW_OK) {
+                      &msg, &err) != HW_OK) {
+        fail(apply, &err);
+        return;
+    }
+    if (change->signature != NULL &&
+        natsMsgHeader_Set(msg, HW_HEADER_SIGNATURE, change->signature) != NATS_OK)
+        abort(); /* out of memory */
+    if (hw_nats_publish(apply->config.nats, msg, entry->seq, on_entry_ack, change, &err) != HW_OK) {
         fail(apply, &err);
         return;
     }
@@ -509,6 +527,7 @@ static void note_written(struct rec_change *change, uint64_t seq)
     change->entry->seq = seq;
     change->entry->fence = change->tx->fence;
     change->entry->deleted = change->value == NULL;
+    change->entry->missigned = false;
     change->entry->hash = 0;
 }
 

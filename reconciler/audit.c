@@ -130,6 +130,7 @@ static void on_key(void *arg, struct hw_kv_entry *found)
     entry->deleted = found->deleted;
     if (found->fenced)
         entry->fence = found->fence; /* otherwise a stranger's, over the one that we know */
+    entry->missigned = !rec_signature_stands(audit->config.signer, found);
     entry->hash =
         found->fenced && !found->deleted ? rec_desired_hash_of_value(found->value, found->size) : 0;
 }
@@ -145,6 +146,7 @@ static void forget_purged(struct rec_audit *audit)
             continue;
         entry->seq = 0;
         entry->deleted = true;
+        entry->missigned = false;
         entry->hash = 0;
     }
 }
@@ -191,9 +193,11 @@ static struct rec_tx *new_repair(const struct rec_audit *audit)
                                                                    .lsn = audit->result.position});
 }
 
+/* To be written anew though it says what it should. */
 static bool outdated(const struct rec_audit *audit, const struct rec_entry *entry)
 {
-    return audit->config.rewrite && entry->seq != 0 && entry->fence.epoch < audit->config.epoch;
+    return entry->seq != 0 && (entry->missigned ||
+                               (audit->config.rewrite && entry->fence.epoch < audit->config.epoch));
 }
 
 static void compare_row(struct rec_audit *audit, struct rec_tx *repair,
@@ -209,7 +213,11 @@ static void compare_row(struct rec_audit *audit, struct rec_tx *repair,
     if (touched(audit, entry) || (entry->seq != 0 && !entry->deleted && !outdated(audit, entry) &&
                                   entry->hash == rec_desired_hash(row)))
         return;
-    tell(audit, row->node, entry->seq == 0 || entry->deleted ? "nothing" : "something else");
+    tell(audit, row->node,
+         entry->seq == 0 || entry->deleted      ? "nothing"
+         : entry->hash != rec_desired_hash(row) ? "something else"
+         : entry->missigned                     ? "not our signature"
+                                                : "an older epoch");
     rec_apply_repair_set(repair, row);
 }
 
@@ -223,7 +231,9 @@ static void remove_unseen(struct rec_audit *audit, struct rec_tx *repair)
         if (entry->seen == audit->number || touched(audit, entry) ||
             (entry->deleted && !outdated(audit, entry)))
             continue;
-        tell(audit, entry->node, "an entry where there is to be none");
+        tell(audit, entry->node,
+             entry->deleted ? "not our signature on its deletion"
+                            : "an entry where there is to be none");
         audit->result.removed++;
         rec_apply_repair_remove(repair, entry->node);
     }
