@@ -1065,7 +1065,8 @@ static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
                                             .name = name,
                                             .max_pending = 16,
                                             .reconnect_ms = RECONNECT_MS,
-                                            .files = a->options.nats_files};
+                                            .files = a->options.nats_files,
+                                            .prefix = a->options.nats_prefix};
     const char *const exposed = hw_nats_exposed(&options.files);
     const struct hw_nats_events events = {.up = on_up, .down = on_down, .arg = a};
     const struct agent_reporter_events reporter_events = {

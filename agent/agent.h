@@ -34,6 +34,7 @@ enum agent_phase {
 struct agent_options {
     const char *url; /* of NATS */
     struct hw_nats_files nats_files;
+    const char *nats_prefix; /* as of hw_nats_options */
     const char *node;
     const char *bucket; /* desired; the reports bucket is <bucket>_reports */
     const char *state_dir;

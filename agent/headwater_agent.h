@@ -166,6 +166,8 @@ struct headwater_agent_options {
     /* Copied: files of Ed25519 public keys, PEM, ':' between them. Nothing is applied that is not
      * signed with one of them. NULL: whoever may write to NATS is believed. */
     const char *trust;
+    /* Copied: what the node's account maps JetStream's API to, for leaf nodes; NULL: nothing. */
+    const char *nats_prefix;
 };
 
 static inline void headwater_agent_options_init(struct headwater_agent_options *options)

@@ -29,7 +29,8 @@
 #define NODE_MAX 128
 
 struct options {
-    const char *nats, *bucket, *node, *state_dir, *output, *output_dir, *mode, *owner, *drift;
+    const char *nats, *nats_prefix, *bucket, *node, *state_dir, *output, *output_dir, *mode, *owner,
+        *drift;
     const char *validate, *apply, *health;
     int64_t validate_timeout, apply_timeout, health_timeout, health_within;
     int64_t keep, poll, splay, confirm_within;
@@ -43,6 +44,12 @@ struct options {
 static const struct hw_option option_table[] = {
     HW_OPTION_NATS(struct options),
     HW_OPTIONS_NATS_FILES(struct options),
+    {.name = "nats-prefix",
+     .env = "HEADWATER_NATS_PREFIX",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, nats_prefix),
+     .value = "SUBJECT",
+     .help = "what the node's account maps JetStream's API and its keys to; for leaf nodes"},
     HW_OPTION_BUCKET(struct options),
     {.name = "node",
      .env = "HEADWATER_NODE",
@@ -482,6 +489,7 @@ static enum hw_status run_service(const struct options *o, const char *state_dir
         options.nats_key = o->nats_files.key;
         options.nats_creds = o->nats_files.creds;
         options.nats_nkey = o->nats_files.nkey;
+        options.nats_prefix = o->nats_prefix;
         options.node = o->node;
         options.bucket = o->bucket;
         options.state_dir = state_dir;
@@ -519,7 +527,7 @@ static enum hw_status run_command(const struct options *o, const char *command,
     const struct agent_output output = {.file = o->output, .dir = o->output_dir};
 
     if (strcmp(command, "permissions") == 0)
-        return hw_nats_permissions_node(o->bucket, o->node, &o->nats_files, err);
+        return hw_nats_permissions_node(o->bucket, o->node, o->nats_prefix, &o->nats_files, err);
     if (strcmp(command, "hold") == 0)
         return agent_local_hold(state_dir, count > 0 ? operands[0] : "", err);
     if (strcmp(command, "release") == 0)
