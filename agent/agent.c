@@ -21,6 +21,7 @@
 #define TRY_LIMIT_MS   300000 /* between tries of one document */
 #define SAVE_RETRY_MS  20000  /* mean, between tries of a state that the disk did not take */
 #define HEAL_PAUSE_MS  5000   /* between two healings: whoever changes it may not give up either */
+#define STALE_AGAIN_MS 2000   /* mean, before an older entry is taken for what the key holds */
 #define REJOIN_MS      1000   /* a fleet that has NATS again does not ask in one moment */
 #define RECONNECT_MS   10000  /* nor tries to connect */
 #define QUIET_FAILURES 3      /* timeouts in a row that are taken for an outage, not reported */
@@ -35,6 +36,7 @@ struct agent {
     struct hw_nats *nats;
     struct hw_nats_listener shared; /* of a connection that is not its own */
     struct agent_store *store;
+    struct hw_trust *trust; /* NULL: whoever may write is believed */
     struct agent_watch *watch;
     struct agent_reporter *reporter;
     struct agent_notice *notice;
@@ -833,7 +835,7 @@ static void on_entry(void *arg, const struct hw_kv_entry *entry)
     enum agent_verdict verdict;
     int64_t wait;
 
-    if (agent_desired_decode(entry, a->options.node, &desired, &err) != HW_OK) {
+    if (agent_desired_decode(entry, a->options.node, a->trust, &desired, &err) != HW_OK) {
         refuse(a, entry->seq, &err);
         return;
     }
@@ -846,9 +848,17 @@ static void on_entry(void *arg, const struct hw_kv_entry *entry)
     next.refused.set = false;
     switch (verdict) {
     case AGENT_DESIRED_STALE:
+        /* A replica that lags may have answered: it counts when it is there the second time. */
+        if (a->complained_seq == entry->seq) {
+            hw_fail(&err, HW_EINVAL, "epoch %llu, LSN %s: older than one accepted before",
+                    (unsigned long long)desired.fence.epoch, HW_LSN(desired.fence.lsn));
+            refuse(a, entry->seq, &err);
+            return;
+        }
         complain(a, entry->seq, "refused a desired entry older than one accepted before", &desired,
                  NULL);
-        break;
+        agent_watch_look(a->watch, agent_jitter_ms(STALE_AGAIN_MS));
+        return;
     case AGENT_DESIRED_KNOWN:
         break;
     case AGENT_DESIRED_NONE:
@@ -1057,7 +1067,8 @@ static enum hw_status open_nats(struct agent *a, struct hw_error *err)
                                             .name = name,
                                             .max_pending = 16,
                                             .reconnect_ms = RECONNECT_MS,
-                                            .files = a->options.nats_files};
+                                            .files = a->options.nats_files,
+                                            .prefix = a->options.nats_prefix};
     const char *const exposed = hw_nats_exposed(&options.files);
     const struct hw_nats_events events = {.up = on_up, .down = on_down, .arg = a};
 
@@ -1099,6 +1110,16 @@ static void join(struct agent *a)
         on_up(a);
 }
 
+static enum hw_status open_trust(struct agent *a, struct hw_error *err)
+{
+    if (a->options.trust == NULL)
+        return HW_OK;
+    if (hw_trust_open(a->options.trust, &a->trust, err) != HW_OK)
+        return hw_fail_in(err, "--trust");
+    tell(a, HW_LOG_INFO, "only signed entries are believed", NULL, hw_trust_ids(a->trust));
+    return HW_OK;
+}
+
 enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *options,
                           const struct agent_hooks *hooks, struct agent **out, struct hw_error *err)
 {
@@ -1121,6 +1142,8 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
             status = hw_fail(err, status, "%s", why.message);
         }
     }
+    if (status == HW_OK)
+        status = open_trust(a, err);
     if (status == HW_OK)
         status = connect_nats(a, err);
     if (status != HW_OK) {
@@ -1167,6 +1190,7 @@ void agent_close(struct agent *a)
     agent_watch_free(a->watch);
     agent_reporter_free(a->reporter);
     agent_store_close(a->store);
+    hw_trust_free(a->trust);
     free(a->output);
     free(a->file);
     free(a->data);

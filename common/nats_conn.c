@@ -93,6 +93,7 @@ struct hw_nats {
     bool up;
     char trouble[160];
     bool tls;
+    char *prefix;    /* NULL: none */
     natsStatus away; /* why the last try to connect failed, as the owner was told */
     struct hw_timer reopen;
     uint64_t next_sub;
@@ -725,6 +726,7 @@ static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err
     }
     jsOptions_Init(&js_options);
     js_options.Wait = nats->timeout_ms;
+    js_options.Prefix = nats->prefix;
     js_options.PublishAsync.MaxPending = nats->max_pending;
     js_options.PublishAsync.AckHandler = on_ack;
     js_options.PublishAsync.AckHandlerClosure = nats->box;
@@ -777,6 +779,8 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
     nats->flight_mask = places - 1;
     nats->flights = hw_alloc(places * sizeof(*nats->flights));
     nats->box = new_mailbox(nats);
+    if (is_given(options->prefix))
+        nats->prefix = hw_strdup(options->prefix);
     status = make_options(nats, options, err);
     if (status == HW_OK)
         status = open_connection(nats, err);
@@ -816,6 +820,7 @@ void hw_nats_close(struct hw_nats *nats)
         hw_nats_unsubscribe(nats->subs);
     natsOptions_Destroy(nats->options);
     free(nats->flights);
+    free(nats->prefix);
     free(nats);
 }
 
@@ -1003,9 +1008,34 @@ static void set_expectation(jsPubOptions *options, uint64_t expected_seq)
         options->ExpectLastSubjectSeq = expected_seq;
 }
 
+/* The message as it is sent: with the prefix, where there is one. Takes msg. */
+static natsMsg *readdress(const struct hw_nats *nats, natsMsg *msg)
+{
+    const char **names = NULL, *value;
+    natsMsg *sent = NULL;
+    int count = 0;
+
+    if (nats->prefix == NULL || strncmp(natsMsg_GetSubject(msg), "$KV.", 4) != 0)
+        return msg;
+    HW_AUTO_FREE char *subject = hw_sprintf("%s.%s", nats->prefix, natsMsg_GetSubject(msg));
+    natsStatus s =
+        natsMsg_Create(&sent, subject, NULL, natsMsg_GetData(msg), natsMsg_GetDataLength(msg));
+    if (s == NATS_OK && natsMsgHeader_Keys(msg, &names, &count) == NATS_OK)
+        for (int i = 0; i < count && s == NATS_OK; i++)
+            if (natsMsgHeader_Get(msg, names[i], &value) == NATS_OK)
+                s = natsMsgHeader_Set(sent, names[i], value);
+    if (s != NATS_OK)
+        abort(); /* out of memory */
+    free(names);
+    natsMsg_Destroy(msg);
+    return sent;
+}
+
 enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expected_seq,
                                hw_ack_fn *done, void *arg, struct hw_error *err)
 {
+    msg = readdress(nats, msg);
+
     const natsMsg *const identity = msg;
     enum hw_status status;
     jsPubOptions options;
@@ -1037,6 +1067,8 @@ enum hw_status hw_nats_publish_wait(struct hw_nats *nats, natsMsg *msg, uint64_t
                                     uint64_t *seq, struct hw_error *err)
 {
     enum hw_status status = need_up(nats, err);
+
+    msg = readdress(nats, msg);
     jsPubAck *ack = NULL;
     jsErrCode code = 0;
     jsPubOptions options;

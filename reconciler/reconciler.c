@@ -973,6 +973,7 @@ static void begin_audit(void *arg)
                                             .bucket = rec->config.bucket,
                                             .apply = rec->apply,
                                             .sink = rec->sink,
+                                            .signer = rec->config.signer,
                                             .epoch = rec->plan.epoch,
                                             .rewrite = rec->plan.rewrite,
                                             .quiet = rec->plan.way == REC_REBUILD};
@@ -1217,6 +1218,7 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
                                              .fetch = rec->fetch,
                                              .ledger = &rec->ledger,
                                              .counts = &rec->counts,
+                                             .signer = config->signer,
                                              .window = (size_t)config->window};
     rec->apply = rec_apply_new(&apply_config, &apply_events);
     rec->survey = rec_survey_new(
