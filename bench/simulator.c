@@ -387,7 +387,7 @@ static enum hw_status make_directory(char *dir, struct hw_error *err)
 
 static enum hw_status allow_files(const struct options *o, struct hw_error *err)
 {
-    const rlim_t need = (rlim_t)(o->nodes + 4 * o->connections + 2 * o->threads + FILES_BESIDE);
+    const rlim_t need = (rlim_t)(o->nodes + 2 * o->connections + 2 * o->threads + FILES_BESIDE);
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
