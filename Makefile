@@ -19,7 +19,8 @@ BENCH_PACKAGES := wrk
 # ---- flags --------------------------------------------------------------------------------------
 PKGS := libpq libnats jansson libmicrohttpd libcrypto gnutls libcurl yaml-0.1
 CC ?= gcc
-CPPFLAGS += -D_GNU_SOURCE -I.
+# Time beyond 2038 and files of any size, also where a long has 32 bits.
+CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -I.
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wundef -Wformat=2 \
 	-Wvla -Wpointer-arith -Wcast-qual -Wwrite-strings -Wunused-result
@@ -89,7 +90,7 @@ FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c)
 FUZZERS := $(FUZZ_TARGETS:%=$(B)/fuzz/%)
 
 .DEFAULT_GOAL := all
-.PHONY: all agent-kills bench bench-quick check-agent-kills deps deps-bench deps-build deps-dev \
+.PHONY: all agent-kills agent-power bench bench-quick check-agent-kills deps deps-bench deps-build deps-dev \
 	demo check check-build check-run \
 	fuzz fuzz-build fuzz-check fuzz-http recovery check-recovery model lint format install \
 	uninstall clean help
@@ -116,7 +117,7 @@ $(COMMON): $(call objects,common/*.c)
 $(B)/pic/headwater-agent.o: $(LIBRARY_OBJ) $(patsubst %.c,$(B)/pic/%.o,$(wildcard common/*.c))
 	@rm -f $(@D)/libcommon.a
 	@$(AR) rcs $(@D)/libcommon.a $(filter $(B)/pic/common/%,$^)
-	$(Q)$(LD) -r -o $@ $(LIBRARY_OBJ) $(@D)/libcommon.a
+	$(Q)$(LD) -r --force-group-allocation -o $@ $(LIBRARY_OBJ) $(@D)/libcommon.a
 	$(Q)objcopy --wildcard --keep-global-symbol='headwater_agent_*' $@
 
 $(B)/libheadwater-agent.a: $(B)/pic/headwater-agent.o
@@ -240,6 +241,10 @@ agent-kills: ## kill the agent at every point of an apply: KILLS=100 times each
 
 check-agent-kills: $(BINARIES) $(B)/tests/integration/test_agent_kills
 	@HW_KILLS=$(KILLS) HW_BUILD_DIR=$(B) $(B)/tests/integration/test_agent_kills
+
+agent-power: ## start the agent on every disk that a power loss may leave
+	@$(MAKE) --no-print-directory $(B)/tests/integration/test_agent_power
+	@HW_EVERY=1 tests/run $(B)/tests/integration/test_agent_power
 
 # docs/performance.md.
 bench: deps-bench ## measure, beside the limits of the servers: ARGS='--only drain,latency --runs 5'

@@ -656,6 +656,8 @@ static void go_back(struct agent *a)
             a->touched = true;
         }
     }
+    if (status == HW_OK && state->trial.open)
+        status = agent_output_sync(&a->options.output, &err);
     HW_POINT("rolling-back");
     if (status != HW_OK) {
         note(a, AGENT_STAGE_APPLY, "going back to revision %lld: %s", (long long)good->revision,

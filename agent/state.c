@@ -256,6 +256,8 @@ enum hw_status agent_store_open(const char *dir, struct agent_store **out, struc
     status = hw_file_mkdirs(dir, 0755, err);
     if (status == HW_OK)
         status = hw_file_mkdirs(blobs, 0700, err);
+    if (status == HW_OK)
+        status = hw_file_sync_dir(blobs, err);
     if (status != HW_OK)
         return status;
     fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -365,10 +367,12 @@ enum hw_status agent_store_save(struct agent_store *store, const struct agent_st
     if (text == NULL)
         return hw_fail(err, HW_EINVAL, "%s: the state cannot be written as JSON", store->path);
     if (store->text == NULL || strcmp(store->text, text) != 0) {
+        /* After a failure the disk may have either: the next save writes, whatever it says. */
+        free(store->text);
+        store->text = NULL;
         status = hw_file_replace(store->path, text, strlen(text), 0600, err);
         if (status != HW_OK)
             return status;
-        free(store->text);
         store->text = HW_TAKE(text);
     }
     store->state = *next;
