@@ -1050,12 +1050,12 @@ static void play(const char *name, const char *found, const struct step *steps, 
     for (int i = 0; i < ops_count; i++) {
         set_bracket(&ops[i], steps);
         run_op(disk, &ops[i]);
-        for_each_loss(disk, 2, try_disk);
-        if (every || draw() % 8 == 0)
+        for_each_loss(disk, 1, try_disk);
+        if (every || draw() % 12 == 0)
             lose_after_kill(disk);
     }
     printf("%s: %d changes of the disk, %d disks after a power loss\n", name, ops_count, disks);
-    ck_assert_int_gt(disks, ops_count / 2);
+    ck_assert_int_gt(disks, ops_count / 4);
     for (int i = 0; i < ops_count; i++)
         free(ops[i].data);
     tape_start("/");
