@@ -467,6 +467,8 @@ static enum hw_status open_trial(struct agent *a, struct agent_state *next, stru
     return agent_store_save(a->store, next, err);
 }
 
+static void keep_copy(struct agent *a);
+
 static void apply(struct agent *a)
 {
     struct agent_state next = *state_of(a);
@@ -483,6 +485,8 @@ static void apply(struct agent *a)
              "the agent was stopped in the midst of applying this, again and again");
         return;
     }
+    if (next.running.set && !agent_store_has(a->store, &next.running))
+        keep_copy(a);
     status = keep_found(a, &next, &err);
     if (status == HW_OK)
         status = open_trial(a, &next, &err);
