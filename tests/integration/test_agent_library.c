@@ -442,7 +442,7 @@ START_TEST(test_any_thread)
     for (size_t i = 0; i < HW_COUNT(threads); i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, meddle, &h), 0);
     for (int revision = 1; revision <= 5; revision++) {
-        char content[16];
+        char content[32];
         snprintf(content, sizeof(content), "content %d", revision);
         upstream_desire(&up, "n1", revision, content);
         expect_running(&h, turn, revision, "applied");
