@@ -470,6 +470,8 @@ static enum hw_status open_trial(struct agent *a, struct agent_state *next, stru
     return agent_store_save(a->store, next, err);
 }
 
+static void keep_copy(struct agent *a);
+
 static void apply(struct agent *a)
 {
     struct agent_state next = *state_of(a);
@@ -486,6 +488,8 @@ static void apply(struct agent *a)
              "the agent was stopped in the midst of applying this, again and again");
         return;
     }
+    if (next.running.set && !agent_store_has(a->store, &next.running))
+        keep_copy(a);
     status = keep_found(a, &next, &err);
     if (status == HW_OK)
         status = open_trial(a, &next, &err);
@@ -659,6 +663,8 @@ static void go_back(struct agent *a)
             a->touched = true;
         }
     }
+    if (status == HW_OK && state->trial.open)
+        status = agent_output_sync(&a->options.output, &err);
     HW_POINT("rolling-back");
     if (status != HW_OK) {
         note(a, AGENT_STAGE_APPLY, "going back to revision %lld: %s", (long long)good->revision,
