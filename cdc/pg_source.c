@@ -313,14 +313,24 @@ static enum hw_status end_of_stream(struct pg_source *s, struct hw_error *err)
     return st;
 }
 
-/* Takes what libpq holds, within the limits of a turn, until it is paused, closed or has failed. */
+/*
+ * Takes what libpq holds and what has come meanwhile, within the limits of a turn, until it is
+ * paused, closed or has failed.
+ */
 static enum hw_status drain(struct pg_source *s, struct hw_error *err)
 {
     size_t bytes = 0;
+    int looked = 0; /* at the socket, when so many were taken */
     s->backlog = true;
     for (int n = 0; n < TURN_MESSAGES && bytes < TURN_BYTES && !s->paused && !s->closed; n++) {
         char *message;
         int len = PQgetCopyData(s->conn, &message, 1);
+        if (len == 0 && n > looked) {
+            looked = n--;
+            if (PQconsumeInput(s->conn) != 1)
+                return lost(s, err);
+            continue;
+        }
         if (len == 0) {
             s->backlog = false;
             break;
