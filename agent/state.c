@@ -16,6 +16,7 @@
 
 #define FORMAT         1
 #define STATE_FILE_MAX ((size_t)64 << 10)
+#define SOURCES_MAX    ((size_t)1 << 20)
 #define LOCK_TRIES     20
 #define LOCK_PAUSE_US  10000
 
@@ -406,6 +407,34 @@ enum hw_status agent_store_put(struct agent_store *store, const struct agent_doc
     return status == HW_OK ? hw_file_replace(path, data, document->size, 0600, err) : status;
 }
 
+static char *sources_path(const char *dir, const struct agent_document *document)
+{
+    char hex[HW_DIGEST_HEX_MAX];
+
+    return hw_sprintf("%s/blob/%s.sources", dir, hw_digest_hex(&document->digest, hex));
+}
+
+char *agent_store_sources(const char *dir, const struct agent_document *document)
+{
+    HW_AUTO_FREE char *path = sources_path(dir, document);
+    char *text;
+    size_t len;
+
+    return hw_file_read(path, SOURCES_MAX, &text, &len, NULL) == HW_OK ? text : NULL;
+}
+
+enum hw_status agent_store_put_sources(struct agent_store *store,
+                                       const struct agent_document *document, const char *sources,
+                                       struct hw_error *err)
+{
+    HW_AUTO_FREE char *path = sources_path(store->dir, document);
+    HW_AUTO_FREE char *kept = agent_store_sources(store->dir, document);
+
+    if (kept != NULL && strcmp(kept, sources) == 0)
+        return HW_OK;
+    return hw_file_replace(path, sources, strlen(sources), 0600, err);
+}
+
 enum hw_status agent_store_get(struct agent_store *store, const struct agent_document *document,
                                char **data, struct hw_error *err)
 {
@@ -429,7 +458,8 @@ static bool is_of(const char *name, const struct agent_document *document)
 {
     char hex[HW_DIGEST_HEX_MAX];
 
-    return document->set && strcmp(name, hw_digest_hex(&document->digest, hex)) == 0;
+    return document->set &&
+           strncmp(name, hw_digest_hex(&document->digest, hex), HW_DIGEST_HEX_MAX - 1) == 0;
 }
 
 void agent_store_sweep(struct agent_store *store)
