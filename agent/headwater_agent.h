@@ -162,6 +162,8 @@ struct headwater_agent_options {
     const char *nats_key;   /* its private key, PEM */
     const char *nats_creds; /* credentials file (JWT and seed), or */
     const char *nats_nkey;  /* nkey seed of the user */
+
+    int64_t heartbeat_ms; /* mean time between signs of life; 0: 30 s; negative: none */
 };
 
 static inline void headwater_agent_options_init(struct headwater_agent_options *options)

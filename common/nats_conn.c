@@ -993,6 +993,12 @@ void hw_nats_unsubscribe(struct hw_nats_sub *sub)
     free(sub);
 }
 
+void hw_nats_signal(struct hw_nats *nats, const char *subject)
+{
+    if (need_up(nats, NULL) == HW_OK)
+        (void)natsConnection_Publish(nats->nc, subject, NULL, 0);
+}
+
 /* ---- JetStream ---- */
 
 static void set_expectation(jsPubOptions *options, uint64_t expected_seq)

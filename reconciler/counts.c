@@ -27,6 +27,7 @@ const struct hw_metric rec_counts_table[] = {
         "From the change of a node's desired state to the report that it runs it."),
     REPORTS(written, "Reports of nodes, written or refused by the database."),
     REPORTS(refused, ""),
+    ROW(heartbeats, "heartbeats_total", "Signs of life of nodes that were heard."),
     ROW(drift, "drift_total", "Keys and objects that someone else had changed in NATS."),
     ROW(audits, "audits_total", "Comparisons of NATS with the database that came to their end."),
     ROW(rebuilds, "rebuilds_total", "Those that had no checkpoint to go on from."),

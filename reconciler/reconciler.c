@@ -19,6 +19,7 @@
 #include "reconciler/audit.h"
 #include "reconciler/changes.h"
 #include "reconciler/counts.h"
+#include "reconciler/liveness.h"
 #include "reconciler/objects.h"
 #include "reconciler/reports.h"
 #include "reconciler/sink.h"
@@ -83,6 +84,7 @@ struct rec_reconciler {
     struct cdc_source *source, *replay;
     struct cdc_archive *archive;
     struct rec_reports *reports;
+    struct rec_liveness *liveness;
     struct hw_kv_watch *key_watch; /* while loading */
     struct rec_objects *objects;
     struct hw_kv_probe *probe;
@@ -188,6 +190,7 @@ static void let_go(struct rec_reconciler *rec)
     rec_objects_stop(HW_TAKE(rec->objects));
     hw_kv_probe_stop(HW_TAKE(rec->probe));
     rec_reports_stop(HW_TAKE(rec->reports));
+    rec_liveness_stop(HW_TAKE(rec->liveness));
     rec_ledger_close(&rec->ledger);
     rec_apply_reset(rec->apply, &none, &none, true);
     rec_fetch_reset(rec->fetch);
@@ -668,7 +671,9 @@ static void load(struct rec_reconciler *rec)
     rec->objects = rec_objects_start(&objects, &object_events);
     if (rec_reports_start(rec->loop, rec->nats, rec->config.database, rec->reports_bucket,
                           (int)rec->config.replicas, &rec->counts, on_reported_fence, rec,
-                          &rec->reports, &err) != HW_OK)
+                          &rec->reports, &err) != HW_OK ||
+        rec_liveness_start(rec->loop, rec->nats, rec->config.database, rec->config.bucket,
+                           &rec->counts, &rec->liveness, &err) != HW_OK)
         lose(rec, &err);
     else
         read_keys(rec, HW_DELIVER_LAST);

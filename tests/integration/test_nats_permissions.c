@@ -208,6 +208,23 @@ START_TEST(test_a_node_hears_of_no_other)
 }
 END_TEST
 
+START_TEST(test_a_node_gives_signs_of_its_own_life_alone)
+{
+    struct hw_nats_sub *sub;
+
+    begin();
+    heard = 0;
+    OK(hw_nats_subscribe(a.up.nats, "headwater.alive.>", on_heard, NULL, &sub, &err));
+    ck_assert_int_eq(natsConnection_Flush(hw_nats_connection(a.up.nats)), NATS_OK);
+    hw_nats_signal(ours, "headwater.alive.daq-2");
+    hw_nats_signal(ours, "headwater.alive.daq-1");
+    for (const double until = test_now() + 60; heard == 0 && test_now() < until;)
+        upstream_turn(&a.up, 10);
+    ck_assert_int_eq(heard, 1);
+    end();
+}
+END_TEST
+
 START_TEST(test_a_node_writes_no_other_key)
 {
     static const char *const subjects[] = {"$KV.headwater.cfg.desired.daq-1",
@@ -426,7 +443,8 @@ END_TEST
 
 TEST_MAIN("nats permissions", 180, test_a_node_is_configured_and_reports,
           test_a_node_reads_no_other_key, test_a_node_hears_of_no_other,
-          test_a_node_writes_no_other_key, test_a_node_reaches_nothing_through_a_reply_subject,
-          test_a_node_rolls_nothing_up, test_a_node_makes_and_deletes_no_streams_or_consumers,
+          test_a_node_gives_signs_of_its_own_life_alone, test_a_node_writes_no_other_key,
+          test_a_node_reaches_nothing_through_a_reply_subject, test_a_node_rolls_nothing_up,
+          test_a_node_makes_and_deletes_no_streams_or_consumers,
           test_who_is_not_known_stays_out_and_hears_why, test_a_credentials_file_lets_in,
           test_files_that_cannot_be_used)
