@@ -1,7 +1,6 @@
 #include "reconciler/counts.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "common/memory.h"
 
@@ -77,19 +76,4 @@ void rec_counts_forget(struct rec_counts *c)
 
     for (size_t i = 0; i < HW_COUNT(places); i++)
         *places[i] = (double)NAN;
-}
-
-const char rec_counts_fleet_sql[] =
-    "SELECT count(*) FILTER (WHERE state = 'in_sync'), count(*) FILTER (WHERE state = 'pending'),"
-    " count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'unknown'),"
-    " coalesce(extract(epoch FROM max(lag) FILTER (WHERE state = 'pending')), 0)"
-    " FROM headwater.fleet";
-
-void rec_counts_fleet(struct rec_counts *c, const PGresult *result)
-{
-    double *const places[] = {&c->in_sync, &c->pending, &c->failed, &c->unknown,
-                              &c->pending_seconds};
-
-    for (int i = 0; i < (int)(HW_COUNT(places)); i++)
-        *places[i] = strtod(PQgetvalue(result, 0, i), NULL);
 }

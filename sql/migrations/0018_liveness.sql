@@ -18,9 +18,11 @@ ALTER TABLE headwater.reported
 -- Nodes that were ever heard. Written when that changes, so that an idle fleet leaves no WAL.
 CREATE TABLE headwater.liveness (
     node         text COLLATE "C" PRIMARY KEY,
-    silent_since timestamptz -- when it was heard last; null: it beats
+    silent_since timestamptz, -- when it was heard last; null: it beats
+    id           bigint GENERATED ALWAYS AS IDENTITY -- another with each change; in commit order
 );
 CREATE INDEX liveness_silent ON headwater.liveness (node) WHERE silent_since IS NOT NULL;
+CREATE INDEX liveness_id ON headwater.liveness (id);
 
 -- Nodes that beat. Written all the time: without WAL, and with room on the page for the new row. A
 -- crash of the server empties it; hear() then begins anew.
@@ -104,6 +106,45 @@ BEGIN
 END
 $$;
 
+-- Whether a node beats is part of what it reports.
+ALTER TABLE headwater.reported_history ADD COLUMN heartbeat real;
+
+CREATE OR REPLACE FUNCTION headwater.record_reported() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+SET enable_nestloop = off -- a plan for few rows would be kept for many
+SET jit = off
+AS $$
+DECLARE
+    columns CONSTANT text :=
+        'node, state, running_revision, running_digest, running_epoch, running_lsn, '
+        'running_applied_at, failed_revision, failed_digest, failed_epoch, failed_lsn, '
+        'failed_stage, failed_error, failed_at, desired_revision, agent, boot_id, reported_at, '
+        'held, drift, received_at, heartbeat';
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        INSERT INTO reported_history (node) SELECT b.node FROM before_rows AS b ORDER BY b.node;
+    ELSIF TG_OP = 'INSERT' THEN
+        EXECUTE format('INSERT INTO reported_history (%1$s) SELECT %1$s FROM after_rows '
+                       'ORDER BY node', columns);
+    ELSE
+        EXECUTE format(
+            'INSERT INTO reported_history (%1$s) SELECT a.* '
+            'FROM (SELECT %1$s FROM after_rows) AS a JOIN before_rows AS b USING (node) '
+            'WHERE (a.state, a.running_revision, a.running_digest, a.running_epoch, '
+            'a.running_lsn, a.running_applied_at, a.failed_revision, a.failed_digest, '
+            'a.failed_epoch, a.failed_lsn, a.failed_stage, a.failed_error, a.failed_at, a.held, '
+            'a.drift, a.heartbeat) '
+            'IS DISTINCT FROM (b.state, b.running_revision, b.running_digest, b.running_epoch, '
+            'b.running_lsn, b.running_applied_at, b.failed_revision, b.failed_digest, '
+            'b.failed_epoch, b.failed_lsn, b.failed_stage, b.failed_error, b.failed_at, b.held, '
+            'b.drift, b.heartbeat) '
+            'ORDER BY node', columns);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
 -- What hear() reads whole, as all else there goes by keys.
 CREATE FUNCTION headwater.heard_before(tick bigint) RETURNS SETOF text
 LANGUAGE sql STABLE ROWS 10
@@ -145,7 +186,7 @@ BEGIN
         ON CONFLICT DO NOTHING RETURNING h.node
     )
     INSERT INTO liveness AS v (node) SELECT f.node FROM fresh AS f
-    ON CONFLICT (node) DO UPDATE SET silent_since = NULL;
+    ON CONFLICT (node) DO UPDATE SET silent_since = NULL, id = DEFAULT;
     IF FOUND THEN
         DELETE FROM liveness AS v WHERE v.silent_since IS NOT NULL
             AND NOT EXISTS (SELECT FROM node AS n WHERE n.name = v.node);
@@ -165,7 +206,7 @@ BEGIN
     ), forgotten AS (
         DELETE FROM liveness AS v USING gone AS g WHERE v.node = g.node AND NOT g.beats
     )
-    UPDATE liveness AS v SET silent_since = coalesce(g.at, now())
+    UPDATE liveness AS v SET silent_since = coalesce(g.at, now()), id = DEFAULT
     FROM gone AS g WHERE v.node = g.node AND g.beats;
 END
 $$;
@@ -210,6 +251,50 @@ CROSS JOIN LATERAL (SELECT CASE
         AND r.failed_revision = d.revision AND r.failed_digest = d.digest THEN 'failed'
     ELSE 'pending' END AS state) AS s;
 
+-- How far the histories go that a node's state follows from; the audit trail without tokens, whose
+-- ids alone are not in the order of commits.
+CREATE FUNCTION headwater.fleet_ids()
+RETURNS TABLE (desired_id bigint, reported_id bigint, audit_id bigint, liveness_id bigint)
+LANGUAGE sql STABLE ROWS 1
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+    SELECT coalesce((SELECT max(d.id) FROM desired_history AS d), 0),
+           coalesce((SELECT max(r.id) FROM reported_history AS r), 0),
+           coalesce((SELECT max(a.id) FROM audit AS a WHERE a.kind <> 'token'), 0),
+           coalesce((SELECT max(v.id) FROM liveness AS v), 0)
+$$;
+
+-- The nodes whose state may be another one than when the histories went as far as that; a state of
+-- null: the node is gone. What it costs depends on how many they are, not on the fleet.
+CREATE FUNCTION headwater.fleet_changes(desired_id bigint, reported_id bigint, audit_id bigint,
+                                        liveness_id bigint)
+RETURNS TABLE (node text, state text, desired_changed_at timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, headwater, pg_temp
+SET plan_cache_mode = force_custom_plan -- for as many as there are, this time
+SET jit = off
+AS $$
+DECLARE
+    changed CONSTANT text[] := ARRAY(
+        SELECT d.node FROM desired_history AS d WHERE d.id > fleet_changes.desired_id
+        UNION SELECT r.node FROM reported_history AS r WHERE r.id > fleet_changes.reported_id
+        UNION SELECT a.name FROM audit AS a WHERE a.id > fleet_changes.audit_id AND a.kind = 'node'
+        UNION SELECT v.node FROM liveness AS v WHERE v.id > fleet_changes.liveness_id);
+BEGIN
+    IF cardinality(changed) < 10000 THEN -- by keys, each
+        RETURN QUERY
+            SELECT c.node, f.state, f.desired_changed_at
+            FROM unnest(changed) AS c (node)
+            LEFT JOIN LATERAL (SELECT l.state, l.desired_changed_at FROM fleet AS l
+                               WHERE l.node = c.node OFFSET 0) AS f ON true;
+    ELSE
+        RETURN QUERY
+            SELECT c.node, f.state, f.desired_changed_at
+            FROM unnest(changed) AS c (node) LEFT JOIN fleet AS f ON f.node = c.node;
+    END IF;
+END
+$$;
+
 COMMENT ON TABLE headwater.setting IS 'What holds for the whole fleet; one row';
 COMMENT ON TABLE headwater.liveness IS 'Nodes that were ever heard, and since when they are silent';
 COMMENT ON TABLE headwater.heard IS 'Nodes that beat, and when they were heard last; unlogged';
@@ -219,10 +304,16 @@ COMMENT ON FUNCTION headwater.hear(text[], bigint)
 COMMENT ON FUNCTION headwater.heard_at(text)
     IS 'When a node that beats was heard last; null on a server in recovery';
 
+COMMENT ON FUNCTION headwater.fleet_ids() IS 'How far the histories go that the fleet follows from';
+COMMENT ON FUNCTION headwater.fleet_changes(bigint, bigint, bigint, bigint)
+    IS 'The nodes whose state may have changed since the histories went as far as these ids';
+
 GRANT SELECT ON headwater.setting, headwater.liveness, headwater.heard, headwater.heard_head
     TO headwater_dba, headwater_api, headwater_reconciler, headwater_viewer;
 GRANT UPDATE (silence) ON headwater.setting TO headwater_dba;
-GRANT EXECUTE ON FUNCTION headwater.heard_at(text)
+GRANT EXECUTE ON FUNCTION
+    headwater.heard_at(text), headwater.fleet_ids(),
+    headwater.fleet_changes(bigint, bigint, bigint, bigint)
     TO headwater_dba, headwater_api, headwater_reconciler, headwater_viewer;
 GRANT EXECUTE ON FUNCTION headwater.hear(text[], bigint) TO headwater_reconciler;
 

@@ -56,6 +56,13 @@ static bool is_seen(const char *node)
                        "SELECT last_seen IS NOT NULL FROM headwater.fleet WHERE node = '%s'", node);
 }
 
+static double nodes(const char *state)
+{
+    HW_AUTO_FREE char *series = hw_sprintf("headwater_reconciler_fleet_nodes{state=\"%s\"}", state);
+
+    return pipeline_metric(&p, series);
+}
+
 static void beat(const char *node)
 {
     HW_AUTO_FREE char *subject = hw_sprintf("headwater.alive.%s", node);
@@ -91,6 +98,8 @@ START_TEST(test_a_node_that_dies_is_unknown)
     ck_assert(
         test_sql_is(&p.pg, "0", "SELECT count(*) FROM headwater.liveness WHERE node = 'stranger'"));
     test_wait_for(pipeline_metric(&p, "headwater_reconciler_heartbeats_total") > 2, WAIT_S);
+    test_wait_for(nodes("unknown") == 2 && nodes("in_sync") == 1, WAIT_S);
+    ck_assert(pipeline_metric(&p, "headwater_reconciler_pending_oldest_seconds") == 0);
 
     start_agent("100ms");
     test_wait_for(is("n1", "in_sync in_sync"), WAIT_S);

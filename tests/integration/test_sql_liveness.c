@@ -186,6 +186,99 @@ START_TEST(test_a_deleted_node_is_forgotten)
 }
 END_TEST
 
+/* Follows the fleet by what changed alone, and compares with all of it. */
+static void expect_followed(int changes)
+{
+    RUN("BEGIN ISOLATION LEVEL REPEATABLE READ");
+    RUN("CREATE TEMP TABLE IF NOT EXISTS followed AS SELECT 0::bigint AS a, 0::bigint AS b, "
+        "0::bigint AS c, 0::bigint AS d");
+    RUN("CREATE TEMP TABLE IF NOT EXISTS known (node text PRIMARY KEY, state text)");
+    RUN("CREATE TEMP TABLE news ON COMMIT DROP AS SELECT f.* FROM followed, "
+        "fleet_changes(a, b, c, d) AS f");
+    RUN("INSERT INTO known SELECT node, state FROM news ON CONFLICT (node) DO UPDATE SET state = "
+        "excluded.state");
+    RUN("UPDATE followed SET (a, b, c, d) = (SELECT * FROM fleet_ids())");
+    EXPECT("(none)", "(SELECT node, state FROM known WHERE state IS NOT NULL EXCEPT SELECT node, "
+                     "state FROM fleet) UNION ALL (SELECT node, state FROM fleet EXCEPT SELECT "
+                     "node, state FROM known)");
+    if (changes >= 0) {
+        HW_AUTO_FREE char *count = hw_sprintf("%d", changes);
+
+        EXPECT(count, "SELECT count(*) FROM news");
+    }
+    RUN("COMMIT");
+}
+
+/* Says that it runs what it should. */
+static void report_in_sync(PGconn *conn, const char *node)
+{
+    test_run(conn,
+             "SELECT headwater.report(jsonb_build_array(jsonb_build_object('kv_created', "
+             "'2024-01-01T00:00:00Z', 'kv_revision', 1 + coalesce((SELECT max(kv_revision) FROM "
+             "headwater.reported), 0), 'value', (SELECT jsonb_build_object('node', node, 'state', "
+             "'applied', 'heartbeat', 30, 'running', jsonb_build_object('revision', revision, "
+             "'digest', digest)) FROM headwater.desired WHERE node = '%s'))))",
+             node);
+}
+
+START_TEST(test_what_changed_in_the_fleet)
+{
+    PGconn *other = test_database_connect(&db, NULL);
+
+    RUN("INSERT INTO node (name) SELECT 'n' || i FROM generate_series(1, 50) AS i");
+    expect_followed(50);
+    RUN("INSERT INTO config (name, content) VALUES ('c', '1')");
+    expect_followed(0);
+    RUN("INSERT INTO assignment (name, config, selector) VALUES ('c', 'c', '{}')");
+    expect_followed(50);
+    report_in_sync(db.conn, "n1");
+    report_in_sync(db.conn, "n2");
+    expect_followed(2);
+    report_in_sync(db.conn, "n2"); /* no news */
+    expect_followed(0);
+    hear("n1,n2", 0);
+    expect_followed(2);
+    hear("n1", 300001);
+    expect_followed(1);
+    EXPECT("unknown", "SELECT state FROM known WHERE node = 'n2'");
+    hear("n1", 3000);
+    expect_followed(0);
+    /* It stops beating, and says so. */
+    report("n2", "null");
+    expect_followed(1);
+    hear("n2", 0);
+    expect_followed(1);
+
+    /* Two at once, neither of which sees the other: whoever comes later tells. */
+    test_run(other, "BEGIN; UPDATE headwater.config SET content = '2'");
+    report_in_sync(db.conn, "n3");
+    expect_followed(1);
+    RUN("SELECT create_token('first', 'admin')"); /* an entry behind that of the other */
+    expect_followed(0);
+    test_run(other, "COMMIT");
+    expect_followed(50);
+    test_run(other, "BEGIN");
+    report_in_sync(other, "n4");
+    RUN("UPDATE config SET content = '3'");
+    expect_followed(50);
+    test_run(other, "COMMIT");
+    expect_followed(1);
+    test_run(other, "BEGIN; INSERT INTO headwater.node (name) VALUES ('late')");
+    RUN("SELECT create_token('second', 'viewer')");
+    expect_followed(0);
+    test_run(other, "COMMIT");
+    expect_followed(1);
+    RUN("UPDATE node SET labels = '{\"a\":1}' WHERE name = 'n5'");
+    expect_followed(1);
+    RUN("DELETE FROM node WHERE name IN ('n1', 'n50')");
+    expect_followed(2);
+    RUN("TRUNCATE node CASCADE");
+    expect_followed(-1);
+    EXPECT("0", "SELECT count(state) FROM known");
+    PQfinish(other);
+}
+END_TEST
+
 /* Beats of a fleet leave nothing in the log, and rows that are updated in place. */
 START_TEST(test_an_idle_fleet_writes_no_wal)
 {
@@ -216,6 +309,7 @@ int main(void)
         test_only_what_was_listened_to_is_silence,
         test_the_setting,
         test_a_deleted_node_is_forgotten,
+        test_what_changed_in_the_fleet,
         test_an_idle_fleet_writes_no_wal,
     };
     Suite *suite = suite_create("sql liveness");
