@@ -79,6 +79,9 @@ struct agent {
 
     bool check_report;       /* after the next look: does NATS still hold the report? */
     uint64_t complained_seq; /* entry that was complained of already */
+
+    char *alive; /* subject of signs of life */
+    struct hw_timer heartbeat;
 };
 
 /* ---- telling ---- */
@@ -126,7 +129,8 @@ static void report(struct agent *a)
     struct agent_view view;
 
     agent_look(a, &view);
-    agent_reporter_set(a->reporter, agent_report_build(&view.state, a->options.node, a->boot_id));
+    agent_reporter_set(a->reporter, agent_report_build(&view.state, a->options.node, a->boot_id,
+                                                       a->options.heartbeat_ms));
     changed(a);
 }
 
@@ -942,14 +946,27 @@ static void on_looked(void *arg)
     a->check_report = false;
 }
 
+/* From the loop: an agent that is stuck gives none. */
+static void beat(void *arg)
+{
+    struct agent *a = arg;
+
+    hw_nats_signal(a->nats, a->alive);
+    hw_timer_start(a->loop, &a->heartbeat, agent_jitter_ms(a->options.heartbeat_ms), beat, a);
+}
+
 static void on_up(void *arg)
 {
     struct agent *a = arg;
+    const int64_t beat_ms = a->options.heartbeat_ms;
 
     tell(a, HW_LOG_INFO, "connected to NATS", NULL, NULL);
     a->check_report = true;
     agent_watch_look(a->watch, a->counts.connected++ > 0 ? agent_random_ms(REJOIN_MS) : 0);
     agent_proposer_look(a->proposer, agent_random_ms(REJOIN_MS), true);
+    if (beat_ms > 0)
+        hw_timer_start(a->loop, &a->heartbeat,
+                       agent_random_ms(beat_ms < REJOIN_MS ? beat_ms : REJOIN_MS), beat, a);
     changed(a);
     /* A target that waited for NATS is due; one that waits for its splay goes on waiting. */
     if (a->target.set && (a->failures > 0 || !hw_timer_running(&a->due)))
@@ -1201,6 +1218,7 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
     a->options = *options;
     a->hooks = *hooks;
     a->output = agent_output_path(&options->output);
+    a->alive = hw_sprintf("%s.alive.%s", options->bucket, options->node);
     read_boot_id(a);
     status = agent_store_open(options->state_dir, &a->store, err);
     if (status == HW_OK) {
@@ -1256,6 +1274,7 @@ void agent_close(struct agent *a)
     hw_timer_stop(&a->step);
     hw_timer_stop(&a->due);
     hw_timer_stop(&a->confirm);
+    hw_timer_stop(&a->heartbeat);
     agent_notice_free(a->notice);
     if (a->options.nats == NULL)
         hw_nats_close(a->nats);
@@ -1266,6 +1285,7 @@ void agent_close(struct agent *a)
     hw_trust_free(a->trust);
     free(a->output);
     free(a->sources);
+    free(a->alive);
     free(a->file);
     free(a->data);
     free(a);

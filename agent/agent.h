@@ -45,10 +45,11 @@ struct agent_options {
     const char
         *trust; /* public keys, as hw_trust_open takes them: entries must be signed; or NULL */
     struct agent_output output;
-    int64_t poll_ms;    /* mean time between looks at NATS, and at the output, without a hint */
-    int64_t splay_ms;   /* a new document waits a random part of this */
-    int64_t confirm_ms; /* go back without an answer of NATS this long after applying; 0: never */
-    bool heal;          /* an output that others changed is put right, not only reported */
+    int64_t poll_ms;      /* mean time between looks at NATS, and at the output, without a hint */
+    int64_t splay_ms;     /* a new document waits a random part of this */
+    int64_t heartbeat_ms; /* mean time between signs of life; 0: none */
+    int64_t confirm_ms;   /* go back without an answer of NATS this long after applying; 0: never */
+    bool heal;            /* an output that others changed is put right, not only reported */
 };
 
 /* What the owner is asked to do with a document, by the phase: VALIDATING, APPLYING, CHECKING; or

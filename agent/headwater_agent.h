@@ -193,6 +193,7 @@ struct headwater_agent_options {
     const char *nats_creds; /* credentials file (JWT and seed), or */
     const char *nats_nkey;  /* nkey seed of the user */
 
+    int64_t heartbeat_ms; /* mean time between signs of life; 0: 30 s; negative: none */
     /* Copied: files of Ed25519 public keys, PEM, ':' between them. Nothing is applied that is not
      * signed with one of them. NULL: whoever may write to NATS is believed. */
     const char *trust;

@@ -23,8 +23,9 @@
 #define LINES_MAX                                                                                  \
     1000 /* of the log that wait for the program; later ones are counted, not kept                 \
           */
-#define POLL_MS 300000
-#define KEEP    5
+#define POLL_MS      300000
+#define HEARTBEAT_MS 30000
+#define KEEP         5
 
 /* A document as the program sees it, with the texts that it points to. */
 struct shown {
@@ -623,6 +624,13 @@ static void stop_loop(void *arg)
     hw_loop_stop(arg);
 }
 
+static int64_t heartbeat_of(const struct headwater_agent_options *o)
+{
+    if (o->heartbeat_ms < 0)
+        return 0;
+    return o->heartbeat_ms > 0 ? o->heartbeat_ms : HEARTBEAT_MS;
+}
+
 static enum hw_status start(struct headwater_agent *a, struct hw_error *err)
 {
     const struct headwater_agent_options *const o = &a->options;
@@ -656,6 +664,7 @@ static enum hw_status start(struct headwater_agent *a, struct hw_error *err)
                                              .poll_ms = o->poll_ms > 0 ? o->poll_ms : POLL_MS,
                                              .splay_ms = o->splay_ms,
                                              .confirm_ms = o->confirm_within_ms,
+                                             .heartbeat_ms = heartbeat_of(o),
                                              .heal = !o->report_drift_only};
     a->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     a->quit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

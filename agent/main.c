@@ -33,7 +33,7 @@ struct options {
         *drift;
     const char *validate, *apply, *health;
     int64_t validate_timeout, apply_timeout, health_timeout, health_within;
-    int64_t keep, poll, splay, confirm_within;
+    int64_t keep, poll, heartbeat, splay, confirm_within;
     bool json, wait;
     const char *config, *file, *message, *media_type;
     int64_t base_revision;
@@ -185,6 +185,15 @@ static const struct hw_option option_table[] = {
      .preset = "5m",
      .help = "mean time between looks at NATS and the output without being told",
      .min = 100,
+     .max = 86400000},
+    {.name = "heartbeat",
+     .env = "HEADWATER_HEARTBEAT",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, heartbeat),
+     .value = "TIME",
+     .preset = "30s",
+     .help = "mean time between signs of life; 0: none",
+     .min = 0,
      .max = 86400000},
     {.name = "splay",
      .env = "HEADWATER_SPLAY",
@@ -533,6 +542,7 @@ static enum hw_status run_service(const struct options *o, const char *state_dir
         options.output_dir = o->output_dir;
         options.keep = (unsigned)o->keep;
         options.poll_ms = o->poll;
+        options.heartbeat_ms = o->heartbeat > 0 ? o->heartbeat : -1;
         options.splay_ms = o->splay;
         options.confirm_within_ms = o->confirm_within;
         options.report_drift_only = strcmp(o->drift, "report") == 0;

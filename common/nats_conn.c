@@ -996,6 +996,15 @@ void hw_nats_unsubscribe(struct hw_nats_sub *sub)
     free(sub);
 }
 
+void hw_nats_signal(struct hw_nats *nats, const char *subject)
+{
+    HW_AUTO_FREE char *mapped =
+        nats->prefix != NULL ? hw_sprintf("%s.%s", nats->prefix, subject) : hw_strdup(subject);
+
+    if (need_up(nats, NULL) == HW_OK)
+        (void)natsConnection_Publish(nats->nc, mapped, NULL, 0);
+}
+
 /* ---- JetStream ---- */
 
 static void set_expectation(jsPubOptions *options, uint64_t expected_seq)
@@ -1046,15 +1055,13 @@ static void on_flush(void *arg)
 enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expected_seq,
                                hw_ack_fn *done, void *arg, struct hw_error *err)
 {
-    msg = readdress(nats, msg);
-
-    const natsMsg *const identity = msg;
-    enum hw_status status;
+    enum hw_status status = need_up(nats, err);
     jsPubOptions options;
     struct flight flight;
     natsStatus s;
 
-    status = need_up(nats, err);
+    msg = readdress(nats, msg);
+    const natsMsg *const identity = msg;
     if (status == HW_OK && nats->in_flight >= (size_t)nats->max_pending)
         status = hw_fail(err, HW_EUNAVAIL, "%d publishes are waiting for NATS already",
                          nats->max_pending);

@@ -89,6 +89,10 @@ enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_n
                                  struct hw_error *err) HW_CHECKED;
 void hw_nats_unsubscribe(struct hw_nats_sub *sub); /* NULL is fine */
 
+/* An empty message on a plain subject, for whoever listens now. While the connection is down it is
+ * not sent, then or later. */
+void hw_nats_signal(struct hw_nats *nats, const char *subject);
+
 enum hw_deliver {
     HW_DELIVER_LAST, /* of every subject the last message, then every new one */
     HW_DELIVER_ALL,  /* every message that is kept, then every new one */

@@ -17,6 +17,7 @@ static const char *const services[] = {
     "$JS.API.DIRECT.GET.KV_@_reports.$KV.@_reports.cfg.proposed.*",
     "$KV.@_reports.cfg.reported.*",
     "$KV.@_reports.cfg.proposed.*",
+    "@.alive.*",
     /* Objects are for every node: metadata by name, chunks by the identifier in it. */
     "$JS.API.DIRECT.GET.OBJ_@.$O.@.M.>",
     "$JS.API.DIRECT.GET.OBJ_@",

@@ -18,6 +18,7 @@ enum {
     BATCH_MOST = 1000,
     RETRY_MS = 1000,
     VALUE_MOST = 64 << 10, /* bytes of one report */
+    HEARTBEAT_MOST_S = 86400,
 };
 
 struct report {
@@ -105,7 +106,7 @@ enum hw_status rec_report_check(const char *node, const char *value, size_t size
                                 struct hw_fence *newest, struct hw_error *err)
 {
     HW_AUTO_JSON json_t *root = NULL;
-    json_t *running = NULL, *failed = NULL;
+    json_t *running = NULL, *failed = NULL, *heartbeat = NULL;
     const char *name, *state;
     enum hw_status status;
 
@@ -115,8 +116,9 @@ enum hw_status rec_report_check(const char *node, const char *value, size_t size
                        VALUE_MOST);
     status = hw_json_parse_object(value, size, &root, err);
     if (status == HW_OK)
-        status = hw_json_unpack(root, err, "{s:s, s:s, s?o, s?o}", "node", &name, "state", &state,
-                                "running", &running, "failed", &failed);
+        status =
+            hw_json_unpack(root, err, "{s:s, s:s, s?o, s?o, s?o}", "node", &name, "state", &state,
+                           "running", &running, "failed", &failed, "heartbeat", &heartbeat);
     if (status != HW_OK)
         return status;
     if (strcmp(name, node) != 0)
@@ -124,6 +126,9 @@ enum hw_status rec_report_check(const char *node, const char *value, size_t size
     if (strcmp(state, "applied") != 0 && strcmp(state, "failed") != 0 &&
         strcmp(state, "rejected") != 0)
         return hw_fail(err, HW_EINVAL, "state \"%.40s\" is not applied, failed or rejected", state);
+    if (heartbeat != NULL &&
+        (!(json_number_value(heartbeat) > 0) || json_number_value(heartbeat) > HEARTBEAT_MOST_S))
+        return hw_fail(err, HW_EINVAL, "member \"heartbeat\" is not a number of seconds");
     status = check_running(running, newest, err);
     return status == HW_OK ? check_failed(failed, newest, err) : status;
 }

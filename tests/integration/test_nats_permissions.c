@@ -350,6 +350,23 @@ static void a_node_hears_of_no_other(bool behind_leaf)
 }
 BOTH_WAYS(a_node_hears_of_no_other)
 
+static void a_node_gives_signs_of_its_own_life_alone(bool behind_leaf)
+{
+    struct hw_nats_sub *sub;
+
+    begin(behind_leaf);
+    heard = 0;
+    OK(hw_nats_subscribe(a.up.nats, "headwater.alive.>", on_heard, NULL, &sub, &err));
+    ck_assert_int_eq(natsConnection_Flush(hw_nats_connection(a.up.nats)), NATS_OK);
+    hw_nats_signal(ours, "headwater.alive.daq-2");
+    hw_nats_signal(ours, "headwater.alive.daq-1");
+    for (const double until = test_now() + 60; heard == 0 && test_now() < until;)
+        upstream_turn(&a.up, 10);
+    ck_assert_int_eq(heard, 1);
+    end();
+}
+BOTH_WAYS(a_node_gives_signs_of_its_own_life_alone)
+
 static void a_node_writes_no_other_key(bool behind_leaf)
 {
     static const char *const subjects[] = {"$KV.headwater.cfg.desired.daq-1",
@@ -672,8 +689,10 @@ TEST_MAIN("nats permissions", 180, test_a_node_is_configured_and_reports,
           test_a_node_is_configured_and_reports_behind_a_leaf, test_a_node_proposes_and_is_answered,
           test_a_node_proposes_and_is_answered_behind_a_leaf, test_a_node_reads_no_other_key,
           test_a_node_reads_no_other_key_behind_a_leaf, test_a_node_hears_of_no_other,
-          test_a_node_hears_of_no_other_behind_a_leaf, test_a_node_writes_no_other_key,
-          test_a_node_writes_no_other_key_behind_a_leaf,
+          test_a_node_hears_of_no_other_behind_a_leaf,
+          test_a_node_gives_signs_of_its_own_life_alone,
+          test_a_node_gives_signs_of_its_own_life_alone_behind_a_leaf,
+          test_a_node_writes_no_other_key, test_a_node_writes_no_other_key_behind_a_leaf,
           test_a_node_reaches_nothing_through_a_reply_subject,
           test_a_node_reaches_nothing_through_a_reply_subject_behind_a_leaf,
           test_a_node_rolls_nothing_up, test_a_node_rolls_nothing_up_behind_a_leaf,
