@@ -17,7 +17,7 @@ MODEL_PACKAGES := spin gcc libc6-dev
 BENCH_PACKAGES := wrk
 
 # ---- flags --------------------------------------------------------------------------------------
-PKGS := libpq libnats jansson libmicrohttpd libcrypto gnutls libcurl yaml-0.1
+PKGS := libpq libnats jansson libmicrohttpd libssl libcrypto gnutls libcurl yaml-0.1
 CC ?= gcc
 CPPFLAGS += -D_GNU_SOURCE -I.
 CFLAGS ?= -O2 -g
@@ -78,7 +78,7 @@ LIBRARY_OBJ := $(LIBRARY_SRC:%.c=$(B)/pic/%.o)
 LIBRARY_SO := libheadwater-agent.so
 SONAME := $(LIBRARY_SO).$(firstword $(subst ., ,$(VERSION)))
 LIBRARIES := $(B)/$(LIBRARY_SO).$(VERSION) $(B)/libheadwater-agent.a
-LIBRARY_LIBS = $(shell pkg-config --libs libnats jansson libcrypto)
+LIBRARY_LIBS = $(shell pkg-config --libs libnats jansson libssl libcrypto)
 EXAMPLES := $(patsubst %.c,$(B)/%,$(wildcard examples/*.c))
 
 SUPPORT_OBJ := $(call objects,tests/support/*.c)
