@@ -34,6 +34,7 @@ struct agent {
     struct agent_options options;
     struct agent_hooks hooks;
     struct hw_nats *nats;
+    struct hw_nats_listener shared; /* of a connection that is not its own */
     struct agent_store *store;
     struct hw_trust *trust; /* NULL: whoever may write is believed */
     struct agent_watch *watch;
@@ -469,6 +470,8 @@ static enum hw_status open_trial(struct agent *a, struct agent_state *next, stru
     return agent_store_save(a->store, next, err);
 }
 
+static void keep_copy(struct agent *a);
+
 static void apply(struct agent *a)
 {
     struct agent_state next = *state_of(a);
@@ -485,6 +488,8 @@ static void apply(struct agent *a)
              "the agent was stopped in the midst of applying this, again and again");
         return;
     }
+    if (next.running.set && !agent_store_has(a->store, &next.running))
+        keep_copy(a);
     status = keep_found(a, &next, &err);
     if (status == HW_OK)
         status = open_trial(a, &next, &err);
@@ -658,6 +663,8 @@ static void go_back(struct agent *a)
             a->touched = true;
         }
     }
+    if (status == HW_OK && state->trial.open)
+        status = agent_output_sync(&a->options.output, &err);
     HW_POINT("rolling-back");
     if (status != HW_OK) {
         note(a, AGENT_STAGE_APPLY, "going back to revision %lld: %s", (long long)good->revision,
@@ -985,7 +992,9 @@ static void watch_disk(struct agent *a)
 {
     const struct agent_output *const output = &a->options.output;
 
-    a->notice = agent_notice_new(a->loop, a->options.poll_ms, look_around, a);
+    /* The system has too few inotify instances for a crowd. */
+    a->notice =
+        agent_notice_new(a->loop, a->options.poll_ms, a->options.nats == NULL, look_around, a);
     agent_notice_add(a->notice, a->options.state_dir, "hold");
     if (output->file != NULL) {
         const char *const slash = strrchr(output->file, '/');
@@ -1057,10 +1066,9 @@ static void read_boot_id(struct agent *a)
         close(fd);
 }
 
-static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
+static enum hw_status open_nats(struct agent *a, struct hw_error *err)
 {
     HW_AUTO_FREE char *name = hw_sprintf("headwater-agent %s", a->options.node);
-    HW_AUTO_FREE char *reports = hw_sprintf("%s_reports", a->options.bucket);
     const struct hw_nats_options options = {.url = a->options.url,
                                             .name = name,
                                             .max_pending = 16,
@@ -1069,24 +1077,43 @@ static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
                                             .prefix = a->options.nats_prefix};
     const char *const exposed = hw_nats_exposed(&options.files);
     const struct hw_nats_events events = {.up = on_up, .down = on_down, .arg = a};
-    const struct agent_reporter_events reporter_events = {
-        .trouble = on_report_trouble, .agreed = on_agreed, .arg = a};
-    const struct agent_watch_events watch_events = {
-        .entry = on_entry, .looked = on_looked, .trouble = on_watch_trouble, .arg = a};
-    enum hw_status status;
 
+    if (a->options.nats != NULL) {
+        a->nats = a->options.nats;
+        return HW_OK;
+    }
     if (exposed != NULL)
         tell(a, HW_LOG_WARN,
              "every user of this machine can read a secret; take their permission "
              "away",
              NULL, exposed);
-    status = hw_nats_open(a->loop, &options, &events, &a->nats, err);
+    return hw_nats_open(a->loop, &options, &events, &a->nats, err);
+}
+
+static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
+{
+    HW_AUTO_FREE char *reports = hw_sprintf("%s_reports", a->options.bucket);
+    const struct agent_reporter_events reporter_events = {
+        .trouble = on_report_trouble, .agreed = on_agreed, .arg = a};
+    const struct agent_watch_events watch_events = {
+        .entry = on_entry, .looked = on_looked, .trouble = on_watch_trouble, .arg = a};
+    const enum hw_status status = open_nats(a, err);
+
     if (status != HW_OK)
         return status;
     a->reporter =
         agent_reporter_new(a->nats, reports, a->options.node, a->options.poll_ms, &reporter_events);
     return agent_watch_start(a->nats, a->options.bucket, a->options.node, a->options.poll_ms,
                              &watch_events, &a->watch, err);
+}
+
+/* The shared connection, whose loss its owner is told of. */
+static void join(struct agent *a)
+{
+    a->shared = (struct hw_nats_listener){.up = on_up, .arg = a};
+    hw_nats_listen(a->nats, &a->shared);
+    if (hw_nats_up(a->nats))
+        on_up(a);
 }
 
 static enum hw_status open_trust(struct agent *a, struct hw_error *err)
@@ -1133,6 +1160,8 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
     start_from_disk(a);
     report(a);
     await_confirmation(a);
+    if (a->options.nats != NULL)
+        join(a);
     *out = a;
     return HW_OK;
 }
@@ -1162,7 +1191,8 @@ void agent_close(struct agent *a)
     hw_timer_stop(&a->due);
     hw_timer_stop(&a->confirm);
     agent_notice_free(a->notice);
-    hw_nats_close(a->nats);
+    if (a->options.nats == NULL)
+        hw_nats_close(a->nats);
     agent_watch_free(a->watch);
     agent_reporter_free(a->reporter);
     agent_store_close(a->store);

@@ -32,6 +32,9 @@ enum agent_phase {
 };
 
 struct agent_options {
+    /* A connection that agents on this loop share, a thousand of them in one process, say; it is
+     * closed by its owner before any of them is. NULL: one of its own, with these two. */
+    struct hw_nats *nats;
     const char *url; /* of NATS */
     struct hw_nats_files nats_files;
     const char *nats_prefix; /* as of hw_nats_options */

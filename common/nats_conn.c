@@ -18,6 +18,7 @@ enum {
     ACK_TIMEOUT_MS = 5000,
     MAX_PENDING = 4096,
     REOPEN_MS = 2000,
+    FLUSH_MS = 1,
     LEAVING_MS = 2000, /* between taking a subscription out of the connection and freeing it */
     MAIL_MOST = 8192,  /* messages waiting for the loop before libnats' threads are made to wait */
     HEARTBEAT_NS = 2000000000,
@@ -102,6 +103,7 @@ struct hw_nats {
     struct hw_nats_sub *subs;
     struct leaving *leaving, **leaving_end;
     struct hw_timer leaving_timer;
+    struct hw_timer flush;
     struct flight *flights; /* open addressing, linear probing */
     size_t flight_mask, in_flight;
 };
@@ -514,11 +516,9 @@ static void deliver(struct hw_nats *nats, const struct mail *mail)
         sub = find_sub(nats, mail->sub);
         if (sub != NULL)
             sub->fn(sub->arg, mail->msg);
-        natsMsg_Destroy(mail->msg);
         break;
     case MAIL_ACK:
         land(nats, mail);
-        natsMsg_Destroy(mail->msg);
         break;
     }
 }
@@ -542,12 +542,11 @@ static void read_mail(void *arg)
     pthread_mutex_unlock(&box->lock);
 
     /* box->nats changes on this thread alone. */
-    for (size_t i = 0; i < count; i++) {
-        if (box->nats != NULL)
-            deliver(box->nats, &mails[i]);
-        else
-            natsMsg_Destroy(mails[i].msg);
-    }
+    for (size_t i = 0; i < count && box->nats != NULL; i++)
+        deliver(box->nats, &mails[i]);
+    /* All at once: each wakes a thread of libnats', which frees it, unless that is awake. */
+    for (size_t i = 0; i < count; i++)
+        natsMsg_Destroy(mails[i].msg);
 
     pthread_mutex_lock(&box->lock);
     if (box->nats != NULL && box->spare == NULL) {
@@ -726,8 +725,6 @@ static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_op
     if (s == NATS_OK)
         s = natsOptions_SetWriteDeadline(o, nats->timeout_ms);
     if (s == NATS_OK)
-        s = natsOptions_SetSendAsap(o, true); /* otherwise up to 1 ms is added */
-    if (s == NATS_OK)
         s = natsOptions_SetMaxReconnect(o, -1);
     if (s == NATS_OK)
         s = natsOptions_SetReconnectWait(o, 250);
@@ -848,6 +845,7 @@ void hw_nats_close(struct hw_nats *nats)
     box = nats->box;
     hw_timer_stop(&nats->reopen);
     hw_timer_stop(&nats->leaving_timer);
+    hw_timer_stop(&nats->flush);
 
     pthread_mutex_lock(&box->lock);
     box->nats = NULL;
@@ -1078,6 +1076,20 @@ static natsMsg *readdress(const struct hw_nats *nats, natsMsg *msg)
     return sent;
 }
 
+/*
+ * What was published in one turn of the loop is written in one piece, in the next. libnats can
+ * write each message at once, which wakes the server, and its acknowledgement us, for each; or when
+ * 1 ms is over. It has no other door to its buffer than this, which also waits for the server's
+ * answer: as long as that 1 ms at most, and then it has been written all the same.
+ */
+static void on_flush(void *arg)
+{
+    struct hw_nats *nats = arg;
+
+    if (nats->up)
+        (void)natsConnection_FlushTimeout(nats->nc, FLUSH_MS);
+}
+
 enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expected_seq,
                                hw_ack_fn *done, void *arg, struct hw_error *err)
 {
@@ -1102,6 +1114,8 @@ enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expe
     set_expectation(&options, expected_seq);
     add_flight(nats, (struct flight){.msg = identity, .done = done, .arg = arg});
     s = js_PublishMsgAsync(nats->js, &msg, &options);
+    if (s == NATS_OK && !hw_timer_running(&nats->flush))
+        hw_timer_start(nats->loop, &nats->flush, 0, on_flush, nats);
     if (s != NATS_OK) {
         take_flight(nats, identity, &flight);
         status = hw_nats_fail(err, s, 0, "publishing to %s", natsMsg_GetSubject(msg));

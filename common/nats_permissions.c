@@ -21,7 +21,7 @@ static const char *const services[] = {
     "$JS.API.DIRECT.GET.OBJ_@.$O.@.M.>",
     "$JS.API.DIRECT.GET.OBJ_@",
 };
-static const char hints[] = "@.desired.*";
+static const char *const hints[] = {"@.desired.*", "@.decided.*"};
 
 static char *subject_of(const char *pattern, const char *bucket, const char *node)
 {
@@ -76,8 +76,11 @@ enum hw_status hw_nats_permissions_reconciler(const char *bucket, const struct h
 
         printf("    {service: \"%s\"}\n", subject);
     }
-    HW_AUTO_FREE char *subject = subject_of(hints, bucket, ">");
-    printf("    {stream: \"%s\"}\n", subject);
+    for (size_t i = 0; i < HW_COUNT(hints); i++) {
+        HW_AUTO_FREE char *subject = subject_of(hints[i], bucket, ">");
+
+        printf("    {stream: \"%s\"}\n", subject);
+    }
     return finish(err);
 }
 
@@ -103,7 +106,10 @@ enum hw_status hw_nats_permissions_node(const char *bucket, const char *node, co
                    subject + (strncmp(subject, api, strlen(api)) == 0 ? strlen(api) : 0));
         printf("}\n");
     }
-    HW_AUTO_FREE char *subject = subject_of(hints, bucket, node);
-    printf("    {stream: {account: \"%s\", subject: \"%s\"}}\n", bucket, subject);
+    for (size_t i = 0; i < HW_COUNT(hints); i++) {
+        HW_AUTO_FREE char *subject = subject_of(hints[i], bucket, node);
+
+        printf("    {stream: {account: \"%s\", subject: \"%s\"}}\n", bucket, subject);
+    }
     return finish(err);
 }

@@ -51,7 +51,7 @@ bool rec_signature_stands(struct hw_signer *signer, const struct hw_kv_entry *en
     HW_AUTO_JSON json_t *root = NULL;
     struct hw_statement statement;
 
-    if (signer == NULL)
+    if (signer == NULL || strncmp(entry->key, REC_DESIRED_PREFIX, strlen(REC_DESIRED_PREFIX)) != 0)
         return true;
     if (entry->signature == NULL || read_statement(entry, &statement, &root, NULL) != HW_OK)
         return false;

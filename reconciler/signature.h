@@ -13,7 +13,8 @@
 char *rec_signature(struct hw_signer *signer, const char *node, const struct rec_desired *row,
                     struct hw_fence fence);
 
-/* Has what stands under the key the signature that the signer gives it? Without one: always. */
+/* Has what stands under the key the signature that the signer gives it? Without a signer, and where
+ * it is no desired entry: always. */
 bool rec_signature_stands(struct hw_signer *signer, const struct hw_kv_entry *entry);
 
 /* Is it signed with one of these keys? HW_EINVAL says why not. */

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "agent/desired.h"
+#include "reconciler/decided.h"
 #include "reconciler/desired.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/keys.h"
@@ -63,5 +64,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     try_signed(entry);
     (void)rec_desired_hash_of_value((const char *)data, size);
+    (void)rec_decided_hash_of_value((const char *)data, size);
     return 0;
 }

@@ -259,17 +259,50 @@ static void a_node_is_configured_and_reports(bool behind_leaf)
 }
 BOTH_WAYS(a_node_is_configured_and_reports)
 
+static int heard;
+
+static void on_heard(void *arg, natsMsg *msg)
+{
+    (void)arg;
+    (void)msg;
+    heard++;
+}
+
+static void a_node_proposes_and_is_answered(bool behind_leaf)
+{
+    struct hw_kv_entry entry;
+    struct hw_nats_sub *sub;
+
+    begin(behind_leaf);
+    heard = 0;
+    OK(hw_nats_subscribe(ours, "headwater.decided.daq-1", on_heard, NULL, &sub, &err));
+    ck_assert_int_eq(natsConnection_Flush(hw_nats_connection(ours)), NATS_OK);
+    OK(hw_kv_put(ours, "headwater_reports", "cfg.proposed.daq-1", "mine", 4, HW_SEQ_ANY, NULL,
+                 &err));
+    ck_assert(last_is("headwater_reports", "cfg.proposed.daq-1", "mine"));
+    OK(hw_kv_put(a.up.nats, "headwater", "cfg.decided.daq-1", "answer", 6, HW_SEQ_ANY, NULL, &err));
+    for (const double until = test_now() + 60; heard == 0 && test_now() < until;)
+        upstream_turn(&a.up, 10);
+    ck_assert_int_eq(heard, 1);
+    OK(hw_kv_get(ours, "headwater", "cfg.decided.daq-1", &entry, &err));
+    ck_assert_uint_eq(entry.size, 6);
+    hw_kv_entry_clear(&entry);
+    end();
+}
+BOTH_WAYS(a_node_proposes_and_is_answered)
+
 static void a_node_reads_no_other_key(bool behind_leaf)
 {
-    static const char *const others[] = {"$KV.headwater.cfg.desired.daq-2",
-                                         "$KV.headwater.cfg.desired.>",
-                                         "$KV.headwater.cfg.checkpoint"};
+    static const char *const others[] = {
+        "$KV.headwater.cfg.desired.daq-2", "$KV.headwater.cfg.desired.>",
+        "$KV.headwater.cfg.decided.daq-2", "$KV.headwater.cfg.checkpoint"};
     static const char ask[] = "{\"last_by_subj\":\"$KV.headwater.cfg.desired.daq-2\"}";
     natsMsg *msg = NULL;
 
     begin(behind_leaf);
     upstream_desire(&a.up, "daq-1", 1, "mine\n");
     upstream_desire(&a.up, "daq-2", 1, "theirs\n");
+    OK(hw_kv_put(a.up.nats, "headwater", "cfg.decided.daq-2", "theirs", 6, HW_SEQ_ANY, NULL, &err));
     OK(hw_nats_last(ours, "KV_headwater", "$KV.headwater.cfg.desired.daq-1", &msg, &err));
     natsMsg_Destroy(msg);
     for (size_t i = 0; i < HW_COUNT(others); i++)
@@ -289,18 +322,14 @@ static void a_node_reads_no_other_key(bool behind_leaf)
 }
 BOTH_WAYS(a_node_reads_no_other_key)
 
-static int heard;
-
-static void on_heard(void *arg, natsMsg *msg)
-{
-    (void)arg;
-    (void)msg;
-    heard++;
-}
-
 static void a_node_hears_of_no_other(bool behind_leaf)
 {
-    static const char *const subjects[] = {"headwater.desired.daq-2", "$KV.>", "$O.>", "_INBOX.>"};
+    static const char *const subjects[] = {"headwater.desired.daq-2",
+                                           "headwater.decided.daq-2",
+                                           "headwater.checkpoint",
+                                           "$KV.>",
+                                           "$O.>",
+                                           "_INBOX.>"};
     struct hw_nats_sub *sub, *own;
 
     begin(behind_leaf);
@@ -309,6 +338,7 @@ static void a_node_hears_of_no_other(bool behind_leaf)
         OK(hw_nats_subscribe(ours, subjects[i], on_heard, NULL, &sub, &err));
     ck_assert_int_eq(natsConnection_Flush(hw_nats_connection(ours)), NATS_OK);
     upstream_desire(&a.up, "daq-2", 1, "theirs\n");
+    OK(hw_kv_put(a.up.nats, "headwater", "cfg.decided.daq-2", "theirs", 6, HW_SEQ_ANY, NULL, &err));
     report(a.up.nats, "daq-2", "{}");
     /* What comes last, comes: everything before it would have. */
     OK(hw_nats_subscribe(ours, "headwater.desired.daq-1", on_heard, NULL, &own, &err));
@@ -657,7 +687,8 @@ START_TEST(test_files_that_cannot_be_used)
 END_TEST
 
 TEST_MAIN("nats permissions", 180, test_a_node_is_configured_and_reports,
-          test_a_node_is_configured_and_reports_behind_a_leaf, test_a_node_reads_no_other_key,
+          test_a_node_is_configured_and_reports_behind_a_leaf, test_a_node_proposes_and_is_answered,
+          test_a_node_proposes_and_is_answered_behind_a_leaf, test_a_node_reads_no_other_key,
           test_a_node_reads_no_other_key_behind_a_leaf, test_a_node_hears_of_no_other,
           test_a_node_hears_of_no_other_behind_a_leaf, test_a_node_writes_no_other_key,
           test_a_node_writes_no_other_key_behind_a_leaf,

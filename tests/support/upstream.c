@@ -66,8 +66,8 @@ void upstream_make_buckets(struct upstream *u)
     const struct hw_kv_config desired = {.bucket = "headwater",
                                          .history = 16,
                                          .replicas = 1,
-                                         .republish_from = "$KV.headwater.cfg.desired.>",
-                                         .republish_to = "headwater.desired.>"};
+                                         .republish_from = "$KV.headwater.cfg.>",
+                                         .republish_to = "headwater.>"};
     const struct hw_kv_config reports = {
         .bucket = "headwater_reports", .history = 16, .replicas = 1};
     struct hw_kv_stream stream;
