@@ -17,7 +17,7 @@ MODEL_PACKAGES := spin gcc libc6-dev
 BENCH_PACKAGES := wrk gnuplot-nox
 
 # ---- flags --------------------------------------------------------------------------------------
-PKGS := libpq libnats jansson libmicrohttpd libcrypto gnutls libcurl yaml-0.1
+PKGS := libpq libnats jansson libmicrohttpd libssl libcrypto gnutls libcurl yaml-0.1
 CC ?= gcc
 # Time beyond 2038 and files of any size, also where a long has 32 bits.
 CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -I.
@@ -79,7 +79,7 @@ LIBRARY_OBJ := $(LIBRARY_SRC:%.c=$(B)/pic/%.o)
 LIBRARY_SO := libheadwater-agent.so
 SONAME := $(LIBRARY_SO).$(firstword $(subst ., ,$(VERSION)))
 LIBRARIES := $(B)/$(LIBRARY_SO).$(VERSION) $(B)/libheadwater-agent.a
-LIBRARY_LIBS = $(shell pkg-config --libs libnats jansson libcrypto)
+LIBRARY_LIBS = $(shell pkg-config --libs libnats jansson libssl libcrypto)
 EXAMPLES := $(patsubst %.c,$(B)/%,$(wildcard examples/*.c))
 
 SUPPORT_OBJ := $(call objects,tests/support/*.c)

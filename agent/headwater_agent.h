@@ -187,7 +187,7 @@ struct headwater_agent_options {
     void *arg;
 
     /* Copied, like the other texts: files for TLS and for who the agent is in NATS. NULL: none. */
-    const char *nats_ca;    /* authorities, PEM; asks for TLS, as a tls:// URL does */
+    const char *nats_ca;    /* authorities, PEM, and no others; asks for TLS, as tls:// does */
     const char *nats_cert;  /* certificate of the agent, PEM, with nats_key */
     const char *nats_key;   /* its private key, PEM */
     const char *nats_creds; /* credentials file (JWT and seed), or */

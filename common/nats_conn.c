@@ -1,5 +1,7 @@
 #include "common/nats_conn.h"
 
+#include <malloc.h>
+#include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -617,6 +619,51 @@ static enum hw_status check_files(const struct hw_nats_files *files, struct hw_e
     return HW_OK;
 }
 
+/*
+ * libnats adds the system's authorities to its TLS context, and has no way to leave them out. So
+ * the context is got hold of when OpenSSL makes it, and the store in it replaced: whoever names the
+ * authorities means those and no others.
+ */
+static _Thread_local struct {
+    bool wanted;
+    SSL_CTX *context;
+} made;
+
+static void on_context_made(void *parent, void *value, CRYPTO_EX_DATA *data, int index, long number,
+                            void *arg)
+{
+    (void)value;
+    (void)data;
+    (void)index;
+    (void)number;
+    (void)arg;
+    if (made.wanted)
+        made.context = parent;
+}
+
+static bool set_secure(natsOptions *o, bool own_authorities)
+{
+    X509_STORE *store;
+    int index;
+
+    if (!own_authorities)
+        return natsOptions_SetSecure(o, true) == NATS_OK;
+    index = CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL_CTX, 0, NULL, on_context_made, NULL, NULL);
+    made.context = NULL;
+    made.wanted = true;
+    const natsStatus s = natsOptions_SetSecure(o, true);
+    made.wanted = false;
+    CRYPTO_free_ex_index(CRYPTO_EX_INDEX_SSL_CTX, index);
+    store = X509_STORE_new();
+    if (s != NATS_OK || made.context == NULL || store == NULL) {
+        X509_STORE_free(store);
+        return false;
+    }
+    SSL_CTX_set_cert_store(made.context, store);
+    malloc_trim(0); /* the system has many */
+    return true;
+}
+
 /* TLS and who this client is. */
 static enum hw_status set_files(struct hw_nats *nats, const struct hw_nats_options *wish,
                                 struct hw_error *err)
@@ -630,7 +677,7 @@ static enum hw_status set_files(struct hw_nats *nats, const struct hw_nats_optio
     if (status != HW_OK)
         return status;
     nats->tls = is_given(files->ca) || is_given(files->cert) || strstr(wish->url, "tls://") != NULL;
-    if (nats->tls && natsOptions_SetSecure(o, true) != NATS_OK)
+    if (nats->tls && !set_secure(o, is_given(files->ca)))
         return hw_fail(err, HW_EIO, "TLS cannot be set up");
     if (is_given(files->ca) && natsOptions_LoadCATrustedCertificates(o, files->ca) != NATS_OK)
         return tls_failed(err, "--nats-ca", files->ca);

@@ -26,7 +26,8 @@ struct hw_nats_events {
 
 /* How a server is checked and this client proves who it is. All files; NULL or "": not used. */
 struct hw_nats_files {
-    const char *ca;    /* PEM: authorities that may vouch for the server; asks for TLS */
+    const char *ca;    /* PEM: authorities that may vouch for the server, instead of the system's;
+                          asks for TLS */
     const char *cert;  /* PEM: certificate of this client, with key */
     const char *key;   /* PEM: its private key */
     const char *creds; /* JWT and seed, as a credentials file has them; or */

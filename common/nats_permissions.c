@@ -102,7 +102,7 @@ enum hw_status hw_nats_permissions_node(const char *bucket, const char *node, co
         HW_AUTO_FREE char *subject = subject_of(services[i], bucket, node);
 
         printf("    {service: {account: \"%s\", subject: \"%s\"}", bucket, subject);
-        if (mapped)
+        if (mapped && *subject == '$') /* what a leaf node denies, and hw_nats_publish maps */
             printf(", to: \"%s.%s\"", prefix,
                    subject + (strncmp(subject, api, strlen(api)) == 0 ? strlen(api) : 0));
         printf("}\n");

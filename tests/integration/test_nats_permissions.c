@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -607,6 +608,18 @@ static void is_refused(const char *url, const struct hw_nats_files *files, const
     hw_nats_close(nats);
 }
 
+static void is_let_in(const char *url, const struct hw_nats_files *files)
+{
+    const struct hw_nats_events events = {.up = on_up};
+    const struct hw_nats_options options = {.url = url, .name = "let in", .files = *files};
+    struct hw_nats *nats;
+
+    ours_up = false;
+    OK(hw_nats_open(a.up.loop, &options, &events, &nats, &err));
+    ck_assert(hw_loop_run_until(a.up.loop, &ours_up, 60000));
+    hw_nats_close(nats);
+}
+
 START_TEST(test_who_is_not_known_stays_out_and_hears_why)
 {
     begin(false);
@@ -618,9 +631,14 @@ START_TEST(test_who_is_not_known_stays_out_and_hears_why)
     test_nats_seed(stranger);
     files.nkey = stranger;
     is_refused(a.up.server.url, &files, "--nats-nkey");
+    /* Who names authorities means those, and not the system's as well. */
+    setenv("SSL_CERT_FILE", node.ca, 1);
     files = node;
     files.ca = other;
     is_refused(a.up.server.url, &files, "--nats-ca");
+    files.ca = NULL;
+    is_let_in(a.up.server.url, &files);
+    unsetenv("SSL_CERT_FILE");
     is_refused(address, &node, "name the URL's host");
     files = (struct hw_nats_files){.ca = node.ca, .nkey = node.nkey};
     is_refused(a.up.server.url, &files, "--nats-cert");
