@@ -29,12 +29,16 @@
 #define NODE_MAX 128
 
 struct options {
-    const char *nats, *bucket, *node, *state_dir, *output, *output_dir, *mode, *owner, *drift;
+    const char *nats, *nats_prefix, *bucket, *node, *state_dir, *output, *output_dir, *mode, *owner,
+        *drift;
     const char *validate, *apply, *health;
     int64_t validate_timeout, apply_timeout, health_timeout, health_within;
     int64_t keep, poll, heartbeat, splay, confirm_within;
-    bool json;
+    bool json, wait;
+    const char *config, *file, *message, *media_type;
+    int64_t base_revision;
     const char *monitor;
+    char *trust;
     struct hw_nats_files nats_files;
     const char *log_level, *log_format;
 };
@@ -42,6 +46,12 @@ struct options {
 static const struct hw_option option_table[] = {
     HW_OPTION_NATS(struct options),
     HW_OPTIONS_NATS_FILES(struct options),
+    {.name = "nats-prefix",
+     .env = "HEADWATER_NATS_PREFIX",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, nats_prefix),
+     .value = "SUBJECT",
+     .help = "what the node's account maps JetStream's API and its keys to; for leaf nodes"},
     HW_OPTION_BUCKET(struct options),
     {.name = "node",
      .env = "HEADWATER_NODE",
@@ -97,6 +107,13 @@ static const struct hw_option option_table[] = {
      .preset = "heal",
      .choices = "heal|report",
      .help = "what to do about an output that someone else changed"},
+    {.name = "trust",
+     .env = "HEADWATER_TRUST",
+     .type = HW_OPT_LIST,
+     .offset = offsetof(struct options, trust),
+     .value = "FILE",
+     .help = "public key that desired state must be signed with, Ed25519 as PEM; may be given "
+             "again: one of them"},
     {.name = "validate",
      .env = "HEADWATER_VALIDATE",
      .type = HW_OPT_STRING,
@@ -193,12 +210,45 @@ static const struct hw_option option_table[] = {
      .type = HW_OPT_FLAG,
      .offset = offsetof(struct options, json),
      .help = "status: print JSON"},
+    {.name = "config",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, config),
+     .value = "NAME",
+     .help = "propose: the config to change"},
+    {.name = "file",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, file),
+     .value = "FILE",
+     .help = "propose: what its content is to be"},
+    {.name = "base-revision",
+     .type = HW_OPT_INT,
+     .offset = offsetof(struct options, base_revision),
+     .value = "REVISION",
+     .preset = "0",
+     .help = "propose: of the config; 0: the one that this node runs",
+     .min = 0,
+     .max = INT_MAX},
+    {.name = "media-type",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, media_type),
+     .value = "TYPE",
+     .help = "propose: of the content (default the config's)"},
+    {.name = "message",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, message),
+     .value = "TEXT",
+     .help = "propose: why"},
+    {.name = "wait",
+     .type = HW_OPT_FLAG,
+     .offset = offsetof(struct options, wait),
+     .help = "propose: wait for the decision; fail unless it is approved"},
     HW_OPTIONS_LOG(struct options),
     {.name = NULL},
 };
 
 static const struct hw_command commands[] = {
     {.name = "hold", .arguments = "[REASON]", .help = "let new configuration wait"},
+    {.name = "propose", .help = "propose new content for a config; needs no NATS now"},
     {.name = "release", .help = "end the hold"},
     {.name = "status", .help = "print what the state directory says; needs no agent and no NATS"},
     {.name = "permissions",
@@ -483,9 +533,11 @@ static enum hw_status run_service(const struct options *o, const char *state_dir
         options.nats_key = o->nats_files.key;
         options.nats_creds = o->nats_files.creds;
         options.nats_nkey = o->nats_files.nkey;
+        options.nats_prefix = o->nats_prefix;
         options.node = o->node;
         options.bucket = o->bucket;
         options.state_dir = state_dir;
+        options.trust = o->trust;
         options.output = o->output;
         options.output_dir = o->output_dir;
         options.keep = (unsigned)o->keep;
@@ -512,7 +564,7 @@ static enum hw_status run_service(const struct options *o, const char *state_dir
     return status;
 }
 
-/* hold, release, status, permissions. */
+/* hold, permissions, propose, release, status. */
 static enum hw_status run_command(const struct options *o, const char *command,
                                   char *const *operands, int count, const char *state_dir,
                                   bool node_given, struct hw_error *err)
@@ -520,9 +572,18 @@ static enum hw_status run_command(const struct options *o, const char *command,
     const struct agent_output output = {.file = o->output, .dir = o->output_dir};
 
     if (strcmp(command, "permissions") == 0)
-        return hw_nats_permissions_node(o->bucket, o->node, &o->nats_files, err);
+        return hw_nats_permissions_node(o->bucket, o->node, o->nats_prefix, &o->nats_files, err);
     if (strcmp(command, "hold") == 0)
         return agent_local_hold(state_dir, count > 0 ? operands[0] : "", err);
+    if (strcmp(command, "propose") == 0 && (o->config == NULL || o->file == NULL))
+        return hw_fail(err, HW_EINVAL, "--config and --file are required");
+    if (strcmp(command, "propose") == 0)
+        return agent_local_propose(state_dir, node_given ? o->node : NULL, o->file,
+                                   &(struct agent_proposal){.config = o->config,
+                                                            .base_revision = o->base_revision,
+                                                            .media_type = o->media_type,
+                                                            .message = o->message},
+                                   o->wait, err);
     if (strcmp(command, "release") == 0)
         return agent_local_release(state_dir, err);
     return agent_local_status(state_dir, node_given ? o->node : NULL, &output, o->json, err);
@@ -530,7 +591,7 @@ static enum hw_status run_command(const struct options *o, const char *command,
 
 int main(int argc, char **argv)
 {
-    struct options options = {0};
+    static struct options options; /* so that what its lists hold lives as long as we do */
     HW_AUTO_FREE char *state_dir = NULL;
     struct hw_error err;
     const char *command;

@@ -19,8 +19,9 @@ enum {
     REOPEN_MS = 2000,
     CLOCK_MS = 10000,      /* between looks at the clock */
     CLOCK_SLACK_MS = 1000, /* that it may be set back without consequence */
-    LEAVING_MS = 2000,     /* between taking a subscription out of the connection and freeing it */
-    MAIL_MOST = 8192, /* messages waiting for the loop before libnats' threads are made to wait */
+    FLUSH_MS = 1,
+    LEAVING_MS = 2000, /* between taking a subscription out of the connection and freeing it */
+    MAIL_MOST = 8192,  /* messages waiting for the loop before libnats' threads are made to wait */
     HEARTBEAT_NS = 2000000000,
     JS_WRONG_LAST_SEQUENCE = 10071,
     JS_NO_MESSAGE = 10037,
@@ -96,6 +97,7 @@ struct hw_nats {
     bool up;
     char trouble[160];
     bool tls;
+    char *prefix;    /* NULL: none */
     natsStatus away; /* why the last try to connect failed, as the owner was told */
     struct hw_timer reopen;
     struct hw_timer clock_timer;
@@ -104,6 +106,7 @@ struct hw_nats {
     struct hw_nats_sub *subs;
     struct leaving *leaving, **leaving_end;
     struct hw_timer leaving_timer;
+    struct hw_timer flush;
     struct flight *flights; /* open addressing, linear probing */
     size_t flight_mask, in_flight;
 };
@@ -543,11 +546,9 @@ static void deliver(struct hw_nats *nats, const struct mail *mail)
         sub = find_sub(nats, mail->sub);
         if (sub != NULL)
             sub->fn(sub->arg, mail->msg);
-        natsMsg_Destroy(mail->msg);
         break;
     case MAIL_ACK:
         land(nats, mail);
-        natsMsg_Destroy(mail->msg);
         break;
     }
 }
@@ -571,12 +572,11 @@ static void read_mail(void *arg)
     pthread_mutex_unlock(&box->lock);
 
     /* box->nats changes on this thread alone. */
-    for (size_t i = 0; i < count; i++) {
-        if (box->nats != NULL)
-            deliver(box->nats, &mails[i]);
-        else
-            natsMsg_Destroy(mails[i].msg);
-    }
+    for (size_t i = 0; i < count && box->nats != NULL; i++)
+        deliver(box->nats, &mails[i]);
+    /* All at once: each wakes a thread of libnats', which frees it, unless that is awake. */
+    for (size_t i = 0; i < count; i++)
+        natsMsg_Destroy(mails[i].msg);
 
     pthread_mutex_lock(&box->lock);
     if (box->nats != NULL && box->spare == NULL) {
@@ -710,8 +710,6 @@ static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_op
     if (s == NATS_OK)
         s = natsOptions_SetWriteDeadline(o, nats->timeout_ms);
     if (s == NATS_OK)
-        s = natsOptions_SetSendAsap(o, true); /* otherwise up to 1 ms is added */
-    if (s == NATS_OK)
         s = natsOptions_SetMaxReconnect(o, -1);
     if (s == NATS_OK)
         s = natsOptions_SetReconnectWait(o, 250);
@@ -757,6 +755,7 @@ static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err
     }
     jsOptions_Init(&js_options);
     js_options.Wait = nats->timeout_ms;
+    js_options.Prefix = nats->prefix;
     js_options.PublishAsync.MaxPending = nats->max_pending;
     js_options.PublishAsync.AckHandler = on_ack;
     js_options.PublishAsync.AckHandlerClosure = nats->box;
@@ -809,6 +808,8 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
     nats->flight_mask = places - 1;
     nats->flights = hw_alloc(places * sizeof(*nats->flights));
     nats->box = new_mailbox(nats);
+    if (is_given(options->prefix))
+        nats->prefix = hw_strdup(options->prefix);
     status = make_options(nats, options, err);
     if (status == HW_OK && options->first_ms > 0)
         reopen_within(nats, options->first_ms);
@@ -834,6 +835,7 @@ void hw_nats_close(struct hw_nats *nats)
     hw_timer_stop(&nats->reopen);
     hw_timer_stop(&nats->clock_timer);
     hw_timer_stop(&nats->leaving_timer);
+    hw_timer_stop(&nats->flush);
 
     pthread_mutex_lock(&box->lock);
     box->nats = NULL;
@@ -853,6 +855,7 @@ void hw_nats_close(struct hw_nats *nats)
         hw_nats_unsubscribe(nats->subs);
     natsOptions_Destroy(nats->options);
     free(nats->flights);
+    free(nats->prefix);
     free(nats);
 }
 
@@ -1046,9 +1049,48 @@ static void set_expectation(jsPubOptions *options, uint64_t expected_seq)
         options->ExpectLastSubjectSeq = expected_seq;
 }
 
+/* The message as it is sent: with the prefix, where there is one. Takes msg. */
+static natsMsg *readdress(const struct hw_nats *nats, natsMsg *msg)
+{
+    const char **names = NULL, *value;
+    natsMsg *sent = NULL;
+    int count = 0;
+
+    if (nats->prefix == NULL || strncmp(natsMsg_GetSubject(msg), "$KV.", 4) != 0)
+        return msg;
+    HW_AUTO_FREE char *subject = hw_sprintf("%s.%s", nats->prefix, natsMsg_GetSubject(msg));
+    natsStatus s =
+        natsMsg_Create(&sent, subject, NULL, natsMsg_GetData(msg), natsMsg_GetDataLength(msg));
+    if (s == NATS_OK && natsMsgHeader_Keys(msg, &names, &count) == NATS_OK)
+        for (int i = 0; i < count && s == NATS_OK; i++)
+            if (natsMsgHeader_Get(msg, names[i], &value) == NATS_OK)
+                s = natsMsgHeader_Set(sent, names[i], value);
+    if (s != NATS_OK)
+        abort(); /* out of memory */
+    free(names);
+    natsMsg_Destroy(msg);
+    return sent;
+}
+
+/*
+ * What was published in one turn of the loop is written in one piece, in the next. libnats can
+ * write each message at once, which wakes the server, and its acknowledgement us, for each; or when
+ * 1 ms is over. It has no other door to its buffer than this, which also waits for the server's
+ * answer: as long as that 1 ms at most, and then it has been written all the same.
+ */
+static void on_flush(void *arg)
+{
+    struct hw_nats *nats = arg;
+
+    if (nats->up)
+        (void)natsConnection_FlushTimeout(nats->nc, FLUSH_MS);
+}
+
 enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expected_seq,
                                hw_ack_fn *done, void *arg, struct hw_error *err)
 {
+    msg = readdress(nats, msg);
+
     const natsMsg *const identity = msg;
     enum hw_status status;
     jsPubOptions options;
@@ -1068,6 +1110,8 @@ enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expe
     set_expectation(&options, expected_seq);
     add_flight(nats, (struct flight){.msg = identity, .done = done, .arg = arg});
     s = js_PublishMsgAsync(nats->js, &msg, &options);
+    if (s == NATS_OK && !hw_timer_running(&nats->flush))
+        hw_timer_start(nats->loop, &nats->flush, 0, on_flush, nats);
     if (s != NATS_OK) {
         take_flight(nats, identity, &flight);
         status = hw_nats_fail(err, s, 0, "publishing to %s", natsMsg_GetSubject(msg));
@@ -1080,6 +1124,8 @@ enum hw_status hw_nats_publish_wait(struct hw_nats *nats, natsMsg *msg, uint64_t
                                     uint64_t *seq, struct hw_error *err)
 {
     enum hw_status status = need_up(nats, err);
+
+    msg = readdress(nats, msg);
     jsPubAck *ack = NULL;
     jsErrCode code = 0;
     jsPubOptions options;

@@ -42,6 +42,10 @@ struct hw_nats_options {
                            from its upper half, so that a fleet does not come in one moment; 0: 500 */
     int64_t first_ms;   /* the first try waits a random part of this */
     struct hw_nats_files files;
+    /* Subjects that begin with $JS.API begin with this instead, and those with $KV have it in
+     * front: for whom the server, or a leaf node on the way, denies the former. NULL or "": as they
+     * are. */
+    const char *prefix;
 };
 
 /* The first file with a secret in it that others than its owner and group may read; or NULL. */

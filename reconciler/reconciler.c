@@ -22,6 +22,7 @@
 #include "reconciler/fleet.h"
 #include "reconciler/liveness.h"
 #include "reconciler/objects.h"
+#include "reconciler/proposals.h"
 #include "reconciler/reports.h"
 #include "reconciler/sink.h"
 #include "reconciler/survey.h"
@@ -87,6 +88,7 @@ struct rec_reconciler {
     struct cdc_archive *archive;
     struct rec_reports *reports;
     struct rec_liveness *liveness;
+    struct rec_proposals *proposals;
     struct hw_kv_watch *key_watch; /* while loading */
     struct rec_objects *objects;
     struct hw_kv_probe *probe;
@@ -194,6 +196,7 @@ static void let_go(struct rec_reconciler *rec)
     rec_reports_stop(HW_TAKE(rec->reports));
     rec_liveness_stop(HW_TAKE(rec->liveness));
     rec_fleet_clear(rec->fleet);
+    rec_proposals_stop(HW_TAKE(rec->proposals));
     rec_ledger_close(&rec->ledger);
     rec_apply_reset(rec->apply, &none, &none, true);
     rec_fetch_reset(rec->fetch);
@@ -451,9 +454,9 @@ static void on_key(void *arg, struct hw_kv_entry *found)
     struct rec_reconciler *rec = arg;
     struct rec_entry *entry;
 
-    if (strncmp(found->key, REC_DESIRED_PREFIX, strlen(REC_DESIRED_PREFIX)) != 0)
+    if (!rec_sink_has_key(found->key))
         return;
-    entry = rec_sink_entry(rec->sink, found->key + strlen(REC_DESIRED_PREFIX));
+    entry = rec_sink_entry(rec->sink, found->key);
     entry->seq = found->seq;
     entry->deleted = found->deleted;
     if (found->fenced)
@@ -638,7 +641,7 @@ static void read_keys(struct rec_reconciler *rec, enum hw_deliver deliver)
         .arg = rec};
     struct hw_error err;
 
-    if (hw_kv_watch_start(rec->nats, rec->config.bucket, REC_DESIRED_PREFIX ">", deliver, &events,
+    if (hw_kv_watch_start(rec->nats, rec->config.bucket, REC_SINK_KEYS, deliver, &events,
                           &rec->key_watch, &err) != HW_OK)
         lose(rec, &err);
 }
@@ -676,7 +679,9 @@ static void load(struct rec_reconciler *rec)
                           (int)rec->config.replicas, &rec->counts, on_reported_fence, rec,
                           &rec->reports, &err) != HW_OK ||
         rec_liveness_start(rec->loop, rec->nats, rec->config.database, rec->config.bucket,
-                           &rec->counts, &rec->liveness, &err) != HW_OK)
+                           &rec->counts, &rec->liveness, &err) != HW_OK ||
+        rec_proposals_start(rec->loop, rec->nats, rec->config.database, rec->reports_bucket,
+                            &rec->proposals, &err) != HW_OK)
         lose(rec, &err);
     else
         read_keys(rec, HW_DELIVER_LAST);
@@ -769,7 +774,7 @@ static void stream(struct rec_reconciler *rec)
                 HW_S("why", rec->plan.way == REC_RESUME ? NULL : rec->plan.why),
                 HW_L("checkpoint", rec->checkpoint.fence.lsn),
                 HW_I("epoch", (int64_t)rec->plan.epoch),
-                HW_I("nodes", (int64_t)rec_sink_count(rec->sink)),
+                HW_I("nodes", (int64_t)rec_sink_nodes(rec->sink)),
                 HW_I("objects", (int64_t)rec_sink_objects(rec->sink)));
     rec->retry_ms = RETRY_FIRST_MS;
     rec->standby_told = rec->trouble_told = false;
@@ -976,6 +981,7 @@ static void begin_audit(void *arg)
                                             .bucket = rec->config.bucket,
                                             .apply = rec->apply,
                                             .sink = rec->sink,
+                                            .signer = rec->config.signer,
                                             .epoch = rec->plan.epoch,
                                             .rewrite = rec->plan.rewrite,
                                             .quiet = rec->plan.way == REC_REBUILD};
@@ -1221,6 +1227,7 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
                                              .fetch = rec->fetch,
                                              .ledger = &rec->ledger,
                                              .counts = &rec->counts,
+                                             .signer = config->signer,
                                              .window = (size_t)config->window};
     rec->apply = rec_apply_new(&apply_config, &apply_events);
     rec->survey = rec_survey_new(
@@ -1295,7 +1302,7 @@ void rec_reconciler_metrics(void *arg, struct hw_buf *out)
 
     c->leading = rec->state == STREAMING;
     c->epoch = (double)rec->plan.epoch;
-    c->nodes = (double)rec_sink_count(rec->sink);
+    c->nodes = (double)rec_sink_nodes(rec->sink);
     c->objects = (double)rec_sink_objects(rec->sink);
     c->postgresql_up = hw_pg_up(rec->pg);
     c->nats_up = hw_nats_up(rec->nats);
@@ -1319,6 +1326,7 @@ void rec_reconciler_drain(struct rec_reconciler *rec, int64_t timeout_ms)
     cdc_source_pause(rec->source, true);
     rec_apply_rollback(rec->apply);          /* the end of that transaction is not waited for */
     rec_reports_stop(HW_TAKE(rec->reports)); /* its watch could begin again, and block */
+    rec_proposals_stop(HW_TAKE(rec->proposals));
     while (rec->state == STREAMING && rec_apply_busy(rec->apply) && hw_loop_now() < until)
         hw_loop_run_until(rec->loop, &never, 5);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/digest.h"
+#include "common/json.h"
 #include "common/map.h"
 #include "common/memory.h"
 #include "reconciler/blob.h"
@@ -11,6 +12,7 @@
 #include "reconciler/plan.h"
 #include "reconciler/reports.h"
 #include "reconciler/sink.h"
+#include "tests/support/row.h"
 #include "tests/support/suite.h"
 
 #define DIGEST "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -214,12 +216,13 @@ START_TEST(test_desired_columns)
     struct hw_error err;
 
     for (size_t i = 0; i < HW_COUNT(wrong); i++) {
-        json_t *columns = json_loads(wrong[i], 0, NULL);
+        HW_AUTO_JSON json_t *object = json_loads(wrong[i], 0, NULL);
+        struct cdc_column columns[TEST_ROW_MOST];
+        const struct cdc_row values = test_row(object, columns);
 
-        ck_assert_ptr_nonnull(columns);
-        ck_assert_int_eq(rec_desired_from_columns(columns, "", &row, &err), HW_EPROTO);
+        ck_assert_ptr_nonnull(object);
+        ck_assert_int_eq(rec_desired_from_columns(&values, "", &row, &err), HW_EPROTO);
         ck_assert_ptr_nonnull(strstr(err.message, "desired"));
-        json_decref(columns);
     }
 }
 END_TEST
@@ -280,26 +283,28 @@ START_TEST(test_sink_and_map)
     size_t at = 0, walked = 0;
 
     for (int i = 0; i < 5000; i++) {
-        HW_AUTO_FREE char *name = hw_sprintf("node-%d", i);
+        HW_AUTO_FREE char *name = hw_sprintf("cfg.desired.node-%d", i);
 
         rec_sink_entry(sink, name)->seq = (uint64_t)i + 1;
         rec_sink_object(sink, name)->there = true;
     }
-    ck_assert_uint_eq(rec_sink_count(sink), 5000);
+    rec_sink_entry(sink, "cfg.decided.node-1")->seq = 5001;
+    ck_assert(rec_sink_has_key("cfg.decided.node-1") && !rec_sink_has_key("cfg.checkpoint"));
+    ck_assert_uint_eq(rec_sink_nodes(sink), 5000);
     ck_assert_uint_eq(rec_sink_objects(sink), 5000);
     for (int i = 0; i < 5000; i++) {
-        HW_AUTO_FREE char *name = hw_sprintf("node-%d", i);
+        HW_AUTO_FREE char *name = hw_sprintf("cfg.desired.node-%d", i);
 
         ck_assert_uint_eq(rec_sink_entry(sink, name)->seq, (uint64_t)i + 1);
         ck_assert(rec_sink_object(sink, name)->there);
     }
-    ck_assert(!rec_sink_object(sink, "node-5000")->there);
+    ck_assert(!rec_sink_object(sink, "cfg.desired.node-5000")->there);
     ck_assert_uint_eq(rec_sink_objects(sink), 5000);
     while (rec_sink_next(sink, &at) != NULL)
         walked++;
-    ck_assert_uint_eq(walked, 5000);
+    ck_assert_uint_eq(walked, 5001);
     rec_sink_clear(sink);
-    ck_assert_uint_eq(rec_sink_count(sink), 0);
+    ck_assert_uint_eq(rec_sink_nodes(sink), 0);
     rec_sink_free(sink);
 }
 END_TEST
