@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/backoff.h"
@@ -24,7 +25,9 @@
 #define HEAL_PAUSE_MS  5000   /* between two healings: whoever changes it may not give up either */
 #define STALE_AGAIN_MS 2000   /* mean, before an older entry is taken for what the key holds */
 #define REJOIN_MS      1000   /* a fleet that has NATS again does not ask in one moment */
-#define RECONNECT_MS   10000  /* nor tries to connect */
+#define RECONNECT_MS   10000  /* nor tries to connect, */
+#define FIRST_MS       5000   /* nor connects at once … */
+#define BOOTING_S      120    /* … where machines were switched on so short ago, all together */
 #define QUIET_FAILURES 3      /* timeouts in a row that are taken for an outage, not reported */
 #define ATTEMPTS_MAX   3      /* interrupted ones, before a document is given up */
 
@@ -1137,6 +1140,13 @@ static void read_boot_id(struct agent *a)
         close(fd);
 }
 
+static int64_t first_ms(void)
+{
+    struct timespec up;
+
+    return clock_gettime(CLOCK_BOOTTIME, &up) == 0 && up.tv_sec < BOOTING_S ? FIRST_MS : 0;
+}
+
 static enum hw_status open_nats(struct agent *a, struct hw_error *err)
 {
     HW_AUTO_FREE char *name = hw_sprintf("headwater-agent %s", a->options.node);
@@ -1144,6 +1154,7 @@ static enum hw_status open_nats(struct agent *a, struct hw_error *err)
                                             .name = name,
                                             .max_pending = 16,
                                             .reconnect_ms = RECONNECT_MS,
+                                            .first_ms = first_ms(),
                                             .files = a->options.nats_files,
                                             .prefix = a->options.nats_prefix};
     const char *const exposed = hw_nats_exposed(&options.files);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/memory.h"
 #include "common/nkey.h"
 
@@ -18,6 +19,8 @@ enum {
     ACK_TIMEOUT_MS = 5000,
     MAX_PENDING = 4096,
     REOPEN_MS = 2000,
+    CLOCK_MS = 10000,      /* between looks at the clock */
+    CLOCK_SLACK_MS = 1000, /* that it may be set back without consequence */
     FLUSH_MS = 1,
     LEAVING_MS = 2000, /* between taking a subscription out of the connection and freeing it */
     MAIL_MOST = 8192,  /* messages waiting for the loop before libnats' threads are made to wait */
@@ -99,6 +102,8 @@ struct hw_nats {
     char *prefix;    /* NULL: none */
     natsStatus away; /* why the last try to connect failed, as the owner was told */
     struct hw_timer reopen;
+    struct hw_timer clock_timer;
+    int64_t clock_ahead; /* ms: the time of day, less the monotonic clock */
     uint64_t next_sub;
     struct hw_nats_sub *subs;
     struct leaving *leaving, **leaving_end;
@@ -409,13 +414,40 @@ static void go_down(struct hw_nats *nats, const char *why)
         nats->events.down(nats->events.arg, why);
 }
 
+static void reopen(void *arg);
+
+static void reopen_within(struct hw_nats *nats, int64_t ms)
+{
+    hw_timer_start(nats->loop, &nats->reopen, arc4random_uniform((uint32_t)ms), reopen, nats);
+}
+
 static void reopen(void *arg)
 {
     struct hw_nats *nats = arg;
     struct hw_error err;
 
     if (open_connection(nats, &err) != HW_OK)
-        hw_timer_start(nats->loop, &nats->reopen, REOPEN_MS, reopen, nats);
+        reopen_within(nats, REOPEN_MS);
+}
+
+static int64_t clock_ahead(void)
+{
+    return hw_clock_now() / 1000000 - hw_loop_now();
+}
+
+/*
+ * libnats waits by the time of day: set back by a day, it would go on waiting for the next try to
+ * connect, or the next ping, for a day. A connection that is made anew begins its waits anew.
+ */
+static void look_at_clock(void *arg)
+{
+    struct hw_nats *nats = arg;
+    const int64_t ahead = clock_ahead();
+
+    if (ahead < nats->clock_ahead - CLOCK_SLACK_MS && nats->nc != NULL)
+        natsConnection_Close(nats->nc); /* the rest follows when that is told */
+    nats->clock_ahead = ahead;
+    hw_timer_start(nats->loop, &nats->clock_timer, CLOCK_MS, look_at_clock, nats);
 }
 
 /*
@@ -507,7 +539,7 @@ static void deliver(struct hw_nats *nats, const struct mail *mail)
         go_down(nats, "closed");
         close_connection(nats);
         crash_flights(nats, HW_EUNAVAIL);
-        hw_timer_start(nats->loop, &nats->reopen, REOPEN_MS, reopen, nats);
+        reopen_within(nats, REOPEN_MS);
         break;
     case MAIL_TROUBLE:
         on_trouble(nats, mail);
@@ -826,8 +858,12 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
     if (is_given(options->prefix))
         nats->prefix = hw_strdup(options->prefix);
     status = make_options(nats, options, err);
-    if (status == HW_OK)
+    if (status == HW_OK && options->first_ms > 0)
+        reopen_within(nats, options->first_ms);
+    else if (status == HW_OK)
         status = open_connection(nats, err);
+    nats->clock_ahead = clock_ahead();
+    hw_timer_start(loop, &nats->clock_timer, CLOCK_MS, look_at_clock, nats);
     if (status != HW_OK) {
         hw_nats_close(nats);
         return status;
@@ -844,6 +880,7 @@ void hw_nats_close(struct hw_nats *nats)
         return;
     box = nats->box;
     hw_timer_stop(&nats->reopen);
+    hw_timer_stop(&nats->clock_timer);
     hw_timer_stop(&nats->leaving_timer);
     hw_timer_stop(&nats->flush);
 
@@ -1045,11 +1082,8 @@ void hw_nats_unsubscribe(struct hw_nats_sub *sub)
 
 void hw_nats_signal(struct hw_nats *nats, const char *subject)
 {
-    HW_AUTO_FREE char *mapped =
-        nats->prefix != NULL ? hw_sprintf("%s.%s", nats->prefix, subject) : hw_strdup(subject);
-
     if (need_up(nats, NULL) == HW_OK)
-        (void)natsConnection_Publish(nats->nc, mapped, NULL, 0);
+        (void)natsConnection_Publish(nats->nc, subject, NULL, 0);
 }
 
 /* ---- JetStream ---- */

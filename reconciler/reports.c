@@ -276,9 +276,12 @@ static void on_known(void *arg, const struct hw_pg_outcome *outcome)
     if (PQntuples(known) == 1) {
         const int64_t newest_us = strtoll(PQgetvalue(known, 0, 0), NULL, 10);
         const uint64_t seq = strtoull(PQgetvalue(known, 0, 1), NULL, 10);
+        /* The clock may have been set back. */
+        const int64_t now = hw_clock_now(), next = (newest_us + 1) * 1000;
+        const int64_t later = now > next ? now : next;
 
         if (newest_us >= reports->created_ns / 1000)
-            reports->generation_ns = seq <= reports->last_seq ? newest_us * 1000 : hw_clock_now();
+            reports->generation_ns = seq <= reports->last_seq ? newest_us * 1000 : later;
     }
     write_batch(reports);
 }

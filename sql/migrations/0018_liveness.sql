@@ -251,8 +251,8 @@ CROSS JOIN LATERAL (SELECT CASE
         AND r.failed_revision = d.revision AND r.failed_digest = d.digest THEN 'failed'
     ELSE 'pending' END AS state) AS s;
 
--- How far the histories go that a node's state follows from; the audit trail without tokens, whose
--- ids alone are not in the order of commits.
+-- How far the histories go that a node's state follows from; of the audit trail only what is written
+-- under the lock of changelog_head, whose ids are in the order of commits.
 CREATE FUNCTION headwater.fleet_ids()
 RETURNS TABLE (desired_id bigint, reported_id bigint, audit_id bigint, liveness_id bigint)
 LANGUAGE sql STABLE ROWS 1
@@ -260,7 +260,8 @@ SET search_path = pg_catalog, headwater, pg_temp
 AS $$
     SELECT coalesce((SELECT max(d.id) FROM desired_history AS d), 0),
            coalesce((SELECT max(r.id) FROM reported_history AS r), 0),
-           coalesce((SELECT max(a.id) FROM audit AS a WHERE a.kind <> 'token'), 0),
+           coalesce((SELECT max(a.id) FROM audit AS a
+                     WHERE a.kind IN ('node', 'config', 'assignment')), 0),
            coalesce((SELECT max(v.id) FROM liveness AS v), 0)
 $$;
 
