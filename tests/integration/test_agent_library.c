@@ -552,7 +552,7 @@ START_TEST(test_installed)
         "cc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wno-missing-field-initializers"
         " daq-sampler.c $(pkg-config --cflags --libs headwater-agent) %s -o sampler\n"
         "cc -std=c11 -D_GNU_SOURCE daq-sampler.c $(pkg-config --cflags headwater-agent)"
-        " usr/lib/libheadwater-agent.a -lnats -ljansson -lcrypto -pthread %s -o static-sampler\n"
+        " usr/lib/libheadwater-agent.a -lnats -ljansson -lssl -lcrypto -pthread %s -o static-sampler\n"
         "printf '#include <headwater_agent.h>\\nint main()"
         " { return headwater_agent_version() == HEADWATER_AGENT_VERSION ? 0 : 1; }\\n' > smoke.cc\n"
         "c++ -std=c++11 -pedantic -Wall -Wextra -Werror smoke.cc"
