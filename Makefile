@@ -14,7 +14,7 @@ TEST_PACKAGES := check postgresql-15|postgresql-17 \
 DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
 FUZZ_PACKAGES := clang libclang-rt-dev
 MODEL_PACKAGES := spin gcc libc6-dev
-BENCH_PACKAGES := wrk
+BENCH_PACKAGES := wrk gnuplot-nox
 
 # ---- flags --------------------------------------------------------------------------------------
 PKGS := libpq libnats jansson libmicrohttpd libcrypto gnutls libcurl yaml-0.1
@@ -171,9 +171,14 @@ $(RECOVERY): $(filter-out $(RECOVERY).o,$(call objects,tests/recovery/*.c))
 
 # So is the benchmark a program of several files, on top of what the tests stand on.
 BENCH := $(B)/bench/headwater-bench
-$(BENCH): $(call objects,bench/*.c) $(SUPPORT_OBJ) $(COMMON)
+FLEET := $(B)/bench/headwater-fleet
+$(BENCH): $(filter-out $(B)/bench/simulator.o,$(call objects,bench/*.c)) $(SUPPORT_OBJ) $(COMMON)
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) $(shell pkg-config --libs check)
+
+$(FLEET): $(B)/bench/simulator.o $(AGENT_OBJ) $(COMMON)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 # A fuzz target takes what it needs, so that it may stand in for the rest, or hold a file whole.
 $(B)/libfuzzed.a: $(API_OBJ) $(RECONCILER_OBJ) $(AGENT_OBJ) $(CDC_OBJ)
@@ -201,7 +206,7 @@ check: deps ## install, build, and pass all tests (with address and undefined sa
 	@$(MAKE) --no-print-directory SANITIZER=address check-build fuzz-check
 	@tests/run $(PLAIN_TESTS) $(TESTS:build/%=build/address/%)
 
-check-build: $(BINARIES) $(LIBRARIES) $(EXAMPLES) $(TESTS)
+check-build: $(BINARIES) $(LIBRARIES) $(EXAMPLES) $(FLEET) $(TESTS)
 
 check-run: check-build # the tests of one build; TESTS=build/tests/… picks some
 	@tests/run $(TESTS)
@@ -243,7 +248,7 @@ check-agent-kills: $(BINARIES) $(B)/tests/integration/test_agent_kills
 
 # docs/performance.md.
 bench: deps-bench ## measure, beside the limits of the servers: ARGS='--only drain,latency --runs 5'
-	@$(MAKE) --no-print-directory all $(BENCH)
+	@$(MAKE) --no-print-directory all $(BENCH) $(FLEET)
 	@$(BENCH) $(ARGS)
 
 bench-quick: ## the same, smaller: in two minutes

@@ -21,6 +21,7 @@
 #define TRY_LIMIT_MS   300000 /* between tries of one document */
 #define SAVE_RETRY_MS  20000  /* mean, between tries of a state that the disk did not take */
 #define HEAL_PAUSE_MS  5000   /* between two healings: whoever changes it may not give up either */
+#define STALE_AGAIN_MS 2000   /* mean, before an older entry is taken for what the key holds */
 #define REJOIN_MS      1000   /* a fleet that has NATS again does not ask in one moment */
 #define RECONNECT_MS   10000  /* nor tries to connect */
 #define QUIET_FAILURES 3      /* timeouts in a row that are taken for an outage, not reported */
@@ -33,7 +34,9 @@ struct agent {
     struct agent_options options;
     struct agent_hooks hooks;
     struct hw_nats *nats;
+    struct hw_nats_listener shared; /* of a connection that is not its own */
     struct agent_store *store;
+    struct hw_trust *trust; /* NULL: whoever may write is believed */
     struct agent_watch *watch;
     struct agent_reporter *reporter;
     struct agent_notice *notice;
@@ -832,7 +835,7 @@ static void on_entry(void *arg, const struct hw_kv_entry *entry)
     enum agent_verdict verdict;
     int64_t wait;
 
-    if (agent_desired_decode(entry, a->options.node, &desired, &err) != HW_OK) {
+    if (agent_desired_decode(entry, a->options.node, a->trust, &desired, &err) != HW_OK) {
         refuse(a, entry->seq, &err);
         return;
     }
@@ -845,9 +848,17 @@ static void on_entry(void *arg, const struct hw_kv_entry *entry)
     next.refused.set = false;
     switch (verdict) {
     case AGENT_DESIRED_STALE:
+        /* A replica that lags may have answered: it counts when it is there the second time. */
+        if (a->complained_seq == entry->seq) {
+            hw_fail(&err, HW_EINVAL, "epoch %llu, LSN %s: older than one accepted before",
+                    (unsigned long long)desired.fence.epoch, HW_LSN(desired.fence.lsn));
+            refuse(a, entry->seq, &err);
+            return;
+        }
         complain(a, entry->seq, "refused a desired entry older than one accepted before", &desired,
                  NULL);
-        break;
+        agent_watch_look(a->watch, agent_jitter_ms(STALE_AGAIN_MS));
+        return;
     case AGENT_DESIRED_KNOWN:
         break;
     case AGENT_DESIRED_NONE:
@@ -975,7 +986,9 @@ static void watch_disk(struct agent *a)
 {
     const struct agent_output *const output = &a->options.output;
 
-    a->notice = agent_notice_new(a->loop, a->options.poll_ms, look_around, a);
+    /* The system has too few inotify instances for a crowd. */
+    a->notice =
+        agent_notice_new(a->loop, a->options.poll_ms, a->options.nats == NULL, look_around, a);
     agent_notice_add(a->notice, a->options.state_dir, "hold");
     if (output->file != NULL) {
         const char *const slash = strrchr(output->file, '/');
@@ -1047,35 +1060,64 @@ static void read_boot_id(struct agent *a)
         close(fd);
 }
 
-static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
+static enum hw_status open_nats(struct agent *a, struct hw_error *err)
 {
     HW_AUTO_FREE char *name = hw_sprintf("headwater-agent %s", a->options.node);
-    HW_AUTO_FREE char *reports = hw_sprintf("%s_reports", a->options.bucket);
     const struct hw_nats_options options = {.url = a->options.url,
                                             .name = name,
                                             .max_pending = 16,
                                             .reconnect_ms = RECONNECT_MS,
-                                            .files = a->options.nats_files};
+                                            .files = a->options.nats_files,
+                                            .prefix = a->options.nats_prefix};
     const char *const exposed = hw_nats_exposed(&options.files);
     const struct hw_nats_events events = {.up = on_up, .down = on_down, .arg = a};
-    const struct agent_reporter_events reporter_events = {
-        .trouble = on_report_trouble, .agreed = on_agreed, .arg = a};
-    const struct agent_watch_events watch_events = {
-        .entry = on_entry, .looked = on_looked, .trouble = on_watch_trouble, .arg = a};
-    enum hw_status status;
 
+    if (a->options.nats != NULL) {
+        a->nats = a->options.nats;
+        return HW_OK;
+    }
     if (exposed != NULL)
         tell(a, HW_LOG_WARN,
              "every user of this machine can read a secret; take their permission "
              "away",
              NULL, exposed);
-    status = hw_nats_open(a->loop, &options, &events, &a->nats, err);
+    return hw_nats_open(a->loop, &options, &events, &a->nats, err);
+}
+
+static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
+{
+    HW_AUTO_FREE char *reports = hw_sprintf("%s_reports", a->options.bucket);
+    const struct agent_reporter_events reporter_events = {
+        .trouble = on_report_trouble, .agreed = on_agreed, .arg = a};
+    const struct agent_watch_events watch_events = {
+        .entry = on_entry, .looked = on_looked, .trouble = on_watch_trouble, .arg = a};
+    const enum hw_status status = open_nats(a, err);
+
     if (status != HW_OK)
         return status;
     a->reporter =
         agent_reporter_new(a->nats, reports, a->options.node, a->options.poll_ms, &reporter_events);
     return agent_watch_start(a->nats, a->options.bucket, a->options.node, a->options.poll_ms,
                              &watch_events, &a->watch, err);
+}
+
+/* The shared connection, whose loss its owner is told of. */
+static void join(struct agent *a)
+{
+    a->shared = (struct hw_nats_listener){.up = on_up, .arg = a};
+    hw_nats_listen(a->nats, &a->shared);
+    if (hw_nats_up(a->nats))
+        on_up(a);
+}
+
+static enum hw_status open_trust(struct agent *a, struct hw_error *err)
+{
+    if (a->options.trust == NULL)
+        return HW_OK;
+    if (hw_trust_open(a->options.trust, &a->trust, err) != HW_OK)
+        return hw_fail_in(err, "--trust");
+    tell(a, HW_LOG_INFO, "only signed entries are believed", NULL, hw_trust_ids(a->trust));
+    return HW_OK;
 }
 
 enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *options,
@@ -1101,6 +1143,8 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
         }
     }
     if (status == HW_OK)
+        status = open_trust(a, err);
+    if (status == HW_OK)
         status = connect_nats(a, err);
     if (status != HW_OK) {
         agent_close(a);
@@ -1110,6 +1154,8 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
     start_from_disk(a);
     report(a);
     await_confirmation(a);
+    if (a->options.nats != NULL)
+        join(a);
     *out = a;
     return HW_OK;
 }
@@ -1139,10 +1185,12 @@ void agent_close(struct agent *a)
     hw_timer_stop(&a->due);
     hw_timer_stop(&a->confirm);
     agent_notice_free(a->notice);
-    hw_nats_close(a->nats);
+    if (a->options.nats == NULL)
+        hw_nats_close(a->nats);
     agent_watch_free(a->watch);
     agent_reporter_free(a->reporter);
     agent_store_close(a->store);
+    hw_trust_free(a->trust);
     free(a->output);
     free(a->file);
     free(a->data);

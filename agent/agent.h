@@ -32,11 +32,17 @@ enum agent_phase {
 };
 
 struct agent_options {
+    /* A connection that agents on this loop share, a thousand of them in one process, say; it is
+     * closed by its owner before any of them is. NULL: one of its own, with these two. */
+    struct hw_nats *nats;
     const char *url; /* of NATS */
     struct hw_nats_files nats_files;
+    const char *nats_prefix; /* as of hw_nats_options */
     const char *node;
     const char *bucket; /* desired; the reports bucket is <bucket>_reports */
     const char *state_dir;
+    const char
+        *trust; /* public keys, as hw_trust_open takes them: entries must be signed; or NULL */
     struct agent_output output;
     int64_t poll_ms;    /* mean time between looks at NATS, and at the output, without a hint */
     int64_t splay_ms;   /* a new document waits a random part of this */

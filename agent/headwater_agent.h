@@ -162,6 +162,12 @@ struct headwater_agent_options {
     const char *nats_key;   /* its private key, PEM */
     const char *nats_creds; /* credentials file (JWT and seed), or */
     const char *nats_nkey;  /* nkey seed of the user */
+
+    /* Copied: files of Ed25519 public keys, PEM, ':' between them. Nothing is applied that is not
+     * signed with one of them. NULL: whoever may write to NATS is believed. */
+    const char *trust;
+    /* Copied: what the node's account maps JetStream's API to, for leaf nodes; NULL: nothing. */
+    const char *nats_prefix;
 };
 
 static inline void headwater_agent_options_init(struct headwater_agent_options *options)

@@ -487,6 +487,10 @@ static enum hw_status check_options(const struct headwater_agent_options *o, str
                        "bucket: \"%s\" is not a bucket name: letters, digits, - "
                        "and _",
                        o->bucket);
+    if (o->size > offsetof(struct headwater_agent_options, nats_prefix) && o->nats_prefix != NULL &&
+        !hw_kv_key_valid(o->nats_prefix))
+        return hw_fail(err, HW_EINVAL, "nats_prefix: \"%s\" is not the beginning of a subject",
+                       o->nats_prefix);
     if (o->state_dir == NULL || o->state_dir[0] == '\0')
         return hw_fail(err, HW_EINVAL, "state_dir is required");
     if (o->output != NULL && o->output_dir != NULL)
@@ -543,6 +547,8 @@ static enum hw_status start(struct headwater_agent *a, struct hw_error *err)
                                              .node = o->node,
                                              .bucket = o->bucket,
                                              .state_dir = o->state_dir,
+                                             .trust = o->trust,
+                                             .nats_prefix = o->nats_prefix,
                                              .output = {.file = o->output,
                                                         .dir = o->output_dir,
                                                         .keep = o->keep > 0 ? o->keep : KEEP,
@@ -590,6 +596,8 @@ int headwater_agent_new(const struct headwater_agent_options *options, struct he
     a->options.nats_key = copy(a->options.nats_key, NULL);
     a->options.nats_creds = copy(a->options.nats_creds, NULL);
     a->options.nats_nkey = copy(a->options.nats_nkey, NULL);
+    a->options.trust = copy(a->options.trust, NULL);
+    a->options.nats_prefix = copy(a->options.nats_prefix, NULL);
     a->fd = a->quit_fd = -1;
     a->lines_end = &a->lines;
     pthread_mutex_init(&a->lock, NULL);
@@ -642,6 +650,8 @@ void headwater_agent_free(struct headwater_agent *a)
     free_text(a->options.nats_key);
     free_text(a->options.nats_creds);
     free_text(a->options.nats_nkey);
+    free_text(a->options.trust);
+    free_text(a->options.nats_prefix);
     free_text(a->options.node);
     free_text(a->options.bucket);
     free_text(a->options.state_dir);

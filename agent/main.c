@@ -29,12 +29,14 @@
 #define NODE_MAX 128
 
 struct options {
-    const char *nats, *bucket, *node, *state_dir, *output, *output_dir, *mode, *owner, *drift;
+    const char *nats, *nats_prefix, *bucket, *node, *state_dir, *output, *output_dir, *mode, *owner,
+        *drift;
     const char *validate, *apply, *health;
     int64_t validate_timeout, apply_timeout, health_timeout, health_within;
     int64_t keep, poll, splay, confirm_within;
     bool json;
     const char *monitor;
+    char *trust;
     struct hw_nats_files nats_files;
     const char *log_level, *log_format;
 };
@@ -42,6 +44,12 @@ struct options {
 static const struct hw_option option_table[] = {
     HW_OPTION_NATS(struct options),
     HW_OPTIONS_NATS_FILES(struct options),
+    {.name = "nats-prefix",
+     .env = "HEADWATER_NATS_PREFIX",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, nats_prefix),
+     .value = "SUBJECT",
+     .help = "what the node's account maps JetStream's API and its keys to; for leaf nodes"},
     HW_OPTION_BUCKET(struct options),
     {.name = "node",
      .env = "HEADWATER_NODE",
@@ -97,6 +105,13 @@ static const struct hw_option option_table[] = {
      .preset = "heal",
      .choices = "heal|report",
      .help = "what to do about an output that someone else changed"},
+    {.name = "trust",
+     .env = "HEADWATER_TRUST",
+     .type = HW_OPT_LIST,
+     .offset = offsetof(struct options, trust),
+     .value = "FILE",
+     .help = "public key that desired state must be signed with, Ed25519 as PEM; may be given "
+             "again: one of them"},
     {.name = "validate",
      .env = "HEADWATER_VALIDATE",
      .type = HW_OPT_STRING,
@@ -474,9 +489,11 @@ static enum hw_status run_service(const struct options *o, const char *state_dir
         options.nats_key = o->nats_files.key;
         options.nats_creds = o->nats_files.creds;
         options.nats_nkey = o->nats_files.nkey;
+        options.nats_prefix = o->nats_prefix;
         options.node = o->node;
         options.bucket = o->bucket;
         options.state_dir = state_dir;
+        options.trust = o->trust;
         options.output = o->output;
         options.output_dir = o->output_dir;
         options.keep = (unsigned)o->keep;
@@ -510,7 +527,7 @@ static enum hw_status run_command(const struct options *o, const char *command,
     const struct agent_output output = {.file = o->output, .dir = o->output_dir};
 
     if (strcmp(command, "permissions") == 0)
-        return hw_nats_permissions_node(o->bucket, o->node, &o->nats_files, err);
+        return hw_nats_permissions_node(o->bucket, o->node, o->nats_prefix, &o->nats_files, err);
     if (strcmp(command, "hold") == 0)
         return agent_local_hold(state_dir, count > 0 ? operands[0] : "", err);
     if (strcmp(command, "release") == 0)
@@ -520,7 +537,7 @@ static enum hw_status run_command(const struct options *o, const char *command,
 
 int main(int argc, char **argv)
 {
-    struct options options = {0};
+    static struct options options; /* so that what its lists hold lives as long as we do */
     HW_AUTO_FREE char *state_dir = NULL;
     struct hw_error err;
     const char *command;

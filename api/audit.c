@@ -22,7 +22,7 @@ static const struct api_column columns[] = {
     {.name = NULL},
 };
 
-static const char *const kinds[] = {"node", "config", "assignment", "token"};
+static const char *const kinds[] = {"node", "config", "assignment", "token", "proposal"};
 
 /* False when the request was answered with the problem. */
 static bool check_kind(struct api_request *request, const char *kind)
@@ -31,7 +31,7 @@ static bool check_kind(struct api_request *request, const char *kind)
         if (kind == NULL || strcmp(kind, kinds[i]) == 0)
             return true;
     api_answer_problem(request, API_INVALID_PARAMETER,
-                       "kind: must be node, config, assignment or token");
+                       "kind: must be node, config, assignment, token or proposal");
     return false;
 }
 

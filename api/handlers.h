@@ -23,6 +23,9 @@ api_handler_fn api_explain_get;
 api_handler_fn api_fleet_get;
 /* audit.c */
 api_handler_fn api_audit_list;
+/* proposals.c */
+api_handler_fn api_proposals_list, api_proposals_get, api_proposals_content, api_proposals_approve,
+    api_proposals_reject;
 /* tokens.c */
 api_handler_fn api_tokens_list, api_tokens_get, api_tokens_post, api_tokens_delete;
 /* events.c */

@@ -51,6 +51,16 @@ const struct api_route api_routes[] = {
     {"DELETE", "/v1/assignments/{name}", api_assignments_delete, "message dry_run", API_BODY_NONE,
      API_ROLE_OPERATOR},
 
+    {"GET", "/v1/proposals", api_proposals_list, "node state fields limit after", API_BODY_NONE,
+     API_ROLE_VIEWER},
+    {"GET", "/v1/proposals/{id}", api_proposals_get, "", API_BODY_NONE, API_ROLE_VIEWER},
+    {"GET", "/v1/proposals/{id}/content", api_proposals_content, "", API_BODY_NONE,
+     API_ROLE_VIEWER},
+    {"POST", "/v1/proposals/{id}/approve", api_proposals_approve, "message dry_run", API_BODY_JSON,
+     API_ROLE_APPROVER},
+    {"POST", "/v1/proposals/{id}/reject", api_proposals_reject, "message dry_run", API_BODY_JSON,
+     API_ROLE_APPROVER},
+
     {"POST", "/v1/apply", api_apply_post, "message dry_run", API_BODY_LARGE_JSON,
      API_ROLE_OPERATOR},
 

@@ -298,6 +298,10 @@ void hw_monitor_stop(struct hw_monitor *monitor)
     if (monitor == NULL)
         return;
     hw_io_remove(monitor->io);
+    /* Listening ends first: who sees its connection end finds the port free. */
+    const int fd = MHD_quiesce_daemon(monitor->daemon);
+    if (fd >= 0)
+        close(fd);
     MHD_stop_daemon(monitor->daemon); /* tells on_connection of each */
     hw_timer_stop(&monitor->run_again);
     free(monitor);

@@ -94,12 +94,14 @@ struct hw_nats {
     bool up;
     char trouble[160];
     bool tls;
+    char *prefix;    /* NULL: none */
     natsStatus away; /* why the last try to connect failed, as the owner was told */
     struct hw_timer reopen;
     uint64_t next_sub;
     struct hw_nats_sub *subs;
     struct leaving *leaving, **leaving_end;
     struct hw_timer leaving_timer;
+    bool bulk;
     struct hw_timer flush;
     struct flight *flights; /* open addressing, linear probing */
     size_t flight_mask, in_flight;
@@ -676,6 +678,8 @@ static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_op
         s = natsOptions_SetTimeout(o, nats->timeout_ms);
     if (s == NATS_OK)
         s = natsOptions_SetWriteDeadline(o, nats->timeout_ms);
+    if (s == NATS_OK && !nats->bulk)
+        s = natsOptions_SetSendAsap(o, true); /* otherwise up to 1 ms is added */
     if (s == NATS_OK)
         s = natsOptions_SetMaxReconnect(o, -1);
     if (s == NATS_OK)
@@ -722,6 +726,7 @@ static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err
     }
     jsOptions_Init(&js_options);
     js_options.Wait = nats->timeout_ms;
+    js_options.Prefix = nats->prefix;
     js_options.PublishAsync.MaxPending = nats->max_pending;
     js_options.PublishAsync.AckHandler = on_ack;
     js_options.PublishAsync.AckHandlerClosure = nats->box;
@@ -769,11 +774,14 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
     nats->events = *events;
     nats->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : TIMEOUT_MS;
     nats->max_pending = options->max_pending > 0 ? options->max_pending : MAX_PENDING;
+    nats->bulk = options->bulk;
     while (places < 2 * (size_t)nats->max_pending)
         places *= 2;
     nats->flight_mask = places - 1;
     nats->flights = hw_alloc(places * sizeof(*nats->flights));
     nats->box = new_mailbox(nats);
+    if (is_given(options->prefix))
+        nats->prefix = hw_strdup(options->prefix);
     status = make_options(nats, options, err);
     if (status == HW_OK)
         status = open_connection(nats, err);
@@ -814,6 +822,7 @@ void hw_nats_close(struct hw_nats *nats)
         hw_nats_unsubscribe(nats->subs);
     natsOptions_Destroy(nats->options);
     free(nats->flights);
+    free(nats->prefix);
     free(nats);
 }
 
@@ -1002,10 +1011,10 @@ static void set_expectation(jsPubOptions *options, uint64_t expected_seq)
 }
 
 /*
- * What was published in one turn of the loop is written in one piece, in the next. libnats can
- * write each message at once, which wakes the server, and its acknowledgement us, for each; or when
- * 1 ms is over. It has no other door to its buffer than this, which also waits for the server's
- * answer: as long as that 1 ms at most, and then it has been written all the same.
+ * Of a client in bulk. libnats can write each message at once, which wakes the server, and its
+ * acknowledgement us, for each; or when 1 ms is over. It has no other door to its buffer than this,
+ * which also waits for the server's answer: as long as that 1 ms at most, and then it has been
+ * written all the same.
  */
 static void on_flush(void *arg)
 {
@@ -1015,9 +1024,34 @@ static void on_flush(void *arg)
         (void)natsConnection_FlushTimeout(nats->nc, FLUSH_MS);
 }
 
+/* The message as it is sent: with the prefix, where there is one. Takes msg. */
+static natsMsg *readdress(const struct hw_nats *nats, natsMsg *msg)
+{
+    const char **names = NULL, *value;
+    natsMsg *sent = NULL;
+    int count = 0;
+
+    if (nats->prefix == NULL || strncmp(natsMsg_GetSubject(msg), "$KV.", 4) != 0)
+        return msg;
+    HW_AUTO_FREE char *subject = hw_sprintf("%s.%s", nats->prefix, natsMsg_GetSubject(msg));
+    natsStatus s =
+        natsMsg_Create(&sent, subject, NULL, natsMsg_GetData(msg), natsMsg_GetDataLength(msg));
+    if (s == NATS_OK && natsMsgHeader_Keys(msg, &names, &count) == NATS_OK)
+        for (int i = 0; i < count && s == NATS_OK; i++)
+            if (natsMsgHeader_Get(msg, names[i], &value) == NATS_OK)
+                s = natsMsgHeader_Set(sent, names[i], value);
+    if (s != NATS_OK)
+        abort(); /* out of memory */
+    free(names);
+    natsMsg_Destroy(msg);
+    return sent;
+}
+
 enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expected_seq,
                                hw_ack_fn *done, void *arg, struct hw_error *err)
 {
+    msg = readdress(nats, msg);
+
     const natsMsg *const identity = msg;
     enum hw_status status;
     jsPubOptions options;
@@ -1037,7 +1071,7 @@ enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expe
     set_expectation(&options, expected_seq);
     add_flight(nats, (struct flight){.msg = identity, .done = done, .arg = arg});
     s = js_PublishMsgAsync(nats->js, &msg, &options);
-    if (s == NATS_OK && !hw_timer_running(&nats->flush))
+    if (s == NATS_OK && nats->bulk && !hw_timer_running(&nats->flush))
         hw_timer_start(nats->loop, &nats->flush, 0, on_flush, nats);
     if (s != NATS_OK) {
         take_flight(nats, identity, &flight);
@@ -1051,6 +1085,8 @@ enum hw_status hw_nats_publish_wait(struct hw_nats *nats, natsMsg *msg, uint64_t
                                     uint64_t *seq, struct hw_error *err)
 {
     enum hw_status status = need_up(nats, err);
+
+    msg = readdress(nats, msg);
     jsPubAck *ack = NULL;
     jsErrCode code = 0;
     jsPubOptions options;

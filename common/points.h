@@ -11,6 +11,7 @@
  *     before-feedback     the checkpoint is acknowledged, and not yet confirmed to PostgreSQL
  *     mid-snapshot        a page of a snapshot was compared
  *     mid-replay          a transaction of a replay from the log was handed over
+ *     proposals-written   the database has taken proposals of nodes
  *     temp-written        of a file that is replaced: the new one is written, and not yet in place
  *     renamed             it is in place, and its directory not yet synced
  *     fetched             the agent has the bytes of a document

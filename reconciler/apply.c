@@ -28,6 +28,7 @@ struct rec_change {
     struct rec_entry *entry;
     char *value; /* NULL: a delete marker */
     size_t size;
+    char *signature;         /* or NULL */
     uint64_t ticket;         /* of the ledger */
     struct rec_change *next; /* waiting for the same key */
 };
@@ -144,20 +145,24 @@ static void unref(struct rec_tx *tx)
 {
     if (--tx->refs > 0)
         return;
-    for (size_t i = 0; i < tx->count; i++)
+    for (size_t i = 0; i < tx->count; i++) {
         free(tx->changes[i].value);
+        free(tx->changes[i].signature);
+    }
     free(tx->changes);
     free(tx);
 }
 
-static struct rec_change *add_change(struct rec_tx *tx, const char *node)
+static struct rec_change *add_change(struct rec_tx *tx, const char *prefix, const char *node)
 {
-    struct rec_entry *entry = rec_sink_entry(tx->apply->config.sink, node);
+    HW_AUTO_FREE char *key = hw_sprintf("%s%s", prefix, node);
+    struct rec_entry *entry = rec_sink_entry(tx->apply->config.sink, key);
     struct rec_change *change;
 
     if (entry->last_tx == tx->serial) {
         change = &tx->changes[entry->last_change];
         free(change->value);
+        free(change->signature);
     } else {
         if (tx->count == tx->cap) {
             tx->cap = tx->cap > 0 ? tx->cap + tx->cap / 2 : 4;
@@ -184,12 +189,28 @@ static struct rec_tx *new_tx(struct rec_apply *apply, struct hw_fence fence)
 
 static void want_object(struct rec_tx *tx, const char *hex, size_t size);
 
+static void remove_key(struct rec_tx *tx, const char *prefix, const char *node)
+{
+    struct rec_change *change = add_change(tx, prefix, node);
+
+    if (strcmp(prefix, REC_DESIRED_PREFIX) == 0)
+        change->signature = rec_signature(tx->apply->config.signer, node, NULL, tx->fence);
+}
+
 static void set(struct rec_tx *tx, const struct rec_desired *row)
 {
-    struct rec_change *change = add_change(tx, row->node);
+    struct rec_change *change = add_change(tx, REC_DESIRED_PREFIX, row->node);
 
     change->value = rec_desired_value(row, tx->fence, &change->size);
+    change->signature = rec_signature(tx->apply->config.signer, row->node, row, tx->fence);
     want_object(tx, row->digest + strlen("sha256:"), (size_t)row->size);
+}
+
+static void tell_node(struct rec_tx *tx, const struct rec_decided *row)
+{
+    struct rec_change *change = add_change(tx, REC_DECIDED_PREFIX, row->node);
+
+    change->value = rec_decided_value(row, tx->fence, &change->size);
 }
 
 void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence, int64_t committed_at)
@@ -204,9 +225,14 @@ void rec_apply_set(struct rec_apply *apply, const struct rec_desired *row)
     set(apply->open, row);
 }
 
-void rec_apply_remove(struct rec_apply *apply, const char *node)
+void rec_apply_tell(struct rec_apply *apply, const struct rec_decided *row)
 {
-    add_change(apply->open, node);
+    tell_node(apply->open, row);
+}
+
+void rec_apply_remove(struct rec_apply *apply, const char *prefix, const char *node)
+{
+    remove_key(apply->open, prefix, node);
 }
 
 void rec_apply_changelog(struct rec_apply *apply, int64_t rev, const char *nonce)
@@ -291,9 +317,19 @@ void rec_apply_repair_set(struct rec_tx *repair, const struct rec_desired *row)
     set(repair, row);
 }
 
-void rec_apply_repair_remove(struct rec_tx *repair, const char *node)
+void rec_apply_repair_tell(struct rec_tx *repair, const struct rec_decided *row)
 {
-    add_change(repair, node);
+    tell_node(repair, row);
+}
+
+void rec_apply_repair_remove(struct rec_tx *repair, const struct rec_entry *entry)
+{
+    const size_t prefix = strlen(REC_DESIRED_PREFIX);
+
+    if (strncmp(entry->key, REC_DESIRED_PREFIX, prefix) == 0)
+        remove_key(repair, REC_DESIRED_PREFIX, entry->key + prefix);
+    else
+        remove_key(repair, "", entry->key);
 }
 
 void rec_apply_repair_object(struct rec_tx *repair, const char *hex, size_t size)
@@ -446,6 +482,7 @@ static bool needless(const struct rec_change *change)
 static void change_done(struct rec_change *change)
 {
     free(HW_TAKE(change->value));
+    free(HW_TAKE(change->signature));
     change->tx->undone--;
     change->tx->apply->queued--;
     change->entry->in_flight = NULL;
@@ -465,10 +502,15 @@ static void publish(struct rec_change *change)
         change_done(change);
         return;
     }
-    HW_AUTO_FREE char *key = hw_sprintf(REC_DESIRED_PREFIX "%s", entry->node);
-    if (hw_kv_message(apply->config.bucket, key, change->value, change->size, &change->tx->fence,
-                      &msg, &err) != HW_OK ||
-        hw_nats_publish(apply->config.nats, msg, entry->seq, on_entry_ack, change, &err) != HW_OK) {
+    if (hw_kv_message(apply->config.bucket, entry->key, change->value, change->size,
+                      &change->tx->fence, &msg, &err) != HW_OK) {
+        fail(apply, &err);
+        return;
+    }
+    if (change->signature != NULL &&
+        natsMsgHeader_Set(msg, HW_HEADER_SIGNATURE, change->signature) != NATS_OK)
+        abort(); /* out of memory */
+    if (hw_nats_publish(apply->config.nats, msg, entry->seq, on_entry_ack, change, &err) != HW_OK) {
         fail(apply, &err);
         return;
     }
@@ -510,6 +552,7 @@ static void note_written(struct rec_change *change, uint64_t seq)
     change->entry->seq = seq;
     change->entry->fence = change->tx->fence;
     change->entry->deleted = change->value == NULL;
+    change->entry->missigned = false;
     change->entry->hash = 0;
 }
 
@@ -525,7 +568,7 @@ static void resolve_conflict(struct rec_change *change)
     struct hw_error err;
     enum hw_status status;
 
-    HW_AUTO_FREE char *key = hw_sprintf(REC_DESIRED_PREFIX "%s", change->entry->node);
+    const char *key = change->entry->key;
     status = hw_kv_get(apply->config.nats, apply->config.bucket, key, &found, &err);
     if (status == HW_ENOENT) {
         change->entry->seq = HW_SEQ_NONE;

@@ -1,11 +1,11 @@
 /*
- * Applying transactions to the sink: exactly one KV revision for every transaction and node.
+ * Applying transactions to the sink: exactly one KV revision for every transaction and key.
  *
  *   begin ─▶ change… ─▶ commit ─▶ [blobs acknowledged] ─▶ entries published ─▶ all acknowledged
  *                                                              │
  *            checkpoint ◀── in commit order ◀──────────────────┘
  *
- * Changes are coalesced to the last state of a node; each entry is published with the sequence that
+ * Changes are coalesced to the last state of a key; each entry is published with the sequence that
  * its key must have (compare and set) and the fence of its transaction; an entry whose key already
  * carries that fence, or a newer one, is left alone. A key with a publish in flight makes the next
  * change of the same key wait; other keys go on. Everything is asynchronous within a bounded
@@ -18,9 +18,11 @@
 #include "common/kv.h"
 #include "reconciler/checkpoint.h"
 #include "reconciler/counts.h"
+#include "reconciler/decided.h"
 #include "reconciler/desired.h"
 #include "reconciler/fetch.h"
 #include "reconciler/ledger.h"
+#include "reconciler/signature.h"
 #include "reconciler/sink.h"
 
 struct rec_apply;
@@ -34,7 +36,8 @@ struct rec_apply_config {
     struct rec_fetch *fetch;   /* for objects that the sink lacks */
     struct rec_ledger *ledger; /* of the entries' stream */
     struct rec_counts *counts;
-    size_t window; /* publishes in flight at most */
+    struct hw_signer *signer; /* of every entry; or NULL */
+    size_t window;            /* publishes in flight at most */
 };
 
 struct rec_apply_events {
@@ -71,7 +74,8 @@ void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *store
 /* committed_at: Unix nanoseconds, for the time to acknowledgement; 0: it does not count. */
 void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence, int64_t committed_at);
 void rec_apply_set(struct rec_apply *apply, const struct rec_desired *row);
-void rec_apply_remove(struct rec_apply *apply, const char *node);
+void rec_apply_tell(struct rec_apply *apply, const struct rec_decided *row);
+void rec_apply_remove(struct rec_apply *apply, const char *prefix, const char *node);
 /* An object that entries of this transaction, or later ones, point to. hex: of its digest. Entries
  * that point to one that was neither handed over nor is in the sink have it fetched. */
 enum hw_status rec_apply_blob(struct rec_apply *apply, const char *hex, const void *data,
@@ -88,7 +92,8 @@ void rec_apply_progress(struct rec_apply *apply, hw_lsn lsn);
 /* ---- repairs: what an audit found to differ, begun and committed in one go ---- */
 struct rec_tx *rec_apply_repair(struct rec_apply *apply, struct hw_fence fence);
 void rec_apply_repair_set(struct rec_tx *repair, const struct rec_desired *row);
-void rec_apply_repair_remove(struct rec_tx *repair, const char *node);
+void rec_apply_repair_tell(struct rec_tx *repair, const struct rec_decided *row);
+void rec_apply_repair_remove(struct rec_tx *repair, const struct rec_entry *entry);
 void rec_apply_repair_object(struct rec_tx *repair, const char *hex, size_t size);
 void rec_apply_repair_commit(struct rec_tx *repair);
 

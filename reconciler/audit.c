@@ -10,6 +10,7 @@
 
 enum {
     LOGGED_MOST = 20, /* differences that are logged one by one */
+    IS_DECIDED = 7,   /* the column: of which table the row is */
 };
 
 static const char begin_sql[] = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
@@ -17,9 +18,11 @@ static const char moment_sql[] =
     "SELECT pg_current_wal_insert_lsn()::text,"
     " coalesce((SELECT max(rev) FROM headwater.changelog), 0),"
     " coalesce((SELECT nonce::text FROM headwater.changelog ORDER BY rev DESC LIMIT 1), '')";
-static const char cursor_sql[] = "DECLARE desired_rows NO SCROLL CURSOR FOR"
-                                 " SELECT " REC_DESIRED_COLUMNS " FROM headwater.desired";
-static const char page_sql[] = "FETCH 1000 FROM desired_rows";
+static const char cursor_sql[] =
+    "DECLARE node_rows NO SCROLL CURSOR FOR"
+    " SELECT " REC_DESIRED_COLUMNS ", false FROM headwater.desired"
+    " UNION ALL SELECT " REC_DECIDED_COLUMNS ", true FROM headwater.decided";
+static const char page_sql[] = "FETCH 1000 FROM node_rows";
 static const char commit_sql[] = "COMMIT";
 
 struct rec_audit {
@@ -120,9 +123,9 @@ static void on_key(void *arg, struct hw_kv_entry *found)
     struct rec_audit *audit = arg;
     struct rec_entry *entry;
 
-    if (strncmp(found->key, REC_DESIRED_PREFIX, strlen(REC_DESIRED_PREFIX)) != 0)
+    if (!rec_sink_has_key(found->key))
         return;
-    entry = rec_sink_entry(audit->config.sink, found->key + strlen(REC_DESIRED_PREFIX));
+    entry = rec_sink_entry(audit->config.sink, found->key);
     entry->audit = audit->number;
     if (touched(audit, entry) || entry->in_flight != NULL)
         return;
@@ -130,8 +133,11 @@ static void on_key(void *arg, struct hw_kv_entry *found)
     entry->deleted = found->deleted;
     if (found->fenced)
         entry->fence = found->fence; /* otherwise a stranger's, over the one that we know */
-    entry->hash =
-        found->fenced && !found->deleted ? rec_desired_hash_of_value(found->value, found->size) : 0;
+    entry->missigned = !rec_signature_stands(audit->config.signer, found);
+    entry->hash = !found->fenced || found->deleted ? 0
+                  : strncmp(found->key, REC_DECIDED_PREFIX, strlen(REC_DECIDED_PREFIX)) == 0
+                      ? rec_decided_hash_of_value(found->value, found->size)
+                      : rec_desired_hash_of_value(found->value, found->size);
 }
 
 /* Keys that are gone altogether were purged. */
@@ -145,6 +151,7 @@ static void forget_purged(struct rec_audit *audit)
             continue;
         entry->seq = 0;
         entry->deleted = true;
+        entry->missigned = false;
         entry->hash = 0;
     }
 }
@@ -170,17 +177,17 @@ static void list_keys(struct rec_audit *audit)
         .entry = on_key, .caught_up = on_listed, .restarting = on_list_failed, .arg = audit};
     struct hw_error err;
 
-    if (hw_kv_watch_start(audit->config.nats, audit->config.bucket, REC_DESIRED_PREFIX ">",
-                          HW_DELIVER_LAST, &events, &audit->watch, &err) != HW_OK)
+    if (hw_kv_watch_start(audit->config.nats, audit->config.bucket, REC_SINK_KEYS, HW_DELIVER_LAST,
+                          &events, &audit->watch, &err) != HW_OK)
         fail(audit, &err);
 }
 
 /* ---- rows ---- */
 
-static void tell(struct rec_audit *audit, const char *node, const char *what)
+static void tell(struct rec_audit *audit, const char *key, const char *what)
 {
     if (!audit->config.quiet && audit->result.keys < LOGGED_MOST)
-        hw_log_warn("repairing an entry that is not what the database says", HW_S("node", node),
+        hw_log_warn("repairing an entry that is not what the database says", HW_S("key", key),
                     HW_S("found", what));
     audit->result.keys++;
 }
@@ -191,26 +198,48 @@ static struct rec_tx *new_repair(const struct rec_audit *audit)
                                                                    .lsn = audit->result.position});
 }
 
+/* To be written anew though it says what it should. */
 static bool outdated(const struct rec_audit *audit, const struct rec_entry *entry)
 {
-    return audit->config.rewrite && entry->seq != 0 && entry->fence.epoch < audit->config.epoch;
+    return entry->seq != 0 && (entry->missigned ||
+                               (audit->config.rewrite && entry->fence.epoch < audit->config.epoch));
 }
 
-static void compare_row(struct rec_audit *audit, struct rec_tx *repair,
-                        const struct rec_desired *row)
+/* Is the entry of a row what the row says? */
+static bool stands(struct rec_audit *audit, const char *prefix, const char *node, uint64_t hash)
 {
-    struct rec_entry *entry = rec_sink_entry(audit->config.sink, row->node);
+    HW_AUTO_FREE char *key = hw_sprintf("%s%s", prefix, node);
+    struct rec_entry *entry = rec_sink_entry(audit->config.sink, key);
+    const bool nothing = entry->seq == 0 || entry->deleted;
+
+    entry->seen = audit->number;
+    if (touched(audit, entry) || (!nothing && !outdated(audit, entry) && entry->hash == hash))
+        return true;
+    tell(audit, key,
+         nothing               ? "nothing"
+         : entry->hash != hash ? "something else"
+         : entry->missigned    ? "not our signature"
+                               : "an older epoch");
+    return false;
+}
+
+static void compare_desired(struct rec_audit *audit, struct rec_tx *repair,
+                            const struct rec_desired *row)
+{
     const char *hex = row->digest + strlen("sha256:");
 
     audit->result.nodes++;
-    entry->seen = audit->number;
     audit->result.objects += !rec_sink_object(audit->config.sink, hex)->there;
     rec_apply_repair_object(repair, hex, (size_t)row->size);
-    if (touched(audit, entry) || (entry->seq != 0 && !entry->deleted && !outdated(audit, entry) &&
-                                  entry->hash == rec_desired_hash(row)))
-        return;
-    tell(audit, row->node, entry->seq == 0 || entry->deleted ? "nothing" : "something else");
-    rec_apply_repair_set(repair, row);
+    if (!stands(audit, REC_DESIRED_PREFIX, row->node, rec_desired_hash(row)))
+        rec_apply_repair_set(repair, row);
+}
+
+static void compare_decided(struct rec_audit *audit, struct rec_tx *repair,
+                            const struct rec_decided *row)
+{
+    if (!stands(audit, REC_DECIDED_PREFIX, row->node, rec_decided_hash(row)))
+        rec_apply_repair_tell(repair, row);
 }
 
 /* Keys of nodes that the snapshot did not have. */
@@ -223,9 +252,11 @@ static void remove_unseen(struct rec_audit *audit, struct rec_tx *repair)
         if (entry->seen == audit->number || touched(audit, entry) ||
             (entry->deleted && !outdated(audit, entry)))
             continue;
-        tell(audit, entry->node, "an entry where there is to be none");
+        tell(audit, entry->key,
+             entry->deleted ? "not our signature on its deletion"
+                            : "an entry where there is to be none");
         audit->result.removed++;
-        rec_apply_repair_remove(repair, entry->node);
+        rec_apply_repair_remove(repair, entry);
     }
 }
 
@@ -241,10 +272,15 @@ static void on_page(void *arg, const struct hw_pg_outcome *outcome)
     page = outcome->results[0];
     repair = new_repair(audit);
     for (int i = 0; i < PQntuples(page) && err.status == HW_OK; i++) {
-        struct rec_desired row;
+        struct rec_desired desired;
+        struct rec_decided decided;
 
-        if (rec_desired_from_result(page, i, &row, &err) == HW_OK)
-            compare_row(audit, repair, &row);
+        if (*PQgetvalue(page, i, IS_DECIDED) == 't') {
+            if (rec_decided_from_result(page, i, &decided, &err) == HW_OK)
+                compare_decided(audit, repair, &decided);
+        } else if (rec_desired_from_result(page, i, &desired, &err) == HW_OK) {
+            compare_desired(audit, repair, &desired);
+        }
     }
     audit->exhausted = PQntuples(page) == 0;
     if (audit->exhausted)

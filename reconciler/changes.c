@@ -6,31 +6,59 @@
 #include "common/log.h"
 #include "reconciler/blob.h"
 
+/* Of a table with one row a node. *gone: no row came, for it was deleted, or all were. */
+static enum hw_status take_removal(struct rec_apply *apply, const struct cdc_transaction *tx,
+                                   const struct cdc_change *change, const char *prefix,
+                                   struct rec_commands *commands, bool *gone, struct hw_error *err)
+{
+    const char *node;
+
+    *gone = change->action != CDC_INSERT && change->action != CDC_UPDATE;
+    if (change->action == CDC_DELETE) {
+        if (cdc_row_string(change->identity, "node", &node, err) != HW_OK)
+            return hw_fail_in(err, "a row deleted from headwater.%s", change->table);
+        rec_apply_remove(apply, prefix, node);
+    } else if (*gone) {
+        /* A trigger refuses it; whoever took that away has left no row to tell of. */
+        hw_log_warn("a table was truncated: comparing everything", HW_S("table", change->table),
+                    HW_I("xid", tx->xid));
+        commands->command = REC_COMMAND_RESYNC;
+    }
+    return HW_OK;
+}
+
 static enum hw_status take_desired(struct rec_apply *apply, const struct cdc_transaction *tx,
                                    const struct cdc_change *change, struct rec_commands *commands,
                                    struct hw_error *err)
 {
     struct rec_desired row;
-    const char *node;
+    bool gone;
 
-    switch (change->action) {
-    case CDC_INSERT:
-    case CDC_UPDATE:
-        if (rec_desired_from_columns(change->columns, tx->committed_at, &row, err) != HW_OK)
-            return err->status;
-        rec_apply_set(apply, &row);
+    if (take_removal(apply, tx, change, REC_DESIRED_PREFIX, commands, &gone, err) != HW_OK)
+        return err->status;
+    if (gone)
         return HW_OK;
-    case CDC_DELETE:
-        if (cdc_row_string(change->identity, "node", &node, err) != HW_OK)
-            return hw_fail_in(err, "a row deleted from headwater.desired");
-        rec_apply_remove(apply, node);
+    if (rec_desired_from_columns(change->columns, tx->committed_at, &row, err) != HW_OK)
+        return err->status;
+    rec_apply_set(apply, &row);
+    return HW_OK;
+}
+
+static enum hw_status take_decided(struct rec_apply *apply, const struct cdc_transaction *tx,
+                                   const struct cdc_change *change, struct rec_commands *commands,
+                                   struct hw_error *err)
+{
+    struct rec_decided row;
+    bool gone;
+
+    if (take_removal(apply, tx, change, REC_DECIDED_PREFIX, commands, &gone, err) != HW_OK)
+        return err->status;
+    if (gone)
         return HW_OK;
-    default:
-        /* A trigger refuses it; whoever took that away has left no row to tell of. */
-        hw_log_warn("headwater.desired was truncated: comparing everything", HW_I("xid", tx->xid));
-        commands->command = REC_COMMAND_RESYNC;
-        return HW_OK;
-    }
+    if (rec_decided_from_columns(change->columns, tx->committed_at, &row, err) != HW_OK)
+        return err->status;
+    rec_apply_tell(apply, &row);
+    return HW_OK;
 }
 
 static enum hw_status take_blob(struct rec_apply *apply, const struct cdc_change *change,
@@ -112,6 +140,8 @@ enum hw_status rec_change_take(struct rec_apply *apply, const struct cdc_transac
     }
     if (strcmp(change->table, "desired") == 0)
         return take_desired(apply, tx, change, commands, err);
+    if (strcmp(change->table, "decided") == 0)
+        return take_decided(apply, tx, change, commands, err);
     if (strcmp(change->table, "blob") == 0)
         return take_blob(apply, change, err);
     if (strcmp(change->table, "changelog") == 0)

@@ -8,7 +8,7 @@
 #include "cdc/source.h"
 #include "reconciler/apply.h"
 
-#define REC_TABLES         "headwater.desired,headwater.blob,headwater.changelog"
+#define REC_TABLES         "headwater.desired,headwater.decided,headwater.blob,headwater.changelog"
 #define REC_MESSAGE_PREFIX "headwater"
 
 /* Commands from SQL (headwater.resync(), headwater.replay()), when their transaction commits. */

@@ -20,6 +20,7 @@
 #include "reconciler/changes.h"
 #include "reconciler/counts.h"
 #include "reconciler/objects.h"
+#include "reconciler/proposals.h"
 #include "reconciler/reports.h"
 #include "reconciler/sink.h"
 #include "reconciler/survey.h"
@@ -83,6 +84,7 @@ struct rec_reconciler {
     struct cdc_source *source, *replay;
     struct cdc_archive *archive;
     struct rec_reports *reports;
+    struct rec_proposals *proposals;
     struct hw_kv_watch *key_watch; /* while loading */
     struct rec_objects *objects;
     struct hw_kv_probe *probe;
@@ -188,6 +190,7 @@ static void let_go(struct rec_reconciler *rec)
     rec_objects_stop(HW_TAKE(rec->objects));
     hw_kv_probe_stop(HW_TAKE(rec->probe));
     rec_reports_stop(HW_TAKE(rec->reports));
+    rec_proposals_stop(HW_TAKE(rec->proposals));
     rec_ledger_close(&rec->ledger);
     rec_apply_reset(rec->apply, &none, &none, true);
     rec_fetch_reset(rec->fetch);
@@ -445,9 +448,9 @@ static void on_key(void *arg, struct hw_kv_entry *found)
     struct rec_reconciler *rec = arg;
     struct rec_entry *entry;
 
-    if (strncmp(found->key, REC_DESIRED_PREFIX, strlen(REC_DESIRED_PREFIX)) != 0)
+    if (!rec_sink_has_key(found->key))
         return;
-    entry = rec_sink_entry(rec->sink, found->key + strlen(REC_DESIRED_PREFIX));
+    entry = rec_sink_entry(rec->sink, found->key);
     entry->seq = found->seq;
     entry->deleted = found->deleted;
     if (found->fenced)
@@ -632,7 +635,7 @@ static void read_keys(struct rec_reconciler *rec, enum hw_deliver deliver)
         .arg = rec};
     struct hw_error err;
 
-    if (hw_kv_watch_start(rec->nats, rec->config.bucket, REC_DESIRED_PREFIX ">", deliver, &events,
+    if (hw_kv_watch_start(rec->nats, rec->config.bucket, REC_SINK_KEYS, deliver, &events,
                           &rec->key_watch, &err) != HW_OK)
         lose(rec, &err);
 }
@@ -668,7 +671,9 @@ static void load(struct rec_reconciler *rec)
     rec->objects = rec_objects_start(&objects, &object_events);
     if (rec_reports_start(rec->loop, rec->nats, rec->config.database, rec->reports_bucket,
                           (int)rec->config.replicas, &rec->counts, on_reported_fence, rec,
-                          &rec->reports, &err) != HW_OK)
+                          &rec->reports, &err) != HW_OK ||
+        rec_proposals_start(rec->loop, rec->nats, rec->config.database, rec->reports_bucket,
+                            &rec->proposals, &err) != HW_OK)
         lose(rec, &err);
     else
         read_keys(rec, HW_DELIVER_LAST);
@@ -761,7 +766,7 @@ static void stream(struct rec_reconciler *rec)
                 HW_S("why", rec->plan.way == REC_RESUME ? NULL : rec->plan.why),
                 HW_L("checkpoint", rec->checkpoint.fence.lsn),
                 HW_I("epoch", (int64_t)rec->plan.epoch),
-                HW_I("nodes", (int64_t)rec_sink_count(rec->sink)),
+                HW_I("nodes", (int64_t)rec_sink_nodes(rec->sink)),
                 HW_I("objects", (int64_t)rec_sink_objects(rec->sink)));
     rec->retry_ms = RETRY_FIRST_MS;
     rec->standby_told = rec->trouble_told = false;
@@ -968,6 +973,7 @@ static void begin_audit(void *arg)
                                             .bucket = rec->config.bucket,
                                             .apply = rec->apply,
                                             .sink = rec->sink,
+                                            .signer = rec->config.signer,
                                             .epoch = rec->plan.epoch,
                                             .rewrite = rec->plan.rewrite,
                                             .quiet = rec->plan.way == REC_REBUILD};
@@ -1175,8 +1181,10 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
     struct rec_reconciler *rec = hw_alloc(sizeof(*rec));
     const struct hw_pg_events pg_events = {.up = on_pg_up, .down = on_pg_down, .arg = rec};
     const struct hw_nats_events nats_events = {.up = on_nats_up, .down = on_nats_down, .arg = rec};
-    const struct hw_nats_options nats_options = {
-        .url = config->nats, .files = config->nats_files, .name = "headwater-reconciler"};
+    const struct hw_nats_options nats_options = {.url = config->nats,
+                                                 .files = config->nats_files,
+                                                 .name = "headwater-reconciler",
+                                                 .bulk = true};
     const struct rec_apply_events apply_events = {.stored = on_stored,
                                                   .moved = on_moved,
                                                   .released = on_released,
@@ -1212,6 +1220,7 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
                                              .fetch = rec->fetch,
                                              .ledger = &rec->ledger,
                                              .counts = &rec->counts,
+                                             .signer = config->signer,
                                              .window = (size_t)config->window};
     rec->apply = rec_apply_new(&apply_config, &apply_events);
     rec->survey = rec_survey_new(
@@ -1286,7 +1295,7 @@ void rec_reconciler_metrics(void *arg, struct hw_buf *out)
 
     c->leading = rec->state == STREAMING;
     c->epoch = (double)rec->plan.epoch;
-    c->nodes = (double)rec_sink_count(rec->sink);
+    c->nodes = (double)rec_sink_nodes(rec->sink);
     c->objects = (double)rec_sink_objects(rec->sink);
     c->postgresql_up = hw_pg_up(rec->pg);
     c->nats_up = hw_nats_up(rec->nats);
@@ -1310,6 +1319,7 @@ void rec_reconciler_drain(struct rec_reconciler *rec, int64_t timeout_ms)
     cdc_source_pause(rec->source, true);
     rec_apply_rollback(rec->apply);          /* the end of that transaction is not waited for */
     rec_reports_stop(HW_TAKE(rec->reports)); /* its watch could begin again, and block */
+    rec_proposals_stop(HW_TAKE(rec->proposals));
     while (rec->state == STREAMING && rec_apply_busy(rec->apply) && hw_loop_now() < until)
         hw_loop_run_until(rec->loop, &never, 5);
 }

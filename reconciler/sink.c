@@ -1,12 +1,16 @@
 #include "reconciler/sink.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/map.h"
 #include "common/memory.h"
+#include "reconciler/decided.h"
+#include "reconciler/desired.h"
 
 struct rec_sink {
-    struct hw_map entries; /* struct rec_entry by node */
+    struct hw_map entries; /* struct rec_entry by key */
+    size_t nodes;          /* of them, those of what a node should run */
     struct hw_map objects; /* struct rec_object by name */
     uint64_t audit;
 };
@@ -23,7 +27,7 @@ void rec_sink_clear(struct rec_sink *sink)
     size_t at = 0;
 
     while ((entry = hw_map_next(&sink->entries, &at)) != NULL) {
-        free(entry->node);
+        free(entry->key);
         free(entry);
     }
     at = 0;
@@ -32,6 +36,7 @@ void rec_sink_clear(struct rec_sink *sink)
         free(object);
     }
     hw_map_clear(&sink->entries);
+    sink->nodes = 0;
     hw_map_clear(&sink->objects);
 }
 
@@ -43,22 +48,33 @@ void rec_sink_free(struct rec_sink *sink)
     free(sink);
 }
 
-struct rec_entry *rec_sink_entry(struct rec_sink *sink, const char *node)
+static bool is_desired(const char *key)
 {
-    struct rec_entry *entry = hw_map_get(&sink->entries, node);
+    return strncmp(key, REC_DESIRED_PREFIX, strlen(REC_DESIRED_PREFIX)) == 0;
+}
+
+bool rec_sink_has_key(const char *key)
+{
+    return is_desired(key) || strncmp(key, REC_DECIDED_PREFIX, strlen(REC_DECIDED_PREFIX)) == 0;
+}
+
+struct rec_entry *rec_sink_entry(struct rec_sink *sink, const char *key)
+{
+    struct rec_entry *entry = hw_map_get(&sink->entries, key);
 
     if (entry == NULL) {
         entry = hw_alloc(sizeof(*entry));
-        entry->node = hw_strdup(node);
+        entry->key = hw_strdup(key);
         entry->deleted = true;
-        hw_map_add(&sink->entries, entry->node, entry);
+        hw_map_add(&sink->entries, entry->key, entry);
+        sink->nodes += is_desired(key);
     }
     return entry;
 }
 
-size_t rec_sink_count(const struct rec_sink *sink)
+size_t rec_sink_nodes(const struct rec_sink *sink)
 {
-    return sink->entries.count;
+    return sink->nodes;
 }
 
 struct rec_entry *rec_sink_next(const struct rec_sink *sink, size_t *at)

@@ -1,6 +1,7 @@
 /*
- * What stands in the sink, as far as we know: one entry a node that has, or had, a key in KV, with
- * the sequence that the next write to it must expect, and the objects that are there. Filled from
+ * What stands in the sink, as far as we know: one entry for each key that a node has, or had, in KV
+ * (what it should run, what it is told about its proposals), with the sequence that the next write
+ * to it must expect, and the objects that are there. Filled from
  * NATS when a reconciler begins to lead, kept up to date by its own acknowledged writes.
  */
 #ifndef REC_SINK_H
@@ -16,13 +17,14 @@
 struct rec_change;
 
 struct rec_entry {
-    char *node;
+    char *key;
     uint64_t seq;          /* 0: the key was never written */
     struct hw_fence fence; /* of what stands there; zero where it carries none */
-    uint64_t hash;         /* rec_desired_hash of what an audit read there; 0: deleted or none */
+    uint64_t hash;         /* rec_…_hash of what an audit read there; 0: deleted or none */
     uint64_t audit;        /* number of the audit that read the key last … */
-    uint64_t seen;         /* … and of the one whose snapshot had the node last */
+    uint64_t seen;         /* … and of the one whose snapshot had its row last */
     bool deleted;          /* a delete marker, or nothing */
+    bool missigned;        /* an audit did not find our signature on it, where we sign */
     int64_t rev;           /* of the newest streamed transaction that touched it; 0: none yet */
     struct rec_change *in_flight;              /* being published */
     struct rec_change *waiting, *waiting_last; /* for the same key, in commit order */
@@ -44,9 +46,11 @@ struct rec_sink *rec_sink_new(void);
 void rec_sink_free(struct rec_sink *sink);
 void rec_sink_clear(struct rec_sink *sink);
 
-/* The entry of a node; made (as never written) where it is missing. Lives until clear. */
-struct rec_entry *rec_sink_entry(struct rec_sink *sink, const char *node);
-size_t rec_sink_count(const struct rec_sink *sink);
+#define REC_SINK_KEYS "cfg.*.>"         /* a filter that every entry's key matches */
+bool rec_sink_has_key(const char *key); /* is it the key of an entry? */
+/* The entry of a key; made (as never written) where it is missing. Lives until clear. */
+struct rec_entry *rec_sink_entry(struct rec_sink *sink, const char *key);
+size_t rec_sink_nodes(const struct rec_sink *sink); /* entries of what a node should run */
 /* Walks over the entries, in no order: start with *at = 0; NULL at the end. */
 struct rec_entry *rec_sink_next(const struct rec_sink *sink, size_t *at);
 

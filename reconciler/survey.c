@@ -73,8 +73,8 @@ void rec_survey_begin(struct rec_survey *survey, struct hw_fence reported)
 
 static enum hw_status ensure_buckets(const struct rec_survey_config *config, struct hw_error *err)
 {
-    HW_AUTO_FREE char *from = hw_sprintf("$KV.%s.cfg.desired.>", config->bucket);
-    HW_AUTO_FREE char *to = hw_sprintf("%s.desired.>", config->bucket);
+    HW_AUTO_FREE char *from = hw_sprintf("$KV.%s.cfg.>", config->bucket);
+    HW_AUTO_FREE char *to = hw_sprintf("%s.>", config->bucket);
     const struct hw_kv_config desired = {
         .bucket = config->bucket,
         .description = "Headwater: desired configuration, written by the reconciler alone",

@@ -469,7 +469,8 @@ END_TEST
 static char *position;
 
 /* What the requests are about, as it was before each of them. The node failing has failed, and the
- * node example runs what it should, or does not yet. */
+ * node example runs what it should, or does not yet. Its proposals: 1 pending, 2 in conflict, 3
+ * rejected, 4 refused. */
 static void reset(bool in_sync)
 {
     test_run(db.conn,
@@ -485,7 +486,15 @@ static void reset(bool in_sync)
              "INSERT INTO headwater.assignment (name, config, node, selector) VALUES"
              " ('failing', 'example', 'failing', NULL),"
              " ('example', 'example', NULL, '{\"site\":\"north\"}');"
-             "SELECT headwater.create_token('example', 'viewer')");
+             "SELECT headwater.create_token('example', 'viewer');"
+             "ALTER TABLE headwater.proposal ALTER id RESTART;"
+             "SELECT headwater.propose((SELECT jsonb_agg(jsonb_build_object('node', 'example',"
+             " 'ref', r, 'config', 'example', 'base_revision', c.revision - b,"
+             " 'content', '{\"rate_hz\":3}', 'encoding', 'utf-8') || m) FROM (VALUES"
+             " ('pending', 0, '{}'::jsonb), ('stale', 1, '{}'), ('done', 0, '{}'),"
+             " ('bad', 0, '{\"problem\":\"bad\"}')) AS v (r, b, m), headwater.config AS c"
+             " WHERE c.name = 'example'));"
+             "SELECT headwater.reject(3)");
     test_run(
         db.conn,
         "SELECT headwater.report(jsonb_agg(jsonb_build_object("

@@ -271,8 +271,7 @@ static void connect_nats(const char *url, natsConnection **nc, jsCtx **js)
 void checker_make_stream(const char *url)
 {
     const char *subjects[] = {"$KV.headwater.>"};
-    jsRePublish republish = {.Source = "$KV.headwater.cfg.desired.>",
-                             .Destination = "headwater.desired.>"};
+    jsRePublish republish = {.Source = "$KV.headwater.cfg.>", .Destination = "headwater.>"};
     jsStreamConfig config;
     natsConnection *nc;
     jsCtx *js;

@@ -29,7 +29,7 @@ static enum hw_status decode(const char *value, size_t size, bool fenced,
     const struct hw_kv_entry entry = {
         .seq = 1, .fenced = fenced, .fence = {2, 0x10}, .value = value, .size = size};
     err.message[0] = '\0';
-    return agent_desired_decode(&entry, "n1", document, &err);
+    return agent_desired_decode(&entry, "n1", NULL, document, &err);
 }
 
 /* ---- desired entries ------------------------------------------------------------------------- */
@@ -54,12 +54,12 @@ START_TEST(test_desired_deletion)
 {
     struct hw_kv_entry entry = {.deleted = true, .fenced = true, .fence = {3, 4}, .value = ""};
     struct agent_document d = {.set = true};
-    ck_assert_int_eq(agent_desired_decode(&entry, "n1", &d, &err), HW_OK);
+    ck_assert_int_eq(agent_desired_decode(&entry, "n1", NULL, &d, &err), HW_OK);
     ck_assert(!d.set);
     ck_assert_uint_eq(d.fence.epoch, 3);
     ck_assert_uint_eq(d.fence.lsn, 4);
     entry.fenced = false;
-    ck_assert_int_eq(agent_desired_decode(&entry, "n1", &d, &err), HW_EINVAL);
+    ck_assert_int_eq(agent_desired_decode(&entry, "n1", NULL, &d, &err), HW_EINVAL);
 }
 END_TEST
 

@@ -283,26 +283,28 @@ START_TEST(test_sink_and_map)
     size_t at = 0, walked = 0;
 
     for (int i = 0; i < 5000; i++) {
-        HW_AUTO_FREE char *name = hw_sprintf("node-%d", i);
+        HW_AUTO_FREE char *name = hw_sprintf("cfg.desired.node-%d", i);
 
         rec_sink_entry(sink, name)->seq = (uint64_t)i + 1;
         rec_sink_object(sink, name)->there = true;
     }
-    ck_assert_uint_eq(rec_sink_count(sink), 5000);
+    rec_sink_entry(sink, "cfg.decided.node-1")->seq = 5001;
+    ck_assert(rec_sink_has_key("cfg.decided.node-1") && !rec_sink_has_key("cfg.checkpoint"));
+    ck_assert_uint_eq(rec_sink_nodes(sink), 5000);
     ck_assert_uint_eq(rec_sink_objects(sink), 5000);
     for (int i = 0; i < 5000; i++) {
-        HW_AUTO_FREE char *name = hw_sprintf("node-%d", i);
+        HW_AUTO_FREE char *name = hw_sprintf("cfg.desired.node-%d", i);
 
         ck_assert_uint_eq(rec_sink_entry(sink, name)->seq, (uint64_t)i + 1);
         ck_assert(rec_sink_object(sink, name)->there);
     }
-    ck_assert(!rec_sink_object(sink, "node-5000")->there);
+    ck_assert(!rec_sink_object(sink, "cfg.desired.node-5000")->there);
     ck_assert_uint_eq(rec_sink_objects(sink), 5000);
     while (rec_sink_next(sink, &at) != NULL)
         walked++;
-    ck_assert_uint_eq(walked, 5000);
+    ck_assert_uint_eq(walked, 5001);
     rec_sink_clear(sink);
-    ck_assert_uint_eq(rec_sink_count(sink), 0);
+    ck_assert_uint_eq(rec_sink_nodes(sink), 0);
     rec_sink_free(sink);
 }
 END_TEST

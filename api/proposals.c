@@ -1,0 +1,194 @@
+/* /v1/proposals: what nodes propose, newest first, approved and rejected by approvers. */
+#include <microhttpd.h>
+#include <string.h>
+
+#include "api/body.h"
+#include "api/content.h"
+#include "api/handlers.h"
+#include "api/resource.h"
+#include "api/transaction.h"
+#include "common/memory.h"
+
+#define SELECT                                                                                     \
+    "SELECT id, node, ref, config, base_revision, media_type, digest, size, message, state, "      \
+    "proposed_at, decided_at, decided_by, reason, revision, version FROM headwater.proposal "
+
+static const struct api_column columns[] = {
+    {.name = "id", .type = API_COLUMN_INTEGER},
+    {.name = "node", .type = API_COLUMN_STRING},
+    {.name = "ref", .type = API_COLUMN_STRING},
+    {.name = "config", .type = API_COLUMN_STRING},
+    {.name = "base_revision", .type = API_COLUMN_INTEGER},
+    {.name = "media_type", .type = API_COLUMN_STRING},
+    {.name = "digest", .type = API_COLUMN_STRING},
+    {.name = "size", .type = API_COLUMN_INTEGER},
+    {.name = "message", .type = API_COLUMN_STRING},
+    {.name = "state", .type = API_COLUMN_STRING},
+    {.name = "proposed_at", .type = API_COLUMN_TIME},
+    {.name = "decided_at", .type = API_COLUMN_TIME},
+    {.name = "decided_by", .type = API_COLUMN_STRING},
+    {.name = "reason", .type = API_COLUMN_STRING},
+    {.name = "revision", .type = API_COLUMN_INTEGER},
+    {.name = "version", .type = API_COLUMN_INTEGER},
+    {.name = NULL},
+};
+
+static bool is_id(const char *text)
+{
+    const size_t digits = strspn(text, "0123456789");
+
+    return digits >= 1 && digits <= 18 && text[digits] == '\0';
+}
+
+/* NULL when the request was answered: there can be no such proposal. */
+static const char *id_of(struct api_request *request)
+{
+    const char *id = api_request_variable(request, "id");
+
+    if (is_id(id))
+        return id;
+    api_resource_missing(request, "proposal", id);
+    return NULL;
+}
+
+/* ---- reading ---- */
+
+static bool check_list(struct api_request *request, const char *state, const char *after)
+{
+    static const char *const states[] = {"pending", "approved", "rejected", "conflict", "refused"};
+    bool known = state == NULL;
+
+    for (size_t i = 0; i < HW_COUNT(states) && !known; i++)
+        known = strcmp(state, states[i]) == 0;
+    if (!known)
+        api_answer_problem(request, API_INVALID_PARAMETER,
+                           "state: must be pending, approved, rejected, conflict or refused");
+    else if (after != NULL && !is_id(after))
+        api_answer_problem(request, API_INVALID_PARAMETER, "after: must be the id of a proposal");
+    else
+        return true;
+    return false;
+}
+
+void api_proposals_list(struct api_request *request)
+{
+    const char *state = api_request_parameter(request, "state");
+    const char *after = api_request_parameter(request, "after");
+    struct api_transaction *tx;
+    const char *most;
+    int limit;
+
+    if (!api_request_limit(request, &limit, &most) || !check_list(request, state, after) ||
+        !api_resource_fields(request, columns))
+        return;
+    tx = api_transaction_read(request);
+    api_transaction_add(tx,
+                        SELECT
+                        "WHERE ($1::text IS NULL OR node = $1) AND ($2::text IS NULL OR state = $2)"
+                        " AND ($3::bigint IS NULL OR id < $3::bigint)"
+                        " ORDER BY id DESC LIMIT $4::int",
+                        4, api_request_parameter(request, "node"), state, after, most);
+    api_transaction_run(tx, api_resource_on_list, columns);
+}
+
+static void answer(struct api_request *request, const PGresult *row)
+{
+    api_answer_etag(request, "%s", api_row_text(row, 0, "version"));
+    api_answer_json(request, MHD_HTTP_OK, api_row_object(row, 0, columns));
+}
+
+static void on_get(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    (void)arg;
+    if (PQntuples(results[0]) == 0)
+        api_resource_missing(request, "proposal", api_request_variable(request, "id"));
+    else
+        answer(request, results[0]);
+}
+
+void api_proposals_get(struct api_request *request)
+{
+    const char *id = id_of(request);
+    struct api_transaction *tx;
+
+    if (id == NULL)
+        return;
+    tx = api_transaction_read(request);
+    api_transaction_add(tx, SELECT "WHERE id = $1::bigint", 1, id);
+    api_transaction_run(tx, on_get, NULL);
+}
+
+static void on_content(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    const char *id = api_request_variable(request, "id");
+
+    (void)arg;
+    if (PQntuples(results[0]) == 0)
+        api_resource_missing(request, "proposal", id);
+    else if (api_row_text(results[0], 0, "content") == NULL)
+        api_answer_problem(request, API_NO_SUCH_RESOURCE,
+                           "The content of proposal \"%s\" is not kept", id);
+    else
+        api_content_answer(request, results[0], api_row_text(results[0], 0, "config"));
+}
+
+void api_proposals_content(struct api_request *request)
+{
+    const char *id = id_of(request);
+    struct api_transaction *tx;
+
+    if (id == NULL)
+        return;
+    tx = api_transaction_read(request);
+    api_transaction_add(tx,
+                        "SELECT config, content, encoding, media_type, digest AS tag "
+                        "FROM headwater.proposal WHERE id = $1::bigint",
+                        1, id);
+    api_transaction_run(tx, on_content, NULL);
+}
+
+/* ---- deciding ---- */
+
+static void on_decided(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    (void)arg;
+    if (PQntuples(results[1]) == 0)
+        api_resource_missing(request, "proposal", api_request_variable(request, "id"));
+    else if (PQntuples(results[0]) == 0)
+        api_answer_problem(
+            request, API_PRECONDITION_FAILED, "The proposal \"%s\" is there in version \"%s\"",
+            api_request_variable(request, "id"), api_row_text(results[1], 0, "version"));
+    else
+        answer(request, results[1]);
+}
+
+static void decide(struct api_request *request, const char *sql)
+{
+    const char *reason = "";
+    const struct api_field fields[] = {{"reason", API_FIELD_STRING, false, &reason}};
+    const char *id = id_of(request);
+    struct api_precondition condition;
+    struct api_transaction *tx;
+
+    if (id == NULL || !api_body_read(request, fields, HW_COUNT(fields)) ||
+        !api_request_precondition(request, &condition))
+        return;
+    tx = api_transaction_write(request);
+    api_transaction_add(tx, sql, 3, id, condition.versions, reason);
+    api_transaction_add(tx, SELECT "WHERE id = $1::bigint", 1, id);
+    api_transaction_run(tx, on_decided, NULL);
+}
+
+#define WHERE                                                                                      \
+    " FROM headwater.proposal AS p WHERE p.id = $1::bigint "                                       \
+    "AND ($2::bigint[] IS NULL OR p.version = ANY ($2::bigint[]))"
+
+void api_proposals_approve(struct api_request *request)
+{
+    decide(request, "SELECT headwater.approve(p.id, $3)" WHERE);
+}
+
+void api_proposals_reject(struct api_request *request)
+{
+    decide(request, "SELECT headwater.reject(p.id, $3)" WHERE);
+}
