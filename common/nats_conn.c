@@ -108,6 +108,7 @@ struct hw_nats {
     struct hw_nats_sub *subs;
     struct leaving *leaving, **leaving_end;
     struct hw_timer leaving_timer;
+    bool bulk;
     struct hw_timer flush;
     struct flight *flights; /* open addressing, linear probing */
     size_t flight_mask, in_flight;
@@ -756,6 +757,8 @@ static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_op
         s = natsOptions_SetTimeout(o, nats->timeout_ms);
     if (s == NATS_OK)
         s = natsOptions_SetWriteDeadline(o, nats->timeout_ms);
+    if (s == NATS_OK && !nats->bulk)
+        s = natsOptions_SetSendAsap(o, true); /* otherwise up to 1 ms is added */
     if (s == NATS_OK)
         s = natsOptions_SetMaxReconnect(o, -1);
     if (s == NATS_OK)
@@ -850,6 +853,7 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
     nats->events = *events;
     nats->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : TIMEOUT_MS;
     nats->max_pending = options->max_pending > 0 ? options->max_pending : MAX_PENDING;
+    nats->bulk = options->bulk;
     while (places < 2 * (size_t)nats->max_pending)
         places *= 2;
     nats->flight_mask = places - 1;
@@ -1096,6 +1100,20 @@ static void set_expectation(jsPubOptions *options, uint64_t expected_seq)
         options->ExpectLastSubjectSeq = expected_seq;
 }
 
+/*
+ * Of a client in bulk. libnats can write each message at once, which wakes the server, and its
+ * acknowledgement us, for each; or when 1 ms is over. It has no other door to its buffer than this,
+ * which also waits for the server's answer: as long as that 1 ms at most, and then it has been
+ * written all the same.
+ */
+static void on_flush(void *arg)
+{
+    struct hw_nats *nats = arg;
+
+    if (nats->up)
+        (void)natsConnection_FlushTimeout(nats->nc, FLUSH_MS);
+}
+
 /* The message as it is sent: with the prefix, where there is one. Takes msg. */
 static natsMsg *readdress(const struct hw_nats *nats, natsMsg *msg)
 {
@@ -1117,20 +1135,6 @@ static natsMsg *readdress(const struct hw_nats *nats, natsMsg *msg)
     free(names);
     natsMsg_Destroy(msg);
     return sent;
-}
-
-/*
- * What was published in one turn of the loop is written in one piece, in the next. libnats can
- * write each message at once, which wakes the server, and its acknowledgement us, for each; or when
- * 1 ms is over. It has no other door to its buffer than this, which also waits for the server's
- * answer: as long as that 1 ms at most, and then it has been written all the same.
- */
-static void on_flush(void *arg)
-{
-    struct hw_nats *nats = arg;
-
-    if (nats->up)
-        (void)natsConnection_FlushTimeout(nats->nc, FLUSH_MS);
 }
 
 enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expected_seq,
@@ -1155,7 +1159,7 @@ enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expe
     set_expectation(&options, expected_seq);
     add_flight(nats, (struct flight){.msg = identity, .done = done, .arg = arg});
     s = js_PublishMsgAsync(nats->js, &msg, &options);
-    if (s == NATS_OK && !hw_timer_running(&nats->flush))
+    if (s == NATS_OK && nats->bulk && !hw_timer_running(&nats->flush))
         hw_timer_start(nats->loop, &nats->flush, 0, on_flush, nats);
     if (s != NATS_OK) {
         take_flight(nats, identity, &flight);
