@@ -152,7 +152,6 @@ static void on_told(void *arg, enum hw_log_level level, const char *what,
                     const struct agent_document *document, const char *detail)
 {
     struct shard *shard = arg;
-
     const bool warning = level <= HW_LOG_WARN;
 
     shard->warnings += warning ? 1 : 0;
@@ -160,9 +159,6 @@ static void on_told(void *arg, enum hw_log_level level, const char *what,
            HW_I("loop", shard->number), HW_I("revision", document != NULL ? document->revision : 0),
            HW_S("detail", detail));
 }
-
-/* There is nothing that an owner does. */
-static const struct agent_hooks hooks = {.told = on_told};
 
 static void look(void *arg)
 {
@@ -192,9 +188,8 @@ static enum hw_status open_agent(struct shard *shard, size_t i, struct hw_error 
     const struct options *const o = shard->options;
     const int64_t number = o->first + shard->number + (int64_t)i * o->threads;
     struct node *const node = &shard->nodes[i];
-    struct agent_hooks own = hooks;
+    const struct agent_hooks hooks = {.told = on_told, .arg = shard}; /* no commands */
 
-    own.arg = shard;
     node->name = hw_sprintf("%s%lld", o->prefix, (long long)number);
     node->state_dir = hw_sprintf("%s/%s", shard->dir, node->name);
     const struct agent_options options = {
@@ -206,7 +201,7 @@ static enum hw_status open_agent(struct shard *shard, size_t i, struct hw_error 
         .splay_ms = o->splay,
         .heal = true,
     };
-    return agent_open(shard->loop, &options, &own, &node->agent, err);
+    return agent_open(shard->loop, &options, &hooks, &node->agent, err);
 }
 
 /* ---- connections ---- */
@@ -253,10 +248,10 @@ static void *run_shard(void *arg)
             return NULL;
     }
     hw_log_error("cannot simulate", HW_I("loop", shard->number), HW_E(&err));
-    kill(getpid(), SIGTERM);
     pthread_mutex_lock(&shard->lock);
     shard->failed = true;
     pthread_mutex_unlock(&shard->lock);
+    kill(getpid(), SIGTERM);
     return NULL;
 }
 
