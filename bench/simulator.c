@@ -28,7 +28,7 @@
 struct options {
     const char *nats, *bucket, *prefix, *state_dir;
     struct hw_nats_files nats_files;
-    int64_t nodes, first, connections, threads, poll, splay, every;
+    int64_t nodes, first, connections, threads, poll, heartbeat, splay, every;
     const char *log_level, *log_format;
 };
 
@@ -88,6 +88,13 @@ static const struct hw_option option_table[] = {
      .min = 100,
      .max = 86400000,
      .help = "mean time between looks at NATS without being told of a change"},
+    {.name = "heartbeat",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, heartbeat),
+     .value = "TIME",
+     .preset = "30s",
+     .max = 86400000,
+     .help = "mean time between signs of life; 0: none"},
     {.name = "splay",
      .type = HW_OPT_DURATION,
      .offset = offsetof(struct options, splay),
@@ -198,6 +205,7 @@ static enum hw_status open_agent(struct shard *shard, size_t i, struct hw_error 
         .bucket = o->bucket,
         .state_dir = node->state_dir,
         .poll_ms = o->poll,
+        .heartbeat_ms = o->heartbeat,
         .splay_ms = o->splay,
         .heal = true,
     };
