@@ -67,7 +67,7 @@ enum hw_status agent_hold_set(const char *dir, const char *reason, struct hw_err
     HW_AUTO_JSON json_t *value = NULL;
     struct agent_hold hold;
     enum hw_status status;
-    int fd;
+    int fd = -1;
 
     status = lock(dir, &fd, err);
     if (status != HW_OK)
@@ -87,7 +87,7 @@ enum hw_status agent_hold_end(const char *dir, struct hw_error *err)
 {
     HW_AUTO_FREE char *path = path_in(dir);
     enum hw_status status;
-    int fd;
+    int fd = -1;
 
     status = lock(dir, &fd, err);
     if (status == HW_ENOENT)

@@ -195,6 +195,8 @@ static void run_op(struct disk *disk, const struct op *op)
 {
     const int at = op->kind == OP_RENAME ? -1 : node_at(disk, op->path);
     struct node *node = at < 0 ? NULL : &disk->nodes[at];
+    if (node == NULL && op->kind >= OP_CUT && op->kind <= OP_SYNC)
+        test_fail("%s is not in the model", op->path);
     switch (op->kind) {
     case OP_CREATE: {
         const int file = new_node(disk, FILE_NODE);
@@ -421,7 +423,7 @@ static void whole(struct choice *choice)
         choice->fates[i] = AS_WRITTEN;
 }
 
-/* The disk as text, directories first: "d state\n", "f 644 state/x 3\nabc\n", "l current target\n".
+/* The disk as text, directories first: "d state\n", "f 644 3 state/x\nabc\n", "l current target\n".
  * Two that are the same have the same text. */
 struct image {
     char *text;
@@ -446,7 +448,7 @@ static void tell_node(FILE *out, const struct node *node, enum fate fate, const 
             memset(cut.data, 0, sizeof(cut.data));
         bytes = &cut;
     }
-    fprintf(out, "f %o %s %zu\n", (unsigned)bytes->mode, path, bytes->size);
+    fprintf(out, "f %o %zu %s\n", (unsigned)bytes->mode, bytes->size, path);
     fwrite(bytes->data, 1, bytes->size, out);
     fputc('\n', out);
 }
@@ -505,8 +507,6 @@ static void lay(const struct image *image, const char *base)
     ck_assert_int_eq(mkdir(base, 0755), 0);
     for (const char *at = image->text; at < image->text + image->size;) {
         char name[PATH], target[PATH];
-        unsigned mode;
-        size_t size;
         const char *const next = strchr(at, '\n') + 1;
         if (*at == 'd') {
             ck_assert_int_eq(sscanf(at, "d %159s", name), 1);
@@ -519,7 +519,10 @@ static void lay(const struct image *image, const char *base)
             ck_assert_int_eq(symlink(target, path), 0);
             at = next;
         } else {
-            ck_assert_int_eq(sscanf(at, "f %o %159s %zu", &mode, name, &size), 3);
+            char *end;
+            const mode_t mode = (mode_t)strtoul(at + 2, &end, 8);
+            const size_t size = strtoul(end, &end, 10);
+            ck_assert_int_eq(sscanf(end, "%159s", name), 1);
             HW_AUTO_FREE char *path = hw_sprintf("%s/%s", base, name);
             const int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
             ck_assert_msg(fd >= 0, "%s: %s", path, strerror(errno));
@@ -795,8 +798,8 @@ static void expect_whole(const char *base, const struct image *image, const char
         complain(image, "the output was torn: %zu bytes, \"%.20s\"", strlen(before), before);
     if (after != NULL && strcmp(after, runs) != 0 && (running->set || !same(after, bracket.found)))
         complain(image, "the output is \"%.20s\", \"%.20s\" runs", after, runs);
-    if (with_hooks && before != NULL && strcmp(before, after) != 0 && after[0] != '\0' &&
-        strcmp(host.told, after) != 0)
+    if (with_hooks && before != NULL && after != NULL && strcmp(before, after) != 0 &&
+        after[0] != '\0' && strcmp(host.told, after) != 0)
         complain(image, "the node was not told of what it went back to");
     if (with_hooks && before == NULL && running->set && strcmp(host.told, runs) != 0)
         complain(image, "the node was not told what runs");
