@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/backoff.h"
@@ -22,8 +23,11 @@
 #define TRY_LIMIT_MS   300000 /* between tries of one document */
 #define SAVE_RETRY_MS  20000  /* mean, between tries of a state that the disk did not take */
 #define HEAL_PAUSE_MS  5000   /* between two healings: whoever changes it may not give up either */
+#define STALE_AGAIN_MS 2000   /* mean, before an older entry is taken for what the key holds */
 #define REJOIN_MS      1000   /* a fleet that has NATS again does not ask in one moment */
-#define RECONNECT_MS   10000  /* nor tries to connect */
+#define RECONNECT_MS   10000  /* nor tries to connect, */
+#define FIRST_MS       5000   /* nor connects at once … */
+#define BOOTING_S      120    /* … where machines were switched on so short ago, all together */
 #define QUIET_FAILURES 3      /* timeouts in a row that are taken for an outage, not reported */
 #define ATTEMPTS_MAX   3      /* interrupted ones, before a document is given up */
 
@@ -34,7 +38,9 @@ struct agent {
     struct agent_options options;
     struct agent_hooks hooks;
     struct hw_nats *nats;
+    struct hw_nats_listener shared; /* of a connection that is not its own */
     struct agent_store *store;
+    struct hw_trust *trust; /* NULL: whoever may write is believed */
     struct agent_watch *watch;
     struct agent_reporter *reporter;
     struct agent_proposer *proposer;
@@ -76,6 +82,9 @@ struct agent {
 
     bool check_report;       /* after the next look: does NATS still hold the report? */
     uint64_t complained_seq; /* entry that was complained of already */
+
+    char *alive; /* subject of signs of life */
+    struct hw_timer heartbeat;
 };
 
 /* ---- telling ---- */
@@ -123,7 +132,8 @@ static void report(struct agent *a)
     struct agent_view view;
 
     agent_look(a, &view);
-    agent_reporter_set(a->reporter, agent_report_build(&view.state, a->options.node, a->boot_id));
+    agent_reporter_set(a->reporter, agent_report_build(&view.state, a->options.node, a->boot_id,
+                                                       a->options.heartbeat_ms));
     changed(a);
 }
 
@@ -485,6 +495,8 @@ static enum hw_status open_trial(struct agent *a, struct agent_state *next, stru
     return agent_store_save(a->store, next, err);
 }
 
+static void keep_copy(struct agent *a);
+
 static void apply(struct agent *a)
 {
     struct agent_state next = *state_of(a);
@@ -501,6 +513,8 @@ static void apply(struct agent *a)
              "the agent was stopped in the midst of applying this, again and again");
         return;
     }
+    if (next.running.set && !agent_store_has(a->store, &next.running))
+        keep_copy(a);
     status = keep_found(a, &next, &err);
     if (status == HW_OK)
         status = open_trial(a, &next, &err);
@@ -674,6 +688,8 @@ static void go_back(struct agent *a)
             a->touched = true;
         }
     }
+    if (status == HW_OK && state->trial.open)
+        status = agent_output_sync(&a->options.output, &err);
     HW_POINT("rolling-back");
     if (status != HW_OK) {
         note(a, AGENT_STAGE_APPLY, "going back to revision %lld: %s", (long long)good->revision,
@@ -850,7 +866,7 @@ static void on_entry(void *arg, const struct hw_kv_entry *entry)
     enum agent_verdict verdict;
     int64_t wait;
 
-    if (agent_desired_decode(entry, a->options.node, &desired, &err) != HW_OK) {
+    if (agent_desired_decode(entry, a->options.node, a->trust, &desired, &err) != HW_OK) {
         refuse(a, entry->seq, &err);
         return;
     }
@@ -863,9 +879,17 @@ static void on_entry(void *arg, const struct hw_kv_entry *entry)
     next.refused.set = false;
     switch (verdict) {
     case AGENT_DESIRED_STALE:
+        /* A replica that lags may have answered: it counts when it is there the second time. */
+        if (a->complained_seq == entry->seq) {
+            hw_fail(&err, HW_EINVAL, "epoch %llu, LSN %s: older than one accepted before",
+                    (unsigned long long)desired.fence.epoch, HW_LSN(desired.fence.lsn));
+            refuse(a, entry->seq, &err);
+            return;
+        }
         complain(a, entry->seq, "refused a desired entry older than one accepted before", &desired,
                  NULL);
-        break;
+        agent_watch_look(a->watch, agent_jitter_ms(STALE_AGAIN_MS));
+        return;
     case AGENT_DESIRED_KNOWN:
         break;
     case AGENT_DESIRED_NONE:
@@ -925,14 +949,27 @@ static void on_looked(void *arg)
     a->check_report = false;
 }
 
+/* From the loop: an agent that is stuck gives none. */
+static void beat(void *arg)
+{
+    struct agent *a = arg;
+
+    hw_nats_signal(a->nats, a->alive);
+    hw_timer_start(a->loop, &a->heartbeat, agent_jitter_ms(a->options.heartbeat_ms), beat, a);
+}
+
 static void on_up(void *arg)
 {
     struct agent *a = arg;
+    const int64_t beat_ms = a->options.heartbeat_ms;
 
     tell(a, HW_LOG_INFO, "connected to NATS", NULL, NULL);
     a->check_report = true;
     agent_watch_look(a->watch, a->counts.connected++ > 0 ? agent_random_ms(REJOIN_MS) : 0);
     agent_proposer_look(a->proposer, agent_random_ms(REJOIN_MS), true);
+    if (beat_ms > 0)
+        hw_timer_start(a->loop, &a->heartbeat,
+                       agent_random_ms(beat_ms < REJOIN_MS ? beat_ms : REJOIN_MS), beat, a);
     changed(a);
     /* A target that waited for NATS is due; one that waits for its splay goes on waiting. */
     if (a->target.set && (a->failures > 0 || !hw_timer_running(&a->due)))
@@ -1002,7 +1039,9 @@ static void watch_disk(struct agent *a)
     const struct agent_output *const output = &a->options.output;
     HW_AUTO_FREE char *proposals = hw_sprintf("%s/proposals", a->options.state_dir);
 
-    a->notice = agent_notice_new(a->loop, a->options.poll_ms, look_around, a);
+    /* The system has too few inotify instances for a crowd. */
+    a->notice =
+        agent_notice_new(a->loop, a->options.poll_ms, a->options.nats == NULL, look_around, a);
     agent_notice_add(a->notice, a->options.state_dir, "hold");
     agent_notice_add(a->notice, proposals, NULL);
     if (output->file != NULL) {
@@ -1101,31 +1140,49 @@ static void read_boot_id(struct agent *a)
         close(fd);
 }
 
-static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
+static int64_t first_ms(void)
+{
+    struct timespec up;
+
+    return clock_gettime(CLOCK_BOOTTIME, &up) == 0 && up.tv_sec < BOOTING_S ? FIRST_MS : 0;
+}
+
+static enum hw_status open_nats(struct agent *a, struct hw_error *err)
 {
     HW_AUTO_FREE char *name = hw_sprintf("headwater-agent %s", a->options.node);
-    HW_AUTO_FREE char *reports = hw_sprintf("%s_reports", a->options.bucket);
     const struct hw_nats_options options = {.url = a->options.url,
                                             .name = name,
                                             .max_pending = 16,
                                             .reconnect_ms = RECONNECT_MS,
-                                            .files = a->options.nats_files};
+                                            .first_ms = first_ms(),
+                                            .files = a->options.nats_files,
+                                            .prefix = a->options.nats_prefix};
     const char *const exposed = hw_nats_exposed(&options.files);
     const struct hw_nats_events events = {.up = on_up, .down = on_down, .arg = a};
+
+    if (a->options.nats != NULL) {
+        a->nats = a->options.nats;
+        return HW_OK;
+    }
+    if (exposed != NULL)
+        tell(a, HW_LOG_WARN,
+             "every user of this machine can read a secret; take their permission "
+             "away",
+             NULL, exposed);
+    return hw_nats_open(a->loop, &options, &events, &a->nats, err);
+}
+
+static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
+{
+    HW_AUTO_FREE char *reports = hw_sprintf("%s_reports", a->options.bucket);
     const struct agent_reporter_events reporter_events = {
         .trouble = on_report_trouble, .agreed = on_agreed, .arg = a};
     const struct agent_watch_events watch_events = {
         .entry = on_entry, .looked = on_looked, .trouble = on_watch_trouble, .arg = a};
     const struct agent_proposer_events proposer_events = {
         .decided = on_decided, .trouble = on_proposer_trouble, .arg = a};
-    enum hw_status status;
+    enum hw_status status = open_nats(a, err);
 
-    if (exposed != NULL)
-        tell(a, HW_LOG_WARN,
-             "every user of this machine can read a secret; take their permission "
-             "away",
-             NULL, exposed);
-    status = hw_nats_open(a->loop, &options, &events, &a->nats, err);
     if (status != HW_OK)
         return status;
     a->reporter =
@@ -1142,6 +1199,25 @@ static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
                                 &proposer_events, &a->proposer, err);
 }
 
+/* The shared connection, whose loss its owner is told of. */
+static void join(struct agent *a)
+{
+    a->shared = (struct hw_nats_listener){.up = on_up, .arg = a};
+    hw_nats_listen(a->nats, &a->shared);
+    if (hw_nats_up(a->nats))
+        on_up(a);
+}
+
+static enum hw_status open_trust(struct agent *a, struct hw_error *err)
+{
+    if (a->options.trust == NULL)
+        return HW_OK;
+    if (hw_trust_open(a->options.trust, &a->trust, err) != HW_OK)
+        return hw_fail_in(err, "--trust");
+    tell(a, HW_LOG_INFO, "only signed entries are believed", NULL, hw_trust_ids(a->trust));
+    return HW_OK;
+}
+
 enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *options,
                           const struct agent_hooks *hooks, struct agent **out, struct hw_error *err)
 {
@@ -1153,6 +1229,7 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
     a->options = *options;
     a->hooks = *hooks;
     a->output = agent_output_path(&options->output);
+    a->alive = hw_sprintf("%s.alive.%s", options->bucket, options->node);
     read_boot_id(a);
     status = agent_store_open(options->state_dir, &a->store, err);
     if (status == HW_OK) {
@@ -1165,6 +1242,8 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
         }
     }
     if (status == HW_OK)
+        status = open_trust(a, err);
+    if (status == HW_OK)
         status = agent_proposals_open(options->state_dir, err);
     if (status == HW_OK)
         status = connect_nats(a, err);
@@ -1176,6 +1255,8 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
     start_from_disk(a);
     report(a);
     await_confirmation(a);
+    if (a->options.nats != NULL)
+        join(a);
     *out = a;
     return HW_OK;
 }
@@ -1204,14 +1285,18 @@ void agent_close(struct agent *a)
     hw_timer_stop(&a->step);
     hw_timer_stop(&a->due);
     hw_timer_stop(&a->confirm);
+    hw_timer_stop(&a->heartbeat);
     agent_notice_free(a->notice);
-    hw_nats_close(a->nats);
+    if (a->options.nats == NULL)
+        hw_nats_close(a->nats);
     agent_watch_free(a->watch);
     agent_reporter_free(a->reporter);
     agent_proposer_free(a->proposer);
     agent_store_close(a->store);
+    hw_trust_free(a->trust);
     free(a->output);
     free(a->sources);
+    free(a->alive);
     free(a->file);
     free(a->data);
     free(a);

@@ -33,16 +33,23 @@ enum agent_phase {
 };
 
 struct agent_options {
+    /* A connection that agents on this loop share, a thousand of them in one process, say; it is
+     * closed by its owner before any of them is. NULL: one of its own, with these two. */
+    struct hw_nats *nats;
     const char *url; /* of NATS */
     struct hw_nats_files nats_files;
+    const char *nats_prefix; /* as of hw_nats_options */
     const char *node;
     const char *bucket; /* desired; the reports bucket is <bucket>_reports */
     const char *state_dir;
+    const char
+        *trust; /* public keys, as hw_trust_open takes them: entries must be signed; or NULL */
     struct agent_output output;
-    int64_t poll_ms;    /* mean time between looks at NATS, and at the output, without a hint */
-    int64_t splay_ms;   /* a new document waits a random part of this */
-    int64_t confirm_ms; /* go back without an answer of NATS this long after applying; 0: never */
-    bool heal;          /* an output that others changed is put right, not only reported */
+    int64_t poll_ms;      /* mean time between looks at NATS, and at the output, without a hint */
+    int64_t splay_ms;     /* a new document waits a random part of this */
+    int64_t heartbeat_ms; /* mean time between signs of life; 0: none */
+    int64_t confirm_ms;   /* go back without an answer of NATS this long after applying; 0: never */
+    bool heal;            /* an output that others changed is put right, not only reported */
 };
 
 /* What the owner is asked to do with a document, by the phase: VALIDATING, APPLYING, CHECKING; or

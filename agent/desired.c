@@ -36,8 +36,25 @@ static enum hw_status check_fence(const struct hw_kv_entry *entry, json_int_t ep
     return HW_OK;
 }
 
+static enum hw_status check_signature(const struct hw_kv_entry *entry, const char *node,
+                                      const struct agent_document *d, const struct hw_trust *trust,
+                                      struct hw_error *err)
+{
+    char digest[HW_DIGEST_STR_MAX];
+    const struct hw_statement statement = {.node = node,
+                                           .fence = d->fence,
+                                           .digest =
+                                               d->set ? hw_digest_format(&d->digest, digest) : NULL,
+                                           .revision = d->revision,
+                                           .size = (int64_t)d->size,
+                                           .media_type = d->media_type};
+
+    return trust != NULL ? hw_trust_check(trust, &statement, entry->signature, err) : HW_OK;
+}
+
 enum hw_status agent_desired_decode(const struct hw_kv_entry *entry, const char *node,
-                                    struct agent_document *out, struct hw_error *err)
+                                    const struct hw_trust *trust, struct agent_document *out,
+                                    struct hw_error *err)
 {
     HW_AUTO_JSON json_t *value = NULL;
     const char *owner, *digest, *media_type, *object, *lsn;
@@ -51,8 +68,10 @@ enum hw_status agent_desired_decode(const struct hw_kv_entry *entry, const char 
                        "the headers " HW_HEADER_EPOCH " and " HW_HEADER_LSN
                        " are missing or not valid");
     if (entry->deleted) {
-        *out = d;
-        return HW_OK;
+        status = check_signature(entry, node, &d, trust, err);
+        if (status == HW_OK)
+            *out = d;
+        return status;
     }
     status = hw_json_parse_object(entry->value, entry->size, &value, err);
     if (status == HW_OK)
@@ -82,8 +101,10 @@ enum hw_status agent_desired_decode(const struct hw_kv_entry *entry, const char 
     d.revision = revision;
     d.size = (size_t)size;
     memcpy(d.media_type, media_type, strlen(media_type) + 1);
-    *out = d;
-    return HW_OK;
+    status = check_signature(entry, node, &d, trust, err);
+    if (status == HW_OK)
+        *out = d;
+    return status;
 }
 
 char *agent_desired_sources(const struct hw_kv_entry *entry)

@@ -7,13 +7,15 @@
 
 #include "agent/state.h"
 #include "common/kv.h"
+#include "common/signature.h"
 
 /*
  * Decodes an entry. A deletion gives a document that is not set, with the fence of the deletion.
- * HW_EINVAL says what is wrong with it. Members that are not known are passed over.
+ * HW_EINVAL says what is wrong with it. Members that are not known are passed over. trust: keys of
+ * which one must have signed it; NULL: signatures are not looked at.
  */
 enum hw_status agent_desired_decode(const struct hw_kv_entry *entry, const char *node,
-                                    struct agent_document *document,
+                                    const struct hw_trust *trust, struct agent_document *document,
                                     struct hw_error *err) HW_CHECKED;
 
 /* What its document is made of, the entry's "sources", as JSON; malloc'ed, or NULL. */

@@ -187,11 +187,18 @@ struct headwater_agent_options {
     void *arg;
 
     /* Copied, like the other texts: files for TLS and for who the agent is in NATS. NULL: none. */
-    const char *nats_ca;    /* authorities, PEM; asks for TLS, as a tls:// URL does */
+    const char *nats_ca;    /* authorities, PEM, and no others; asks for TLS, as tls:// does */
     const char *nats_cert;  /* certificate of the agent, PEM, with nats_key */
     const char *nats_key;   /* its private key, PEM */
     const char *nats_creds; /* credentials file (JWT and seed), or */
     const char *nats_nkey;  /* nkey seed of the user */
+
+    int64_t heartbeat_ms; /* mean time between signs of life; 0: 30 s; negative: none */
+    /* Copied: files of Ed25519 public keys, PEM, ':' between them. Nothing is applied that is not
+     * signed with one of them. NULL: whoever may write to NATS is believed. */
+    const char *trust;
+    /* Copied: what the node's account maps JetStream's API to, for leaf nodes; NULL: nothing. */
+    const char *nats_prefix;
 
     /* A proposal was decided on. It comes once more when the program ended before this returned. */
     void (*decided)(void *arg, const struct headwater_agent_decision *decision);

@@ -23,8 +23,9 @@
 #define LINES_MAX                                                                                  \
     1000 /* of the log that wait for the program; later ones are counted, not kept                 \
           */
-#define POLL_MS 300000
-#define KEEP    5
+#define POLL_MS      300000
+#define HEARTBEAT_MS 30000
+#define KEEP         5
 
 /* A document as the program sees it, with the texts that it points to. */
 struct shown {
@@ -584,6 +585,10 @@ static enum hw_status check_options(const struct headwater_agent_options *o, str
                        "bucket: \"%s\" is not a bucket name: letters, digits, - "
                        "and _",
                        o->bucket);
+    if (o->size > offsetof(struct headwater_agent_options, nats_prefix) && o->nats_prefix != NULL &&
+        !hw_kv_key_valid(o->nats_prefix))
+        return hw_fail(err, HW_EINVAL, "nats_prefix: \"%s\" is not the beginning of a subject",
+                       o->nats_prefix);
     if (o->state_dir == NULL || o->state_dir[0] == '\0')
         return hw_fail(err, HW_EINVAL, "state_dir is required");
     if (o->output != NULL && o->output_dir != NULL)
@@ -619,6 +624,13 @@ static void stop_loop(void *arg)
     hw_loop_stop(arg);
 }
 
+static int64_t heartbeat_of(const struct headwater_agent_options *o)
+{
+    if (o->heartbeat_ms < 0)
+        return 0;
+    return o->heartbeat_ms > 0 ? o->heartbeat_ms : HEARTBEAT_MS;
+}
+
 static enum hw_status start(struct headwater_agent *a, struct hw_error *err)
 {
     const struct headwater_agent_options *const o = &a->options;
@@ -641,6 +653,8 @@ static enum hw_status start(struct headwater_agent *a, struct hw_error *err)
                                              .node = o->node,
                                              .bucket = o->bucket,
                                              .state_dir = o->state_dir,
+                                             .trust = o->trust,
+                                             .nats_prefix = o->nats_prefix,
                                              .output = {.file = o->output,
                                                         .dir = o->output_dir,
                                                         .keep = o->keep > 0 ? o->keep : KEEP,
@@ -650,6 +664,7 @@ static enum hw_status start(struct headwater_agent *a, struct hw_error *err)
                                              .poll_ms = o->poll_ms > 0 ? o->poll_ms : POLL_MS,
                                              .splay_ms = o->splay_ms,
                                              .confirm_ms = o->confirm_within_ms,
+                                             .heartbeat_ms = heartbeat_of(o),
                                              .heal = !o->report_drift_only};
     a->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     a->quit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -688,6 +703,8 @@ int headwater_agent_new(const struct headwater_agent_options *options, struct he
     a->options.nats_key = copy(a->options.nats_key, NULL);
     a->options.nats_creds = copy(a->options.nats_creds, NULL);
     a->options.nats_nkey = copy(a->options.nats_nkey, NULL);
+    a->options.trust = copy(a->options.trust, NULL);
+    a->options.nats_prefix = copy(a->options.nats_prefix, NULL);
     a->fd = a->quit_fd = -1;
     a->lines_end = &a->lines;
     a->decisions_end = &a->decisions;
@@ -743,6 +760,8 @@ void headwater_agent_free(struct headwater_agent *a)
     free_text(a->options.nats_key);
     free_text(a->options.nats_creds);
     free_text(a->options.nats_nkey);
+    free_text(a->options.trust);
+    free_text(a->options.nats_prefix);
     free_text(a->options.node);
     free_text(a->options.bucket);
     free_text(a->options.state_dir);

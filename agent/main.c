@@ -29,14 +29,16 @@
 #define NODE_MAX 128
 
 struct options {
-    const char *nats, *bucket, *node, *state_dir, *output, *output_dir, *mode, *owner, *drift;
+    const char *nats, *nats_prefix, *bucket, *node, *state_dir, *output, *output_dir, *mode, *owner,
+        *drift;
     const char *validate, *apply, *health;
     int64_t validate_timeout, apply_timeout, health_timeout, health_within;
-    int64_t keep, poll, splay, confirm_within;
+    int64_t keep, poll, heartbeat, splay, confirm_within;
     bool json, wait;
     const char *config, *file, *message, *media_type;
     int64_t base_revision;
     const char *monitor;
+    char *trust;
     struct hw_nats_files nats_files;
     const char *log_level, *log_format;
 };
@@ -44,6 +46,12 @@ struct options {
 static const struct hw_option option_table[] = {
     HW_OPTION_NATS(struct options),
     HW_OPTIONS_NATS_FILES(struct options),
+    {.name = "nats-prefix",
+     .env = "HEADWATER_NATS_PREFIX",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, nats_prefix),
+     .value = "SUBJECT",
+     .help = "what the node's account maps JetStream's API and its keys to; for leaf nodes"},
     HW_OPTION_BUCKET(struct options),
     {.name = "node",
      .env = "HEADWATER_NODE",
@@ -99,6 +107,13 @@ static const struct hw_option option_table[] = {
      .preset = "heal",
      .choices = "heal|report",
      .help = "what to do about an output that someone else changed"},
+    {.name = "trust",
+     .env = "HEADWATER_TRUST",
+     .type = HW_OPT_LIST,
+     .offset = offsetof(struct options, trust),
+     .value = "FILE",
+     .help = "public key that desired state must be signed with, Ed25519 as PEM; may be given "
+             "again: one of them"},
     {.name = "validate",
      .env = "HEADWATER_VALIDATE",
      .type = HW_OPT_STRING,
@@ -170,6 +185,15 @@ static const struct hw_option option_table[] = {
      .preset = "5m",
      .help = "mean time between looks at NATS and the output without being told",
      .min = 100,
+     .max = 86400000},
+    {.name = "heartbeat",
+     .env = "HEADWATER_HEARTBEAT",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, heartbeat),
+     .value = "TIME",
+     .preset = "30s",
+     .help = "mean time between signs of life; 0: none",
+     .min = 0,
      .max = 86400000},
     {.name = "splay",
      .env = "HEADWATER_SPLAY",
@@ -509,13 +533,16 @@ static enum hw_status run_service(const struct options *o, const char *state_dir
         options.nats_key = o->nats_files.key;
         options.nats_creds = o->nats_files.creds;
         options.nats_nkey = o->nats_files.nkey;
+        options.nats_prefix = o->nats_prefix;
         options.node = o->node;
         options.bucket = o->bucket;
         options.state_dir = state_dir;
+        options.trust = o->trust;
         options.output = o->output;
         options.output_dir = o->output_dir;
         options.keep = (unsigned)o->keep;
         options.poll_ms = o->poll;
+        options.heartbeat_ms = o->heartbeat > 0 ? o->heartbeat : -1;
         options.splay_ms = o->splay;
         options.confirm_within_ms = o->confirm_within;
         options.report_drift_only = strcmp(o->drift, "report") == 0;
@@ -545,7 +572,7 @@ static enum hw_status run_command(const struct options *o, const char *command,
     const struct agent_output output = {.file = o->output, .dir = o->output_dir};
 
     if (strcmp(command, "permissions") == 0)
-        return hw_nats_permissions_node(o->bucket, o->node, &o->nats_files, err);
+        return hw_nats_permissions_node(o->bucket, o->node, o->nats_prefix, &o->nats_files, err);
     if (strcmp(command, "hold") == 0)
         return agent_local_hold(state_dir, count > 0 ? operands[0] : "", err);
     if (strcmp(command, "propose") == 0 && (o->config == NULL || o->file == NULL))
@@ -564,7 +591,7 @@ static enum hw_status run_command(const struct options *o, const char *command,
 
 int main(int argc, char **argv)
 {
-    struct options options = {0};
+    static struct options options; /* so that what its lists hold lives as long as we do */
     HW_AUTO_FREE char *state_dir = NULL;
     struct hw_error err;
     const char *command;

@@ -25,7 +25,7 @@ struct agent_notice {
     int64_t every_ms;
     agent_notice_fn *look;
     void *arg;
-    int fd; /* -1: the system has none left, the timer is all there is */
+    int fd; /* -1: none wanted, or the system has none left: the timer is all there is */
     struct hw_io *io;
     struct place places[PLACES];
     size_t count;
@@ -88,13 +88,13 @@ static void on_events(void *arg, short revents)
     }
 }
 
-struct agent_notice *agent_notice_new(struct hw_loop *loop, int64_t every_ms, agent_notice_fn *look,
-                                      void *arg)
+struct agent_notice *agent_notice_new(struct hw_loop *loop, int64_t every_ms, bool inotify,
+                                      agent_notice_fn *look, void *arg)
 {
     struct agent_notice *n = hw_alloc(sizeof(*n));
 
     *n = (struct agent_notice){.loop = loop, .every_ms = every_ms, .look = look, .arg = arg};
-    n->fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    n->fd = inotify ? inotify_init1(IN_NONBLOCK | IN_CLOEXEC) : -1;
     if (n->fd >= 0)
         n->io = hw_io_add(loop, n->fd, POLLIN, on_events, n);
     hw_timer_start(loop, &n->timer, 0, on_timer, n);

@@ -13,9 +13,9 @@ struct agent_notice;
 /* Something may have changed: look. Our own writes count, too. */
 typedef void agent_notice_fn(void *arg);
 
-/* Calls look soon after a change, and every every_ms, more or less. */
-struct agent_notice *agent_notice_new(struct hw_loop *loop, int64_t every_ms, agent_notice_fn *look,
-                                      void *arg);
+/* Calls look soon after a change (with inotify only), and every every_ms, more or less. */
+struct agent_notice *agent_notice_new(struct hw_loop *loop, int64_t every_ms, bool inotify,
+                                      agent_notice_fn *look, void *arg);
 void agent_notice_free(struct agent_notice *notice); /* NULL is fine */
 
 /* Calls look soon. */

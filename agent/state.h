@@ -96,7 +96,11 @@ enum hw_status agent_store_save(struct agent_store *store, const struct agent_st
 /* Where the copy of a document is, or would be. Caller: free. */
 char *agent_store_path(const struct agent_store *store, const struct agent_document *document);
 
-/* Keeps a copy of a document's bytes, which the caller has verified. */
+/* Is there a copy, as far as its size says? */
+bool agent_store_has(const struct agent_store *store, const struct agent_document *document);
+
+/* Keeps a copy of a document's bytes, which the caller has verified. Makes a directory that was
+ * removed meanwhile. */
 enum hw_status agent_store_put(struct agent_store *store, const struct agent_document *document,
                                const void *data, struct hw_error *err) HW_CHECKED;
 

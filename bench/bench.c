@@ -20,19 +20,22 @@ static const struct {
 } groups[] = {
     {"drain", bench_drain},   {"latency", bench_latency}, {"api", bench_api},
     {"fleet", bench_fleet},   {"blob", bench_blob},       {"replay", bench_replay},
-    {"growth", bench_growth},
+    {"growth", bench_growth}, {"agents", bench_agents},   {"sustained", bench_sustained},
 };
 
 static int usage(FILE *out, int status)
 {
-    fputs("usage: bench [--quick] [--runs N] [--only GROUP,...] [--output DIR]\n"
-          "  --quick    one run, smaller sizes\n"
-          "  --runs N   medians of so many runs (default 3; 1 with --quick)\n"
-          "  --only ... some groups:",
+    fputs("usage: bench [--quick] [--runs N] [--only GROUP,...] [--sustained SECONDS]\n"
+          "             [--output DIR]\n"
+          "  --quick     one run, smaller sizes\n"
+          "  --runs N    medians of so many runs (default 3; 1 with --quick)\n"
+          "  --sustained how long the sustained load is (default 600; 20 with --quick)\n"
+          "  --only ...  some groups:",
           out);
     for (size_t i = 0; i < HW_COUNT(groups); i++)
         fprintf(out, " %s", groups[i].name);
-    fputs("\n  --output   where bench.json and bench.md go (default build/bench)\n", out);
+    fputs("\n  --output    where bench.json, bench.md and the plots go (default build/bench)\n",
+          out);
     return status;
 }
 
@@ -175,14 +178,19 @@ static void write_file(const char *dir, const char *name, const struct bench *be
 int main(int argc, char *argv[])
 {
     static const struct option options[] = {
-        {"quick", no_argument, NULL, 'q'},      {"runs", required_argument, NULL, 'r'},
-        {"only", required_argument, NULL, 'o'}, {"output", required_argument, NULL, 'd'},
-        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0},
+        {"quick", no_argument, NULL, 'q'},
+        {"runs", required_argument, NULL, 'r'},
+        {"only", required_argument, NULL, 'o'},
+        {"output", required_argument, NULL, 'd'},
+        {"sustained", required_argument, NULL, 's'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     struct bench bench = {0};
     struct figures_fact facts[FACTS] = {{NULL, NULL}};
     struct figures_fact *last;
     const char *only = NULL, *dir = "build/bench";
+    bool drawn = true;
 
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;)
         switch (c) {
@@ -199,6 +207,11 @@ int main(int argc, char *argv[])
             break;
         case 'd':
             dir = optarg;
+            break;
+        case 's':
+            bench.sustained_s = (int)strtol(optarg, NULL, 10);
+            if (bench.sustained_s < 1)
+                return usage(stderr, 2);
             break;
         case 'h':
             return usage(stdout, 0);
@@ -222,11 +235,15 @@ int main(int argc, char *argv[])
         *last = (struct figures_fact){"load after (1, 5, 15 minutes)", load_now()};
         write_file(dir, "bench.json", &bench, facts, figures_json);
         write_file(dir, "bench.md", &bench, facts, figures_markdown);
+        drawn = plots_write(&bench.plots, dir);
     }
     for (const struct figures_fact *fact = facts; fact->name != NULL; fact++)
         printf("%s: %s\n", fact->name, fact->value);
     figures_print(&bench.figures, stdout);
+    if (!drawn)
+        fputs("no plots: gnuplot is not installed, or failed; their points are there\n", stdout);
     free_facts(facts);
     figures_free(&bench.figures);
+    plots_free(&bench.plots);
     return EXIT_SUCCESS;
 }

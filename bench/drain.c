@@ -22,19 +22,50 @@ static void make_statements(struct rig *rig, int run, int nodes, int rounds)
         rig_change_fleet(rig, run * rounds + i + 1);
 }
 
-/* The worst case for the log: a transaction a row. Waiting for each commit is not what is measured.
- */
+/* As many rows in each transaction, over all nodes in turn. Waiting for each commit is not what is
+ * measured. */
+static void make_transactions(struct rig *rig, int nodes, long count, int rows)
+{
+    rig_run(rig->sql, "SET synchronous_commit = off");
+    rig_run(rig->sql,
+            "DO $$ BEGIN FOR t IN 0..%ld - 1 LOOP UPDATE headwater.desired "
+            "SET revision = revision + 1 WHERE node IN (SELECT 'n' || (t * %d + i) %% %d + 1 "
+            "FROM generate_series(0, %d - 1) AS i); COMMIT; END LOOP; END $$",
+            count / rows, rows, nodes, rows);
+    rig_run(rig->sql, "RESET synchronous_commit");
+    rig_run(rig->sql, "SELECT headwater.heartbeat()"); /* waits for all that was before */
+}
+
+/* The worst case for the log: a transaction a row. */
 static void make_single_rows(struct rig *rig, int run, int nodes, int rounds)
 {
     (void)run;
-    rig_run(rig->sql, "SET synchronous_commit = off");
-    rig_run(rig->sql,
-            "DO $$ BEGIN FOR r IN 1..%d LOOP FOR i IN 1..%d LOOP "
-            "UPDATE headwater.desired SET revision = revision + 1 WHERE node = 'n' || i; "
-            "COMMIT; END LOOP; END LOOP; END $$",
-            rounds, nodes);
-    rig_run(rig->sql, "RESET synchronous_commit");
-    rig_run(rig->sql, "SELECT headwater.heartbeat()"); /* waits for all that was before */
+    make_transactions(rig, nodes, (long)nodes * rounds, 1);
+}
+
+/* The rate by the size of the transactions, for the plot. */
+static void measure_sizes(struct bench *bench, struct rig *rig, int nodes, long count)
+{
+    static const int sizes[] = {1, 10, 100, 1000, 10000};
+
+    for (size_t i = 0; i < HW_COUNT(sizes) && sizes[i] <= nodes; i++) {
+        rig_stop(rig);
+        make_transactions(rig, nodes, count, sizes[i]);
+        HW_AUTO_FREE char *lsn = rig_sql(rig->sql, "SELECT pg_current_wal_flush_lsn()");
+        const double combined = limit_combined(rig, lsn, count, nodes, rig->size);
+
+        rig_forget(rig);
+        const double start = test_now();
+        rig_start(rig);
+        rig_wait_count(rig, count);
+        const double took = rig_wait_confirmed(rig, lsn) - start;
+
+        rig_wait_ready(rig);
+        plots_add(&bench->plots, PLOT_DRAIN, "reconciler, start to confirmed", sizes[i],
+                  (double)count / took);
+        plots_add(&bench->plots, PLOT_DRAIN, "limit: reading and publishing at once", sizes[i],
+                  (double)count / combined);
+    }
 }
 
 static void measure(struct bench *bench, struct rig *rig, const struct backlog *backlog, int run,
@@ -92,5 +123,7 @@ void bench_drain(struct bench *bench)
         measure(bench, &rig, &statements, run, nodes, rounds);
         measure(bench, &rig, &single_rows, run, nodes, rounds);
     }
+    if (!bench->quick)
+        measure_sizes(bench, &rig, nodes, (long)nodes * rounds);
     rig_close(&rig);
 }

@@ -5,12 +5,17 @@
 
 #include "bench/bench.h"
 #include "bench/limits.h"
+#include "bench/usage.h"
 #include "common/memory.h"
 #include "tests/support/process.h"
 
-enum { BATCH = 1000 }; /* as the reconciler hands reports over */
+/* Names of figures, by the size of the fleet. */
+struct names {
+    const char *change, *statement, *resync, *memory;
+};
 
-static void measure_change(struct bench *bench, struct rig *rig, int nodes, int run)
+static void measure_change(struct bench *bench, struct rig *rig, const struct names *names,
+                           int nodes, int run)
 {
     rig_forget(rig);
     const double start = test_now();
@@ -19,15 +24,16 @@ static void measure_change(struct bench *bench, struct rig *rig, int nodes, int 
     const double end = rig_wait_count(rig, nodes);
 
     rig_wait_caught_up(rig);
-    figures_add(&bench->figures,
-                (struct figure_name){"fleet", "one UPDATE, statement start to last entry", "s",
-                                     "the statement, then raw publishing"},
-                end - start, committed - start + limit_publish(rig, nodes, nodes, rig->size));
-    figures_add(&bench->figures, (struct figure_name){"fleet", "of that, the statement", "s", NULL},
+    figures_add(
+        &bench->figures,
+        (struct figure_name){"fleet", names->change, "s", "the statement, then raw publishing"},
+        end - start, committed - start + limit_publish(rig, nodes, nodes, rig->size));
+    figures_add(&bench->figures, (struct figure_name){"fleet", names->statement, "s", NULL},
                 committed - start, 0);
 }
 
-static void measure_resync(struct bench *bench, struct rig *rig, int nodes)
+static void measure_resync(struct bench *bench, struct rig *rig, const struct names *names,
+                           int nodes)
 {
     const double limit = limit_publish(rig, nodes, nodes, rig->size);
 
@@ -43,20 +49,13 @@ static void measure_resync(struct bench *bench, struct rig *rig, int nodes)
     rig_wait_count(rig, nodes);
     rig_wait_ready(rig);
     figures_add(&bench->figures,
-                (struct figure_name){"fleet", "resync into an empty NATS, start to ready", "s",
-                                     "raw publishing"},
+                (struct figure_name){"fleet", names->resync, "s", "raw publishing"},
                 test_now() - start, limit);
+    figures_add(&bench->figures, (struct figure_name){"fleet", names->memory, "MiB", NULL},
+                usage_of(rig->reconciler.pid).peak, 0);
 }
 
 /* ---- reports ---- */
-
-/* What node n<number> says, as SQL makes it. */
-#define REPORT                                                                                     \
-    "jsonb_build_object('node', d.node, 'state', 'applied', 'running', "                           \
-    "jsonb_build_object('revision', d.revision, 'digest', d.digest, 'epoch', 1, 'lsn', '0/1', "    \
-    "'applied_at', '2026-01-01T00:00:00.000Z'), 'failed', NULL, 'desired_revision', d.revision, "  \
-    "'agent', 'bench/%d', 'boot_id', '84f25d63-b994-48ca-8706-1bbadae15f86', 'reported_at', "      \
-    "'2026-01-01T00:00:00.000Z')"
 
 static void publish_reports(struct rig *rig, PGresult *reports)
 {
@@ -65,6 +64,7 @@ static void publish_reports(struct rig *rig, PGresult *reports)
 
     jsOptions_Init(&options);
     options.PublishAsync.MaxPending = 4096;
+    options.PublishAsync.StallWait = RIG_WAIT_S * 1000L;
     if (natsConnection_JetStream(&js, rig->nc, &options) != NATS_OK)
         test_fail("cannot use JetStream");
     for (int i = 0; i < PQntuples(reports); i++) {
@@ -81,32 +81,6 @@ static void publish_reports(struct rig *rig, PGresult *reports)
     jsCtx_Destroy(js);
 }
 
-/* The function that takes them, in batches, and nothing else. */
-static double take_reports(struct rig *rig, int nodes, int run)
-{
-    double took = 0;
-
-    rig_run(rig->sql, "BEGIN");
-    for (int i = 0; i < nodes; i += BATCH) {
-        HW_AUTO_FREE char *batch = rig_sql(
-            rig->sql,
-            "SELECT jsonb_agg(jsonb_build_object('kv_created', '2100-01-01T00:00:00Z', "
-            "'kv_revision', 1, 'value', " REPORT "))::text FROM (SELECT * FROM headwater.desired "
-            "ORDER BY node LIMIT %d OFFSET %d) AS d",
-            run, BATCH, i);
-        const double start = test_now();
-        PGresult *result = PQexecParams(rig->sql, "SELECT * FROM headwater.report($1)", 1, NULL,
-                                        (const char *const[]){batch}, NULL, NULL, 0);
-
-        took += test_now() - start;
-        if (PQresultStatus(result) != PGRES_TUPLES_OK)
-            test_fail("%s", PQresultErrorMessage(result));
-        PQclear(result);
-    }
-    rig_run(rig->sql, "ROLLBACK"); /* the bucket's own reports are to be newer again */
-    return took;
-}
-
 static bool are_taken(struct rig *rig, int nodes, int run)
 {
     HW_AUTO_FREE char *count =
@@ -118,7 +92,7 @@ static bool are_taken(struct rig *rig, int nodes, int run)
 static void measure_reports(struct bench *bench, struct rig *rig, int nodes, int run)
 {
     HW_AUTO_FREE char *query =
-        hw_sprintf("SELECT d.node, " REPORT "::text FROM headwater.desired AS d", run);
+        hw_sprintf("SELECT d.node, " BENCH_REPORT "::text FROM headwater.desired AS d", run);
     PGresult *reports = PQexec(rig->sql, query);
     PGconn *listener = rig_sql_connect(rig->pg.url);
     double end;
@@ -137,20 +111,43 @@ static void measure_reports(struct bench *bench, struct rig *rig, int nodes, int
     figures_add(&bench->figures,
                 (struct figure_name){"fleet", "reports of all at once, first to all in SQL", "s",
                                      "publishing them, then headwater.report() alone"},
-                end - start, published - start + take_reports(rig, nodes, run));
+                end - start, published - start + limit_take_reports(rig, nodes, run));
+}
+
+static void measure_large(struct bench *bench)
+{
+    static const struct names names = {"100,000 nodes: one UPDATE, to last entry",
+                                       "100,000 nodes: of that, the statement",
+                                       "100,000 nodes: resync into an empty NATS",
+                                       "100,000 nodes: peak memory of that reconciler"};
+    const int nodes = 100000;
+    struct rig rig;
+
+    rig_open(&rig);
+    rig_make_fleet(&rig, nodes);
+    for (int run = 0; run < bench->runs; run++) {
+        measure_change(bench, &rig, &names, nodes, run);
+        measure_resync(bench, &rig, &names, nodes);
+    }
+    rig_close(&rig);
 }
 
 void bench_fleet(struct bench *bench)
 {
+    static const struct names names = {
+        "one UPDATE, statement start to last entry", "of that, the statement",
+        "resync into an empty NATS, start to ready", "peak memory of that reconciler"};
     const int nodes = BENCH_SIZE(bench, 10000, 2000);
     struct rig rig;
 
     rig_open(&rig);
     rig_make_fleet(&rig, nodes);
     for (int run = 0; run < bench->runs; run++) {
-        measure_change(bench, &rig, nodes, run);
+        measure_change(bench, &rig, &names, nodes, run);
         measure_reports(bench, &rig, nodes, run);
-        measure_resync(bench, &rig, nodes);
+        measure_resync(bench, &rig, &names, nodes);
     }
     rig_close(&rig);
+    if (!bench->quick)
+        measure_large(bench);
 }

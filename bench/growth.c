@@ -1,9 +1,11 @@
 /* Does what one change costs depend on how many nodes it reaches, or on how many there are? */
 #include "bench/bench.h"
 #include "bench/rig.h"
+#include "bench/usage.h"
 #include "common/memory.h"
+#include "tests/support/process.h"
 
-enum { REPEATS = 5, SINGLES = 50 };
+enum { REPEATS = 5, SINGLES = 50, IDLE_S = 60 };
 
 static double change_all(struct rig *rig, int nodes, int *change)
 {
@@ -33,18 +35,33 @@ static double change_one(struct rig *rig, int *change)
     return figures_quantile(took, SINGLES, 0.5);
 }
 
-static void measure(struct bench *bench, struct rig *rig)
+/* Of the reconciler while nothing happens, not even an autovacuum that writes to the log; ms. */
+static double idle_cpu(struct rig *rig)
+{
+    rig_run(rig->sql, "VACUUM ANALYZE");
+    rig_run(rig->sql, "CHECKPOINT");
+    rig_wait_caught_up(rig);
+    const double before = usage_of(rig->reconciler.pid).cpu;
+
+    for (const double until = test_now() + IDLE_S; test_now() < until;)
+        test_pause();
+    return 1e3 * (usage_of(rig->reconciler.pid).cpu - before);
+}
+
+static void measure(struct bench *bench, struct rig *rig, bool idle)
 {
     static const struct {
         int nodes;
-        const char *total, *each, *one;
+        const char *total, *each, *one, *idle;
     } sizes[] = {
         {100, "one change of 100 nodes", "one change of 100 nodes, for each",
-         "one node of 100 changes"},
+         "one node of 100 changes", "100 nodes, idle reconciler: CPU in a minute"},
         {1000, "one change of 1,000 nodes", "one change of 1,000 nodes, for each",
-         "one node of 1,000 changes"},
+         "one node of 1,000 changes", NULL},
         {10000, "one change of 10,000 nodes", "one change of 10,000 nodes, for each",
-         "one node of 10,000 changes"},
+         "one node of 10,000 changes", NULL},
+        {100000, "one change of 100,000 nodes", "one change of 100,000 nodes, for each",
+         "one node of 100,000 changes", "100,000 nodes, idle reconciler: CPU in a minute"},
     };
     int change = 0;
 
@@ -65,8 +82,14 @@ static void measure(struct bench *bench, struct rig *rig)
                     1e3 * all, 0);
         figures_add(&bench->figures, (struct figure_name){"growth", sizes[i].each, "µs", NULL},
                     1e6 * all / sizes[i].nodes, 0);
+        const double one = change_one(rig, &change);
         figures_add(&bench->figures, (struct figure_name){"growth", sizes[i].one, "ms", NULL},
-                    1e3 * change_one(rig, &change), 0);
+                    1e3 * one, 0);
+        plots_add(&bench->plots, PLOT_GROWTH, "all nodes change", sizes[i].nodes, 1e3 * all);
+        plots_add(&bench->plots, PLOT_GROWTH, "one node changes", sizes[i].nodes, 1e3 * one);
+        if (idle && sizes[i].idle != NULL)
+            figures_add(&bench->figures, (struct figure_name){"growth", sizes[i].idle, "ms", NULL},
+                        idle_cpu(rig), 0);
         if (bench->quick && sizes[i].nodes == 1000)
             break;
     }
@@ -79,7 +102,7 @@ void bench_growth(struct bench *bench)
         struct rig rig;
 
         rig_open(&rig);
-        measure(bench, &rig);
+        measure(bench, &rig, run == 0 && !bench->quick);
         rig_close(&rig);
     }
 }

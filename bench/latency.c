@@ -36,6 +36,13 @@ static void change_small(struct rig *rig, int i)
     change_node(rig, "n1", 0);
 }
 
+/* What was there before the commit was acknowledged is drawn as the least. */
+static void plot(struct bench *bench, const char *line, const double *values, int count)
+{
+    for (int i = 0; i < count; i++)
+        plots_add(&bench->plots, PLOT_LATENCY, line, values[i] > 1e-5 ? 1e3 * values[i] : 0.01, 1);
+}
+
 static void assign(struct rig *rig, const char *node)
 {
     rig_run(rig->sql,
@@ -72,6 +79,9 @@ static void measure_entries(struct bench *bench, struct rig *rig, int count)
     limit_publish_each(rig, rig->size, publish, count);
     rig_start(rig);
     rig_wait_ready(rig);
+    plot(bench, "commit to entry", ours, count);
+    plot(bench, "limit: commit to frame received", receive, count);
+    plot(bench, "limit: publish to subscriber", publish, count);
     for (int i = 0; i < 2; i++)
         figures_add(&bench->figures,
                     (struct figure_name){"latency", names[i], "ms",
@@ -154,6 +164,7 @@ static void measure_reports(struct bench *bench, struct rig *rig, int count)
         rig_run(rig->sql, "INSERT INTO public.mark VALUES (1)");
         commit[i] = test_now() - start;
     }
+    plot(bench, "commit to applied, in SQL, 4 KiB", ours, count);
     for (int i = 0; i < 2; i++)
         figures_add(&bench->figures,
                     (struct figure_name){"latency", names[i], "ms",

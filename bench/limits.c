@@ -13,7 +13,10 @@
 
 #define COPY "bench_copy"
 
-enum { WINDOW = 4096 };
+enum {
+    WINDOW = 4096,
+    BATCH = 1000, /* as the reconciler hands reports over */
+};
 
 /* ---- reading the slot ---- */
 
@@ -164,6 +167,7 @@ double limit_publish(struct rig *rig, long count, long keys, int size)
 
     jsOptions_Init(&options);
     options.PublishAsync.MaxPending = WINDOW;
+    options.PublishAsync.StallWait = RIG_WAIT_S * 1000L;
     options.PublishAsync.AckHandler = on_ack;
     if (natsConnection_ConnectTo(&nc, rig->nats.url) != NATS_OK ||
         natsConnection_JetStream(&js, nc, &options) != NATS_OK ||
@@ -199,10 +203,17 @@ void limit_publish_each(struct rig *rig, int size, double *times, int count)
     HW_AUTO_FREE char *value = hw_alloc((size_t)size + 1);
     natsSubscription *sub = NULL;
     natsConnection *nc = NULL;
+    natsOptions *connect = NULL;
+    jsCtx *js = NULL;
 
     memset(value, 'x', (size_t)size);
     add_stream(rig);
-    if (natsConnection_ConnectTo(&nc, rig->nats.url) != NATS_OK ||
+    /* Otherwise libnats waits for more to send, a millisecond. */
+    if (natsOptions_Create(&connect) != NATS_OK ||
+        natsOptions_SetURL(connect, rig->nats.url) != NATS_OK ||
+        natsOptions_SetSendAsap(connect, true) != NATS_OK ||
+        natsConnection_Connect(&nc, connect) != NATS_OK ||
+        natsConnection_JetStream(&js, nc, NULL) != NATS_OK ||
         natsConnection_SubscribeSync(&sub, nc, "bench.>") != NATS_OK ||
         natsConnection_Flush(nc) != NATS_OK)
         test_fail("cannot subscribe at %s", rig->nats.url);
@@ -214,17 +225,100 @@ void limit_publish_each(struct rig *rig, int size, double *times, int count)
         options.ExpectNoMessage = i == 0;
         options.ExpectLastSubjectSeq = (uint64_t)i;
         const double start = test_now();
-        if (js_PublishMsgAsync(rig->js, &msg, &options) != NATS_OK ||
-            natsSubscription_NextMsg(&got, sub, RIG_WAIT_S * 1000) != NATS_OK)
+        if (js_PublishMsgAsync(js, &msg, &options) != NATS_OK ||
+            natsSubscription_NextMsg(&got, sub, RIG_WAIT_S * 1000L) != NATS_OK)
             test_fail("publishing message %d failed", i);
         times[i] = test_now() - start;
         natsMsg_Destroy(got);
-        if (js_PublishAsyncComplete(rig->js, NULL) != NATS_OK)
+        if (js_PublishAsyncComplete(js, NULL) != NATS_OK)
             test_fail("message %d was not acknowledged", i);
     }
     natsSubscription_Destroy(sub);
+    jsCtx_Destroy(js);
     natsConnection_Destroy(nc);
+    natsOptions_Destroy(connect);
     delete_stream(rig);
+}
+
+/* ---- reading keys ---- */
+
+struct reader {
+    struct rig *rig;
+    pthread_t thread;
+    long count;
+    int nodes, first;
+};
+
+static void *read_keys(void *arg)
+{
+    const struct reader *r = arg;
+    natsConnection *nc = NULL;
+    jsCtx *js = NULL;
+
+    if (natsConnection_ConnectTo(&nc, r->rig->nats.url) != NATS_OK ||
+        natsConnection_JetStream(&js, nc, NULL) != NATS_OK)
+        test_fail("cannot connect to %s", r->rig->nats.url);
+    for (long i = 0; i < r->count; i++) {
+        HW_AUTO_FREE char *subject =
+            hw_sprintf("$KV.headwater.cfg.desired.n%ld", (r->first + i) % r->nodes + 1);
+        jsDirectGetMsgOptions options;
+        natsMsg *msg = NULL;
+
+        jsDirectGetMsgOptions_Init(&options);
+        options.LastBySubject = subject;
+        if (js_DirectGetMsg(&msg, js, "KV_headwater", NULL, &options) != NATS_OK)
+            test_fail("reading %s failed", subject);
+        natsMsg_Destroy(msg);
+    }
+    jsCtx_Destroy(js);
+    natsConnection_Destroy(nc);
+    return NULL;
+}
+
+double limit_get(struct rig *rig, long count, int nodes, int connections)
+{
+    HW_AUTO_FREE struct reader *readers = hw_alloc((size_t)connections * sizeof(*readers));
+    const double start = test_now();
+
+    for (int i = 0; i < connections; i++) {
+        readers[i] = (struct reader){.rig = rig,
+                                     .count = count / connections,
+                                     .nodes = nodes,
+                                     .first = nodes / connections * i};
+        if (pthread_create(&readers[i].thread, NULL, read_keys, &readers[i]) != 0)
+            test_fail("cannot start a thread");
+    }
+    for (int i = 0; i < connections; i++)
+        pthread_join(readers[i].thread, NULL);
+    return test_now() - start;
+}
+
+/* ---- reports ---- */
+
+double limit_take_reports(struct rig *rig, int nodes, int run)
+{
+    double took = 0;
+
+    rig_run(rig->sql, "BEGIN");
+    for (int i = 0; i < nodes; i += BATCH) {
+        HW_AUTO_FREE char *batch =
+            rig_sql(rig->sql,
+                    "SELECT jsonb_agg(jsonb_build_object('kv_created', '2100-01-01T00:00:00Z', "
+                    "'kv_revision', 1, 'value', " BENCH_REPORT
+                    "))::text FROM (SELECT * FROM headwater.desired "
+                    "ORDER BY node LIMIT %d OFFSET %d) AS d",
+                    run, BATCH, i);
+        const double start = test_now();
+        PGresult *result = PQexecParams(rig->sql, "SELECT * FROM headwater.report($1)", 1, NULL,
+                                        (const char *const[]){batch}, NULL, NULL, 0);
+
+        took += test_now() - start;
+        if (PQresultStatus(result) != PGRES_TUPLES_OK)
+            test_fail("%s", PQresultErrorMessage(result));
+        PQclear(result);
+    }
+    rig_run(rig->sql, "ROLLBACK"); /* the bucket's own reports are to be newer again */
+    return took;
 }
 
 /* ---- receiving one commit after another ---- */

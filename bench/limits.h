@@ -27,6 +27,23 @@ void limit_publish_each(struct rig *rig, int size, double *times, int count);
 void limit_receive_each(struct rig *rig, void (*change)(struct rig *rig, int i), double *times,
                         int count);
 
+/* Desired entries read by direct get, one after another on each of so many connections. Nodes are
+ * n1 to n<nodes>. */
+double limit_get(struct rig *rig, long count, int nodes, int connections);
+
+/* What a node says, as SQL makes it of a row d of headwater.desired; %d is the number of the run.
+ */
+#define BENCH_REPORT                                                                               \
+    "jsonb_build_object('node', d.node, 'state', 'applied', 'running', "                           \
+    "jsonb_build_object('revision', d.revision, 'digest', d.digest, 'epoch', 1, 'lsn', '0/1', "    \
+    "'applied_at', '2026-01-01T00:00:00.000Z'), 'failed', NULL, 'desired_revision', d.revision, "  \
+    "'agent', 'bench/%d', 'boot_id', '84f25d63-b994-48ca-8706-1bbadae15f86', 'reported_at', "      \
+    "'2026-01-01T00:00:00.000Z')"
+
+/* headwater.report() takes the reports of all nodes, in batches, and nothing else. Undone at the
+ * end. */
+double limit_take_reports(struct rig *rig, int nodes, int run);
+
 /* Writes a file of so many bytes, durably: a temporary one, fsync, rename, fsync of the directory.
  */
 double limit_file(size_t size);

@@ -69,7 +69,7 @@ static enum hw_status take(struct cdc_assembler *a, hw_lsn at, const struct cdc_
     return a->handler.change(a->handler.arg, &a->tx, &record->change, err);
 }
 
-enum hw_status cdc_assembler_take(struct cdc_assembler *a, hw_lsn at, const char *text, size_t len,
+enum hw_status cdc_assembler_take(struct cdc_assembler *a, hw_lsn at, char *text, size_t len,
                                   struct hw_error *err)
 {
     struct cdc_record record;

@@ -15,6 +15,7 @@
 
 #define CONNECT_TIMEOUT_MS 30000
 #define STATUS_INTERVAL_MS 1000
+#define CONFIRM_MS         50 /* after the consumer has stored something, at the latest */
 
 /* What is read in one turn of the loop at most, so that timers and signals are never kept waiting.
  */
@@ -288,7 +289,7 @@ static void take_keepalive(struct pg_source *s, hw_lsn end, bool reply)
     s->assembler.handler.progress(s->assembler.handler.arg, end);
 }
 
-static enum hw_status take_message(struct pg_source *s, const char *message, size_t len,
+static enum hw_status take_message(struct pg_source *s, char *message, size_t len,
                                    struct hw_error *err)
 {
     if (len >= 25 && message[0] == 'w')
@@ -312,14 +313,24 @@ static enum hw_status end_of_stream(struct pg_source *s, struct hw_error *err)
     return st;
 }
 
-/* Takes what libpq holds, within the limits of a turn, until it is paused, closed or has failed. */
+/*
+ * Takes what libpq holds and what has come meanwhile, within the limits of a turn, until it is
+ * paused, closed or has failed.
+ */
 static enum hw_status drain(struct pg_source *s, struct hw_error *err)
 {
     size_t bytes = 0;
+    int looked = 0; /* at the socket, when so many were taken */
     s->backlog = true;
     for (int n = 0; n < TURN_MESSAGES && bytes < TURN_BYTES && !s->paused && !s->closed; n++) {
         char *message;
         int len = PQgetCopyData(s->conn, &message, 1);
+        if (len == 0 && n > looked) {
+            looked = n--;
+            if (PQconsumeInput(s->conn) != 1)
+                return lost(s, err);
+            continue;
+        }
         if (len == 0) {
             s->backlog = false;
             break;
@@ -510,7 +521,11 @@ static void pg_pause(struct cdc_source *base, bool paused)
 static void pg_confirm(struct cdc_source *base, hw_lsn stored)
 {
     struct pg_source *s = (struct pg_source *)base;
-    s->stored = later(s->stored, stored);
+    if (stored <= s->stored)
+        return;
+    s->stored = stored;
+    if (live(s) && s->stage == STAGE_STREAMING && s->status_timer.due > hw_loop_now() + CONFIRM_MS)
+        hw_timer_start(s->loop, &s->status_timer, CONFIRM_MS, on_status, s);
 }
 
 static void pg_close(struct cdc_source *base)

@@ -4,9 +4,10 @@
  * decoding wal2json format version 2.
  *
  * It connects without blocking the loop, sends START_REPLICATION, answers keepalives, and sends
- * feedback every status interval and whenever the server asks, whether or not the consumer has
- * paused it. It confirms what the consumer said is stored, and nothing else: on an idle database
- * progress tells the consumer of the log's end, so that it can store and confirm that.
+ * feedback every status interval, soon after the consumer has stored something, and whenever the
+ * server asks, whether or not the consumer has paused it. It confirms what the consumer said is
+ * stored, and nothing else: on an idle database progress tells the consumer of the log's end, so
+ * that it can store and confirm that.
  *
  * A server that is shut down (in its "fast" mode) waits for its streams until they have confirmed
  * everything. A consumer that cannot store what it was given must close the source then; the end of

@@ -202,10 +202,11 @@ static enum hw_status on_begin(void *arg, const struct cdc_transaction *tx, stru
 
 static void note(struct hw_map *map, const struct cdc_change *change, const char *column)
 {
-    const json_t *row = change->columns != NULL ? change->columns : change->identity;
-    const char *key = json_string_value(json_object_get(row, column));
+    const struct cdc_row *row = change->columns != NULL ? change->columns : change->identity;
+    const char *key;
 
-    if (key == NULL || hw_map_get(map, key) != NULL)
+    if (row == NULL || cdc_row_string(row, column, &key, NULL) != HW_OK ||
+        hw_map_get(map, key) != NULL)
         return;
     char *copy = hw_strdup(key);
     hw_map_add(map, copy, copy);

@@ -32,13 +32,37 @@ struct cdc_transaction {
 enum cdc_action { CDC_INSERT, CDC_UPDATE, CDC_DELETE, CDC_TRUNCATE, CDC_MESSAGE };
 const char *cdc_action_name(enum cdc_action action); /* "insert" … */
 
+enum cdc_type { CDC_NULL, CDC_FALSE, CDC_TRUE, CDC_INTEGER, CDC_STRING };
+struct cdc_column {
+    const char *name;
+    enum cdc_type type;
+    int64_t integer;  /* of CDC_INTEGER */
+    const char *text; /* of CDC_STRING, NUL behind it; may hold none itself */
+    size_t len;
+};
+struct cdc_row {
+    struct cdc_column *columns; /* as the source gave them; no name twice */
+    size_t count;
+};
+
+/* A column's value, borrowed from the row. HW_EPROTO, and which column, when it is missing or of
+ * another type. */
+enum hw_status cdc_row_string(const struct cdc_row *row, const char *name, const char **text,
+                              struct hw_error *err) HW_CHECKED;
+enum hw_status cdc_row_integer(const struct cdc_row *row, const char *name, int64_t *integer,
+                               struct hw_error *err) HW_CHECKED;
+/* The column of that name, or NULL. */
+const struct cdc_column *cdc_row_find(const struct cdc_row *row, const char *name);
+/* The row as an object, column name to value; the caller's. */
+json_t *cdc_row_json(const struct cdc_row *row);
+
 struct cdc_change {
     enum cdc_action action;
-    const char *schema, *table; /* NULL for a message */
-    json_t *columns;            /* object: new row, column name to value; NULL if none */
-    json_t *identity;    /* object: replica identity of the old row (UPDATE, DELETE) or NULL */
-    const char *prefix;  /* of a logical message, else NULL */
-    const char *content; /* of a logical message, else NULL; content_len bytes */
+    const char *schema, *table;     /* NULL for a message */
+    const struct cdc_row *columns;  /* new row; NULL if none */
+    const struct cdc_row *identity; /* replica identity of the old row (UPDATE, DELETE) or NULL */
+    const char *prefix;             /* of a logical message, else NULL */
+    const char *content;            /* of a logical message, else NULL; content_len bytes */
     size_t content_len;
 };
 

@@ -11,6 +11,7 @@
 #include "cdc/pg_source.h"
 #include "cdc/slot.h"
 #include "common/buf.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "common/memory.h"
 
@@ -144,10 +145,11 @@ static int append(const char *bytes, size_t len, void *arg)
     return 0;
 }
 
-static void add_object(struct hw_buf *out, const char *name, const json_t *object)
+static void add_object(struct hw_buf *out, const char *name, const struct cdc_row *row)
 {
-    if (object == NULL)
+    if (row == NULL)
         return;
+    HW_AUTO_JSON json_t *object = cdc_row_json(row);
     hw_buf_printf(out, ",\"%s\":", name);
     (void)json_dump_callback(object, append, out, JSON_COMPACT);
 }

@@ -4,41 +4,71 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
 #include "common/memory.h"
+#include "common/utf8.h"
 
-/* One record on its way through: what its errors need to name it. */
-struct reader {
-    const char *text;
+#define EXCERPT_MAX 64
+#define DEPTH_MAX   32 /* of values that are passed over */
+
+enum kind { ABSENT, IS_NULL, IS_FALSE, IS_TRUE, INTEGER, STRING, ARRAY, OBJECT };
+
+struct value {
+    enum kind kind;
+    int64_t integer;
+    const char *text; /* of a string, NUL behind it */
     size_t len;
+};
+
+/* The members that are looked at. */
+enum member {
+    ACTION,
+    XID,
+    LSN,
+    NEXT_LSN,
+    TIMESTAMP,
+    SCHEMA,
+    TABLE,
+    COLUMNS,
+    IDENTITY,
+    TRANSACTIONAL,
+    PREFIX,
+    CONTENT,
+    MEMBERS
+};
+static const char *const member_names[MEMBERS] = {
+    "action", "xid",     "lsn",      "nextlsn",       "timestamp", "schema",
+    "table",  "columns", "identity", "transactional", "prefix",    "content"};
+
+/* One record on its way through, with what its errors need to name it. */
+struct reader {
+    char *text, *p, *end;
     hw_lsn at;
     uint32_t xid;
-    json_t *json;
+    int depth;
+    struct value members[MEMBERS];
+    struct cdc_row columns, identity;
     struct hw_error *err;
 };
 
-#define EXCERPT_MAX 64
-
-/* Copies some bytes around position, printable and whole characters only. */
-static const char *excerpt(const struct reader *r, size_t position, char out[EXCERPT_MAX + 1])
+/* Copies some bytes around p, printable and whole characters only. */
+static const char *excerpt(const struct reader *r, const char *p, char out[EXCERPT_MAX + 1])
 {
-    size_t from = position > EXCERPT_MAX / 2 ? position - EXCERPT_MAX / 2 : 0;
+    const char *from = p - r->text > EXCERPT_MAX / 2 ? p - EXCERPT_MAX / 2 : r->text;
     size_t len = 0;
-    if (from > r->len)
-        from = r->len;
-    for (size_t i = from; i < r->len && len < EXCERPT_MAX; i++) {
-        unsigned char c = (unsigned char)r->text[i];
+    while (from < r->end && len < EXCERPT_MAX) {
+        unsigned char c = (unsigned char)*from++;
         out[len++] = c < 0x20 || c >= 0x7f ? '?' : (char)c;
     }
     out[len] = '\0';
     return out;
 }
 
-static enum hw_status refuse(const struct reader *r, size_t position, const char *fmt, ...)
+static enum hw_status refuse(const struct reader *r, const char *p, const char *fmt, ...)
     HW_PRINTF(3, 4);
-static enum hw_status refuse(const struct reader *r, size_t position, const char *fmt, ...)
+static enum hw_status refuse(const struct reader *r, const char *p, const char *fmt, ...)
 {
     char what[256], part[EXCERPT_MAX + 1];
     va_list args;
@@ -49,10 +79,87 @@ static enum hw_status refuse(const struct reader *r, size_t position, const char
     if (r->xid != 0)
         snprintf(xid, sizeof(xid), " (xid %" PRIu32 ")", r->xid);
     return hw_fail(r->err, HW_EPROTO, "wal2json record at %s%s: %s: …%s…", HW_LSN(r->at), xid, what,
-                   excerpt(r, position, part));
+                   excerpt(r, p, part));
 }
 
-/* ---- numbers ---- */
+/* ---- tokens ---- */
+
+/* The next byte that is no white space; NUL at the end. */
+static char peek(struct reader *r)
+{
+    while (r->p < r->end && (*r->p == ' ' || *r->p == '\t' || *r->p == '\n' || *r->p == '\r'))
+        r->p++;
+    return r->p < r->end ? *r->p : '\0';
+}
+
+static bool take(struct reader *r, char c)
+{
+    if (peek(r) != c)
+        return false;
+    r->p++;
+    return true;
+}
+
+static enum hw_status unexpected(struct reader *r, const char *wanted)
+{
+    peek(r);
+    return refuse(r, r->p, "%s where %s belongs", r->p == r->end ? "the end" : "something else",
+                  wanted);
+}
+
+/* What the escape at p stands for, and its length; 0 where it is none that the plug-in writes. */
+static size_t unescape(const char *p, const char *end, char *out)
+{
+    static const char letters[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
+    const char *letter = end - p >= 2 && p[1] != '\0' ? strchr(letters, p[1]) : NULL;
+    unsigned code = 0;
+    if (letter != NULL) {
+        *out = meanings[letter - letters];
+        return 2;
+    }
+    if (end - p < 6 || p[1] != 'u')
+        return 0;
+    for (int i = 2; i < 6; i++) {
+        if (!isxdigit((unsigned char)p[i]))
+            return 0;
+        code = code * 16 +
+               (unsigned)(isdigit((unsigned char)p[i]) ? p[i] - '0' : (p[i] | 0x20) - 'a' + 10);
+    }
+    if (code == 0 || code >= 0x80)
+        return 0;
+    *out = (char)code;
+    return 6;
+}
+
+/* Takes the escapes out in place, which makes room for a NUL at the latest at the closing quote. */
+static enum hw_status read_string(struct reader *r, struct value *value)
+{
+    if (!take(r, '"'))
+        return unexpected(r, "a string");
+    char *const start = r->p, *p = start, *out;
+    unsigned char all = 0;
+    while (p < r->end && *p != '"' && *p != '\\' && (unsigned char)*p >= 0x20)
+        all |= (unsigned char)*p++;
+    for (out = p; p < r->end && *p != '"';) {
+        size_t n = 1;
+        if (*p == '\\')
+            n = unescape(p, r->end, out);
+        else
+            *out = *p;
+        if (n == 0 || (n == 1 && (unsigned char)*p < 0x20))
+            return refuse(r, p, "invalid escape or control character in a string");
+        all |= (unsigned char)*out++;
+        p += n;
+    }
+    if (p == r->end)
+        return refuse(r, p, "the end within a string");
+    *out = '\0';
+    r->p = p + 1;
+    *value = (struct value){.kind = STRING, .text = start, .len = (size_t)(out - start)};
+    if ((all & 0x80) != 0 && !hw_utf8_valid(start, value->len, NULL))
+        return refuse(r, start, "a string is not UTF-8");
+    return HW_OK;
+}
 
 /* The length of the JSON number (RFC 8259 section 6) at p, or 0; tells whether it is an int64. */
 static size_t scan_number(const char *p, const char *end, bool *integer)
@@ -91,113 +198,236 @@ static size_t scan_number(const char *p, const char *end, bool *integer)
     return (size_t)(s - p);
 }
 
-/* Where the string that starts at p (a quote) ends: behind its closing quote, or at end. */
-static const char *skip_string(const char *p, const char *end)
+/* A number that is no int64 becomes a string. The NUL needs room: one byte of the name or bracket
+ * before it, which was read. */
+static enum hw_status read_number(struct reader *r, struct value *value)
 {
-    for (p++; (p = memchr(p, '"', (size_t)(end - p))) != NULL; p++) {
-        size_t backslashes = 0;
-        while (p[-1 - (ptrdiff_t)backslashes] == '\\')
-            backslashes++;
-        if (backslashes % 2 == 0)
-            return p + 1;
+    bool integer;
+    const size_t len = scan_number(r->p, r->end, &integer);
+    if (len == 0)
+        return unexpected(r, "a value");
+    char *text = memmove(r->p - 1, r->p, len);
+    r->p += len;
+    text[len] = '\0';
+    *value = (struct value){.kind = STRING, .text = text, .len = len};
+    if (integer) {
+        value->kind = INTEGER;
+        value->integer = strtoll(text, NULL, 10);
     }
-    return end;
+    return HW_OK;
 }
 
-/* Puts every number that is no int64 into quotes. Adds nothing to out when there is none. */
-static void quote_numbers(const char *text, size_t len, struct hw_buf *out)
+static enum hw_status read_word(struct reader *r, const char *word, enum kind kind,
+                                struct value *value)
 {
-    const char *end = text + len, *copied = text, *p = text;
-    while (p < end) {
-        bool integer;
-        size_t n;
-        if (*p == '"') {
-            p = skip_string(p, end);
-        } else if ((*p == '-' || isdigit((unsigned char)*p)) &&
-                   (n = scan_number(p, end, &integer)) > 0) {
-            if (!integer) {
-                hw_buf_add(out, copied, (size_t)(p - copied));
-                hw_buf_putc(out, '"');
-                hw_buf_add(out, p, n);
-                hw_buf_putc(out, '"');
-                copied = p + n;
-            }
-            p += n;
-        } else {
-            p++;
-        }
+    const size_t len = strlen(word);
+    if ((size_t)(r->end - r->p) < len || memcmp(r->p, word, len) != 0)
+        return unexpected(r, "a value");
+    r->p += len;
+    *value = (struct value){.kind = kind};
+    return HW_OK;
+}
+
+/* ---- values ---- */
+
+/* Called in front of a value, which it reads; name is of a member of an object. */
+typedef enum hw_status item_fn(struct reader *r, const char *name, void *arg);
+
+static enum hw_status read_items(struct reader *r, bool object, item_fn *fn, void *arg)
+{
+    const char close = object ? '}' : ']';
+    if (!take(r, object ? '{' : '['))
+        return unexpected(r, object ? "an object" : "an array");
+    if (take(r, close))
+        return HW_OK;
+    do {
+        struct value name = {0};
+        enum hw_status st = object ? read_string(r, &name) : HW_OK;
+        if (st == HW_OK && object && !take(r, ':'))
+            st = unexpected(r, "a colon");
+        if (st == HW_OK)
+            st = fn(r, name.text, arg);
+        if (st != HW_OK)
+            return st;
+    } while (take(r, ','));
+    return take(r, close) ? HW_OK : unexpected(r, object ? "a comma or }" : "a comma or ]");
+}
+
+static enum hw_status read_value(struct reader *r, struct value *value);
+
+static enum hw_status pass_over(struct reader *r, const char *name, void *arg)
+{
+    (void)name, (void)arg;
+    struct value value;
+    return read_value(r, &value);
+}
+
+/* Of an array or object, only that it is one. */
+static enum hw_status read_value(struct reader *r, struct value *value)
+{
+    switch (peek(r)) {
+    case '"':
+        return read_string(r, value);
+    case 'n':
+        return read_word(r, "null", IS_NULL, value);
+    case 'f':
+        return read_word(r, "false", IS_FALSE, value);
+    case 't':
+        return read_word(r, "true", IS_TRUE, value);
+    case '[':
+    case '{':
+        *value = (struct value){.kind = *r->p == '[' ? ARRAY : OBJECT};
+        if (r->depth == DEPTH_MAX)
+            return refuse(r, r->p, "values within values");
+        r->depth++;
+        const enum hw_status st = read_items(r, *r->p == '{', pass_over, NULL);
+        r->depth--;
+        return st;
+    default:
+        return read_number(r, value);
     }
-    if (out->len > 0)
-        hw_buf_add(out, copied, (size_t)(end - copied));
+}
+
+static const char *kind_name(enum kind kind)
+{
+    static const char *const names[] = {
+        [ABSENT] = "nothing",    [IS_NULL] = "null",       [IS_FALSE] = "a boolean",
+        [IS_TRUE] = "a boolean", [INTEGER] = "an integer", [STRING] = "a string",
+        [ARRAY] = "an array",    [OBJECT] = "an object",
+    };
+    return names[kind];
+}
+
+/* ---- rows: [{"name":…,"value":…}, …] ---- */
+
+struct column {
+    struct value name, value;
+};
+
+static enum hw_status take_column_member(struct reader *r, const char *name, void *arg)
+{
+    struct column *column = arg;
+    struct value other;
+    if (strcmp(name, "name") == 0)
+        return read_value(r, &column->name);
+    return read_value(r, strcmp(name, "value") == 0 ? &column->value : &other);
+}
+
+struct row {
+    const char *member; /* that it is */
+    struct cdc_row *row;
+    size_t cap;
+};
+
+static enum hw_status take_column(struct reader *r, const char *name, void *arg)
+{
+    (void)name;
+    static const enum cdc_type types[] = {[IS_NULL] = CDC_NULL,
+                                          [IS_FALSE] = CDC_FALSE,
+                                          [IS_TRUE] = CDC_TRUE,
+                                          [INTEGER] = CDC_INTEGER,
+                                          [STRING] = CDC_STRING};
+    struct row *row = arg;
+    struct cdc_row *const columns = row->row;
+    struct column column = {0};
+    const struct value *const value = &column.value;
+    enum hw_status st;
+    if (peek(r) != '{') {
+        st = read_value(r, &column.value);
+        return st != HW_OK ? st
+                           : refuse(r, r->p, "\"%s\" holds %s where an object belongs", row->member,
+                                    kind_name(value->kind));
+    }
+    st = read_items(r, true, take_column_member, &column);
+    if (st != HW_OK)
+        return st;
+    if (column.name.kind == ABSENT)
+        return refuse(r, r->p, "member \"name\" is missing");
+    if (column.name.kind != STRING)
+        return refuse(r, r->p, "member \"name\" is %s where a string belongs",
+                      kind_name(column.name.kind));
+    if (value->kind == ABSENT)
+        return refuse(r, r->p, "column \"%s\" in \"%s\" has no value", column.name.text,
+                      row->member);
+    if (value->kind == ARRAY || value->kind == OBJECT)
+        return refuse(r, r->p, "column \"%s\" in \"%s\" is %s", column.name.text, row->member,
+                      kind_name(value->kind));
+    if (cdc_row_find(columns, column.name.text) != NULL)
+        return refuse(r, r->p, "column \"%s\" appears twice in \"%s\"", column.name.text,
+                      row->member);
+    if (columns->count == row->cap) {
+        row->cap = row->cap > 0 ? 2 * row->cap : 8;
+        columns->columns = hw_realloc(columns->columns, row->cap * sizeof(*columns->columns));
+    }
+    columns->columns[columns->count++] = (struct cdc_column){.name = column.name.text,
+                                                             .type = types[value->kind],
+                                                             .integer = value->integer,
+                                                             .text = value->text,
+                                                             .len = value->len};
+    return HW_OK;
 }
 
 /* ---- members ---- */
 
-static const char *type_name(json_type type)
+static enum hw_status take_member(struct reader *r, const char *name, void *arg)
 {
-    switch (type) {
-    case JSON_OBJECT:
-        return "an object";
-    case JSON_ARRAY:
-        return "an array";
-    case JSON_STRING:
-        return "a string";
-    case JSON_INTEGER:
-        return "an integer";
-    case JSON_REAL:
-        return "a number";
-    case JSON_TRUE:
-    case JSON_FALSE:
-        return "a boolean";
-    case JSON_NULL:
-        break;
-    }
-    return "null";
+    (void)arg;
+    enum member m = 0;
+    struct value other;
+    while (m < MEMBERS && strcmp(name, member_names[m]) != 0)
+        m++;
+    if (m == MEMBERS)
+        return read_value(r, &other);
+    struct value *value = &r->members[m];
+    if (value->kind != ABSENT)
+        return refuse(r, r->p, "member \"%s\" appears twice", name);
+    if ((m != COLUMNS && m != IDENTITY) || peek(r) != '[')
+        return read_value(r, value);
+    value->kind = ARRAY;
+    struct row row = {.member = member_names[m], .row = m == COLUMNS ? &r->columns : &r->identity};
+    return read_items(r, false, take_column, &row);
 }
 
-static enum hw_status member(const struct reader *r, const json_t *object, const char *name,
-                             json_type type, json_t **value)
+/* NULL when it is not there or of another kind: the error says which. */
+static const struct value *member(const struct reader *r, enum member m, enum kind kind)
 {
-    json_t *found = json_object_get(object, name);
-    if (found == NULL)
-        return refuse(r, 0, "member \"%s\" is missing", name);
-    if (json_typeof(found) != type)
-        return refuse(r, 0, "member \"%s\" is %s where %s belongs", name,
-                      type_name(json_typeof(found)), type_name(type));
-    *value = found;
+    const struct value *const found = &r->members[m];
+    if (found->kind == kind)
+        return found;
+    if (found->kind == ABSENT)
+        refuse(r, r->text, "member \"%s\" is missing", member_names[m]);
+    else
+        refuse(r, r->text, "member \"%s\" is %s where %s belongs", member_names[m],
+               kind_name(found->kind), kind_name(kind));
+    return NULL;
+}
+
+static enum hw_status member_string(const struct reader *r, enum member m, const char **string)
+{
+    const struct value *value = member(r, m, STRING);
+    if (value == NULL)
+        return HW_EPROTO;
+    *string = value->text;
     return HW_OK;
 }
 
-static enum hw_status member_string(const struct reader *r, const char *name, const char **string)
-{
-    json_t *value = NULL;
-    enum hw_status st = member(r, r->json, name, JSON_STRING, &value);
-    if (st == HW_OK)
-        *string = json_string_value(value);
-    return st;
-}
-
-static enum hw_status member_lsn(const struct reader *r, const char *name, hw_lsn *lsn)
+static enum hw_status member_lsn(const struct reader *r, enum member m, hw_lsn *lsn)
 {
     const char *text = "";
-    enum hw_status st = member_string(r, name, &text);
-    if (st != HW_OK)
-        return st;
-    if (hw_lsn_parse(text, lsn, NULL) != HW_OK)
-        return refuse(r, 0, "member \"%s\" is no LSN", name);
-    return HW_OK;
+    enum hw_status st = member_string(r, m, &text);
+    if (st == HW_OK && hw_lsn_parse(text, lsn, NULL) != HW_OK)
+        return refuse(r, r->text, "member \"%s\" is no LSN", member_names[m]);
+    return st;
 }
 
 static enum hw_status member_xid(struct reader *r, uint32_t *xid)
 {
-    json_t *value = NULL;
-    enum hw_status st = member(r, r->json, "xid", JSON_INTEGER, &value);
-    if (st != HW_OK)
-        return st;
-    json_int_t number = json_integer_value(value);
-    if (number < 1 || number > UINT32_MAX)
-        return refuse(r, 0, "member \"xid\" is out of range");
-    *xid = r->xid = (uint32_t)number;
+    const struct value *value = member(r, XID, INTEGER);
+    if (value == NULL)
+        return HW_EPROTO;
+    if (value->integer < 1 || value->integer > UINT32_MAX)
+        return refuse(r, r->text, "member \"xid\" is out of range");
+    *xid = r->xid = (uint32_t)value->integer;
     return HW_OK;
 }
 
@@ -207,7 +437,7 @@ static enum hw_status member_time(const struct reader *r, char out[static 40])
     static const char shape[] = "0000-00-00 00:00:00";
     static const char micros[] = ".000000Z";
     const char *text = "";
-    enum hw_status st = member_string(r, "timestamp", &text);
+    enum hw_status st = member_string(r, TIMESTAMP, &text);
     if (st != HW_OK)
         return st;
 
@@ -221,7 +451,7 @@ static enum hw_status member_time(const struct reader *r, char out[static 40])
             digits++;
     const char *zone = text + n + (digits > 0 ? digits + 1 : 0);
     if (shape[n] != '\0' || digits > 6 || strcmp(zone, "+00") != 0)
-        return refuse(r, 0, "timestamp \"%.40s\" is not in ISO form and UTC", text);
+        return refuse(r, r->text, "timestamp \"%.40s\" is not in ISO form and UTC", text);
 
     memcpy(out, text, n);
     out[10] = 'T';
@@ -230,59 +460,13 @@ static enum hw_status member_time(const struct reader *r, char out[static 40])
     return HW_OK;
 }
 
-/* [{"name":…,"value":…}, …] to {name: value, …}. */
-static enum hw_status member_columns(const struct reader *r, const char *name, json_t **columns)
-{
-    json_t *array = NULL;
-    enum hw_status st = member(r, r->json, name, JSON_ARRAY, &array);
-    if (st != HW_OK)
-        return st;
-
-    json_t *object = json_object();
-    size_t i;
-    json_t *column;
-    json_array_foreach(array, i, column)
-    {
-        json_t *key = NULL, *value = json_object_get(column, "value");
-        if (!json_is_object(column)) {
-            st = refuse(r, 0, "\"%s\" holds %s where an object belongs", name,
-                        type_name(json_typeof(column)));
-            goto fail;
-        }
-        st = member(r, column, "name", JSON_STRING, &key);
-        if (st != HW_OK)
-            goto fail;
-        const char *column_name = json_string_value(key);
-        if (value == NULL) {
-            st = refuse(r, 0, "column \"%s\" in \"%s\" has no value", column_name, name);
-            goto fail;
-        }
-        if (json_is_object(value) || json_is_array(value)) {
-            st = refuse(r, 0, "column \"%s\" in \"%s\" is %s", column_name, name,
-                        type_name(json_typeof(value)));
-            goto fail;
-        }
-        if (json_object_set_nocheck(object, column_name, value) != 0 ||
-            json_object_size(object) != i + 1) {
-            st = refuse(r, 0, "column \"%s\" appears twice in \"%s\"", column_name, name);
-            goto fail;
-        }
-    }
-    *columns = object;
-    return HW_OK;
-
-fail:
-    json_decref(object);
-    return st;
-}
-
 /* ---- records ---- */
 
 static enum hw_status decode_boundary(struct reader *r, struct cdc_record *record)
 {
     enum hw_status st = member_xid(r, &record->xid);
     if (st == HW_OK)
-        st = member_lsn(r, "nextlsn", &record->next_lsn);
+        st = member_lsn(r, NEXT_LSN, &record->next_lsn);
     if (st == HW_OK)
         st = member_time(r, record->committed_at);
     return st;
@@ -291,45 +475,47 @@ static enum hw_status decode_boundary(struct reader *r, struct cdc_record *recor
 static enum hw_status decode_row(struct reader *r, struct cdc_record *record)
 {
     struct cdc_change *change = &record->change;
+    const bool new_row = change->action == CDC_INSERT || change->action == CDC_UPDATE;
+    const bool old_row = change->action == CDC_DELETE || r->members[IDENTITY].kind != ABSENT;
     enum hw_status st = member_xid(r, &record->xid);
     if (st == HW_OK)
-        st = member_string(r, "schema", &change->schema);
+        st = member_string(r, SCHEMA, &change->schema);
     if (st == HW_OK)
-        st = member_string(r, "table", &change->table);
-    if (st == HW_OK && (change->action == CDC_INSERT || change->action == CDC_UPDATE))
-        st = member_columns(r, "columns", &change->columns);
-    if (st == HW_OK && (change->action == CDC_DELETE || json_object_get(r->json, "identity")))
-        st = member_columns(r, "identity", &change->identity);
-    return st;
+        st = member_string(r, TABLE, &change->table);
+    if (st != HW_OK || (new_row && member(r, COLUMNS, ARRAY) == NULL) ||
+        (old_row && member(r, IDENTITY, ARRAY) == NULL))
+        return HW_EPROTO;
+    change->columns = new_row ? &record->columns : NULL;
+    change->identity = old_row ? &record->identity : NULL;
+    return HW_OK;
 }
 
 static enum hw_status decode_message(struct reader *r, struct cdc_record *record)
 {
-    json_t *transactional = json_object_get(r->json, "transactional");
-    if (!json_is_boolean(transactional))
-        return refuse(r, 0, "member \"transactional\" is missing or no boolean");
-
-    json_t *content = NULL;
+    const enum kind transactional = r->members[TRANSACTIONAL].kind;
+    const struct value *content = NULL;
     enum hw_status st = HW_OK;
-    if (json_is_true(transactional))
+    if (transactional != IS_TRUE && transactional != IS_FALSE)
+        return refuse(r, r->text, "member \"transactional\" is missing or no boolean");
+    if (transactional == IS_TRUE)
         st = member_xid(r, &record->xid);
     if (st == HW_OK)
-        st = member_string(r, "prefix", &record->change.prefix);
+        st = member_string(r, PREFIX, &record->change.prefix);
     if (st == HW_OK)
-        st = member(r, r->json, "content", JSON_STRING, &content);
-    if (st == HW_OK) {
-        record->change.content = json_string_value(content);
-        record->change.content_len = json_string_length(content);
-    }
-    return st;
+        content = member(r, CONTENT, STRING);
+    if (content == NULL)
+        return HW_EPROTO;
+    record->change.content = content->text;
+    record->change.content_len = content->len;
+    return HW_OK;
 }
 
 static enum hw_status decode_parsed(struct reader *r, struct cdc_record *record)
 {
     const char *action = "";
-    enum hw_status st = member_string(r, "action", &action);
+    enum hw_status st = member_string(r, ACTION, &action);
     if (st == HW_OK)
-        st = member_lsn(r, "lsn", &record->lsn);
+        st = member_lsn(r, LSN, &record->lsn);
     if (st != HW_OK)
         return st;
     record->action = action[0];
@@ -353,44 +539,39 @@ static enum hw_status decode_parsed(struct reader *r, struct cdc_record *record)
         record->change.action = CDC_MESSAGE;
         return decode_message(r, record);
     default:
-        return refuse(r, 0, "action \"%.16s\" is unknown", action);
+        return refuse(r, r->text, "action \"%.16s\" is unknown", action);
     }
 }
 
-enum hw_status cdc_record_decode(const char *text, size_t len, hw_lsn at, struct cdc_record *record,
+enum hw_status cdc_record_decode(char *text, size_t len, hw_lsn at, struct cdc_record *record,
                                  struct hw_error *err)
 {
-    struct reader r = {.text = text, .len = len, .at = at, .err = err};
-    struct hw_buf quoted = {0};
-    quote_numbers(text, len, &quoted);
-    if (quoted.len > 0) {
-        r.text = quoted.data;
-        r.len = quoted.len;
-    }
-
+    struct reader r = {.text = text, .p = text, .end = text + len, .at = at, .err = err};
     struct cdc_record decoded = {0};
-    enum hw_status st;
-    json_error_t error;
-    r.json = decoded.json = json_loadb(r.text, r.len, JSON_REJECT_DUPLICATES, &error);
-    if (r.json == NULL)
-        st = refuse(&r, error.position > 0 ? (size_t)error.position : 0, "%s", error.text);
-    else if (!json_is_object(r.json))
-        st = refuse(&r, 0, "it is no object");
-    else
+    enum hw_status st = read_items(&r, true, take_member, NULL);
+    peek(&r);
+    if (st == HW_OK && r.p < r.end)
+        st = refuse(&r, r.p, "something behind the record");
+    if (st == HW_OK)
         st = decode_parsed(&r, &decoded);
-    hw_buf_free(&quoted);
-
-    if (st != HW_OK)
-        cdc_record_free(&decoded);
-    else
-        *record = decoded;
-    return st;
+    if (st != HW_OK) {
+        free(r.columns.columns);
+        free(r.identity.columns);
+        return st;
+    }
+    *record = decoded;
+    record->columns = r.columns;
+    record->identity = r.identity;
+    if (decoded.change.columns != NULL)
+        record->change.columns = &record->columns;
+    if (decoded.change.identity != NULL)
+        record->change.identity = &record->identity;
+    return HW_OK;
 }
 
 void cdc_record_free(struct cdc_record *record)
 {
-    json_decref(record->change.columns);
-    json_decref(record->change.identity);
-    json_decref(record->json);
+    free(record->columns.columns);
+    free(record->identity.columns);
     *record = (struct cdc_record){0};
 }

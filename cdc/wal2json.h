@@ -11,6 +11,9 @@
  * float without quotes, and a double would round them) is a string with the server's own digits.
  * The plug-in writes null for NaN and the infinities. An UPDATE lacks the columns whose large value
  * (TOAST) it did not touch. A message's content ends at its first NUL byte.
+ *
+ * A reader of its own and not a JSON library: of all that a change costs the reconciler, building a
+ * tree for it was the half.
  */
 #ifndef CDC_WAL2JSON_H
 #define CDC_WAL2JSON_H
@@ -18,22 +21,22 @@
 #include "cdc/source.h"
 
 struct cdc_record {
-    char action;           /* one of BIUDTMC */
-    uint32_t xid;          /* 0 for a message outside of transactions */
-    hw_lsn lsn;            /* of the change; of B and C: start of the commit record */
-    hw_lsn next_lsn;       /* B and C only: end of the commit record */
-    char committed_at[40]; /* B and C only; as in struct cdc_transaction */
-    struct cdc_change
-        change; /* all but B and C; borrows from json, and owns columns and identity */
-    json_t *json;
+    char action;                      /* one of BIUDTMC */
+    uint32_t xid;                     /* 0 for a message outside of transactions */
+    hw_lsn lsn;                       /* of the change; of B and C: start of the commit record */
+    hw_lsn next_lsn;                  /* B and C only: end of the commit record */
+    char committed_at[40];            /* B and C only; as in struct cdc_transaction */
+    struct cdc_change change;         /* all but B and C */
+    struct cdc_row columns, identity; /* that change points to; the arrays are its own */
 };
 
 /*
- * Decodes one record of len bytes that the server sent at position at (for messages only). On
- * success the caller frees it with cdc_record_free. HW_EPROTO for anything that is not exactly such
- * a record; the message holds a few bytes of it, never a whole document.
+ * Decodes one record of len bytes, with one more behind them, that the server sent at position at
+ * (for messages only). The text is changed: what change and rows point to is in it. On success the
+ * caller ends with cdc_record_free, before the text goes. HW_EPROTO for anything that is not
+ * exactly such a record; the message holds a few bytes of it, never a whole document.
  */
-enum hw_status cdc_record_decode(const char *text, size_t len, hw_lsn at, struct cdc_record *record,
+enum hw_status cdc_record_decode(char *text, size_t len, hw_lsn at, struct cdc_record *record,
                                  struct hw_error *err) HW_CHECKED;
 void cdc_record_free(struct cdc_record *record);
 

@@ -8,6 +8,7 @@
 
 #include "common/json.h"
 #include "common/memory.h"
+#include "common/signature.h"
 #include "common/watch.h"
 
 #define SUBJECT_MAX 384 /* "$KV.", a bucket, a key */
@@ -150,6 +151,7 @@ static void read_entry(const char *bucket, natsMsg *msg, uint64_t seq, struct hw
         .key = strlen(subject) > prefix ? subject + prefix : "",
         .value = natsMsg_GetData(msg),
         .size = (size_t)natsMsg_GetDataLength(msg),
+        .signature = header(msg, HW_HEADER_SIGNATURE),
         .msg = msg,
     };
     if (entry->value == NULL)

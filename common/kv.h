@@ -42,10 +42,11 @@ struct hw_kv_entry {
     bool deleted; /* a DEL or PURGE marker */
     bool fenced;  /* both fence headers are there and valid */
     struct hw_fence fence;
-    const char *key; /* these three live as long as msg */
+    const char *key; /* these four live as long as msg */
     const char *value;
     size_t size;
-    natsMsg *msg; /* owned by whoever got the entry: hw_kv_entry_clear */
+    const char *signature; /* as of common/signature.h, unchecked; or NULL */
+    natsMsg *msg;          /* owned by whoever got the entry: hw_kv_entry_clear */
 };
 void hw_kv_entry_clear(struct hw_kv_entry *entry);
 

@@ -17,6 +17,7 @@ static const char *const services[] = {
     "$JS.API.DIRECT.GET.KV_@_reports.$KV.@_reports.cfg.proposed.*",
     "$KV.@_reports.cfg.reported.*",
     "$KV.@_reports.cfg.proposed.*",
+    "@.alive.*",
     /* Objects are for every node: metadata by name, chunks by the identifier in it. */
     "$JS.API.DIRECT.GET.OBJ_@.$O.@.M.>",
     "$JS.API.DIRECT.GET.OBJ_@",
@@ -84,17 +85,27 @@ enum hw_status hw_nats_permissions_reconciler(const char *bucket, const struct h
     return finish(err);
 }
 
-enum hw_status hw_nats_permissions_node(const char *bucket, const char *node,
+enum hw_status hw_nats_permissions_node(const char *bucket, const char *node, const char *prefix,
                                         const struct hw_nats_files *files, struct hw_error *err)
 {
-    const enum hw_status status = begin(bucket, node, "imports", files, err);
+    static const char api[] = "$JS.API.";
+    const bool mapped = prefix != NULL && *prefix != '\0';
+    enum hw_status status;
 
+    if (mapped && !hw_kv_key_valid(prefix))
+        return hw_fail(err, HW_EINVAL, "--nats-prefix: \"%s\" is not the beginning of a subject",
+                       prefix);
+    status = begin(bucket, node, "imports", files, err);
     if (status != HW_OK)
         return status;
     for (size_t i = 0; i < HW_COUNT(services); i++) {
         HW_AUTO_FREE char *subject = subject_of(services[i], bucket, node);
 
-        printf("    {service: {account: \"%s\", subject: \"%s\"}}\n", bucket, subject);
+        printf("    {service: {account: \"%s\", subject: \"%s\"}", bucket, subject);
+        if (mapped && *subject == '$') /* what a leaf node denies, and hw_nats_publish maps */
+            printf(", to: \"%s.%s\"", prefix,
+                   subject + (strncmp(subject, api, strlen(api)) == 0 ? strlen(api) : 0));
+        printf("}\n");
     }
     for (size_t i = 0; i < HW_COUNT(hints); i++) {
         HW_AUTO_FREE char *subject = subject_of(hints[i], bucket, node);

@@ -9,10 +9,11 @@
 
 #include "common/nats_conn.h"
 
-/* Print one entry of "accounts" to standard output. With files->nkey its public key is the user. */
+/* Print one entry of "accounts" to standard output. With files->nkey its public key is the user.
+ * prefix: as of hw_nats_options, for a node behind a leaf node; NULL or "": none. */
 enum hw_status hw_nats_permissions_reconciler(const char *bucket, const struct hw_nats_files *files,
                                               struct hw_error *err) HW_CHECKED;
-enum hw_status hw_nats_permissions_node(const char *bucket, const char *node,
+enum hw_status hw_nats_permissions_node(const char *bucket, const char *node, const char *prefix,
                                         const struct hw_nats_files *files,
                                         struct hw_error *err) HW_CHECKED;
 

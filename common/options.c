@@ -75,6 +75,14 @@ static bool is_choice(const char *choices, const char *text)
     return false;
 }
 
+static void add_to_list(char **list, const char *text)
+{
+    char *const before = *list;
+
+    *list = before != NULL ? hw_sprintf("%s:%s", before, text) : hw_strdup(text);
+    free(before);
+}
+
 /* from: "--name" or the environment variable, as the user knows it. */
 static enum hw_status store(const struct hw_option *o, const char *text, const char *from,
                             void *values, struct hw_error *err)
@@ -95,6 +103,9 @@ static enum hw_status store(const struct hw_option *o, const char *text, const c
         if (!is_choice(o->choices, text))
             return hw_fail(err, HW_EINVAL, "%s: \"%s\" is not one of %s", from, shown, o->choices);
         *(const char **)target = text;
+        return HW_OK;
+    case HW_OPT_LIST:
+        add_to_list(target, text);
         return HW_OK;
     case HW_OPT_DURATION:
         if (!hw_options_duration(text, &number))
@@ -321,6 +332,12 @@ static enum hw_status read_flags(const struct hw_program *program, const struct 
                 "--%s: no such option, since others can read the arguments; it goes into "
                 "%s",
                 o->name, o->env);
+        if (o->type == HW_OPT_LIST && !given[o - program->options]) {
+            char **const list = (char **)((char *)values + o->offset);
+
+            free(*list); /* of the environment, which a flag replaces */
+            *list = NULL;
+        }
         given[o - program->options] = true;
         snprintf(from, sizeof(from), "--%s", o->name);
         const bool negated = c >= FIRST_LONG && (c - FIRST_LONG) % 2 == 1;

@@ -19,6 +19,7 @@ enum hw_option_type {
     HW_OPT_DURATION, /* int64_t milliseconds: 500ms, 2s, 5m, 1h (a bare number is seconds) */
     HW_OPT_SIZE,     /* int64_t bytes: 65536, 64KiB, 16MiB, 1GiB */
     HW_OPT_CHOICE,   /* const char *; one of choices, separated by '|' */
+    HW_OPT_LIST, /* char *; malloc'ed; several values, ':' between them: the flag may come again */
 };
 
 struct hw_option {

@@ -28,6 +28,7 @@ struct rec_change {
     struct rec_entry *entry;
     char *value; /* NULL: a delete marker */
     size_t size;
+    char *signature;         /* or NULL */
     uint64_t ticket;         /* of the ledger */
     struct rec_change *next; /* waiting for the same key */
 };
@@ -75,6 +76,7 @@ struct rec_apply {
     hw_lsn told;                   /* to moved */
     hw_lsn reached;                /* by the stream: nothing up to here is still to come */
     struct rec_checkpoint applied; /* behind which everything is acknowledged */
+    hw_lsn changed;                /* the end of the last transaction among it that had changes */
     struct rec_checkpoint stored;  /* the one that stands in KV */
     struct rec_checkpoint sent;    /* in flight, while checkpoint_busy */
     bool checkpoint_busy;
@@ -143,8 +145,10 @@ static void unref(struct rec_tx *tx)
 {
     if (--tx->refs > 0)
         return;
-    for (size_t i = 0; i < tx->count; i++)
+    for (size_t i = 0; i < tx->count; i++) {
         free(tx->changes[i].value);
+        free(tx->changes[i].signature);
+    }
     free(tx->changes);
     free(tx);
 }
@@ -158,6 +162,7 @@ static struct rec_change *add_change(struct rec_tx *tx, const char *prefix, cons
     if (entry->last_tx == tx->serial) {
         change = &tx->changes[entry->last_change];
         free(change->value);
+        free(change->signature);
     } else {
         if (tx->count == tx->cap) {
             tx->cap = tx->cap > 0 ? tx->cap + tx->cap / 2 : 4;
@@ -184,11 +189,20 @@ static struct rec_tx *new_tx(struct rec_apply *apply, struct hw_fence fence)
 
 static void want_object(struct rec_tx *tx, const char *hex, size_t size);
 
+static void remove_key(struct rec_tx *tx, const char *prefix, const char *node)
+{
+    struct rec_change *change = add_change(tx, prefix, node);
+
+    if (strcmp(prefix, REC_DESIRED_PREFIX) == 0)
+        change->signature = rec_signature(tx->apply->config.signer, node, NULL, tx->fence);
+}
+
 static void set(struct rec_tx *tx, const struct rec_desired *row)
 {
     struct rec_change *change = add_change(tx, REC_DESIRED_PREFIX, row->node);
 
     change->value = rec_desired_value(row, tx->fence, &change->size);
+    change->signature = rec_signature(tx->apply->config.signer, row->node, row, tx->fence);
     want_object(tx, row->digest + strlen("sha256:"), (size_t)row->size);
 }
 
@@ -218,7 +232,7 @@ void rec_apply_tell(struct rec_apply *apply, const struct rec_decided *row)
 
 void rec_apply_remove(struct rec_apply *apply, const char *prefix, const char *node)
 {
-    add_change(apply->open, prefix, node);
+    remove_key(apply->open, prefix, node);
 }
 
 void rec_apply_changelog(struct rec_apply *apply, int64_t rev, const char *nonce)
@@ -310,7 +324,12 @@ void rec_apply_repair_tell(struct rec_tx *repair, const struct rec_decided *row)
 
 void rec_apply_repair_remove(struct rec_tx *repair, const struct rec_entry *entry)
 {
-    add_change(repair, "", entry->key);
+    const size_t prefix = strlen(REC_DESIRED_PREFIX);
+
+    if (strncmp(entry->key, REC_DESIRED_PREFIX, prefix) == 0)
+        remove_key(repair, REC_DESIRED_PREFIX, entry->key + prefix);
+    else
+        remove_key(repair, "", entry->key);
 }
 
 void rec_apply_repair_object(struct rec_tx *repair, const char *hex, size_t size)
@@ -463,6 +482,7 @@ static bool needless(const struct rec_change *change)
 static void change_done(struct rec_change *change)
 {
     free(HW_TAKE(change->value));
+    free(HW_TAKE(change->signature));
     change->tx->undone--;
     change->tx->apply->queued--;
     change->entry->in_flight = NULL;
@@ -483,8 +503,14 @@ static void publish(struct rec_change *change)
         return;
     }
     if (hw_kv_message(apply->config.bucket, entry->key, change->value, change->size,
-                      &change->tx->fence, &msg, &err) != HW_OK ||
-        hw_nats_publish(apply->config.nats, msg, entry->seq, on_entry_ack, change, &err) != HW_OK) {
+                      &change->tx->fence, &msg, &err) != HW_OK) {
+        fail(apply, &err);
+        return;
+    }
+    if (change->signature != NULL &&
+        natsMsgHeader_Set(msg, HW_HEADER_SIGNATURE, change->signature) != NATS_OK)
+        abort(); /* out of memory */
+    if (hw_nats_publish(apply->config.nats, msg, entry->seq, on_entry_ack, change, &err) != HW_OK) {
         fail(apply, &err);
         return;
     }
@@ -526,6 +552,7 @@ static void note_written(struct rec_change *change, uint64_t seq)
     change->entry->seq = seq;
     change->entry->fence = change->tx->fence;
     change->entry->deleted = change->value == NULL;
+    change->entry->missigned = false;
     change->entry->hash = 0;
 }
 
@@ -660,8 +687,8 @@ static void on_checkpoint_timer(void *arg)
 static void store_checkpoint(struct rec_apply *apply)
 {
     const bool behind = hw_fence_compare(apply->stored.fence, apply->applied.fence) < 0;
-    const bool news = apply->first != NULL || apply->stored.rev != apply->applied.rev ||
-                      apply->stored.seq == 0 ||
+    const bool news = apply->first != NULL || apply->stored.fence.lsn < apply->changed ||
+                      apply->stored.rev != apply->applied.rev || apply->stored.seq == 0 ||
                       apply->stored.fence.epoch != apply->applied.fence.epoch;
     const int64_t every = news ? CHECKPOINT_EVERY_MS : PROGRESS_EVERY_MS;
     const int64_t due = apply->checkpoint_at + every - hw_loop_now();
@@ -748,6 +775,8 @@ static void retire(struct rec_apply *apply)
             apply->last = NULL;
         if (!tx->repair)
             move(apply, tx->fence.lsn);
+        if (!tx->repair && tx->count > 0)
+            apply->changed = tx->fence.lsn;
         if (!tx->repair || releases)
             know(apply, tx);
         unref(tx);
@@ -847,7 +876,7 @@ void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *store
     apply->hold = hold;
     apply->stored = *stored;
     apply->applied = *applied;
-    apply->reached = apply->told = HW_LSN_NONE;
+    apply->reached = apply->told = apply->changed = HW_LSN_NONE;
     apply->checkpoint_at = 0;
     apply->paused = false;
     apply->failed = false;

@@ -22,6 +22,7 @@
 #include "reconciler/desired.h"
 #include "reconciler/fetch.h"
 #include "reconciler/ledger.h"
+#include "reconciler/signature.h"
 #include "reconciler/sink.h"
 
 struct rec_apply;
@@ -35,7 +36,8 @@ struct rec_apply_config {
     struct rec_fetch *fetch;   /* for objects that the sink lacks */
     struct rec_ledger *ledger; /* of the entries' stream */
     struct rec_counts *counts;
-    size_t window; /* publishes in flight at most */
+    struct hw_signer *signer; /* of every entry; or NULL */
+    size_t window;            /* publishes in flight at most */
 };
 
 struct rec_apply_events {

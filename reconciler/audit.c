@@ -133,6 +133,7 @@ static void on_key(void *arg, struct hw_kv_entry *found)
     entry->deleted = found->deleted;
     if (found->fenced)
         entry->fence = found->fence; /* otherwise a stranger's, over the one that we know */
+    entry->missigned = !rec_signature_stands(audit->config.signer, found);
     entry->hash = !found->fenced || found->deleted ? 0
                   : strncmp(found->key, REC_DECIDED_PREFIX, strlen(REC_DECIDED_PREFIX)) == 0
                       ? rec_decided_hash_of_value(found->value, found->size)
@@ -150,6 +151,7 @@ static void forget_purged(struct rec_audit *audit)
             continue;
         entry->seq = 0;
         entry->deleted = true;
+        entry->missigned = false;
         entry->hash = 0;
     }
 }
@@ -196,9 +198,11 @@ static struct rec_tx *new_repair(const struct rec_audit *audit)
                                                                    .lsn = audit->result.position});
 }
 
+/* To be written anew though it says what it should. */
 static bool outdated(const struct rec_audit *audit, const struct rec_entry *entry)
 {
-    return audit->config.rewrite && entry->seq != 0 && entry->fence.epoch < audit->config.epoch;
+    return entry->seq != 0 && (entry->missigned ||
+                               (audit->config.rewrite && entry->fence.epoch < audit->config.epoch));
 }
 
 /* Is the entry of a row what the row says? */
@@ -211,7 +215,11 @@ static bool stands(struct rec_audit *audit, const char *prefix, const char *node
     entry->seen = audit->number;
     if (touched(audit, entry) || (!nothing && !outdated(audit, entry) && entry->hash == hash))
         return true;
-    tell(audit, key, nothing ? "nothing" : "something else");
+    tell(audit, key,
+         nothing               ? "nothing"
+         : entry->hash != hash ? "something else"
+         : entry->missigned    ? "not our signature"
+                               : "an older epoch");
     return false;
 }
 
@@ -244,7 +252,9 @@ static void remove_unseen(struct rec_audit *audit, struct rec_tx *repair)
         if (entry->seen == audit->number || touched(audit, entry) ||
             (entry->deleted && !outdated(audit, entry)))
             continue;
-        tell(audit, entry->key, "an entry where there is to be none");
+        tell(audit, entry->key,
+             entry->deleted ? "not our signature on its deletion"
+                            : "an entry where there is to be none");
         audit->result.removed++;
         rec_apply_repair_remove(repair, entry);
     }

@@ -48,6 +48,7 @@ struct rec_audit_config {
     const char *conninfo, *bucket;
     struct rec_apply *apply;
     struct rec_sink *sink;
+    struct hw_signer *signer; /* what has not its signature counts as different; or NULL */
     uint64_t epoch;
     bool rewrite; /* what is of an older epoch counts as different */
     bool quiet;   /* differences are expected: they are counted, and not logged one by one */

@@ -15,10 +15,8 @@ static enum hw_status take_removal(struct rec_apply *apply, const struct cdc_tra
 
     *gone = change->action != CDC_INSERT && change->action != CDC_UPDATE;
     if (change->action == CDC_DELETE) {
-        if (hw_json_unpack(change->identity, err, "{s:s}", "node", &node) != HW_OK) {
-            err->status = HW_EPROTO;
+        if (cdc_row_string(change->identity, "node", &node, err) != HW_OK)
             return hw_fail_in(err, "a row deleted from headwater.%s", change->table);
-        }
         rec_apply_remove(apply, prefix, node);
     } else if (*gone) {
         /* A trigger refuses it; whoever took that away has left no row to tell of. */
@@ -69,17 +67,19 @@ static enum hw_status take_blob(struct rec_apply *apply, const struct cdc_change
     const char *digest, *encoding, *content;
     struct rec_blob blob;
     enum hw_status status;
-    size_t len;
 
     if (change->action != CDC_INSERT)
         return HW_OK;
-    if (hw_json_unpack(change->columns, err, "{s:s, s:s, s:s%}", "digest", &digest, "encoding",
-                       &encoding, "content", &content, &len) != HW_OK ||
-        strncmp(digest, "sha256:", 7) != 0) {
-        hw_fail_in(err, "a streamed row of headwater.blob");
-        return err->status = HW_EPROTO;
-    }
-    status = rec_blob_decode(encoding, content, len, &blob, err);
+    status = cdc_row_string(change->columns, "digest", &digest, err);
+    if (status == HW_OK)
+        status = cdc_row_string(change->columns, "encoding", &encoding, err);
+    if (status == HW_OK)
+        status = cdc_row_string(change->columns, "content", &content, err);
+    if (status == HW_OK && strncmp(digest, "sha256:", 7) != 0)
+        status = hw_fail(err, HW_EPROTO, "the digest is no SHA-256");
+    if (status != HW_OK)
+        return hw_fail_in(err, "a streamed row of headwater.blob");
+    status = rec_blob_decode(encoding, content, strlen(content), &blob, err);
     if (status != HW_OK)
         return status;
     status = rec_apply_blob(apply, digest + 7, blob.data, blob.size, err);
@@ -91,14 +91,13 @@ static enum hw_status take_changelog(struct rec_apply *apply, const struct cdc_c
                                      struct hw_error *err)
 {
     const char *nonce;
-    json_int_t rev;
+    int64_t rev;
 
     if (change->action != CDC_INSERT)
         return HW_OK;
-    if (hw_json_unpack(change->columns, err, "{s:I, s:s}", "rev", &rev, "nonce", &nonce) != HW_OK) {
-        err->status = HW_EPROTO;
+    if (cdc_row_integer(change->columns, "rev", &rev, err) != HW_OK ||
+        cdc_row_string(change->columns, "nonce", &nonce, err) != HW_OK)
         return hw_fail_in(err, "a streamed row of headwater.changelog");
-    }
     rec_apply_changelog(apply, rev, nonce);
     return HW_OK;
 }

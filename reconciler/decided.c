@@ -18,16 +18,14 @@ static enum hw_status check(const struct rec_decided *row, struct hw_error *err)
     return HW_OK;
 }
 
-enum hw_status rec_decided_from_columns(json_t *columns, const char *committed_at,
+enum hw_status rec_decided_from_columns(const struct cdc_row *columns, const char *committed_at,
                                         struct rec_decided *row, struct hw_error *err)
 {
     struct rec_decided r = {.committed_at = committed_at};
 
-    if (hw_json_unpack(columns, err, "{s:s, s:s}", "node", &r.node, "decisions", &r.decisions) !=
-        HW_OK) {
-        err->status = HW_EPROTO;
+    if (cdc_row_string(columns, "node", &r.node, err) != HW_OK ||
+        cdc_row_string(columns, "decisions", &r.decisions, err) != HW_OK)
         return hw_fail_in(err, "a streamed row of headwater.decided");
-    }
     if (check(&r, err) != HW_OK)
         return err->status;
     *row = r;

@@ -9,6 +9,7 @@
 #include <libpq-fe.h>
 #include <stdint.h>
 
+#include "cdc/source.h"
 #include "common/lsn.h"
 #include "common/status.h"
 
@@ -22,7 +23,7 @@ struct rec_decided {
 };
 
 /* From the columns of a streamed row; the error names the column that is missing or wrong. */
-enum hw_status rec_decided_from_columns(json_t *columns, const char *committed_at,
+enum hw_status rec_decided_from_columns(const struct cdc_row *columns, const char *committed_at,
                                         struct rec_decided *row, struct hw_error *err) HW_CHECKED;
 
 /* From row n of a result whose SELECT list is REC_DECIDED_COLUMNS: as many as REC_DESIRED_COLUMNS,

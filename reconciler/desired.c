@@ -26,20 +26,18 @@ static enum hw_status check(const struct rec_desired *row, struct hw_error *err)
     return HW_OK;
 }
 
-enum hw_status rec_desired_from_columns(json_t *columns, const char *committed_at,
+enum hw_status rec_desired_from_columns(const struct cdc_row *columns, const char *committed_at,
                                         struct rec_desired *row, struct hw_error *err)
 {
     struct rec_desired r = {.committed_at = committed_at};
-    json_int_t revision, size;
 
-    if (hw_json_unpack(columns, err, "{s:s, s:I, s:s, s:I, s:s, s:s}", "node", &r.node, "revision",
-                       &revision, "digest", &r.digest, "size", &size, "media_type", &r.media_type,
-                       "sources", &r.sources) != HW_OK) {
-        err->status = HW_EPROTO;
+    if (cdc_row_string(columns, "node", &r.node, err) != HW_OK ||
+        cdc_row_integer(columns, "revision", &r.revision, err) != HW_OK ||
+        cdc_row_string(columns, "digest", &r.digest, err) != HW_OK ||
+        cdc_row_integer(columns, "size", &r.size, err) != HW_OK ||
+        cdc_row_string(columns, "media_type", &r.media_type, err) != HW_OK ||
+        cdc_row_string(columns, "sources", &r.sources, err) != HW_OK)
         return hw_fail_in(err, "a streamed row of headwater.desired");
-    }
-    r.revision = revision;
-    r.size = size;
     if (check(&r, err) != HW_OK)
         return err->status;
     *row = r;

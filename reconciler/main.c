@@ -19,7 +19,8 @@ enum { DRAIN_MS = 2000 };
 
 struct options {
     const char *database, *nats, *bucket, *slot, *log_level, *log_format;
-    const char *monitor, *on_lost_slot;
+    const char *monitor, *on_lost_slot, *sign_key;
+    char *trust;
     struct hw_nats_files nats_files;
     int64_t replicas, history, window, timeout;
     int64_t archive_bytes, archive_time, audit_interval, heartbeat_interval, gc_grace;
@@ -107,6 +108,18 @@ static const struct hw_option option_table[] = {
      .choices = "resync|stop",
      .preset = "resync",
      .help = "make a new slot and compare everything, or wait for somebody to decide"},
+    {.name = "sign-key",
+     .env = "HEADWATER_SIGN_KEY",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, sign_key),
+     .value = "FILE",
+     .help = "private key that every entry is signed with, Ed25519 as PEM; default: none is"},
+    {.name = "trust",
+     .type = HW_OPT_LIST,
+     .offset = offsetof(struct options, trust),
+     .value = "FILE",
+     .commands = "verify",
+     .help = "public key that every entry is to be signed with; may be given again"},
     HW_OPTION_MONITOR(struct options),
     {.name = "timeout",
      .type = HW_OPT_DURATION,
@@ -195,8 +208,10 @@ static int run(const struct rec_config *config, const char *monitor_address, str
             hw_fail_in(err, "--monitor");
     }
     if (status == HW_OK) {
-        hw_log_info("started", HW_S("version", HW_VERSION), HW_S("slot", config->slot),
-                    HW_S("bucket", config->bucket), HW_S("monitor", hw_monitor_name(monitor)));
+        hw_log_info(
+            "started", HW_S("version", HW_VERSION), HW_S("slot", config->slot),
+            HW_S("bucket", config->bucket), HW_S("monitor", hw_monitor_name(monitor)),
+            HW_S("signs_with", config->signer != NULL ? hw_signer_id(config->signer) : NULL));
         status = hw_loop_run(loop, err);
     }
     if (status == HW_OK) {
@@ -213,16 +228,22 @@ static int run(const struct rec_config *config, const char *monitor_address, str
 
 static int verify(const struct options *o)
 {
-    const struct rec_verify_config config = {.database = o->database,
-                                             .nats = o->nats,
-                                             .nats_files = o->nats_files,
-                                             .bucket = o->bucket,
-                                             .timeout_ms = o->timeout,
-                                             .json = o->json};
+    struct rec_verify_config config = {.database = o->database,
+                                       .nats = o->nats,
+                                       .nats_files = o->nats_files,
+                                       .bucket = o->bucket,
+                                       .timeout_ms = o->timeout,
+                                       .json = o->json};
     struct hw_error err;
     bool equal = false;
+    enum hw_status status = HW_OK;
 
-    if (rec_verify_run(&config, &equal, &err) != HW_OK) {
+    if (o->trust != NULL && hw_trust_open(o->trust, &config.trust, &err) != HW_OK)
+        status = hw_fail_in(&err, "--trust");
+    if (status == HW_OK)
+        status = rec_verify_run(&config, &equal, &err);
+    hw_trust_free(config.trust);
+    if (status != HW_OK) {
         hw_log_error("cannot verify", HW_E(&err));
         return HW_EXIT_FAILURE;
     }
@@ -231,7 +252,8 @@ static int verify(const struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options o = {0};
+    static struct options o; /* so that what its lists hold lives as long as we do */
+    struct hw_signer *signer = NULL;
     struct hw_error err = {0};
     struct hw_address address;
     const char *command;
@@ -263,6 +285,11 @@ int main(int argc, char **argv)
     if (command != NULL && strcmp(command, "verify") == 0)
         return verify(&o);
     srandom((unsigned)hw_loop_now());
+    if (o.sign_key != NULL && hw_signer_open(o.sign_key, &signer, &err) != HW_OK) {
+        hw_fail_in(&err, "--sign-key");
+        hw_log_error("cannot run", HW_E(&err));
+        return HW_EXIT_FAILURE;
+    }
     const struct rec_config config = {.database = o.database,
                                       .nats = o.nats,
                                       .nats_files = o.nats_files,
@@ -276,9 +303,11 @@ int main(int argc, char **argv)
                                       .audit_ms = o.audit_interval,
                                       .heartbeat_ms = o.heartbeat_interval,
                                       .gc_grace_ms = o.gc_grace,
-                                      .remake_slot = strcmp(o.on_lost_slot, "resync") == 0};
+                                      .remake_slot = strcmp(o.on_lost_slot, "resync") == 0,
+                                      .signer = signer};
     code = run(&config, o.monitor, &err);
     if (code != HW_EXIT_OK)
         hw_log_error("cannot run", HW_E(&err));
+    hw_signer_free(signer);
     return code;
 }

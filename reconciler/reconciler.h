@@ -10,6 +10,7 @@
 #include "common/loop.h"
 #include "common/monitor.h"
 #include "common/nats_conn.h"
+#include "common/signature.h"
 #include "common/status.h"
 
 struct rec_config {
@@ -24,6 +25,7 @@ struct rec_config {
     int64_t heartbeat_ms;              /* 0: none, but those that an audit needs */
     int64_t gc_grace_ms;               /* 0: objects are never removed */
     bool remake_slot;                  /* a lost slot is dropped and made anew */
+    struct hw_signer *signer;          /* of desired entries; NULL: they are not signed */
     /* How it stands, whenever that may have changed; ready as rec_reconciler_check means it. Called
      * on the loop; or NULL. */
     void (*told)(void *arg, bool ready, const char *how);

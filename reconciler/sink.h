@@ -24,6 +24,7 @@ struct rec_entry {
     uint64_t audit;        /* number of the audit that read the key last … */
     uint64_t seen;         /* … and of the one whose snapshot had its row last */
     bool deleted;          /* a delete marker, or nothing */
+    bool missigned;        /* an audit did not find our signature on it, where we sign */
     int64_t rev;           /* of the newest streamed transaction that touched it; 0: none yet */
     struct rec_change *in_flight;              /* being published */
     struct rec_change *waiting, *waiting_last; /* for the same key, in commit order */

@@ -19,6 +19,7 @@
 #include "common/pg.h"
 #include "reconciler/checkpoint.h"
 #include "reconciler/desired.h"
+#include "reconciler/signature.h"
 
 enum {
     CONNECT_MS = 10000,
@@ -71,6 +72,7 @@ struct node {
     char *says;   /* the key's entry in words, where it is not what the row says */
     bool present; /* the key has a value */
     bool wrong_fence;
+    bool missigned;
     bool is_newer; /* by its fence, than the snapshot */
     bool is_later; /* what stands in NATS is what a change after the snapshot made of it */
     char name[];
@@ -462,7 +464,7 @@ static void forget(struct node *node)
     free(node->says);
     node->says = NULL;
     node->found = 0;
-    node->present = node->wrong_fence = node->is_newer = false;
+    node->present = node->wrong_fence = node->missigned = node->is_newer = false;
 }
 
 /* What the value says in words; *fence is what it carries, if it is an entry. */
@@ -487,18 +489,24 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
     struct verify *v = arg;
     const char *name = entry->key + strlen(REC_DESIRED_PREFIX);
     struct node *node = hw_map_get(&v->nodes, name);
+    struct hw_error why;
+    const bool missigned =
+        v->config->trust != NULL && rec_signature_check(v->config->trust, entry, &why) != HW_OK;
 
     v->entries++;
     v->keys_read = entry->seq >= v->last_seq;
     if (node == NULL) {
-        if (entry->deleted)
+        if (entry->deleted && !missigned)
             return;
         node = add_node(v, name);
     }
     forget(node);
+    node->missigned = missigned;
     node->is_newer = entry->fenced && entry->fence.lsn > v->lsn;
     if (entry->deleted) {
-        node->says = node->wanted != 0 ? hw_strdup("deleted") : NULL;
+        node->says = node->wanted != 0 ? hw_strdup("deleted")
+                     : missigned       ? hw_strdup(why.message)
+                                       : NULL;
         return;
     }
     struct hw_fence fence = {0};
@@ -517,6 +525,8 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
                                                 entry->fence.epoch, HW_LSN(entry->fence.lsn),
                                                 fence.epoch, HW_LSN(fence.lsn))
                                    : hw_strdup("the headers have no fence");
+    else if (missigned)
+        node->says = hw_strdup(why.message);
 }
 
 static enum hw_status on_starting(void *arg, struct hw_error *err)
@@ -669,10 +679,11 @@ static void add_node_difference(struct verify *v, const struct node *node)
         node->wanted == 0 ? hw_strdup("nothing is desired")
                           : hw_sprintf("revision %" PRId64 " %s, %" PRId64 " bytes", node->revision,
                                        node->object->digest, node->object->size);
-    const char *kind = !is_unexplained(node) ? "fence"
-                       : node->wanted == 0   ? "unknown"
-                       : node->present       ? "changed"
-                                             : "missing";
+    const char *kind = is_unexplained(node) ? node->wanted == 0 ? "unknown"
+                                              : node->present   ? "changed"
+                                                                : "missing"
+                       : node->wrong_fence  ? "fence"
+                                            : "signature";
     const char *says = node->says != NULL ? node->says : "no key";
 
     if (strcmp(kind, "changed") == 0 && strcmp(sql, says) == 0)
@@ -694,7 +705,7 @@ static void add_node_differences(struct verify *v)
     size_t at = 0, count = 0;
 
     while ((node = hw_map_next(&v->nodes, &at)) != NULL)
-        if (is_unexplained(node) || node->wrong_fence)
+        if (is_unexplained(node) || node->wrong_fence || node->missigned)
             found[count++] = node;
     qsort(found, count, sizeof(struct node *), by_name);
     for (size_t i = 0; i < count; i++)

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "common/nats_conn.h"
+#include "common/signature.h"
 #include "common/status.h"
 
 struct rec_verify_config {
@@ -20,8 +21,9 @@ struct rec_verify_config {
     const char *nats;
     struct hw_nats_files nats_files;
     const char *bucket;
-    int64_t timeout_ms; /* to wait for the checkpoint */
-    bool json;          /* one JSON object instead of lines */
+    int64_t timeout_ms;     /* to wait for the checkpoint */
+    bool json;              /* one JSON object instead of lines */
+    struct hw_trust *trust; /* keys that every entry is to be signed with one of; or NULL */
 };
 
 /*

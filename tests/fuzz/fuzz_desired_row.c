@@ -5,18 +5,22 @@
 #include "common/json.h"
 #include "reconciler/desired.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/support/row.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     const struct hw_fence fence = {.epoch = 1, .lsn = 0x16B3748};
-    HW_AUTO_JSON json_t *columns = NULL;
+    struct cdc_column columns[TEST_ROW_MOST];
+    HW_AUTO_JSON json_t *object = NULL;
     HW_AUTO_JSON json_t *sources = NULL;
     struct rec_desired row;
     struct hw_error err;
     size_t len;
 
-    if (hw_json_parse_object((const char *)data, size, &columns, &err) != HW_OK ||
-        rec_desired_from_columns(columns, "2026-01-31T12:00:00.000000Z", &row, &err) != HW_OK)
+    if (hw_json_parse_object((const char *)data, size, &object, &err) != HW_OK)
+        return 0;
+    const struct cdc_row values = test_row(object, columns);
+    if (rec_desired_from_columns(&values, "2026-01-31T12:00:00.000000Z", &row, &err) != HW_OK)
         return 0;
     HW_AUTO_FREE char *value = rec_desired_value(&row, fence, &len);
 

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -14,6 +15,7 @@
 #include "common/memory.h"
 #include "tests/support/api_program.h"
 #include "tests/support/http.h"
+#include "tests/support/nats_keys.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"
@@ -52,15 +54,41 @@ struct message {
     char *data; /* "" for a block that carries none */
 };
 
-static void client_open(struct client *c, int port, const char *query, const char *last_id)
+static void client_ask(struct client *c, int fd, const char *query, const char *last_id)
 {
     HW_AUTO_FREE char *header =
         last_id != NULL ? hw_sprintf("Last-Event-ID: %s\r\n", last_id) : hw_strdup("");
     HW_AUTO_FREE char *request =
-        hw_sprintf("GET /v1/events%s HTTP/1.1\r\nHost: a\r\n%s\r\n", query, header);
+        hw_sprintf("GET /v1/events%s HTTP/1.1\r\nHost: localhost\r\n%s\r\n", query, header);
 
-    *c = (struct client){.fd = test_http_connect(port)};
+    *c = (struct client){.fd = fd};
     test_http_puts(c->fd, request);
+}
+
+static void client_open(struct client *c, int port, const char *query, const char *last_id)
+{
+    client_ask(c, test_http_connect(port), query, last_id);
+}
+
+/* The other end of a TLS connection, by a process between. It ends when either side does. */
+static int connect_tls(int port, const char *ca)
+{
+    HW_AUTO_FREE char *address = hw_sprintf("127.0.0.1:%d", port);
+    int ends[2];
+
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    const pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (dup2(ends[1], 0) == 0 && dup2(ends[1], 1) == 1)
+            execlp("openssl", "openssl", "s_client", "-quiet", "-no_ign_eof",
+                   "-verify_return_error", "-verify_hostname", "localhost", "-CAfile", ca,
+                   "-connect", address, (char *)NULL);
+        _exit(127);
+    }
+    close(ends[1]);
+    return ends[0];
 }
 
 static void client_close(struct client *c)
@@ -581,6 +609,52 @@ START_TEST(test_gone)
 }
 END_TEST
 
+/* The same over TLS: many records, a client that comes back, one that never reads, and the end. */
+START_TEST(test_tls)
+{
+    HW_AUTO_FREE char *dir = test_temp_dir();
+    HW_AUTO_FREE char *ca = hw_sprintf("%s/ca.pem", dir);
+    HW_AUTO_FREE char *cert = hw_sprintf("%s/server.pem", dir);
+    HW_AUTO_FREE char *key = hw_sprintf("%s/server.key", dir);
+    const char *const options[] = {
+        "--tls-cert", cert,          "--tls-key", key, "--request-timeout",
+        "500ms",      "--log-level", "debug",     NULL};
+    struct client c, stuck;
+    struct test_api own;
+
+    make_fleet("t", 3000);
+    test_nats_certificates(dir);
+    test_api_start_tls(&own, pg.api_url, ca, options);
+    HW_AUTO_FREE char *from = end_of_history();
+    client_ask(&c, connect_tls(own.port, ca), "", from);
+    client_connected(&c);
+    change(1);
+    check_rest(&c, from);
+    HW_AUTO_FREE char *middle = hw_strdup(c.last_id);
+    client_close(&c);
+    test_wait_for(count_in_log(&own, "target=/v1/events ") == 1, 60);
+
+    change(2);
+    report("t1%", true);
+    client_ask(&c, connect_tls(own.port, ca), "", middle);
+    check_rest(&c, middle);
+
+    client_ask(&stuck, connect_tls(own.port, ca), "?types=desired", "0-0");
+    for (int v = 3; v <= 8; v++) {
+        HW_AUTO_FREE char *last = hw_strdup(c.last_id);
+
+        change(v);
+        check_rest(&c, last);
+    }
+    test_wait_for(count_in_log(&own, "target=\"/v1/events?types") > 0, 60);
+    client_close(&stuck);
+    test_api_stop(&own);
+    while (client_fill(&c))
+        ;
+    client_close(&c);
+}
+END_TEST
+
 /* As many streams as there may be, beside clients that are busy. */
 START_TEST(test_many)
 {
@@ -752,6 +826,7 @@ int main(void)
     tcase_add_test(all, test_writers);
     tcase_add_test(all, test_refused);
     tcase_add_test(all, test_gone);
+    tcase_add_test(all, test_tls);
     tcase_add_test(all, test_many);
     tcase_add_test(all, test_database_restart);
     tcase_add_test(all, test_revoked);

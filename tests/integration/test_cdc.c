@@ -63,10 +63,11 @@ static enum hw_status on_begin(void *arg, const struct cdc_transaction *tx, stru
     return HW_OK;
 }
 
-static void log_json(struct hw_buf *log, const char *name, json_t *value)
+static void log_row(struct hw_buf *log, const char *name, const struct cdc_row *row)
 {
-    if (value == NULL)
+    if (row == NULL)
         return;
+    HW_AUTO_JSON json_t *value = cdc_row_json(row);
     HW_AUTO_FREE char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
     hw_buf_printf(log, " %s=%s", name, text);
 }
@@ -86,8 +87,8 @@ static enum hw_status on_change(void *arg, const struct cdc_transaction *tx,
                           change->content);
         else
             hw_buf_printf(&c->log, " %s.%s", change->schema, change->table);
-        log_json(&c->log, "columns", change->columns);
-        log_json(&c->log, "identity", change->identity);
+        log_row(&c->log, "columns", change->columns);
+        log_row(&c->log, "identity", change->identity);
         hw_buf_putc(&c->log, '\n');
     }
     reached(c, AT_CHANGE);

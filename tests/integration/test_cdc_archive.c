@@ -357,8 +357,9 @@ static enum hw_status read_change(void *arg, const struct cdc_transaction *tx,
     }
     hw_buf_printf(&r->log, " %s", change->table);
     for (int i = 0; i < 2; i++) {
-        HW_AUTO_FREE char *text =
-            json_dumps(i == 0 ? change->columns : change->identity, JSON_COMPACT);
+        const struct cdc_row *row = i == 0 ? change->columns : change->identity;
+        HW_AUTO_JSON json_t *object = row != NULL ? cdc_row_json(row) : NULL;
+        HW_AUTO_FREE char *text = json_dumps(object, JSON_COMPACT);
         hw_buf_printf(&r->log, " %s", text != NULL ? text : "-");
     }
     hw_buf_putc(&r->log, '\n');

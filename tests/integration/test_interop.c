@@ -141,8 +141,10 @@ static void read_theirs(const char *bucket)
         snprintf(name, sizeof(name), "js-%zu", their_sizes[i]);
         OK(hw_obj_get(nats, bucket, name, 16 << 20, &got, &size, NULL, &err));
         ck_assert_uint_eq(size, their_sizes[i]);
-        for (size_t at = 0; at < size; at++)
-            ck_assert_int_eq(got[at], (unsigned char)(at * 31 + (at >> 9)));
+        size_t same = 0; /* not an assertion a byte: each is a message to the runner */
+        while (same < size && got[same] == (unsigned char)(same * 31 + (same >> 9)))
+            same++;
+        ck_assert_uint_eq(same, size);
         free(got);
     }
     ck_assert_int_eq(hw_obj_get(nats, bucket, "js-gone", 100, &got, &size, NULL, &err), HW_ENOENT);

@@ -154,6 +154,56 @@ START_TEST(test_end_of_log_told_while_busy)
 }
 END_TEST
 
+/*
+ * NATS hangs while far more is committed than the reconciler may hold: the rest stays in the log,
+ * and PostgreSQL goes on hearing from it, so that it does not drop the connection.
+ */
+START_TEST(test_back_pressure)
+{
+    enum { NODES = 2000, ROUNDS = 20 };
+
+    pipeline_make_nodes(&p, NODES);
+    pipeline_start(&p, NULL);
+    test_wait_for(pipeline_up_to_date(&p, "n2000", 0), 60);
+    pipeline_wait_until_caught_up(&p);
+    HW_AUTO_FREE char *start = test_sql(&p.pg, "SELECT pg_current_wal_lsn()");
+    const long before = test_resident_kib(p.reconciler.pid);
+
+    kill(p.nats.pid, SIGSTOP);
+    free(test_sql(&p.pg,
+                  "DO $$ BEGIN FOR i IN 1..%d LOOP "
+                  "UPDATE headwater.desired SET revision = revision + 1; COMMIT; END LOOP; END $$",
+                  ROUNDS));
+    /* A later reply, twice, from one that was not connected anew. */
+    HW_AUTO_FREE char *pid = test_sql(
+        &p.pg, "SELECT active_pid FROM pg_replication_slots WHERE slot_name = 'headwater'");
+    for (int i = 0; i < 2; i++) {
+        HW_AUTO_FREE char *last = test_sql(&p.pg, "SELECT now()");
+
+        test_wait_for(test_sql_is(&p.pg, "t",
+                                  "SELECT reply_time > '%s' FROM pg_stat_replication "
+                                  "WHERE pid = %s",
+                                  last, pid),
+                      60);
+    }
+    /* What was sent fills what sockets hold, too: megabytes. */
+    ck_assert(test_sql_is(&p.pg, "t",
+                          "SELECT pg_current_wal_lsn() - sent_lsn > "
+                          "(pg_current_wal_lsn() - '%s') / 4 FROM pg_stat_replication "
+                          "WHERE pid = %s",
+                          start, pid));
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    ck_assert_int_lt(test_resident_kib(p.reconciler.pid) - before, 24 << 10);
+#else
+    (void)before;
+#endif
+    kill(p.nats.pid, SIGCONT);
+    test_wait_for(pipeline_up_to_date(&p, "n2000", 0), 120);
+    pipeline_wait_until_caught_up(&p);
+    pipeline_stop(&p);
+}
+END_TEST
+
 /* A resync that NATS lost before it was acknowledged is still due. */
 START_TEST(test_resync_is_not_forgotten)
 {
@@ -195,5 +245,5 @@ END_TEST
 TEST_MAIN_BETWEEN("reconciler faults", 240, setup, teardown,
                   test_content_of_old_after_nats_was_lost, test_entries_ahead_of_the_database,
                   test_entry_too_large_in_a_snapshot, test_report_that_the_database_cannot_read,
-                  test_end_of_log_told_while_busy, test_resync_is_not_forgotten,
+                  test_end_of_log_told_while_busy, test_back_pressure, test_resync_is_not_forgotten,
                   test_stops_while_nats_hangs_in_loading)

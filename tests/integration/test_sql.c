@@ -186,6 +186,29 @@ START_TEST(test_names)
 }
 END_TEST
 
+START_TEST(test_digests)
+{
+    static const struct {
+        const char *digest, *legal;
+    } digests[] = {
+        {"'sha256:' || repeat('0123456789abcdef', 4)", "true"},
+        {"'sha256:' || repeat('0', 63)", "false"},
+        {"'sha256:' || repeat('0', 65)", "false"},
+        {"'sha256:' || repeat('0', 63) || 'A'", "false"},
+        {"'sha256:' || repeat('0', 63) || E'\\n'", "false"},
+        {"E'\\nsha256:' || repeat('0', 63)", "false"},
+        {"'sha512:' || repeat('0', 64)", "false"},
+        {"repeat('0', 71)", "false"},
+        {"''", "false"},
+        {"NULL::text", "NULL"},
+    };
+
+    for (size_t i = 0; i < HW_COUNT(digests); i++)
+        EXPECT("t", "SELECT is_digest(%s) IS NOT DISTINCT FROM %s", digests[i].digest,
+               digests[i].legal);
+}
+END_TEST
+
 START_TEST(test_what_a_node_is)
 {
     static const char *const labels[] = {"[]", "1", "\"x\"", "null", "true"};
@@ -1332,6 +1355,7 @@ int main(void)
         test_migrations_need_utf8,
         test_migrations_by_an_owner,
         test_names,
+        test_digests,
         test_what_a_node_is,
         test_what_an_assignment_is,
         test_what_a_config_is,

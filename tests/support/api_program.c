@@ -28,7 +28,16 @@ static bool is_ready(int port)
     return ready;
 }
 
-void test_api_start(struct test_api *api, const char *database, const char *const options[])
+static bool is_ready_tls(int port, const char *ca)
+{
+    HW_AUTO_FREE char *url = hw_sprintf("https://localhost:%d/readyz", port);
+
+    return test_program_run(
+               (const char *const[]){"/usr/bin/env", "curl", "-sf", "--cacert", ca, url, NULL},
+               NULL, NULL, NULL) == 0;
+}
+
+static void start(struct test_api *api, const char *database, const char *const options[])
 {
     const char *argv[24] = {"headwater-api", "--database", database, "--listen", "127.0.0.1:0"};
     int count = 5;
@@ -42,7 +51,19 @@ void test_api_start(struct test_api *api, const char *database, const char *cons
         test_print_tail(api->program.log);
         test_fail("headwater-api ended");
     }
+}
+
+void test_api_start(struct test_api *api, const char *database, const char *const options[])
+{
+    start(api, database, options);
     test_wait_for(is_ready(api->port), 30);
+}
+
+void test_api_start_tls(struct test_api *api, const char *database, const char *ca,
+                        const char *const options[])
+{
+    start(api, database, options);
+    test_wait_for(is_ready_tls(api->port, ca), 30);
 }
 
 void test_api_stop(struct test_api *api)

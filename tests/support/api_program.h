@@ -10,6 +10,10 @@ struct test_api {
 };
 /* options: further flags, NULL-terminated, or NULL. Waits for /readyz. */
 void test_api_start(struct test_api *api, const char *database, const char *const options[]);
+/* With --tls-cert and --tls-key among the options; ca: the authority of that certificate, which
+ * names localhost. */
+void test_api_start_tls(struct test_api *api, const char *database, const char *ca,
+                        const char *const options[]);
 /* SIGTERM; fails the test unless it exits 0 and its log holds no error. */
 void test_api_stop(struct test_api *api);
 

@@ -45,6 +45,19 @@ void test_nats_seed(const char *path)
     close(fd);
 }
 
+void test_sign_keys(const char *dir, const char *name)
+{
+    static const char script[] =
+        "umask 077; cd \"$0\" && openssl genpkey -algorithm ed25519 -out \"$1.key\" && "
+        "openssl pkey -in \"$1.key\" -pubout -out \"$1.pub\"";
+    char *output;
+
+    if (test_program_run((const char *const[]){"/bin/sh", "-c", script, dir, name, NULL}, NULL,
+                         NULL, &output) != 0)
+        test_fail("openssl: %s", output);
+    free(output);
+}
+
 /* ---- an operator, its account, and a user, by JSON web tokens ---- */
 
 enum { OPERATOR = 14 << 3, ACCOUNT = 0, USER = 20 << 3 };

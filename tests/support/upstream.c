@@ -134,10 +134,18 @@ void upstream_put_object(struct upstream *u, const char *name, const void *data,
 void upstream_put_entry(struct upstream *u, const char *node, const char *value, size_t size,
                         const struct hw_fence *fence)
 {
+    upstream_put_signed(u, node, value, size, fence, NULL);
+}
+
+void upstream_put_signed(struct upstream *u, const char *node, const char *value, size_t size,
+                         const struct hw_fence *fence, const char *signature)
+{
     HW_AUTO_FREE char *key = hw_sprintf("cfg.desired.%s", node);
     natsMsg *msg;
 
     OK(hw_kv_message("headwater", key, value, size, fence, &msg, &err));
+    if (signature != NULL && natsMsgHeader_Set(msg, HW_HEADER_SIGNATURE, signature) != NATS_OK)
+        test_fail("cannot set a header");
     OK(hw_nats_publish_wait(u->nats, msg, HW_SEQ_ANY, NULL, &err));
 }
 
@@ -161,7 +169,14 @@ void upstream_point(struct upstream *u, const char *node, int revision, const vo
                    "\"media_type\":\"%s\",\"object\":\"%s\",\"epoch\":1,\"lsn\":\"%s\","
                    "\"committed_at\":\"2026-01-31T12:00:00Z\",\"sources\":[]}",
                    node, revision, digest, size, media_type, digest + 7, HW_LSN(lsn));
-    upstream_put_entry(u, node, value, strlen(value), &fence);
+    const struct hw_statement statement = {.node = node,
+                                           .fence = fence,
+                                           .digest = digest,
+                                           .revision = revision,
+                                           .size = (int64_t)size,
+                                           .media_type = media_type};
+    HW_AUTO_FREE char *signature = u->signer != NULL ? hw_signer_sign(u->signer, &statement) : NULL;
+    upstream_put_signed(u, node, value, strlen(value), &fence, signature);
 }
 
 void upstream_desire(struct upstream *u, const char *node, int revision, const char *content)

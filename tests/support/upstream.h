@@ -7,6 +7,7 @@
 
 #include "common/json.h"
 #include "common/kv.h"
+#include "common/signature.h"
 #include "tests/support/servers.h"
 
 #define UPSTREAM_WAIT_S 60
@@ -16,6 +17,7 @@ struct upstream {
     struct hw_loop *loop;
     struct hw_nats *nats;
     bool up;
+    struct hw_signer *signer; /* of what is desired and pointed to; NULL: it is not signed */
 };
 
 void upstream_open(struct upstream *u); /* with the buckets */
@@ -37,9 +39,11 @@ void upstream_put_object(struct upstream *u, const char *name, const void *data,
 void upstream_point(struct upstream *u, const char *node, int revision, const void *data,
                     size_t size, const char *media_type, hw_lsn lsn);
 
-/* Any entry: value NULL deletes; fence may be NULL. */
+/* Any entry: value NULL deletes; fence and signature may be NULL. */
 void upstream_put_entry(struct upstream *u, const char *node, const char *value, size_t size,
                         const struct hw_fence *fence);
+void upstream_put_signed(struct upstream *u, const char *node, const char *value, size_t size,
+                         const struct hw_fence *fence, const char *signature);
 
 /* The newest report of node, or NULL; the sequence it has in the bucket (seq may be NULL). Caller:
  * json_decref. */

@@ -29,7 +29,7 @@ static enum hw_status decode(const char *value, size_t size, bool fenced,
     const struct hw_kv_entry entry = {
         .seq = 1, .fenced = fenced, .fence = {2, 0x10}, .value = value, .size = size};
     err.message[0] = '\0';
-    return agent_desired_decode(&entry, "n1", document, &err);
+    return agent_desired_decode(&entry, "n1", NULL, document, &err);
 }
 
 /* ---- desired entries ------------------------------------------------------------------------- */
@@ -54,12 +54,12 @@ START_TEST(test_desired_deletion)
 {
     struct hw_kv_entry entry = {.deleted = true, .fenced = true, .fence = {3, 4}, .value = ""};
     struct agent_document d = {.set = true};
-    ck_assert_int_eq(agent_desired_decode(&entry, "n1", &d, &err), HW_OK);
+    ck_assert_int_eq(agent_desired_decode(&entry, "n1", NULL, &d, &err), HW_OK);
     ck_assert(!d.set);
     ck_assert_uint_eq(d.fence.epoch, 3);
     ck_assert_uint_eq(d.fence.lsn, 4);
     entry.fenced = false;
-    ck_assert_int_eq(agent_desired_decode(&entry, "n1", &d, &err), HW_EINVAL);
+    ck_assert_int_eq(agent_desired_decode(&entry, "n1", NULL, &d, &err), HW_EINVAL);
 }
 END_TEST
 
@@ -389,7 +389,7 @@ END_TEST
 
 static void expect_report(const struct agent_state *state, const char *expected)
 {
-    json_t *report = agent_report_build(state, "n1", "boot");
+    json_t *report = agent_report_build(state, "n1", "boot", 0);
     json_t *wanted = json_loads(expected, 0, NULL);
     ck_assert_ptr_nonnull(report);
     ck_assert_ptr_nonnull(wanted);
@@ -413,7 +413,7 @@ static void expect_report(const struct agent_state *state, const char *expected)
 START_TEST(test_report_of_every_state)
 {
     struct agent_state s = {0};
-    ck_assert_ptr_null(agent_report_build(&s, "n1", "boot"));
+    ck_assert_ptr_null(agent_report_build(&s, "n1", "boot", 0));
 
     s.fence = (struct hw_fence){1, 0x20};
     expect_report(&s, "{\"state\":\"applied\",\"running\":null,\"failed\":null,"

@@ -12,6 +12,7 @@
 struct values {
     bool loud;
     const char *url, *mode, *log_level, *log_format;
+    char *keys;
     int64_t count, wait, room;
 };
 
@@ -311,6 +312,12 @@ static const struct hw_option listed[] = {
      .offset = offsetof(struct values, mode),
      .env_only = true,
      .help = "what nobody must see"},
+    {.name = "key",
+     .env = "T_KEYS",
+     .type = HW_OPT_LIST,
+     .offset = offsetof(struct values, keys),
+     .value = "FILE",
+     .help = "may be given again"},
     {0},
 };
 static const struct hw_program with_lists = {
@@ -333,6 +340,20 @@ START_TEST(test_options_of_some_commands)
     HW_AUTO_FREE char *run = printed_by(&with_lists, "run --help");
     ck_assert_ptr_null(strstr(run, "--loud"));
     ck_assert_ptr_nonnull(strstr(run, "Usage: prog [options] run FILE...\n"));
+}
+END_TEST
+
+START_TEST(test_lists)
+{
+    ck_assert_int_eq(parse(&with_lists, "run"), HW_OK);
+    ck_assert_ptr_null(values.keys);
+    setenv("T_KEYS", "a:b", 1);
+    ck_assert_int_eq(parse(&with_lists, "run"), HW_OK);
+    ck_assert_str_eq(values.keys, "a:b");
+    free(values.keys);
+    ck_assert_int_eq(parse(&with_lists, "run --key c --url x --key=d"), HW_OK);
+    ck_assert_str_eq(values.keys, "c:d"); /* flags win */
+    free(values.keys);
 }
 END_TEST
 
@@ -369,5 +390,5 @@ END_TEST
 TEST_MAIN("options", 20, test_presets, test_flag_wins_over_environment_over_preset,
           test_booleans_in_the_environment, test_durations_and_sizes, test_refusals_name_the_option,
           test_secrets_are_not_echoed, test_commands_and_operands, test_help_shows_everything,
-          test_options_of_some_commands, test_options_of_the_environment_alone, test_version,
-          test_log_options)
+          test_options_of_some_commands, test_lists, test_options_of_the_environment_alone,
+          test_version, test_log_options)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/digest.h"
+#include "common/json.h"
 #include "common/map.h"
 #include "common/memory.h"
 #include "reconciler/blob.h"
@@ -11,6 +12,7 @@
 #include "reconciler/plan.h"
 #include "reconciler/reports.h"
 #include "reconciler/sink.h"
+#include "tests/support/row.h"
 #include "tests/support/suite.h"
 
 #define DIGEST "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -214,12 +216,13 @@ START_TEST(test_desired_columns)
     struct hw_error err;
 
     for (size_t i = 0; i < HW_COUNT(wrong); i++) {
-        json_t *columns = json_loads(wrong[i], 0, NULL);
+        HW_AUTO_JSON json_t *object = json_loads(wrong[i], 0, NULL);
+        struct cdc_column columns[TEST_ROW_MOST];
+        const struct cdc_row values = test_row(object, columns);
 
-        ck_assert_ptr_nonnull(columns);
-        ck_assert_int_eq(rec_desired_from_columns(columns, "", &row, &err), HW_EPROTO);
+        ck_assert_ptr_nonnull(object);
+        ck_assert_int_eq(rec_desired_from_columns(&values, "", &row, &err), HW_EPROTO);
         ck_assert_ptr_nonnull(strstr(err.message, "desired"));
-        json_decref(columns);
     }
 }
 END_TEST
