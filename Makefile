@@ -91,7 +91,7 @@ FUZZERS := $(FUZZ_TARGETS:%=$(B)/fuzz/%)
 
 .DEFAULT_GOAL := all
 .PHONY: all agent-kills agent-power bench bench-quick check-agent-kills deps deps-bench deps-build deps-dev \
-	demo check check-32 check-build check-run \
+	demo check check-32 check-s390x check-build check-run \
 	fuzz fuzz-build fuzz-check fuzz-http recovery check-recovery model lint format install static \
 	uninstall clean help
 .SECONDARY:
@@ -271,6 +271,14 @@ TESTS_32 = $(filter build/tests/unit/% build/tests/integration/test_agent% \
 check-32: ## build with 32 bits, and pass unit tests and those of the agent, in a fresh i386 system
 	@scripts/install-deps debootstrap
 	@tests/container/i386.sh $(PACKAGES_32) -- $(TESTS_32)
+
+# Without what qemu-user does otherwise than a kernel: how a program that is missing cannot be started.
+PACKAGES_S390X := $(filter-out gcc make pkg-config,$(BUILD_PACKAGES)) check
+TESTS_S390X = $(filter-out %/test_agent_command,$(filter build/tests/unit/%,$(TESTS))) \
+	build/tests/integration/test_agent_power build/tests/integration/test_nats
+check-s390x: ## the other byte order: unit tests, and those of NATS and disk, for s390x with qemu-user
+	@scripts/install-deps debootstrap gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user nats-server
+	@tests/container/s390x.sh $(PACKAGES_S390X) -- $(TESTS_S390X)
 
 # docs/performance.md.
 bench: deps-bench ## measure, beside the limits of the servers: ARGS='--only drain,latency --runs 5'
