@@ -22,6 +22,7 @@ enum {
     CLOCK_MS = 10000,      /* between looks at the clock */
     CLOCK_SLACK_MS = 1000, /* that it may be set back without consequence */
     FLUSH_MS = 1,
+    FEW = 64,          /* publishes in flight that nobody shall wait 1 ms for */
     LEAVING_MS = 2000, /* between taking a subscription out of the connection and freeing it */
     MAIL_MOST = 8192,  /* messages waiting for the loop before libnats' threads are made to wait */
     HEARTBEAT_NS = 2000000000,
@@ -1102,15 +1103,15 @@ static void set_expectation(jsPubOptions *options, uint64_t expected_seq)
 
 /*
  * Of a client in bulk. libnats can write each message at once, which wakes the server, and its
- * acknowledgement us, for each; or when 1 ms is over. It has no other door to its buffer than this,
- * which also waits for the server's answer: as long as that 1 ms at most, and then it has been
- * written all the same.
+ * acknowledgement us, for each; or when its buffer is full or 1 ms is over, which is what many are
+ * left to. For a few it has no other door to the buffer than this, which also waits for the
+ * server's answer: as long as that 1 ms at most, and then they have been written all the same.
  */
 static void on_flush(void *arg)
 {
     struct hw_nats *nats = arg;
 
-    if (nats->up)
+    if (nats->up && nats->in_flight <= FEW)
         (void)natsConnection_FlushTimeout(nats->nc, FLUSH_MS);
 }
 
