@@ -17,9 +17,10 @@ MODEL_PACKAGES := spin gcc libc6-dev
 BENCH_PACKAGES := wrk gnuplot-nox
 
 # ---- flags --------------------------------------------------------------------------------------
-PKGS := libpq libnats jansson libmicrohttpd libcrypto gnutls libcurl yaml-0.1
+PKGS := libpq libnats jansson libmicrohttpd libssl libcrypto gnutls libcurl yaml-0.1
 CC ?= gcc
-CPPFLAGS += -D_GNU_SOURCE -I.
+# Time beyond 2038 and files of any size, also where a long has 32 bits.
+CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -I.
 CFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wstrict-prototypes -Wundef -Wformat=2 \
 	-Wvla -Wpointer-arith -Wcast-qual -Wwrite-strings -Wunused-result
@@ -78,7 +79,7 @@ LIBRARY_OBJ := $(LIBRARY_SRC:%.c=$(B)/pic/%.o)
 LIBRARY_SO := libheadwater-agent.so
 SONAME := $(LIBRARY_SO).$(firstword $(subst ., ,$(VERSION)))
 LIBRARIES := $(B)/$(LIBRARY_SO).$(VERSION) $(B)/libheadwater-agent.a
-LIBRARY_LIBS = $(shell pkg-config --libs libnats jansson libcrypto)
+LIBRARY_LIBS = $(shell pkg-config --libs libnats jansson libssl libcrypto)
 EXAMPLES := $(patsubst %.c,$(B)/%,$(wildcard examples/*.c))
 
 SUPPORT_OBJ := $(call objects,tests/support/*.c)
@@ -89,9 +90,9 @@ FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c)
 FUZZERS := $(FUZZ_TARGETS:%=$(B)/fuzz/%)
 
 .DEFAULT_GOAL := all
-.PHONY: all agent-kills bench bench-quick check-agent-kills deps deps-bench deps-build deps-dev \
-	demo check check-build check-run \
-	fuzz fuzz-build fuzz-check fuzz-http recovery check-recovery model lint format install \
+.PHONY: all agent-kills agent-power bench bench-quick check-agent-kills deps deps-bench deps-build deps-dev \
+	demo check check-32 check-s390x check-build check-run \
+	fuzz fuzz-build fuzz-check fuzz-http recovery check-recovery model lint format install static \
 	uninstall clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
@@ -107,6 +108,19 @@ $(BINARIES):
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
+# The agent alone, with every library inside. Debian has no static libnats: docs/development.md.
+STATIC_NATS ?= $(wildcard /usr/local/lib/libnats_static.a)
+STATIC_AGENT := $(B)/static/headwater-agent
+$(STATIC_AGENT): $(B)/agent/main.o $(B)/agent/static/monitor.o $(AGENT_OBJ) $(COMMON) $(STATIC_NATS)
+	@mkdir -p $(@D)
+	@[ -n "$(STATIC_NATS)" ] || { echo "make static: Debian has no static libnats; say where one is," \
+		"STATIC_NATS=/path/libnats_static.a: docs/development.md says how to build it" >&2; exit 1; }
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_CFLAGS) $(filter-out -pie,$(ALL_LDFLAGS)) -static-pie -o $@ $^ \
+		$(shell pkg-config --static --libs jansson libssl libcrypto)
+
+static: $(STATIC_AGENT) ## the agent as one static binary: STATIC_NATS=/path/libnats_static.a
+
 # An archive, so that a program carries (and loads the libraries of) only what it uses.
 $(COMMON): $(call objects,common/*.c)
 	@rm -f $@
@@ -116,7 +130,7 @@ $(COMMON): $(call objects,common/*.c)
 $(B)/pic/headwater-agent.o: $(LIBRARY_OBJ) $(patsubst %.c,$(B)/pic/%.o,$(wildcard common/*.c))
 	@rm -f $(@D)/libcommon.a
 	@$(AR) rcs $(@D)/libcommon.a $(filter $(B)/pic/common/%,$^)
-	$(Q)$(LD) -r -o $@ $(LIBRARY_OBJ) $(@D)/libcommon.a
+	$(Q)$(LD) -r --force-group-allocation -o $@ $(LIBRARY_OBJ) $(@D)/libcommon.a
 	$(Q)objcopy --wildcard --keep-global-symbol='headwater_agent_*' $@
 
 $(B)/libheadwater-agent.a: $(B)/pic/headwater-agent.o
@@ -246,6 +260,26 @@ agent-kills: ## kill the agent at every point of an apply: KILLS=100 times each
 check-agent-kills: $(BINARIES) $(B)/tests/integration/test_agent_kills
 	@HW_KILLS=$(KILLS) HW_BUILD_DIR=$(B) $(B)/tests/integration/test_agent_kills
 
+agent-power: ## start the agent on every disk that a power loss may leave
+	@$(MAKE) --no-print-directory $(B)/tests/integration/test_agent_power
+	@HW_EVERY=1 tests/run $(B)/tests/integration/test_agent_power
+
+# Of the agent and its library, and what they stand on; whatever needs no PostgreSQL.
+PACKAGES_32 := $(BUILD_PACKAGES) check nats-server openssl g++
+TESTS_32 = $(filter build/tests/unit/% build/tests/integration/test_agent% \
+	build/tests/integration/test_nats,$(TESTS))
+check-32: ## build with 32 bits, and pass unit tests and those of the agent, in a fresh i386 system
+	@scripts/install-deps debootstrap
+	@tests/container/i386.sh $(PACKAGES_32) -- $(TESTS_32)
+
+# Without what qemu-user does otherwise than a kernel: how a program that is missing cannot be started.
+PACKAGES_S390X := $(filter-out gcc make pkg-config,$(BUILD_PACKAGES)) check
+TESTS_S390X = $(filter-out %/test_agent_command,$(filter build/tests/unit/%,$(TESTS))) \
+	build/tests/integration/test_agent_power build/tests/integration/test_nats
+check-s390x: ## the other byte order: unit tests, and those of NATS and disk, for s390x with qemu-user
+	@scripts/install-deps debootstrap gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user nats-server
+	@tests/container/s390x.sh $(PACKAGES_S390X) -- $(TESTS_S390X)
+
 # docs/performance.md.
 bench: deps-bench ## measure, beside the limits of the servers: ARGS='--only drain,latency --runs 5'
 	@$(MAKE) --no-print-directory all $(BENCH) $(FLEET)
@@ -274,7 +308,7 @@ deps-dev: ## install what lint and format need
 C_FILES := $(wildcard */*.c */*.h */*/*.c */*/*.h)
 C_FILES := $(filter-out build/%,$(C_FILES))
 SH_FILES := .ci/run tests/run tests/fuzz/run model/run $(wildcard scripts/* tests/*.sh tests/*/*.sh) \
-	tests/container/rootfs deploy/db/entrypoint cli/completion/headwater
+	tests/container/enter tests/container/rootfs deploy/db/entrypoint cli/completion/headwater
 
 lint: deps-dev ## clang-format, clang-tidy, shellcheck, mandoc, systemd-analyze
 	clang-format --dry-run -Werror $(C_FILES)
@@ -354,5 +388,5 @@ deb: ## build the Debian packages into build/deb/
 	@scripts/build-deb $(VERSION)
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 14
 	@echo 'SANITIZER=address|undefined|thread builds into build/<sanitizer>; WERROR=1 makes warnings errors'

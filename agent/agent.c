@@ -6,11 +6,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "agent/backoff.h"
 #include "agent/desired.h"
 #include "agent/notice.h"
+#include "agent/proposer.h"
 #include "agent/report.h"
 #include "agent/reporter.h"
 #include "agent/watch.h"
@@ -23,7 +25,9 @@
 #define HEAL_PAUSE_MS  5000   /* between two healings: whoever changes it may not give up either */
 #define STALE_AGAIN_MS 2000   /* mean, before an older entry is taken for what the key holds */
 #define REJOIN_MS      1000   /* a fleet that has NATS again does not ask in one moment */
-#define RECONNECT_MS   10000  /* nor tries to connect */
+#define RECONNECT_MS   10000  /* nor tries to connect, */
+#define FIRST_MS       5000   /* nor connects at once … */
+#define BOOTING_S      120    /* … where machines were switched on so short ago, all together */
 #define QUIET_FAILURES 3      /* timeouts in a row that are taken for an outage, not reported */
 #define ATTEMPTS_MAX   3      /* interrupted ones, before a document is given up */
 
@@ -39,6 +43,7 @@ struct agent {
     struct hw_trust *trust; /* NULL: whoever may write is believed */
     struct agent_watch *watch;
     struct agent_reporter *reporter;
+    struct agent_proposer *proposer;
     struct agent_notice *notice;
     char *output; /* the name that others read it by, or NULL */
     char boot_id[40];
@@ -53,6 +58,8 @@ struct agent {
     unsigned char *data;          /* the bytes of this try, */
     struct agent_document got;    /* with the size and digest that they have */
     struct agent_document good;   /* what is being gone back to */
+    char *sources;                /* of the newest entry, until they are kept, or NULL … */
+    struct hw_digest sources_of;  /* … and of which document */
     char *file;                   /* that holds the bytes, while a call is out */
 
     /* Of the present try. */
@@ -75,6 +82,9 @@ struct agent {
 
     bool check_report;       /* after the next look: does NATS still hold the report? */
     uint64_t complained_seq; /* entry that was complained of already */
+
+    char *alive; /* subject of signs of life */
+    struct hw_timer heartbeat;
 };
 
 /* ---- telling ---- */
@@ -122,7 +132,8 @@ static void report(struct agent *a)
     struct agent_view view;
 
     agent_look(a, &view);
-    agent_reporter_set(a->reporter, agent_report_build(&view.state, a->options.node, a->boot_id));
+    agent_reporter_set(a->reporter, agent_report_build(&view.state, a->options.node, a->boot_id,
+                                                       a->options.heartbeat_ms));
     changed(a);
 }
 
@@ -323,6 +334,19 @@ static void due_in(struct agent *a, int64_t ms)
     hw_timer_start(a->loop, &a->due, ms, on_due, a);
 }
 
+/* Once it runs: what a proposal is based on. */
+static void keep_sources(struct agent *a)
+{
+    const struct agent_document *const running = &state_of(a)->running;
+    struct hw_error err;
+
+    if (a->sources == NULL || !running->set || !hw_digest_equal(&running->digest, &a->sources_of))
+        return;
+    if (agent_store_put_sources(a->store, running, a->sources, &err) != HW_OK)
+        tell(a, HW_LOG_WARN, "cannot keep what the document is made of", running, err.message);
+    free(HW_TAKE(a->sources));
+}
+
 static void due_later(struct agent *a)
 {
     due_in(a, agent_backoff_ms(++a->failures, TRY_LIMIT_MS));
@@ -335,6 +359,7 @@ static void rest(struct agent *a)
     a->data = NULL;
     a->file = NULL;
     a->failure.set = false;
+    keep_sources(a);
     if (a->overlooked)
         agent_notice_soon(a->notice);
     a->overlooked = false;
@@ -470,6 +495,8 @@ static enum hw_status open_trial(struct agent *a, struct agent_state *next, stru
     return agent_store_save(a->store, next, err);
 }
 
+static void keep_copy(struct agent *a);
+
 static void apply(struct agent *a)
 {
     struct agent_state next = *state_of(a);
@@ -486,6 +513,8 @@ static void apply(struct agent *a)
              "the agent was stopped in the midst of applying this, again and again");
         return;
     }
+    if (next.running.set && !agent_store_has(a->store, &next.running))
+        keep_copy(a);
     status = keep_found(a, &next, &err);
     if (status == HW_OK)
         status = open_trial(a, &next, &err);
@@ -659,6 +688,8 @@ static void go_back(struct agent *a)
             a->touched = true;
         }
     }
+    if (status == HW_OK && state->trial.open)
+        status = agent_output_sync(&a->options.output, &err);
     HW_POINT("rolling-back");
     if (status != HW_OK) {
         note(a, AGENT_STAGE_APPLY, "going back to revision %lld: %s", (long long)good->revision,
@@ -884,6 +915,11 @@ static void on_entry(void *arg, const struct hw_kv_entry *entry)
         break;
     }
     a->retry = false;
+    if (desired.set && verdict != AGENT_DESIRED_STALE) {
+        free(a->sources);
+        a->sources = agent_desired_sources(entry);
+        a->sources_of = desired.digest;
+    }
     if (verdict == AGENT_DESIRED_APPLY) {
         report(a); /* of what waits */
         return;
@@ -894,6 +930,7 @@ static void on_entry(void *arg, const struct hw_kv_entry *entry)
         a->target.set = false;
     }
     record(a, &next);
+    keep_sources(a);
 }
 
 static void on_watch_trouble(void *arg, const struct hw_error *why)
@@ -912,13 +949,27 @@ static void on_looked(void *arg)
     a->check_report = false;
 }
 
+/* From the loop: an agent that is stuck gives none. */
+static void beat(void *arg)
+{
+    struct agent *a = arg;
+
+    hw_nats_signal(a->nats, a->alive);
+    hw_timer_start(a->loop, &a->heartbeat, agent_jitter_ms(a->options.heartbeat_ms), beat, a);
+}
+
 static void on_up(void *arg)
 {
     struct agent *a = arg;
+    const int64_t beat_ms = a->options.heartbeat_ms;
 
     tell(a, HW_LOG_INFO, "connected to NATS", NULL, NULL);
     a->check_report = true;
     agent_watch_look(a->watch, a->counts.connected++ > 0 ? agent_random_ms(REJOIN_MS) : 0);
+    agent_proposer_look(a->proposer, agent_random_ms(REJOIN_MS), true);
+    if (beat_ms > 0)
+        hw_timer_start(a->loop, &a->heartbeat,
+                       agent_random_ms(beat_ms < REJOIN_MS ? beat_ms : REJOIN_MS), beat, a);
     changed(a);
     /* A target that waited for NATS is due; one that waits for its splay goes on waiting. */
     if (a->target.set && (a->failures > 0 || !hw_timer_running(&a->due)))
@@ -971,6 +1022,7 @@ static void look_around(void *arg)
     struct agent *a = arg;
 
     look_at_hold(a);
+    agent_proposer_look(a->proposer, 0, false);
     if (a->phase == AGENT_IDLE && !a->recover)
         look_at_output(a);
     else
@@ -985,11 +1037,13 @@ void agent_look_around(struct agent *a)
 static void watch_disk(struct agent *a)
 {
     const struct agent_output *const output = &a->options.output;
+    HW_AUTO_FREE char *proposals = hw_sprintf("%s/proposals", a->options.state_dir);
 
     /* The system has too few inotify instances for a crowd. */
     a->notice =
         agent_notice_new(a->loop, a->options.poll_ms, a->options.nats == NULL, look_around, a);
     agent_notice_add(a->notice, a->options.state_dir, "hold");
+    agent_notice_add(a->notice, proposals, NULL);
     if (output->file != NULL) {
         const char *const slash = strrchr(output->file, '/');
         HW_AUTO_FREE char *dir = slash == NULL ? hw_strdup(".")
@@ -1001,6 +1055,32 @@ static void watch_disk(struct agent *a)
     } else if (output->dir != NULL) {
         agent_notice_add(a->notice, output->dir, NULL);
     }
+}
+
+/* ---- proposals ---- */
+
+static void on_decided(void *arg, const struct agent_decision *decision)
+{
+    struct agent *a = arg;
+    HW_AUTO_FREE char *detail =
+        hw_sprintf("%s, config %s: %s%s%s", decision->ref, decision->config, decision->state,
+                   decision->reason[0] != '\0' ? ": " : "", decision->reason);
+
+    tell(a, HW_LOG_INFO, "a proposal was decided on", NULL, detail);
+    if (a->hooks.decided != NULL)
+        a->hooks.decided(a->hooks.arg, decision);
+    else
+        agent_proposer_forget(a->proposer, decision->ref);
+}
+
+static void on_proposer_trouble(void *arg, const char *what, const char *why)
+{
+    tell(arg, HW_LOG_WARN, what, NULL, why);
+}
+
+void agent_forget(struct agent *a, const char *ref)
+{
+    agent_proposer_forget(a->proposer, ref);
 }
 
 /* ---- opening and closing ---- */
@@ -1060,6 +1140,13 @@ static void read_boot_id(struct agent *a)
         close(fd);
 }
 
+static int64_t first_ms(void)
+{
+    struct timespec up;
+
+    return clock_gettime(CLOCK_BOOTTIME, &up) == 0 && up.tv_sec < BOOTING_S ? FIRST_MS : 0;
+}
+
 static enum hw_status open_nats(struct agent *a, struct hw_error *err)
 {
     HW_AUTO_FREE char *name = hw_sprintf("headwater-agent %s", a->options.node);
@@ -1067,6 +1154,7 @@ static enum hw_status open_nats(struct agent *a, struct hw_error *err)
                                             .name = name,
                                             .max_pending = 16,
                                             .reconnect_ms = RECONNECT_MS,
+                                            .first_ms = first_ms(),
                                             .files = a->options.nats_files,
                                             .prefix = a->options.nats_prefix};
     const char *const exposed = hw_nats_exposed(&options.files);
@@ -1091,14 +1179,24 @@ static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
         .trouble = on_report_trouble, .agreed = on_agreed, .arg = a};
     const struct agent_watch_events watch_events = {
         .entry = on_entry, .looked = on_looked, .trouble = on_watch_trouble, .arg = a};
-    const enum hw_status status = open_nats(a, err);
+    const struct agent_proposer_events proposer_events = {
+        .decided = on_decided, .trouble = on_proposer_trouble, .arg = a};
+    enum hw_status status = open_nats(a, err);
 
     if (status != HW_OK)
         return status;
     a->reporter =
         agent_reporter_new(a->nats, reports, a->options.node, a->options.poll_ms, &reporter_events);
-    return agent_watch_start(a->nats, a->options.bucket, a->options.node, a->options.poll_ms,
-                             &watch_events, &a->watch, err);
+    status = agent_watch_start(a->nats, a->options.bucket, a->options.node, a->options.poll_ms,
+                               &watch_events, &a->watch, err);
+    if (status != HW_OK)
+        return status;
+    return agent_proposer_start(&(struct agent_proposer_config){.nats = a->nats,
+                                                                .bucket = a->options.bucket,
+                                                                .node = a->options.node,
+                                                                .state_dir = a->options.state_dir,
+                                                                .poll_ms = a->options.poll_ms},
+                                &proposer_events, &a->proposer, err);
 }
 
 /* The shared connection, whose loss its owner is told of. */
@@ -1131,6 +1229,7 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
     a->options = *options;
     a->hooks = *hooks;
     a->output = agent_output_path(&options->output);
+    a->alive = hw_sprintf("%s.alive.%s", options->bucket, options->node);
     read_boot_id(a);
     status = agent_store_open(options->state_dir, &a->store, err);
     if (status == HW_OK) {
@@ -1144,6 +1243,8 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
     }
     if (status == HW_OK)
         status = open_trust(a, err);
+    if (status == HW_OK)
+        status = agent_proposals_open(options->state_dir, err);
     if (status == HW_OK)
         status = connect_nats(a, err);
     if (status != HW_OK) {
@@ -1184,14 +1285,18 @@ void agent_close(struct agent *a)
     hw_timer_stop(&a->step);
     hw_timer_stop(&a->due);
     hw_timer_stop(&a->confirm);
+    hw_timer_stop(&a->heartbeat);
     agent_notice_free(a->notice);
     if (a->options.nats == NULL)
         hw_nats_close(a->nats);
     agent_watch_free(a->watch);
     agent_reporter_free(a->reporter);
+    agent_proposer_free(a->proposer);
     agent_store_close(a->store);
     hw_trust_free(a->trust);
     free(a->output);
+    free(a->sources);
+    free(a->alive);
     free(a->file);
     free(a->data);
     free(a);

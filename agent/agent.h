@@ -12,6 +12,7 @@
 
 #include "agent/document.h"
 #include "agent/output.h"
+#include "agent/proposal.h"
 #include "agent/state.h"
 #include "common/log.h"
 #include "common/loop.h"
@@ -44,10 +45,11 @@ struct agent_options {
     const char
         *trust; /* public keys, as hw_trust_open takes them: entries must be signed; or NULL */
     struct agent_output output;
-    int64_t poll_ms;    /* mean time between looks at NATS, and at the output, without a hint */
-    int64_t splay_ms;   /* a new document waits a random part of this */
-    int64_t confirm_ms; /* go back without an answer of NATS this long after applying; 0: never */
-    bool heal;          /* an output that others changed is put right, not only reported */
+    int64_t poll_ms;      /* mean time between looks at NATS, and at the output, without a hint */
+    int64_t splay_ms;     /* a new document waits a random part of this */
+    int64_t heartbeat_ms; /* mean time between signs of life; 0: none */
+    int64_t confirm_ms;   /* go back without an answer of NATS this long after applying; 0: never */
+    bool heal;            /* an output that others changed is put right, not only reported */
 };
 
 /* What the owner is asked to do with a document, by the phase: VALIDATING, APPLYING, CHECKING; or
@@ -68,6 +70,9 @@ struct agent_hooks {
     /* Something happened that an operator may want to know. document and detail may be NULL. */
     void (*told)(void *arg, enum hw_log_level level, const char *what,
                  const struct agent_document *document, const char *detail);
+    /* A proposal was decided on. Told until it is forgotten with agent_forget, also after a
+     * restart; NULL: nobody wants to know. */
+    void (*decided)(void *arg, const struct agent_decision *decision);
     /* agent_look shows something else than before. */
     void (*changed)(void *arg);
     void *arg;
@@ -95,7 +100,10 @@ void agent_answer(struct agent *agent, const char *error, bool again);
 /* Tries again what failed, now. */
 void agent_retry(struct agent *agent);
 
-/* Looks at the hold and the output, soon. */
+/* The owner knows what was decided on this proposal. */
+void agent_forget(struct agent *agent, const char *ref);
+
+/* Looks at the hold, the output and the proposals, soon. */
 void agent_look_around(struct agent *agent);
 
 /* How often, since it was opened. */

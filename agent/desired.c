@@ -107,6 +107,15 @@ enum hw_status agent_desired_decode(const struct hw_kv_entry *entry, const char 
     return status;
 }
 
+char *agent_desired_sources(const struct hw_kv_entry *entry)
+{
+    HW_AUTO_JSON json_t *value = NULL;
+
+    if (hw_json_parse_object(entry->value, entry->size, &value, NULL) != HW_OK)
+        return NULL;
+    return hw_json_dump(json_object_get(value, "sources"));
+}
+
 enum agent_verdict agent_desired_judge(const struct agent_state *state,
                                        const struct agent_document *desired, bool again)
 {

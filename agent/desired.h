@@ -18,6 +18,9 @@ enum hw_status agent_desired_decode(const struct hw_kv_entry *entry, const char 
                                     const struct hw_trust *trust, struct agent_document *document,
                                     struct hw_error *err) HW_CHECKED;
 
+/* What its document is made of, the entry's "sources", as JSON; malloc'ed, or NULL. */
+char *agent_desired_sources(const struct hw_kv_entry *entry);
+
 enum agent_verdict {
     AGENT_DESIRED_STALE, /* older than what was accepted before: someone put an old entry back */
     AGENT_DESIRED_KNOWN, /* it is what runs, or what was tried and failed */

@@ -107,6 +107,36 @@ struct headwater_agent_status {
     uint64_t heals;     /* outputs that others had changed */
 };
 
+#define HEADWATER_AGENT_REF_MAX 65 /* of the name of a proposal, its NUL included */
+
+/* New content for one config, which people may approve. */
+struct headwater_agent_proposal {
+    size_t size;           /* of this struct: headwater_agent_proposal_init() sets it */
+    const char *config;    /* required: its name */
+    int64_t base_revision; /* of the config, which the proposal is based on; 0: the revision that
+                              the running document was made of */
+    const void *data;      /* the content, of at most 512 KiB */
+    size_t data_size;
+    const char *media_type; /* NULL: as the config has it */
+    const char *message;    /* why, at most 1024 bytes of UTF-8; NULL: none */
+};
+
+static inline void headwater_agent_proposal_init(struct headwater_agent_proposal *proposal)
+{
+    memset(proposal, 0, sizeof(*proposal));
+    proposal->size = sizeof(*proposal);
+}
+
+/* What became of a proposal. Valid until the callback that got it returns. */
+struct headwater_agent_decision {
+    const char *ref;    /* from headwater_agent_propose() */
+    const char *config; /* "" where that could not be read */
+    const char *state;  /* "approved"; "rejected", by a person; "conflict": the config went on since
+                           the revision that it was based on; "refused": it broke a rule */
+    const char *reason; /* "" or why */
+    int64_t revision;   /* of the config, that the approval made; 0: none */
+};
+
 /*
  * What the program does. Each may be NULL. An answer other than HEADWATER_AGENT_OK may come with a
  * text in error, which goes into the report.
@@ -157,17 +187,21 @@ struct headwater_agent_options {
     void *arg;
 
     /* Copied, like the other texts: files for TLS and for who the agent is in NATS. NULL: none. */
-    const char *nats_ca;    /* authorities, PEM; asks for TLS, as a tls:// URL does */
+    const char *nats_ca;    /* authorities, PEM, and no others; asks for TLS, as tls:// does */
     const char *nats_cert;  /* certificate of the agent, PEM, with nats_key */
     const char *nats_key;   /* its private key, PEM */
     const char *nats_creds; /* credentials file (JWT and seed), or */
     const char *nats_nkey;  /* nkey seed of the user */
 
+    int64_t heartbeat_ms; /* mean time between signs of life; 0: 30 s; negative: none */
     /* Copied: files of Ed25519 public keys, PEM, ':' between them. Nothing is applied that is not
      * signed with one of them. NULL: whoever may write to NATS is believed. */
     const char *trust;
     /* Copied: what the node's account maps JetStream's API to, for leaf nodes; NULL: nothing. */
     const char *nats_prefix;
+
+    /* A proposal was decided on. It comes once more when the program ended before this returned. */
+    void (*decided)(void *arg, const struct headwater_agent_decision *decision);
 };
 
 static inline void headwater_agent_options_init(struct headwater_agent_options *options)
@@ -220,6 +254,18 @@ void headwater_agent_retry(struct headwater_agent *agent);
 int headwater_agent_hold(struct headwater_agent *agent, const char *reason,
                          char error[HEADWATER_AGENT_ERROR_MAX]);
 int headwater_agent_release(struct headwater_agent *agent, char error[HEADWATER_AGENT_ERROR_MAX]);
+
+/*
+ * Proposes a change of a config. The proposal is copied, and is on disk when this returns: it
+ * outlives the process, is sent when NATS is there, one after another, and is taken exactly once.
+ * ref (which may be NULL) gets its name, for headwater_agent_options.decided. 0, or -1 with the
+ * reason in error: it names no config, is too large, 16 wait already, or which revision the node
+ * runs is not known.
+ */
+int headwater_agent_propose(struct headwater_agent *agent,
+                            const struct headwater_agent_proposal *proposal,
+                            char ref[HEADWATER_AGENT_REF_MAX],
+                            char error[HEADWATER_AGENT_ERROR_MAX]);
 
 /* Copies what the agent is at, as far as the size of the caller's struct goes. */
 void headwater_agent_get_status(struct headwater_agent *agent,

@@ -24,7 +24,7 @@ struct agent_hold {
 /* Is there a hold in dir? waiting is 0. */
 void agent_hold_read(const char *dir, struct agent_hold *hold);
 
-/* Makes one; an older one keeps its time. */
+/* Makes one; an older one keeps its time. From any thread and process. */
 enum hw_status agent_hold_set(const char *dir, const char *reason, struct hw_error *err) HW_CHECKED;
 
 /* Ends it; none is fine. */

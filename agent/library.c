@@ -23,8 +23,9 @@
 #define LINES_MAX                                                                                  \
     1000 /* of the log that wait for the program; later ones are counted, not kept                 \
           */
-#define POLL_MS 300000
-#define KEEP    5
+#define POLL_MS      300000
+#define HEARTBEAT_MS 30000
+#define KEEP         5
 
 /* A document as the program sees it, with the texts that it points to. */
 struct shown {
@@ -40,6 +41,11 @@ struct line {
     bool has_about;
     struct shown about;
     struct line *next;
+};
+
+struct decision {
+    struct agent_decision of;
+    struct decision *next;
 };
 
 /* A call of the agent's that waits for its answer. */
@@ -65,6 +71,8 @@ struct headwater_agent {
     pthread_mutex_t lock; /* guards what follows */
     struct line *lines, **lines_end;
     size_t line_count, lines_lost;
+    struct decision *decisions, **decisions_end;
+    struct decision *known; /* to the program: to be forgotten */
     bool changed;
     struct headwater_agent_status status;
     struct call *call; /* to be made */
@@ -78,6 +86,7 @@ _Static_assert((int)HEADWATER_AGENT_IDLE == (int)AGENT_IDLE &&
                    (int)HEADWATER_AGENT_VALIDATING == (int)AGENT_VALIDATING &&
                    (int)HEADWATER_AGENT_ROLLING_BACK == (int)AGENT_ROLLING_BACK,
                "phases are the same inside and outside");
+_Static_assert(HEADWATER_AGENT_REF_MAX == AGENT_REF_MAX, "names are of one length");
 _Static_assert((int)HEADWATER_AGENT_LOG_ERROR == (int)HW_LOG_ERROR &&
                    (int)HEADWATER_AGENT_LOG_DEBUG == (int)HW_LOG_DEBUG,
                "levels are the same inside and outside");
@@ -219,6 +228,19 @@ static void on_changed(void *arg)
     wake(a);
 }
 
+static void on_decided(void *arg, const struct agent_decision *of)
+{
+    struct headwater_agent *a = arg;
+    struct decision *decision = hw_alloc(sizeof(*decision));
+
+    decision->of = *of;
+    pthread_mutex_lock(&a->lock);
+    *a->decisions_end = decision;
+    a->decisions_end = &decision->next;
+    pthread_mutex_unlock(&a->lock);
+    wake(a);
+}
+
 static void on_call(void *arg, const struct agent_call *from)
 {
     struct headwater_agent *a = arg;
@@ -279,6 +301,45 @@ void headwater_agent_finish(struct headwater_agent *a, enum headwater_agent_resu
     pthread_mutex_unlock(&a->lock);
 }
 
+static void free_decisions(struct decision *decisions)
+{
+    while (decisions != NULL) {
+        struct decision *const next = decisions->next;
+
+        free(decisions);
+        decisions = next;
+    }
+}
+
+static void forget_known(void *arg)
+{
+    struct headwater_agent *a = arg;
+    struct decision *known;
+
+    pthread_mutex_lock(&a->lock);
+    known = HW_TAKE(a->known);
+    pthread_mutex_unlock(&a->lock);
+    for (const struct decision *d = known; d != NULL; d = d->next)
+        agent_forget(a->core, d->of.ref);
+    free_decisions(known);
+}
+
+static void tell_decision(struct headwater_agent *a, struct decision *decision)
+{
+    const struct headwater_agent_decision shown = {.ref = decision->of.ref,
+                                                   .config = decision->of.config,
+                                                   .state = decision->of.state,
+                                                   .reason = decision->of.reason,
+                                                   .revision = decision->of.revision};
+
+    a->options.decided(a->options.arg, &shown);
+    pthread_mutex_lock(&a->lock);
+    decision->next = a->known;
+    a->known = decision;
+    pthread_mutex_unlock(&a->lock);
+    hw_loop_post(a->loop, forget_known, a);
+}
+
 static void make_call(struct headwater_agent *a, struct call *call)
 {
     const struct headwater_agent_options *const o = &a->options;
@@ -314,6 +375,7 @@ static void write_line(struct headwater_agent *a, struct line *line)
 int headwater_agent_dispatch(struct headwater_agent *a)
 {
     struct headwater_agent_status status;
+    struct decision *decisions;
     struct line *lines;
     struct call *call;
     size_t lost;
@@ -329,6 +391,8 @@ int headwater_agent_dispatch(struct headwater_agent *a)
     a->line_count = 0;
     lost = a->lines_lost;
     a->lines_lost = 0;
+    decisions = HW_TAKE(a->decisions);
+    a->decisions_end = &a->decisions;
     changed = a->changed;
     a->changed = false;
     status = a->status;
@@ -351,6 +415,13 @@ int headwater_agent_dispatch(struct headwater_agent *a)
 
         snprintf(text, sizeof(text), "%zu lines were not kept", lost);
         a->options.log(a->options.arg, HEADWATER_AGENT_LOG_WARN, text, NULL, NULL);
+        count++;
+    }
+    while (decisions != NULL) {
+        struct decision *const next = decisions->next;
+
+        tell_decision(a, decisions);
+        decisions = next;
         count++;
     }
     if (changed && a->options.changed != NULL) {
@@ -458,6 +529,33 @@ int headwater_agent_release(struct headwater_agent *a, char error[HEADWATER_AGEN
     return 0;
 }
 
+int headwater_agent_propose(struct headwater_agent *a,
+                            const struct headwater_agent_proposal *proposal,
+                            char ref[HEADWATER_AGENT_REF_MAX],
+                            char error[HEADWATER_AGENT_ERROR_MAX])
+{
+    const struct agent_proposal p = {.config = proposal->config,
+                                     .base_revision = proposal->base_revision,
+                                     .data = proposal->data,
+                                     .size = proposal->data_size,
+                                     .media_type = proposal->media_type,
+                                     .message = proposal->message};
+    char name[AGENT_REF_MAX];
+    struct hw_error err;
+
+    if (proposal->size < sizeof(*proposal)) {
+        hw_fail(&err, HW_EINVAL, "proposal.size is %zu: headwater_agent_proposal_init() sets it",
+                proposal->size);
+        return fail_with(error, &err);
+    }
+    if (agent_proposal_put(a->options.state_dir, a->options.node, &p, name, &err) != HW_OK)
+        return fail_with(error, &err);
+    if (ref != NULL)
+        memcpy(ref, name, sizeof(name));
+    hw_loop_post(a->loop, do_look_around, a);
+    return 0;
+}
+
 void headwater_agent_get_status(struct headwater_agent *a, struct headwater_agent_status *status,
                                 size_t size)
 {
@@ -526,6 +624,13 @@ static void stop_loop(void *arg)
     hw_loop_stop(arg);
 }
 
+static int64_t heartbeat_of(const struct headwater_agent_options *o)
+{
+    if (o->heartbeat_ms < 0)
+        return 0;
+    return o->heartbeat_ms > 0 ? o->heartbeat_ms : HEARTBEAT_MS;
+}
+
 static enum hw_status start(struct headwater_agent *a, struct hw_error *err)
 {
     const struct headwater_agent_options *const o = &a->options;
@@ -534,6 +639,7 @@ static enum hw_status start(struct headwater_agent *a, struct hw_error *err)
                                       .checks = o->health != NULL,
                                       .call = on_call,
                                       .told = on_told,
+                                      .decided = o->decided != NULL ? on_decided : NULL,
                                       .changed = on_changed,
                                       .arg = a};
     enum hw_status status;
@@ -558,6 +664,7 @@ static enum hw_status start(struct headwater_agent *a, struct hw_error *err)
                                              .poll_ms = o->poll_ms > 0 ? o->poll_ms : POLL_MS,
                                              .splay_ms = o->splay_ms,
                                              .confirm_ms = o->confirm_within_ms,
+                                             .heartbeat_ms = heartbeat_of(o),
                                              .heal = !o->report_drift_only};
     a->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     a->quit_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -600,6 +707,7 @@ int headwater_agent_new(const struct headwater_agent_options *options, struct he
     a->options.nats_prefix = copy(a->options.nats_prefix, NULL);
     a->fd = a->quit_fd = -1;
     a->lines_end = &a->lines;
+    a->decisions_end = &a->decisions;
     pthread_mutex_init(&a->lock, NULL);
     if (start(a, &err) != HW_OK) {
         headwater_agent_free(a);
@@ -637,6 +745,8 @@ void headwater_agent_free(struct headwater_agent *a)
             write_line(a, a->lines);
         a->lines = next;
     }
+    free_decisions(a->decisions); /* these come again */
+    free_decisions(a->known);
     free_call(a->call);
     free_call(a->out);
     if (a->fd >= 0)

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "agent/report.h"
 #include "agent/state.h"
@@ -9,9 +11,11 @@
 #include "common/json.h"
 #include "common/memory.h"
 
+#define WAIT_PAUSE_US 100000
+
 static void print_json(const struct agent_state *state, const char *node, bool alive)
 {
-    HW_AUTO_JSON json_t *value = agent_report_build(state, node, "");
+    HW_AUTO_JSON json_t *value = agent_report_build(state, node, "", 0);
     HW_AUTO_FREE char *text = NULL;
 
     if (value == NULL)
@@ -83,6 +87,43 @@ enum hw_status agent_local_hold(const char *state_dir, const char *reason, struc
     const enum hw_status status = hw_file_mkdirs(state_dir, 0755, err);
 
     return status == HW_OK ? agent_hold_set(state_dir, reason, err) : status;
+}
+
+static enum hw_status await_decision(const char *state_dir, const char *ref, struct hw_error *err)
+{
+    struct agent_decision decision;
+    enum hw_status status;
+
+    while ((status = agent_decision_get(state_dir, ref, &decision, err)) == HW_ENOENT)
+        usleep(WAIT_PAUSE_US);
+    if (status != HW_OK)
+        return status;
+    if (strcmp(decision.state, "approved") != 0)
+        return hw_fail(err, HW_ECONFLICT, "%s%s%s", decision.state,
+                       decision.reason[0] != '\0' ? ": " : "", decision.reason);
+    printf("approved: config %s, revision %lld\n", decision.config, (long long)decision.revision);
+    return HW_OK;
+}
+
+enum hw_status agent_local_propose(const char *state_dir, const char *node, const char *file,
+                                   const struct agent_proposal *proposal, bool wait,
+                                   struct hw_error *err)
+{
+    struct agent_proposal p = *proposal;
+    HW_AUTO_FREE char *data = NULL;
+    char ref[AGENT_REF_MAX];
+    enum hw_status status;
+
+    status = hw_file_read(file, AGENT_CONTENT_MAX, &data, &p.size, err);
+    if (status != HW_OK)
+        return status;
+    p.data = data;
+    status = agent_proposal_put(state_dir, node, &p, ref, err);
+    if (status != HW_OK)
+        return status;
+    printf("%s\n", ref);
+    fflush(stdout);
+    return wait ? await_decision(state_dir, ref, err) : HW_OK;
 }
 
 enum hw_status agent_local_release(const char *state_dir, struct hw_error *err)

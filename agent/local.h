@@ -3,6 +3,7 @@
 #define HW_AGENT_LOCAL_H
 
 #include "agent/output.h"
+#include "agent/proposal.h"
 #include "common/status.h"
 
 /* Prints what the disk says, for people or as JSON. node may be NULL: whichever the state is of. */
@@ -12,6 +13,13 @@ enum hw_status agent_local_status(const char *state_dir, const char *node,
 
 enum hw_status agent_local_hold(const char *state_dir, const char *reason,
                                 struct hw_error *err) HW_CHECKED;
+/* Proposes the content of a file, and prints the proposal's name; with wait, also what became of
+ * it, once that is known. node may be NULL: whichever the state is of. HW_ECONFLICT: it was not
+ * approved. */
+enum hw_status agent_local_propose(const char *state_dir, const char *node, const char *file,
+                                   const struct agent_proposal *proposal, bool wait,
+                                   struct hw_error *err) HW_CHECKED;
+
 enum hw_status agent_local_release(const char *state_dir, struct hw_error *err) HW_CHECKED;
 
 #endif

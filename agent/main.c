@@ -33,8 +33,10 @@ struct options {
         *drift;
     const char *validate, *apply, *health;
     int64_t validate_timeout, apply_timeout, health_timeout, health_within;
-    int64_t keep, poll, splay, confirm_within;
-    bool json;
+    int64_t keep, poll, heartbeat, splay, confirm_within;
+    bool json, wait;
+    const char *config, *file, *message, *media_type;
+    int64_t base_revision;
     const char *monitor;
     char *trust;
     struct hw_nats_files nats_files;
@@ -184,6 +186,15 @@ static const struct hw_option option_table[] = {
      .help = "mean time between looks at NATS and the output without being told",
      .min = 100,
      .max = 86400000},
+    {.name = "heartbeat",
+     .env = "HEADWATER_HEARTBEAT",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, heartbeat),
+     .value = "TIME",
+     .preset = "30s",
+     .help = "mean time between signs of life; 0: none",
+     .min = 0,
+     .max = 86400000},
     {.name = "splay",
      .env = "HEADWATER_SPLAY",
      .type = HW_OPT_DURATION,
@@ -199,12 +210,45 @@ static const struct hw_option option_table[] = {
      .type = HW_OPT_FLAG,
      .offset = offsetof(struct options, json),
      .help = "status: print JSON"},
+    {.name = "config",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, config),
+     .value = "NAME",
+     .help = "propose: the config to change"},
+    {.name = "file",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, file),
+     .value = "FILE",
+     .help = "propose: what its content is to be"},
+    {.name = "base-revision",
+     .type = HW_OPT_INT,
+     .offset = offsetof(struct options, base_revision),
+     .value = "REVISION",
+     .preset = "0",
+     .help = "propose: of the config; 0: the one that this node runs",
+     .min = 0,
+     .max = INT_MAX},
+    {.name = "media-type",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, media_type),
+     .value = "TYPE",
+     .help = "propose: of the content (default the config's)"},
+    {.name = "message",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, message),
+     .value = "TEXT",
+     .help = "propose: why"},
+    {.name = "wait",
+     .type = HW_OPT_FLAG,
+     .offset = offsetof(struct options, wait),
+     .help = "propose: wait for the decision; fail unless it is approved"},
     HW_OPTIONS_LOG(struct options),
     {.name = NULL},
 };
 
 static const struct hw_command commands[] = {
     {.name = "hold", .arguments = "[REASON]", .help = "let new configuration wait"},
+    {.name = "propose", .help = "propose new content for a config; needs no NATS now"},
     {.name = "release", .help = "end the hold"},
     {.name = "status", .help = "print what the state directory says; needs no agent and no NATS"},
     {.name = "permissions",
@@ -498,6 +542,7 @@ static enum hw_status run_service(const struct options *o, const char *state_dir
         options.output_dir = o->output_dir;
         options.keep = (unsigned)o->keep;
         options.poll_ms = o->poll;
+        options.heartbeat_ms = o->heartbeat > 0 ? o->heartbeat : -1;
         options.splay_ms = o->splay;
         options.confirm_within_ms = o->confirm_within;
         options.report_drift_only = strcmp(o->drift, "report") == 0;
@@ -519,7 +564,7 @@ static enum hw_status run_service(const struct options *o, const char *state_dir
     return status;
 }
 
-/* hold, release, status, permissions. */
+/* hold, permissions, propose, release, status. */
 static enum hw_status run_command(const struct options *o, const char *command,
                                   char *const *operands, int count, const char *state_dir,
                                   bool node_given, struct hw_error *err)
@@ -530,6 +575,15 @@ static enum hw_status run_command(const struct options *o, const char *command,
         return hw_nats_permissions_node(o->bucket, o->node, o->nats_prefix, &o->nats_files, err);
     if (strcmp(command, "hold") == 0)
         return agent_local_hold(state_dir, count > 0 ? operands[0] : "", err);
+    if (strcmp(command, "propose") == 0 && (o->config == NULL || o->file == NULL))
+        return hw_fail(err, HW_EINVAL, "--config and --file are required");
+    if (strcmp(command, "propose") == 0)
+        return agent_local_propose(state_dir, node_given ? o->node : NULL, o->file,
+                                   &(struct agent_proposal){.config = o->config,
+                                                            .base_revision = o->base_revision,
+                                                            .media_type = o->media_type,
+                                                            .message = o->message},
+                                   o->wait, err);
     if (strcmp(command, "release") == 0)
         return agent_local_release(state_dir, err);
     return agent_local_status(state_dir, node_given ? o->node : NULL, &output, o->json, err);

@@ -110,6 +110,20 @@ enum hw_status agent_output_put(const struct agent_output *output,
     return status == HW_OK ? hw_file_link(path, name, err) : status;
 }
 
+enum hw_status agent_output_sync(const struct agent_output *output, struct hw_error *err)
+{
+    HW_AUTO_FREE char *path = agent_output_path(output);
+    char *const slash = path != NULL ? strrchr(path, '/') : NULL;
+    enum hw_status status;
+
+    if (path == NULL)
+        return HW_OK;
+    if (slash != NULL)
+        slash[slash == path] = '\0';
+    status = hw_file_sync_dir(slash != NULL ? path : ".", err);
+    return status == HW_ENOENT ? HW_OK : status;
+}
+
 enum hw_status agent_output_remove(const struct agent_output *output, struct hw_error *err)
 {
     HW_AUTO_FREE char *path = agent_output_path(output);

@@ -38,6 +38,11 @@ enum hw_status agent_output_put(const struct agent_output *output,
                                 const struct agent_document *document, const void *data,
                                 struct hw_error *err) HW_CHECKED;
 
+/* What is seen of it, a missing one included, is on the disk, too: a killed agent may have left it
+ * otherwise. */
+enum hw_status agent_output_sync(const struct agent_output *output,
+                                 struct hw_error *err) HW_CHECKED;
+
 /* Makes it as if there never was one. */
 enum hw_status agent_output_remove(const struct agent_output *output,
                                    struct hw_error *err) HW_CHECKED;

@@ -60,7 +60,8 @@ const char *agent_report_state(const struct agent_state *state)
                : "failed";
 }
 
-json_t *agent_report_build(const struct agent_state *state, const char *node, const char *boot_id)
+json_t *agent_report_build(const struct agent_state *state, const char *node, const char *boot_id,
+                           int64_t heartbeat_ms)
 {
     json_t *report;
 
@@ -71,6 +72,8 @@ json_t *agent_report_build(const struct agent_state *state, const char *node, co
                   "running", running_json(state), "failed", failed_json(state), "desired_revision",
                   state->desired_revision > 0 ? json_integer(state->desired_revision) : json_null(),
                   "agent", "headwater-agent/" HW_VERSION, "boot_id", boot_id);
+    if (heartbeat_ms > 0)
+        json_object_set_new(report, "heartbeat", json_real((double)heartbeat_ms / 1000));
     if (state->hold.set)
         json_object_set_new(
             report, "held",

@@ -11,9 +11,10 @@
 /* What the report calls the state: applied, failed, rejected. */
 const char *agent_report_state(const struct agent_state *state);
 
-/* The report without its time of reporting; NULL while there is nothing to say. Caller:
- * json_decref. */
-json_t *agent_report_build(const struct agent_state *state, const char *node, const char *boot_id);
+/* The report without its time of reporting; NULL while there is nothing to say. heartbeat_ms:
+ * between signs of life; 0: there are none. Caller: json_decref. */
+json_t *agent_report_build(const struct agent_state *state, const char *node, const char *boot_id,
+                           int64_t heartbeat_ms);
 
 /* The value to publish now; malloc'ed. */
 char *agent_report_text(const json_t *report);

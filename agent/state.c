@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/file.h"
@@ -15,6 +16,7 @@
 
 #define FORMAT         1
 #define STATE_FILE_MAX ((size_t)64 << 10)
+#define SOURCES_MAX    ((size_t)1 << 20)
 #define LOCK_TRIES     20
 #define LOCK_PAUSE_US  10000
 
@@ -245,20 +247,28 @@ char *agent_store_path(const struct agent_store *store, const struct agent_docum
     return hw_sprintf("%s/blob/%s", store->dir, hw_digest_hex(&document->digest, hex));
 }
 
-enum hw_status agent_store_open(const char *dir, struct agent_store **out, struct hw_error *err)
+static enum hw_status make_dirs(const char *dir, struct hw_error *err)
 {
     HW_AUTO_FREE char *blobs = hw_sprintf("%s/blob", dir);
+    enum hw_status status = hw_file_mkdirs(dir, 0755, err);
+
+    if (status == HW_OK)
+        status = hw_file_mkdirs(blobs, 0700, err);
+    return status == HW_OK ? hw_file_sync_dir(blobs, err) : status;
+}
+
+enum hw_status agent_store_open(const char *dir, struct agent_store **out, struct hw_error *err)
+{
     HW_AUTO_FREE char *lock = hw_sprintf("%s/lock", dir);
     struct agent_store *store;
     enum hw_status status;
     int fd, locked;
 
-    status = hw_file_mkdirs(dir, 0755, err);
-    if (status == HW_OK)
-        status = hw_file_mkdirs(blobs, 0700, err);
+    status = make_dirs(dir, err);
     if (status != HW_OK)
         return status;
-    fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    /* For reading: a disk may become read-only, or be so at the start. */
+    fd = open(lock, O_RDONLY | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
         return hw_fail_errno(err, "opening %s", lock);
     /* What a killed agent was about to start may hold its lock for the moment before exec. */
@@ -365,22 +375,64 @@ enum hw_status agent_store_save(struct agent_store *store, const struct agent_st
     if (text == NULL)
         return hw_fail(err, HW_EINVAL, "%s: the state cannot be written as JSON", store->path);
     if (store->text == NULL || strcmp(store->text, text) != 0) {
+        /* After a failure the disk may have either: the next save writes, whatever it says. */
+        free(store->text);
+        store->text = NULL;
         status = hw_file_replace(store->path, text, strlen(text), 0600, err);
         if (status != HW_OK)
             return status;
-        free(store->text);
         store->text = HW_TAKE(text);
     }
     store->state = *next;
     return HW_OK;
 }
 
+bool agent_store_has(const struct agent_store *store, const struct agent_document *document)
+{
+    HW_AUTO_FREE char *path = agent_store_path(store, document);
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode) && (size_t)st.st_size == document->size;
+}
+
 enum hw_status agent_store_put(struct agent_store *store, const struct agent_document *document,
                                const void *data, struct hw_error *err)
 {
     HW_AUTO_FREE char *path = agent_store_path(store, document);
+    enum hw_status status = hw_file_replace(path, data, document->size, 0600, err);
 
-    return hw_file_replace(path, data, document->size, 0600, err);
+    if (status != HW_ENOENT)
+        return status;
+    status = make_dirs(store->dir, err);
+    return status == HW_OK ? hw_file_replace(path, data, document->size, 0600, err) : status;
+}
+
+static char *sources_path(const char *dir, const struct agent_document *document)
+{
+    char hex[HW_DIGEST_HEX_MAX];
+
+    return hw_sprintf("%s/blob/%s.sources", dir, hw_digest_hex(&document->digest, hex));
+}
+
+char *agent_store_sources(const char *dir, const struct agent_document *document)
+{
+    HW_AUTO_FREE char *path = sources_path(dir, document);
+    char *text;
+    size_t len;
+
+    return hw_file_read(path, SOURCES_MAX, &text, &len, NULL) == HW_OK ? text : NULL;
+}
+
+enum hw_status agent_store_put_sources(struct agent_store *store,
+                                       const struct agent_document *document, const char *sources,
+                                       struct hw_error *err)
+{
+    HW_AUTO_FREE char *path = sources_path(store->dir, document);
+    HW_AUTO_FREE char *kept = agent_store_sources(store->dir, document);
+
+    if (kept != NULL && strcmp(kept, sources) == 0)
+        return HW_OK;
+    return hw_file_replace(path, sources, strlen(sources), 0600, err);
 }
 
 enum hw_status agent_store_get(struct agent_store *store, const struct agent_document *document,
@@ -406,7 +458,8 @@ static bool is_of(const char *name, const struct agent_document *document)
 {
     char hex[HW_DIGEST_HEX_MAX];
 
-    return document->set && strcmp(name, hw_digest_hex(&document->digest, hex)) == 0;
+    return document->set &&
+           strncmp(name, hw_digest_hex(&document->digest, hex), HW_DIGEST_HEX_MAX - 1) == 0;
 }
 
 void agent_store_sweep(struct agent_store *store)

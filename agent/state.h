@@ -4,6 +4,8 @@
  *     state.json    the state below, replaced as a whole and durably
  *     hold          while it is there, new configuration waits; see agent/hold.h
  *     blob/<hex>    copies of the documents that the state speaks of, named by their SHA-256
+ *     blob/<hex>.sources    the configs that such a document is made of, as the entry had them
+ *     proposals/    what the node proposes; see agent/proposal.h
  *     lock          held by the agent that uses the directory
  *
  * Every write is durable before it returns, and is made in such an order that a state never speaks
@@ -94,9 +96,20 @@ enum hw_status agent_store_save(struct agent_store *store, const struct agent_st
 /* Where the copy of a document is, or would be. Caller: free. */
 char *agent_store_path(const struct agent_store *store, const struct agent_document *document);
 
-/* Keeps a copy of a document's bytes, which the caller has verified. */
+/* Is there a copy, as far as its size says? */
+bool agent_store_has(const struct agent_store *store, const struct agent_document *document);
+
+/* Keeps a copy of a document's bytes, which the caller has verified. Makes a directory that was
+ * removed meanwhile. */
 enum hw_status agent_store_put(struct agent_store *store, const struct agent_document *document,
                                const void *data, struct hw_error *err) HW_CHECKED;
+
+/* Keeps what a document is made of, JSON; without a write when it is kept already. */
+enum hw_status agent_store_put_sources(struct agent_store *store,
+                                       const struct agent_document *document, const char *sources,
+                                       struct hw_error *err) HW_CHECKED;
+/* JSON of agent_store_put_sources, of the state directory dir; malloc'ed, or NULL. */
+char *agent_store_sources(const char *dir, const struct agent_document *document);
 
 /* Gives the bytes of a kept document: HW_ENOENT, or HW_ECORRUPT when size or digest do not match.
  * *data is malloc'ed; the caller frees it. */

@@ -24,6 +24,8 @@ static const struct api_column columns[] = {
     {.name = "applied_at", .type = API_COLUMN_TIME},
     {.name = "held", .type = API_COLUMN_JSON},
     {.name = "drift", .type = API_COLUMN_JSON},
+    {.name = "reported_state", .type = API_COLUMN_STRING},
+    {.name = "last_seen", .type = API_COLUMN_TIME},
     {.name = NULL},
 };
 
@@ -88,7 +90,8 @@ void api_fleet_get(struct api_request *request)
         tx,
         "SELECT node, labels, state, desired_revision, desired_digest, "
         "reported_revision, reported_digest, round(extract(epoch FROM lag), 3) AS lag_seconds, "
-        "error, desired_changed_at, applied_at, held, drift FROM headwater.fleet "
+        "error, desired_changed_at, applied_at, held, drift, reported_state, last_seen "
+        "FROM headwater.fleet "
         "WHERE ($1::text IS NULL OR node > $1) AND labels @> $2::jsonb "
         "AND ($3::text IS NULL OR state = $3) ORDER BY node LIMIT $4::int",
         4, api_request_parameter(request, "after"), selector, state, most);

@@ -40,7 +40,7 @@ static long applied(struct rig *rig, const char *digest)
 }
 
 /* Until SQL says that all run what is desired now; returns when that was seen. */
-static double wait_applied(struct rig *rig, const struct test_program *agents, int nodes)
+static double wait_applied(struct rig *rig, struct test_program *agents, int nodes)
 {
     const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
     const double until = test_now() + RIG_WAIT_S;
@@ -48,11 +48,11 @@ static double wait_applied(struct rig *rig, const struct test_program *agents, i
         rig_sql(rig->sql, "SELECT digest FROM headwater.desired WHERE node = 'n1'");
 
     while (applied(rig, digest) < nodes) {
-        if (test_now() > until) {
+        if (test_now() > until || !test_program_running(agents)) {
             test_print_tail(rig->reconciler.log);
             test_print_tail(agents->log);
-            test_fail("%ld of %d agents are known to have applied it after %d s",
-                      applied(rig, digest), nodes, RIG_WAIT_S);
+            test_fail("%ld of %d agents are known to have applied it after %.0f s",
+                      applied(rig, digest), nodes, test_now() - until + RIG_WAIT_S);
         }
         nanosleep(&pause, NULL);
     }
@@ -91,7 +91,7 @@ static void note_cpu(struct bench *bench, const struct cpu *before, const struct
                 after->agents - before->agents, 0);
 }
 
-static void measure_change(struct bench *bench, struct rig *rig, const struct test_program *agents,
+static void measure_change(struct bench *bench, struct rig *rig, struct test_program *agents,
                            int nodes, int run)
 {
     rig_forget(rig);
@@ -115,7 +115,7 @@ static void measure_change(struct bench *bench, struct rig *rig, const struct te
 }
 
 /* What is changed while NATS is away is there with it. */
-static void measure_restart(struct bench *bench, struct rig *rig, const struct test_program *agents,
+static void measure_restart(struct bench *bench, struct rig *rig, struct test_program *agents,
                             int nodes, int run)
 {
     const double parts = limit(rig, nodes, run);

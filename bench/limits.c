@@ -203,10 +203,17 @@ void limit_publish_each(struct rig *rig, int size, double *times, int count)
     HW_AUTO_FREE char *value = hw_alloc((size_t)size + 1);
     natsSubscription *sub = NULL;
     natsConnection *nc = NULL;
+    natsOptions *connect = NULL;
+    jsCtx *js = NULL;
 
     memset(value, 'x', (size_t)size);
     add_stream(rig);
-    if (natsConnection_ConnectTo(&nc, rig->nats.url) != NATS_OK ||
+    /* Otherwise libnats waits for more to send, a millisecond. */
+    if (natsOptions_Create(&connect) != NATS_OK ||
+        natsOptions_SetURL(connect, rig->nats.url) != NATS_OK ||
+        natsOptions_SetSendAsap(connect, true) != NATS_OK ||
+        natsConnection_Connect(&nc, connect) != NATS_OK ||
+        natsConnection_JetStream(&js, nc, NULL) != NATS_OK ||
         natsConnection_SubscribeSync(&sub, nc, "bench.>") != NATS_OK ||
         natsConnection_Flush(nc) != NATS_OK)
         test_fail("cannot subscribe at %s", rig->nats.url);
@@ -218,16 +225,18 @@ void limit_publish_each(struct rig *rig, int size, double *times, int count)
         options.ExpectNoMessage = i == 0;
         options.ExpectLastSubjectSeq = (uint64_t)i;
         const double start = test_now();
-        if (js_PublishMsgAsync(rig->js, &msg, &options) != NATS_OK ||
+        if (js_PublishMsgAsync(js, &msg, &options) != NATS_OK ||
             natsSubscription_NextMsg(&got, sub, RIG_WAIT_S * 1000L) != NATS_OK)
             test_fail("publishing message %d failed", i);
         times[i] = test_now() - start;
         natsMsg_Destroy(got);
-        if (js_PublishAsyncComplete(rig->js, NULL) != NATS_OK)
+        if (js_PublishAsyncComplete(js, NULL) != NATS_OK)
             test_fail("message %d was not acknowledged", i);
     }
     natsSubscription_Destroy(sub);
+    jsCtx_Destroy(js);
     natsConnection_Destroy(nc);
+    natsOptions_Destroy(connect);
     delete_stream(rig);
 }
 

@@ -199,6 +199,7 @@ void rig_wait_caught_up(struct rig *rig)
 void rig_start(struct rig *rig)
 {
     HW_AUTO_FREE char *monitor = hw_sprintf("127.0.0.1:%d", rig->monitor);
+    const char *const key = getenv("SIGN_KEY");
     const char *const argv[] = {"headwater-reconciler",
                                 "--database",
                                 rig->pg.reconciler_url,
@@ -206,6 +207,8 @@ void rig_start(struct rig *rig)
                                 rig->nats.url,
                                 "--monitor",
                                 monitor,
+                                key != NULL ? "--sign-key" : NULL,
+                                key,
                                 NULL};
 
     test_program_start(&rig->reconciler, argv, NULL);

@@ -28,7 +28,7 @@
 struct options {
     const char *nats, *bucket, *prefix, *state_dir;
     struct hw_nats_files nats_files;
-    int64_t nodes, first, connections, threads, poll, splay, every;
+    int64_t nodes, first, connections, threads, poll, heartbeat, splay, every;
     const char *log_level, *log_format;
 };
 
@@ -88,6 +88,13 @@ static const struct hw_option option_table[] = {
      .min = 100,
      .max = 86400000,
      .help = "mean time between looks at NATS without being told of a change"},
+    {.name = "heartbeat",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, heartbeat),
+     .value = "TIME",
+     .preset = "30s",
+     .max = 86400000,
+     .help = "mean time between signs of life; 0: none"},
     {.name = "splay",
      .type = HW_OPT_DURATION,
      .offset = offsetof(struct options, splay),
@@ -152,7 +159,6 @@ static void on_told(void *arg, enum hw_log_level level, const char *what,
                     const struct agent_document *document, const char *detail)
 {
     struct shard *shard = arg;
-
     const bool warning = level <= HW_LOG_WARN;
 
     shard->warnings += warning ? 1 : 0;
@@ -160,9 +166,6 @@ static void on_told(void *arg, enum hw_log_level level, const char *what,
            HW_I("loop", shard->number), HW_I("revision", document != NULL ? document->revision : 0),
            HW_S("detail", detail));
 }
-
-/* There is nothing that an owner does. */
-static const struct agent_hooks hooks = {.told = on_told};
 
 static void look(void *arg)
 {
@@ -192,9 +195,8 @@ static enum hw_status open_agent(struct shard *shard, size_t i, struct hw_error 
     const struct options *const o = shard->options;
     const int64_t number = o->first + shard->number + (int64_t)i * o->threads;
     struct node *const node = &shard->nodes[i];
-    struct agent_hooks own = hooks;
+    const struct agent_hooks hooks = {.told = on_told, .arg = shard}; /* no commands */
 
-    own.arg = shard;
     node->name = hw_sprintf("%s%lld", o->prefix, (long long)number);
     node->state_dir = hw_sprintf("%s/%s", shard->dir, node->name);
     const struct agent_options options = {
@@ -203,10 +205,11 @@ static enum hw_status open_agent(struct shard *shard, size_t i, struct hw_error 
         .bucket = o->bucket,
         .state_dir = node->state_dir,
         .poll_ms = o->poll,
+        .heartbeat_ms = o->heartbeat,
         .splay_ms = o->splay,
         .heal = true,
     };
-    return agent_open(shard->loop, &options, &own, &node->agent, err);
+    return agent_open(shard->loop, &options, &hooks, &node->agent, err);
 }
 
 /* ---- connections ---- */
@@ -253,10 +256,10 @@ static void *run_shard(void *arg)
             return NULL;
     }
     hw_log_error("cannot simulate", HW_I("loop", shard->number), HW_E(&err));
-    kill(getpid(), SIGTERM);
     pthread_mutex_lock(&shard->lock);
     shard->failed = true;
     pthread_mutex_unlock(&shard->lock);
+    kill(getpid(), SIGTERM);
     return NULL;
 }
 
@@ -387,7 +390,7 @@ static enum hw_status make_directory(char *dir, struct hw_error *err)
 
 static enum hw_status allow_files(const struct options *o, struct hw_error *err)
 {
-    const rlim_t need = (rlim_t)(o->nodes + 4 * o->connections + 2 * o->threads + FILES_BESIDE);
+    const rlim_t need = (rlim_t)(o->nodes + 2 * o->connections + 2 * o->threads + FILES_BESIDE);
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0)

@@ -54,8 +54,9 @@ struct cli {
 typedef enum hw_status cli_command_fn(struct cli *cli, char **operands, int count,
                                       struct hw_error *err);
 
-cli_command_fn cli_apply, cli_audit, cli_delete, cli_diff, cli_explain, cli_fleet, cli_get,
-    cli_history, cli_rollback, cli_set, cli_token, cli_wait, cli_watch;
+cli_command_fn cli_apply, cli_approve, cli_audit, cli_delete, cli_diff, cli_explain, cli_fleet,
+    cli_get, cli_history, cli_proposals, cli_reject, cli_rollback, cli_set, cli_token, cli_wait,
+    cli_watch;
 
 /* Like hw_fail with HW_EINVAL, for what is wrong on the command line. */
 enum hw_status cli_misused(struct cli *cli, struct hw_error *err, const char *fmt, ...)

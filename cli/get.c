@@ -48,6 +48,7 @@ static const struct cli_column fleet_columns[] = {
     {"RUNNING", "reported_revision", CLI_TEXT},
     {"LAG S", "lag_seconds", CLI_TEXT},
     {"LABELS", "labels", CLI_LABELS},
+    {"LAST SEEN", "last_seen", CLI_TIME},
     {"ERROR", "error", CLI_TEXT},
     {.heading = NULL},
 };

@@ -26,7 +26,7 @@ enum { TOKEN_FILE_MOST = 4096, LIMIT_MOST = 1000000 };
         .help = (text), .commands = (takers)                                                       \
     }
 
-static const char writers[] = "apply set delete rollback";
+static const char writers[] = "apply set delete rollback approve reject";
 
 static const struct hw_option options_table[] = {
     {.name = "server",
@@ -74,7 +74,7 @@ static const struct hw_option options_table[] = {
      .value = "FILE",
      .commands = "apply diff",
      .help = "resources in YAML or JSON; - for standard input, or a directory"},
-    OPTION_FLAG("content", content, "the document itself", "get"),
+    OPTION_FLAG("content", content, "the document itself", "get proposals"),
     OPTION_STRING("at", at, NULL, "LSN|TIME", "as of a position, or of an RFC 3339 time", "get"),
     {.name = "revision",
      .type = HW_OPT_INT,
@@ -88,14 +88,16 @@ static const struct hw_option options_table[] = {
                   "only nodes with these labels: site=north,role=daq or a JSON object",
                   "get fleet watch"),
     OPTION_STRING("state", state, NULL, "STATE",
-                  "only nodes in this state: in_sync, pending, failed or unknown", "get fleet"),
+                  "only nodes in this state: in_sync, pending, failed or unknown; proposals: "
+                  "pending, approved, rejected, conflict or refused",
+                  "get fleet proposals"),
     {.name = "limit",
      .type = HW_OPT_INT,
      .offset = offsetof(struct cli_options, limit),
      .value = "N",
      .min = 1,
      .max = LIMIT_MOST,
-     .commands = "get fleet history audit token",
+     .commands = "get fleet history audit token proposals",
      .help = "at most N items; all without it (audit: 50)"},
     OPTION_FLAG("dry-run", dry_run, "change nothing, show what would change", writers),
     OPTION_FLAG("wait", wait, "then wait until the nodes did it", writers),
@@ -108,12 +110,13 @@ static const struct hw_option options_table[] = {
      .help = "why, for the history and the audit trail"},
     OPTION_STRING("if-match", if_match, NULL, "ETAG",
                   "only if this is still the version of the resource; * if it is there",
-                  "set delete rollback"),
+                  "set delete rollback approve reject"),
     OPTION_STRING("idempotency-key", idempotency_key, NULL, "KEY",
                   "the key of a request that may have been carried out: do it once in all",
-                  "apply delete rollback"),
+                  "apply delete rollback approve reject"),
     OPTION_FLAG("last", last, "the position of the last write from here to this server", "wait"),
-    OPTION_STRING("node", node, NULL, "NAME", "only events of this node", "watch"),
+    OPTION_STRING("node", node, NULL, "NAME", "only events, or proposals, of this node",
+                  "watch proposals"),
     OPTION_STRING("types", types, NULL, "LIST", "only these events: desired,reported", "watch"),
     {.name = "count",
      .letter = 'n',
@@ -144,6 +147,9 @@ static const struct hw_command commands[] = {
     {"history", "CONFIG", "show the revisions of a config"},
     {"rollback", "CONFIG REVISION", "make an old revision of a config the newest"},
     {"explain", "NODE [PATH]", "show where each part of a node's document comes from"},
+    {"proposals", "[ID]", "show what nodes propose, newest first"},
+    {"approve", "ID", "make a proposal the next revision of its config"},
+    {"reject", "ID", "end a proposal without a change"},
     {"wait", "[LSN]", "wait until nodes did what was asked"},
     {"watch", NULL, "show events as they happen"},
     {"fleet", NULL, "show how many nodes are in which state, and each"},
@@ -159,7 +165,8 @@ static const struct {
 } runners[] = {
     {cli_get, 1, 2},         {cli_apply, 0, INT32_MAX}, {cli_diff, 0, INT32_MAX},
     {cli_set, 2, INT32_MAX}, {cli_delete, 2, 2},        {cli_history, 1, 1},
-    {cli_rollback, 2, 2},    {cli_explain, 1, 2},       {cli_wait, 0, 1},
+    {cli_rollback, 2, 2},    {cli_explain, 1, 2},       {cli_proposals, 0, 1},
+    {cli_approve, 1, 1},     {cli_reject, 1, 1},        {cli_wait, 0, 1},
     {cli_watch, 0, 0},       {cli_fleet, 0, 0},         {cli_audit, 0, 2},
     {cli_token, 1, 2},
 };

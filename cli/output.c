@@ -206,8 +206,13 @@ void cli_print_details(const json_t *object)
 static void print_name(const json_t *item)
 {
     const json_t *name = json_object_get(item, "name");
+    const json_t *id = json_object_get(item, "id");
     struct hw_buf safe = {0};
 
+    if (name == NULL && json_is_integer(id)) {
+        printf("%lld\n", (long long)json_integer_value(id));
+        return;
+    }
     if (name == NULL)
         name = json_object_get(item, "node");
     if (!json_is_string(name))

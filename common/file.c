@@ -11,13 +11,8 @@
 #include "common/memory.h"
 #include "common/points.h"
 
-/* fsync of the directory that holds path: makes a rename or removal in it durable. */
-static enum hw_status sync_parent(const char *path, struct hw_error *err)
+enum hw_status hw_file_sync_dir(const char *dir, struct hw_error *err)
 {
-    const char *slash = strrchr(path, '/');
-    HW_AUTO_FREE char *dir = slash == NULL   ? hw_strdup(".")
-                             : slash == path ? hw_strdup("/")
-                                             : hw_strndup(path, (size_t)(slash - path));
     const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0)
@@ -29,6 +24,17 @@ static enum hw_status sync_parent(const char *path, struct hw_error *err)
     }
     close(fd);
     return HW_OK;
+}
+
+/* Makes a rename or removal of path durable. */
+static enum hw_status sync_parent(const char *path, struct hw_error *err)
+{
+    const char *slash = strrchr(path, '/');
+    HW_AUTO_FREE char *dir = slash == NULL   ? hw_strdup(".")
+                             : slash == path ? hw_strdup("/")
+                                             : hw_strndup(path, (size_t)(slash - path));
+
+    return hw_file_sync_dir(dir, err);
 }
 
 static enum hw_status write_all(int fd, const char *data, size_t len, const char *path,
@@ -168,13 +174,21 @@ enum hw_status hw_file_mkdirs(const char *path, mode_t mode, struct hw_error *er
         if (c != '/' && c != '\0')
             continue;
         *p = '\0';
-        if (mkdir(dir, mode) != 0) {
+        if (mkdir(dir, mode) == 0) {
+            const enum hw_status status = sync_parent(dir, err);
+
+            if (status != HW_OK)
+                return status;
+        } else {
             struct stat st;
 
             if (errno != EEXIST || stat(dir, &st) != 0)
                 return hw_fail_errno(err, "creating directory %s", dir);
             if (!S_ISDIR(st.st_mode))
                 return hw_fail(err, HW_EIO, "creating directory %s: a file is in its place", dir);
+            /* Whoever made it may have been killed before this; or it is not ours to sync. */
+            if (c == '\0')
+                (void)!sync_parent(dir, NULL);
         }
         if (c == '\0')
             return HW_OK;

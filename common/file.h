@@ -25,8 +25,12 @@ enum hw_status hw_file_link(const char *path, const char *target, struct hw_erro
 enum hw_status hw_file_read(const char *path, size_t max, char **data, size_t *len,
                             struct hw_error *err) HW_CHECKED;
 
-/* Makes path and its missing parents. */
+/* Makes path and its missing parents, durably. */
 enum hw_status hw_file_mkdirs(const char *path, mode_t mode, struct hw_error *err) HW_CHECKED;
+
+/* fsync of a directory: the names that are seen in it are on the disk, too. What a killed process
+ * left may not be. */
+enum hw_status hw_file_sync_dir(const char *dir, struct hw_error *err) HW_CHECKED;
 
 /* Removes path durably; a missing file is fine. */
 enum hw_status hw_file_remove(const char *path, struct hw_error *err) HW_CHECKED;

@@ -1,5 +1,6 @@
 #include "common/monitor.h"
 
+#include <dlfcn.h>
 #include <microhttpd.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -19,6 +20,50 @@ enum {
     DEADLINE_MS = 10000,
     CHECK_TEXT_MAX = 1024,
 };
+
+/*
+ * libmicrohttpd, loaded when there is something to serve: with the libraries below it, it would be
+ * a quarter of what an idle agent has resident.
+ */
+#define LIBRARY "libmicrohttpd.so.12"
+#define FUNCTIONS(X)                                                                               \
+    X(add_response_header)                                                                         \
+    X(create_response_from_buffer)                                                                 \
+    X(destroy_response)                                                                            \
+    X(get_connection_info)                                                                         \
+    X(get_daemon_info)                                                                             \
+    X(get_timeout)                                                                                 \
+    X(lookup_connection_value)                                                                     \
+    X(queue_response)                                                                              \
+    X(quiesce_daemon)                                                                              \
+    X(run)                                                                                         \
+    X(start_daemon)                                                                                \
+    X(stop_daemon)
+
+#define MEMBER(name) __typeof__(MHD_##name) *name;
+static struct {
+    FUNCTIONS(MEMBER)
+} http;
+
+static enum hw_status load_library(struct hw_error *err)
+{
+    static const struct {
+        const char *name;
+        void **function;
+    } wanted[] = {
+#define WANTED(name) {"MHD_" #name, (void **)&http.name},
+        FUNCTIONS(WANTED)};
+    void *const library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL); /* for good */
+
+    if (library == NULL)
+        return hw_fail(err, HW_EIO, "loading " LIBRARY ", which serves HTTP: %s", dlerror());
+    for (size_t i = 0; i < HW_COUNT(wanted); i++) {
+        *wanted[i].function = dlsym(library, wanted[i].name);
+        if (*wanted[i].function == NULL)
+            return hw_fail(err, HW_EIO, LIBRARY " has no %s", wanted[i].name);
+    }
+    return HW_OK;
+}
 
 struct connection {
     struct hw_timer deadline;
@@ -101,7 +146,7 @@ static const struct page pages[] = {
 static enum MHD_Result answer(struct hw_monitor *monitor, struct MHD_Connection *c, const char *url,
                               const char *method, const char *version)
 {
-    const char *host = MHD_lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
+    const char *host = http.lookup_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
     const char *media_type = "text/plain; charset=utf-8", *allow = NULL;
     const struct page *page = NULL;
     struct hw_buf body = {0};
@@ -130,18 +175,18 @@ static enum MHD_Result answer(struct hw_monitor *monitor, struct MHD_Connection 
         media_type = page->media_type;
         status = page->write(monitor, &body);
     }
-    response = MHD_create_response_from_buffer(body.len, body.data, MHD_RESPMEM_MUST_FREE);
+    response = http.create_response_from_buffer(body.len, body.data, MHD_RESPMEM_MUST_FREE);
     if (response == NULL) {
         hw_buf_free(&body);
         return MHD_NO;
     }
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, media_type);
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+    http.add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, media_type);
+    http.add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    http.add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     if (allow != NULL)
-        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, allow);
-    queued = MHD_queue_response(c, status, response);
-    MHD_destroy_response(response);
+        http.add_response_header(response, MHD_HTTP_HEADER_ALLOW, allow);
+    queued = http.queue_response(c, status, response);
+    http.destroy_response(response);
     return queued;
 }
 
@@ -150,7 +195,7 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char
                                  size_t *size, void **context)
 {
     struct connection *connection =
-        MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+        http.get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
 
     (void)data;
     (void)context;
@@ -184,7 +229,7 @@ static void on_connection(void *arg, struct MHD_Connection *c, void **context,
 
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         connection = hw_alloc(sizeof(*connection));
-        connection->fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        connection->fd = http.get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         hw_timer_start(monitor->loop, &connection->deadline, DEADLINE_MS, on_deadline, connection);
         *context = connection;
     } else if (connection != NULL) {
@@ -215,8 +260,8 @@ static void run(struct hw_monitor *monitor)
     MHD_UNSIGNED_LONG_LONG wait_ms;
 
     monitor->place_freed = false;
-    MHD_run(monitor->daemon);
-    if (MHD_get_timeout(monitor->daemon, &wait_ms) != MHD_YES)
+    http.run(monitor->daemon);
+    if (http.get_timeout(monitor->daemon, &wait_ms) != MHD_YES)
         wait_ms = UINT64_MAX;
     /* When all places were taken, the library looks at the queue again in its next run only. */
     if (monitor->place_freed)
@@ -262,6 +307,8 @@ enum hw_status hw_monitor_start(struct hw_loop *loop, const char *listen,
     }
     status = hw_monitor_address(listen, &address, err);
     if (status == HW_OK)
+        status = load_library(err);
+    if (status == HW_OK)
         status = hw_address_listen(&address, &listen_fd, err);
     if (status != HW_OK)
         return status;
@@ -270,7 +317,7 @@ enum hw_status hw_monitor_start(struct hw_loop *loop, const char *listen,
     monitor->source = *source;
     hw_address_format_bound(listen_fd, monitor->name);
     /* Without its log: what clients do wrong is no news, and common code does not log. */
-    monitor->daemon = MHD_start_daemon(
+    monitor->daemon = http.start_daemon(
         MHD_USE_EPOLL, 0, NULL, NULL, on_access, monitor, MHD_OPTION_LISTEN_SOCKET, listen_fd,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
         (size_t)HEADERS_MAX, MHD_OPTION_NOTIFY_CONNECTION, on_connection, monitor, MHD_OPTION_END);
@@ -281,7 +328,7 @@ enum hw_status hw_monitor_start(struct hw_loop *loop, const char *listen,
         return HW_EIO;
     }
     monitor->io =
-        hw_io_add(loop, MHD_get_daemon_info(monitor->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
+        hw_io_add(loop, http.get_daemon_info(monitor->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
                   POLLIN, on_ready, monitor);
     run(monitor);
     *out = monitor;
@@ -299,10 +346,10 @@ void hw_monitor_stop(struct hw_monitor *monitor)
         return;
     hw_io_remove(monitor->io);
     /* Listening ends first: who sees its connection end finds the port free. */
-    const int fd = MHD_quiesce_daemon(monitor->daemon);
+    const int fd = http.quiesce_daemon(monitor->daemon);
     if (fd >= 0)
         close(fd);
-    MHD_stop_daemon(monitor->daemon); /* tells on_connection of each */
+    http.stop_daemon(monitor->daemon); /* tells on_connection of each */
     hw_timer_stop(&monitor->run_again);
     free(monitor);
 }

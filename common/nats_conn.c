@@ -1,5 +1,7 @@
 #include "common/nats_conn.h"
 
+#include <malloc.h>
+#include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -8,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/clock.h"
 #include "common/memory.h"
 #include "common/nkey.h"
 
@@ -16,6 +19,8 @@ enum {
     ACK_TIMEOUT_MS = 5000,
     MAX_PENDING = 4096,
     REOPEN_MS = 2000,
+    CLOCK_MS = 10000,      /* between looks at the clock */
+    CLOCK_SLACK_MS = 1000, /* that it may be set back without consequence */
     FLUSH_MS = 1,
     FEW = 64,          /* publishes in flight that nobody shall wait 1 ms for */
     LEAVING_MS = 2000, /* between taking a subscription out of the connection and freeing it */
@@ -98,6 +103,8 @@ struct hw_nats {
     char *prefix;    /* NULL: none */
     natsStatus away; /* why the last try to connect failed, as the owner was told */
     struct hw_timer reopen;
+    struct hw_timer clock_timer;
+    int64_t clock_ahead; /* ms: the time of day, less the monotonic clock */
     uint64_t next_sub;
     struct hw_nats_sub *subs;
     struct leaving *leaving, **leaving_end;
@@ -409,13 +416,40 @@ static void go_down(struct hw_nats *nats, const char *why)
         nats->events.down(nats->events.arg, why);
 }
 
+static void reopen(void *arg);
+
+static void reopen_within(struct hw_nats *nats, int64_t ms)
+{
+    hw_timer_start(nats->loop, &nats->reopen, arc4random_uniform((uint32_t)ms), reopen, nats);
+}
+
 static void reopen(void *arg)
 {
     struct hw_nats *nats = arg;
     struct hw_error err;
 
     if (open_connection(nats, &err) != HW_OK)
-        hw_timer_start(nats->loop, &nats->reopen, REOPEN_MS, reopen, nats);
+        reopen_within(nats, REOPEN_MS);
+}
+
+static int64_t clock_ahead(void)
+{
+    return hw_clock_now() / 1000000 - hw_loop_now();
+}
+
+/*
+ * libnats waits by the time of day: set back by a day, it would go on waiting for the next try to
+ * connect, or the next ping, for a day. A connection that is made anew begins its waits anew.
+ */
+static void look_at_clock(void *arg)
+{
+    struct hw_nats *nats = arg;
+    const int64_t ahead = clock_ahead();
+
+    if (ahead < nats->clock_ahead - CLOCK_SLACK_MS && nats->nc != NULL)
+        natsConnection_Close(nats->nc); /* the rest follows when that is told */
+    nats->clock_ahead = ahead;
+    hw_timer_start(nats->loop, &nats->clock_timer, CLOCK_MS, look_at_clock, nats);
 }
 
 /*
@@ -507,7 +541,7 @@ static void deliver(struct hw_nats *nats, const struct mail *mail)
         go_down(nats, "closed");
         close_connection(nats);
         crash_flights(nats, HW_EUNAVAIL);
-        hw_timer_start(nats->loop, &nats->reopen, REOPEN_MS, reopen, nats);
+        reopen_within(nats, REOPEN_MS);
         break;
     case MAIL_TROUBLE:
         on_trouble(nats, mail);
@@ -619,6 +653,51 @@ static enum hw_status check_files(const struct hw_nats_files *files, struct hw_e
     return HW_OK;
 }
 
+/*
+ * libnats adds the system's authorities to its TLS context, and has no way to leave them out. So
+ * the context is got hold of when OpenSSL makes it, and the store in it replaced: whoever names the
+ * authorities means those and no others.
+ */
+static _Thread_local struct {
+    bool wanted;
+    SSL_CTX *context;
+} made;
+
+static void on_context_made(void *parent, void *value, CRYPTO_EX_DATA *data, int index, long number,
+                            void *arg)
+{
+    (void)value;
+    (void)data;
+    (void)index;
+    (void)number;
+    (void)arg;
+    if (made.wanted)
+        made.context = parent;
+}
+
+static bool set_secure(natsOptions *o, bool own_authorities)
+{
+    X509_STORE *store;
+    int index;
+
+    if (!own_authorities)
+        return natsOptions_SetSecure(o, true) == NATS_OK;
+    index = CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL_CTX, 0, NULL, on_context_made, NULL, NULL);
+    made.context = NULL;
+    made.wanted = true;
+    const natsStatus s = natsOptions_SetSecure(o, true);
+    made.wanted = false;
+    CRYPTO_free_ex_index(CRYPTO_EX_INDEX_SSL_CTX, index);
+    store = X509_STORE_new();
+    if (s != NATS_OK || made.context == NULL || store == NULL) {
+        X509_STORE_free(store);
+        return false;
+    }
+    SSL_CTX_set_cert_store(made.context, store);
+    malloc_trim(0); /* the system has many */
+    return true;
+}
+
 /* TLS and who this client is. */
 static enum hw_status set_files(struct hw_nats *nats, const struct hw_nats_options *wish,
                                 struct hw_error *err)
@@ -632,7 +711,7 @@ static enum hw_status set_files(struct hw_nats *nats, const struct hw_nats_optio
     if (status != HW_OK)
         return status;
     nats->tls = is_given(files->ca) || is_given(files->cert) || strstr(wish->url, "tls://") != NULL;
-    if (nats->tls && natsOptions_SetSecure(o, true) != NATS_OK)
+    if (nats->tls && !set_secure(o, is_given(files->ca)))
         return hw_fail(err, HW_EIO, "TLS cannot be set up");
     if (is_given(files->ca) && natsOptions_LoadCATrustedCertificates(o, files->ca) != NATS_OK)
         return tls_failed(err, "--nats-ca", files->ca);
@@ -784,8 +863,12 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
     if (is_given(options->prefix))
         nats->prefix = hw_strdup(options->prefix);
     status = make_options(nats, options, err);
-    if (status == HW_OK)
+    if (status == HW_OK && options->first_ms > 0)
+        reopen_within(nats, options->first_ms);
+    else if (status == HW_OK)
         status = open_connection(nats, err);
+    nats->clock_ahead = clock_ahead();
+    hw_timer_start(loop, &nats->clock_timer, CLOCK_MS, look_at_clock, nats);
     if (status != HW_OK) {
         hw_nats_close(nats);
         return status;
@@ -802,6 +885,7 @@ void hw_nats_close(struct hw_nats *nats)
         return;
     box = nats->box;
     hw_timer_stop(&nats->reopen);
+    hw_timer_stop(&nats->clock_timer);
     hw_timer_stop(&nats->leaving_timer);
     hw_timer_stop(&nats->flush);
 
@@ -1001,6 +1085,12 @@ void hw_nats_unsubscribe(struct hw_nats_sub *sub)
     free(sub);
 }
 
+void hw_nats_signal(struct hw_nats *nats, const char *subject)
+{
+    if (need_up(nats, NULL) == HW_OK)
+        (void)natsConnection_Publish(nats->nc, subject, NULL, 0);
+}
+
 /* ---- JetStream ---- */
 
 static void set_expectation(jsPubOptions *options, uint64_t expected_seq)
@@ -1051,15 +1141,13 @@ static natsMsg *readdress(const struct hw_nats *nats, natsMsg *msg)
 enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expected_seq,
                                hw_ack_fn *done, void *arg, struct hw_error *err)
 {
-    msg = readdress(nats, msg);
-
-    const natsMsg *const identity = msg;
-    enum hw_status status;
+    enum hw_status status = need_up(nats, err);
     jsPubOptions options;
     struct flight flight;
     natsStatus s;
 
-    status = need_up(nats, err);
+    msg = readdress(nats, msg);
+    const natsMsg *const identity = msg;
     if (status == HW_OK && nats->in_flight >= (size_t)nats->max_pending)
         status = hw_fail(err, HW_EUNAVAIL, "%d publishes are waiting for NATS already",
                          nats->max_pending);

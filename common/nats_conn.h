@@ -26,7 +26,8 @@ struct hw_nats_events {
 
 /* How a server is checked and this client proves who it is. All files; NULL or "": not used. */
 struct hw_nats_files {
-    const char *ca;    /* PEM: authorities that may vouch for the server; asks for TLS */
+    const char *ca;    /* PEM: authorities that may vouch for the server, instead of the system's;
+                          asks for TLS */
     const char *cert;  /* PEM: certificate of this client, with key */
     const char *key;   /* PEM: its private key */
     const char *creds; /* JWT and seed, as a credentials file has them; or */
@@ -42,6 +43,7 @@ struct hw_nats_options {
                          the next turn, which for a few waits for the server, up to 1 ms */
     int reconnect_ms; /* longest time between tries to connect, which grows up to it and is drawn
                          from its upper half, so that a fleet does not come in one moment; 0: 500 */
+    int64_t first_ms; /* the first try waits a random part of this */
     struct hw_nats_files files;
     /* Subjects that begin with $JS.API begin with this instead, and those with $KV have it in
      * front: for whom the server, or a leaf node on the way, denies the former. NULL or "": as they
@@ -90,6 +92,10 @@ enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_n
                                  void *arg, struct hw_nats_sub **sub,
                                  struct hw_error *err) HW_CHECKED;
 void hw_nats_unsubscribe(struct hw_nats_sub *sub); /* NULL is fine */
+
+/* An empty message on a plain subject, for whoever listens now. While the connection is down it is
+ * not sent, then or later. */
+void hw_nats_signal(struct hw_nats *nats, const char *subject);
 
 enum hw_deliver {
     HW_DELIVER_LAST, /* of every subject the last message, then every new one */

@@ -17,6 +17,7 @@ static const char *const services[] = {
     "$JS.API.DIRECT.GET.KV_@_reports.$KV.@_reports.cfg.proposed.*",
     "$KV.@_reports.cfg.reported.*",
     "$KV.@_reports.cfg.proposed.*",
+    "@.alive.*",
     /* Objects are for every node: metadata by name, chunks by the identifier in it. */
     "$JS.API.DIRECT.GET.OBJ_@.$O.@.M.>",
     "$JS.API.DIRECT.GET.OBJ_@",
@@ -101,7 +102,7 @@ enum hw_status hw_nats_permissions_node(const char *bucket, const char *node, co
         HW_AUTO_FREE char *subject = subject_of(services[i], bucket, node);
 
         printf("    {service: {account: \"%s\", subject: \"%s\"}", bucket, subject);
-        if (mapped)
+        if (mapped && *subject == '$') /* what a leaf node denies, and hw_nats_publish maps */
             printf(", to: \"%s.%s\"", prefix,
                    subject + (strncmp(subject, api, strlen(api)) == 0 ? strlen(api) : 0));
         printf("}\n");

@@ -1,9 +1,10 @@
 /*
  * A small data-acquisition program that changes its sampling rate live: the configuration of its
- * node, {"rate_hz": 1000}, comes to it by libheadwater-agent, on the program's own loop.
+ * node, {"rate_hz": 1000}, comes to it by libheadwater-agent, on the program's own loop. On SIGUSR1
+ * it measures its pedestal and proposes that as new content of the config CALIBRATION.
  *
  *     cc daq-sampler.c $(pkg-config --cflags --libs headwater-agent) -o daq-sampler
- *     ./daq-sampler nats://127.0.0.1:4222 daq-1 /var/tmp/daq-1
+ *     ./daq-sampler nats://127.0.0.1:4222 daq-1 /var/tmp/daq-1 calibration
  */
 #include <errno.h>
 #include <headwater_agent.h>
@@ -27,12 +28,14 @@ struct sampler {
     int checking;     /* the agent waits for the first sample at the new rate */
 };
 
-static volatile sig_atomic_t stopping;
+static volatile sig_atomic_t stopping, calibrating;
 
 static void on_signal(int signo)
 {
-    (void)signo;
-    stopping = 1;
+    if (signo == SIGUSR1)
+        calibrating = 1;
+    else
+        stopping = 1;
 }
 
 /* The rate that a document asks for; 0 when it asks for none that can be had. */
@@ -103,6 +106,34 @@ static void changed(void *arg, const struct headwater_agent_status *status)
            status->held ? ", held" : "", status->failed_stage[0] != '\0' ? ", failed" : "");
 }
 
+/* People look at it, and what they approve comes back as configuration. */
+static void propose_calibration(struct sampler *s, const char *config)
+{
+    struct headwater_agent_proposal proposal;
+    char error[HEADWATER_AGENT_ERROR_MAX];
+    char ref[HEADWATER_AGENT_REF_MAX];
+    char content[64], message[64];
+    const int size = snprintf(content, sizeof(content), "{\"pedestal\": %.2f}",
+                              100 + (double)(s->samples % 100) / 100);
+
+    snprintf(message, sizeof(message), "of %llu samples", (unsigned long long)s->samples);
+    headwater_agent_proposal_init(&proposal);
+    proposal.config = config;
+    proposal.data = content;
+    proposal.data_size = (size_t)size;
+    proposal.message = message;
+    if (headwater_agent_propose(s->agent, &proposal, ref, error) == 0)
+        printf("proposed %s as %s\n", content, ref);
+    else
+        printf("cannot propose %s: %s\n", content, error);
+}
+
+static void decided(void *arg, const struct headwater_agent_decision *decision)
+{
+    (void)arg;
+    printf("proposal %s: %s %s\n", decision->ref, decision->state, decision->reason);
+}
+
 static void take_samples(struct sampler *s)
 {
     uint64_t ticks;
@@ -123,8 +154,8 @@ int main(int argc, char **argv)
     struct sigaction action;
     struct pollfd fds[2];
 
-    if (argc != 4) {
-        fprintf(stderr, "usage: daq-sampler NATS-URL NODE STATE-DIR\n");
+    if (argc != 4 && argc != 5) {
+        fprintf(stderr, "usage: daq-sampler NATS-URL NODE STATE-DIR [CALIBRATION]\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -132,6 +163,7 @@ int main(int argc, char **argv)
     action.sa_handler = on_signal;
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
     s.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 
     headwater_agent_options_init(&options);
@@ -142,6 +174,7 @@ int main(int argc, char **argv)
     options.apply = apply;
     options.health = health;
     options.changed = changed;
+    options.decided = decided;
     options.arg = &s;
     if (headwater_agent_new(&options, &s.agent, error) != 0) {
         fprintf(stderr, "daq-sampler: %s\n", error);
@@ -151,6 +184,9 @@ int main(int argc, char **argv)
     fds[0] = (struct pollfd){.fd = s.timer, .events = POLLIN};
     fds[1] = (struct pollfd){.fd = headwater_agent_fd(s.agent), .events = POLLIN};
     while (!stopping) {
+        if (calibrating && argc == 5)
+            propose_calibration(&s, argv[4]);
+        calibrating = 0;
         if (poll(fds, 2, -1) < 0)
             continue;
         if (fds[0].revents != 0)

@@ -1,7 +1,6 @@
 #include "reconciler/counts.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "common/memory.h"
 
@@ -27,6 +26,7 @@ const struct hw_metric rec_counts_table[] = {
         "From the change of a node's desired state to the report that it runs it."),
     REPORTS(written, "Reports of nodes, written or refused by the database."),
     REPORTS(refused, ""),
+    ROW(heartbeats, "heartbeats_total", "Signs of life of nodes that were heard."),
     ROW(drift, "drift_total", "Keys and objects that someone else had changed in NATS."),
     ROW(audits, "audits_total", "Comparisons of NATS with the database that came to their end."),
     ROW(rebuilds, "rebuilds_total", "Those that had no checkpoint to go on from."),
@@ -76,19 +76,4 @@ void rec_counts_forget(struct rec_counts *c)
 
     for (size_t i = 0; i < HW_COUNT(places); i++)
         *places[i] = (double)NAN;
-}
-
-const char rec_counts_fleet_sql[] =
-    "SELECT count(*) FILTER (WHERE state = 'in_sync'), count(*) FILTER (WHERE state = 'pending'),"
-    " count(*) FILTER (WHERE state = 'failed'), count(*) FILTER (WHERE state = 'unknown'),"
-    " coalesce(extract(epoch FROM max(lag) FILTER (WHERE state = 'pending')), 0)"
-    " FROM headwater.fleet";
-
-void rec_counts_fleet(struct rec_counts *c, const PGresult *result)
-{
-    double *const places[] = {&c->in_sync, &c->pending, &c->failed, &c->unknown,
-                              &c->pending_seconds};
-
-    for (int i = 0; i < (int)(HW_COUNT(places)); i++)
-        *places[i] = strtod(PQgetvalue(result, 0, i), NULL);
 }

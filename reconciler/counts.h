@@ -2,8 +2,6 @@
 #ifndef REC_COUNTS_H
 #define REC_COUNTS_H
 
-#include <libpq-fe.h>
-
 #include "common/metrics.h"
 
 struct rec_counts {
@@ -17,6 +15,7 @@ struct rec_counts {
     uint64_t repaired;   /* entries that an audit wrote */
     uint64_t collected;  /* objects removed because nobody needs them */
     uint64_t reports_written, reports_refused;
+    uint64_t heartbeats;           /* signs of life of nodes */
     struct hw_histogram published; /* from commit to acknowledgement */
     struct hw_histogram applied;   /* from commit to the report that a node is in sync */
     double postgresql_up, nats_up;
@@ -40,9 +39,5 @@ extern const struct hw_metric rec_counts_table[];
 
 /* What only a leader looks at is not known any more: NaN. */
 void rec_counts_forget(struct rec_counts *counts);
-
-/* How many nodes are in which state: the statement, and the reading of its one row. */
-extern const char rec_counts_fleet_sql[];
-void rec_counts_fleet(struct rec_counts *counts, const PGresult *result);
 
 #endif

@@ -19,6 +19,8 @@
 #include "reconciler/audit.h"
 #include "reconciler/changes.h"
 #include "reconciler/counts.h"
+#include "reconciler/fleet.h"
+#include "reconciler/liveness.h"
 #include "reconciler/objects.h"
 #include "reconciler/proposals.h"
 #include "reconciler/reports.h"
@@ -79,12 +81,14 @@ struct rec_reconciler {
     struct rec_ledger ledger;
     struct rec_apply *apply;
     struct rec_counts counts;
+    struct rec_fleet *fleet;
 
     /* while leading */
     struct cdc_source *source, *replay;
     struct cdc_archive *archive;
     struct rec_reports *reports;
     struct rec_proposals *proposals;
+    struct rec_liveness *liveness;
     struct hw_kv_watch *key_watch; /* while loading */
     struct rec_objects *objects;
     struct hw_kv_probe *probe;
@@ -191,6 +195,8 @@ static void let_go(struct rec_reconciler *rec)
     hw_kv_probe_stop(HW_TAKE(rec->probe));
     rec_reports_stop(HW_TAKE(rec->reports));
     rec_proposals_stop(HW_TAKE(rec->proposals));
+    rec_liveness_stop(HW_TAKE(rec->liveness));
+    rec_fleet_clear(rec->fleet);
     rec_ledger_close(&rec->ledger);
     rec_apply_reset(rec->apply, &none, &none, true);
     rec_fetch_reset(rec->fetch);
@@ -673,7 +679,9 @@ static void load(struct rec_reconciler *rec)
                           (int)rec->config.replicas, &rec->counts, on_reported_fence, rec,
                           &rec->reports, &err) != HW_OK ||
         rec_proposals_start(rec->loop, rec->nats, rec->config.database, rec->reports_bucket,
-                            &rec->proposals, &err) != HW_OK)
+                            &rec->proposals, &err) != HW_OK ||
+        rec_liveness_start(rec->loop, rec->nats, rec->config.database, rec->config.bucket,
+                           &rec->counts, &rec->liveness, &err) != HW_OK)
         lose(rec, &err);
     else
         read_keys(rec, HW_DELIVER_LAST);
@@ -891,7 +899,7 @@ static void on_checked_up(void *arg, const struct hw_pg_outcome *outcome)
         c->archive_retained_bytes =
             s->archive_exists ? (double)(int64_t)(s->current - s->archive_restart) : 0;
     }
-    rec_counts_fleet(c, outcome->results[1]);
+    rec_fleet_take(rec->fleet, outcome->results[1], c);
     if (strcmp(s->slot_wal_status, "unreserved") == 0)
         hw_log_warn("the slot is about to lose the log that it needs: raise "
                     "max_slot_wal_keep_size, or see what holds the stream up",
@@ -904,7 +912,7 @@ static void check_up(void *arg)
     struct rec_reconciler *rec = arg;
     const char *const values[] = {rec->config.slot, REC_TABLES};
     const struct hw_pg_query queries[] = {{.sql = cdc_server_sql, .count = 2, .values = values},
-                                          {.sql = rec_counts_fleet_sql}};
+                                          rec_fleet_query(rec->fleet)};
 
     /* While the sink is away the lag grows all the more. */
     if (rec->state != STREAMING && rec->state != STALLED)
@@ -1201,6 +1209,7 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
     rec->retry_ms = RETRY_FIRST_MS;
     rec->archive_slot = cdc_archive_name(config->slot);
     rec->sink = rec_sink_new();
+    rec->fleet = rec_fleet_new();
     rec->fetch = rec_fetch_new(loop, config->database);
     rec->ledger = (struct rec_ledger){.foreign = on_foreign, .arg = rec};
     status = cdc_slot_check_name(config->slot, err);
@@ -1338,6 +1347,7 @@ void rec_reconciler_stop(struct rec_reconciler *rec)
     rec_fetch_free(rec->fetch);
     rec_survey_free(rec->survey);
     rec_sink_free(rec->sink);
+    rec_fleet_free(rec->fleet);
     free(rec->reports_bucket);
     free(rec->archive_slot);
     free(rec);

@@ -18,6 +18,7 @@ enum {
     BATCH_MOST = 1000,
     RETRY_MS = 1000,
     VALUE_MOST = 64 << 10, /* bytes of one report */
+    HEARTBEAT_MOST_S = 86400,
 };
 
 struct report {
@@ -105,7 +106,7 @@ enum hw_status rec_report_check(const char *node, const char *value, size_t size
                                 struct hw_fence *newest, struct hw_error *err)
 {
     HW_AUTO_JSON json_t *root = NULL;
-    json_t *running = NULL, *failed = NULL;
+    json_t *running = NULL, *failed = NULL, *heartbeat = NULL;
     const char *name, *state;
     enum hw_status status;
 
@@ -115,8 +116,9 @@ enum hw_status rec_report_check(const char *node, const char *value, size_t size
                        VALUE_MOST);
     status = hw_json_parse_object(value, size, &root, err);
     if (status == HW_OK)
-        status = hw_json_unpack(root, err, "{s:s, s:s, s?o, s?o}", "node", &name, "state", &state,
-                                "running", &running, "failed", &failed);
+        status =
+            hw_json_unpack(root, err, "{s:s, s:s, s?o, s?o, s?o}", "node", &name, "state", &state,
+                           "running", &running, "failed", &failed, "heartbeat", &heartbeat);
     if (status != HW_OK)
         return status;
     if (strcmp(name, node) != 0)
@@ -124,6 +126,9 @@ enum hw_status rec_report_check(const char *node, const char *value, size_t size
     if (strcmp(state, "applied") != 0 && strcmp(state, "failed") != 0 &&
         strcmp(state, "rejected") != 0)
         return hw_fail(err, HW_EINVAL, "state \"%.40s\" is not applied, failed or rejected", state);
+    if (heartbeat != NULL &&
+        (!(json_number_value(heartbeat) > 0) || json_number_value(heartbeat) > HEARTBEAT_MOST_S))
+        return hw_fail(err, HW_EINVAL, "member \"heartbeat\" is not a number of seconds");
     status = check_running(running, newest, err);
     return status == HW_OK ? check_failed(failed, newest, err) : status;
 }
@@ -271,9 +276,12 @@ static void on_known(void *arg, const struct hw_pg_outcome *outcome)
     if (PQntuples(known) == 1) {
         const int64_t newest_us = strtoll(PQgetvalue(known, 0, 0), NULL, 10);
         const uint64_t seq = strtoull(PQgetvalue(known, 0, 1), NULL, 10);
+        /* The clock may have been set back. */
+        const int64_t now = hw_clock_now(), next = (newest_us + 1) * 1000;
+        const int64_t later = now > next ? now : next;
 
         if (newest_us >= reports->created_ns / 1000)
-            reports->generation_ns = seq <= reports->last_seq ? newest_us * 1000 : hw_clock_now();
+            reports->generation_ns = seq <= reports->last_seq ? newest_us * 1000 : later;
     }
     write_batch(reports);
 }

@@ -42,36 +42,6 @@ finish() {
     exit "$status"
 }
 
-# enter ROOT COMMAND...: runs it as process 1 of the system; when it ends, so does everything it left.
-enter() {
-    # The inner shell's arguments.
-    # shellcheck disable=SC2016
-    unshare --mount --pid --ipc --uts --fork --kill-child --propagation private -- sh -euc '
-        root=$1
-        shift
-        mount --bind "$root" "$root"
-        mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
-        mount -t sysfs -o ro,nosuid,nodev,noexec sysfs "$root/sys"
-        dev=$root/dev
-        mount -t tmpfs -o mode=755,nosuid tmpfs "$dev"
-        mknod -m 666 "$dev/null" c 1 3
-        mknod -m 666 "$dev/zero" c 1 5
-        mknod -m 666 "$dev/full" c 1 7
-        mknod -m 666 "$dev/random" c 1 8
-        mknod -m 666 "$dev/urandom" c 1 9
-        mknod -m 666 "$dev/tty" c 5 0
-        mkdir "$dev/pts" "$dev/shm"
-        mount -t devpts -o newinstance,ptmxmode=666,mode=620,gid=5,nosuid,noexec devpts "$dev/pts"
-        mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$dev/shm"
-        ln -s pts/ptmx "$dev/ptmx"
-        ln -s /proc/self/fd "$dev/fd"
-        ln -s fd/0 "$dev/stdin"
-        ln -s fd/1 "$dev/stdout"
-        ln -s fd/2 "$dev/stderr"
-        cd "$root"
-        exec chroot . "$@"' enter "$@"
-}
-
 make_base() {
     if [ -n "${FRESH_BASE:-}" ] && [ -e "$FRESH_BASE/etc/debian_version" ]; then
         base=$FRESH_BASE
@@ -122,7 +92,7 @@ run() {
         root) home=/root ;;
         user)
             home=/home/user
-            enter "$root" sh -euc '
+            "$here/enter" "$root" sh -euc '
                 export DEBIAN_FRONTEND=noninteractive
                 apt-get -qq update
                 apt-get -qq -y install --no-install-recommends sudo
@@ -146,7 +116,7 @@ run() {
         start=$(date +%s)
         # The inner shell's arguments.
         # shellcheck disable=SC2016
-        enter "$root" sh -euc '
+        "$here/enter" "$root" sh -euc '
             setpriv --reuid="$1" --regid="$1" --init-groups --reset-env -- \
                 env MAKEFLAGS="$4" make -C "$2" "$3"
             sh /left-behind' inside "$([ "$1" = root ] && echo root || echo user)" \

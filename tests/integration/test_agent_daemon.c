@@ -649,7 +649,7 @@ START_TEST(test_full_and_read_only_output)
 END_TEST
 
 /* The state cannot be kept, so nothing is applied; what is wrong is reported all the same. */
-START_TEST(test_full_state_directory)
+START_TEST(test_full_and_read_only_state_directory)
 {
     agent_program_open(&a, NODE);
     char *filler = hw_sprintf("%s/filler", a.state_dir);
@@ -666,6 +666,18 @@ START_TEST(test_full_state_directory)
         unlink(filler);
         expect_applied(2);
         CHECK(output_is("two"));
+
+        ck_assert_int_eq(mount(NULL, a.state_dir, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
+        desire(3, "three");
+        expect_error("failed", 2, "apply", "Read-only file system");
+        CHECK(output_is("two"));
+        agent_program_kill(&a);
+        START("--apply", apply);
+        agent_program_wait_log(&a, "runs already");
+        expect_error("failed", 2, "apply", "Read-only file system");
+        ck_assert_int_eq(mount(NULL, a.state_dir, NULL, MS_REMOUNT, "size=64k"), 0);
+        expect_applied(3);
+        CHECK(output_is("three"));
         agent_program_kill(&a);
         START("--apply", apply);
         agent_program_wait_log(&a, "runs already");
@@ -674,6 +686,32 @@ START_TEST(test_full_state_directory)
     }
     free(apply);
     free(filler);
+    agent_program_close(&a);
+}
+END_TEST
+
+/* The agent makes it again, and before it touches the output a copy of what runs. */
+START_TEST(test_state_directory_that_was_removed)
+{
+    agent_program_open(&a, NODE);
+    char *apply = agent_program_script(&a, "apply", "[ $HEADWATER_REVISION != 3 ]");
+    START("--apply", apply);
+    desire(1, "one");
+    expect_applied(1);
+    test_remove_tree(a.state_dir);
+    desire(2, "two");
+    expect_applied(2);
+    CHECK(output_is("two"));
+    test_remove_tree(a.state_dir);
+    desire(3, "three");
+    expect_error("failed", 2, "apply", "status 1");
+    CHECK(output_is("two"));
+    agent_program_kill(&a);
+    unlink(a.output);
+    START("--apply", apply);
+    agent_program_wait_log(&a, "the last known good runs again");
+    CHECK(output_is("two"));
+    free(apply);
     agent_program_close(&a);
 }
 END_TEST
@@ -723,22 +761,24 @@ START_TEST(test_output_that_cannot_be)
             0);
         free(line);
         ck_assert_int_eq(chown(dir, 0, 0), 0);
-        const char *const argv[] = {"/usr/bin/setpriv",
-                                    "--reuid=nobody",
-                                    "--clear-groups",
-                                    "--",
-                                    binary,
-                                    "--nats",
-                                    a.up.server.url,
-                                    "--node",
-                                    NODE,
-                                    "--state-dir",
-                                    a.state_dir,
-                                    "--output",
-                                    a.output,
-                                    "--apply",
-                                    apply,
-                                    NULL};
+        const char *argv[] = {"/usr/bin/setpriv",
+                              "--reuid=nobody",
+                              "--clear-groups",
+                              "--",
+                              binary,
+                              "--nats",
+                              a.up.server.url,
+                              "--node",
+                              NODE,
+                              "--state-dir",
+                              a.state_dir,
+                              "--output",
+                              a.output,
+                              "--apply",
+                              apply,
+                              NULL,
+                              NULL,
+                              NULL};
         test_program_start(&a.program, argv, NULL);
         agent_program_wait_log(&a, "runs already");
         desire(2, "two");
@@ -746,6 +786,14 @@ START_TEST(test_output_that_cannot_be)
         CHECK(output_is("one"));
         ck_assert_int_eq(chown(dir, getpwnam("nobody")->pw_uid, (gid_t)-1), 0);
         expect_applied(2);
+        CHECK(output_is("two"));
+        agent_program_stop(&a);
+
+        argv[HW_COUNT(argv) - 3] = "--owner";
+        argv[HW_COUNT(argv) - 2] = "0";
+        test_program_start(&a.program, argv, NULL);
+        desire(3, "three");
+        expect_error("failed", 2, "apply", "changing the owner of");
         CHECK(output_is("two"));
     }
     free(binary);
@@ -761,5 +809,5 @@ TEST_MAIN("agent daemon", 240, test_validation_comes_before_any_change, test_hea
           test_nothing_begins_once_hold_has_returned, test_status_without_a_state,
           test_drift_is_healed, test_drift_is_only_reported, test_drift_waits_for_the_release,
           test_only_the_newest_after_a_long_absence, test_commands_that_misbehave,
-          test_full_and_read_only_output, test_full_state_directory, test_file_size_limit,
-          test_output_that_cannot_be)
+          test_full_and_read_only_output, test_full_and_read_only_state_directory,
+          test_state_directory_that_was_removed, test_file_size_limit, test_output_that_cannot_be)

@@ -406,6 +406,58 @@ START_TEST(test_hold_and_release)
 }
 END_TEST
 
+static atomic_bool meddled;
+
+static void *meddle(void *arg)
+{
+    struct host *h = arg;
+    char error[HEADWATER_AGENT_ERROR_MAX];
+    while (!meddled) {
+        if (headwater_agent_hold(h->agent, "for a moment", error) != 0 ||
+            headwater_agent_release(h->agent, error) != 0)
+            test_fail("hold and release: %s", error);
+        headwater_agent_retry(h->agent);
+        headwater_agent_finish(h->agent, HEADWATER_AGENT_OK, NULL);
+        ck_assert_int_ge(headwater_agent_fd(h->agent), 0);
+        ck_assert_int_le(status_of(h).running, 5);
+        test_pause();
+    }
+    return NULL;
+}
+
+/* What may be called from any thread is, by several at once, while documents come. _i: by the
+ * program's own loop, or a thread of the library's. */
+START_TEST(test_any_thread)
+{
+    const bool turn = _i == 0;
+    char error[HEADWATER_AGENT_ERROR_MAX];
+    pthread_t threads[3];
+    struct host h;
+    upstream_open(&up);
+    host_init(&h, "n1");
+    host_start(&h);
+    if (!turn)
+        ck_assert_int_eq(headwater_agent_start_thread(h.agent), 0);
+    meddled = false;
+    for (size_t i = 0; i < HW_COUNT(threads); i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, meddle, &h), 0);
+    for (int revision = 1; revision <= 5; revision++) {
+        char content[32];
+        snprintf(content, sizeof(content), "content %d", revision);
+        upstream_desire(&up, "n1", revision, content);
+        expect_running(&h, turn, revision, "applied");
+    }
+    meddled = true;
+    for (size_t i = 0; i < HW_COUNT(threads); i++)
+        pthread_join(threads[i], NULL);
+    ck_assert_int_eq(headwater_agent_release(h.agent, error), 0);
+    expect_running(&h, turn, 5, "applied");
+    ck_assert(h.on_one_thread);
+    host_end(&h);
+    upstream_close(&up);
+}
+END_TEST
+
 START_TEST(test_options_are_checked)
 {
     struct headwater_agent *agent = NULL;
@@ -500,7 +552,7 @@ START_TEST(test_installed)
         "cc -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wno-missing-field-initializers"
         " daq-sampler.c $(pkg-config --cflags --libs headwater-agent) %s -o sampler\n"
         "cc -std=c11 -D_GNU_SOURCE daq-sampler.c $(pkg-config --cflags headwater-agent)"
-        " usr/lib/libheadwater-agent.a -lnats -ljansson -lcrypto -pthread %s -o static-sampler\n"
+        " usr/lib/libheadwater-agent.a -lnats -ljansson -lssl -lcrypto -pthread %s -o static-sampler\n"
         "printf '#include <headwater_agent.h>\\nint main()"
         " { return headwater_agent_version() == HEADWATER_AGENT_VERSION ? 0 : 1; }\\n' > smoke.cc\n"
         "c++ -std=c++11 -pedantic -Wall -Wextra -Werror smoke.cc"
@@ -560,6 +612,7 @@ int main(void)
     TCase *tcase = tcase_create("agent library");
     tcase_set_timeout(tcase, 300);
     tcase_add_loop_test(tcase, test_documents_go_through_the_callbacks, 0, 4);
+    tcase_add_loop_test(tcase, test_any_thread, 0, 2);
     for (size_t i = 0; i < HW_COUNT(tests); i++)
         tcase_add_test(tcase, tests[i]);
     suite_add_tcase(suite, tcase);

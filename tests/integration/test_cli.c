@@ -467,6 +467,37 @@ START_TEST(test_output_that_cannot_be_written)
 }
 END_TEST
 
+START_TEST(test_proposals)
+{
+    make_fleet(2);
+    free(test_sql(&pg, "SELECT headwater.propose((SELECT jsonb_agg(jsonb_build_object('node', 'n1',"
+                       " 'ref', r, 'config', 'base', 'base_revision', 1, 'content', c, 'encoding',"
+                       " 'utf-8', 'message', 'as measured')) FROM (VALUES ('a', '{\"gain\": 2}'),"
+                       " ('b', '{}'), ('c', '{')) AS v (r, c)))"));
+    EXPECT(0, "as measured", "proposals", "--state", "pending", "--node", "n1");
+    EXPECT(0, "not valid JSON", "proposals", "3");
+    HW_AUTO_FREE char *ids = HEADWATER(0, "proposals", "-o", "name", "--state", "pending");
+    ck_assert_str_eq(ids, "2\n1\n");
+    HW_AUTO_FREE char *content = HEADWATER(0, "proposals", "1", "--content");
+    ck_assert_str_eq(content, "{\"gain\": 2}");
+    EXPECT(0, "2 nodes would change", "approve", "1", "--dry-run");
+    EXPECT(0, "proposal 1 is approved: config base is at revision 2", "approve", "1", "-m", "fine");
+    EXPECT(4, "which is at revision 2", "reject", "2");
+    EXPECT(4, "proposal 1 is approved already", "approve", "1");
+    EXPECT(3, "no proposal \"99\"", "approve", "99");
+    EXPECT(3, "not kept", "proposals", "3", "--content");
+    EXPECT(2, "is no proposal", "approve", "x");
+    EXPECT(2, "--content is of one", "proposals", "--content");
+    EXPECT(0, "approve", "audit", "proposal");
+    free(test_sql(&pg, "SELECT headwater.propose('[{\"node\": \"n2\", \"ref\": \"d\", "
+                       "\"config\": \"base\", \"base_revision\": 2, \"content\": \"{}\", "
+                       "\"encoding\": \"utf-8\"}]')"));
+    EXPECT(0, "proposal 4 is rejected", "reject", "4", "-m", "not now");
+    HW_AUTO_FREE char *reason = test_sql(&pg, "SELECT reason FROM headwater.proposal WHERE id = 4");
+    ck_assert_str_eq(reason, "not now");
+}
+END_TEST
+
 /* The completion offers what the program has. */
 START_TEST(test_completion)
 {
@@ -1089,6 +1120,7 @@ int main(void)
                                   test_hostile_names,
                                   test_nobody_there,
                                   test_output_that_cannot_be_written,
+                                  test_proposals,
                                   test_completion,
                                   test_terminal};
     const TTest *const applying[] = {test_apply,         test_apply_is_all_or_nothing,

@@ -118,6 +118,28 @@ static void wait_down_and_up(void)
     wait_for(&up, "the connection after a restart");
 }
 
+/* What is asked for meanwhile is there when it is connected. */
+START_TEST(test_the_first_try_may_wait)
+{
+    const struct hw_nats_options options = {.url = server.url, .name = "late", .first_ms = 500};
+    const struct hw_nats_events events = {.up = on_up, .down = on_down};
+    struct hw_nats_sub *sub;
+
+    test_nats_start(&server);
+    OK(hw_loop_new(&loop, &err));
+    OK(hw_nats_open(loop, &options, &events, &nats, &err));
+    ck_assert_ptr_null(hw_nats_connection(nats));
+    OK(hw_nats_subscribe(nats, "some.subject", on_heard, heard, &sub, &err));
+    hw_nats_signal(nats, "some.subject"); /* goes nowhere */
+    wait_for(&up, "the connection");
+    ck_assert(!heard_any);
+    hw_nats_signal(nats, "some.subject");
+    wait_for(&heard_any, "a message");
+    ck_assert_str_eq(heard, "");
+    close_nats();
+}
+END_TEST
+
 START_TEST(test_subscriptions_outlive_a_restart)
 {
     struct hw_nats_sub *sub;
@@ -1137,9 +1159,9 @@ START_TEST(test_object_put_when_the_server_is_killed)
 }
 END_TEST
 
-TEST_MAIN("nats", 120, test_connects_when_the_server_comes, test_subscriptions_outlive_a_restart,
-          test_put_get_delete, test_bucket_is_made_once, test_layout_is_that_of_other_clients,
-          test_compare_and_set, test_fences_travel_in_headers,
+TEST_MAIN("nats", 120, test_connects_when_the_server_comes, test_the_first_try_may_wait,
+          test_subscriptions_outlive_a_restart, test_put_get_delete, test_bucket_is_made_once,
+          test_layout_is_that_of_other_clients, test_compare_and_set, test_fences_travel_in_headers,
           test_rollup_is_refused_where_it_is_off, test_republish_is_a_hint_of_stored_entries,
           test_valid_keys, test_publish_needs_a_connection_and_room, test_publish_without_a_bucket,
           test_outcome_unknown_when_the_server_is_killed, test_watch, test_watch_of_an_empty_bucket,

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -350,6 +351,23 @@ static void a_node_hears_of_no_other(bool behind_leaf)
 }
 BOTH_WAYS(a_node_hears_of_no_other)
 
+static void a_node_gives_signs_of_its_own_life_alone(bool behind_leaf)
+{
+    struct hw_nats_sub *sub;
+
+    begin(behind_leaf);
+    heard = 0;
+    OK(hw_nats_subscribe(a.up.nats, "headwater.alive.>", on_heard, NULL, &sub, &err));
+    ck_assert_int_eq(natsConnection_Flush(hw_nats_connection(a.up.nats)), NATS_OK);
+    hw_nats_signal(ours, "headwater.alive.daq-2");
+    hw_nats_signal(ours, "headwater.alive.daq-1");
+    for (const double until = test_now() + 60; heard == 0 && test_now() < until;)
+        upstream_turn(&a.up, 10);
+    ck_assert_int_eq(heard, 1);
+    end();
+}
+BOTH_WAYS(a_node_gives_signs_of_its_own_life_alone)
+
 static void a_node_writes_no_other_key(bool behind_leaf)
 {
     static const char *const subjects[] = {"$KV.headwater.cfg.desired.daq-1",
@@ -590,6 +608,18 @@ static void is_refused(const char *url, const struct hw_nats_files *files, const
     hw_nats_close(nats);
 }
 
+static void is_let_in(const char *url, const struct hw_nats_files *files)
+{
+    const struct hw_nats_events events = {.up = on_up};
+    const struct hw_nats_options options = {.url = url, .name = "let in", .files = *files};
+    struct hw_nats *nats;
+
+    ours_up = false;
+    OK(hw_nats_open(a.up.loop, &options, &events, &nats, &err));
+    ck_assert(hw_loop_run_until(a.up.loop, &ours_up, 60000));
+    hw_nats_close(nats);
+}
+
 START_TEST(test_who_is_not_known_stays_out_and_hears_why)
 {
     begin(false);
@@ -601,9 +631,14 @@ START_TEST(test_who_is_not_known_stays_out_and_hears_why)
     test_nats_seed(stranger);
     files.nkey = stranger;
     is_refused(a.up.server.url, &files, "--nats-nkey");
+    /* Who names authorities means those, and not the system's as well. */
+    setenv("SSL_CERT_FILE", node.ca, 1);
     files = node;
     files.ca = other;
     is_refused(a.up.server.url, &files, "--nats-ca");
+    files.ca = NULL;
+    is_let_in(a.up.server.url, &files);
+    unsetenv("SSL_CERT_FILE");
     is_refused(address, &node, "name the URL's host");
     files = (struct hw_nats_files){.ca = node.ca, .nkey = node.nkey};
     is_refused(a.up.server.url, &files, "--nats-cert");
@@ -672,8 +707,10 @@ TEST_MAIN("nats permissions", 180, test_a_node_is_configured_and_reports,
           test_a_node_is_configured_and_reports_behind_a_leaf, test_a_node_proposes_and_is_answered,
           test_a_node_proposes_and_is_answered_behind_a_leaf, test_a_node_reads_no_other_key,
           test_a_node_reads_no_other_key_behind_a_leaf, test_a_node_hears_of_no_other,
-          test_a_node_hears_of_no_other_behind_a_leaf, test_a_node_writes_no_other_key,
-          test_a_node_writes_no_other_key_behind_a_leaf,
+          test_a_node_hears_of_no_other_behind_a_leaf,
+          test_a_node_gives_signs_of_its_own_life_alone,
+          test_a_node_gives_signs_of_its_own_life_alone_behind_a_leaf,
+          test_a_node_writes_no_other_key, test_a_node_writes_no_other_key_behind_a_leaf,
           test_a_node_reaches_nothing_through_a_reply_subject,
           test_a_node_reaches_nothing_through_a_reply_subject_behind_a_leaf,
           test_a_node_rolls_nothing_up, test_a_node_rolls_nothing_up_behind_a_leaf,

@@ -1,0 +1,82 @@
+#!/bin/sh
+# Builds for a big-endian machine, s390x, with Debian's cross compiler against Debian's libraries of
+# that port, and runs tests with qemu-user; servers are this machine's: make check-s390x.
+#
+#   tests/container/s390x.sh PACKAGE... -- TEST...
+#
+# The libraries are unpacked into a temporary directory; the machine's own packages stay as they are.
+# Needs root, debootstrap, qemu-user and gcc-s390x-linux-gnu (else it is skipped).
+#
+#   MAKEFLAGS  handed on
+#   TMPDIR     where it is built: some 1 GB
+#
+# Exit status: 0 passed, 77 skipped, else failed.
+set -eu
+
+repository=$(cd "$(dirname "$0")/../.." && pwd)
+work=
+packages=
+
+skip() {
+    echo "skipped: $*" >&2
+    exit 77
+}
+
+finish() {
+    status=$?
+    trap - EXIT
+    if [ -n "$work" ]; then
+        rm -rf --one-file-system "$work"
+    fi
+    exit "$status"
+}
+
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    packages="$packages${packages:+,}$1"
+    shift
+done
+if [ $# -lt 2 ]; then
+    echo 'usage: s390x.sh PACKAGE... -- TEST...' >&2
+    exit 2
+fi
+shift
+
+[ "$(id -u)" -eq 0 ] || skip 'debootstrap needs root'
+for tool in debootstrap qemu-s390x s390x-linux-gnu-gcc; do
+    command -v "$tool" >/dev/null || skip "$tool is not installed"
+done
+
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+work=$(mktemp -d "${TMPDIR:-/tmp}/headwater-s390x.XXXXXX")
+chmod 755 "$work"
+root=$work/root
+
+# What apt reads of Debian on this machine.
+# shellcheck disable=SC2016
+mirror=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' 'Created-By: Packages' |
+    sed -n 's/^Debian //p' | grep -v -- - | head -n 1)
+# shellcheck source=/dev/null
+suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+debootstrap --foreign --arch=s390x --variant=minbase --include="$packages" "$suite" "$root" \
+    "${mirror:?apt has no lists of a Debian mirror here: run apt-get update}" >"$work/log" 2>&1 || {
+    tail -n 20 "$work/log" >&2
+    exit 1
+}
+for package in "$root"/var/cache/apt/archives/*.deb; do
+    dpkg -x "$package" "$root"
+done
+
+mkdir "$work/headwater"
+tar -C "$repository" -c --exclude=./build --exclude=./.git . | tar -C "$work/headwater" -x
+cd "$work/headwater"
+export PKG_CONFIG_SYSROOT_DIR="$root"
+export PKG_CONFIG_LIBDIR="$root/usr/lib/s390x-linux-gnu/pkgconfig:$root/usr/share/pkgconfig"
+make WERROR=1 CC="s390x-linux-gnu-gcc --sysroot=$root" build/headwater-agent "$@"
+for test in "$@"; do
+    mv "$test" "$test.s390x"
+    printf '#!/bin/sh\nexec qemu-s390x -L "%s" "%s" "$@"\n' "$root" "$PWD/$test.s390x" >"$test"
+    chmod +x "$test"
+done
+tests/run "$@" </dev/null
