@@ -241,7 +241,7 @@ static enum hw_status read_items(struct reader *r, bool object, item_fn *fn, voi
     if (take(r, close))
         return HW_OK;
     do {
-        struct value name = {0};
+        struct value name = {.text = ""};
         enum hw_status st = object ? read_string(r, &name) : HW_OK;
         if (st == HW_OK && object && !take(r, ':'))
             st = unexpected(r, "a colon");
