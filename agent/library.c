@@ -77,6 +77,7 @@ struct headwater_agent {
     struct headwater_agent_status status;
     struct call *call; /* to be made */
     bool pending;      /* one was made and is not answered */
+    bool calling;      /* its callback has not come back */
     char answer[HEADWATER_AGENT_ERROR_MAX];
     enum headwater_agent_result result;
     struct call *out; /* the call that is out: its texts must live */
@@ -287,16 +288,23 @@ static void take_answer(void *arg)
                  result == HEADWATER_AGENT_UNAVAILABLE);
 }
 
+static void set_answer(struct headwater_agent *a, enum headwater_agent_result result,
+                       const char *error)
+{
+    a->pending = false;
+    a->result = result;
+    agent_text_clean(a->answer, sizeof(a->answer), error, strlen(error));
+}
+
 void headwater_agent_finish(struct headwater_agent *a, enum headwater_agent_result result,
                             const char *error)
 {
     pthread_mutex_lock(&a->lock);
     if (a->pending && result != HEADWATER_AGENT_PENDING) {
-        a->pending = false;
-        a->result = result;
-        agent_text_clean(a->answer, sizeof(a->answer), error != NULL ? error : "",
-                         error != NULL ? strlen(error) : 0);
-        hw_loop_post(a->loop, take_answer, a);
+        set_answer(a, result, error != NULL ? error : "");
+        /* The callback may still be reading its document; make_call goes on when it is back. */
+        if (!a->calling)
+            hw_loop_post(a->loop, take_answer, a);
     }
     pthread_mutex_unlock(&a->lock);
 }
@@ -359,8 +367,13 @@ static void make_call(struct headwater_agent *a, struct call *call)
         break;
     }
     error[sizeof(error) - 1] = '\0';
+    pthread_mutex_lock(&a->lock);
+    a->calling = false;
     if (result != HEADWATER_AGENT_PENDING)
-        headwater_agent_finish(a, result, error);
+        set_answer(a, result, error);
+    if (!a->pending) /* or answered before the callback was back */
+        hw_loop_post(a->loop, take_answer, a);
+    pthread_mutex_unlock(&a->lock);
 }
 
 static void write_line(struct headwater_agent *a, struct line *line)
@@ -399,7 +412,7 @@ int headwater_agent_dispatch(struct headwater_agent *a)
     call = HW_TAKE(a->call);
     if (call != NULL) {
         a->out = call;
-        a->pending = true;
+        a->pending = a->calling = true;
     }
     pthread_mutex_unlock(&a->lock);
 

@@ -33,7 +33,7 @@
 #define NODE      "edge-1"
 #define BYTES_MAX 4096 /* of a file */
 #define NODES_MAX 512  /* files, links and directories that there ever were */
-#define DIRS_MAX  4
+#define DIRS_MAX  5
 #define CHANGES   12 /* of a directory that are not synced */
 #define ENTRIES   32 /* of a directory */
 #define PATH      160
