@@ -432,7 +432,7 @@ enum hw_status agent_store_put_sources(struct agent_store *store,
 
     if (kept != NULL && strcmp(kept, sources) == 0)
         return HW_OK;
-    return hw_file_replace(path, sources, strlen(sources), 0600, err);
+    return hw_file_replace_idly(path, sources, strlen(sources), 0600, err);
 }
 
 enum hw_status agent_store_get(struct agent_store *store, const struct agent_document *document,

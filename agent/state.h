@@ -104,7 +104,8 @@ bool agent_store_has(const struct agent_store *store, const struct agent_documen
 enum hw_status agent_store_put(struct agent_store *store, const struct agent_document *document,
                                const void *data, struct hw_error *err) HW_CHECKED;
 
-/* Keeps what a document is made of, JSON; without a write when it is kept already. */
+/* Keeps what a document is made of, JSON; without a write when it is kept already. An aid: it need
+ * not survive a power loss. */
 enum hw_status agent_store_put_sources(struct agent_store *store,
                                        const struct agent_document *document, const char *sources,
                                        struct hw_error *err) HW_CHECKED;

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +55,8 @@ static enum hw_status write_all(int fd, const char *data, size_t len, const char
 }
 
 /* The rename that makes temp what path names. */
-static enum hw_status put_in_place(const char *temp, const char *path, struct hw_error *err)
+static enum hw_status put_in_place(const char *temp, const char *path, bool durable,
+                                   struct hw_error *err)
 {
     HW_POINT("temp-written");
     if (rename(temp, path) != 0) {
@@ -64,11 +66,11 @@ static enum hw_status put_in_place(const char *temp, const char *path, struct hw
         return status;
     }
     HW_POINT("renamed");
-    return sync_parent(path, err);
+    return durable ? sync_parent(path, err) : HW_OK;
 }
 
-enum hw_status hw_file_replace_as(const char *path, const void *data, size_t len, mode_t mode,
-                                  uid_t owner, gid_t group, struct hw_error *err)
+static enum hw_status replace(const char *path, const void *data, size_t len, mode_t mode,
+                              uid_t owner, gid_t group, bool durable, struct hw_error *err)
 {
     /* A fixed name: a crash leaves at most one, and the next attempt takes it over. */
     HW_AUTO_FREE char *temp = hw_sprintf("%s.new", path);
@@ -84,7 +86,7 @@ enum hw_status hw_file_replace_as(const char *path, const void *data, size_t len
         status = hw_fail_errno(err, "changing the owner of %s", temp);
     if (status == HW_OK && fchmod(fd, mode) != 0)
         status = hw_fail_errno(err, "setting the mode of %s", temp);
-    if (status == HW_OK && fsync(fd) != 0)
+    if (status == HW_OK && durable && fsync(fd) != 0)
         status = hw_fail_errno(err, "syncing %s", temp);
     if (close(fd) != 0 && status == HW_OK)
         status = hw_fail_errno(err, "closing %s", temp);
@@ -92,7 +94,19 @@ enum hw_status hw_file_replace_as(const char *path, const void *data, size_t len
         unlink(temp);
         return status;
     }
-    return put_in_place(temp, path, err);
+    return put_in_place(temp, path, durable, err);
+}
+
+enum hw_status hw_file_replace_as(const char *path, const void *data, size_t len, mode_t mode,
+                                  uid_t owner, gid_t group, struct hw_error *err)
+{
+    return replace(path, data, len, mode, owner, group, true, err);
+}
+
+enum hw_status hw_file_replace_idly(const char *path, const void *data, size_t len, mode_t mode,
+                                    struct hw_error *err)
+{
+    return replace(path, data, len, mode, (uid_t)-1, (gid_t)-1, false, err);
 }
 
 enum hw_status hw_file_replace(const char *path, const void *data, size_t len, mode_t mode,
@@ -109,7 +123,7 @@ enum hw_status hw_file_link(const char *path, const char *target, struct hw_erro
         return hw_fail_errno(err, "removing %s", temp);
     if (symlink(target, temp) != 0)
         return hw_fail_errno(err, "creating %s", temp);
-    return put_in_place(temp, path, err);
+    return put_in_place(temp, path, true, err);
 }
 
 enum hw_status hw_file_read(const char *path, size_t max, char **data, size_t *len,

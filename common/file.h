@@ -13,6 +13,10 @@
 
 enum hw_status hw_file_replace(const char *path, const void *data, size_t len, mode_t mode,
                                struct hw_error *err) HW_CHECKED;
+/* The same for readers, but the disk is not waited for: after a power loss it may be the old file,
+ * none, or an empty one. */
+enum hw_status hw_file_replace_idly(const char *path, const void *data, size_t len, mode_t mode,
+                                    struct hw_error *err) HW_CHECKED;
 /* The same, for another owner; (uid_t)-1 and (gid_t)-1 leave it as it is. */
 enum hw_status hw_file_replace_as(const char *path, const void *data, size_t len, mode_t mode,
                                   uid_t owner, gid_t group, struct hw_error *err) HW_CHECKED;
