@@ -13,12 +13,12 @@
 #define EXCERPT_MAX 64
 #define DEPTH_MAX   32 /* of values that are passed over */
 
-enum kind { ABSENT, IS_NULL, IS_FALSE, IS_TRUE, INTEGER, STRING, ARRAY, OBJECT };
+enum kind { ABSENT, IS_NULL, IS_FALSE, IS_TRUE, INTEGER, NUMBER, STRING, ARRAY, OBJECT };
 
 struct value {
     enum kind kind;
     int64_t integer;
-    const char *text; /* of a string, NUL behind it */
+    const char *text; /* of a string, or a number that is no int64; NUL behind it */
     size_t len;
 };
 
@@ -198,7 +198,7 @@ static size_t scan_number(const char *p, const char *end, bool *integer)
     return (size_t)(s - p);
 }
 
-/* A number that is no int64 becomes a string. The NUL needs room: one byte of the name or bracket
+/* Of a number that is no int64, the text. The NUL needs room: one byte of the name or bracket
  * before it, which was read. */
 static enum hw_status read_number(struct reader *r, struct value *value)
 {
@@ -209,7 +209,7 @@ static enum hw_status read_number(struct reader *r, struct value *value)
     char *text = memmove(r->p - 1, r->p, len);
     r->p += len;
     text[len] = '\0';
-    *value = (struct value){.kind = STRING, .text = text, .len = len};
+    *value = (struct value){.kind = NUMBER, .text = text, .len = len};
     if (integer) {
         value->kind = INTEGER;
         value->integer = strtoll(text, NULL, 10);
@@ -292,8 +292,8 @@ static const char *kind_name(enum kind kind)
 {
     static const char *const names[] = {
         [ABSENT] = "nothing",    [IS_NULL] = "null",       [IS_FALSE] = "a boolean",
-        [IS_TRUE] = "a boolean", [INTEGER] = "an integer", [STRING] = "a string",
-        [ARRAY] = "an array",    [OBJECT] = "an object",
+        [IS_TRUE] = "a boolean", [INTEGER] = "an integer", [NUMBER] = "a number",
+        [STRING] = "a string",   [ARRAY] = "an array",     [OBJECT] = "an object",
     };
     return names[kind];
 }
@@ -322,11 +322,9 @@ struct row {
 static enum hw_status take_column(struct reader *r, const char *name, void *arg)
 {
     (void)name;
-    static const enum cdc_type types[] = {[IS_NULL] = CDC_NULL,
-                                          [IS_FALSE] = CDC_FALSE,
-                                          [IS_TRUE] = CDC_TRUE,
-                                          [INTEGER] = CDC_INTEGER,
-                                          [STRING] = CDC_STRING};
+    static const enum cdc_type types[] = {
+        [IS_NULL] = CDC_NULL,    [IS_FALSE] = CDC_FALSE, [IS_TRUE] = CDC_TRUE,
+        [INTEGER] = CDC_INTEGER, [NUMBER] = CDC_STRING,  [STRING] = CDC_STRING};
     struct row *row = arg;
     struct cdc_row *const columns = row->row;
     struct column column = {0};

@@ -188,6 +188,8 @@ START_TEST(test_malformed)
          "\"schema\" is missing"},
         {"{\"action\":\"I\",\"xid\":7,\"lsn\":\"0/1\",\"schema\":\"s\",\"columns\":[]}",
          "\"table\" is missing"},
+        {"{\"action\":\"I\",\"xid\":7,\"lsn\":\"0/1\",\"schema\":\"s\",\"table\":1.5e3}",
+         "\"table\" is a number where a string belongs"},
         {"{\"action\":\"I\",\"xid\":7,\"lsn\":\"0/1\",\"schema\":null,\"table\":\"t\"}",
          "\"schema\" is null"},
         {ROW("I", ""), "\"columns\" is missing"},
