@@ -27,6 +27,7 @@
 #include "common/version.h"
 
 #define NODE_MAX 128
+#define QUIET_MS 5000 /* before memory is given back */
 
 struct options {
     const char *nats, *nats_prefix, *bucket, *node, *state_dir, *output, *output_dir, *mode, *owner,
@@ -288,6 +289,7 @@ struct daemon {
     char *what; /* it does, for the service manager */
     struct agent_runner *runner;
     struct headwater_agent *agent;
+    struct hw_timer quiet; /* since something happened */
 };
 
 /* The runner is the callbacks' argument; the log needs none but what the document says. */
@@ -309,12 +311,19 @@ static void on_log(void *arg, enum headwater_agent_level level, const char *mess
     hw_log_fields((enum hw_log_level)level, message, fields, count);
 }
 
+static void on_quiet(void *arg)
+{
+    (void)arg;
+    hw_memory_trim();
+}
+
 static void on_ready(void *arg, short revents)
 {
     struct daemon *d = arg;
 
     (void)revents;
     headwater_agent_dispatch(d->agent);
+    hw_timer_start(d->loop, &d->quiet, QUIET_MS, on_quiet, d);
 }
 
 static void on_hangup(void *arg, int signo)
@@ -385,6 +394,7 @@ static enum hw_status run(struct daemon *d, struct headwater_agent_options *opti
         status = hw_loop_run(d->loop, err);
         hw_notify_stopping(d->notify);
     }
+    hw_timer_stop(&d->quiet);
     hw_monitor_stop(monitor);
     hw_io_remove(io);
     agent_runner_end(d->runner);

@@ -15,6 +15,10 @@ char *hw_strndup(const char *s, size_t n) __attribute__((malloc, returns_nonnull
 char *hw_sprintf(const char *fmt, ...)
     __attribute__((malloc, returns_nonnull, format(printf, 1, 2)));
 
+/* Gives back what the start needed and an idle program does not: free heap, and the pages of code
+ * that nobody runs any more, which come again from the files where they are needed. */
+void hw_memory_trim(void);
+
 /* For __attribute__((cleanup)): HW_AUTO_FREE char *s = ...; frees at the end of the scope. */
 void hw_free_at(void *pointer_to_pointer);
 #define HW_AUTO_FREE __attribute__((cleanup(hw_free_at)))

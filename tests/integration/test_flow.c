@@ -268,7 +268,7 @@ START_TEST(test_idle_memory)
     printf("resident: agent %ld KiB, reconciler %ld KiB, api %ld KiB\n",
            test_resident_kib(agents[0].pid), test_resident_kib(reconciler.pid),
            test_resident_kib(api.program.pid));
-    ck_assert_int_lt(test_resident_kib(agents[0].pid), 10 << 10);
+    ck_assert_int_lt(test_resident_kib(agents[0].pid), 8 << 10);
     ck_assert_int_lt(test_resident_kib(reconciler.pid), 25 << 10);
     ck_assert_int_lt(test_resident_kib(api.program.pid), 30 << 10);
 }
