@@ -588,11 +588,11 @@ static enum hw_status check_options(const struct headwater_agent_options *o, str
     if (o->size < offsetof(struct headwater_agent_options, arg) + sizeof(o->arg))
         return hw_fail(err, HW_EINVAL,
                        "options.size is %zu: headwater_agent_options_init() sets it", o->size);
-    if (o->node == NULL || !hw_kv_key_valid(o->node) || strlen(o->node) > AGENT_NODE_MAX)
+    if (o->node == NULL || !hw_kv_name_valid(o->node))
         return hw_fail(err, HW_EINVAL,
                        "node: \"%s\" is not a node name: at most %d letters, digits, - and _, in "
                        "parts joined by single dots",
-                       o->node != NULL ? o->node : "", AGENT_NODE_MAX);
+                       o->node != NULL ? o->node : "", HW_NAME_MOST);
     if (o->bucket != NULL && (!hw_kv_key_valid(o->bucket) || strchr(o->bucket, '.') != NULL))
         return hw_fail(err, HW_EINVAL,
                        "bucket: \"%s\" is not a bucket name: letters, digits, - "

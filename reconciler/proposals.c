@@ -22,7 +22,6 @@ enum {
     RETRY_MS = 1000,
     VALUE_MOST = 1 << 20, /* bytes of one proposal: the content in base64, and the rest */
     REF_MOST = 64,
-    NAME_MOST = 128,
     MEDIA_TYPE_MOST = 255,
 };
 
@@ -79,7 +78,7 @@ static enum hw_status check(const char *node, json_t *root, struct hw_error *err
         return hw_fail(err, HW_EINVAL, "it is of node \"%.130s\"", name);
     if (!ref_valid(ref))
         return hw_fail(err, HW_EINVAL, "ref is not 1 to %d letters, digits, - and _", REF_MOST);
-    if (!hw_kv_key_valid(config) || strlen(config) > NAME_MOST)
+    if (!hw_kv_name_valid(config))
         return hw_fail(err, HW_EINVAL, "config is not a name");
     if (base < 1 || base > INT_MAX)
         return hw_fail(err, HW_EINVAL, "base_revision is not a revision");
@@ -184,7 +183,7 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
 
     if (entry->deleted || strncmp(entry->key, PREFIX, strlen(PREFIX)) != 0)
         return;
-    if (!hw_kv_key_valid(node) || strlen(node) > NAME_MOST) {
+    if (!hw_kv_name_valid(node)) {
         hw_log_warn("passing over a proposal under a key that is no node's name",
                     HW_S("key", entry->key), HW_I("revision", (int64_t)entry->seq));
         return;
