@@ -547,12 +547,6 @@ int headwater_agent_propose(struct headwater_agent *a,
                             char ref[HEADWATER_AGENT_REF_MAX],
                             char error[HEADWATER_AGENT_ERROR_MAX])
 {
-    const struct agent_proposal p = {.config = proposal->config,
-                                     .base_revision = proposal->base_revision,
-                                     .data = proposal->data,
-                                     .size = proposal->data_size,
-                                     .media_type = proposal->media_type,
-                                     .message = proposal->message};
     char name[AGENT_REF_MAX];
     struct hw_error err;
 
@@ -561,6 +555,12 @@ int headwater_agent_propose(struct headwater_agent *a,
                 proposal->size);
         return fail_with(error, &err);
     }
+    const struct agent_proposal p = {.config = proposal->config,
+                                     .base_revision = proposal->base_revision,
+                                     .data = proposal->data,
+                                     .size = proposal->data_size,
+                                     .media_type = proposal->media_type,
+                                     .message = proposal->message};
     if (agent_proposal_put(a->options.state_dir, a->options.node, &p, name, &err) != HW_OK)
         return fail_with(error, &err);
     if (ref != NULL)
