@@ -915,7 +915,7 @@ static void on_entry(void *arg, const struct hw_kv_entry *entry)
         break;
     }
     a->retry = false;
-    if (desired.set && verdict != AGENT_DESIRED_STALE) {
+    if (desired.set) {
         free(a->sources);
         a->sources = agent_desired_sources(entry);
         a->sources_of = desired.digest;

@@ -18,8 +18,6 @@
 #include "common/loop.h"
 #include "common/nats_conn.h"
 
-#define AGENT_NODE_MAX 128 /* characters of a node's name */
-
 struct agent;
 
 enum agent_phase {

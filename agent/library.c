@@ -547,12 +547,6 @@ int headwater_agent_propose(struct headwater_agent *a,
                             char ref[HEADWATER_AGENT_REF_MAX],
                             char error[HEADWATER_AGENT_ERROR_MAX])
 {
-    const struct agent_proposal p = {.config = proposal->config,
-                                     .base_revision = proposal->base_revision,
-                                     .data = proposal->data,
-                                     .size = proposal->data_size,
-                                     .media_type = proposal->media_type,
-                                     .message = proposal->message};
     char name[AGENT_REF_MAX];
     struct hw_error err;
 
@@ -561,6 +555,12 @@ int headwater_agent_propose(struct headwater_agent *a,
                 proposal->size);
         return fail_with(error, &err);
     }
+    const struct agent_proposal p = {.config = proposal->config,
+                                     .base_revision = proposal->base_revision,
+                                     .data = proposal->data,
+                                     .size = proposal->data_size,
+                                     .media_type = proposal->media_type,
+                                     .message = proposal->message};
     if (agent_proposal_put(a->options.state_dir, a->options.node, &p, name, &err) != HW_OK)
         return fail_with(error, &err);
     if (ref != NULL)
@@ -588,11 +588,11 @@ static enum hw_status check_options(const struct headwater_agent_options *o, str
     if (o->size < offsetof(struct headwater_agent_options, arg) + sizeof(o->arg))
         return hw_fail(err, HW_EINVAL,
                        "options.size is %zu: headwater_agent_options_init() sets it", o->size);
-    if (o->node == NULL || !hw_kv_key_valid(o->node) || strlen(o->node) > AGENT_NODE_MAX)
+    if (o->node == NULL || !hw_kv_name_valid(o->node))
         return hw_fail(err, HW_EINVAL,
                        "node: \"%s\" is not a node name: at most %d letters, digits, - and _, in "
                        "parts joined by single dots",
-                       o->node != NULL ? o->node : "", AGENT_NODE_MAX);
+                       o->node != NULL ? o->node : "", HW_NAME_MOST);
     if (o->bucket != NULL && (!hw_kv_key_valid(o->bucket) || strchr(o->bucket, '.') != NULL))
         return hw_fail(err, HW_EINVAL,
                        "bucket: \"%s\" is not a bucket name: letters, digits, - "

@@ -26,7 +26,6 @@
 #include "common/options.h"
 #include "common/version.h"
 
-#define NODE_MAX 128
 #define QUIET_MS 5000 /* before memory is given back */
 
 struct options {
@@ -483,11 +482,11 @@ static enum hw_status check_node(struct options *o, bool *node_given, struct hw_
             return hw_fail_errno(err, "asking for the host name, as no --node was given");
         o->node = host;
     }
-    if (!hw_kv_key_valid(o->node) || strlen(o->node) > NODE_MAX)
+    if (!hw_kv_name_valid(o->node))
         return hw_fail(err, HW_EINVAL,
                        "--node: \"%s\" is not a node name: at most %d letters, digits, - and _, in "
                        "parts joined by single dots",
-                       o->node, NODE_MAX);
+                       o->node, HW_NAME_MOST);
     return HW_OK;
 }
 

@@ -15,11 +15,10 @@
 #include "common/memory.h"
 #include "common/utf8.h"
 
-#define WAITING      ".json"
-#define DECIDED      ".decided"
-#define TEXT_MAX     ((size_t)1 << 20)
-#define MESSAGE_MAX  1024
-#define NAME_MAX_LEN 128
+#define WAITING     ".json"
+#define DECIDED     ".decided"
+#define TEXT_MAX    ((size_t)1 << 20)
+#define MESSAGE_MAX 1024
 
 static char *path_of(const char *dir, const char *ref, const char *suffix)
 {
@@ -83,11 +82,11 @@ size_t agent_proposal_list(const char *dir, char out[AGENT_PROPOSALS_MAX][AGENT_
 
 static enum hw_status check(const struct agent_proposal *p, struct hw_error *err)
 {
-    if (p->config == NULL || !hw_kv_key_valid(p->config) || strlen(p->config) > NAME_MAX_LEN)
+    if (p->config == NULL || !hw_kv_name_valid(p->config))
         return hw_fail(err, HW_EINVAL,
                        "\"%.140s\" is not a config's name: at most %d letters, digits, - and _, in "
                        "parts joined by single dots",
-                       p->config != NULL ? p->config : "", NAME_MAX_LEN);
+                       p->config != NULL ? p->config : "", HW_NAME_MOST);
     if (p->size > AGENT_CONTENT_MAX)
         return hw_fail(err, HW_ELIMIT, "the content has %zu bytes; at most %zu can be proposed",
                        p->size, AGENT_CONTENT_MAX);

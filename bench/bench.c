@@ -218,7 +218,7 @@ int main(int argc, char *argv[])
         default:
             return usage(stderr, 2);
         }
-    if (optind != argc || (only != NULL && !is_list_known(only)))
+    if (optind != argc || dir == NULL || (only != NULL && !is_list_known(only)))
         return usage(stderr, 2);
     if (bench.runs == 0)
         bench.runs = bench.quick ? 1 : 3;

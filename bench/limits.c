@@ -32,6 +32,8 @@ static void drop_slot(struct rig *rig)
 
 static void start_receiving(struct rig *rig, const char *lsn, struct test_program *program)
 {
+    static const char tables[] = "--option=add-tables=" REC_TABLES;
+    static const char messages[] = "--option=add-msg-prefixes=" REC_MESSAGE_PREFIX;
     const char *const argv[] = {"/usr/bin/env",
                                 "pg_recvlogical",
                                 "--dbname",
@@ -50,8 +52,8 @@ static void start_receiving(struct rig *rig, const char *lsn, struct test_progra
                                 "--option=include-lsn=on",
                                 "--option=include-timestamp=on",
                                 "--option=include-types=off",
-                                "--option=add-tables=" REC_TABLES,
-                                "--option=add-msg-prefixes=" REC_MESSAGE_PREFIX,
+                                tables,
+                                messages,
                                 NULL};
 
     copy_slot(rig);

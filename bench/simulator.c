@@ -190,7 +190,8 @@ static void look(void *arg)
     hw_timer_start(shard->loop, &shard->look, shard->options->every, look, shard);
 }
 
-static enum hw_status open_agent(struct shard *shard, size_t i, struct hw_error *err)
+static enum hw_status open_agent(struct shard *shard, size_t i, struct hw_nats *nats,
+                                 struct hw_error *err)
 {
     const struct options *const o = shard->options;
     const int64_t number = o->first + shard->number + (int64_t)i * o->threads;
@@ -200,7 +201,7 @@ static enum hw_status open_agent(struct shard *shard, size_t i, struct hw_error 
     node->name = hw_sprintf("%s%lld", o->prefix, (long long)number);
     node->state_dir = hw_sprintf("%s/%s", shard->dir, node->name);
     const struct agent_options options = {
-        .nats = shard->connections[i % shard->connection_count],
+        .nats = nats,
         .node = node->name,
         .bucket = o->bucket,
         .state_dir = node->state_dir,
@@ -237,11 +238,14 @@ static enum hw_status open_connection(struct shard *shard, size_t i, struct hw_e
 static enum hw_status open_all(struct shard *shard, struct hw_error *err)
 {
     enum hw_status status = HW_OK;
+    size_t next = 0; /* connection, in turn */
 
     for (size_t i = 0; i < shard->connection_count && status == HW_OK; i++)
         status = open_connection(shard, i, err);
-    for (size_t i = 0; i < shard->count && status == HW_OK; i++)
-        status = open_agent(shard, i, err);
+    for (size_t i = 0; i < shard->count && status == HW_OK; i++) {
+        status = open_agent(shard, i, shard->connections[next], err);
+        next = next + 1 < shard->connection_count ? next + 1 : 0;
+    }
     return status;
 }
 

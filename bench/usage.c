@@ -8,6 +8,8 @@
 #include "common/memory.h"
 #include "tests/support/process.h"
 
+enum { USER_FIELD = 14 }; /* of /proc/<pid>/stat, counted from 1; that of the system is behind it */
+
 static char *read_of(pid_t pid, const char *what)
 {
     HW_AUTO_FREE char *path = hw_sprintf("/proc/%d/%s", (int)pid, what);
@@ -31,9 +33,15 @@ struct usage usage_of(pid_t pid)
     HW_AUTO_FREE char *stat = read_of(pid, "stat");
     const char *at = strrchr(stat, ')'); /* behind the name, which may hold anything */
     unsigned long user = 0, system = 0;
+    char *behind_user, *behind = NULL;
 
-    if (at == NULL ||
-        sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+    for (int field = 2; at != NULL && field < USER_FIELD; field++)
+        at = strchr(at + 1, ' ');
+    if (at != NULL) {
+        user = strtoul(at, &behind_user, 10);
+        system = strtoul(behind_user, &behind, 10);
+    }
+    if (behind == NULL || *behind != ' ')
         test_fail("/proc/%d/stat cannot be understood", (int)pid);
     return (struct usage){
         .resident = mib_of(status, "\nVmRSS:"),

@@ -46,6 +46,11 @@ bool hw_kv_key_valid(const char *key)
     return in_part;
 }
 
+bool hw_kv_name_valid(const char *name)
+{
+    return strlen(name) <= HW_NAME_MOST && hw_kv_key_valid(name);
+}
+
 /* ---- buckets ---- */
 
 static void describe(const jsStreamInfo *info, struct hw_kv_stream *stream)

@@ -113,4 +113,8 @@ void hw_kv_probe_stop(struct hw_kv_probe *probe); /* not from told; NULL is fine
 /* May key be used as a key? [A-Za-z0-9_-]+ parts joined by single dots. */
 bool hw_kv_key_valid(const char *key);
 
+/* May it be the name of a node or of a config? A key of at most so many characters. */
+#define HW_NAME_MOST 128
+bool hw_kv_name_valid(const char *name);
+
 #endif

@@ -40,7 +40,7 @@ enum {
     X(start_daemon)                                                                                \
     X(stop_daemon)
 
-#define MEMBER(name) __typeof__(MHD_##name) *name;
+#define MEMBER(name) __typeof__(MHD_##name) *(name);
 static struct {
     FUNCTIONS(MEMBER)
 } http;

@@ -10,7 +10,6 @@
 
 enum {
     LOGGED_MOST = 20, /* differences that are logged one by one */
-    IS_DECIDED = 7,   /* the column: of which table the row is */
 };
 
 static const char begin_sql[] = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
@@ -18,10 +17,7 @@ static const char moment_sql[] =
     "SELECT pg_current_wal_insert_lsn()::text,"
     " coalesce((SELECT max(rev) FROM headwater.changelog), 0),"
     " coalesce((SELECT nonce::text FROM headwater.changelog ORDER BY rev DESC LIMIT 1), '')";
-static const char cursor_sql[] =
-    "DECLARE node_rows NO SCROLL CURSOR FOR"
-    " SELECT " REC_DESIRED_COLUMNS ", false FROM headwater.desired"
-    " UNION ALL SELECT " REC_DECIDED_COLUMNS ", true FROM headwater.decided";
+static const char cursor_sql[] = "DECLARE node_rows NO SCROLL CURSOR FOR " REC_SINK_ROWS;
 static const char page_sql[] = "FETCH 1000 FROM node_rows";
 static const char commit_sql[] = "COMMIT";
 
@@ -275,7 +271,7 @@ static void on_page(void *arg, const struct hw_pg_outcome *outcome)
         struct rec_desired desired;
         struct rec_decided decided;
 
-        if (*PQgetvalue(page, i, IS_DECIDED) == 't') {
+        if (rec_sink_is_decided(page, i)) {
             if (rec_decided_from_result(page, i, &decided, &err) == HW_OK)
                 compare_decided(audit, repair, &decided);
         } else if (rec_desired_from_result(page, i, &desired, &err) == HW_OK) {

@@ -14,8 +14,8 @@
 
 enum {
     WRITE_MS = 3000,
-    NODE_MOST = 128,      /* characters of a name */
-    HEARD_MOST = 1 << 20, /* names between two writes: more cannot be a fleet's */
+    STOOD_MS = 2 * WRITE_MS, /* a process that was away for longer has not listened */
+    HEARD_MOST = 1 << 20,    /* names between two writes: more cannot be a fleet's */
 };
 
 struct rec_liveness {
@@ -39,7 +39,7 @@ static void on_beat(void *arg, natsMsg *msg)
     char *name;
 
     live->counts->heartbeats++;
-    if (live->heard.count >= HEARD_MOST || strlen(node) > NODE_MOST || !hw_kv_key_valid(node) ||
+    if (live->heard.count >= HEARD_MOST || !hw_kv_name_valid(node) ||
         hw_map_get(&live->heard, node) != NULL)
         return;
     name = hw_strdup(node);
@@ -79,8 +79,7 @@ static void write_heard(void *arg)
 {
     struct rec_liveness *live = arg;
     const int64_t now = hw_loop_now();
-    /* A process that stood still has not listened. */
-    const int64_t listened = now - live->since < 2 * WRITE_MS ? now - live->since : 2 * WRITE_MS;
+    const int64_t listened = now - live->since < STOOD_MS ? now - live->since : STOOD_MS;
     char ms[24];
     struct hw_buf names = {0};
     size_t at = 0;

@@ -22,7 +22,7 @@ enum {
     RETRY_MS = 1000,
     VALUE_MOST = 1 << 20, /* bytes of one proposal: the content in base64, and the rest */
     REF_MOST = 64,
-    NAME_MOST = 128,
+    MEDIA_TYPE_MOST = 255,
 };
 
 struct proposal {
@@ -78,10 +78,12 @@ static enum hw_status check(const char *node, json_t *root, struct hw_error *err
         return hw_fail(err, HW_EINVAL, "it is of node \"%.130s\"", name);
     if (!ref_valid(ref))
         return hw_fail(err, HW_EINVAL, "ref is not 1 to %d letters, digits, - and _", REF_MOST);
-    if (!hw_kv_key_valid(config) || strlen(config) > NAME_MOST)
+    if (!hw_kv_name_valid(config))
         return hw_fail(err, HW_EINVAL, "config is not a name");
     if (base < 1 || base > INT_MAX)
         return hw_fail(err, HW_EINVAL, "base_revision is not a revision");
+    if (media_type != NULL && strlen(media_type) > MEDIA_TYPE_MOST)
+        return hw_fail(err, HW_EINVAL, "media_type is longer than %d characters", MEDIA_TYPE_MOST);
     if (strcmp(encoding, "utf-8") != 0 && strcmp(encoding, "base64") != 0)
         return hw_fail(err, HW_EINVAL, "encoding is neither utf-8 nor base64");
     return HW_OK;
@@ -181,7 +183,7 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
 
     if (entry->deleted || strncmp(entry->key, PREFIX, strlen(PREFIX)) != 0)
         return;
-    if (!hw_kv_key_valid(node) || strlen(node) > NAME_MOST) {
+    if (!hw_kv_name_valid(node)) {
         hw_log_warn("passing over a proposal under a key that is no node's name",
                     HW_S("key", entry->key), HW_I("revision", (int64_t)entry->seq));
         return;
@@ -325,6 +327,10 @@ static enum hw_status identify_stream(void *arg, struct hw_error *err)
     while ((proposal = hw_map_next(&proposals->nodes, &at)) != NULL)
         if (stream.created_ns != proposals->created_ns || proposal->taken > stream.last_seq)
             proposal->taken = 0;
+    /* The answer about these says nothing of the sequences to come. */
+    for (size_t i = 0; i < proposals->batch_count; i++)
+        if (stream.created_ns != proposals->created_ns || proposals->batch_seq[i] > stream.last_seq)
+            proposals->batch_seq[i] = 0;
     proposals->created_ns = stream.created_ns;
     return HW_OK;
 }

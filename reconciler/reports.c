@@ -170,7 +170,7 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
 
     if (entry->deleted || strncmp(entry->key, PREFIX, strlen(PREFIX)) != 0)
         return;
-    if (!hw_kv_key_valid(node) || strlen(node) > 128) {
+    if (!hw_kv_name_valid(node)) {
         hw_log_warn("passing over a report under a key that is no node's name",
                     HW_S("key", entry->key), HW_I("revision", (int64_t)entry->seq));
         return;

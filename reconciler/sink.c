@@ -5,8 +5,6 @@
 
 #include "common/map.h"
 #include "common/memory.h"
-#include "reconciler/decided.h"
-#include "reconciler/desired.h"
 
 struct rec_sink {
     struct hw_map entries; /* struct rec_entry by key */
@@ -56,6 +54,11 @@ static bool is_desired(const char *key)
 bool rec_sink_has_key(const char *key)
 {
     return is_desired(key) || strncmp(key, REC_DECIDED_PREFIX, strlen(REC_DECIDED_PREFIX)) == 0;
+}
+
+bool rec_sink_is_decided(const PGresult *rows, int n)
+{
+    return *PQgetvalue(rows, n, PQnfields(rows) - 1) == 't';
 }
 
 struct rec_entry *rec_sink_entry(struct rec_sink *sink, const char *key)

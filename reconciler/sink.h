@@ -13,6 +13,8 @@
 
 #include "common/digest.h"
 #include "common/lsn.h"
+#include "reconciler/decided.h"
+#include "reconciler/desired.h"
 
 struct rec_change;
 
@@ -48,6 +50,13 @@ void rec_sink_clear(struct rec_sink *sink);
 
 #define REC_SINK_KEYS "cfg.*.>"         /* a filter that every entry's key matches */
 bool rec_sink_has_key(const char *key); /* is it the key of an entry? */
+
+/* The rows that entries are made of: of headwater.desired, and of headwater.decided. */
+#define REC_SINK_ROWS                                                                              \
+    "SELECT " REC_DESIRED_COLUMNS ", false FROM headwater.desired"                                 \
+    " UNION ALL SELECT " REC_DECIDED_COLUMNS ", true FROM headwater.decided"
+bool rec_sink_is_decided(const PGresult *rows, int n); /* is row n of the latter? */
+
 /* The entry of a key; made (as never written) where it is missing. Lives until clear. */
 struct rec_entry *rec_sink_entry(struct rec_sink *sink, const char *key);
 size_t rec_sink_nodes(const struct rec_sink *sink); /* entries of what a node should run */

@@ -18,8 +18,10 @@
 #include "common/options.h"
 #include "common/pg.h"
 #include "reconciler/checkpoint.h"
+#include "reconciler/decided.h"
 #include "reconciler/desired.h"
 #include "reconciler/signature.h"
+#include "reconciler/sink.h"
 
 enum {
     CONNECT_MS = 10000,
@@ -44,14 +46,15 @@ static const char moment_sql[] =
     " ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::int END,"
     " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()"
     " ELSE pg_current_wal_insert_lsn() END";
-static const char cursor_sql[] = "DECLARE desired_rows NO SCROLL CURSOR FOR"
-                                 " SELECT " REC_DESIRED_COLUMNS " FROM headwater.desired";
-static const char page_sql[] = "FETCH 1000 FROM desired_rows";
+static const char cursor_sql[] = "DECLARE node_rows NO SCROLL CURSOR FOR " REC_SINK_ROWS;
+static const char page_sql[] = "FETCH 1000 FROM node_rows";
 static const char commit_sql[] = "COMMIT";
 static const char nonce_sql[] =
     "SELECT nonce::text FROM headwater.changelog WHERE rev = $1::bigint";
 static const char later_sql[] = "SELECT " REC_DESIRED_COLUMNS " FROM headwater.desired_history"
                                 " WHERE node = ANY ($1::text[]) AND rev > $2::bigint";
+static const char decided_sql[] =
+    "SELECT " REC_DECIDED_COLUMNS " FROM headwater.decided WHERE node = $1";
 static const char wanted_sql[] =
     "SELECT DISTINCT digest FROM headwater.desired WHERE digest = ANY ($1::text[])";
 
@@ -63,19 +66,21 @@ struct object {
     char digest[HW_DIGEST_STR_MAX];
 };
 
-/* What both sides say of a node; 100,000 of them are to be nothing. */
+/* What both sides say of a key of a node; 100,000 of them are to be nothing. */
 struct node {
-    uint64_t wanted; /* rec_desired_hash of the row; 0: nothing is desired */
+    uint64_t wanted; /* rec_…_hash of the row; 0: there is none */
     uint64_t found;  /* the same of the key's value; 0: not one of ours */
     int64_t revision;
     struct object *object;
-    char *says;   /* the key's entry in words, where it is not what the row says */
-    bool present; /* the key has a value */
+    const char *name; /* the end of the key */
+    bool decided;     /* what it is told about its proposals, not what it is to run */
+    char *says;       /* the key's entry in words, where it is not what the row says */
+    bool present;     /* the key has a value */
     bool wrong_fence;
     bool missigned;
     bool is_newer; /* by its fence, than the snapshot */
     bool is_later; /* what stands in NATS is what a change after the snapshot made of it */
-    char name[];
+    char key[];
 };
 
 struct verify {
@@ -99,7 +104,7 @@ struct verify {
     hw_lsn lsn; /* everything behind it is newer */
     uint64_t system_id;
     uint32_t timeline;
-    struct hw_map nodes;   /* struct node by name */
+    struct hw_map nodes;   /* struct node by key */
     struct hw_map objects; /* struct object by digest */
     size_t desired;        /* nodes with a row */
 
@@ -253,19 +258,21 @@ static enum hw_status ask(struct verify *v, const char *sql, int count, const ch
     return HW_OK;
 }
 
-static struct node *add_node(struct verify *v, const char *name)
+static struct node *add_node(struct verify *v, const char *prefix, const char *name)
 {
-    const size_t size = strlen(name) + 1;
+    const size_t size = strlen(prefix) + strlen(name) + 1;
     struct node *node = hw_alloc(sizeof(*node) + size);
 
-    memcpy(node->name, name, size);
-    hw_map_add(&v->nodes, node->name, node);
+    snprintf(node->key, size, "%s%s", prefix, name);
+    node->name = node->key + strlen(prefix);
+    node->decided = strcmp(prefix, REC_DECIDED_PREFIX) == 0;
+    hw_map_add(&v->nodes, node->key, node);
     return node;
 }
 
-static void add_row(struct verify *v, const struct rec_desired *row)
+static void add_desired(struct verify *v, const struct rec_desired *row)
 {
-    struct node *node = add_node(v, row->node);
+    struct node *node = add_node(v, REC_DESIRED_PREFIX, row->node);
     struct object *object = hw_map_get(&v->objects, row->digest);
 
     if (object == NULL) {
@@ -290,11 +297,18 @@ static enum hw_status read_page(struct verify *v, bool *last, struct hw_error *e
         return status;
     *last = PQntuples(page) == 0;
     for (int i = 0; i < PQntuples(page) && status == HW_OK; i++) {
-        struct rec_desired row;
+        struct rec_desired desired;
+        struct rec_decided decided;
 
-        status = rec_desired_from_result(page, i, &row, err);
-        if (status == HW_OK)
-            add_row(v, &row);
+        if (rec_sink_is_decided(page, i)) {
+            status = rec_decided_from_result(page, i, &decided, err);
+            if (status == HW_OK)
+                add_node(v, REC_DECIDED_PREFIX, decided.node)->wanted = rec_decided_hash(&decided);
+        } else {
+            status = rec_desired_from_result(page, i, &desired, err);
+            if (status == HW_OK)
+                add_desired(v, &desired);
+        }
     }
     PQclear(page);
     give_sign(v, "rows", v->desired, 0);
@@ -468,38 +482,38 @@ static void forget(struct node *node)
 }
 
 /* What the value says in words; *fence is what it carries, if it is an entry. */
-static char *describe(const struct hw_kv_entry *entry, struct hw_fence *fence)
+static char *describe(const struct hw_kv_entry *entry, bool decided, struct hw_fence *fence)
 {
     HW_AUTO_JSON json_t *root = NULL;
-    const char *digest, *lsn;
-    json_int_t revision, size, epoch;
+    const char *digest = NULL, *lsn;
+    json_int_t revision = 0, size = 0, epoch;
+    json_t *decisions = NULL;
 
     if (hw_json_parse_object(entry->value, entry->size, &root, NULL) != HW_OK ||
-        hw_json_unpack(root, NULL, "{s:I, s:s, s:I, s:I, s:s}", "revision", &revision, "digest",
-                       &digest, "size", &size, "epoch", &epoch, "lsn", &lsn) != HW_OK ||
+        hw_json_unpack(root, NULL, "{s:I, s:s}", "epoch", &epoch, "lsn", &lsn) != HW_OK ||
+        (decided ? hw_json_unpack(root, NULL, "{s:o}", "decisions", &decisions)
+                 : hw_json_unpack(root, NULL, "{s:I, s:s, s:I}", "revision", &revision, "digest",
+                                  &digest, "size", &size)) != HW_OK ||
         epoch < 1 || hw_lsn_parse(lsn, &fence->lsn, NULL) != HW_OK)
         return hw_sprintf("no entry of ours, %zu bytes", entry->size);
     fence->epoch = (uint64_t)epoch;
+    if (decided)
+        return hw_sprintf("%zu decisions", json_array_size(decisions));
     return hw_sprintf("revision %" PRId64 " %.80s, %" PRId64 " bytes", (int64_t)revision, digest,
                       (int64_t)size);
 }
 
-static void on_entry(void *arg, struct hw_kv_entry *entry)
+static bool is_decided(const char *key)
 {
-    struct verify *v = arg;
-    const char *name = entry->key + strlen(REC_DESIRED_PREFIX);
-    struct node *node = hw_map_get(&v->nodes, name);
-    struct hw_error why;
-    const bool missigned =
-        v->config->trust != NULL && rec_signature_check(v->config->trust, entry, &why) != HW_OK;
+    return strncmp(key, REC_DECIDED_PREFIX, strlen(REC_DECIDED_PREFIX)) == 0;
+}
 
-    v->entries++;
-    v->keys_read = entry->seq >= v->last_seq;
-    if (node == NULL) {
-        if (entry->deleted && !missigned)
-            return;
-        node = add_node(v, name);
-    }
+static void take_entry(struct verify *v, struct node *node, const struct hw_kv_entry *entry)
+{
+    struct hw_error why;
+    const bool missigned = v->config->trust != NULL && !node->decided &&
+                           rec_signature_check(v->config->trust, entry, &why) != HW_OK;
+
     forget(node);
     node->missigned = missigned;
     node->is_newer = entry->fenced && entry->fence.lsn > v->lsn;
@@ -510,9 +524,10 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
         return;
     }
     struct hw_fence fence = {0};
-    HW_AUTO_FREE char *says = describe(entry, &fence);
+    HW_AUTO_FREE char *says = describe(entry, node->decided, &fence);
     node->present = true;
-    node->found = rec_desired_hash_of_value(entry->value, entry->size);
+    node->found = node->decided ? rec_decided_hash_of_value(entry->value, entry->size)
+                                : rec_desired_hash_of_value(entry->value, entry->size);
     if (fence.epoch == 0)
         node->found = 0;
     node->wrong_fence =
@@ -527,6 +542,25 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
                                    : hw_strdup("the headers have no fence");
     else if (missigned)
         node->says = hw_strdup(why.message);
+}
+
+static void on_entry(void *arg, struct hw_kv_entry *entry)
+{
+    struct verify *v = arg;
+    struct node *node;
+
+    v->entries++;
+    v->keys_read = entry->seq >= v->last_seq;
+    if (!rec_sink_has_key(entry->key))
+        return;
+    node = hw_map_get(&v->nodes, entry->key);
+    if (node == NULL && entry->deleted && v->config->trust == NULL)
+        return;
+    if (node == NULL)
+        node = is_decided(entry->key)
+                   ? add_node(v, REC_DECIDED_PREFIX, entry->key + strlen(REC_DECIDED_PREFIX))
+                   : add_node(v, REC_DESIRED_PREFIX, entry->key + strlen(REC_DESIRED_PREFIX));
+    take_entry(v, node, entry);
 }
 
 static enum hw_status on_starting(void *arg, struct hw_error *err)
@@ -567,7 +601,7 @@ static enum hw_status read_keys(struct verify *v, struct hw_error *err)
                                               .arg = v};
     int64_t until = hw_loop_now() + SILENCE_MS;
     size_t before = 0;
-    enum hw_status status = hw_kv_watch_start(v->nats, v->config->bucket, REC_DESIRED_PREFIX ">",
+    enum hw_status status = hw_kv_watch_start(v->nats, v->config->bucket, REC_SINK_KEYS,
                                               HW_DELIVER_LAST, &events, &v->watch, err);
 
     while (status == HW_OK && !v->keys_read) {
@@ -595,7 +629,8 @@ static enum hw_status look_up_later(struct verify *v, const char *names, struct 
     if (status != HW_OK)
         return status;
     for (int i = 0; i < PQntuples(result) && status == HW_OK; i++) {
-        struct node *node = hw_map_get(&v->nodes, PQgetvalue(result, i, 0));
+        HW_AUTO_FREE char *key = hw_sprintf(REC_DESIRED_PREFIX "%s", PQgetvalue(result, i, 0));
+        struct node *node = hw_map_get(&v->nodes, key);
         struct rec_desired row;
 
         if (node == NULL)
@@ -610,6 +645,36 @@ static enum hw_status look_up_later(struct verify *v, const char *names, struct 
     }
     PQclear(result);
     return status;
+}
+
+/* There is no history of what nodes are told: both sides are read once more, until they agree. */
+static enum hw_status look_again(struct verify *v, struct node *node, struct hw_error *err)
+{
+    struct hw_kv_entry entry = {0};
+    PGresult *result = NULL;
+    struct rec_decided row;
+    enum hw_status status = ask(v, decided_sql, 1, (const char *[]){node->name}, &result, err);
+
+    if (status != HW_OK)
+        return status;
+    node->wanted = 0;
+    if (PQntuples(result) > 0) {
+        status = rec_decided_from_result(result, 0, &row, err);
+        if (status == HW_OK)
+            node->wanted = rec_decided_hash(&row);
+    }
+    PQclear(result);
+    if (status == HW_OK)
+        status = hw_kv_get(v->nats, v->config->bucket, node->key, &entry, err);
+    if (status == HW_ENOENT) {
+        forget(node);
+        return HW_OK;
+    }
+    if (status != HW_OK)
+        return status;
+    take_entry(v, node, &entry);
+    hw_kv_entry_clear(&entry);
+    return HW_OK;
 }
 
 static bool is_unexplained(const struct node *node)
@@ -630,10 +695,14 @@ static enum hw_status look_up_round(struct verify *v, size_t *left, size_t *newe
         node = hw_map_next(&v->nodes, &at);
         /* A key that is no name of a node is none that SQL could ever have had. */
         if (node != NULL && is_unexplained(node) && hw_kv_key_valid(node->name)) {
-            add_name(&names, node->name);
-            count++;
+            if (node->decided) {
+                status = look_again(v, node, err);
+            } else {
+                add_name(&names, node->name);
+                count++;
+            }
         }
-        if (count == BATCH || (node == NULL && count > 0)) {
+        if (status == HW_OK && (count == BATCH || (node == NULL && count > 0))) {
             hw_buf_putc(&names, '}');
             status = look_up_later(v, hw_buf_str(&names), err);
             hw_buf_reset(&names);
@@ -673,8 +742,19 @@ static enum hw_status look_up_all_later(struct verify *v, struct hw_error *err)
     }
 }
 
+static void add_decided_difference(struct verify *v, const struct node *node)
+{
+    add_difference(v, "decided", node->name, NULL,
+                   node->wanted == 0 ? "nothing is decided" : "what headwater.decided has",
+                   node->says != NULL ? node->says : "no key");
+}
+
 static void add_node_difference(struct verify *v, const struct node *node)
 {
+    if (node->decided) {
+        add_decided_difference(v, node);
+        return;
+    }
     HW_AUTO_FREE char *sql =
         node->wanted == 0 ? hw_strdup("nothing is desired")
                           : hw_sprintf("revision %" PRId64 " %s, %" PRId64 " bytes", node->revision,
@@ -694,8 +774,9 @@ static void add_node_difference(struct verify *v, const struct node *node)
 static int by_name(const void *a, const void *b)
 {
     const struct node *const *one = a, *const *other = b;
+    const int order = strcmp((*one)->name, (*other)->name);
 
-    return strcmp((*one)->name, (*other)->name);
+    return order != 0 ? order : (*one)->decided - (*other)->decided;
 }
 
 static void add_node_differences(struct verify *v)

@@ -2,9 +2,10 @@
  * Verify: compares what PostgreSQL says with what stands in NATS, digest by digest, and writes
  * nothing anywhere.
  *
- * One read-only snapshot of the database gives the newest change R and all desired rows. When the
- * checkpoint in NATS covers R, every key and every object must be what the snapshot says, or what
- * headwater.desired_history says of a change after R: the system may go on changing meanwhile.
+ * One read-only snapshot of the database gives the newest change R and all rows of desired and
+ * decided. When the checkpoint in NATS covers R, every key and every object must be what the
+ * snapshot says, or what a change after R made of it, which headwater.desired_history has, and for
+ * what nodes are told is read again: the system may go on changing meanwhile.
  */
 #ifndef REC_VERIFY_H
 #define REC_VERIFY_H

@@ -265,6 +265,7 @@ BEGIN
     END IF;
     IF p.state = 'refused' THEN
         p.content := NULL;
+        p.media_type := left(p.media_type, 255);
     ELSE
         p.digest := digest_of(bytes_of(p.content, p.encoding));
         p.size := length(bytes_of(p.content, p.encoding));

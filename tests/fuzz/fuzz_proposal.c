@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     HW_AUTO_FREE char *text = rec_proposal_read("daq1", (const char *)data, size);
     HW_AUTO_JSON json_t *item = NULL;
-    const char *node, *ref, *problem = NULL, *config, *content, *encoding;
+    const char *node, *ref, *problem = NULL, *config, *content, *encoding, *media_type = NULL;
     json_int_t base;
 
     FUZZ_HOLDS(hw_json_parse_object(text, strlen(text), &item, NULL) == HW_OK);
@@ -22,8 +22,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_HOLDS(*problem != '\0');
         return 0;
     }
-    FUZZ_HOLDS(hw_json_unpack(item, NULL, "{s:s, s:s, s:s, s:I}", "config", &config, "content",
-                              &content, "encoding", &encoding, "base_revision", &base) == HW_OK);
-    FUZZ_HOLDS(hw_kv_key_valid(config) && strlen(config) <= 128 && base >= 1 && base <= INT32_MAX);
+    FUZZ_HOLDS(hw_json_unpack(item, NULL, "{s:s, s:s, s:s, s:I, s?s}", "config", &config, "content",
+                              &content, "encoding", &encoding, "base_revision", &base, "media_type",
+                              &media_type) == HW_OK);
+    FUZZ_HOLDS(hw_kv_name_valid(config) && base >= 1 && base <= INT32_MAX);
+    FUZZ_HOLDS(media_type == NULL || strlen(media_type) <= 255);
     return 0;
 }

@@ -399,6 +399,13 @@ START_TEST(test_valid_keys)
         ck_assert_msg(hw_kv_key_valid(good[i]), "refused %s", good[i]);
     for (size_t i = 0; i < HW_COUNT(bad); i++)
         ck_assert_msg(!hw_kv_key_valid(bad[i]), "took %s", bad[i]);
+
+    char name[HW_NAME_MOST + 2] = "";
+    memset(name, 'x', HW_NAME_MOST + 1);
+    ck_assert(hw_kv_key_valid(name) && !hw_kv_name_valid(name));
+    name[HW_NAME_MOST] = '\0';
+    ck_assert(hw_kv_name_valid(name));
+    ck_assert(!hw_kv_name_valid("") && !hw_kv_name_valid("a."));
 }
 END_TEST
 

@@ -13,7 +13,6 @@
 
 #define STREAM   "KV_headwater"
 #define PROPOSED "$KV.headwater_reports.cfg.proposed."
-#define DECIDED  "$KV.headwater.cfg.decided."
 
 static struct test_pipeline p;
 

@@ -297,6 +297,37 @@ START_TEST(test_damaged_keys)
 }
 END_TEST
 
+START_TEST(test_damaged_decisions)
+{
+    static const char n1[] = DECIDED "n1", n2[] = DECIDED "n2";
+
+    free(test_sql(&p.pg, "SELECT headwater.propose('[{\"node\":\"n1\",\"ref\":\"r\","
+                         "\"config\":\"c1\",\"base_revision\":1,\"content\":\"{}\","
+                         "\"encoding\":\"utf-8\"}]')"));
+    pipeline_start(&p, NULL);
+    ck_assert_int_eq(verify(NULL, NULL), 0);
+    pipeline_stop(&p);
+
+    edit(n1, "\"pending\"", "\"approved\"");
+    expect_only("decided", "n1", "1 decisions");
+    edit(n1, "\"approved\"", "\"pending\"");
+    expect_equal();
+    edit(n1, "\"epoch\":1", "\"epoch\":2");
+    expect_only("decided", "n1", "value: epoch 2");
+    edit(n1, "\"epoch\":2", "\"epoch\":1");
+    HW_AUTO_FREE char *good = pipeline_value(&p, "KV_headwater", n1);
+    pipeline_put(&p, n2, good, NULL);
+    expect_only("decided", "n2", "1 decisions");
+    pipeline_purge(&p, "KV_headwater", n2);
+    pipeline_put(&p, n1, "garbage", NULL);
+    expect_only("decided", "n1", "no entry of ours");
+    pipeline_put(&p, n1, "", "KV-Operation", "DEL", NULL);
+    expect_only("decided", "n1", "deleted");
+    pipeline_purge(&p, "KV_headwater", n1);
+    expect_only("decided", "n1", "no key");
+}
+END_TEST
+
 START_TEST(test_many_differences)
 {
     char *output, *line;
@@ -497,7 +528,8 @@ END_TEST
 
 START_TEST(test_busy_system_gives_no_false_alarm)
 {
-    /* Small changes, changes of all, changes of the sources alone, and nodes that come and go. */
+    /* Small changes, changes of all, changes of the sources alone, nodes that come and go, and news
+     * of proposals. */
     static const char work[] =
         "DO $$ BEGIN FOR i IN 1..1000000 LOOP"
         " UPDATE headwater.config SET content = format('{\"a\":%s}', i)"
@@ -508,6 +540,8 @@ START_TEST(test_busy_system_gives_no_false_alarm)
         " INSERT INTO headwater.assignment (name, config, node, priority)"
         "  VALUES ('b', 'c5', 'n5', 7); COMMIT;"
         " DELETE FROM headwater.assignment WHERE name = 'b'; COMMIT;"
+        " INSERT INTO headwater.proposal (node, ref, state)"
+        "  SELECT 'n6', i::text, 'refused' WHERE i % 5 = 0; COMMIT;"
         " PERFORM pg_sleep(0.002); END LOOP; END $$";
     const char *const argv[] = {"psql", "-X", "-c", work, p.pg.url, NULL};
     struct test_program worker;
@@ -537,6 +571,7 @@ int main(void)
     const TTest *const quiet[] = {test_equal,
                                   test_wrong_usage,
                                   test_damaged_keys,
+                                  test_damaged_decisions,
                                   test_many_differences,
                                   test_damaged_objects,
                                   test_checkpoint,

@@ -15,6 +15,7 @@
 
 #define DESIRED    "$KV.headwater.cfg.desired." /* and the node's name */
 #define REPORTED   "$KV.headwater_reports.cfg.reported."
+#define DECIDED    "$KV.headwater.cfg.decided."
 #define CHECKPOINT "$KV.headwater.cfg.checkpoint"
 
 struct test_pipeline {
