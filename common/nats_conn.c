@@ -21,10 +21,8 @@ enum {
     REOPEN_MS = 2000,
     CLOCK_MS = 10000,      /* between looks at the clock */
     CLOCK_SLACK_MS = 1000, /* that it may be set back without consequence */
-    FLUSH_MS = 1,
-    FEW = 64,          /* publishes in flight that nobody shall wait 1 ms for */
-    LEAVING_MS = 2000, /* between taking a subscription out of the connection and freeing it */
-    MAIL_MOST = 8192,  /* messages waiting for the loop before libnats' threads are made to wait */
+    LEAVING_MS = 2000,     /* between taking a subscription out of the connection and freeing it */
+    MAIL_MOST = 8192, /* messages waiting for the loop before libnats' threads are made to wait */
     HEARTBEAT_NS = 2000000000,
     JS_WRONG_LAST_SEQUENCE = 10071,
     JS_NO_MESSAGE = 10037,
@@ -109,8 +107,6 @@ struct hw_nats {
     struct hw_nats_sub *subs;
     struct leaving *leaving, **leaving_end;
     struct hw_timer leaving_timer;
-    bool bulk;
-    struct hw_timer flush;
     struct flight *flights; /* open addressing, linear probing */
     size_t flight_mask, in_flight;
 };
@@ -758,7 +754,7 @@ static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_op
         s = natsOptions_SetTimeout(o, nats->timeout_ms);
     if (s == NATS_OK)
         s = natsOptions_SetWriteDeadline(o, nats->timeout_ms);
-    if (s == NATS_OK && !nats->bulk)
+    if (s == NATS_OK)
         s = natsOptions_SetSendAsap(o, true); /* otherwise up to 1 ms is added */
     if (s == NATS_OK)
         s = natsOptions_SetMaxReconnect(o, -1);
@@ -854,7 +850,6 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
     nats->events = *events;
     nats->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : TIMEOUT_MS;
     nats->max_pending = options->max_pending > 0 ? options->max_pending : MAX_PENDING;
-    nats->bulk = options->bulk;
     while (places < 2 * (size_t)nats->max_pending)
         places *= 2;
     nats->flight_mask = places - 1;
@@ -887,7 +882,6 @@ void hw_nats_close(struct hw_nats *nats)
     hw_timer_stop(&nats->reopen);
     hw_timer_stop(&nats->clock_timer);
     hw_timer_stop(&nats->leaving_timer);
-    hw_timer_stop(&nats->flush);
 
     pthread_mutex_lock(&box->lock);
     box->nats = NULL;
@@ -1101,20 +1095,6 @@ static void set_expectation(jsPubOptions *options, uint64_t expected_seq)
         options->ExpectLastSubjectSeq = expected_seq;
 }
 
-/*
- * Of a client in bulk. libnats can write each message at once, which wakes the server, and its
- * acknowledgement us, for each; or when its buffer is full or 1 ms is over, which is what many are
- * left to. For a few it has no other door to the buffer than this, which also waits for the
- * server's answer: as long as that 1 ms at most, and then they have been written all the same.
- */
-static void on_flush(void *arg)
-{
-    struct hw_nats *nats = arg;
-
-    if (nats->up && nats->in_flight <= FEW)
-        (void)natsConnection_FlushTimeout(nats->nc, FLUSH_MS);
-}
-
 /* The message as it is sent: with the prefix, where there is one. Takes msg. */
 static natsMsg *readdress(const struct hw_nats *nats, natsMsg *msg)
 {
@@ -1160,8 +1140,6 @@ enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expe
     set_expectation(&options, expected_seq);
     add_flight(nats, (struct flight){.msg = identity, .done = done, .arg = arg});
     s = js_PublishMsgAsync(nats->js, &msg, &options);
-    if (s == NATS_OK && nats->bulk && !hw_timer_running(&nats->flush))
-        hw_timer_start(nats->loop, &nats->flush, 0, on_flush, nats);
     if (s != NATS_OK) {
         take_flight(nats, identity, &flight);
         status = hw_nats_fail(err, s, 0, "publishing to %s", natsMsg_GetSubject(msg));

@@ -39,11 +39,9 @@ struct hw_nats_options {
     const char *name;   /* of the connection, as the server's monitoring shows it */
     int64_t timeout_ms; /* of calls that wait for the server; 0: 2000 */
     int max_pending;    /* asynchronous publishes in flight at most; 0: 4096 */
-    bool bulk;        /* many publishes: those of one turn of the loop are written in one piece, in
-                         the next turn, which for a few waits for the server, up to 1 ms */
-    int reconnect_ms; /* longest time between tries to connect, which grows up to it and is drawn
-                         from its upper half, so that a fleet does not come in one moment; 0: 500 */
-    int64_t first_ms; /* the first try waits a random part of this */
+    int reconnect_ms;   /* longest time between tries to connect, which grows up to it and is drawn
+                           from its upper half, so that a fleet does not come in one moment; 0: 500 */
+    int64_t first_ms;   /* the first try waits a random part of this */
     struct hw_nats_files files;
     /* Subjects that begin with $JS.API begin with this instead, and those with $KV have it in
      * front: for whom the server, or a leaf node on the way, denies the former. NULL or "": as they

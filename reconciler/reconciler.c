@@ -1189,10 +1189,8 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
     struct rec_reconciler *rec = hw_alloc(sizeof(*rec));
     const struct hw_pg_events pg_events = {.up = on_pg_up, .down = on_pg_down, .arg = rec};
     const struct hw_nats_events nats_events = {.up = on_nats_up, .down = on_nats_down, .arg = rec};
-    const struct hw_nats_options nats_options = {.url = config->nats,
-                                                 .files = config->nats_files,
-                                                 .name = "headwater-reconciler",
-                                                 .bulk = true};
+    const struct hw_nats_options nats_options = {
+        .url = config->nats, .files = config->nats_files, .name = "headwater-reconciler"};
     const struct rec_apply_events apply_events = {.stored = on_stored,
                                                   .moved = on_moved,
                                                   .released = on_released,
