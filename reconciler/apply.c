@@ -153,9 +153,8 @@ static void unref(struct rec_tx *tx)
     free(tx);
 }
 
-static struct rec_change *add_change(struct rec_tx *tx, const char *prefix, const char *node)
+static struct rec_change *add_change(struct rec_tx *tx, const char *key)
 {
-    HW_AUTO_FREE char *key = hw_sprintf("%s%s", prefix, node);
     struct rec_entry *entry = rec_sink_entry(tx->apply->config.sink, key);
     struct rec_change *change;
 
@@ -189,17 +188,19 @@ static struct rec_tx *new_tx(struct rec_apply *apply, struct hw_fence fence)
 
 static void want_object(struct rec_tx *tx, const char *hex, size_t size);
 
-static void remove_key(struct rec_tx *tx, const char *prefix, const char *node)
+static void remove_key(struct rec_tx *tx, const char *key)
 {
-    struct rec_change *change = add_change(tx, prefix, node);
+    struct rec_change *change = add_change(tx, key);
+    const char *node = rec_desired_node(key);
 
-    if (strcmp(prefix, REC_DESIRED_PREFIX) == 0)
+    if (node != NULL)
         change->signature = rec_signature(tx->apply->config.signer, node, NULL, tx->fence);
 }
 
 static void set(struct rec_tx *tx, const struct rec_desired *row)
 {
-    struct rec_change *change = add_change(tx, REC_DESIRED_PREFIX, row->node);
+    HW_AUTO_FREE char *key = hw_sprintf(REC_DESIRED_PREFIX "%s", row->node);
+    struct rec_change *change = add_change(tx, key);
 
     change->value = rec_desired_value(row, tx->fence, &change->size);
     change->signature = rec_signature(tx->apply->config.signer, row->node, row, tx->fence);
@@ -208,7 +209,8 @@ static void set(struct rec_tx *tx, const struct rec_desired *row)
 
 static void tell_node(struct rec_tx *tx, const struct rec_decided *row)
 {
-    struct rec_change *change = add_change(tx, REC_DECIDED_PREFIX, row->node);
+    HW_AUTO_FREE char *key = hw_sprintf(REC_DECIDED_PREFIX "%s", row->node);
+    struct rec_change *change = add_change(tx, key);
 
     change->value = rec_decided_value(row, tx->fence, &change->size);
 }
@@ -230,9 +232,9 @@ void rec_apply_tell(struct rec_apply *apply, const struct rec_decided *row)
     tell_node(apply->open, row);
 }
 
-void rec_apply_remove(struct rec_apply *apply, const char *prefix, const char *node)
+void rec_apply_remove(struct rec_apply *apply, const char *key)
 {
-    remove_key(apply->open, prefix, node);
+    remove_key(apply->open, key);
 }
 
 void rec_apply_changelog(struct rec_apply *apply, int64_t rev, const char *nonce)
@@ -324,12 +326,7 @@ void rec_apply_repair_tell(struct rec_tx *repair, const struct rec_decided *row)
 
 void rec_apply_repair_remove(struct rec_tx *repair, const struct rec_entry *entry)
 {
-    const size_t prefix = strlen(REC_DESIRED_PREFIX);
-
-    if (strncmp(entry->key, REC_DESIRED_PREFIX, prefix) == 0)
-        remove_key(repair, REC_DESIRED_PREFIX, entry->key + prefix);
-    else
-        remove_key(repair, "", entry->key);
+    remove_key(repair, entry->key);
 }
 
 void rec_apply_repair_object(struct rec_tx *repair, const char *hex, size_t size)

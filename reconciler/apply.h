@@ -75,7 +75,7 @@ void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *store
 void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence, int64_t committed_at);
 void rec_apply_set(struct rec_apply *apply, const struct rec_desired *row);
 void rec_apply_tell(struct rec_apply *apply, const struct rec_decided *row);
-void rec_apply_remove(struct rec_apply *apply, const char *prefix, const char *node);
+void rec_apply_remove(struct rec_apply *apply, const char *key); /* one that the sink has */
 /* An object that entries of this transaction, or later ones, point to. hex: of its digest. Entries
  * that point to one that was neither handed over nor is in the sink have it fetched. */
 enum hw_status rec_apply_blob(struct rec_apply *apply, const char *hex, const void *data,

@@ -130,10 +130,7 @@ static void on_key(void *arg, struct hw_kv_entry *found)
     if (found->fenced)
         entry->fence = found->fence; /* otherwise a stranger's, over the one that we know */
     entry->missigned = !rec_signature_stands(audit->config.signer, found);
-    entry->hash = !found->fenced || found->deleted ? 0
-                  : strncmp(found->key, REC_DECIDED_PREFIX, strlen(REC_DECIDED_PREFIX)) == 0
-                      ? rec_decided_hash_of_value(found->value, found->size)
-                      : rec_desired_hash_of_value(found->value, found->size);
+    entry->hash = found->fenced && !found->deleted ? rec_sink_hash_of_entry(found) : 0;
 }
 
 /* Keys that are gone altogether were purged. */

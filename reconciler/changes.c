@@ -4,6 +4,7 @@
 
 #include "common/json.h"
 #include "common/log.h"
+#include "common/memory.h"
 #include "reconciler/blob.h"
 
 /* Of a table with one row a node. *gone: no row came, for it was deleted, or all were. */
@@ -17,7 +18,9 @@ static enum hw_status take_removal(struct rec_apply *apply, const struct cdc_tra
     if (change->action == CDC_DELETE) {
         if (cdc_row_string(change->identity, "node", &node, err) != HW_OK)
             return hw_fail_in(err, "a row deleted from headwater.%s", change->table);
-        rec_apply_remove(apply, prefix, node);
+        HW_AUTO_FREE char *key = hw_sprintf("%s%s", prefix, node);
+
+        rec_apply_remove(apply, key);
     } else if (*gone) {
         /* A trigger refuses it; whoever took that away has left no row to tell of. */
         hw_log_warn("a table was truncated: comparing everything", HW_S("table", change->table),

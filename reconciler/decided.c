@@ -10,6 +10,13 @@
 #include "common/map.h"
 #include "common/memory.h"
 
+const char *rec_decided_node(const char *key)
+{
+    const size_t prefix = strlen(REC_DECIDED_PREFIX);
+
+    return strncmp(key, REC_DECIDED_PREFIX, prefix) == 0 ? key + prefix : NULL;
+}
+
 static enum hw_status check(const struct rec_decided *row, struct hw_error *err)
 {
     if (!hw_kv_key_valid(row->node))

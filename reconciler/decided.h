@@ -15,6 +15,9 @@
 
 #define REC_DECIDED_PREFIX "cfg.decided."
 
+/* The node whose decisions key is of, within key; NULL: the key is another one. */
+const char *rec_decided_node(const char *key);
+
 /* Borrows every string from what it was read from. */
 struct rec_decided {
     const char *node;

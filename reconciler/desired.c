@@ -11,6 +11,13 @@
 #include "common/map.h"
 #include "common/memory.h"
 
+const char *rec_desired_node(const char *key)
+{
+    const size_t prefix = strlen(REC_DESIRED_PREFIX);
+
+    return strncmp(key, REC_DESIRED_PREFIX, prefix) == 0 ? key + prefix : NULL;
+}
+
 /* What must hold before a row may become a key and a name in NATS. */
 static enum hw_status check(const struct rec_desired *row, struct hw_error *err)
 {

@@ -15,6 +15,9 @@
 
 #define REC_DESIRED_PREFIX "cfg.desired."
 
+/* The node whose desired state key is of, within key; NULL: the key is another one. */
+const char *rec_desired_node(const char *key);
+
 /* Borrows every string from what it was read from. */
 struct rec_desired {
     const char *node;

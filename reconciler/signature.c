@@ -27,8 +27,7 @@ static enum hw_status read_statement(const struct hw_kv_entry *entry,
                                      struct hw_statement *statement, json_t **root,
                                      struct hw_error *err)
 {
-    struct hw_statement s = {.node = entry->key + strlen(REC_DESIRED_PREFIX),
-                             .fence = entry->fence};
+    struct hw_statement s = {.node = rec_desired_node(entry->key), .fence = entry->fence};
     json_int_t revision, size;
 
     if (!entry->fenced)
@@ -51,7 +50,7 @@ bool rec_signature_stands(struct hw_signer *signer, const struct hw_kv_entry *en
     HW_AUTO_JSON json_t *root = NULL;
     struct hw_statement statement;
 
-    if (signer == NULL || strncmp(entry->key, REC_DESIRED_PREFIX, strlen(REC_DESIRED_PREFIX)) != 0)
+    if (signer == NULL || rec_desired_node(entry->key) == NULL)
         return true;
     if (entry->signature == NULL || read_statement(entry, &statement, &root, NULL) != HW_OK)
         return false;

@@ -46,14 +46,16 @@ void rec_sink_free(struct rec_sink *sink)
     free(sink);
 }
 
-static bool is_desired(const char *key)
-{
-    return strncmp(key, REC_DESIRED_PREFIX, strlen(REC_DESIRED_PREFIX)) == 0;
-}
-
 bool rec_sink_has_key(const char *key)
 {
-    return is_desired(key) || strncmp(key, REC_DECIDED_PREFIX, strlen(REC_DECIDED_PREFIX)) == 0;
+    return rec_desired_node(key) != NULL || rec_decided_node(key) != NULL;
+}
+
+uint64_t rec_sink_hash_of_entry(const struct hw_kv_entry *entry)
+{
+    return rec_decided_node(entry->key) != NULL
+               ? rec_decided_hash_of_value(entry->value, entry->size)
+               : rec_desired_hash_of_value(entry->value, entry->size);
 }
 
 bool rec_sink_is_decided(const PGresult *rows, int n)
@@ -70,7 +72,7 @@ struct rec_entry *rec_sink_entry(struct rec_sink *sink, const char *key)
         entry->key = hw_strdup(key);
         entry->deleted = true;
         hw_map_add(&sink->entries, entry->key, entry);
-        sink->nodes += is_desired(key);
+        sink->nodes += rec_desired_node(key) != NULL;
     }
     return entry;
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "common/digest.h"
+#include "common/kv.h"
 #include "common/lsn.h"
 #include "reconciler/decided.h"
 #include "reconciler/desired.h"
@@ -50,6 +51,8 @@ void rec_sink_clear(struct rec_sink *sink);
 
 #define REC_SINK_KEYS "cfg.*.>"         /* a filter that every entry's key matches */
 bool rec_sink_has_key(const char *key); /* is it the key of an entry? */
+/* Of what the value of such an entry says: rec_desired_hash or rec_decided_hash; 0: nothing. */
+uint64_t rec_sink_hash_of_entry(const struct hw_kv_entry *entry);
 
 /* The rows that entries are made of: of headwater.desired, and of headwater.decided. */
 #define REC_SINK_ROWS                                                                              \

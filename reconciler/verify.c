@@ -258,21 +258,23 @@ static enum hw_status ask(struct verify *v, const char *sql, int count, const ch
     return HW_OK;
 }
 
-static struct node *add_node(struct verify *v, const char *prefix, const char *name)
+/* key: one that the sink has. */
+static struct node *add_node(struct verify *v, const char *key)
 {
-    const size_t size = strlen(prefix) + strlen(name) + 1;
+    const size_t size = strlen(key) + 1;
     struct node *node = hw_alloc(sizeof(*node) + size);
 
-    snprintf(node->key, size, "%s%s", prefix, name);
-    node->name = node->key + strlen(prefix);
-    node->decided = strcmp(prefix, REC_DECIDED_PREFIX) == 0;
+    memcpy(node->key, key, size);
+    node->decided = rec_decided_node(key) != NULL;
+    node->name = node->decided ? rec_decided_node(node->key) : rec_desired_node(node->key);
     hw_map_add(&v->nodes, node->key, node);
     return node;
 }
 
 static void add_desired(struct verify *v, const struct rec_desired *row)
 {
-    struct node *node = add_node(v, REC_DESIRED_PREFIX, row->node);
+    HW_AUTO_FREE char *key = hw_sprintf(REC_DESIRED_PREFIX "%s", row->node);
+    struct node *node = add_node(v, key);
     struct object *object = hw_map_get(&v->objects, row->digest);
 
     if (object == NULL) {
@@ -286,6 +288,13 @@ static void add_desired(struct verify *v, const struct rec_desired *row)
     node->revision = row->revision;
     node->object = object;
     v->desired++;
+}
+
+static void add_decided(struct verify *v, const struct rec_decided *row)
+{
+    HW_AUTO_FREE char *key = hw_sprintf(REC_DECIDED_PREFIX "%s", row->node);
+
+    add_node(v, key)->wanted = rec_decided_hash(row);
 }
 
 static enum hw_status read_page(struct verify *v, bool *last, struct hw_error *err)
@@ -303,7 +312,7 @@ static enum hw_status read_page(struct verify *v, bool *last, struct hw_error *e
         if (rec_sink_is_decided(page, i)) {
             status = rec_decided_from_result(page, i, &decided, err);
             if (status == HW_OK)
-                add_node(v, REC_DECIDED_PREFIX, decided.node)->wanted = rec_decided_hash(&decided);
+                add_decided(v, &decided);
         } else {
             status = rec_desired_from_result(page, i, &desired, err);
             if (status == HW_OK)
@@ -503,11 +512,6 @@ static char *describe(const struct hw_kv_entry *entry, bool decided, struct hw_f
                       (int64_t)size);
 }
 
-static bool is_decided(const char *key)
-{
-    return strncmp(key, REC_DECIDED_PREFIX, strlen(REC_DECIDED_PREFIX)) == 0;
-}
-
 static void take_entry(struct verify *v, struct node *node, const struct hw_kv_entry *entry)
 {
     struct hw_error why;
@@ -526,10 +530,7 @@ static void take_entry(struct verify *v, struct node *node, const struct hw_kv_e
     struct hw_fence fence = {0};
     HW_AUTO_FREE char *says = describe(entry, node->decided, &fence);
     node->present = true;
-    node->found = node->decided ? rec_decided_hash_of_value(entry->value, entry->size)
-                                : rec_desired_hash_of_value(entry->value, entry->size);
-    if (fence.epoch == 0)
-        node->found = 0;
+    node->found = fence.epoch != 0 ? rec_sink_hash_of_entry(entry) : 0;
     node->wrong_fence =
         !entry->fenced || entry->fence.epoch != fence.epoch || entry->fence.lsn != fence.lsn;
     if (is_different(node))
@@ -557,9 +558,7 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
     if (node == NULL && entry->deleted && v->config->trust == NULL)
         return;
     if (node == NULL)
-        node = is_decided(entry->key)
-                   ? add_node(v, REC_DECIDED_PREFIX, entry->key + strlen(REC_DECIDED_PREFIX))
-                   : add_node(v, REC_DESIRED_PREFIX, entry->key + strlen(REC_DESIRED_PREFIX));
+        node = add_node(v, entry->key);
     take_entry(v, node, entry);
 }
 
