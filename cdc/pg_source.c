@@ -524,8 +524,10 @@ static void pg_confirm(struct cdc_source *base, hw_lsn stored)
     if (stored <= s->stored)
         return;
     s->stored = stored;
-    if (live(s) && s->stage == STAGE_STREAMING && s->status_timer.due > hw_loop_now() + CONFIRM_MS)
-        hw_timer_start(s->loop, &s->status_timer, CONFIRM_MS, on_status, s);
+    /* While more comes, one message for many. */
+    const int64_t ms = stored >= arrived(s) ? 0 : CONFIRM_MS;
+    if (live(s) && s->stage == STAGE_STREAMING && s->status_timer.due > hw_loop_now() + ms)
+        hw_timer_start(s->loop, &s->status_timer, ms, on_status, s);
 }
 
 static void pg_close(struct cdc_source *base)

@@ -642,6 +642,19 @@ static void on_entry_ack(void *arg, const struct hw_ack *ack)
 
 static void store_checkpoint(struct rec_apply *apply);
 
+/* Changes count once their checkpoint is stored: whoever waits for them has more to do, which would
+ * delay it. */
+static void tell_moved(struct rec_apply *apply)
+{
+    const bool owed = !apply->hold && apply->stored.fence.lsn < apply->changed;
+    const hw_lsn lsn = owed ? apply->stored.fence.lsn : apply->applied.fence.lsn;
+
+    if (lsn <= apply->told)
+        return;
+    apply->told = lsn;
+    apply->events.moved(apply->events.arg, lsn);
+}
+
 struct checkpoint_put {
     struct rec_apply *apply;
     uint64_t generation;
@@ -672,6 +685,7 @@ static void on_checkpoint_ack(void *arg, const struct hw_ack *ack)
     apply->stored.seq = ack->seq;
     apply->checkpoint_at = hw_loop_now();
     apply->events.stored(apply->events.arg, apply->stored.fence.lsn);
+    tell_moved(apply);
     store_checkpoint(apply);
 }
 
@@ -784,10 +798,7 @@ static void retire(struct rec_apply *apply)
     }
     if (apply->first == NULL)
         move(apply, apply->reached);
-    if (apply->applied.fence.lsn > apply->told) {
-        apply->told = apply->applied.fence.lsn;
-        apply->events.moved(apply->events.arg, apply->told);
-    }
+    tell_moved(apply);
 }
 
 /* Publishes in commit order as far as the window and missing objects let it. */

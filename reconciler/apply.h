@@ -43,7 +43,8 @@ struct rec_apply_config {
 struct rec_apply_events {
     /* The checkpoint that covers everything up to lsn is acknowledged: confirm it. */
     void (*stored)(void *arg, hw_lsn lsn);
-    /* Everything that was handed over up to lsn is acknowledged. */
+    /* Everything that was handed over up to lsn is acknowledged, and the checkpoint that covers its
+     * changes, unless that is held. */
     void (*moved)(void *arg, hw_lsn lsn);
     /* Everything in front of rec_apply_release is acknowledged, and the checkpoint no longer held.
      */
