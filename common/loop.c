@@ -36,6 +36,8 @@ struct signal_handler {
 /* The first two descriptors polled are the loop's own. */
 enum { POLL_WAKE, POLL_SIGNAL, FIXED };
 
+enum { LONG_MS = 100 }; /* for one call: some wait for a server's answer */
+
 struct hw_loop {
     atomic_bool stopping;
     int wake_fd;
@@ -248,14 +250,15 @@ void hw_timer_start(struct hw_loop *loop, struct hw_timer *timer, int64_t after_
     heap_up(loop, loop->heap_count++);
 }
 
-/* Only those due at the start of the turn: a timer that restarts itself at once cannot starve. */
+/* Only those due at the start of the turn: a timer that restarts itself at once cannot starve. One
+ * that took long, since a server does not answer, lets a signal come in front of the next. */
 static void run_timers(struct hw_loop *loop, bool was_stopping)
 {
     const int64_t now = hw_loop_now();
     size_t most = loop->heap_count;
 
     while (loop->heap_count > 0 && most-- > 0 && loop->heap[0]->due <= now &&
-           loop->stopping == was_stopping) {
+           loop->stopping == was_stopping && hw_loop_now() - now < LONG_MS) {
         struct hw_timer *timer = loop->heap[0];
 
         hw_timer_stop(timer);
