@@ -391,6 +391,8 @@ static void read_stream(const char *url, bool last_only, message_fn *each, void 
     }
     if (s != NATS_OK)
         test_fail("reading the stream: %s", natsStatus_GetText(s));
+    /* More may come: libnats' reading thread must have ended before what it uses is freed. */
+    natsConnection_Close(nc);
     natsSubscription_Destroy(sub);
     jsCtx_Destroy(js);
     natsConnection_Destroy(nc);
