@@ -21,6 +21,7 @@ enum {
     REOPEN_MS = 2000,
     CLOCK_MS = 10000,      /* between looks at the clock */
     CLOCK_SLACK_MS = 1000, /* that it may be set back without consequence */
+    LEAVE_MS = 500,        /* for a server that answers to let go of all that is leaving */
     LEAVING_MS = 2000,     /* between taking a subscription out of the connection and freeing it */
     MAIL_MOST = 8192, /* messages waiting for the loop before libnats' threads are made to wait */
     HEARTBEAT_NS = 2000000000,
@@ -74,7 +75,8 @@ struct hw_nats_sub {
 /* One that is not used any more. */
 struct leaving {
     natsSubscription *sub;
-    int64_t due; /* hw_loop_now(): when it may be freed */
+    bool draining; /* libnats empties it, and then has the server delete its consumer */
+    int64_t due;   /* hw_loop_now(): when it may be freed */
     struct leaving *next;
 };
 
@@ -481,16 +483,36 @@ static void leave(struct hw_nats *nats, natsSubscription *sub)
 
     /* Does not wait, unlike natsSubscription_Unsubscribe, which has the server delete a consumer.
      * Where it fails there is no connection that anything could arrive by. */
-    (void)natsSubscription_Drain(sub);
-    *leaving = (struct leaving){.sub = sub, .due = hw_loop_now() + LEAVING_MS};
+    *leaving = (struct leaving){.sub = sub,
+                                .draining = natsSubscription_Drain(sub) == NATS_OK,
+                                .due = hw_loop_now() + LEAVING_MS};
     *nats->leaving_end = leaving;
     nats->leaving_end = &leaving->next;
     if (!hw_timer_running(&nats->leaving_timer))
         hw_timer_start(nats->loop, &nats->leaving_timer, LEAVING_MS, on_leaving_timer, nats);
 }
 
+/*
+ * Closing, libnats frees the subscription that answers to requests come by before its reading
+ * thread has ended (seen with 3.4.1): an answer that comes in that moment crashes it, or has it
+ * wait forever. None is on its way but to those that delete the consumers of what is leaving.
+ */
+static void let_leave(struct hw_nats *nats)
+{
+    const int64_t until = hw_loop_now() + LEAVE_MS;
+
+    if (natsConnection_Status(nats->nc) != NATS_CONN_STATUS_CONNECTED)
+        return;
+    for (const struct leaving *l = nats->leaving; l != NULL; l = l->next)
+        while (l->draining &&
+               natsSubscription_DrainCompletionStatus(l->sub) == NATS_ILLEGAL_STATE &&
+               hw_loop_now() < until)
+            nats_Sleep(1);
+}
+
 static void close_connection(struct hw_nats *nats)
 {
+    let_leave(nats);
     /* Its threads have ended when this returns. */
     if (nats->nc != NULL)
         natsConnection_Close(nats->nc);

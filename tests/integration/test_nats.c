@@ -675,6 +675,54 @@ START_TEST(test_watch_waits_for_a_lost_bucket)
 }
 END_TEST
 
+static void on_any(void *arg, struct hw_kv_entry *entry)
+{
+    (void)arg, (void)entry;
+}
+
+static void on_end(void *arg)
+{
+    (void)arg;
+}
+
+static void on_last(void *arg, const struct hw_ack *ack)
+{
+    ck_assert_int_eq(ack->status, HW_OK);
+    if (arg != NULL)
+        *(bool *)arg = true;
+}
+
+/* Closed while all keys are still coming, or just when the server lets go of the watch. */
+START_TEST(test_close_in_the_midst_of_a_watch)
+{
+    enum { KEYS = 4000, TIMES = 60 };
+    const bool never = false;
+    bool last = false;
+    begin();
+    for (int i = 0; i < KEYS; i++) {
+        HW_AUTO_FREE char *key = hw_sprintf("r.%d", i);
+        natsMsg *msg = NULL;
+        OK(hw_kv_message(BUCKET, key, "1", 1, NULL, &msg, &err));
+        OK(hw_nats_publish(nats, msg, HW_SEQ_ANY, on_last, i == KEYS - 1 ? &last : NULL, &err));
+    }
+    wait_for(&last, "the keys");
+    for (int i = 0; i < TIMES; i++) {
+        struct hw_kv_watch *watch;
+        const struct hw_kv_watch_events events = {.entry = on_any, .caught_up = on_end};
+        OK(hw_kv_watch_start(nats, BUCKET, "r.>", HW_DELIVER_LAST, &events, &watch, &err));
+        hw_loop_run_until(loop, &never, i % 30);
+        hw_kv_watch_stop(watch);
+        hw_loop_run_until(loop, &never, i % 3);
+        hw_nats_close(nats);
+        hw_loop_free(loop);
+        up = false;
+        open_nats(0);
+        wait_for(&up, "the connection");
+    }
+    close_nats();
+}
+END_TEST
+
 /* ---- objects --------------------------------------------------------------------------------- */
 
 static unsigned char *pattern(size_t size)
@@ -1173,7 +1221,8 @@ TEST_MAIN("nats", 120, test_connects_when_the_server_comes, test_the_first_try_m
           test_valid_keys, test_publish_needs_a_connection_and_room, test_publish_without_a_bucket,
           test_outcome_unknown_when_the_server_is_killed, test_watch, test_watch_of_an_empty_bucket,
           test_watch_goes_on_after_restarts, test_watch_waits_for_a_lost_bucket,
-          test_objects_of_many_sizes, test_object_put_twice, test_object_of_another_client,
-          test_object_metadata_says_what_the_layout_wants, test_damaged_objects_are_refused,
-          test_damaged_metadata_is_refused, test_deleted_object, test_list_of_objects,
-          test_list_outlives_its_consumer, test_object_put_when_the_server_is_killed)
+          test_close_in_the_midst_of_a_watch, test_objects_of_many_sizes, test_object_put_twice,
+          test_object_of_another_client, test_object_metadata_says_what_the_layout_wants,
+          test_damaged_objects_are_refused, test_damaged_metadata_is_refused, test_deleted_object,
+          test_list_of_objects, test_list_outlives_its_consumer,
+          test_object_put_when_the_server_is_killed)
