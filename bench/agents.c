@@ -62,9 +62,10 @@ static double wait_applied(struct rig *rig, struct test_program *agents, int nod
 /* The least that a change is: all entries, what each agent reads, its report, and SQL's part. */
 static double limit(struct rig *rig, int nodes, int run)
 {
-    return limit_publish(rig, nodes, nodes, rig->size) +
+    return limit_publish(rig, false, nodes, nodes, rig->size) +
            limit_get(rig, (long)GETS * nodes, nodes, THREADS) +
-           limit_publish(rig, nodes, nodes, REPORT_SIZE) + limit_take_reports(rig, nodes, run);
+           limit_publish(rig, false, nodes, nodes, REPORT_SIZE) +
+           limit_take_reports(rig, nodes, run);
 }
 
 /* Seconds of CPU so far. */

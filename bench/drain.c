@@ -9,6 +9,8 @@
 #include "bench/limits.h"
 #include "common/memory.h"
 
+enum { HISTORY = 16 }; /* revisions of a key that the bucket keeps */
+
 struct backlog {
     const char *combined, *drain, *publish, *entries; /* names of figures */
     void (*make)(struct rig *rig, int run, int nodes, int rounds);
@@ -77,7 +79,7 @@ static void measure(struct bench *bench, struct rig *rig, const struct backlog *
     backlog->make(rig, run, nodes, rounds);
     HW_AUTO_FREE char *lsn = rig_sql(rig->sql, "SELECT pg_current_wal_flush_lsn()");
     const double drain = (double)count / limit_drain(rig, lsn);
-    const double publish = (double)count / limit_publish(rig, count, nodes, rig->size);
+    const double publish = (double)count / limit_publish(rig, true, count, nodes, rig->size);
     const double combined = (double)count / limit_combined(rig, lsn, count, nodes, rig->size);
 
     rig_forget(rig);
@@ -119,6 +121,10 @@ void bench_drain(struct bench *bench)
 
     rig_open(&rig);
     rig_make_fleet(&rig, nodes);
+    /* As a bucket is that has been in use: each revision drops the oldest of its key. */
+    for (int i = 1; i <= HISTORY; i++)
+        rig_change_fleet(&rig, -i);
+    rig_wait_caught_up(&rig);
     for (int run = 0; run < bench->runs; run++) {
         measure(bench, &rig, &statements, run, nodes, rounds);
         measure(bench, &rig, &single_rows, run, nodes, rounds);

@@ -27,7 +27,7 @@ static void measure_change(struct bench *bench, struct rig *rig, const struct na
     figures_add(
         &bench->figures,
         (struct figure_name){"fleet", names->change, "s", "the statement, then raw publishing"},
-        end - start, committed - start + limit_publish(rig, nodes, nodes, rig->size));
+        end - start, committed - start + limit_publish(rig, false, nodes, nodes, rig->size));
     figures_add(&bench->figures, (struct figure_name){"fleet", names->statement, "s", NULL},
                 committed - start, 0);
 }
@@ -35,7 +35,7 @@ static void measure_change(struct bench *bench, struct rig *rig, const struct na
 static void measure_resync(struct bench *bench, struct rig *rig, const struct names *names,
                            int nodes)
 {
-    const double limit = limit_publish(rig, nodes, nodes, rig->size);
+    const double limit = limit_publish(rig, false, nodes, nodes, rig->size);
 
     rig_stop(rig);
     rig_disconnect(rig);

@@ -99,8 +99,8 @@ static void count_message(natsConnection *nc, natsSubscription *sub, natsMsg *ms
     __atomic_fetch_add((long *)arg, 1, __ATOMIC_RELEASE);
 }
 
-/* Like the bucket's, so that it is stored alike. */
-static void add_stream(struct rig *rig)
+/* Like the bucket's, so that it is stored alike. Returns how many messages of a key are kept. */
+static long add_stream(struct rig *rig)
 {
     jsStreamInfo *info = NULL;
     jsStreamConfig config;
@@ -117,6 +117,7 @@ static void add_stream(struct rig *rig)
     if (js_AddStream(NULL, rig->js, &config, NULL, NULL) != NATS_OK)
         test_fail("cannot add the stream KV_bench");
     jsStreamInfo_Destroy(info);
+    return (long)config.MaxMsgsPerSubject;
 }
 
 static void delete_stream(struct rig *rig)
@@ -138,13 +139,14 @@ static natsMsg *new_message(long key, const char *value, int size)
     return msg;
 }
 
-/* The stream is ours alone: the sequence that a key has is known before it is acknowledged. */
-static void publish_all(jsCtx *js, long count, long keys, int size)
+/* The stream is ours alone: the sequence that a key has is known before it is acknowledged. first:
+ * how many were published before. */
+static void publish_all(jsCtx *js, long first, long count, long keys, int size)
 {
     HW_AUTO_FREE char *value = hw_alloc((size_t)size + 1);
 
     memset(value, 'x', (size_t)size);
-    for (long i = 0; i < count; i++) {
+    for (long i = first; i < first + count; i++) {
         natsMsg *msg = new_message(i % keys, value, size);
         jsPubOptions options;
 
@@ -158,45 +160,75 @@ static void publish_all(jsCtx *js, long count, long keys, int size)
         test_fail("the publishes were not acknowledged");
 }
 
-double limit_publish(struct rig *rig, long count, long keys, int size)
-{
-    natsSubscription *sub = NULL;
-    natsConnection *nc = NULL;
-    jsCtx *js = NULL;
-    jsOptions options;
-    long came = 0;
-    double start;
+struct publisher {
+    struct rig *rig;
+    natsSubscription *sub;
+    natsConnection *nc;
+    jsCtx *js;
+    long came, published;
+};
 
+static void open_publisher(struct publisher *p, struct rig *rig, bool lived, long keys, int size)
+{
+    jsOptions options;
+
+    *p = (struct publisher){.rig = rig};
     jsOptions_Init(&options);
     options.PublishAsync.MaxPending = WINDOW;
     options.PublishAsync.StallWait = RIG_WAIT_S * 1000L;
     options.PublishAsync.AckHandler = on_ack;
-    if (natsConnection_ConnectTo(&nc, rig->nats.url) != NATS_OK ||
-        natsConnection_JetStream(&js, nc, &options) != NATS_OK ||
-        natsConnection_Subscribe(&sub, rig->nc, "bench.>", count_message, &came) != NATS_OK ||
-        natsSubscription_SetPendingLimits(sub, -1, -1) != NATS_OK)
+    if (natsConnection_ConnectTo(&p->nc, rig->nats.url) != NATS_OK ||
+        natsConnection_JetStream(&p->js, p->nc, &options) != NATS_OK ||
+        natsConnection_Subscribe(&p->sub, rig->nc, "bench.>", count_message, &p->came) != NATS_OK ||
+        natsSubscription_SetPendingLimits(p->sub, -1, -1) != NATS_OK)
         test_fail("cannot connect to %s", rig->nats.url);
-    add_stream(rig);
-    start = test_now();
-    publish_all(js, count, keys, size);
-    const double took = test_now() - start;
-    test_wait_for(__atomic_load_n(&came, __ATOMIC_ACQUIRE) == count, RIG_WAIT_S);
-    natsSubscription_Destroy(sub);
-    jsCtx_Destroy(js);
-    natsConnection_Destroy(nc);
-    delete_stream(rig);
+    p->published = keys * add_stream(rig);
+    if (lived)
+        publish_all(p->js, 0, p->published, keys, size);
+    else
+        p->published = 0;
+}
+
+static double publish(struct publisher *p, long count, long keys, int size)
+{
+    const double start = test_now();
+
+    publish_all(p->js, p->published, count, keys, size);
+    p->published += count;
+    return test_now() - start;
+}
+
+static void close_publisher(struct publisher *p)
+{
+    test_wait_for(__atomic_load_n(&p->came, __ATOMIC_ACQUIRE) == p->published, RIG_WAIT_S);
+    natsSubscription_Destroy(p->sub);
+    jsCtx_Destroy(p->js);
+    natsConnection_Destroy(p->nc);
+    delete_stream(p->rig);
+}
+
+double limit_publish(struct rig *rig, bool lived, long count, long keys, int size)
+{
+    struct publisher p;
+
+    open_publisher(&p, rig, lived, keys, size);
+    const double took = publish(&p, count, keys, size);
+    close_publisher(&p);
     return took;
 }
 
 double limit_combined(struct rig *rig, const char *lsn, long count, long keys, int size)
 {
     struct test_program program;
-    const double start = test_now();
+    struct publisher p;
 
+    open_publisher(&p, rig, true, keys, size);
+    const double start = test_now();
     start_receiving(rig, lsn, &program);
-    limit_publish(rig, count, keys, size);
+    publish(&p, count, keys, size);
     const double published = test_now();
     const double received = stop_receiving(rig, &program);
+    close_publisher(&p);
     return (published > received ? published : received) - start;
 }
 

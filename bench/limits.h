@@ -2,6 +2,7 @@
 #ifndef BENCH_LIMITS_H
 #define BENCH_LIMITS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "bench/rig.h"
@@ -12,10 +13,11 @@ double limit_drain(struct rig *rig, const char *lsn);
 
 /* A window of 4096 publishes with compare-and-set: count messages of so many bytes and our two
  * headers, over so many keys, into a stream with the settings of the bucket's, and with a
- * subscriber like the rig's. */
-double limit_publish(struct rig *rig, long count, long keys, int size);
+ * subscriber like the rig's. lived: each key has all the revisions that are kept already, so that
+ * each publish drops one. */
+double limit_publish(struct rig *rig, bool lived, long count, long keys, int size);
 
-/* Both at once: until the slower of them is done. */
+/* Both at once, in a stream that has lived: until the slower of them is done. */
 double limit_combined(struct rig *rig, const char *lsn, long count, long keys, int size);
 
 /* One synchronous publish after another, each until a subscriber of the republished subject has it:

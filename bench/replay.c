@@ -53,7 +53,7 @@ static void measure(struct bench *bench, struct rig *rig, int run)
     for (int i = 0; i < rounds; i++)
         rig_change_fleet(rig, run * rounds + i + 1);
     rig_wait_caught_up(rig);
-    const double limit = limit_publish(rig, count, nodes, rig->size);
+    const double limit = limit_publish(rig, false, count, nodes, rig->size);
 
     stop(rig);
     test_remove_tree(store);
