@@ -168,6 +168,15 @@ struct publisher {
     long came, published;
 };
 
+static double publish(struct publisher *p, long count, long keys, int size)
+{
+    const double start = test_now();
+
+    publish_all(p->js, p->published, count, keys, size);
+    p->published += count;
+    return test_now() - start;
+}
+
 static void open_publisher(struct publisher *p, struct rig *rig, bool lived, long keys, int size)
 {
     jsOptions options;
@@ -182,20 +191,9 @@ static void open_publisher(struct publisher *p, struct rig *rig, bool lived, lon
         natsConnection_Subscribe(&p->sub, rig->nc, "bench.>", count_message, &p->came) != NATS_OK ||
         natsSubscription_SetPendingLimits(p->sub, -1, -1) != NATS_OK)
         test_fail("cannot connect to %s", rig->nats.url);
-    p->published = keys * add_stream(rig);
+    const long kept = add_stream(rig);
     if (lived)
-        publish_all(p->js, 0, p->published, keys, size);
-    else
-        p->published = 0;
-}
-
-static double publish(struct publisher *p, long count, long keys, int size)
-{
-    const double start = test_now();
-
-    publish_all(p->js, p->published, count, keys, size);
-    p->published += count;
-    return test_now() - start;
+        publish(p, keys * kept, keys, size);
 }
 
 static void close_publisher(struct publisher *p)

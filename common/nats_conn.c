@@ -494,8 +494,8 @@ static void leave(struct hw_nats *nats, natsSubscription *sub)
 
 /*
  * Closing, libnats frees the subscription that answers to requests come by before its reading
- * thread has ended (seen with 3.4.1): an answer that comes in that moment crashes it, or has it
- * wait forever. None is on its way but to those that delete the consumers of what is leaving.
+ * thread has ended (read in 3.4.1): an answer that comes in that moment crashes it, or has it wait
+ * forever. None is on its way but to those that delete the consumers of what is leaving.
  */
 static void let_leave(struct hw_nats *nats)
 {
