@@ -54,7 +54,7 @@ static void wait_for(const bool *flag, const char *what)
 static void open_nats(int max_pending)
 {
     const struct hw_nats_options options = {
-        .url = server.url, .name = "test", .max_pending = max_pending};
+        .url = server.url, .name = "test", .max_pending = max_pending, .timeout_ms = 10000};
     const struct hw_nats_events events = {.up = on_up, .down = on_down};
     OK(hw_loop_new(&loop, &err));
     OK(hw_nats_open(loop, &options, &events, &nats, &err));
@@ -1109,7 +1109,7 @@ START_TEST(test_list_of_objects)
     listed[0] = '\0';
     OK(hw_obj_delete(nats, BUCKET, abc, on_deleted, &deleted, &err));
     wait_for(&deleted, "the deletion");
-    test_wait_for(told_of("ba7816bf:gone "), 10);
+    test_wait_for(told_of("ba7816bf:gone "), 30);
     size_t size;
     ck_assert_int_eq(hw_obj_stat(nats, BUCKET, abc, &size, &err), HW_ENOENT);
     hw_obj_watch_stop(list);
@@ -1146,7 +1146,7 @@ static size_t list_without_consumer(void)
 
     list_done = false;
     struct hw_obj_watch *list = hw_obj_watch_start(nats, BUCKET, &events);
-    test_wait_for(begun(&entries), 10);
+    test_wait_for(begun(&entries), 30);
     ck_assert_int_eq(js_ConsumerNames(&names, hw_nats_js(nats), "OBJ_b", NULL, NULL), NATS_OK);
     ck_assert_int_ge(names->Count, 1); /* with what an earlier one may have left for now */
     for (int i = 0; i < names->Count; i++)

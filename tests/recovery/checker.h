@@ -7,6 +7,7 @@
 #ifndef RECOVERY_CHECKER_H
 #define RECOVERY_CHECKER_H
 
+#include <nats/nats.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,6 +17,9 @@
 
 /* A message that carries it was written by a stranger: the harness. */
 #define CHECKER_FOREIGN "Recovery-Foreign"
+
+/* A connection that waits for a loaded server; what goes wrong ends the test. */
+void checker_connect(const char *url, natsConnection **nc, jsCtx **js);
 
 struct checker;
 

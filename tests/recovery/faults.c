@@ -497,16 +497,6 @@ static void roll_back_nats(struct rig *rig)
     test_nats_restart(&rig->nats);
 }
 
-static void connect_nats(struct rig *rig, natsConnection **nc, jsCtx **js)
-{
-    natsStatus s = natsConnection_ConnectTo(nc, rig->nats.url);
-
-    if (s == NATS_OK)
-        s = natsConnection_JetStream(js, *nc, NULL);
-    if (s != NATS_OK)
-        test_fail("connecting to NATS: %s", natsStatus_GetText(s));
-}
-
 static void disconnect_nats(natsConnection *nc, jsCtx *js)
 {
     jsCtx_Destroy(js);
@@ -521,7 +511,7 @@ static void fill_disk(struct rig *rig)
     jsStreamConfig config;
     jsCtx *js;
 
-    connect_nats(rig, &nc, &js);
+    checker_connect(rig->nats.url, &nc, &js);
     jsStreamConfig_Init(&config);
     config.Name = "RECOVERY_FILL";
     config.Subjects = subjects;
@@ -565,7 +555,7 @@ static void edit_keys(struct rig *rig)
     natsConnection *nc;
     jsCtx *js;
 
-    connect_nats(rig, &nc, &js);
+    checker_connect(rig->nats.url, &nc, &js);
     for (int i = chance_between(&rig->chance, 1, 4); i > 0; i--) {
         HW_AUTO_FREE char *subject =
             hw_sprintf("$KV.headwater.cfg.desired.n%d", chance_below(&rig->chance, 30));
@@ -584,7 +574,7 @@ static void edit_checkpoint(struct rig *rig)
     natsConnection *nc;
     jsCtx *js;
 
-    connect_nats(rig, &nc, &js);
+    checker_connect(rig->nats.url, &nc, &js);
     if (chance_in(&rig->chance, 2))
         write_foreign(js, "$KV.headwater.cfg.checkpoint", NULL, "KV-Operation", "DEL");
     else
@@ -606,7 +596,7 @@ static void lose_object(struct rig *rig)
         return;
     HW_AUTO_FREE char *name = hw_base64url_encode(digest + 7, strlen(digest + 7));
     HW_AUTO_FREE char *subject = hw_sprintf("$O.headwater.M.%s", name);
-    connect_nats(rig, &nc, &js);
+    checker_connect(rig->nats.url, &nc, &js);
     if (chance_in(&rig->chance, 2)) {
         write_foreign(js, subject, "{\"deleted\":true}", "Nats-Rollup", "sub");
     } else {

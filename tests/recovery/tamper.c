@@ -7,6 +7,7 @@
 #include "common/kv.h"
 #include "common/lsn.h"
 #include "common/memory.h"
+#include "tests/recovery/checker.h"
 #include "tests/support/process.h"
 
 #define STREAM "KV_headwater"
@@ -60,8 +61,7 @@ const char *tamper(const char *nats_url, int number)
 
     if (number >= (int)HW_COUNT(kinds))
         return NULL;
-    check(natsConnection_ConnectTo(&nc, nats_url));
-    check(natsConnection_JetStream(&js, nc, NULL));
+    checker_connect(nats_url, &nc, &js);
     switch (number) {
     case 0:
         write_again(js, "$KV.headwater.cfg.desired.n0", "$KV.headwater.cfg.desired.n0", 0, false);

@@ -13,14 +13,24 @@
 #include "tests/support/http.h"
 #include "tests/support/process.h"
 
-#define STREAM "KV_headwater"
+#define STREAM      "KV_headwater"
+#define PATIENCE_MS 30000 /* for an answer of nats-server */
 
 /* ---- servers and programs ---- */
 
 static void connect_nats(struct test_pipeline *p)
 {
-    ck_assert_int_eq(natsConnection_ConnectTo(&p->nc, p->nats.url), NATS_OK);
-    ck_assert_int_eq(natsConnection_JetStream(&p->js, p->nc, NULL), NATS_OK);
+    natsOptions *options = NULL;
+    jsOptions js;
+
+    ck_assert_int_eq(natsOptions_Create(&options), NATS_OK);
+    ck_assert_int_eq(natsOptions_SetURL(options, p->nats.url), NATS_OK);
+    ck_assert_int_eq(natsOptions_SetTimeout(options, PATIENCE_MS), NATS_OK);
+    ck_assert_int_eq(natsConnection_Connect(&p->nc, options), NATS_OK);
+    natsOptions_Destroy(options);
+    jsOptions_Init(&js);
+    js.Wait = PATIENCE_MS;
+    ck_assert_int_eq(natsConnection_JetStream(&p->js, p->nc, &js), NATS_OK);
 }
 
 static void disconnect_nats(struct test_pipeline *p)
@@ -233,6 +243,15 @@ bool pipeline_equal(const struct test_pipeline *p)
     return status == 0;
 }
 
+void pipeline_drop_slot(const struct test_pipeline *p, const char *name)
+{
+    test_wait_for(test_sql_is(&p->pg, "f",
+                              "SELECT active FROM pg_replication_slots WHERE slot_name = '%s'",
+                              name),
+                  60);
+    free(test_sql(&p->pg, "SELECT pg_drop_replication_slot('%s')", name));
+}
+
 void pipeline_wait_until_caught_up(const struct test_pipeline *p)
 {
     HW_AUTO_FREE char *lsn = test_sql(&p->pg, "SELECT pg_current_wal_lsn()");
@@ -302,8 +321,10 @@ struct pipeline_messages pipeline_messages(const struct test_pipeline *p, uint64
 
         jsDirectGetMsgOptions_Init(&options);
         options.Sequence = seq;
-        if (js_DirectGetMsg(&msg, p->js, STREAM, NULL, &options) != NATS_OK)
+        const natsStatus status = js_DirectGetMsg(&msg, p->js, STREAM, NULL, &options);
+        if (status == NATS_NOT_FOUND)
             continue; /* a newer revision has taken its place */
+        ck_assert_int_eq(status, NATS_OK);
         if (strncmp(natsMsg_GetSubject(msg), subject, strlen(subject)) == 0) {
             if (found.count == cap) {
                 cap = cap > 0 ? 2 * cap : 64;

@@ -24,6 +24,8 @@
 #include "tests/support/servers.h"
 
 #define MAX_CHILDREN 64
+#define STOP_S       30
+#define RUN_S        120
 
 static char base_dir[64];
 static pid_t main_pid; /* of the test program, as opposed to the forks that run single tests */
@@ -408,9 +410,9 @@ int test_program_stop(struct test_program *p, int signo)
     int status;
     if (signo != 0)
         kill(p->pid, signo);
-    if (!test_reap(p->pid, 5, &status)) {
+    if (!test_reap(p->pid, STOP_S, &status)) {
         kill(p->pid, SIGKILL);
-        test_fail("%s did not end within 5 s of signal %d", p->log, signo);
+        test_fail("%s did not end within %d s of signal %d", p->log, STOP_S, signo);
     }
     if (status == -1)
         test_fail("%s was started by another process, which alone learns how it ended", p->log);
@@ -439,9 +441,9 @@ int test_program_run(const char *const argv[], const char *const env[], const ch
     const pid_t pid = test_spawn(&(struct test_child){
         .argv = resolved, .env = env, .input = input, .output = log, .death_signal = SIGKILL});
     int status;
-    if (!test_reap(pid, 60, &status)) {
+    if (!test_reap(pid, RUN_S, &status)) {
         kill(pid, SIGKILL);
-        test_fail("%s did not end within 60 s", argv[0]);
+        test_fail("%s did not end within %d s", argv[0], RUN_S);
     }
     check_sanitizers(log);
     if (output != NULL)

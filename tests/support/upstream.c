@@ -8,6 +8,8 @@
 #include "common/objstore.h"
 #include "tests/support/process.h"
 
+#define TIMEOUT_MS 10000 /* of our own calls: a loaded server answers late */
+
 #define OK(call)                                                                                   \
     do {                                                                                           \
         const enum hw_status status_ = (call);                                                     \
@@ -40,7 +42,8 @@ void upstream_open_without_buckets(struct upstream *u)
     const struct hw_nats_events events = {.up = on_up, .down = on_down, .arg = u};
 
     test_nats_start(&u->server);
-    const struct hw_nats_options options = {.url = u->server.url, .name = "test"};
+    const struct hw_nats_options options = {
+        .url = u->server.url, .name = "test", .timeout_ms = TIMEOUT_MS};
     OK(hw_loop_new(&u->loop, &err));
     OK(hw_nats_open(u->loop, &options, &events, &u->nats, &err));
     wait_up(u);
@@ -55,7 +58,8 @@ void upstream_open_secured(struct upstream *u, char *config, const char *url,
     u->server.config = config;
     test_nats_restart(&u->server);
     snprintf(u->server.url, sizeof(u->server.url), "%s:%d", url, u->server.port);
-    const struct hw_nats_options options = {.url = u->server.url, .name = "test", .files = *files};
+    const struct hw_nats_options options = {
+        .url = u->server.url, .name = "test", .files = *files, .timeout_ms = TIMEOUT_MS};
     OK(hw_loop_new(&u->loop, &err));
     OK(hw_nats_open(u->loop, &options, &events, &u->nats, &err));
     wait_up(u);
