@@ -268,11 +268,12 @@ START_TEST(test_same_content_is_not_applied_again)
     /* A newer fence of the same revision is only remembered. */
     point(3, "one", 3, "text/plain", 0x200);
     const double until = test_now() + WAIT_S;
-    for (bool there = false; !there && test_now() < until;) {
+    for (bool there = false; !there;) {
         upstream_turn(&t.up, 10);
         json_t *report = expect("applied", 3, NULL);
         there = strcmp(upstream_text(report, "running", "lsn"), "0/200") == 0;
         json_decref(report);
+        CHECK(test_now() < until);
     }
     /* Back to a document that was there just before: its copy is on disk. */
     desire(80, "two");
@@ -584,11 +585,14 @@ START_TEST(test_command_that_hangs_is_stopped)
 {
     begin();
     write_script("if [ $HEADWATER_REVISION = 2 ]; then sleep 600; fi");
+    start_applying_agent();
+    desire(1, "one");
+    expect_applied(1);
+    agent_program_stop(&t);
+    /* Only now: for a command that is to end in time half a second may be too short. */
     char *apply = hw_sprintf("sh '%s'", script);
     START_AGENT("--apply", apply, "--apply-timeout", "500ms");
     free(apply);
-    desire(1, "one");
-    expect_applied(1);
     desire(2, "two");
     json_t *report = expect("failed", 1, "apply");
     CHECK(strstr(upstream_text(report, "failed", "error"), "did not end within 0.5 s") != NULL);
@@ -851,7 +855,7 @@ START_TEST(test_sigterm_while_applying)
     agent_program_wait_runs(&t, "1 one\n2 two\n");
     char *pid_file = hw_sprintf("%s.pid", t.output);
     test_wait_for(read_pid(pid_file) > 0, WAIT_S);
-    agent_program_stop(&t); /* within 5 s, with 0 */
+    agent_program_stop(&t); /* soon, with 0 */
     test_wait_for(kill(read_pid(pid_file), 0) != 0, WAIT_S);
     json_decref(expect("applied", 1, NULL));
 
@@ -880,6 +884,10 @@ START_TEST(test_kill_while_applying)
     char *pid_file = hw_sprintf("%s.pid", t.output);
     test_wait_for(read_pid(pid_file) > 0, WAIT_S);
     const int orphan = read_pid(pid_file);
+    /* The agent writes down whom it has started when the command may be at work already. */
+    char *record = hw_sprintf("%s/command", t.state_dir);
+    test_wait_for(read_pid(record) == orphan, WAIT_S);
+    free(record);
     agent_program_kill(&t);
     ck_assert_int_eq(kill(orphan, 0), 0);
 
@@ -997,9 +1005,7 @@ START_TEST(test_sigterm_with_nats_hanging)
     expect_applied(1);
     kill(t.up.server.pid, SIGSTOP);
     agent_program_wait_log(&t, "cannot read the desired entry");
-    const double before = test_now();
-    agent_program_stop(&t);
-    CHECK(test_now() - before < 5);
+    agent_program_stop(&t); /* soon, with 0 */
     kill(t.up.server.pid, SIGCONT);
     end();
 }
@@ -1087,17 +1093,11 @@ START_TEST(test_memory_when_idle)
     desire_bytes(1, data, size);
     free(data);
     expect_applied(1);
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)t.program.pid);
-    char *text = test_read_file(path);
-    const char *rss = strstr(text, "VmRSS:");
-    ck_assert_ptr_nonnull(rss);
-    const long kib = strtol(rss + 6, NULL, 10);
-    printf("resident after a document of 16 MiB: %ld KiB\n", kib);
+    /* It reports before it lets go of the document. */
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    ck_assert_int_lt(kib, 10240);
+    test_wait_for(test_resident_kib(t.program.pid) < 10240, WAIT_S);
 #endif
-    free(text);
+    printf("resident after a document of 16 MiB: %ld KiB\n", test_resident_kib(t.program.pid));
     end();
 }
 END_TEST

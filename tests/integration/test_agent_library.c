@@ -39,10 +39,11 @@ struct host {
     struct headwater_agent_status last;
 
     /* What it answers. */
-    _Atomic int bad;    /* revision that is refused … */
-    const char *bad_in; /* … by this callback */
-    bool later;         /* answers come from a thread of their own */
-    bool never;         /* no answer comes */
+    _Atomic int bad;      /* revision that is refused … */
+    const char *bad_in;   /* … by this callback */
+    bool later;           /* answers come from a thread of their own */
+    bool never;           /* no answer comes */
+    _Atomic int underway; /* threads that answer */
 };
 
 struct answer {
@@ -55,6 +56,7 @@ static void *answer_later(void *arg)
     struct answer *answer = arg;
     headwater_agent_finish(answer->host->agent, answer->result,
                            answer->result == HEADWATER_AGENT_OK ? NULL : "no, said later");
+    answer->host->underway--;
     free(answer);
     return NULL;
 }
@@ -89,6 +91,7 @@ static enum headwater_agent_result called(struct host *h, const char *what,
     struct answer *answer = hw_alloc(sizeof(*answer));
     pthread_t thread;
     *answer = (struct answer){h, refuse ? HEADWATER_AGENT_REFUSED : HEADWATER_AGENT_OK};
+    h->underway++;
     ck_assert_int_eq(pthread_create(&thread, NULL, answer_later, answer), 0);
     pthread_detach(thread);
     return HEADWATER_AGENT_PENDING;
@@ -272,6 +275,7 @@ START_TEST(test_documents_go_through_the_callbacks)
     ck_assert_uint_eq(end.applies, 2);
     ck_assert_uint_eq(end.failures, 3);
     ck_assert_uint_eq(end.rollbacks, 2);
+    test_wait_for(h.underway == 0, WAIT_S); /* an answer counts before its thread has returned */
     headwater_agent_free(h.agent);
 
     ck_assert(h.on_one_thread);

@@ -67,6 +67,16 @@ static int propose(const char *content, const char *flag, const char *value, cha
                             NULL, NULL, said);
 }
 
+/* The agent reports what it runs before it has written down what that is made of. */
+static void wait_until_base_is_kept(void)
+{
+    HW_AUTO_FREE char *hex =
+        test_sql(&p.pg, "SELECT substr(digest, 8) FROM headwater.desired WHERE node = 'n1'");
+    HW_AUTO_FREE char *path = hw_sprintf("%s/blob/%s.sources", state, hex);
+
+    test_wait_for(access(path, F_OK) == 0, 60);
+}
+
 static void propose_in_vain(const char *flag, const char *value, const char *why)
 {
     HW_AUTO_FREE char *said = NULL;
@@ -100,6 +110,7 @@ START_TEST(test_whole_way)
     /* The base is what the node runs, and who waits hears the end of it. */
     test_wait_for(
         test_sql_is(&p.pg, "in_sync", "SELECT state FROM headwater.fleet WHERE node = 'n1'"), 60);
+    wait_until_base_is_kept();
     test_program_start(&waiting,
                        (const char *const[]){"headwater-agent", "propose", "--node", "n1",
                                              "--state-dir", state, "--config", "c", "--file", file,
