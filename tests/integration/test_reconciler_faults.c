@@ -105,7 +105,7 @@ START_TEST(test_entry_too_large_in_a_snapshot)
     /* From the second time on, its object is there and nothing is waited for before it fails. */
     test_wait_for(
         pipeline_times_in_log(&p.reconciler, "publishing to $KV.headwater.cfg.desired.n2") >= 3,
-        30);
+        60);
     ck_assert(test_program_running(&p.reconciler));
     free(test_sql(&p.pg, "DELETE FROM headwater.assignment WHERE name <> 'all'"));
     test_wait_for(pipeline_up_to_date(&p, "n1", 0), 30);
@@ -149,7 +149,7 @@ START_TEST(test_end_of_log_told_while_busy)
                               "SELECT confirmed_flush_lsn >= '%s' FROM pg_replication_slots"
                               " WHERE slot_name = 'headwater'",
                               end),
-                  10);
+                  60);
     pipeline_stop(&p);
 }
 END_TEST
@@ -229,7 +229,7 @@ START_TEST(test_stops_while_nats_hangs_in_loading)
 {
     pipeline_make_nodes(&p, 20000);
     pipeline_start(&p, NULL);
-    test_wait_for(pipeline_up_to_date(&p, "n20000", 0), 60);
+    test_wait_for(pipeline_up_to_date(&p, "n20000", 0), 120);
     pipeline_wait_until_caught_up(&p);
     pipeline_stop(&p);
     for (int i = 0; i < 5; i++) {

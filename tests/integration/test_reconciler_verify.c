@@ -150,7 +150,7 @@ static void setup(void)
              p.pg.port);
     pipeline_start(&p, NULL);
     test_wait_for(pipeline_last_seq(&p, "KV_headwater") > 0,
-                  20); /* the first checkpoint: it streams */
+                  60); /* the first checkpoint: it streams */
     free(test_sql(&p.pg, "INSERT INTO headwater.node (name)"
                          " SELECT 'n' || i FROM generate_series(1, 8) i;"
                          "INSERT INTO headwater.config (name, content)"
@@ -458,9 +458,11 @@ static void start_waiting(struct test_program *waiting)
 {
     const char *argv[16];
 
+    test_wait_for(!is_waiting(),
+                  60); /* the one before: the server notices its end a little later */
     fill(argv, (const char *[]){"--timeout", "60s", NULL});
     test_program_start(waiting, argv, NULL);
-    test_wait_for(is_waiting(), 20);
+    test_wait_for(is_waiting(), 60);
 }
 
 START_TEST(test_waits_for_the_reconciler)
@@ -470,7 +472,7 @@ START_TEST(test_waits_for_the_reconciler)
     free(test_sql(&p.pg, "UPDATE headwater.config SET content = '{\"a\":99}' WHERE name = 'c2'"));
     start_waiting(&waiting);
     pipeline_start(&p, NULL);
-    test_wait_for(!test_program_running(&waiting), 30);
+    test_wait_for(!test_program_running(&waiting), 90);
     const int status = test_program_stop(&waiting, 0);
     HW_AUTO_FREE char *output = test_read_file(waiting.log);
     ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "%#x: %s", status, output);
@@ -491,7 +493,7 @@ START_TEST(test_signals_and_lost_servers_end_it)
         if (i == 3)
             test_postgres_kill(&p.pg);
         if (i >= 2)
-            test_wait_for(!test_program_running(&waiting), 20);
+            test_wait_for(!test_program_running(&waiting), 60);
         const int status = test_program_stop(&waiting, i == 0 ? SIGINT : i == 1 ? SIGTERM : 0);
         HW_AUTO_FREE char *output = test_read_file(waiting.log);
         ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 1, "%#x: %s", status, output);
@@ -561,7 +563,7 @@ START_TEST(test_busy_system_gives_no_false_alarm)
     ck_assert_int_gt(strtoll(last, NULL, 10), strtoll(first, NULL, 10) + 100);
     free(test_sql(&p.pg, "SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity"
                          " WHERE application_name = 'psql'"));
-    test_wait_for(!test_program_running(&worker), 20);
+    test_wait_for(!test_program_running(&worker), 60);
     test_program_stop(&worker, 0);
 }
 END_TEST

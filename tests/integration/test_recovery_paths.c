@@ -78,10 +78,11 @@ START_TEST(test_nats_rolled_back)
     pipeline_start(&p, NULL);
     pipeline_wait_until_caught_up(&p);
     test_wait_for(leads_and_compared(), 30);
+    /* Before the copy: in what runs on behind it, a checkpoint may come first. */
+    const uint64_t before = pipeline_last_seq(&p, "KV_headwater");
     pipeline_stop_nats(&p);
     copy_tree(store, copy);
     pipeline_restart_nats(&p);
-    const uint64_t before = pipeline_last_seq(&p, "KV_headwater");
 
     change_content(ROUNDS);
     /* And transactions of a node each. */
@@ -216,10 +217,9 @@ START_TEST(test_purged_key)
     test_wait_for(leads_and_compared(), 30);
     pipeline_wait_until_caught_up(&p);
     ck_assert(!is_gone("KV_headwater", DESIRED "n2"));
-    pipeline_purge(&p, "KV_headwater", DESIRED "n2");
-    ck_assert(is_gone("KV_headwater", DESIRED "n2"));
+    pipeline_purge(&p, "KV_headwater", DESIRED "n2"); /* perhaps in front of the next comparison */
+    test_wait_for(drift() >= 1, 30);
     test_wait_for(pipeline_up_to_date(&p, "n2", 1), 20);
-    test_wait_for(drift() >= 1, 20);
     ck_assert(pipeline_log_says(&p, "repairing an entry that is not what the database says"));
     ck_assert(pipeline_equal(&p));
     pipeline_stop(&p);
@@ -268,10 +268,11 @@ START_TEST(test_objects_are_collected)
     HW_AUTO_FREE char *second = test_sql(&p.pg, "SELECT min(digest) FROM headwater.desired");
     HW_AUTO_FREE char *second_meta = pipeline_object_subject(second);
     ck_assert_str_ne(first, second);
+    test_wait_for(object_is(second_meta, "SHA-256="), 30);
     test_wait_for(!object_is(first_meta, "SHA-256="), 30);
     ck_assert(object_is(second_meta, "SHA-256="));
     test_wait_for((int)pipeline_metric(&p, "headwater_reconciler_collected_objects_total") == 1,
-                  10);
+                  30);
 
     /* Chunks that have no description, as a crash in between leaves them. */
     pipeline_put(&p, "$O.headwater.C.leftover", "some bytes", NULL);
@@ -324,12 +325,6 @@ static bool archive_exists(void)
                        " WHERE slot_name = 'headwater_archive'");
 }
 
-static void drop_slots(void)
-{
-    free(test_sql(&p.pg, "SELECT count(pg_drop_replication_slot(slot_name))"
-                         " FROM pg_replication_slots WHERE NOT active"));
-}
-
 /* A transaction that is under way: the server makes no slot before it is over. */
 static PGconn *begin_transaction(void)
 {
@@ -362,10 +357,11 @@ static void recover_without_slot(const char *found, const char *way)
     PQfinish(transaction);
     test_wait_for(pipeline_readyz(&p) == 200, 30);
     ck_assert(pipeline_log_says(&p, way));
+    ck_assert(pipeline_equal(&p)); /* waits for what is on its way */
     ck_assert(pipeline_up_to_date(&p, "n1", 1));
-    ck_assert(pipeline_equal(&p));
     pipeline_set_content(&p, "{\"a\":\"and on\"}");
     test_wait_for(pipeline_up_to_date(&p, "n3", 1), 20);
+    pipeline_wait_until_caught_up(&p); /* the other nodes' entries, too */
     struct pipeline_messages all = pipeline_messages(&p, 0, DESIRED);
     pipeline_fences_grow(&all);
     pipeline_messages_free(&all);
@@ -376,7 +372,8 @@ START_TEST(test_slot_dropped)
     lead_once();
     pipeline_stop(&p);
     pipeline_set_content(&p, "{\"a\":1}");
-    drop_slots();
+    pipeline_drop_slot(&p, "headwater");
+    pipeline_drop_slot(&p, "headwater_archive");
     pipeline_set_content(&p, "{\"a\":2}");
     recover_without_slot("it does not exist any more", "plan=rebuild");
     pipeline_stop(&p);
@@ -391,7 +388,7 @@ START_TEST(test_slot_dropped_and_its_archive_kept)
     const uint64_t before = pipeline_last_seq(&p, "KV_headwater");
     pipeline_stop(&p);
     pipeline_set_content(&p, "{\"a\":1}");
-    free(test_sql(&p.pg, "SELECT pg_drop_replication_slot('headwater')"));
+    pipeline_drop_slot(&p, "headwater");
     pipeline_set_content(&p, "{\"a\":2}");
     recover_without_slot("it does not exist any more", "replayed from the log");
     struct pipeline_messages found = pipeline_messages(&p, before, DESIRED);
@@ -430,7 +427,7 @@ START_TEST(test_slot_lost_and_left_to_the_operator)
     ck_assert(slot_is_lost());
     ck_assert_uint_eq(pipeline_last_seq(&p, "KV_headwater"), before);
 
-    free(test_sql(&p.pg, "SELECT pg_drop_replication_slot('headwater')"));
+    pipeline_drop_slot(&p, "headwater");
     pipeline_stop(&p);
     recover_without_slot("it does not exist any more", "plan=rebuild");
     pipeline_stop(&p);
@@ -457,7 +454,7 @@ START_TEST(test_plugin_disallowed)
     free(test_sql(&p.pg, "ALTER SYSTEM RESET output_plugin_libraries"));
     free(test_sql(&p.pg, "SELECT pg_reload_conf()"));
     test_wait_for(pipeline_up_to_date(&p, "n1", 1), 30);
-    test_wait_for(pipeline_readyz(&p) == 200, 10);
+    test_wait_for(pipeline_readyz(&p) == 200, 30);
     ck_assert(pipeline_equal(&p));
     pipeline_stop(&p);
 }
@@ -505,7 +502,7 @@ START_TEST(test_frozen_leader)
     PQfinish(conn);
     pipeline_set_content(&p, "{\"a\":\"the other one\"}");
     /* wal_sender_timeout frees the slot, and the standby looks twice a second. */
-    test_wait_for(pipeline_up_to_date(&p, "n1", 1), 60); /* usually 10 s */
+    test_wait_for(pipeline_up_to_date(&p, "n1", 1), 120); /* usually 10 s */
     ck_assert(pipeline_times_in_log(&standby, "msg=leading") > 0);
     pipeline_wait_until_caught_up(&p);
 
@@ -693,7 +690,7 @@ START_TEST(test_standby_promoted)
 
     fail_over(&standby);
     /* Nothing was lost: the entries stay as they are, and the next ones are of the new epoch. */
-    test_wait_for(pipeline_times_in_log(&p.reconciler, compared) == 2, 60);
+    test_wait_for(pipeline_times_in_log(&p.reconciler, compared) > 1, 60);
     ck_assert(pipeline_log_says(&p, "the database is on another timeline"));
     ck_assert(pipeline_up_to_date(&p, "n1", 1));
     pipeline_set_content(&p, "{\"a\":\"second\"}");
@@ -747,7 +744,7 @@ START_TEST(test_replay_asked_for)
     pipeline_same_revisions(&of_n1, &found);
     pipeline_messages_free(&found);
     /* Behind the comparison that follows, nothing notices a purge. */
-    test_wait_for(pipeline_times_in_log(&p.reconciler, compared) == 2, 30);
+    test_wait_for(pipeline_times_in_log(&p.reconciler, compared) > 1, 30);
 
     /* On the command line: first what there would be … */
     pipeline_purge(&p, "KV_headwater", DESIRED "n1");
@@ -809,15 +806,15 @@ START_TEST(test_nats_wiped_in_the_second_epoch)
     test_nats_wipe(&p.nats);
     pipeline_restart_nats(&p);
     test_wait_for(pipeline_up_to_date(&p, "n1", 2), 60);
+    ck_assert(pipeline_equal(&p)); /* waits until the others are there, too */
     ck_assert(pipeline_up_to_date(&p, "n2", 2) && pipeline_up_to_date(&p, "n3", 2));
-    ck_assert(pipeline_equal(&p));
     /* The agent is back as well, and reports; what it runs is what is desired. */
     HW_AUTO_FREE char *report = NULL;
     test_wait_for((report = pipeline_value(&p, "KV_headwater_reports", REPORTED "n1")) != NULL, 60);
     ck_assert_msg(strstr(report, "\"applied\"") != NULL, "%s", report);
     pipeline_set_content(&p, "{\"a\":\"and on\"}");
     test_wait_for(runs(&n1, "and on"), 30);
-    test_wait_for(applies(&n1) == before + 1, 10);
+    test_wait_for(applies(&n1) == before + 1, 30);
     test_wait_for(reports_epoch("2"), 20);
     stop_agent(&n1);
     pipeline_stop(&p);
