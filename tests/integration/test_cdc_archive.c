@@ -78,7 +78,7 @@ static void keeper_stop(struct keeper *k)
 
 #define run_until(k, condition)                                                                    \
     do {                                                                                           \
-        const double until_ = test_now() + 30;                                                     \
+        const double until_ = test_now() + 60;                                                     \
         while (!(condition)) {                                                                     \
             const bool never_ = false;                                                             \
             if (test_now() > until_)                                                               \
@@ -288,10 +288,11 @@ START_TEST(test_troubles)
     run_until(&k, k.changes > 1);
 
     /* Somebody else's slot is left alone. */
-    free(test_sql(&pg, "SELECT pg_drop_replication_slot('" ARCHIVE "')"));
     keeper_stop(&k);
-    free(test_sql(&pg, "DO $$ BEGIN PERFORM pg_drop_replication_slot(slot_name) "
-                       "FROM pg_replication_slots WHERE slot_name = '" ARCHIVE "'; END $$"));
+    test_wait_for(is_true(&pg, "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = "
+                               "'headwater-reconciler: archive'"),
+                  30);
+    free(test_sql(&pg, "SELECT pg_drop_replication_slot('" ARCHIVE "')"));
     free(
         test_sql(&pg, "SELECT pg_create_logical_replication_slot('" ARCHIVE "', 'test_decoding')"));
     keeper_start(&k, pg.reconciler_url, 0, 0);
@@ -442,6 +443,8 @@ static char *read_copy(const struct test_postgres *pg, const char *copy, hw_lsn 
     ck_assert_msg(!r.failed, "%s", r.error.message);
     char *text = hw_strdup(hw_buf_str(&r.log));
     reader_close(&r);
+    /* The copy's name is free again a little later. */
+    test_wait_for(is_true(pg, "SELECT count(*) = 0 FROM pg_replication_slots WHERE temporary"), 30);
     return text;
 }
 
@@ -468,7 +471,7 @@ static void write_fleet(const struct test_postgres *pg, hw_lsn ends[static STEPS
 static hw_lsn start_with_archive(struct test_postgres *pg, hw_lsn ends[static STEPS])
 {
     struct keeper k;
-    test_postgres_start(pg, true, "log_min_messages = fatal");
+    test_postgres_start(pg, true, "log_min_messages = fatal\nautovacuum = off");
     make_slot(pg);
     keeper_start(&k, pg->reconciler_url, 1024 * MIB, 0);
     run_until(&k, k.changes > 0);
