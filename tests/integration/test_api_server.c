@@ -804,7 +804,7 @@ START_TEST(test_drain)
 
     kill(own.program.pid, SIGTERM);
     check_status(503, "shutting-down", test_http_receive(waiter, false));
-    test_wait_for(!accepts(own.port), 10);
+    test_wait_for(!accepts(own.port), 30);
     PQfinish(holder); /* which frees the lock */
     struct test_answer answer = test_http_receive(writer, false);
     ck_assert(answer.closed);

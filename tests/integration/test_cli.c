@@ -1034,8 +1034,8 @@ START_TEST(test_same_key_until_it_is_known)
 
     /* When the time is over, the message says how to go on. */
     villain_start(&villain, (const char *const[]){unknown, NULL}, 0);
-    HW_AUTO_FREE char *output = HEADWATER(7, "--server", villain.url, "--timeout", "500ms",
-                                          "delete", "node", "a", "--idempotency-key", "mine");
+    HW_AUTO_FREE char *output = HEADWATER(7, "--server", villain.url, "--timeout", "2s", "delete",
+                                          "node", "a", "--idempotency-key", "mine");
     expect_in(output, "is not known: the same command with --idempotency-key mine");
     free(villain_stop(&villain));
 
