@@ -41,7 +41,8 @@ static void set_flag(void *arg)
 static void begin(void)
 {
     static bool up;
-    const struct hw_nats_options options = {.url = server.url, .name = "interop"};
+    const struct hw_nats_options options = {
+        .url = server.url, .name = "interop", .timeout_ms = 10000};
     const struct hw_nats_events events = {.up = set_flag, .arg = &up};
     OK(hw_loop_new(&loop, &err));
     OK(hw_nats_open(loop, &options, &events, &nats, &err));

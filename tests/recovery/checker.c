@@ -752,7 +752,7 @@ static void on_up(void *arg)
 static char *compare_objects(struct checker *c, PGconn *conn)
 {
     PGresult *rows = query(conn, "SELECT DISTINCT digest, size FROM headwater.desired");
-    const struct hw_nats_options options = {.url = c->nats->url};
+    const struct hw_nats_options options = {.url = c->nats->url, .timeout_ms = PATIENCE_MS};
     struct hw_nats *nats = NULL;
     struct hw_loop *loop = NULL;
     struct hw_error err;
