@@ -14,23 +14,21 @@
 #include "tests/support/process.h"
 
 #define STREAM      "KV_headwater"
-#define PATIENCE_MS 30000 /* for an answer of nats-server */
+#define PATIENCE_MS 30000 /* for an answer of nats-server … */
+#define TRY_MS      2000  /* … which does not answer all that is asked while a stream is made */
 
 /* ---- servers and programs ---- */
 
 static void connect_nats(struct test_pipeline *p)
 {
     natsOptions *options = NULL;
-    jsOptions js;
 
     ck_assert_int_eq(natsOptions_Create(&options), NATS_OK);
     ck_assert_int_eq(natsOptions_SetURL(options, p->nats.url), NATS_OK);
     ck_assert_int_eq(natsOptions_SetTimeout(options, PATIENCE_MS), NATS_OK);
     ck_assert_int_eq(natsConnection_Connect(&p->nc, options), NATS_OK);
     natsOptions_Destroy(options);
-    jsOptions_Init(&js);
-    js.Wait = PATIENCE_MS;
-    ck_assert_int_eq(natsConnection_JetStream(&p->js, p->nc, &js), NATS_OK);
+    ck_assert_int_eq(natsConnection_JetStream(&p->js, p->nc, NULL), NATS_OK);
 }
 
 static void disconnect_nats(struct test_pipeline *p)
@@ -132,6 +130,7 @@ void pipeline_set_content(const struct test_pipeline *p, const char *content)
 void pipeline_put(const struct test_pipeline *p, const char *subject, const char *value, ...)
 {
     natsMsg *msg = NULL;
+    jsPubOptions options;
     const char *name;
     va_list headers;
 
@@ -140,7 +139,9 @@ void pipeline_put(const struct test_pipeline *p, const char *subject, const char
     while ((name = va_arg(headers, const char *)) != NULL)
         ck_assert_int_eq(natsMsgHeader_Set(msg, name, va_arg(headers, const char *)), NATS_OK);
     va_end(headers);
-    ck_assert_int_eq(js_PublishMsg(NULL, p->js, msg, NULL, NULL), NATS_OK);
+    jsPubOptions_Init(&options);
+    options.MaxWait = PATIENCE_MS;
+    ck_assert_int_eq(js_PublishMsg(NULL, p->js, msg, &options, NULL), NATS_OK);
     natsMsg_Destroy(msg);
 }
 
@@ -150,6 +151,7 @@ void pipeline_purge(const struct test_pipeline *p, const char *stream, const cha
 
     jsOptions_Init(&options);
     options.Stream.Purge.Subject = subject;
+    options.Wait = PATIENCE_MS;
     ck_assert_int_eq(js_PurgeStream(p->js, stream, &options, NULL), NATS_OK);
 }
 
@@ -157,6 +159,21 @@ void pipeline_purge(const struct test_pipeline *p, const char *stream, const cha
 
 /* By direct get: nats-server 2.9 crashes when a message is asked for through the JetStream API in
  * the moment in which its stream is being made. */
+static natsStatus get(const struct test_pipeline *p, const char *stream,
+                      jsDirectGetMsgOptions *options, natsMsg **msg)
+{
+    const double until = test_now() + PATIENCE_MS / 1000.0;
+    jsOptions try;
+    natsStatus status;
+
+    jsOptions_Init(&try);
+    try.Wait = TRY_MS;
+    do
+        status = js_DirectGetMsg(msg, p->js, stream, &try, options);
+    while (status == NATS_TIMEOUT && test_now() < until);
+    return status;
+}
+
 natsMsg *pipeline_last(const struct test_pipeline *p, const char *stream, const char *subject)
 {
     jsDirectGetMsgOptions options;
@@ -164,7 +181,7 @@ natsMsg *pipeline_last(const struct test_pipeline *p, const char *stream, const 
 
     jsDirectGetMsgOptions_Init(&options);
     options.LastBySubject = subject;
-    return js_DirectGetMsg(&msg, p->js, stream, NULL, &options) == NATS_OK ? msg : NULL;
+    return get(p, stream, &options, &msg) == NATS_OK ? msg : NULL;
 }
 
 char *pipeline_value(const struct test_pipeline *p, const char *stream, const char *subject)
@@ -188,10 +205,18 @@ char *pipeline_object_subject(const char *digest)
 
 uint64_t pipeline_last_seq(const struct test_pipeline *p, const char *stream)
 {
+    const double until = test_now() + PATIENCE_MS / 1000.0;
     jsStreamInfo *info = NULL;
+    jsOptions try;
+    natsStatus status;
     uint64_t seq;
 
-    if (js_GetStreamInfo(&info, p->js, stream, NULL, NULL) != NATS_OK)
+    jsOptions_Init(&try);
+    try.Wait = TRY_MS;
+    do
+        status = js_GetStreamInfo(&info, p->js, stream, &try, NULL);
+    while (status == NATS_TIMEOUT && test_now() < until);
+    if (status != NATS_OK)
         return 0;
     seq = info->State.LastSeq;
     jsStreamInfo_Destroy(info);
@@ -321,7 +346,7 @@ struct pipeline_messages pipeline_messages(const struct test_pipeline *p, uint64
 
         jsDirectGetMsgOptions_Init(&options);
         options.Sequence = seq;
-        const natsStatus status = js_DirectGetMsg(&msg, p->js, STREAM, NULL, &options);
+        const natsStatus status = get(p, STREAM, &options, &msg);
         if (status == NATS_NOT_FOUND)
             continue; /* a newer revision has taken its place */
         ck_assert_int_eq(status, NATS_OK);

@@ -8,7 +8,7 @@
 #include "common/objstore.h"
 #include "tests/support/process.h"
 
-#define TIMEOUT_MS 10000 /* of our own calls: a loaded server answers late */
+#define TIMEOUT_MS 5000 /* of our own calls: a loaded server answers late */
 
 #define OK(call)                                                                                   \
     do {                                                                                           \
