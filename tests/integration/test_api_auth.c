@@ -889,7 +889,7 @@ static int curl(const char *ca, const char *client, const char *token, const cha
     HW_AUTO_FREE char *authorization =
         token != NULL ? hw_sprintf("Authorization: Bearer %s", token) : NULL;
     HW_AUTO_FREE char *url = hw_sprintf("https://127.0.0.1:%d%s", api.port, path);
-    const char *argv[24] = {"/usr/bin/env", "curl",    "-s",           "-o",
+    const char *argv[32] = {"/usr/bin/env", "curl",    "-s",           "-o",
                             "/dev/null",    "-w",      "%{http_code}", url,
                             "--cacert",     authority, "--interface",  curl_from};
     int count = 12;
