@@ -61,9 +61,19 @@ static void put_back(const char *copy, const char *where)
 
 static const char compared[] = "compared NATS with the database";
 
+/* One that ends a rebuild, or comes behind it. */
+static bool checkpoint_is_valid(void)
+{
+    HW_AUTO_FREE char *value = pipeline_value(&p, "KV_headwater", CHECKPOINT);
+
+    return value != NULL && strstr(value, "\"system_id\":") != NULL &&
+           strstr(value, "\"lsn\":\"0/0\"") == NULL;
+}
+
+/* What the log says, the checkpoint says a little later: before that, a start would do it again. */
 static bool leads_and_compared(void)
 {
-    return pipeline_log_says(&p, compared);
+    return pipeline_log_says(&p, compared) && checkpoint_is_valid();
 }
 
 /* ---- NATS rolled back ---- */
@@ -127,13 +137,6 @@ static bool object_is(const char *subject, const char *digest)
 
     return value != NULL && strstr(value, "\"deleted\":true") == NULL &&
            strstr(value, digest) != NULL;
-}
-
-static bool checkpoint_is_valid(void)
-{
-    HW_AUTO_FREE char *value = pipeline_value(&p, "KV_headwater", CHECKPOINT);
-
-    return value != NULL && strstr(value, "\"system_id\":") != NULL;
 }
 
 static double drift(void)
