@@ -855,7 +855,7 @@ START_TEST(test_sigterm_while_applying)
     agent_program_wait_runs(&t, "1 one\n2 two\n");
     char *pid_file = hw_sprintf("%s.pid", t.output);
     test_wait_for(read_pid(pid_file) > 0, WAIT_S);
-    agent_program_stop(&t); /* soon, with 0 */
+    agent_program_stop(&t); /* within 5 s, with 0 */
     test_wait_for(kill(read_pid(pid_file), 0) != 0, WAIT_S);
     json_decref(expect("applied", 1, NULL));
 
@@ -1005,7 +1005,7 @@ START_TEST(test_sigterm_with_nats_hanging)
     expect_applied(1);
     kill(t.up.server.pid, SIGSTOP);
     agent_program_wait_log(&t, "cannot read the desired entry");
-    agent_program_stop(&t); /* soon, with 0 */
+    agent_program_stop(&t); /* within 5 s, with 0 */
     kill(t.up.server.pid, SIGCONT);
     end();
 }

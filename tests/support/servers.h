@@ -59,8 +59,8 @@ struct test_program {
     char log[160];
 };
 void test_program_start(struct test_program *p, const char *const argv[], const char *const env[]);
-/* Sends signo (0: none), waits at most 30 s (then SIGKILL and fails the test); returns the status
- * as of waitpid. Also fails the test on a sanitizer report in the log. */
+/* Sends signo (0: none), waits at most 5 s (then SIGKILL and fails the test); returns the status as
+ * of waitpid. Also fails the test on a sanitizer report in the log. */
 int test_program_stop(struct test_program *p, int signo);
 bool test_program_running(struct test_program *p);
 /* Runs a program to its end (at most 120 s); returns its exit status; *output malloc'ed (stdout and
