@@ -1,7 +1,6 @@
 #include "reconciler/reports.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,49 +8,27 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/log.h"
-#include "common/map.h"
 #include "common/memory.h"
-
-#define PREFIX "cfg.reported."
+#include "reconciler/intake.h"
 
 enum {
     BATCH_MOST = 1000,
-    RETRY_MS = 1000,
     VALUE_MOST = 64 << 10, /* bytes of one report */
     HEARTBEAT_MOST_S = 86400,
 };
 
-struct report {
-    char *node;
-    char *value; /* JSON text; NULL: nothing waits */
-    uint64_t seq;
-    int64_t created_ns; /* of the stream that seq counts in */
-    bool queued;
-    struct report *next_queued;
-};
-
 struct rec_reports {
-    struct hw_loop *loop;
     struct hw_nats *nats;
     struct rec_counts *counts;
     char *bucket;
     int replicas; /* of the bucket, should it have to be made */
     rec_reports_fence_fn *fence;
     void *arg;
-    struct hw_pg *pg;
-    struct hw_kv_watch *watch;
+    struct rec_intake *intake;
     int64_t created_ns;    /* of the stream … */
     uint64_t last_seq;     /* … and its last sequence when the watch began */
     int64_t generation_ns; /* what the database is told as created_ns; 0: it must be asked first */
-    struct hw_map nodes;   /* struct report by node */
-    struct report *first, *last; /* waiting, in order of arrival */
-    struct report **batch;       /* being written */
-    size_t batch_count;
-    bool one_by_one; /* the database cannot read one of those that wait: find out which */
-    struct hw_timer retry;
 };
-
-static void write_batch(void *arg);
 
 /* ---- checking ---- */
 
@@ -133,87 +110,29 @@ enum hw_status rec_report_check(const char *node, const char *value, size_t size
     return status == HW_OK ? check_failed(failed, newest, err) : status;
 }
 
-/* ---- what waits ---- */
-
-static struct report *report_of(struct rec_reports *reports, const char *node)
-{
-    struct report *report = hw_map_get(&reports->nodes, node);
-
-    if (report == NULL) {
-        report = hw_alloc(sizeof(*report));
-        report->node = hw_strdup(node);
-        hw_map_add(&reports->nodes, report->node, report);
-    }
-    return report;
-}
-
-static void enqueue(struct rec_reports *reports, struct report *report)
-{
-    if (report->queued)
-        return;
-    report->queued = true;
-    report->next_queued = NULL;
-    if (reports->last != NULL)
-        reports->last->next_queued = report;
-    else
-        reports->first = report;
-    reports->last = report;
-}
-
-static void on_entry(void *arg, struct hw_kv_entry *entry)
+static char *read_report(void *arg, const char *node, const struct hw_kv_entry *entry)
 {
     struct rec_reports *reports = arg;
-    const char *node = entry->key + strlen(PREFIX);
     struct hw_fence fence;
-    struct report *report;
     struct hw_error err;
 
-    if (entry->deleted || strncmp(entry->key, PREFIX, strlen(PREFIX)) != 0)
-        return;
-    if (!hw_kv_name_valid(node)) {
-        hw_log_warn("passing over a report under a key that is no node's name",
-                    HW_S("key", entry->key), HW_I("revision", (int64_t)entry->seq));
-        return;
-    }
     if (rec_report_check(node, entry->value, entry->size, &fence, &err) != HW_OK) {
         hw_log_warn("passing over a report that is none", HW_S("node", node),
                     HW_I("revision", (int64_t)entry->seq), HW_E(&err));
-        return;
+        return NULL;
     }
-    report = report_of(reports, node);
-    if (report->created_ns == reports->created_ns && entry->seq <= report->seq)
-        return; /* written, or waiting to be: the watch began again */
-    free(report->value);
-    report->value = hw_strndup(entry->value, entry->size);
-    report->seq = entry->seq;
-    report->created_ns = reports->created_ns;
-    enqueue(reports, report);
-    hw_timer_start(reports->loop, &reports->retry, 0, write_batch, reports);
     reports->fence(reports->arg, fence);
+    return hw_strndup(entry->value, entry->size);
 }
 
 /* ---- writing ---- */
 
-static void put_back(struct rec_reports *reports)
-{
-    for (size_t i = 0; i < reports->batch_count; i++)
-        if (reports->batch[i]->value != NULL)
-            enqueue(reports, reports->batch[i]);
-    reports->batch_count = 0;
-}
-
-/* What came meanwhile stays. */
-static void forget_batch(struct rec_reports *reports)
-{
-    for (size_t i = 0; i < reports->batch_count; i++)
-        if (!reports->batch[i]->queued)
-            free(HW_TAKE(reports->batch[i]->value));
-    reports->batch_count = 0;
-}
-
 /* What report_sql answers. A report that is no news is neither written nor refused. */
-static void take_answers(struct rec_counts *counts, const PGresult *result)
+static void take_answers(void *arg, const PGresult *result)
 {
+    const struct rec_reports *reports = arg;
+    struct rec_counts *counts = reports->counts;
+
     for (int i = 0; i < PQntuples(result); i++) {
         if (strcmp(PQgetvalue(result, i, 1), "t") == 0) {
             counts->reports_written++;
@@ -225,35 +144,6 @@ static void take_answers(struct rec_counts *counts, const PGresult *result)
                         HW_S("reason", PQgetvalue(result, i, 2)));
         }
     }
-}
-
-static void on_written(void *arg, const struct hw_pg_outcome *outcome)
-{
-    struct rec_reports *reports = arg;
-
-    /* Class 22, data exception: no attempt will ever succeed. */
-    if (outcome->status != HW_OK && strncmp(outcome->sqlstate, "22", 2) == 0) {
-        reports->one_by_one = true;
-        if (reports->batch_count == 1) {
-            hw_log_warn("the database cannot read a report", HW_S("node", reports->batch[0]->node),
-                        HW_E(&outcome->err));
-            forget_batch(reports);
-        } else {
-            put_back(reports);
-        }
-        write_batch(reports);
-        return;
-    }
-    if (outcome->status != HW_OK) {
-        hw_log_warn("reports could not be written, trying again",
-                    HW_I("reports", (int64_t)reports->batch_count), HW_E(&outcome->err));
-        put_back(reports);
-        hw_timer_start(reports->loop, &reports->retry, RETRY_MS, write_batch, reports);
-        return;
-    }
-    take_answers(reports->counts, outcome->results[0]);
-    forget_batch(reports);
-    write_batch(reports);
 }
 
 /*
@@ -268,7 +158,7 @@ static void on_known(void *arg, const struct hw_pg_outcome *outcome)
 
     if (outcome->status != HW_OK) {
         hw_log_warn("reports cannot be written, trying again", HW_E(&outcome->err));
-        hw_timer_start(reports->loop, &reports->retry, RETRY_MS, write_batch, reports);
+        rec_intake_write_later(reports->intake);
         return;
     }
     known = outcome->results[0];
@@ -283,17 +173,34 @@ static void on_known(void *arg, const struct hw_pg_outcome *outcome)
         if (newest_us >= reports->created_ns / 1000)
             reports->generation_ns = seq <= reports->last_seq ? newest_us * 1000 : later;
     }
-    write_batch(reports);
+    rec_intake_write(reports->intake);
 }
 
-static void ask_what_is_known(struct rec_reports *reports)
+static bool generation_known(void *arg, struct hw_pg *pg)
 {
     static const struct hw_pg_query query = {
         .sql = "SELECT (extract(epoch FROM kv_created) * 1000000)::bigint, max(kv_revision)"
                " FROM headwater.reported GROUP BY kv_created ORDER BY kv_created DESC LIMIT 1"};
+    struct rec_reports *reports = arg;
 
-    /* What speaks against it now is over when the connection is up or idle again. */
-    (void)!hw_pg_run(reports->pg, HW_PG_SEPARATE, &query, 1, NULL, on_known, reports, NULL);
+    if (reports->generation_ns != 0)
+        return true;
+    /* What speaks against it now is over when the connection is up again. */
+    (void)!hw_pg_run(pg, HW_PG_SEPARATE, &query, 1, NULL, on_known, reports, NULL);
+    return false;
+}
+
+static void add(void *arg, const struct rec_item *item, struct hw_buf *json)
+{
+    const struct rec_reports *reports = arg;
+    const int64_t created_ns =
+        item->created_ns == reports->created_ns ? reports->generation_ns : item->created_ns;
+    char created[HW_CLOCK_MAX];
+
+    hw_buf_printf(json, "{\"kv_created\":\"%s\",\"kv_revision\":%" PRIu64 ",\"value\":",
+                  hw_clock_format(created_ns, 6, created), item->seq);
+    hw_buf_add(json, item->text, item->size);
+    hw_buf_putc(json, '}');
 }
 
 /*
@@ -313,57 +220,11 @@ static const char report_sql[] =
     " JOIN jsonb_array_elements($1::jsonb) WITH ORDINALITY AS i (item, position)"
     " USING (position) ORDER BY position";
 
-static void write_batch(void *arg)
-{
-    struct rec_reports *reports = arg;
-    struct hw_buf text = {0};
-    struct hw_error err;
-
-    const size_t most = reports->one_by_one ? 1 : BATCH_MOST;
-
-    if (reports->first == NULL)
-        reports->one_by_one = false;
-    if (reports->first == NULL || reports->batch_count > 0 || !hw_pg_idle(reports->pg))
-        return;
-    if (reports->generation_ns == 0) {
-        ask_what_is_known(reports);
-        return;
-    }
-    hw_buf_putc(&text, '[');
-    while (reports->first != NULL && reports->batch_count < most) {
-        struct report *report = reports->first;
-
-        reports->first = report->next_queued;
-        if (reports->first == NULL)
-            reports->last = NULL;
-        report->queued = false;
-        hw_buf_puts(&text, reports->batch_count > 0 ? ",{\"kv_created\":" : "{\"kv_created\":");
-        hw_buf_printf(&text, "\"%s\"",
-                      hw_clock_format(report->created_ns == reports->created_ns
-                                          ? reports->generation_ns
-                                          : report->created_ns,
-                                      6, (char[HW_CLOCK_MAX]){0}));
-        hw_buf_printf(&text, ",\"kv_revision\":%" PRIu64 ",\"value\":%s}", report->seq,
-                      report->value);
-        reports->batch[reports->batch_count++] = report;
-    }
-    hw_buf_putc(&text, ']');
-    const char *const values[] = {hw_buf_str(&text)};
-    const struct hw_pg_query query = {
-        .sql = report_sql,
-        .count = 1,
-        .values = values,
-    };
-    if (hw_pg_run(reports->pg, HW_PG_ATOMIC, &query, 1, NULL, on_written, reports, &err) != HW_OK)
-        put_back(reports);
-    hw_buf_free(&text);
-}
-
 /* ---- life ---- */
 
 /* Makes the bucket where it is gone. The stream's identity is what makes its sequences comparable.
  */
-static enum hw_status identify_stream(void *arg, struct hw_error *err)
+static enum hw_status identify_stream(void *arg, struct hw_kv_stream *stream, struct hw_error *err)
 {
     struct rec_reports *reports = arg;
     const struct hw_kv_config config = {
@@ -372,35 +233,13 @@ static enum hw_status identify_stream(void *arg, struct hw_error *err)
         .history = 1,
         .replicas = reports->replicas,
     };
-    struct hw_kv_stream stream;
 
-    if (hw_kv_ensure(reports->nats, &config, &stream, err) != HW_OK)
+    if (hw_kv_ensure(reports->nats, &config, stream, err) != HW_OK)
         return err->status;
-    reports->created_ns = stream.created_ns;
-    reports->last_seq = stream.last_seq;
+    reports->created_ns = stream->created_ns;
+    reports->last_seq = stream->last_seq;
     reports->generation_ns = 0;
     return HW_OK;
-}
-
-static void on_caught_up(void *arg)
-{
-    struct rec_reports *reports = arg;
-
-    hw_log_debug("caught up with reports", HW_S("bucket", reports->bucket),
-                 HW_I("nodes", (int64_t)reports->nodes.count));
-}
-
-static void on_restarting(void *arg, const struct hw_error *why)
-{
-    struct rec_reports *reports = arg;
-
-    hw_log_warn("watching reports failed, trying again", HW_S("bucket", reports->bucket),
-                HW_E(why));
-}
-
-static void on_pg_up(void *arg)
-{
-    write_batch(arg);
 }
 
 enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
@@ -409,30 +248,31 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
                                  struct hw_error *err)
 {
     struct rec_reports *reports = hw_alloc(sizeof(*reports));
-    const struct hw_pg_events pg_events = {.up = on_pg_up, .arg = reports};
-    const struct hw_kv_watch_events watch_events = {.starting = identify_stream,
-                                                    .entry = on_entry,
-                                                    .caught_up = on_caught_up,
-                                                    .restarting = on_restarting,
-                                                    .arg = reports};
-    enum hw_status status;
 
-    reports->loop = loop;
     reports->nats = nats;
     reports->bucket = hw_strdup(bucket);
+    const struct rec_intake_config config = {.loop = loop,
+                                             .nats = nats,
+                                             .database = conninfo,
+                                             .bucket = reports->bucket,
+                                             .prefix = "cfg.reported.",
+                                             .what = "reports",
+                                             .sql = report_sql,
+                                             .batch_most = BATCH_MOST,
+                                             .identify = identify_stream,
+                                             .read = read_report,
+                                             .ready = generation_known,
+                                             .add = add,
+                                             .answered = take_answers,
+                                             .arg = reports};
+
     reports->replicas = replicas;
     reports->counts = counts;
     reports->fence = fence;
     reports->arg = arg;
-    reports->batch = hw_alloc(BATCH_MOST * sizeof(struct report *));
-    status =
-        hw_pg_open(loop, conninfo, "headwater-reconciler: reports", &pg_events, &reports->pg, err);
-    if (status == HW_OK)
-        status = hw_kv_watch_start(nats, bucket, PREFIX ">", HW_DELIVER_LAST, &watch_events,
-                                   &reports->watch, err);
-    if (status != HW_OK) {
+    if (rec_intake_start(&config, &reports->intake, err) != HW_OK) {
         rec_reports_stop(reports);
-        return status;
+        return err->status;
     }
     *out = reports;
     return HW_OK;
@@ -440,21 +280,9 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
 
 void rec_reports_stop(struct rec_reports *reports)
 {
-    struct report *report;
-    size_t at = 0;
-
     if (reports == NULL)
         return;
-    hw_kv_watch_stop(reports->watch);
-    hw_pg_close(reports->pg);
-    hw_timer_stop(&reports->retry);
-    while ((report = hw_map_next(&reports->nodes, &at)) != NULL) {
-        free(report->node);
-        free(report->value);
-        free(report);
-    }
-    hw_map_clear(&reports->nodes);
-    free(reports->batch);
+    rec_intake_stop(reports->intake);
     free(reports->bucket);
     free(reports);
 }
