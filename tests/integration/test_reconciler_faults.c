@@ -130,6 +130,38 @@ START_TEST(test_report_that_the_database_cannot_read)
 }
 END_TEST
 
+/* While the database does not take reports, more come than may wait: the rest stays in the bucket.
+ */
+START_TEST(test_more_reports_than_may_wait)
+{
+    enum { NODES = 1000, SIZE = 60000 }; /* 60 MB, and 32 MiB may wait */
+
+    pipeline_make_nodes(&p, NODES);
+    pipeline_start(&p, NULL);
+    test_wait_for(pipeline_up_to_date(&p, "n1000", 0), 60);
+    PGconn *lock = lock_table("headwater.reported");
+    const long before = test_resident_kib(p.reconciler.pid);
+    for (int i = 1; i <= NODES; i++) {
+        HW_AUTO_FREE char *subject = hw_sprintf(REPORTED "n%d", i);
+        HW_AUTO_FREE char *value =
+            hw_sprintf("{\"node\":\"n%d\",\"state\":\"applied\",\"pad\":\"%0*d\"}", i, SIZE, 0);
+
+        pipeline_put(&p, subject, value, NULL);
+    }
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    ck_assert_int_lt(test_resident_kib(p.reconciler.pid) - before, 48 << 10);
+#else
+    (void)before;
+#endif
+    PQfinish(lock);
+    test_wait_for(test_sql_is(&p.pg, "1000 1000",
+                              "SELECT concat_ws(' ', count(*), count(*) FILTER (WHERE state = "
+                              "'applied')) FROM headwater.reported"),
+                  60);
+    pipeline_stop(&p);
+}
+END_TEST
+
 /* The end of an idle log is confirmed, though it was told while work was under way. */
 START_TEST(test_end_of_log_told_while_busy)
 {
@@ -245,5 +277,6 @@ END_TEST
 TEST_MAIN_BETWEEN("reconciler faults", 240, setup, teardown,
                   test_content_of_old_after_nats_was_lost, test_entries_ahead_of_the_database,
                   test_entry_too_large_in_a_snapshot, test_report_that_the_database_cannot_read,
-                  test_end_of_log_told_while_busy, test_back_pressure, test_resync_is_not_forgotten,
+                  test_more_reports_than_may_wait, test_end_of_log_told_while_busy,
+                  test_back_pressure, test_resync_is_not_forgotten,
                   test_stops_while_nats_hangs_in_loading)
