@@ -9,8 +9,6 @@
 #include "bench/limits.h"
 #include "common/memory.h"
 
-enum { HISTORY = 16 }; /* revisions of a key that the bucket keeps */
-
 struct backlog {
     const char *combined, *drain, *publish, *entries; /* names of figures */
     void (*make)(struct rig *rig, int run, int nodes, int rounds);
@@ -121,10 +119,7 @@ void bench_drain(struct bench *bench)
 
     rig_open(&rig);
     rig_make_fleet(&rig, nodes);
-    /* As a bucket is that has been in use: each revision drops the oldest of its key. */
-    for (int i = 1; i <= HISTORY; i++)
-        rig_change_fleet(&rig, -i);
-    rig_wait_caught_up(&rig);
+    rig_fill_history(&rig);
     for (int run = 0; run < bench->runs; run++) {
         measure(bench, &rig, &statements, run, nodes, rounds);
         measure(bench, &rig, &single_rows, run, nodes, rounds);

@@ -64,14 +64,6 @@ long rig_count(struct rig *rig)
     return count;
 }
 
-double rig_last(struct rig *rig)
-{
-    pthread_mutex_lock(&rig->mutex);
-    const double last = rig->last;
-    pthread_mutex_unlock(&rig->mutex);
-    return last;
-}
-
 double rig_wait_count(struct rig *rig, long count)
 {
     struct timespec until;
@@ -282,4 +274,16 @@ void rig_change_fleet(struct rig *rig, int change)
 {
     rig_run(rig->sql,
             "UPDATE headwater.config SET content = '{\"change\":%d}' WHERE name = 'fleet'", change);
+}
+
+void rig_fill_history(struct rig *rig)
+{
+    jsStreamInfo *info = NULL;
+
+    if (js_GetStreamInfo(&info, rig->js, "KV_headwater", NULL, NULL) != NATS_OK)
+        test_fail("the stream KV_headwater does not answer");
+    for (int64_t i = info->Config->MaxMsgsPerSubject; i > 0; i--)
+        rig_change_fleet(rig, (int)-i);
+    jsStreamInfo_Destroy(info);
+    rig_wait_caught_up(rig);
 }

@@ -58,11 +58,13 @@ double rig_wait_notice(PGconn *listener);
 void rig_make_fleet(struct rig *rig, int count);
 /* One change of all of them, in one statement; what makes it different from the one before. */
 void rig_change_fleet(struct rig *rig, int change);
+/* As many as the bucket keeps of each key: from then on each entry drops one, as in a bucket that
+ * has been in use. */
+void rig_fill_history(struct rig *rig);
 
 /* Entries that came. */
 void rig_forget(struct rig *rig);
 long rig_count(struct rig *rig);
-double rig_last(struct rig *rig);
 /* Waits for so many since rig_forget; returns when the last of them came. */
 double rig_wait_count(struct rig *rig, long count);
 
