@@ -73,6 +73,7 @@ static void measure(struct bench *bench, struct rig *rig, const struct backlog *
 {
     const long count = (long)nodes * rounds;
 
+    rig_leave_behind(rig);
     rig_stop(rig);
     backlog->make(rig, run, nodes, rounds);
     HW_AUTO_FREE char *lsn = rig_sql(rig->sql, "SELECT pg_current_wal_flush_lsn()");

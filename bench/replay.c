@@ -61,6 +61,7 @@ static void measure(struct bench *bench, struct rig *rig, int run)
     HW_AUTO_FREE char *store = hw_sprintf("%s/store", rig->nats.dir);
     HW_AUTO_FREE char *backup = hw_sprintf("%s/backup", rig->nats.dir);
 
+    rig_leave_behind(rig);
     stop(rig);
     drop_archive(rig);
     copy_tree(store, backup);

@@ -276,6 +276,15 @@ void rig_change_fleet(struct rig *rig, int change)
             "UPDATE headwater.config SET content = '{\"change\":%d}' WHERE name = 'fleet'", change);
 }
 
+void rig_leave_behind(struct rig *rig)
+{
+    for (int i = 0; i < 2; i++) {
+        rig_run(rig->sql, "CHECKPOINT");
+        rig_run(rig->sql, "SELECT headwater.heartbeat()");
+        rig_wait_caught_up(rig);
+    }
+}
+
 void rig_fill_history(struct rig *rig)
 {
     jsStreamInfo *info = NULL;
