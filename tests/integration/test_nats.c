@@ -1,7 +1,10 @@
 /* Connection, key-value buckets and object store against a real nats-server. */
+#include <dirent.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/kv.h"
@@ -93,6 +96,55 @@ START_TEST(test_connects_when_the_server_comes)
     wait_for(&up, "the connection");
     ck_assert(hw_nats_up(nats));
     ck_assert_uint_eq(hw_nats_max_payload(nats), 1 << 20);
+    close_nats();
+}
+END_TEST
+
+static int threads_with(int policy)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    int count = 0;
+
+    ck_assert_ptr_nonnull(tasks);
+    for (const struct dirent *task; (task = readdir(tasks)) != NULL;)
+        if (task->d_name[0] != '.' && sched_getscheduler((pid_t)atoi(task->d_name)) == policy)
+            count++;
+    closedir(tasks);
+    return count;
+}
+
+/* Opens the library from a thread with this policy, which is as it was afterwards. false: a
+ * container's filter lets nobody choose one. */
+static bool open_with(int policy)
+{
+    const struct sched_param none = {0};
+
+    if (sched_setscheduler(0, policy, &none) != 0)
+        return false;
+    test_nats_start(&server);
+    OK(hw_loop_new(&loop, &err));
+    open_nats(0);
+    wait_for(&up, "the connection");
+    ck_assert_int_eq(sched_getscheduler(0), policy);
+    return true;
+}
+
+/* The threads that libnats has for all connections stand back … */
+START_TEST(test_threads_of_the_library)
+{
+    if (!open_with(SCHED_OTHER))
+        return;
+    ck_assert_int_gt(threads_with(SCHED_BATCH), 0);
+    close_nats();
+}
+END_TEST
+
+/* … unless the host program has chosen something for its own. */
+START_TEST(test_threads_of_a_host_with_a_policy)
+{
+    if (!open_with(SCHED_IDLE))
+        return;
+    ck_assert_int_eq(threads_with(SCHED_BATCH), 0);
     close_nats();
 }
 END_TEST
@@ -1207,7 +1259,8 @@ START_TEST(test_object_put_when_the_server_is_killed)
 }
 END_TEST
 
-TEST_MAIN("nats", 120, test_connects_when_the_server_comes, test_the_first_try_may_wait,
+TEST_MAIN("nats", 120, test_connects_when_the_server_comes, test_threads_of_the_library,
+          test_threads_of_a_host_with_a_policy, test_the_first_try_may_wait,
           test_subscriptions_outlive_a_restart, test_put_get_delete, test_bucket_is_made_once,
           test_layout_is_that_of_other_clients, test_compare_and_set, test_fences_travel_in_headers,
           test_rollup_is_refused_where_it_is_off, test_republish_is_a_hint_of_stored_entries,
