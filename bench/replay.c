@@ -47,11 +47,16 @@ static bool archive_is_free(struct rig *rig)
     return active != NULL && *active == 'f';
 }
 
-/* So that nothing is read that was in it before. */
-static void drop_archive(struct rig *rig)
+/* An archive that begins here, so that nothing is read that was in it before. */
+static void renew_archive(struct rig *rig)
 {
+    rig_leave_behind(rig);
+    rig_stop(rig);
     test_wait_for(archive_is_free(rig), RIG_WAIT_S);
     rig_run(rig->sql, "SELECT pg_drop_replication_slot('headwater_archive')");
+    rig_start(rig);
+    rig_wait_ready(rig);
+    test_wait_for(archive_is_free(rig), RIG_WAIT_S); /* it is there again */
 }
 
 static void measure(struct bench *bench, struct rig *rig, int run)
@@ -61,9 +66,8 @@ static void measure(struct bench *bench, struct rig *rig, int run)
     HW_AUTO_FREE char *store = hw_sprintf("%s/store", rig->nats.dir);
     HW_AUTO_FREE char *backup = hw_sprintf("%s/backup", rig->nats.dir);
 
-    rig_leave_behind(rig);
+    renew_archive(rig);
     stop(rig);
-    drop_archive(rig);
     copy_tree(store, backup);
     start(rig);
     rig_wait_ready(rig);
