@@ -122,7 +122,6 @@ static bool open_with(int policy)
     if (sched_setscheduler(0, policy, &none) != 0)
         return false;
     test_nats_start(&server);
-    OK(hw_loop_new(&loop, &err));
     open_nats(0);
     wait_for(&up, "the connection");
     ck_assert_int_eq(sched_getscheduler(0), policy);
