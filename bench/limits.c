@@ -102,13 +102,11 @@ static void count_message(natsConnection *nc, natsSubscription *sub, natsMsg *ms
 /* Like the bucket's, so that it is stored alike. Returns how many messages of a key are kept. */
 static long add_stream(struct rig *rig)
 {
-    jsStreamInfo *info = NULL;
+    jsStreamInfo *info = rig_bucket(rig);
     jsStreamConfig config;
     jsRePublish republish = {.Source = "$KV.bench.>", .Destination = "bench.>"};
     const char *subject = "$KV.bench.>";
 
-    if (js_GetStreamInfo(&info, rig->js, "KV_headwater", NULL, NULL) != NATS_OK)
-        test_fail("the stream KV_headwater does not answer");
     config = *info->Config;
     config.Name = "KV_bench";
     config.Subjects = &subject;

@@ -9,6 +9,8 @@
 #include "common/memory.h"
 #include "tests/support/process.h"
 
+#define ARCHIVE "headwater_archive"
+
 static bool has_replayed(struct rig *rig)
 {
     HW_AUTO_FREE char *log = test_read_file(rig->reconciler.log);
@@ -39,24 +41,19 @@ static void copy_tree(const char *from, const char *to)
         test_fail("cannot copy %s to %s", from, to);
 }
 
-static bool archive_is_free(struct rig *rig)
-{
-    HW_AUTO_FREE char *active = rig_sql(
-        rig->sql, "SELECT active FROM pg_replication_slots WHERE slot_name = 'headwater_archive'");
-
-    return active != NULL && *active == 'f';
-}
-
 /* An archive that begins here, so that nothing is read that was in it before. */
 static void renew_archive(struct rig *rig)
 {
     rig_leave_behind(rig);
     rig_stop(rig);
-    test_wait_for(archive_is_free(rig), RIG_WAIT_S);
-    rig_run(rig->sql, "SELECT pg_drop_replication_slot('headwater_archive')");
+    test_postgres_drop_slot(&rig->pg, ARCHIVE);
     rig_start(rig);
     rig_wait_ready(rig);
-    test_wait_for(archive_is_free(rig), RIG_WAIT_S); /* it is there again */
+    test_wait_for(test_sql_is(&rig->pg, "1",
+                              "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '%s' "
+                              "AND NOT active",
+                              ARCHIVE),
+                  RIG_WAIT_S);
 }
 
 static void measure(struct bench *bench, struct rig *rig, int run)

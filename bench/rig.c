@@ -285,12 +285,19 @@ void rig_leave_behind(struct rig *rig)
     }
 }
 
-void rig_fill_history(struct rig *rig)
+jsStreamInfo *rig_bucket(struct rig *rig)
 {
     jsStreamInfo *info = NULL;
 
     if (js_GetStreamInfo(&info, rig->js, "KV_headwater", NULL, NULL) != NATS_OK)
         test_fail("the stream KV_headwater does not answer");
+    return info;
+}
+
+void rig_fill_history(struct rig *rig)
+{
+    jsStreamInfo *info = rig_bucket(rig);
+
     for (int64_t i = info->Config->MaxMsgsPerSubject; i > 0; i--)
         rig_change_fleet(rig, (int)-i);
     jsStreamInfo_Destroy(info);

@@ -61,6 +61,7 @@ void rig_change_fleet(struct rig *rig, int change);
 /* The slots need nothing of the log up to here: they go on to where nothing was running when they
  * have read that it was so, which a checkpoint writes. */
 void rig_leave_behind(struct rig *rig);
+jsStreamInfo *rig_bucket(struct rig *rig); /* of nodes' entries; jsStreamInfo_Destroy */
 /* As many as the bucket keeps of each key: from then on each entry drops one, as in a bucket that
  * has been in use. */
 void rig_fill_history(struct rig *rig);

@@ -226,12 +226,16 @@ void rec_intake_write_later(struct rec_intake *intake)
 static enum hw_status on_starting(void *arg, struct hw_error *err)
 {
     struct rec_intake *intake = arg;
+    const struct rec_intake_config *config = &intake->config;
     struct hw_kv_stream stream;
     struct node *node;
     size_t at = 0;
 
-    if (intake->config.identify(intake->config.arg, &stream, err) != HW_OK)
-        return err->status;
+    const enum hw_status status = config->identify != NULL
+                                      ? config->identify(config->arg, &stream, err)
+                                      : hw_kv_stat(config->nats, config->bucket, &stream, err);
+    if (status != HW_OK)
+        return status;
     while ((node = hw_map_next(&intake->nodes, &at)) != NULL)
         if (stream.created_ns != intake->created_ns || node->seen > stream.last_seq)
             node->seen = 0;
@@ -255,18 +259,13 @@ static void on_restarting(void *arg, const struct hw_error *why)
                 HW_S("bucket", intake->config.bucket), HW_S("of", intake->config.what), HW_E(why));
 }
 
-static void on_pg_up(void *arg)
-{
-    write_batch(arg);
-}
-
 enum hw_status rec_intake_start(const struct rec_intake_config *config, struct rec_intake **out,
                                 struct hw_error *err)
 {
     HW_AUTO_FREE char *application = hw_sprintf("headwater-reconciler: %s", config->what);
     HW_AUTO_FREE char *filter = hw_sprintf("%s>", config->prefix);
     struct rec_intake *intake = hw_alloc(sizeof(*intake));
-    const struct hw_pg_events pg_events = {.up = on_pg_up, .arg = intake};
+    const struct hw_pg_events pg_events = {.up = write_batch, .arg = intake};
     const struct hw_kv_watch_events watch_events = {.starting = on_starting,
                                                     .entry = on_entry,
                                                     .caught_up = on_caught_up,

@@ -35,7 +35,8 @@ struct rec_intake_config {
     const char *sql;  /* $1: a JSON array of items */
     size_t batch_most;
 
-    /* The stream as it is now, each time that the watch (re)starts. May block. */
+    /* The stream as it is now, each time that the watch (re)starts. May block. NULL: it is looked
+     * at, and waited for where it is missing. */
     enum hw_status (*identify)(void *arg, struct hw_kv_stream *stream, struct hw_error *err);
     /* Text, malloc'ed, of an entry that is no deletion; NULL where there is none to hand over,
      * which is logged. */

@@ -19,12 +19,6 @@ enum {
     MEDIA_TYPE_MOST = 255,
 };
 
-struct rec_proposals {
-    struct hw_nats *nats;
-    char *bucket;
-    struct rec_intake *intake;
-};
-
 /* ---- reading ---- */
 
 static bool ref_valid(const char *ref)
@@ -139,48 +133,21 @@ static void take_answers(void *arg, const PGresult *result)
 
 /* ---- life ---- */
 
-static enum hw_status identify_stream(void *arg, struct hw_kv_stream *stream, struct hw_error *err)
-{
-    const struct rec_proposals *proposals = arg;
-
-    return hw_kv_stat(proposals->nats, proposals->bucket, stream, err);
-}
-
 enum hw_status rec_proposals_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
-                                   const char *bucket, struct rec_proposals **out,
+                                   const char *bucket, struct rec_intake **out,
                                    struct hw_error *err)
 {
-    struct rec_proposals *proposals = hw_alloc(sizeof(*proposals));
-
-    proposals->nats = nats;
-    proposals->bucket = hw_strdup(bucket);
     const struct rec_intake_config config = {
         .loop = loop,
         .nats = nats,
         .database = conninfo,
-        .bucket = proposals->bucket,
+        .bucket = bucket,
         .prefix = "cfg.proposed.",
         .what = "proposals",
         .sql = "SELECT node, ref, id, state FROM headwater.propose($1::jsonb)",
         .batch_most = BATCH_MOST,
-        .identify = identify_stream,
         .read = read_proposal,
-        .answered = take_answers,
-        .arg = proposals};
+        .answered = take_answers};
 
-    if (rec_intake_start(&config, &proposals->intake, err) != HW_OK) {
-        rec_proposals_stop(proposals);
-        return err->status;
-    }
-    *out = proposals;
-    return HW_OK;
-}
-
-void rec_proposals_stop(struct rec_proposals *proposals)
-{
-    if (proposals == NULL)
-        return;
-    rec_intake_stop(proposals->intake);
-    free(proposals->bucket);
-    free(proposals);
+    return rec_intake_start(&config, out, err);
 }

@@ -6,17 +6,13 @@
 #ifndef REC_PROPOSALS_H
 #define REC_PROPOSALS_H
 
-#include "common/kv.h"
-#include "common/loop.h"
-#include "common/pg.h"
+#include "reconciler/intake.h"
 
-struct rec_proposals;
-
-/* Starts watching bucket, once it is there, and writing over a connection of its own. */
+/* Starts watching bucket, which is borrowed, once it is there, and writing over a connection of its
+ * own. rec_intake_stop ends it. */
 enum hw_status rec_proposals_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
-                                   const char *bucket, struct rec_proposals **proposals,
+                                   const char *bucket, struct rec_intake **proposals,
                                    struct hw_error *err) HW_CHECKED;
-void rec_proposals_stop(struct rec_proposals *proposals); /* NULL is fine */
 
 /*
  * What headwater.propose() is given of what stands under the key of node: JSON with the members of

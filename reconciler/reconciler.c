@@ -87,7 +87,7 @@ struct rec_reconciler {
     struct cdc_source *source, *replay;
     struct cdc_archive *archive;
     struct rec_reports *reports;
-    struct rec_proposals *proposals;
+    struct rec_intake *proposals;
     struct rec_liveness *liveness;
     struct hw_kv_watch *key_watch; /* while loading */
     struct rec_objects *objects;
@@ -194,7 +194,7 @@ static void let_go(struct rec_reconciler *rec)
     rec_objects_stop(HW_TAKE(rec->objects));
     hw_kv_probe_stop(HW_TAKE(rec->probe));
     rec_reports_stop(HW_TAKE(rec->reports));
-    rec_proposals_stop(HW_TAKE(rec->proposals));
+    rec_intake_stop(HW_TAKE(rec->proposals));
     rec_liveness_stop(HW_TAKE(rec->liveness));
     rec_fleet_clear(rec->fleet);
     rec_ledger_close(&rec->ledger);
@@ -1326,7 +1326,7 @@ void rec_reconciler_drain(struct rec_reconciler *rec, int64_t timeout_ms)
     cdc_source_pause(rec->source, true);
     rec_apply_rollback(rec->apply);          /* the end of that transaction is not waited for */
     rec_reports_stop(HW_TAKE(rec->reports)); /* its watch could begin again, and block */
-    rec_proposals_stop(HW_TAKE(rec->proposals));
+    rec_intake_stop(HW_TAKE(rec->proposals));
     while (rec->state == STREAMING && rec_apply_busy(rec->apply) && hw_loop_now() < until)
         hw_loop_run_until(rec->loop, &never, 5);
 }

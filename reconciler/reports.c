@@ -20,7 +20,7 @@ enum {
 struct rec_reports {
     struct hw_nats *nats;
     struct rec_counts *counts;
-    char *bucket;
+    const char *bucket;
     int replicas; /* of the bucket, should it have to be made */
     rec_reports_fence_fn *fence;
     void *arg;
@@ -250,7 +250,7 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
     struct rec_reports *reports = hw_alloc(sizeof(*reports));
 
     reports->nats = nats;
-    reports->bucket = hw_strdup(bucket);
+    reports->bucket = bucket;
     const struct rec_intake_config config = {.loop = loop,
                                              .nats = nats,
                                              .database = conninfo,
@@ -283,6 +283,5 @@ void rec_reports_stop(struct rec_reports *reports)
     if (reports == NULL)
         return;
     rec_intake_stop(reports->intake);
-    free(reports->bucket);
     free(reports);
 }

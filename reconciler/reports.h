@@ -19,8 +19,8 @@ struct rec_reports;
 /* The newest fence that a report names: the node has had an entry with it. From the loop. */
 typedef void rec_reports_fence_fn(void *arg, struct hw_fence fence);
 
-/* Starts watching bucket, which it makes where it is missing, and writing over a connection of its
- * own. */
+/* Starts watching bucket, which is borrowed, and made where it is missing, and writing over a
+ * connection of its own. */
 enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
                                  const char *bucket, int replicas, struct rec_counts *counts,
                                  rec_reports_fence_fn *fence, void *arg,

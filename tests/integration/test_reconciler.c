@@ -328,7 +328,7 @@ START_TEST(test_what_others_wrote)
 
     /* The slot is gone. */
     test_program_stop(&p.reconciler, SIGTERM);
-    pipeline_drop_slot(&p, "headwater");
+    test_postgres_drop_slot(&p.pg, "headwater");
     pipeline_set_content(&p, "{\"a\":4}");
     start();
     test_wait_for(both_up_to_date(), 30);

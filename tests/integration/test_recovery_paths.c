@@ -375,8 +375,8 @@ START_TEST(test_slot_dropped)
     lead_once();
     pipeline_stop(&p);
     pipeline_set_content(&p, "{\"a\":1}");
-    pipeline_drop_slot(&p, "headwater");
-    pipeline_drop_slot(&p, "headwater_archive");
+    test_postgres_drop_slot(&p.pg, "headwater");
+    test_postgres_drop_slot(&p.pg, "headwater_archive");
     pipeline_set_content(&p, "{\"a\":2}");
     recover_without_slot("it does not exist any more", "plan=rebuild");
     pipeline_stop(&p);
@@ -391,7 +391,7 @@ START_TEST(test_slot_dropped_and_its_archive_kept)
     const uint64_t before = pipeline_last_seq(&p, "KV_headwater");
     pipeline_stop(&p);
     pipeline_set_content(&p, "{\"a\":1}");
-    pipeline_drop_slot(&p, "headwater");
+    test_postgres_drop_slot(&p.pg, "headwater");
     pipeline_set_content(&p, "{\"a\":2}");
     recover_without_slot("it does not exist any more", "replayed from the log");
     struct pipeline_messages found = pipeline_messages(&p, before, DESIRED);
@@ -430,7 +430,7 @@ START_TEST(test_slot_lost_and_left_to_the_operator)
     ck_assert(slot_is_lost());
     ck_assert_uint_eq(pipeline_last_seq(&p, "KV_headwater"), before);
 
-    pipeline_drop_slot(&p, "headwater");
+    test_postgres_drop_slot(&p.pg, "headwater");
     pipeline_stop(&p);
     recover_without_slot("it does not exist any more", "plan=rebuild");
     pipeline_stop(&p);

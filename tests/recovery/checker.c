@@ -261,23 +261,7 @@ static void read_database(struct checker *c)
 
 void checker_connect(const char *url, natsConnection **nc, jsCtx **js)
 {
-    natsOptions *options = NULL;
-    jsOptions js_options;
-    natsStatus s = natsOptions_Create(&options);
-
-    jsOptions_Init(&js_options);
-    js_options.Wait = PATIENCE_MS;
-    if (s == NATS_OK)
-        s = natsOptions_SetURL(options, url);
-    if (s == NATS_OK)
-        s = natsOptions_SetTimeout(options, PATIENCE_MS);
-    if (s == NATS_OK)
-        s = natsConnection_Connect(nc, options);
-    natsOptions_Destroy(options);
-    if (s == NATS_OK)
-        s = natsConnection_JetStream(js, *nc, &js_options);
-    if (s != NATS_OK)
-        test_fail("connecting to NATS: %s", natsStatus_GetText(s));
+    test_nats_connect(url, PATIENCE_MS, nc, js);
 }
 
 void checker_make_stream(const char *url)

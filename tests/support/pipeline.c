@@ -21,14 +21,7 @@
 
 static void connect_nats(struct test_pipeline *p)
 {
-    natsOptions *options = NULL;
-
-    ck_assert_int_eq(natsOptions_Create(&options), NATS_OK);
-    ck_assert_int_eq(natsOptions_SetURL(options, p->nats.url), NATS_OK);
-    ck_assert_int_eq(natsOptions_SetTimeout(options, PATIENCE_MS), NATS_OK);
-    ck_assert_int_eq(natsConnection_Connect(&p->nc, options), NATS_OK);
-    natsOptions_Destroy(options);
-    ck_assert_int_eq(natsConnection_JetStream(&p->js, p->nc, NULL), NATS_OK);
+    test_nats_connect(p->nats.url, 0, &p->nc, &p->js);
 }
 
 static void disconnect_nats(struct test_pipeline *p)
@@ -266,15 +259,6 @@ bool pipeline_equal(const struct test_pipeline *p)
     if (status != 0)
         fprintf(stderr, "%s\n", output);
     return status == 0;
-}
-
-void pipeline_drop_slot(const struct test_pipeline *p, const char *name)
-{
-    test_wait_for(test_sql_is(&p->pg, "f",
-                              "SELECT active FROM pg_replication_slots WHERE slot_name = '%s'",
-                              name),
-                  60);
-    free(test_sql(&p->pg, "SELECT pg_drop_replication_slot('%s')", name));
 }
 
 void pipeline_wait_until_caught_up(const struct test_pipeline *p)

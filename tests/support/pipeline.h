@@ -72,10 +72,6 @@ bool pipeline_up_to_date(const struct test_pipeline *p, const char *node, int ep
 /* Are SQL and NATS equal, objects included? Waits for the reconciler as long as verify does. */
 bool pipeline_equal(const struct test_pipeline *p);
 
-/* Drops a slot that nobody is to use any more: the server notices a little later that its client is
- * gone. */
-void pipeline_drop_slot(const struct test_pipeline *p, const char *name);
-
 /* Waits until all that is committed now is in NATS and confirmed. */
 void pipeline_wait_until_caught_up(const struct test_pipeline *p);
 

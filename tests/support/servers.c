@@ -17,8 +17,9 @@
 
 #include "tests/support/process.h"
 
-#define READY_S 60 /* a loaded machine under sanitizers is slow */
-#define STOP_S  30
+#define READY_S    60 /* a loaded machine under sanitizers is slow */
+#define STOP_S     30
+#define CONNECT_MS 30000
 
 static void run_or_fail(const char *const argv[], const char *input, bool as_postgres)
 {
@@ -302,6 +303,15 @@ bool test_sql_is(const struct test_postgres *pg, const char *expected, const cha
     return same;
 }
 
+void test_postgres_drop_slot(const struct test_postgres *pg, const char *name)
+{
+    test_wait_for(test_sql_is(pg, "f",
+                              "SELECT active FROM pg_replication_slots WHERE slot_name = '%s'",
+                              name),
+                  60);
+    free(test_sql(pg, "SELECT pg_drop_replication_slot('%s')", name));
+}
+
 /* ---- nats-server --------------------------------------------------------------------------------
  */
 
@@ -403,4 +413,26 @@ void test_nats_remove(struct test_nats *nats)
 {
     test_nats_kill(nats);
     test_remove_tree(nats->dir);
+}
+
+void test_nats_connect(const char *url, int64_t wait_ms, natsConnection **nc, jsCtx **js)
+{
+    natsOptions *options = NULL;
+    jsOptions js_options;
+    natsStatus s = natsOptions_Create(&options);
+
+    jsOptions_Init(&js_options);
+    if (wait_ms > 0)
+        js_options.Wait = wait_ms;
+    if (s == NATS_OK)
+        s = natsOptions_SetURL(options, url);
+    if (s == NATS_OK)
+        s = natsOptions_SetTimeout(options, CONNECT_MS);
+    if (s == NATS_OK)
+        s = natsConnection_Connect(nc, options);
+    natsOptions_Destroy(options);
+    if (s == NATS_OK)
+        s = natsConnection_JetStream(js, *nc, &js_options);
+    if (s != NATS_OK)
+        test_fail("connecting to NATS: %s", natsStatus_GetText(s));
 }

@@ -12,7 +12,9 @@
 #ifndef TEST_SERVERS_H
 #define TEST_SERVERS_H
 
+#include <nats/nats.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct test_postgres {
@@ -38,6 +40,10 @@ char *test_sql(const struct test_postgres *pg, const char *sql, ...)
 bool test_sql_is(const struct test_postgres *pg, const char *expected, const char *sql, ...)
     __attribute__((format(printf, 3, 4))); /* NULL is nothing that can be expected */
 
+/* Drops a slot that nobody is to use any more: the server notices a little later that its client is
+ * gone. */
+void test_postgres_drop_slot(const struct test_postgres *pg, const char *name);
+
 struct test_nats {
     pid_t pid;
     int port;
@@ -51,6 +57,9 @@ void test_nats_kill(struct test_nats *nats);    /* SIGKILL */
 void test_nats_restart(struct test_nats *nats); /* same port, same storage */
 void test_nats_wipe(struct test_nats *nats);    /* while stopped: deletes the storage */
 void test_nats_remove(struct test_nats *nats);
+/* A connection that waits for a loaded server; what goes wrong ends the test. wait_ms: of calls of
+ * JetStream; 0: the library's own. */
+void test_nats_connect(const char *url, int64_t wait_ms, natsConnection **nc, jsCtx **js);
 
 /* A program of ours (or any), with its output in a file. argv[0] is looked up in $HW_BUILD_DIR
  * (default build) when it holds no slash. env: "NAME=value" entries, NULL-terminated, or NULL. */
