@@ -355,6 +355,19 @@ enum hw_status agent_command_start(struct hw_loop *loop, const struct agent_comm
     return HW_OK;
 }
 
+void agent_orphans_reap(const struct agent_command *running)
+{
+    siginfo_t end = {0};
+
+    /* Only looks: the end of what runs is for its own descriptor. That one hides the others behind
+     * it, until it has been taken. */
+    while (waitid(P_ALL, 0, &end, WEXITED | WNOHANG | WNOWAIT) == 0 && end.si_pid != 0 &&
+           (running == NULL || end.si_pid != running->pid)) {
+        waitpid(end.si_pid, NULL, WNOHANG);
+        end.si_pid = 0;
+    }
+}
+
 void agent_command_end(struct agent_command *c)
 {
     if (c == NULL)

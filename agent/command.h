@@ -44,6 +44,13 @@ enum hw_status agent_command_start(struct hw_loop *loop, const struct agent_comm
 void agent_command_end(struct agent_command *command);
 
 /*
+ * Waits for children that nobody in this process started and that have ended: as process 1 of a
+ * container the agent inherits what its commands leave behind. running: the command of which this
+ * is not true, or NULL. For SIGCHLD, and after a command: its end may have hidden others.
+ */
+void agent_orphans_reap(const struct agent_command *running);
+
+/*
  * Ends what a killed agent left running, as the record at path names it. A process is recognised by
  * its start time and the machine's boot, so that no stranger with the same id is ever hit. Returns
  * whether there was one; waits for it at most the grace.

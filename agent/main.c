@@ -337,6 +337,14 @@ static void on_hangup(void *arg, int signo)
     hw_notify_ready(d->notify, d->what);
 }
 
+static void on_child(void *arg, int signo)
+{
+    struct daemon *d = arg;
+
+    (void)signo;
+    agent_runner_reap(d->runner);
+}
+
 static enum hw_status open_agent(struct daemon *d, struct headwater_agent_options *options,
                                  struct hw_error *err)
 {
@@ -365,9 +373,12 @@ static enum hw_status run(struct daemon *d, struct headwater_agent_options *opti
     if (status == HW_OK)
         status = hw_loop_on_signal(d->loop, SIGHUP, on_hangup, d, err);
     if (status == HW_OK)
+        status = hw_loop_on_signal(d->loop, SIGCHLD, on_child, d, err);
+    if (status == HW_OK)
         status = hw_notify_open(d->loop, &d->notify, err);
     if (status == HW_OK) {
         d->runner = agent_runner_new(d->loop, commands_of);
+        agent_runner_reap(d->runner); /* what ended before SIGCHLD was listened to */
         status = open_agent(d, options, err);
     }
     if (status == HW_OK && agent_command_reap(commands_of->record))

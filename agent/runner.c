@@ -47,6 +47,11 @@ static char **make_environment(const struct agent_runner *r)
 
 static void on_done(void *arg, const char *error);
 
+void agent_runner_reap(const struct agent_runner *r)
+{
+    agent_orphans_reap(r->running);
+}
+
 static enum hw_status start(struct agent_runner *r, struct hw_error *err)
 {
     char **env = make_environment(r);
@@ -76,6 +81,7 @@ static void on_done(void *arg, const char *error)
     struct agent_runner *r = arg;
 
     r->running = NULL;
+    agent_runner_reap(r);
     if (error[0] != '\0' && hw_loop_now() < r->until)
         hw_timer_start(r->loop, &r->again, HEALTH_PAUSE_MS, on_again, r);
     else

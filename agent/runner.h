@@ -30,6 +30,9 @@ void agent_runner_free(struct agent_runner *runner); /* after headwater_agent_fr
 /* Ends the command that runs, without an answer to the agent. NULL is fine. */
 void agent_runner_end(struct agent_runner *runner);
 
+/* Waits for what ended and was inherited, see agent_orphans_reap. */
+void agent_runner_reap(const struct agent_runner *runner);
+
 const char *agent_runner_node(const struct agent_runner *runner);
 
 /* Sets those callbacks for which there is a command; their arg is the runner. */
