@@ -43,7 +43,7 @@ static long applied(struct rig *rig, const char *digest)
 static double wait_applied(struct rig *rig, struct test_program *agents, int nodes)
 {
     const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
-    const double until = test_now() + RIG_WAIT_S;
+    const double begun = test_now(), until = test_deadline(RIG_WAIT_S);
     HW_AUTO_FREE char *digest =
         rig_sql(rig->sql, "SELECT digest FROM headwater.desired WHERE node = 'n1'");
 
@@ -52,7 +52,7 @@ static double wait_applied(struct rig *rig, struct test_program *agents, int nod
             test_print_tail(rig->reconciler.log);
             test_print_tail(agents->log);
             test_fail("%ld of %d agents are known to have applied it after %.0f s",
-                      applied(rig, digest), nodes, test_now() - until + RIG_WAIT_S);
+                      applied(rig, digest), nodes, test_now() - begun);
         }
         nanosleep(&pause, NULL);
     }

@@ -143,14 +143,14 @@ void rig_run(PGconn *conn, const char *sql, ...)
 
 double rig_wait_notice(PGconn *listener)
 {
-    const double until = test_now() + RIG_WAIT_S;
+    const double until = test_deadline(RIG_WAIT_S);
     PGnotify *heard;
 
     while ((heard = PQnotifies(listener)) == NULL) {
         struct pollfd socket = {.fd = PQsocket(listener), .events = POLLIN};
 
         if (test_now() > until)
-            test_fail("PostgreSQL did not notify within %d s", RIG_WAIT_S);
+            test_fail("PostgreSQL did not notify in time");
         poll(&socket, 1, 1000);
         if (PQconsumeInput(listener) != 1)
             test_fail("%s", PQerrorMessage(listener));
@@ -171,10 +171,10 @@ static bool is_confirmed(struct rig *rig, const char *lsn)
 
 double rig_wait_confirmed(struct rig *rig, const char *lsn)
 {
-    for (const double until = test_now() + RIG_WAIT_S; !is_confirmed(rig, lsn); test_pause())
+    for (const double until = test_deadline(RIG_WAIT_S); !is_confirmed(rig, lsn); test_pause())
         if (test_now() > until) {
             test_print_tail(rig->reconciler.log);
-            test_fail("the log was not confirmed up to %s within %d s", lsn, RIG_WAIT_S);
+            test_fail("the log was not confirmed up to %s in time", lsn);
         }
     return test_now();
 }

@@ -267,7 +267,7 @@ START_TEST(test_same_content_is_not_applied_again)
     agent_program_wait_runs(&t, "1 one\n3 one\n");
     /* A newer fence of the same revision is only remembered. */
     point(3, "one", 3, "text/plain", 0x200);
-    const double until = test_now() + WAIT_S;
+    const double until = test_deadline(WAIT_S);
     for (bool there = false; !there;) {
         upstream_turn(&t.up, 10);
         json_t *report = expect("applied", 3, NULL);
@@ -290,7 +290,7 @@ START_TEST(test_deletion_keeps_what_runs)
     desire(1, "one");
     expect_applied(1);
     put_entry(NULL, 0, &(struct hw_fence){1, 0x100});
-    const double until = test_now() + WAIT_S;
+    const double until = test_deadline(WAIT_S);
     for (bool null = false; !null;) {
         json_t *report = expect("applied", 1, NULL);
         null = json_is_null(json_object_get(report, "desired_revision"));
@@ -368,7 +368,7 @@ START_TEST(test_wrong_object_is_refused)
 
     put_object(digest_of("three", 5, digest) + 7, "threethree", 10);
     point(3, "three", 5, "text/plain", 0x110);
-    const double until = test_now() + WAIT_S;
+    const double until = test_deadline(WAIT_S);
     for (bool third = false; !third;) {
         report = expect("rejected", 1, "verify");
         third = revision_at(report, "failed") == 3;
@@ -425,7 +425,7 @@ START_TEST(test_garbage_entries_are_refused)
         uint64_t before, after;
         json_decref(get_report(&before));
         put_entry(value, strlen(value), i % 2 == 0 ? &fence : NULL);
-        const double until = test_now() + WAIT_S;
+        const double until = test_deadline(WAIT_S);
         do {
             json_decref(expect("rejected", 1, "verify"));
             json_decref(get_report(&after));
@@ -856,7 +856,7 @@ START_TEST(test_sigterm_while_applying)
     char *pid_file = hw_sprintf("%s.pid", t.output);
     test_wait_for(read_pid(pid_file) > 0, WAIT_S);
     agent_program_stop(&t); /* within 5 s, with 0 */
-    test_wait_for(kill(read_pid(pid_file), 0) != 0, WAIT_S);
+    ck_assert(test_reap(read_pid(pid_file), WAIT_S, NULL));
     json_decref(expect("applied", 1, NULL));
 
     /* The next start goes back first, then does what is desired. */
@@ -889,14 +889,14 @@ START_TEST(test_kill_while_applying)
     test_wait_for(read_pid(record) == orphan, WAIT_S);
     free(record);
     agent_program_kill(&t);
-    ck_assert_int_eq(kill(orphan, 0), 0);
+    ck_assert(!test_reap(orphan, 0, NULL));
 
     /* Without NATS the node runs the last known good, and the orphan is gone. */
     upstream_stop(&t.up);
     start_applying_agent();
     agent_program_wait_runs(&t, "1 one\n2 two\n1 one\n");
     agent_program_wait_log(&t, "left running");
-    test_wait_for(kill(orphan, 0) != 0, WAIT_S);
+    ck_assert(test_reap(orphan, WAIT_S, NULL));
     CHECK(agent_program_file_is(t.output, "one"));
     agent_program_wait_log(&t, "the last known good runs again");
 
@@ -1070,7 +1070,7 @@ START_TEST(test_poll_finds_what_no_hint_told)
     natsMsg *msg;
     OK(hw_kv_message("headwater_reports", "cfg.reported." NODE, NULL, 0, NULL, &msg, &err));
     OK(hw_nats_publish_wait(t.up.nats, msg, HW_SEQ_ANY, NULL, &err));
-    const double until = test_now() + WAIT_S;
+    const double until = test_deadline(WAIT_S);
     for (struct hw_kv_entry entry = {.deleted = true}; entry.deleted;) {
         upstream_turn(&t.up, 10);
         OK(hw_kv_get(t.up.nats, "headwater_reports", "cfg.reported." NODE, &entry, &err));

@@ -54,7 +54,7 @@ static char *expect_failed(const char *state, int running, const char *stage)
 static void expect_error(const char *state, int running, const char *stage, const char *says)
 {
     char *error = expect_failed(state, running, stage);
-    for (const double until = test_now() + WAIT_S; strstr(error, says) == NULL;) {
+    for (const double until = test_deadline(WAIT_S); strstr(error, says) == NULL;) {
         if (test_now() > until)
             test_fail("the report says \"%s\", not \"%s\"", error, says);
         free(error);
@@ -291,7 +291,7 @@ START_TEST(test_confirmation_is_owed_after_a_restart)
     desire(2, "two");
     agent_program_wait_log(&a, "msg=applied");
     agent_program_wait_file(&a, a.output, "two");
-    for (const double until = test_now() + WAIT_S;;) {
+    for (const double until = test_deadline(WAIT_S);;) {
         ck_assert_int_eq(agent_program_command(&a, (const char *const[]){"status", NULL}, &said),
                          0);
         const bool owed = strstr(said, "not confirmed yet") != NULL;
@@ -336,7 +336,7 @@ START_TEST(test_hold)
     ck_assert_uint_eq(strlen(upstream_text(report, "held", "since")), 24);
     ck_assert_str_eq(json_string_value(json_object_get(report, "state")), "applied");
     json_decref(report);
-    for (const double until = test_now() + WAIT_S;;) {
+    for (const double until = test_deadline(WAIT_S);;) {
         report = upstream_expect_member(&a.up, NODE, "held", true);
         const json_int_t waiting =
             json_integer_value(json_object_get(json_object_get(report, "held"), "waiting"));
@@ -429,7 +429,7 @@ START_TEST(test_drift_is_healed)
     agent_program_wait_runs(&a, "apply 1 one\napply 1 one\n");
     CHECK(output_is("one"));
     json_t *report = upstream_expect_member(&a.up, NODE, "drift", true);
-    for (const double until = test_now() + WAIT_S;
+    for (const double until = test_deadline(WAIT_S);
          !json_is_true(json_object_get(json_object_get(report, "drift"), "healed"));) {
         CHECK(test_now() < until);
         json_decref(report);

@@ -177,7 +177,7 @@ START_TEST(test_kill)
         /* Before the start, which would try once more what failed in the round before. */
         upstream_desire(&a.up, NODE, next, new);
         start(k, a.up.server.url, point);
-        for (const double until = test_now() + WAIT_S; test_program_running(&a.program);) {
+        for (const double until = test_deadline(WAIT_S); test_program_running(&a.program);) {
             if (test_now() > until)
                 test_fail("%s was not reached", k->point != NULL ? point : k->word);
             upstream_turn(&a.up, 5);
@@ -190,7 +190,7 @@ START_TEST(test_kill)
         free(found);
 
         start(k, "nats://127.0.0.1:1", "");
-        for (const double until = test_now() + WAIT_S;
+        for (const double until = test_deadline(WAIT_S);
              !log_has("runs already") && !log_has("the last known good runs again");) {
             if (test_now() > until)
                 test_fail("killed at %s: it did not come to rest", point);
@@ -204,7 +204,7 @@ START_TEST(test_kill)
             /* The verdict may be known already; the start tries once more all the same. */
             agent_program_wait_log(&a, "the last known good runs again");
             json_t *report;
-            for (const double until = test_now() + WAIT_S;;) {
+            for (const double until = test_deadline(WAIT_S);;) {
                 report = upstream_expect(&a.up, NODE, "failed", running, "apply");
                 const json_int_t failed = json_integer_value(
                     json_object_get(json_object_get(report, "failed"), "revision"));

@@ -187,7 +187,7 @@ static bool has_called(struct host *h, const char *calls)
 
 static void expect_calls(struct host *h, bool turn, const char *calls)
 {
-    const double until = test_now() + WAIT_S;
+    const double until = test_deadline(WAIT_S);
     while (!has_called(h, calls)) {
         if (test_now() > until)
             test_fail("the calls are:\n%sinstead of:\n%s", h->calls, calls);
@@ -208,7 +208,7 @@ static struct headwater_agent_status status_of(struct host *h)
 static void expect_running(struct host *h, bool turn, int64_t revision, const char *state)
 {
     struct headwater_agent_status status = status_of(h);
-    const double until = test_now() + WAIT_S;
+    const double until = test_deadline(WAIT_S);
     while (status.running != revision || strcmp(status.state, state) != 0 ||
            status.phase != HEADWATER_AGENT_IDLE) {
         if (test_now() > until)
@@ -295,7 +295,7 @@ START_TEST(test_callbacks_wait_for_the_dispatch)
     host_init(&h, "n1");
     host_start(&h);
     upstream_desire(&up, "n1", 1, "one");
-    const double until = test_now() + WAIT_S;
+    const double until = test_deadline(WAIT_S);
     while (status_of(&h).phase != HEADWATER_AGENT_VALIDATING) {
         ck_assert(test_now() < until);
         test_pause();
@@ -393,7 +393,7 @@ START_TEST(test_hold_and_release)
     expect_running(&h, true, 1, "applied");
     ck_assert_int_eq(headwater_agent_hold(h.agent, "run 42", error), 0);
     upstream_desire(&up, "n1", 2, "two");
-    const double until = test_now() + WAIT_S;
+    const double until = test_deadline(WAIT_S);
     while (status_of(&h).held == 0 || status_of(&h).desired != 2) {
         ck_assert(test_now() < until);
         host_turn(&h);

@@ -828,7 +828,7 @@ static void start_on(const char *base, const struct image *image)
     host.turns = 0;
     host.rests = false;
     hw_timer_start(offline, &host.pause, 0, on_pause, offline);
-    if (!hw_loop_run_until(offline, &host.rests, (int64_t)UPSTREAM_WAIT_S * 1000))
+    if (!hw_loop_run_until(offline, &host.rests, test_patient_ms(UPSTREAM_WAIT_S * 1000)))
         complain(image, "it did not come to rest");
 }
 
@@ -841,7 +841,7 @@ static void expect_goal(const struct image *image)
     struct hw_digest digest;
     hw_digest_of(goal, strlen(goal), &digest);
     open_agent(up.loop, loss_base, up.server.url);
-    const double until = test_now() + UPSTREAM_WAIT_S;
+    const double until = test_deadline(UPSTREAM_WAIT_S);
     do {
         if (test_now() > until)
             complain(image, "with NATS it does not get to \"%.20s\"", goal);
@@ -1018,7 +1018,7 @@ static void play(const char *name, const char *found, const struct step *steps, 
         outcomes[i] = stage == NULL ? content_of(step) : old;
         reached[i] = step->cut_off ? content_of(step) : outcomes[i];
         if (step->cut_off) {
-            for (const double until = test_now() + UPSTREAM_WAIT_S;
+            for (const double until = test_deadline(UPSTREAM_WAIT_S);
                  strstr(host.log, "the last known good runs again") == NULL;
                  upstream_turn(&up, 10)) {
                 if (test_now() > until)

@@ -139,7 +139,7 @@ static bool client_fill(struct client *c)
 
     if (c->ended)
         return false;
-    if (poll(&socket, 1, 90000) != 1)
+    if (poll(&socket, 1, test_patient_ms(90000)) != 1)
         test_fail("no event comes; so far: %s", hw_buf_str(&c->text));
     got = recv(c->fd, chunk, sizeof(chunk), 0);
     if (got <= 0)

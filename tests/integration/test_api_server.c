@@ -121,7 +121,7 @@ static char *read_all(int fd)
     ssize_t got;
 
     do {
-        if (poll(&socket, 1, 60000) != 1)
+        if (poll(&socket, 1, test_patient_ms(60000)) != 1)
             test_fail("the server did not close; so far: \"%s\"", hw_buf_str(&all));
         got = recv(fd, chunk, sizeof(chunk), 0);
         hw_buf_add(&all, chunk, got > 0 ? (size_t)got : 0);
@@ -419,7 +419,7 @@ START_TEST(test_slow)
     test_http_puts(kept, "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n");
     check_status(200, NULL, test_http_receive(kept, false));
     /* A byte now and then changes nothing. */
-    const double until = test_now() + 20;
+    const double until = test_deadline(20);
     bool closed = false;
     while (!closed && test_now() < until) {
         test_http_puts(body, " ");
@@ -466,7 +466,7 @@ START_TEST(test_slow_heads)
     enum { SLOW = 300 };
     static const char head[] = "GET /healthz HTTP/1.1\r\nHost: a\r\nX: ";
     int fds[SLOW], left = SLOW;
-    const double until = test_now() + 60;
+    const double until = test_deadline(60);
 
     for (int i = 0; i < SLOW; i++)
         fds[i] = test_http_connect(hasty.port);

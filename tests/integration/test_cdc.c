@@ -182,7 +182,7 @@ static void consumer_close(struct consumer *c)
 /* Turns the loop until the condition holds. */
 #define run_until(c, condition)                                                                    \
     do {                                                                                           \
-        const double until_ = test_now() + 60;                                                     \
+        const double until_ = test_deadline(60);                                                   \
         while (!(condition)) {                                                                     \
             const bool never_ = false;                                                             \
             if (test_now() > until_)                                                               \

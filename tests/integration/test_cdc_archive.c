@@ -78,7 +78,7 @@ static void keeper_stop(struct keeper *k)
 
 #define run_until(k, condition)                                                                    \
     do {                                                                                           \
-        const double until_ = test_now() + 60;                                                     \
+        const double until_ = test_deadline(60);                                                   \
         while (!(condition)) {                                                                     \
             const bool never_ = false;                                                             \
             if (test_now() > until_)                                                               \

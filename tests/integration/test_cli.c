@@ -840,7 +840,7 @@ static void villain_start(struct villain *villain, const char *const answers[], 
         return;
     }
     signal(SIGPIPE, SIG_IGN);
-    alarm(TEST_S);
+    alarm((unsigned)(TEST_S * test_patience()));
     for (size_t n = 0;;) {
         const int fd = accept(listener, NULL, NULL);
         char request[8192];

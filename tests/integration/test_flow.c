@@ -96,7 +96,7 @@ static void wait_applied(const char *lsn)
 {
     HW_AUTO_FREE char *target = hw_sprintf("/v1/wait?lsn=%s&timeout=20s", lsn);
     struct test_answer answer = test_http(api.port, "GET", target, NULL, NULL, 0);
-    const double until = test_now() + 90;
+    const double until = test_deadline(90);
 
     while ((answer.status == 503 || answer.status == 504) && test_now() < until) {
         test_answer_free(&answer);

@@ -485,7 +485,7 @@ START_TEST(test_mutations)
         hw_buf_reset(&call->answer);
         call->number = i;
         call->fd = test_http_connect(api.port);
-        call->until = test_now() + ANSWER_S;
+        call->until = test_deadline(ANSWER_S);
         test_http_send(call->fd, call->request.data, call->request.len);
         read_answers(0);
         if (i == requests / 10)

@@ -42,11 +42,11 @@ static void begin(void)
 {
     static bool up;
     const struct hw_nats_options options = {
-        .url = server.url, .name = "interop", .timeout_ms = 10000};
+        .url = server.url, .name = "interop", .timeout_ms = test_patient_ms(10000)};
     const struct hw_nats_events events = {.up = set_flag, .arg = &up};
     OK(hw_loop_new(&loop, &err));
     OK(hw_nats_open(loop, &options, &events, &nats, &err));
-    ck_assert(hw_loop_run_until(loop, &up, 30000));
+    ck_assert(hw_loop_run_until(loop, &up, test_patient_ms(30000)));
 }
 
 static void end(void)
@@ -100,7 +100,7 @@ static void write_ours(struct hw_buf *lines)
         hw_digest_of(data, sizes[i], &digest);
         OK(hw_obj_put(nats, "ours", hw_digest_hex(&digest, name), data, sizes[i], on_put, &done,
                       &err));
-        ck_assert(hw_loop_run_until(loop, &done, 30000));
+        ck_assert(hw_loop_run_until(loop, &done, test_patient_ms(30000)));
     }
     static const size_t sorted[] = {0,
                                     1,

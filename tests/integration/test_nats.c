@@ -51,13 +51,16 @@ static void on_down(void *arg, const char *why)
 
 static void wait_for(const bool *flag, const char *what)
 {
-    ck_assert_msg(hw_loop_run_until(loop, flag, 30000), "timed out waiting for: %s", what);
+    ck_assert_msg(hw_loop_run_until(loop, flag, test_patient_ms(30000)),
+                  "timed out waiting for: %s", what);
 }
 
 static void open_nats(int max_pending)
 {
-    const struct hw_nats_options options = {
-        .url = server.url, .name = "test", .max_pending = max_pending, .timeout_ms = 10000};
+    const struct hw_nats_options options = {.url = server.url,
+                                            .name = "test",
+                                            .max_pending = max_pending,
+                                            .timeout_ms = test_patient_ms(10000)};
     const struct hw_nats_events events = {.up = on_up, .down = on_down};
     OK(hw_loop_new(&loop, &err));
     OK(hw_nats_open(loop, &options, &events, &nats, &err));
@@ -545,7 +548,7 @@ START_TEST(test_outcome_unknown_when_the_server_is_killed)
     }
     ck_assert_int_ge(started, 1000);
     wait_down_and_up();
-    const double until = test_now() + 30;
+    const double until = test_deadline(30);
     while (answered < started && test_now() < until) {
         const bool never = false;
         hw_loop_run_until(loop, &never, 20);
@@ -617,7 +620,7 @@ static void put(const char *key, const char *value)
 
 static void wait_seen(const char *expected)
 {
-    const double until = test_now() + 30;
+    const double until = test_deadline(30);
     while (strcmp(seen, expected) != 0 && test_now() < until) {
         const bool never = false;
         hw_loop_run_until(loop, &never, 10);
@@ -628,7 +631,7 @@ static void wait_seen(const char *expected)
 /* Behind a lost connection a watch may begin more than once, and then tells again. */
 static void wait_told(const char *expected)
 {
-    const double until = test_now() + 30;
+    const double until = test_deadline(30);
     while (strstr(seen, expected) == NULL && test_now() < until) {
         const bool never = false;
         hw_loop_run_until(loop, &never, 10);

@@ -97,7 +97,7 @@ static void wait_until_joined(void)
 {
     natsMsg *msg;
 
-    for (const double until = test_now() + 60;;) {
+    for (const double until = test_deadline(60);;) {
         const enum hw_status status = hw_nats_last(
             ours, "KV_headwater_reports", "$KV.headwater_reports.cfg.reported.daq-1", &msg, &err);
 
@@ -160,7 +160,7 @@ static void connect_as_node(struct hw_nats **nats, bool *up, int64_t timeout_ms)
 
     *up = false;
     OK(hw_nats_open(a.up.loop, &options, &events, nats, &err));
-    ck_assert(hw_loop_run_until(a.up.loop, up, 60000));
+    ck_assert(hw_loop_run_until(a.up.loop, up, test_patient_ms(60000)));
 }
 
 static void begin(bool behind_leaf)
@@ -296,7 +296,7 @@ static void a_node_proposes_and_is_answered(bool behind_leaf)
                  &err));
     ck_assert(last_is("headwater_reports", "cfg.proposed.daq-1", "mine"));
     OK(hw_kv_put(a.up.nats, "headwater", "cfg.decided.daq-1", "answer", 6, HW_SEQ_ANY, NULL, &err));
-    for (const double until = test_now() + 60; heard == 0 && test_now() < until;)
+    for (const double until = test_deadline(60); heard == 0 && test_now() < until;)
         upstream_turn(&a.up, 10);
     ck_assert_int_eq(heard, 1);
     OK(hw_kv_get(patient, "headwater", "cfg.decided.daq-1", &entry, &err));
@@ -365,7 +365,7 @@ static void a_node_hears_of_no_other(bool behind_leaf)
      * would have. */
     bool mine = false;
     OK(hw_nats_subscribe(ours, "headwater.desired.daq-1", on_mine, &mine, &own, &err));
-    const double until = test_now() + 60;
+    const double until = test_deadline(60);
     for (int revision = 1; !mine && test_now() < until; revision++) {
         upstream_desire(&a.up, "daq-1", revision, "mine\n");
         upstream_turn(&a.up, 100);
@@ -387,7 +387,7 @@ static void a_node_gives_signs_of_its_own_life_alone(bool behind_leaf)
     settle(); /* a leaf node knows of the subscription */
     hw_nats_signal(ours, "headwater.alive.daq-2");
     hw_nats_signal(ours, "headwater.alive.daq-1");
-    for (const double until = test_now() + 60; heard == 0 && test_now() < until;)
+    for (const double until = test_deadline(60); heard == 0 && test_now() < until;)
         upstream_turn(&a.up, 10);
     ck_assert_int_eq(heard, 1);
     end();
@@ -626,7 +626,7 @@ static void is_refused(const char *url, const struct hw_nats_files *files, const
     ours_up = false;
     said[0] = '\0';
     OK(hw_nats_open(a.up.loop, &options, &events, &nats, &err));
-    for (const double until = test_now() + 60;
+    for (const double until = test_deadline(60);
          strstr(said, word) == NULL && !ours_up && test_now() < until;)
         upstream_turn(&a.up, 10);
     ck_assert(!ours_up);
@@ -642,7 +642,7 @@ static void is_let_in(const char *url, const struct hw_nats_files *files)
 
     ours_up = false;
     OK(hw_nats_open(a.up.loop, &options, &events, &nats, &err));
-    ck_assert(hw_loop_run_until(a.up.loop, &ours_up, 60000));
+    ck_assert(hw_loop_run_until(a.up.loop, &ours_up, test_patient_ms(60000)));
     hw_nats_close(nats);
 }
 

@@ -48,7 +48,8 @@ static const struct hw_pg_events events = {
 
 static void wait_for(const bool *flag, const char *what)
 {
-    ck_assert_msg(hw_loop_run_until(loop, flag, 30000), "timed out waiting for: %s", what);
+    ck_assert_msg(hw_loop_run_until(loop, flag, test_patient_ms(30000)),
+                  "timed out waiting for: %s", what);
 }
 
 static void start_server(void)

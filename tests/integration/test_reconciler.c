@@ -113,7 +113,8 @@ START_TEST(test_objects_of_every_size)
         {"chunk-bin", "encode(decode(repeat('00ff', 65536), 'hex'), 'base64'), 'base64'"},
         {"bin16m", "encode(decode(repeat('00fffe0a', 4194304), 'hex'), 'base64'), 'base64'"},
     };
-    const struct hw_nats_options options = {.url = p.nats.url, .timeout_ms = 10000};
+    const struct hw_nats_options options = {.url = p.nats.url,
+                                            .timeout_ms = test_patient_ms(10000)};
     struct hw_nats *ours = NULL;
     struct hw_loop *loop = NULL;
     struct hw_error err;
@@ -122,7 +123,7 @@ START_TEST(test_objects_of_every_size)
     ck_assert_int_eq(hw_loop_new(&loop, &err), HW_OK);
     const struct hw_nats_events events = {.up = on_up, .arg = &up};
     ck_assert_int_eq(hw_nats_open(loop, &options, &events, &ours, &err), HW_OK);
-    ck_assert(hw_loop_run_until(loop, &up, 30000));
+    ck_assert(hw_loop_run_until(loop, &up, test_patient_ms(30000)));
     for (size_t i = 0; i < HW_COUNT(cases); i++) {
         free(test_sql(&p.pg,
                       "BEGIN; INSERT INTO headwater.node (name) VALUES ('%s');"

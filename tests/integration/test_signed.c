@@ -109,7 +109,7 @@ static void put(const char *value, const struct hw_fence *fence, const char *sig
 /* Waits until the report says so of the desired entry, while revision 1 runs. */
 static void expect_refused(const char *words)
 {
-    const double until = test_now() + UPSTREAM_WAIT_S;
+    const double until = test_deadline(UPSTREAM_WAIT_S);
 
     for (bool said = false; !said;) {
         json_t *report = upstream_expect(&t.up, NODE, "rejected", 1, "verify");
@@ -322,7 +322,7 @@ static bool verified(const char *name, char **said)
 
 static void wait_verified(const char *name)
 {
-    const double until = test_now() + 60;
+    const double until = test_deadline(60);
     char *said = NULL;
 
     while (!verified(name, &said)) {

@@ -261,7 +261,7 @@ static void read_database(struct checker *c)
 
 void checker_connect(const char *url, natsConnection **nc, jsCtx **js)
 {
-    test_nats_connect(url, PATIENCE_MS, nc, js);
+    test_nats_connect(url, test_patient_ms(PATIENCE_MS), nc, js);
 }
 
 void checker_make_stream(const char *url)
@@ -372,7 +372,7 @@ static void read_stream(const char *url, bool last_only, message_fn *each, void 
             s = NATS_OK;
             break;
         }
-        if (s == NATS_TIMEOUT && ++waits * WAIT_MS < PATIENCE_MS) {
+        if (s == NATS_TIMEOUT && ++waits * WAIT_MS < test_patient_ms(PATIENCE_MS)) {
             s = NATS_OK;
             continue;
         }
@@ -736,7 +736,8 @@ static void on_up(void *arg)
 static char *compare_objects(struct checker *c, PGconn *conn)
 {
     PGresult *rows = query(conn, "SELECT DISTINCT digest, size FROM headwater.desired");
-    const struct hw_nats_options options = {.url = c->nats->url, .timeout_ms = PATIENCE_MS};
+    const struct hw_nats_options options = {.url = c->nats->url,
+                                            .timeout_ms = test_patient_ms(PATIENCE_MS)};
     struct hw_nats *nats = NULL;
     struct hw_loop *loop = NULL;
     struct hw_error err;
@@ -747,7 +748,7 @@ static char *compare_objects(struct checker *c, PGconn *conn)
     if (hw_loop_new(&loop, &err) != HW_OK ||
         hw_nats_open(loop, &options, &events, &nats, &err) != HW_OK)
         test_fail("connecting to NATS: %s", err.message);
-    if (!hw_loop_run_until(loop, &up, PATIENCE_MS))
+    if (!hw_loop_run_until(loop, &up, test_patient_ms(PATIENCE_MS)))
         test_fail("connecting to NATS: no answer");
     for (int i = 0; i < PQntuples(rows) && why == NULL; i++) {
         const char *expected = PQgetvalue(rows, i, 0);

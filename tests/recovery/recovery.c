@@ -128,7 +128,7 @@ static bool logs_are_clean(const struct rig *rig)
 static void settle(const struct run *run, struct rig *rig, const char *failure)
 {
     const char *outputs[WORKLOAD_AGENTS + 1] = {NULL};
-    const double until = test_now() + SETTLE_S;
+    const double until = test_deadline(SETTLE_S);
     struct hw_error err;
     hw_lsn position = 0;
     HW_AUTO_FREE char *end = test_sql(&rig->pg, "SELECT pg_current_wal_lsn()::text");
@@ -147,7 +147,7 @@ static void settle(const struct run *run, struct rig *rig, const char *failure)
             checker_check(rig->checker,
                           &(struct checker_options){.strict_replay = run->strict_replay,
                                                     .failure_dir = failure});
-            give_up(rig, "not settled within %d s: %s", SETTLE_S, why);
+            give_up(rig, "not settled within %g s: %s", SETTLE_S * test_patience(), why);
         }
         rig_wait(rig, 0.1);
     }

@@ -109,7 +109,7 @@ bool agent_program_file_is(const char *path, const char *content)
 
 void agent_program_wait_file(struct agent_program *a, const char *path, const char *content)
 {
-    for (const double until = test_now() + UPSTREAM_WAIT_S;
+    for (const double until = test_deadline(UPSTREAM_WAIT_S);
          !agent_program_file_is(path, content);) {
         if (test_now() > until)
             test_fail("%s is:\n%s\ninstead of:\n%s", path, test_read_file(path), content);
@@ -124,7 +124,7 @@ void agent_program_wait_runs(struct agent_program *a, const char *content)
 
 void agent_program_wait_log(struct agent_program *a, const char *text)
 {
-    for (const double until = test_now() + UPSTREAM_WAIT_S;;) {
+    for (const double until = test_deadline(UPSTREAM_WAIT_S);;) {
         HW_AUTO_FREE char *log = test_read_file(a->program.log);
 
         if (strstr(log, text) != NULL)

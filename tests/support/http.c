@@ -114,7 +114,8 @@ static bool read_more(int fd, struct hw_buf *buf, double until)
     ssize_t got;
 
     if (left <= 0 || poll(&socket, 1, (int)(left * 1000) + 1) == 0)
-        test_fail("no answer within %d s; so far: \"%s\"", ANSWER_S, hw_buf_str(buf));
+        test_fail("no answer within %g s; so far: \"%s\"", ANSWER_S * test_patience(),
+                  hw_buf_str(buf));
     got = recv(fd, chunk, sizeof(chunk), 0);
     if (got <= 0)
         return false;
@@ -125,7 +126,7 @@ static bool read_more(int fd, struct hw_buf *buf, double until)
 /* One answer from what was read; what is behind it must be nothing. */
 struct test_answer test_http_receive(int fd, bool head_only)
 {
-    const double until = test_now() + ANSWER_S;
+    const double until = test_deadline(ANSWER_S);
     struct test_answer answer = {0};
     struct hw_buf in = {0};
     const char *end;
@@ -170,7 +171,8 @@ bool test_http_closed(int fd, double timeout_s)
     struct pollfd socket = {.fd = fd, .events = POLLIN};
     char byte;
 
-    return poll(&socket, 1, (int)(timeout_s * 1000)) == 1 && recv(fd, &byte, 1, 0) <= 0;
+    return poll(&socket, 1, test_patient_ms((int)(timeout_s * 1000))) == 1 &&
+           recv(fd, &byte, 1, 0) <= 0;
 }
 
 struct test_answer test_http(int port, const char *method, const char *target, const char *headers,

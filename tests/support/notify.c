@@ -59,9 +59,9 @@ bool test_notify_has(const struct test_notify *notify, const char *line)
 
 void test_notify_expect(struct test_notify *notify, const char *line, const char *never)
 {
-    const double until = test_now() + PATIENCE_S;
+    const double until = test_deadline(PATIENCE_S);
 
-    while (test_now() < until && test_notify_next(notify, PATIENCE_S * 1000)) {
+    while (test_now() < until && test_notify_next(notify, test_patient_ms(PATIENCE_S * 1000))) {
         if (test_notify_has(notify, line))
             return;
         if (never != NULL && test_notify_has(notify, never))

@@ -133,7 +133,7 @@ void pipeline_put(const struct test_pipeline *p, const char *subject, const char
         ck_assert_int_eq(natsMsgHeader_Set(msg, name, va_arg(headers, const char *)), NATS_OK);
     va_end(headers);
     jsPubOptions_Init(&options);
-    options.MaxWait = PATIENCE_MS;
+    options.MaxWait = test_patient_ms(PATIENCE_MS);
     ck_assert_int_eq(js_PublishMsg(NULL, p->js, msg, &options, NULL), NATS_OK);
     natsMsg_Destroy(msg);
 }
@@ -144,7 +144,7 @@ void pipeline_purge(const struct test_pipeline *p, const char *stream, const cha
 
     jsOptions_Init(&options);
     options.Stream.Purge.Subject = subject;
-    options.Wait = PATIENCE_MS;
+    options.Wait = test_patient_ms(PATIENCE_MS);
     ck_assert_int_eq(js_PurgeStream(p->js, stream, &options, NULL), NATS_OK);
 }
 
@@ -155,7 +155,7 @@ void pipeline_purge(const struct test_pipeline *p, const char *stream, const cha
 static natsStatus get(const struct test_pipeline *p, const char *stream,
                       jsDirectGetMsgOptions *options, natsMsg **msg)
 {
-    const double until = test_now() + PATIENCE_MS / 1000.0;
+    const double until = test_deadline(PATIENCE_MS / 1000.0);
     jsOptions try;
     natsStatus status;
 
@@ -198,7 +198,7 @@ char *pipeline_object_subject(const char *digest)
 
 uint64_t pipeline_last_seq(const struct test_pipeline *p, const char *stream)
 {
-    const double until = test_now() + PATIENCE_MS / 1000.0;
+    const double until = test_deadline(PATIENCE_MS / 1000.0);
     jsStreamInfo *info = NULL;
     jsOptions try;
     natsStatus status;

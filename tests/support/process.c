@@ -47,6 +47,7 @@ static struct {
  */
 
 static void kill_mine(void);
+static void end_orphans(void);
 
 void test_print_tail(const char *path)
 {
@@ -67,6 +68,7 @@ static void __attribute__((noreturn)) give_up(void)
             test_print_tail(mine.child[i].output);
     fflush(NULL);
     kill_mine();
+    end_orphans();
     _exit(1);
 }
 
@@ -115,7 +117,7 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 void test_remove_tree(const char *path)
 {
     /* A server that is just dying may still create a file. */
-    for (const double until = test_now() + 10; access(path, F_OK) == 0 && test_now() < until;
+    for (const double until = test_deadline(10); access(path, F_OK) == 0 && test_now() < until;
          test_pause())
         nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
@@ -144,6 +146,7 @@ static void clean_up(void)
         return;
     if (write(keeper_pipe, "", 1) == 1)
         test_reap(keeper_pid, 15, NULL);
+    end_orphans();
 }
 
 /* A test that Check forked must not outlive a killed test program. */
@@ -181,6 +184,7 @@ static void __attribute__((constructor)) set_up(void)
     setenv("PATH", path, 1);
 
     main_pid = getpid();
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
     keeper_pid = fork();
     if (keeper_pid == 0) {
         close(ends[1]);
@@ -325,7 +329,7 @@ bool test_reap(pid_t pid, double timeout_s, int *status)
     const int fd = pidfd_open(pid, 0);
     if (fd >= 0) {
         struct pollfd poller = {.fd = fd, .events = POLLIN};
-        const double until = test_now() + timeout_s;
+        const double until = test_deadline(timeout_s);
         int ready;
         do {
             const double left = until - test_now();
@@ -358,6 +362,27 @@ static void kill_mine(void)
             kill(pid, SIGKILL);
             test_reap(pid, 5, NULL);
         }
+    }
+}
+
+/* Kills what was left to this process as the reaper of all that was started below it. */
+static void end_orphans(void)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+    if (getpid() != main_pid)
+        return;
+    for (const double until = test_deadline(10); test_now() < until; test_pause()) {
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            continue;
+        char *children = test_read_file(path), *next = children;
+        const bool none = *children == '\0';
+        for (pid_t pid; (pid = (pid_t)strtol(next, &next, 10)) > 0;)
+            if (pid != keeper_pid)
+                kill(pid, SIGKILL);
+        free(children);
+        if (none)
+            return;
     }
 }
 
@@ -412,7 +437,8 @@ int test_program_stop(struct test_program *p, int signo)
         kill(p->pid, signo);
     if (!test_reap(p->pid, STOP_S, &status)) {
         kill(p->pid, SIGKILL);
-        test_fail("%s did not end within %d s of signal %d", p->log, STOP_S, signo);
+        test_fail("%s did not end within %g s of signal %d", p->log, STOP_S * test_patience(),
+                  signo);
     }
     if (status == -1)
         test_fail("%s was started by another process, which alone learns how it ended", p->log);
@@ -443,7 +469,7 @@ int test_program_run(const char *const argv[], const char *const env[], const ch
     int status;
     if (!test_reap(pid, RUN_S, &status)) {
         kill(pid, SIGKILL);
-        test_fail("%s did not end within %d s", argv[0], RUN_S);
+        test_fail("%s did not end within %g s", argv[0], RUN_S * test_patience());
     }
     check_sanitizers(log);
     if (output != NULL)

@@ -2,11 +2,13 @@
  * Child processes of a test program and its temporary files: what servers.c and the public part of
  * servers.h stand on.
  *
- * Three nets, so that nothing is left behind. A child dies when the thread that started it ends
+ * Four nets, so that nothing is left behind. A child dies when the thread that started it ends
  * (PR_SET_PDEATHSIG: start children from the main thread). What still runs when a process of the
- * test calls exit is killed there. And a keeper, forked before main, holds one end of a pipe whose
- * other end only processes of the test hold: when they are gone, in whatever way, it removes the
- * temporary directory.
+ * test calls exit is killed there. The program itself is the reaper of all that was started below
+ * it (PR_SET_CHILD_SUBREAPER): whatever process 1 does with orphans, these are waited for, and
+ * killed at the end. And a keeper, forked before main, holds one end of a pipe whose other end only
+ * processes of the test hold: when they are gone, in whatever way, it removes the temporary
+ * directory.
  */
 #ifndef TEST_PROCESS_H
 #define TEST_PROCESS_H
@@ -27,8 +29,9 @@ struct test_child {
 /* Starts a child in a process group of its own. */
 pid_t test_spawn(const struct test_child *child);
 
-/* Waits for any process, a child or not; true when it ended within the time. status: as of waitpid,
- * or -1 when it is no child of this process; may be NULL. */
+/* Waits for any process, a child or not; true when it ended within the time, be it as a zombie that
+ * nobody has waited for (which kill(pid, 0) would take for alive). status: as of waitpid, or -1
+ * when it is no child of this process; may be NULL. */
 bool test_reap(pid_t pid, double timeout_s, int *status);
 
 /* The directory of this test program (mode 0711), and a new path below it, from a name. */

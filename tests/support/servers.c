@@ -44,7 +44,7 @@ static void stop_server(pid_t *pid, int signo, const char *what)
         return;
     kill(*pid, signo);
     if (!test_reap(*pid, STOP_S, NULL))
-        test_fail("%s did not end within %d s of signal %d", what, STOP_S, signo);
+        test_fail("%s did not end within %g s of signal %d", what, STOP_S * test_patience(), signo);
     *pid = 0;
 }
 
@@ -171,7 +171,7 @@ static bool postgres_launch(struct test_postgres *pg)
                              .output = log,
                              .death_signal = SIGQUIT,
                              .as_postgres = true});
-    for (const double until = test_now() + READY_S; test_now() < until; test_pause()) {
+    for (const double until = test_deadline(READY_S); test_now() < until; test_pause()) {
         if (postgres_ready(pg))
             return true;
         if (test_reap(pg->pid, 0, NULL)) {
@@ -179,7 +179,7 @@ static bool postgres_launch(struct test_postgres *pg)
             return false;
         }
     }
-    test_fail("PostgreSQL did not answer within %d s", READY_S);
+    test_fail("PostgreSQL did not answer within %g s", READY_S * test_patience());
 }
 
 static void postgres_migrate(const struct test_postgres *pg)
@@ -348,7 +348,7 @@ static bool nats_launch(struct test_nats *nats)
                                  NULL},
         .output = log,
         .death_signal = SIGKILL});
-    for (const double until = test_now() + READY_S; test_now() < until; test_pause()) {
+    for (const double until = test_deadline(READY_S); test_now() < until; test_pause()) {
         if (nats_ready(nats))
             return true;
         if (test_reap(nats->pid, 0, NULL)) {
@@ -356,7 +356,7 @@ static bool nats_launch(struct test_nats *nats)
             return false;
         }
     }
-    test_fail("nats-server did not answer within %d s", READY_S);
+    test_fail("nats-server did not answer within %g s", READY_S * test_patience());
 }
 
 static void __attribute__((noreturn)) nats_does_not_start(const struct test_nats *nats)
@@ -427,7 +427,7 @@ void test_nats_connect(const char *url, int64_t wait_ms, natsConnection **nc, js
     if (s == NATS_OK)
         s = natsOptions_SetURL(options, url);
     if (s == NATS_OK)
-        s = natsOptions_SetTimeout(options, CONNECT_MS);
+        s = natsOptions_SetTimeout(options, test_patient_ms(CONNECT_MS));
     if (s == NATS_OK)
         s = natsConnection_Connect(nc, options);
     natsOptions_Destroy(options);

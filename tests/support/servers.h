@@ -17,6 +17,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "tests/support/patience.h"
+
 struct test_postgres {
     pid_t pid;
     int port;
@@ -68,12 +70,12 @@ struct test_program {
     char log[160];
 };
 void test_program_start(struct test_program *p, const char *const argv[], const char *const env[]);
-/* Sends signo (0: none), waits at most 5 s (then SIGKILL and fails the test); returns the status as
- * of waitpid. Also fails the test on a sanitizer report in the log. */
+/* Sends signo (0: none), waits 5 s with patience (then SIGKILL and fails the test); returns the
+ * status as of waitpid. Also fails the test on a sanitizer report in the log. */
 int test_program_stop(struct test_program *p, int signo);
 bool test_program_running(struct test_program *p);
-/* Runs a program to its end (at most 120 s); returns its exit status; *output malloc'ed (stdout and
- * stderr together), or NULL to drop. */
+/* Runs a program to its end (120 s, with patience); returns its exit status; *output malloc'ed
+ * (stdout and stderr together), or NULL to drop. */
 int test_program_run(const char *const argv[], const char *const env[], const char *input,
                      char **output);
 
@@ -83,10 +85,11 @@ long test_resident_kib(pid_t pid);
 int test_free_port(void);
 char *test_temp_dir(void); /* malloc'ed; removed at exit */
 
-/* Tries the condition every 5 ms until it holds; fails the test with its text after timeout_s. */
+/* Tries the condition every 5 ms until it holds; fails the test with its text after timeout_s,
+ * with patience. */
 #define test_wait_for(condition, timeout_s)                                                        \
     do {                                                                                           \
-        const double test_until_ = test_now() + (timeout_s);                                       \
+        const double test_until_ = test_deadline(timeout_s);                                       \
         while (!(condition)) {                                                                     \
             if (test_now() > test_until_)                                                          \
                 test_fail_at(__FILE__, __LINE__, "timed out waiting for: " #condition);            \

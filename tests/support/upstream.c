@@ -33,7 +33,7 @@ static void on_down(void *arg, const char *why)
 
 static void wait_up(struct upstream *u)
 {
-    if (!hw_loop_run_until(u->loop, &u->up, (int64_t)UPSTREAM_WAIT_S * 1000))
+    if (!hw_loop_run_until(u->loop, &u->up, test_patient_ms(UPSTREAM_WAIT_S * 1000)))
         test_fail("nats-server cannot be reached");
 }
 
@@ -43,7 +43,7 @@ void upstream_open_without_buckets(struct upstream *u)
 
     test_nats_start(&u->server);
     const struct hw_nats_options options = {
-        .url = u->server.url, .name = "test", .timeout_ms = TIMEOUT_MS};
+        .url = u->server.url, .name = "test", .timeout_ms = test_patient_ms(TIMEOUT_MS)};
     OK(hw_loop_new(&u->loop, &err));
     OK(hw_nats_open(u->loop, &options, &events, &u->nats, &err));
     wait_up(u);
@@ -58,8 +58,10 @@ void upstream_open_secured(struct upstream *u, char *config, const char *url,
     u->server.config = config;
     test_nats_restart(&u->server);
     snprintf(u->server.url, sizeof(u->server.url), "%s:%d", url, u->server.port);
-    const struct hw_nats_options options = {
-        .url = u->server.url, .name = "test", .files = *files, .timeout_ms = TIMEOUT_MS};
+    const struct hw_nats_options options = {.url = u->server.url,
+                                            .name = "test",
+                                            .files = *files,
+                                            .timeout_ms = test_patient_ms(TIMEOUT_MS)};
     OK(hw_loop_new(&u->loop, &err));
     OK(hw_nats_open(u->loop, &options, &events, &u->nats, &err));
     wait_up(u);
@@ -103,7 +105,7 @@ void upstream_turn(struct upstream *u, int64_t ms)
 void upstream_stop(struct upstream *u)
 {
     test_nats_stop(&u->server);
-    for (const double until = test_now() + UPSTREAM_WAIT_S; u->up && test_now() < until;)
+    for (const double until = test_deadline(UPSTREAM_WAIT_S); u->up && test_now() < until;)
         upstream_turn(u, 10);
     if (u->up)
         test_fail("the end of nats-server was not noticed");
@@ -129,7 +131,7 @@ void upstream_put_object(struct upstream *u, const char *name, const void *data,
 {
     put_done = false;
     OK(hw_obj_put(u->nats, "headwater", name, data, size, on_put, NULL, &err));
-    if (!hw_loop_run_until(u->loop, &put_done, (int64_t)UPSTREAM_WAIT_S * 1000))
+    if (!hw_loop_run_until(u->loop, &put_done, test_patient_ms(UPSTREAM_WAIT_S * 1000)))
         test_fail("the object was not put");
     err = put_ack.err;
     OK(put_ack.status);
@@ -222,7 +224,7 @@ static void give_up(const json_t *report, const char *wanted)
 json_t *upstream_expect(struct upstream *u, const char *node, const char *state, int running,
                         const char *stage)
 {
-    for (const double until = test_now() + UPSTREAM_WAIT_S;;) {
+    for (const double until = test_deadline(UPSTREAM_WAIT_S);;) {
         upstream_turn(u, 10);
         json_t *report = upstream_report(u, node, NULL);
         if (report != NULL &&
@@ -247,7 +249,7 @@ void upstream_expect_applied(struct upstream *u, const char *node, int revision)
 
 json_t *upstream_expect_member(struct upstream *u, const char *node, const char *member, bool there)
 {
-    for (const double until = test_now() + UPSTREAM_WAIT_S;;) {
+    for (const double until = test_deadline(UPSTREAM_WAIT_S);;) {
         upstream_turn(u, 10);
         json_t *report = upstream_report(u, node, NULL);
         if (report != NULL && json_is_object(json_object_get(report, member)) == there)

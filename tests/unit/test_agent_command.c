@@ -94,7 +94,7 @@ static const char *run(const char *script, int64_t timeout_ms)
 {
     struct agent_command *command;
     ck_assert_msg(start(script, timeout_ms, NULL, &command) == HW_OK, "%s", err.message);
-    ck_assert(hw_loop_run_until(loop, &done, 20000));
+    ck_assert(hw_loop_run_until(loop, &done, test_patient_ms(20000)));
     return result;
 }
 
@@ -172,7 +172,7 @@ static pid_t pid_of(const char *text)
 
 static bool gone(pid_t pid)
 {
-    return kill(pid, 0) != 0 && errno == ESRCH;
+    return test_reap(pid, 0, NULL);
 }
 
 /* A command that ignores SIGTERM is killed, with its children, after the grace. */
@@ -304,7 +304,7 @@ START_TEST(test_command_is_reaped_by_its_record)
     ck_assert(!gone(pid));
     ck_assert(agent_command_reap(record));
     ck_assert_int_ne(access(record, F_OK), 0);
-    ck_assert(hw_loop_run_until(loop, &done, 10000));
+    ck_assert(hw_loop_run_until(loop, &done, test_patient_ms(10000)));
     ck_assert_ptr_nonnull(strstr(result, "was ended by signal 15"));
     ck_assert(gone(pid));
     free(line);

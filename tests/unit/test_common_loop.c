@@ -9,6 +9,7 @@
 
 #include "common/loop.h"
 #include "common/memory.h"
+#include "tests/support/patience.h"
 #include "tests/support/suite.h"
 
 static struct hw_loop *loop;
@@ -391,7 +392,7 @@ START_TEST(test_second_sigterm_exits_at_once)
             _exit(50);
         run();
         hw_io_add(loop, ready[1], POLLOUT, drain, &ready[1]);
-        hw_loop_run_until(loop, &never, 20000);
+        hw_loop_run_until(loop, &never, test_patient_ms(20000));
         _exit(51);
     }
     ck_assert_int_eq(read(ready[0], &byte, 1), 1);
@@ -434,7 +435,7 @@ START_TEST(test_run_until)
     ck_assert(!hw_loop_run_until(loop, &flag, 30));
     ck_assert_int_ge(hw_loop_now() - begin, 30);
     hw_timer_start(loop, &timer, 5, set_flag, &flag);
-    ck_assert(hw_loop_run_until(loop, &flag, 20000));
+    ck_assert(hw_loop_run_until(loop, &flag, test_patient_ms(20000)));
     hw_loop_free(loop);
 }
 END_TEST
