@@ -8,9 +8,9 @@ VERSION := $(shell sed -n 's/^\#define HW_VERSION "\(.*\)"/\1/p' common/version.
 # ---- what Debian must provide (a|b: the first one that apt knows) -------------------------------
 BUILD_PACKAGES := gcc make pkg-config libc6-dev libpq-dev libnats-dev libjansson-dev \
 	libmicrohttpd-dev libssl-dev libgnutls28-dev libcurl4-openssl-dev libyaml-dev
-TEST_PACKAGES := check postgresql-15|postgresql-17 \
-	postgresql-15-wal2json|postgresql-17-wal2json nats-server curl g++ openssl \
-	prometheus
+SERVER_PACKAGES := postgresql-15|postgresql-17 postgresql-15-wal2json|postgresql-17-wal2json \
+	nats-server curl
+TEST_PACKAGES := check g++ openssl prometheus
 DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
 FUZZ_PACKAGES := clang libclang-rt-dev
 MODEL_PACKAGES := spin gcc libc6-dev
@@ -90,7 +90,7 @@ FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c)
 FUZZERS := $(FUZZ_TARGETS:%=$(B)/fuzz/%)
 
 .DEFAULT_GOAL := all
-.PHONY: all agent-kills agent-power bench bench-quick check-agent-kills deps deps-bench deps-build deps-dev \
+.PHONY: all agent-kills agent-power bench bench-quick check-agent-kills deps deps-bench deps-build deps-demo deps-dev \
 	demo check check-32 check-s390x check-build check-run \
 	fuzz fuzz-build fuzz-check fuzz-http recovery check-recovery model lint format install static \
 	uninstall clean help
@@ -208,8 +208,10 @@ $(B)/fuzz/%: $(B)/tests/fuzz/fuzz_%.o $(FUZZ_MAIN) $(B)/libfuzzed.a $(COMMON)
 -include $(shell [ -d $(B) ] && find $(B) -name '*.d')
 
 # ---- the two commands ---------------------------------------------------------------------------
-demo: deps ## install, build, and watch a configuration travel; ARGS=--keep leaves it running
-	@$(MAKE) --no-print-directory all
+demo: ## install, build, and watch a configuration travel; ARGS=--keep leaves it running
+	@scripts/demo --plan
+	@$(MAKE) --no-print-directory deps-demo
+	@$(MAKE) --no-print-directory $(BINARIES)
 	@scripts/demo $(ARGS)
 
 # Those that also say something without a sanitizer, such as how much memory is taken.
@@ -292,8 +294,13 @@ model: ## check the model of the protocol with spin; ARGS='-j 4 leaders' and the
 	@scripts/install-deps $(MODEL_PACKAGES)
 	@model/run $(ARGS)
 
+quoted = '$(subst $() ,' ',$(strip $(1)))'
+
 deps: ## install every Debian package that demo and check need
-	@scripts/install-deps $(BUILD_PACKAGES) '$(subst $() ,' ',$(TEST_PACKAGES))'
+	@scripts/install-deps $(BUILD_PACKAGES) $(call quoted,$(SERVER_PACKAGES) $(TEST_PACKAGES))
+
+deps-demo: ## install only what the demonstration needs
+	@scripts/install-deps $(BUILD_PACKAGES) $(call quoted,$(SERVER_PACKAGES))
 
 deps-bench: deps ## and what bench needs besides
 	@scripts/install-deps $(BENCH_PACKAGES)
@@ -310,9 +317,14 @@ C_FILES := $(filter-out build/%,$(C_FILES))
 SH_FILES := .ci/run tests/run tests/fuzz/run model/run $(wildcard scripts/* tests/*.sh tests/*/*.sh) \
 	tests/container/enter tests/container/rootfs deploy/db/entrypoint cli/completion/headwater
 
+# On all processors; silent about a file that is clean.
+TIDY = said=$$(clang-tidy --quiet "$$@" -- $(CPPFLAGS) -Iagent -std=gnu17 $(PKG_CFLAGS) 2>&1) || \
+	{ echo "$$said"; exit 1; }
+
 lint: deps-dev ## clang-format, clang-tidy, shellcheck, mandoc, systemd-analyze
 	clang-format --dry-run -Werror $(C_FILES)
-	clang-tidy --quiet $(filter %.c,$(C_FILES)) -- $(CPPFLAGS) -Iagent -std=gnu17 $(PKG_CFLAGS)
+	@echo 'clang-tidy, some minutes of one processor'
+	@printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -n 4 -P "$$(nproc)" sh -c '$(TIDY)' tidy
 	shellcheck $(SH_FILES)
 	mandoc -T lint -W warning man/*
 	scripts/check-units deploy/systemd/*.service

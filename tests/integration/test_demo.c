@@ -69,15 +69,25 @@ static void expect_nothing_left(const char *tmp)
     free(output);
 }
 
+/* The three commands that it ends with, as they are pasted: the lines that are indented by two. */
+static const char next_three[] =
+    "set -eu\n"
+    "scripts/demo | tee \"$TMPDIR/shown\"\n"
+    "sed '1,/^Three commands/d' \"$TMPDIR/shown\" | sed -n 's/^  //p' >\"$TMPDIR/next\"\n"
+    "[ \"$(wc -l <\"$TMPDIR/next\")\" -eq 3 ]\n"
+    ". \"$TMPDIR/next\"\n"
+    "scripts/demo --stop \"$DEMO\"\n";
+
 START_TEST(test_demo_shows_and_ends_clean)
 {
     HW_AUTO_FREE char *tmp = test_temp_dir();
     char *output;
-    const int status = run(tmp, (const char *const[]){"scripts/demo", NULL}, &output);
+    const int status = run(tmp, (const char *const[]){"sh", "-c", next_three, NULL}, &output);
     expect_success(status, output);
     expect(output, "| daq-3 |                2 |                2 | in_sync |");
     expect(output, "daq-2/config.json: {\"rate_hz\": 2000, \"trigger\": \"external\"}");
     expect(output, "Stopped and removed.");
+    expect(output, "3 of 3 nodes applied");
     free(output);
     expect_nothing_left(tmp);
 }
