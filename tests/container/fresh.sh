@@ -1,146 +1,221 @@
 #!/bin/sh
 # Runs the README's two commands, make demo and make check, where nothing of ours is installed: in a
-# fresh minimal Debian with git, make and ca-certificates, from a clean clone of what is committed;
-# once as root and once as an ordinary user with sudo. Afterwards no process, no file in /tmp, no
+# fresh minimal Debian with git, make and ca-certificates, from a clean clone of what is committed; as
+# root, and as an ordinary user with sudo. The system is a directory with namespaces of its own for
+# mounts and processes, and its first process is `sleep infinity`, which waits for nobody's children;
+# it shares the network, for the package mirror.
+#
+#   tests/container/fresh.sh [--release NAME,...] [--as WHO,...] [--times COUNT] [TARGET...]
+#
+#   --release  Debian's: bookworm,trixie (default)
+#   --as       who: root,user (default)
+#   --times    how often in a row, in the same system: 2 (default)
+#   TARGET     what to make: demo check (default)
+#
+# After each of them no process, not even a zombie, no file outside build/ but those of packages, and no
 # database cluster may be left.
 #
-# Needs root and debootstrap (else it is skipped). The system is a directory with namespaces of its
-# own for mounts and processes; it shares the network, for the package mirror.
+# Needs root and debootstrap (else it is skipped).
 #
-#   FRESH_SUITE    the Debian release: bookworm (default), trixie
-#   FRESH_AS       who: "root user" (default)
-#   FRESH_TARGETS  what to make: "demo check" (default)
-#   FRESH_BASE     a directory that keeps the minimal system for the next time
-#   MAKEFLAGS      handed on
-#   TMPDIR         where the systems are made: some 2 GB each
+#   FRESH_BASE  a directory that keeps the minimal systems, below the names of their releases
+#   MAKEFLAGS   handed on: '-- TESTS=build/tests/unit/test_pg' has make check run one program
+#   TMPDIR      where the systems are made: some 2 GB each
 #
 # Exit status: 0 all passed, 77 skipped, else failed.
 set -eu
 
-here=$(cd "$(dirname "$0")" && pwd)
-repository=$(cd "$here/../.." && pwd)
-suite=${FRESH_SUITE:-bookworm}
-who=${FRESH_AS:-root user}
-targets=${FRESH_TARGETS:-demo check}
-work=
+# shellcheck source=tests/container/support.sh
+. "$(dirname "$0")/support.sh"
+releases='bookworm trixie'
+who='root user'
+times=2
+space= # the process around the system that runs
+first= # and its first process
+summary=
 
 say() {
-    printf '\n#### fresh %s: %s\n' "$suite" "$*"
+    printf '\n#### fresh: %s\n' "$*"
 }
 
-skip() {
-    echo "skipped: $*" >&2
-    exit 77
+usage() {
+    sed -n 's/^#  *\(tests\/container\/fresh.sh.*\)/usage: \1/p' "$0" >&2
+    exit 2
 }
 
-finish() {
-    status=$?
-    trap - EXIT
-    if [ -n "$work" ]; then
-        rm -rf --one-file-system "$work"
-    fi
-    exit "$status"
-}
-
-make_base() {
-    if [ -n "${FRESH_BASE:-}" ] && [ -e "$FRESH_BASE/etc/debian_version" ]; then
-        base=$FRESH_BASE
-        return
-    fi
-    say "making the minimal system"
-    ROOTFS_SUITE=$suite "$here/rootfs" "$work/base" git make ca-certificates >"$work/rootfs.log" 2>&1 || {
-        tail -n 20 "$work/rootfs.log" >&2
-        return 1
-    }
-    base=$work/base
-    if [ -n "${FRESH_BASE:-}" ]; then
-        cp -a "$base" "$FRESH_BASE"
+# A system ends with its first process.
+leave() {
+    if [ -n "$space" ]; then
+        kill -KILL "$space" 2>/dev/null || true
+        wait "$space" 2>/dev/null || true
+        space=
     fi
 }
 
-# What the two commands may not leave behind, as a script for the inside.
+# The file that a process runs; of one in another root the end of its path is what counts.
+runs() {
+    [ "$(basename "$(readlink "/proc/$1/exe" 2>/dev/null || true)")" = "$2" ]
+}
+
+# start ROOT: its first process sleeps from here on.
+start() {
+    "$here/enter" "$1" sleep infinity </dev/null >/dev/null &
+    space=$!
+    first=
+    until [ -n "$first" ] && runs "$first" sleep; do
+        [ -e "/proc/$space/exe" ] || fail 'the system does not start'
+        first=$(tr -d ' ' <"/proc/$space/task/$space/children" || true)
+        sleep 0.1
+    done
+}
+
+# inside COMMAND...: as root in the system that runs.
+inside() {
+    nsenter --target "$first" --mount --pid --ipc --uts --root --wd -- \
+        env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 "$@"
+}
+
+# What is there, and what may not be, as a script for the inside:
+#   /left list CLONE         notes every path outside the clone's build/
+#   /left check CLONE WHICH  what has come since; WHICH is "packages" where packages have, too
 left_behind() {
     cat <<'END'
-left=
-for process in /proc/[0-9]*; do
-    case ${process#/proc/} in
-        1 | $$) continue ;;
-    esac
-    if [ -s "$process/cmdline" ]; then
-        left="$left
-process: $(tr '\0' ' ' < "$process/cmdline")"
+paths() {
+    find / -xdev \( -path "$1/build" -o -path /noted -o -path /found -o -path /proc -o -path /sys \) \
+        -prune -o -print | sort
+}
+
+# Without a child of its own.
+processes() {
+    for process in /proc/[0-9]*; do
+        case ${process#/proc/} in
+            1 | $$) continue ;;
+        esac
+        read -r stat <"$process/stat" || continue
+        name=${stat#*(}
+        state=${stat##*) }
+        echo "process ${process#/proc/}, state ${state%% *}: ${name%)*}"
+    done 2>/dev/null
+}
+
+# What packages bring is not told from what their scripts make, but all of it is in these places.
+new_paths() {
+    paths "$1" | comm -13 /noted - | if [ "$2" = packages ]; then
+        grep -Ev '^/(etc|run|usr|var)/' || true
+    else
+        cat
     fi
-done
-for path in /tmp/* /dev/shm/* /etc/postgresql/*/*; do
-    if [ -e "$path" ]; then
-        left="$left
-file: $path"
-    fi
-done
-if [ -n "$left" ]; then
-    echo "left behind:$left" >&2
-    exit 1
+    for path in /dev/shm/* /etc/postgresql/*/* /var/lib/postgresql/*/* /usr/sbin/policy-rc.d \
+        /etc/postgresql-common/createcluster.d/*install-deps*; do
+        [ ! -e "$path" ] || echo "$path"
+    done
+}
+
+export LC_ALL=C
+if [ "$1" = list ]; then
+    paths "$2" >/noted
+    exit
 fi
+for tries in 1 2 3 4 5 6 7 8 9 10; do # what has ended may still be going
+    { processes; new_paths "$2" "$3"; } >/found
+    [ -s /found ] || exit 0
+    sleep 1
+done
+echo 'left behind:' >&2
+cat /found >&2
+exit 1
 END
 }
 
-# run WHO: a system of its own, and all targets in it, in one go of processes.
-run() {
-    root=$work/$1
-    cp -a "$base" "$root"
-    case $1 in
-        root) home=/root ;;
-        user)
-            home=/home/user
-            "$here/enter" "$root" sh -euc '
-                export DEBIAN_FRONTEND=noninteractive
-                apt-get -qq update
-                apt-get -qq -y install --no-install-recommends sudo
-                rm -rf /var/lib/apt/lists/*
-                useradd --create-home --shell /bin/bash user
-                echo "user ALL=(ALL) NOPASSWD: ALL" > /etc/sudoers.d/user' >"$work/user.log" 2>&1 || {
-                tail -n 20 "$work/user.log" >&2
-                return 1
-            }
-            ;;
-        *)
-            echo "FRESH_AS: $1: neither root nor user" >&2
-            return 1
-            ;;
-    esac
-    git clone --quiet --no-hardlinks "$repository" "$root$home/headwater"
-    chown -R --reference="$root$home" "$root$home/headwater"
-    left_behind > "$root/left-behind"
-    for target in $targets; do
-        say "$1: make $target"
-        start=$(date +%s)
-        # The inner shell's arguments.
-        # shellcheck disable=SC2016
-        "$here/enter" "$root" sh -euc '
-            setpriv --reuid="$1" --regid="$1" --init-groups --reset-env -- \
-                env MAKEFLAGS="$4" make -C "$2" "$3"
-            sh /left-behind' inside "$([ "$1" = root ] && echo root || echo user)" \
-            "$home/headwater" "$target" "${MAKEFLAGS:-}" </dev/null
-        summary="$summary
-  $1: make $target passed in $(($(date +%s) - start)) s"
+# make_target WHO CLONE TARGET: MAKEFLAGS may be empty.
+make_target() {
+    inside setpriv --reuid="$1" --regid="$1" --init-groups --reset-env -- \
+        env MAKEFLAGS="${MAKEFLAGS:-}" make -C "$2" "$3" </dev/null
+}
+
+# The demonstration alone needs none of these.
+check_packages_of_demo() {
+    for package in check g++ prometheus; do
+        ! inside dpkg-query -W "$package" >/dev/null 2>&1 || fail "make demo installed $package"
     done
+}
+
+# run RELEASE WHO: a system of its own, and all targets in it, again and again.
+run() {
+    root=$work/$1-$2
+    home=/root
+    cp -a "$work/$1" "$root"
+    start "$root"
+    if [ "$2" = user ]; then
+        home=/home/user
+        inside sh -euc '
+            export DEBIAN_FRONTEND=noninteractive
+            apt-get -qq update
+            apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends sudo
+            useradd --create-home --shell /bin/bash user
+            echo "user ALL=(ALL) NOPASSWD: ALL" > /etc/sudoers.d/user' >"$work/user.log" 2>&1 || {
+            tail -n 20 "$work/user.log" >&2
+            fail 'no user with sudo'
+        }
+    fi
+    clone=$home/headwater
+    git clone --quiet --no-hardlinks "$repository" "$root$clone"
+    inside chown -R "$2:" "$clone"
+    left_behind >"$root/left"
+    time=1
+    while [ "$time" -le "$times" ]; do
+        for target in $targets; do
+            say "$1, $2: make $target, time $time of $times"
+            inside sh /left list "$clone"
+            begun=$(date +%s)
+            make_target "$2" "$clone" "$target"
+            took=$(($(date +%s) - begun))
+            inside sh /left check "$clone" "$([ "$time" -eq 1 ] && echo packages || echo none)"
+            if [ "$time $target $targets" = "1 demo demo${targets#demo}" ]; then
+                check_packages_of_demo
+            fi
+            summary="$summary
+  $1, $2: make $target took $took s"
+        done
+        time=$((time + 1))
+    done
+    leave
     rm -rf --one-file-system "$root"
 }
 
-[ "$(id -u)" -eq 0 ] || skip "a fresh system cannot be made without root"
-for tool in debootstrap unshare git; do
-    command -v "$tool" >/dev/null || skip "$tool is not installed"
+while [ $# -gt 0 ]; do
+    case $1 in
+        --release | --as | --times)
+            [ $# -gt 1 ] || usage
+            value=$(echo "$2" | tr , ' ')
+            case $1 in
+                --release) releases=$value ;;
+                --as) who=$value ;;
+                --times) times=$value ;;
+            esac
+            shift 2
+            ;;
+        -*) usage ;;
+        *) break ;;
+    esac
 done
-unshare --mount --pid --fork true 2>/dev/null || skip "no namespaces may be made here"
-
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-work=$(mktemp -d "${TMPDIR:-/tmp}/headwater-fresh.XXXXXX")
-chmod 755 "$work"
-summary=
-make_base
+targets=${*:-demo check}
 for one in $who; do
-    run "$one"
+    case $one in
+        root | user) ;;
+        *) usage ;;
+    esac
+done
+
+needs debootstrap unshare nsenter git
+needs_namespaces
+make_work fresh
+for release in $releases; do
+    say "$release: the minimal system"
+    ROOTFS_SUITE=$release make_system "$work/$release" "${FRESH_BASE:+$FRESH_BASE/$release}" \
+        git make ca-certificates
+    for one in $who; do
+        run "$release" "$one"
+    done
+    rm -rf --one-file-system "${work:?}/$release"
 done
 say "passed at commit $(git -C "$repository" rev-parse --short HEAD)$summary"

@@ -13,24 +13,9 @@
 # Exit status: 0 passed, 77 skipped, else failed.
 set -eu
 
-here=$(cd "$(dirname "$0")" && pwd)
-repository=$(cd "$here/../.." && pwd)
-work=
+# shellcheck source=tests/container/support.sh
+. "$(dirname "$0")/support.sh"
 packages=
-
-skip() {
-    echo "skipped: $*" >&2
-    exit 77
-}
-
-finish() {
-    status=$?
-    trap - EXIT
-    if [ -n "$work" ]; then
-        rm -rf --one-file-system "$work"
-    fi
-    exit "$status"
-}
 
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
     packages="$packages $1"
@@ -42,31 +27,13 @@ if [ $# -lt 2 ]; then
 fi
 shift
 
-[ "$(id -u)" -eq 0 ] || skip 'a fresh system cannot be made without root'
-for tool in debootstrap unshare; do
-    command -v "$tool" >/dev/null || skip "$tool is not installed"
-done
+needs debootstrap unshare
 [ "$(uname -m)" = x86_64 ] || skip 'this machine runs no i386 programs'
-unshare --mount --pid --fork true 2>/dev/null || skip 'no namespaces may be made here'
-
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-work=$(mktemp -d "${TMPDIR:-/tmp}/headwater-i386.XXXXXX")
-chmod 755 "$work"
+needs_namespaces
+make_work i386
 root=$work/system
-if [ -n "${I386_BASE:-}" ] && [ -e "$I386_BASE/etc/debian_version" ]; then
-    cp -a "$I386_BASE" "$root"
-else
-    # shellcheck disable=SC2086
-    ROOTFS_ARCH=i386 "$here/rootfs" "$root" $packages >"$work/rootfs.log" 2>&1 || {
-        tail -n 20 "$work/rootfs.log" >&2
-        exit 1
-    }
-    if [ -n "${I386_BASE:-}" ]; then
-        cp -a "$root" "$I386_BASE"
-    fi
-fi
+# shellcheck disable=SC2086
+ROOTFS_ARCH=i386 make_system "$root" "${I386_BASE:-}" $packages
 mkdir "$root/headwater"
 tar -C "$repository" -c --exclude=./build --exclude=./.git . | tar -C "$root/headwater" -x
 # The inner shell's arguments.

@@ -13,23 +13,9 @@
 # Exit status: 0 passed, 77 skipped, else failed.
 set -eu
 
-repository=$(cd "$(dirname "$0")/../.." && pwd)
-work=
+# shellcheck source=tests/container/support.sh
+. "$(dirname "$0")/support.sh"
 packages=
-
-skip() {
-    echo "skipped: $*" >&2
-    exit 77
-}
-
-finish() {
-    status=$?
-    trap - EXIT
-    if [ -n "$work" ]; then
-        rm -rf --one-file-system "$work"
-    fi
-    exit "$status"
-}
 
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
     packages="$packages${packages:+,}$1"
@@ -41,16 +27,8 @@ if [ $# -lt 2 ]; then
 fi
 shift
 
-[ "$(id -u)" -eq 0 ] || skip 'debootstrap needs root'
-for tool in debootstrap qemu-s390x s390x-linux-gnu-gcc; do
-    command -v "$tool" >/dev/null || skip "$tool is not installed"
-done
-
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-work=$(mktemp -d "${TMPDIR:-/tmp}/headwater-s390x.XXXXXX")
-chmod 755 "$work"
+needs debootstrap qemu-s390x s390x-linux-gnu-gcc
+make_work s390x
 root=$work/root
 
 # What apt reads of Debian on this machine.
