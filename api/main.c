@@ -34,6 +34,7 @@ struct options {
     int64_t memory;
     int64_t request_timeout;
     bool dry_run;
+    int64_t wait;
     struct api_token_options token;
     const char *log_level, *log_format;
 };
@@ -119,6 +120,13 @@ static const struct hw_option options_table[] = {
      .type = HW_OPT_FLAG,
      .offset = offsetof(struct options, dry_run),
      .help = "migrate: list what is pending and change nothing"},
+    {.name = "wait",
+     .type = HW_OPT_DURATION,
+     .offset = offsetof(struct options, wait),
+     .value = "TIME",
+     .min = 1,
+     .max = 86400000,
+     .help = "migrate: for how long to wait for a server that is not there yet"},
     {.name = "name",
      .type = HW_OPT_STRING,
      .offset = offsetof(struct options, token.name),
@@ -357,7 +365,7 @@ static int migrate(const struct options *options)
 {
     struct hw_error err;
 
-    if (api_migrate(options->database, options->dry_run, &err) == HW_OK)
+    if (api_migrate(options->database, options->dry_run, options->wait, &err) == HW_OK)
         return HW_EXIT_OK;
     hw_log_error("cannot migrate", HW_E(&err));
     return HW_EXIT_FAILURE;

@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/digest.h"
+#include "common/loop.h"
 #include "common/memory.h"
 #include "common/pg.h"
 
@@ -153,10 +155,35 @@ static void on_notice(void *arg, const PGresult *notice)
         fputs(PQresultErrorMessage(notice), stderr);
 }
 
-enum hw_status api_migrate(const char *conninfo, bool dry_run, struct hw_error *err)
+/* Whether waiting can help: nobody answers there yet, or a server is starting or stopping. A server
+ * that answers and refuses us (a wrong password, no such database) will do so again. */
+static bool may_come(const char *conninfo)
+{
+    const char *const keys[] = {"dbname", "connect_timeout", NULL};
+    const char *const values[] = {conninfo, "10", NULL};
+    const PGPing answer = PQpingParams(keys, values, 1);
+
+    return answer == PQPING_NO_RESPONSE || answer == PQPING_REJECT;
+}
+
+static enum hw_status connect_within(const char *conninfo, int64_t wait_ms, PGconn **conn,
+                                     struct hw_error *err)
+{
+    const struct timespec pause = {.tv_nsec = 200000000};
+    const int64_t until = hw_loop_now() + wait_ms;
+    enum hw_status status;
+
+    while ((status = hw_pg_connect(conninfo, "headwater-api migrate", conn, err)) != HW_OK &&
+           hw_loop_now() < until && may_come(conninfo))
+        nanosleep(&pause, NULL);
+    return status;
+}
+
+enum hw_status api_migrate(const char *conninfo, bool dry_run, int64_t wait_ms,
+                           struct hw_error *err)
 {
     PGconn *conn;
-    enum hw_status status = hw_pg_connect(conninfo, "headwater-api migrate", &conn, err);
+    enum hw_status status = connect_within(conninfo, wait_ms, &conn, err);
 
     if (status != HW_OK)
         return status;

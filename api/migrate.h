@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/status.h"
 
@@ -26,10 +27,12 @@ int api_migrate_version(void);
 
 /*
  * Brings the database to api_migrate_version, one line of standard output a migration; with dry_run
- * only lists what is pending. Two at once are safe: one waits. Nothing is applied when a file is
- * not what was applied under its number (HW_ECONFLICT) or the database is newer (HW_ECONFLICT).
- * Blocks.
+ * only lists what is pending. Two at once are safe: one waits. A server that is not there yet, or
+ * that is still starting, is waited for, wait_ms milliseconds at most. Nothing is applied when a
+ * file is not what was applied under its number (HW_ECONFLICT) or the database is newer
+ * (HW_ECONFLICT). Blocks.
  */
-enum hw_status api_migrate(const char *conninfo, bool dry_run, struct hw_error *err) HW_CHECKED;
+enum hw_status api_migrate(const char *conninfo, bool dry_run, int64_t wait_ms,
+                           struct hw_error *err) HW_CHECKED;
 
 #endif

@@ -118,6 +118,11 @@ all_applied() {
               WHERE state = 'in_sync' AND desired_revision = $1 AND reported_revision = $1")" = 3 ]
 }
 
+has_migrated() {
+    [ "$(docker inspect --format '{{.State.Status}} {{.State.ExitCode}}' \
+        "$(compose ps -a -q migrate)")" = 'exited 0' ]
+}
+
 # on_every_disk CONTENT
 on_every_disk() {
     for index in 1 2 3; do
@@ -171,8 +176,9 @@ compose exec -T agent curl -s -o /dev/null --max-time 5 "http://$gateway:$HEADWA
     </dev/null && fail "an agent reaches the API"
 
 say "restarting everything, and changing it once more"
-compose restart >/dev/null 2>&1
+compose restart >/dev/null 2>&1 || fail "restart"
 until_true 60 "the API, after a restart" curl -fsS "$api/readyz"
+until_true 60 "migrate, after a restart" has_migrated
 sql "UPDATE headwater.config SET content = '{\"rate_hz\": 3000}' WHERE name = 'base'"
 until_true 60 "revision 3 on all agents" all_applied 3
 on_every_disk '{"rate_hz": 3000}'

@@ -159,6 +159,33 @@ START_TEST(test_no_database)
 }
 END_TEST
 
+/* A server that is still to come is waited for; one that is there and refuses is not. */
+START_TEST(test_wait)
+{
+    HW_AUTO_FREE char *url = create_database("late");
+    HW_AUTO_FREE char *nothing =
+        hw_sprintf("postgresql://postgres@127.0.0.1:%d/no_such_database", pg.port);
+    HW_AUTO_FREE char *nobody =
+        hw_sprintf("postgresql://postgres@127.0.0.1:%d/late", test_free_port());
+    const char *const argv[] = {"headwater-api", "migrate", "--database", url,
+                                "--wait",        "5m",      NULL};
+    struct test_program program;
+
+    ck_assert_int_eq(migrate(nothing, "--wait=5m"), 1);
+    ck_assert_ptr_nonnull(strstr(output, "no_such_database"));
+    ck_assert_int_eq(migrate(nobody, "--wait=1s"), 1);
+    ck_assert_ptr_nonnull(strstr(output, "refused"));
+
+    test_postgres_stop(&pg);
+    test_program_start(&program, argv, NULL);
+    test_postgres_restart(&pg);
+    test_wait_for(!test_program_running(&program), 60);
+    ck_assert_int_eq(test_program_stop(&program, 0), 0);
+    HW_AUTO_FREE char *applied = sql_in(url, "SELECT count(*) FROM headwater.migration");
+    ck_assert_int_eq((int)strtol(applied, NULL, 10), (int)api_migrations_count);
+}
+END_TEST
+
 /* A role that may do nothing changes nothing, and hears why. */
 START_TEST(test_no_rights)
 {
@@ -287,6 +314,7 @@ int main(void)
     tcase_add_test(all, test_no_rights);
     tcase_add_test(all, test_usage);
     tcase_add_test(all, test_readiness);
+    tcase_add_test(all, test_wait); /* last: the server that it starts again ends with it */
     suite_add_tcase(suite, all);
     return test_suite_finish(suite);
 }
