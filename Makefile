@@ -344,11 +344,15 @@ COMPDIR ?= $(PREFIX)/share/bash-completion/completions
 
 install: all ## install below PREFIX (default /usr/local), under DESTDIR
 	install -d $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(DOCDIR) \
-		$(DESTDIR)$(DATADIR)/migrations $(DESTDIR)$(COMPDIR)
+		$(DESTDIR)$(DATADIR)/migrations $(DESTDIR)$(DATADIR)/grafana \
+		$(DESTDIR)$(DATADIR)/prometheus $(DESTDIR)$(COMPDIR)
 	install -m 0755 $(BINARIES) $(DESTDIR)$(BINDIR)
 	install -m 0644 man/*.1 $(DESTDIR)$(MANDIR)/man1
 	install -m 0644 README.md LICENSE docs/*.md $(DESTDIR)$(DOCDIR)
 	install -m 0644 sql/migrations/*.sql $(DESTDIR)$(DATADIR)/migrations
+	install -m 0644 deploy/grafana/headwater.json $(DESTDIR)$(DATADIR)/grafana
+	install -m 0644 deploy/prometheus/prometheus.yml deploy/prometheus/headwater.rules.yml \
+		$(DESTDIR)$(DATADIR)/prometheus
 	install -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(DOCDIR)/examples
 	install -m 0644 $(LIBRARIES) $(DESTDIR)$(LIBDIR)
 	ln -sf $(LIBRARY_SO).$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)

@@ -121,6 +121,14 @@ done
 for file in api reconciler agent; do
     [ "$(stat -c '%a %U' "/etc/headwater/$file.env")" = '600 root' ]
 done
+# Each package brings the page of the docs that is about it, and the server's what watches it.
+doc=/usr/share/doc
+for file in "$doc/headwater/cli.md" "$doc/headwater-agent/agent.md" \
+    "$doc/libheadwater-agent-dev/agent.md" "$doc/headwater-server/README.md" \
+    "$doc/headwater-server/operations.md" "$doc/headwater-server/http.md" \
+    /usr/share/headwater/grafana/headwater.json /usr/share/headwater/prometheus/headwater.rules.yml; do
+    [ -s "$file" ] || [ -s "$file.gz" ] || { echo "no package brings $file" >&2; exit 1; }
+done
 [ ! -e /var/lib/headwater-agent ]
 [ -z "$(find /etc/systemd -name '*headwater*')" ]
 END
