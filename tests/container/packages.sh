@@ -88,6 +88,7 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 work=$(mktemp -d "${TMPDIR:-/tmp}/headwater-packages.XXXXXX")
+unset TMPDIR # what is installed in there has another /tmp
 chmod 755 "$work"
 
 say "building twice, in two places"
