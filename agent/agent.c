@@ -20,16 +20,17 @@
 #include "common/objstore.h"
 #include "common/points.h"
 
-#define TRY_LIMIT_MS   300000 /* between tries of one document */
-#define SAVE_RETRY_MS  20000  /* mean, between tries of a state that the disk did not take */
-#define HEAL_PAUSE_MS  5000   /* between two healings: whoever changes it may not give up either */
-#define STALE_AGAIN_MS 2000   /* mean, before an older entry is taken for what the key holds */
-#define REJOIN_MS      1000   /* a fleet that has NATS again does not ask in one moment */
-#define RECONNECT_MS   10000  /* nor tries to connect, */
-#define FIRST_MS       5000   /* nor connects at once … */
-#define BOOTING_S      120    /* … where machines were switched on so short ago, all together */
-#define QUIET_FAILURES 3      /* timeouts in a row that are taken for an outage, not reported */
-#define ATTEMPTS_MAX   3      /* interrupted ones, before a document is given up */
+#define TRY_LIMIT_MS   300000  /* between tries of one document */
+#define SAVE_RETRY_MS  20000   /* mean, between tries of a state that the disk did not take */
+#define HEAL_PAUSE_MS  5000    /* between two healings: whoever changes it may not give up either */
+#define STALE_AGAIN_MS 2000    /* mean, before an older entry is taken for what the key holds */
+#define REJOIN_MS      1000    /* a fleet that has NATS again does not ask in one moment */
+#define RECONNECT_MS   10000   /* nor tries to connect, */
+#define FIRST_MS       5000    /* nor connects at once … */
+#define BOOTING_S      120     /* … where machines were switched on so short ago, all together */
+#define NOTHING_MS     3600000 /* between two words of it */
+#define QUIET_FAILURES 3       /* timeouts in a row that are taken for an outage, not reported */
+#define ATTEMPTS_MAX   3       /* interrupted ones, before a document is given up */
 
 enum event { BEGIN, DONE, FAILED, AWAY, RECOVER, TAKE_BACK };
 
@@ -82,6 +83,7 @@ struct agent {
 
     bool check_report;       /* after the next look: does NATS still hold the report? */
     uint64_t complained_seq; /* entry that was complained of already */
+    int64_t told_nothing;    /* hw_loop_now(): that nothing is desired; 0: not yet */
 
     char *alive; /* subject of signs of life */
     struct hw_timer heartbeat;
@@ -541,6 +543,7 @@ static bool record_running(struct agent *a, struct hw_error *err)
         next.previous = next.running;
     next.unconfirmed = a->options.confirm_ms > 0 && next.previous.set;
     next.running = a->target;
+    next.nothing = false;
     agent_time_now(next.running.applied_at);
     next.fence = a->target.fence;
     next.desired_revision = a->target.revision;
@@ -857,6 +860,45 @@ static void refuse(struct agent *a, uint64_t seq, const struct hw_error *why)
     record(a, &next);
 }
 
+/* What is desired is not kept before it runs; that something is, is. */
+static void keep_something(struct agent *a)
+{
+    struct agent_state next = *state_of(a);
+    struct hw_error err;
+
+    if (!next.nothing)
+        return;
+    next.nothing = false;
+    if (!save(a, &next, &err))
+        tell(a, HW_LOG_ERROR, "cannot record the state", NULL, err.message);
+}
+
+/* Once, and then seldom: it may be so for good. */
+static void tell_nothing(struct agent *a)
+{
+    const int64_t now = hw_loop_now();
+
+    if (a->told_nothing != 0 && now - a->told_nothing < NOTHING_MS)
+        return;
+    a->told_nothing = now;
+    tell(a, HW_LOG_WARN, AGENT_NOTHING_DESIRED, NULL, NULL);
+}
+
+/* There is no key. One that had an entry is not forgotten for it: NATS may have lost its copies. */
+static void on_none(void *arg)
+{
+    struct agent *a = arg;
+    struct agent_state next = *state_of(a);
+
+    if (next.desired_revision != 0 || a->target.set)
+        return;
+    tell_nothing(a);
+    if (next.nothing)
+        return;
+    next.nothing = true;
+    record(a, &next);
+}
+
 static void on_entry(void *arg, const struct hw_kv_entry *entry)
 {
     struct agent *a = arg;
@@ -894,6 +936,7 @@ static void on_entry(void *arg, const struct hw_kv_entry *entry)
         break;
     case AGENT_DESIRED_NONE:
         tell(a, HW_LOG_INFO, "nothing is desired any more; what runs stays", NULL, NULL);
+        a->told_nothing = hw_loop_now();
         next.desired_revision = 0;
         break;
     case AGENT_DESIRED_ADOPT:
@@ -915,15 +958,20 @@ static void on_entry(void *arg, const struct hw_kv_entry *entry)
         break;
     }
     a->retry = false;
+    next.nothing = !desired.set;
     if (desired.set) {
+        a->told_nothing = 0;
         free(a->sources);
         a->sources = agent_desired_sources(entry);
         a->sources_of = desired.digest;
     }
     if (verdict == AGENT_DESIRED_APPLY) {
+        keep_something(a);
         report(a); /* of what waits */
         return;
     }
+    if (next.nothing)
+        tell_nothing(a);
     if (verdict == AGENT_DESIRED_NONE || verdict == AGENT_DESIRED_ADOPT) {
         next.fence = desired.fence;
         next.failed.set = false;
@@ -1177,8 +1225,11 @@ static enum hw_status connect_nats(struct agent *a, struct hw_error *err)
     HW_AUTO_FREE char *reports = hw_sprintf("%s_reports", a->options.bucket);
     const struct agent_reporter_events reporter_events = {
         .trouble = on_report_trouble, .agreed = on_agreed, .arg = a};
-    const struct agent_watch_events watch_events = {
-        .entry = on_entry, .looked = on_looked, .trouble = on_watch_trouble, .arg = a};
+    const struct agent_watch_events watch_events = {.entry = on_entry,
+                                                    .none = on_none,
+                                                    .looked = on_looked,
+                                                    .trouble = on_watch_trouble,
+                                                    .arg = a};
     const struct agent_proposer_events proposer_events = {
         .decided = on_decided, .trouble = on_proposer_trouble, .arg = a};
     enum hw_status status = open_nats(a, err);

@@ -103,8 +103,9 @@ struct headwater_agent_status {
     int unconfirmed;         /* what runs is taken back unless NATS can be reached */
     /* How often, since the agent was made. */
     uint64_t connects, applies, failures; /* failures: tries that failed */
-    uint64_t rollbacks; /* ways back to the last known good, recoveries at the start included */
-    uint64_t heals;     /* outputs that others had changed */
+    uint64_t rollbacks;  /* ways back to the last known good, recoveries at the start included */
+    uint64_t heals;      /* outputs that others had changed */
+    int nothing_desired; /* NATS was asked: the node is not registered, or has no assignment */
 };
 
 #define HEADWATER_AGENT_REF_MAX 65 /* of the name of a proposal, its NUL included */

@@ -176,7 +176,8 @@ static bool same_status(const struct headwater_agent_status *x,
                         const struct headwater_agent_status *y)
 {
     return x->phase == y->phase && x->connected == y->connected && x->held == y->held &&
-           x->drift == y->drift && x->unconfirmed == y->unconfirmed && x->running == y->running &&
+           x->drift == y->drift && x->unconfirmed == y->unconfirmed &&
+           x->nothing_desired == y->nothing_desired && x->running == y->running &&
            x->desired == y->desired && x->failed == y->failed && x->connects == y->connects &&
            x->applies == y->applies && x->failures == y->failures && x->rollbacks == y->rollbacks &&
            x->heals == y->heals && strcmp(x->state, y->state) == 0 &&
@@ -200,6 +201,7 @@ static void on_changed(void *arg)
     s.held = state->hold.set;
     s.drift = state->drift.set && !state->drift.healed;
     s.unconfirmed = state->unconfirmed;
+    s.nothing_desired = state->nothing;
     s.running = -1;
     if (state->running.set) {
         s.running = state->running.revision;

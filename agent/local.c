@@ -24,6 +24,7 @@ static void print_json(const struct agent_state *state, const char *node, bool a
     json_object_del(value, "boot_id");
     json_object_set_new(value, "alive", json_boolean(alive));
     json_object_set_new(value, "unconfirmed", json_boolean(state->unconfirmed));
+    json_object_set_new(value, "nothing_desired", json_boolean(state->nothing));
     text = hw_json_dump(value);
     puts(text);
 }
@@ -33,7 +34,8 @@ static void print_text(const struct agent_state *s, const char *node, bool alive
     char digest[HW_DIGEST_STR_MAX];
 
     printf("node         %s\nagent        %s\nstate        %s\n", node,
-           alive ? "alive" : "not running", agent_report_state(s));
+           alive ? "alive" : "not running",
+           s->nothing && !s->refused.set ? AGENT_NOTHING_DESIRED : agent_report_state(s));
     if (s->running.set)
         printf("running      revision %lld, %s, applied %s%s\n", (long long)s->running.revision,
                hw_digest_format(&s->running.digest, digest), s->running.applied_at,
@@ -65,7 +67,8 @@ enum hw_status agent_local_status(const char *state_dir, const char *node,
     status = agent_store_peek(state_dir, node, &state, &owner, &alive, err);
     if (status == HW_ENOENT)
         return hw_fail(err, HW_ENOENT,
-                       "no agent has ever had anything to do here: there is no %s/state.json",
+                       "nothing is known here: there is no %s/state.json. Either no agent ran with "
+                       "this state directory, or it has not reached NATS yet: its log says why",
                        state_dir);
     if (status != HW_OK)
         return status;

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "agent/state.h"
 #include "common/metrics.h"
 
 struct shown {
@@ -38,7 +39,9 @@ void agent_metrics_check(void *arg, struct hw_checks *checks)
     hw_check(checks, "nats", s.connected != 0, "%s",
              s.connected ? "connected" : "cannot be reached");
     hw_check(checks, "configuration", s.failed_stage[0] == '\0', "%s%s%s",
-             s.failed_stage[0] == '\0' ? headwater_agent_phase_name(s.phase) : s.failed_stage,
+             s.failed_stage[0] != '\0' ? s.failed_stage
+             : s.nothing_desired       ? AGENT_NOTHING_DESIRED
+                                       : headwater_agent_phase_name(s.phase),
              s.failed_stage[0] == '\0' ? "" : ": ",
              s.failed_stage[0] == '\0' ? "" : s.failed_error);
 }

@@ -72,7 +72,7 @@ static json_t *encode_failure(const struct agent_failure *f)
 char *agent_state_encode(const struct agent_state *state, const char *node)
 {
     HW_AUTO_JSON json_t *value = json_pack(
-        "{si ss so sI so so so so s{so si sb} sb}", "format", FORMAT, "node", node, "fence",
+        "{si ss so sI so so so so s{so si sb} sb sb}", "format", FORMAT, "node", node, "fence",
         encode_fence(state->fence), "desired_revision", (json_int_t)state->desired_revision,
         "running", encode_document(&state->running), "previous", encode_document(&state->previous),
         "failed", encode_failure(&state->failed), "refused",
@@ -80,7 +80,7 @@ char *agent_state_encode(const struct agent_state *state, const char *node)
             ? json_null()
             : json_pack("{ss ss}", "error", state->refused.error, "at", state->refused.at),
         "trial", "fence", encode_fence(state->trial.fence), "attempts", state->trial.attempts,
-        "open", state->trial.open, "unconfirmed", state->unconfirmed);
+        "open", state->trial.open, "unconfirmed", state->unconfirmed, "nothing", state->nothing);
 
     return hw_json_dump(value);
 }
@@ -199,7 +199,7 @@ enum hw_status agent_state_decode(const char *text, size_t len, const char *node
     json_t *fence, *running, *previous, *failed, *refused, *trial_fence;
     json_int_t desired_revision;
     const char *owner;
-    int format = 0, open, unconfirmed = 0;
+    int format = 0, open, unconfirmed = 0, nothing = 0;
     enum hw_status status;
 
     status = hw_json_parse_object(text, len, &value, err);
@@ -212,11 +212,11 @@ enum hw_status agent_state_decode(const char *text, size_t len, const char *node
     if (node != NULL && strcmp(owner, node) != 0)
         return hw_fail(err, HW_ECONFLICT, "this is the state of the node %.128s, not of %s", owner,
                        node);
-    status = hw_json_unpack(value, err, "{so sI so so so so s{so si sb !} s?b *}", "fence", &fence,
-                            "desired_revision", &desired_revision, "running", &running, "previous",
-                            &previous, "failed", &failed, "refused", &refused, "trial", "fence",
-                            &trial_fence, "attempts", &state.trial.attempts, "open", &open,
-                            "unconfirmed", &unconfirmed);
+    status = hw_json_unpack(value, err, "{so sI so so so so s{so si sb !} s?b s?b *}", "fence",
+                            &fence, "desired_revision", &desired_revision, "running", &running,
+                            "previous", &previous, "failed", &failed, "refused", &refused, "trial",
+                            "fence", &trial_fence, "attempts", &state.trial.attempts, "open", &open,
+                            "unconfirmed", &unconfirmed, "nothing", &nothing);
     if (status == HW_OK)
         status = decode_fence(fence, &state.fence, err);
     if (status == HW_OK)
@@ -234,6 +234,7 @@ enum hw_status agent_state_decode(const char *text, size_t len, const char *node
     state.desired_revision = desired_revision;
     state.trial.open = open != 0;
     state.unconfirmed = unconfirmed != 0;
+    state.nothing = nothing != 0;
     *out = state;
     return HW_OK;
 }

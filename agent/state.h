@@ -30,6 +30,9 @@ enum agent_stage {
 };
 const char *agent_stage_name(enum agent_stage stage);
 
+/* What a node says of which nothing is desired. */
+#define AGENT_NOTHING_DESIRED "nothing desired: not registered, or without an assignment"
+
 struct agent_failure {
     bool set;
     enum agent_stage stage;
@@ -63,6 +66,7 @@ struct agent_state {
         int attempts; /* begun with this fence and neither succeeded nor failed: interrupted */
         bool open;    /* the node may be neither as running says nor as the trial would have it */
     } trial;
+    bool nothing;     /* NATS was asked, and nothing is desired of this node */
     bool unconfirmed; /* NATS was not reached since running was applied: it may be taken back */
 
     /* These two are not kept: they are looked at anew. */

@@ -45,7 +45,9 @@ static void read_entry(struct agent_watch *w)
     }
     w->failures = 0;
     compare_with_hint(w, entry.seq);
-    if (status == HW_OK) {
+    if (status == HW_ENOENT) {
+        w->events.none(w->events.arg);
+    } else {
         w->events.entry(w->events.arg, &entry);
         hw_kv_entry_clear(&entry);
     }

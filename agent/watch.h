@@ -11,6 +11,7 @@
 struct agent_watch;
 
 struct agent_watch_events {
+    void (*none)(void *arg);                                   /* there is no such key */
     void (*entry)(void *arg, const struct hw_kv_entry *entry); /* as it is now; known ones too */
     void (*looked)(void *arg); /* after every look, whatever came of it */
     void (*trouble)(void *arg, const struct hw_error *why); /* once an outage, not once a look */

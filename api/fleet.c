@@ -8,7 +8,7 @@
 #include "common/json.h"
 #include "common/memory.h"
 
-static const char *const states[] = {"in_sync", "pending", "failed", "unknown"};
+static const char *const states[] = {"in_sync", "pending", "failed", "unassigned", "unknown"};
 
 static const struct api_column columns[] = {
     {.name = "node", .type = API_COLUMN_STRING},
@@ -67,7 +67,7 @@ static bool read_state(struct api_request *request, const char **state)
         if (strcmp(*state, states[i]) == 0)
             return true;
     api_answer_problem(request, API_INVALID_PARAMETER,
-                       "state: must be in_sync, pending, failed or unknown");
+                       "state: must be in_sync, pending, failed, unassigned or unknown");
     return false;
 }
 

@@ -6,6 +6,8 @@
 
 /* nodes.c */
 api_handler_fn api_nodes_list, api_nodes_get, api_nodes_put, api_nodes_delete;
+/* unknown.c */
+api_handler_fn api_unknown_list;
 /* configs.c */
 api_handler_fn api_configs_list, api_configs_get, api_configs_put, api_configs_delete,
     api_configs_content, api_configs_revisions, api_configs_rollback, api_configs_schema_get,

@@ -23,6 +23,9 @@ const struct api_route api_routes[] = {
     {"GET", "/v1/nodes/{name}/reported", api_reported_get, "at", API_BODY_NONE, API_ROLE_VIEWER},
     {"GET", "/v1/nodes/{name}/explain", api_explain_get, "path", API_BODY_NONE, API_ROLE_VIEWER},
 
+    {"GET", "/v1/unknown-nodes", api_unknown_list, "fields limit after", API_BODY_NONE,
+     API_ROLE_VIEWER},
+
     {"GET", "/v1/configs", api_configs_list, "fields limit after", API_BODY_NONE, API_ROLE_VIEWER},
     {"GET", "/v1/configs/{name}", api_configs_get, "", API_BODY_NONE, API_ROLE_VIEWER},
     {"PUT", "/v1/configs/{name}", api_configs_put, "message dry_run", API_BODY_CONFIG,

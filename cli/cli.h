@@ -37,6 +37,8 @@ struct cli_options {
     int64_t limit, revision, count; /* 0: not given */
     const char *message, *idempotency_key, *if_match;
     const char *role, *expires_in;
+    const char *labels;
+    bool unknown, all_unknown, yes;
     const char *log_level, *log_format;
 };
 
@@ -54,9 +56,12 @@ struct cli {
 typedef enum hw_status cli_command_fn(struct cli *cli, char **operands, int count,
                                       struct hw_error *err);
 
-cli_command_fn cli_apply, cli_approve, cli_audit, cli_delete, cli_diff, cli_explain, cli_fleet,
-    cli_get, cli_history, cli_proposals, cli_reject, cli_rollback, cli_set, cli_token, cli_wait,
-    cli_watch;
+cli_command_fn cli_accept, cli_apply, cli_approve, cli_audit, cli_delete, cli_diff, cli_explain,
+    cli_fleet, cli_get, cli_history, cli_proposals, cli_reject, cli_rollback, cli_set, cli_token,
+    cli_wait, cli_watch;
+
+/* get nodes --unknown. */
+enum hw_status cli_get_unknown(struct cli *cli, struct hw_error *err) HW_CHECKED;
 
 /* Like hw_fail with HW_EINVAL, for what is wrong on the command line. */
 enum hw_status cli_misused(struct cli *cli, struct hw_error *err, const char *fmt, ...)

@@ -226,6 +226,8 @@ static enum hw_status check_get(struct cli *cli, const struct kind *kind, int co
         return cli_misused(cli, err, "get %s does not take --selector", kind->name);
     if (o->state != NULL)
         return cli_misused(cli, err, "get %s does not take --state", kind->name);
+    if (o->unknown && (strcmp(kind->name, "nodes") != 0 || o->selector != NULL))
+        return cli_misused(cli, err, "--unknown goes with nodes, and without --selector");
     if (o->revision > 0 && (strcmp(kind->name, "config") != 0 || !o->content))
         return cli_misused(cli, err, "--revision goes with --content of a config");
     return HW_OK;
@@ -235,7 +237,7 @@ enum hw_status cli_get(struct cli *cli, char **operands, int count, struct hw_er
 {
     const struct kind *kind = kinds;
 
-    if (strcmp(operands[0], "fleet") == 0 && count == 1)
+    if (strcmp(operands[0], "fleet") == 0 && count == 1 && !cli->o->unknown)
         return cli_fleet(cli, operands, 0, err);
     while (kind < kinds + HW_COUNT(kinds) && strcmp(kind->name, operands[0]) != 0)
         kind++;
@@ -250,6 +252,8 @@ enum hw_status cli_get(struct cli *cli, char **operands, int count, struct hw_er
         return st;
     if (kind->show == NULL)
         return get_one(cli, kind, operands[1], err);
+    if (cli->o->unknown)
+        return cli_get_unknown(cli, err);
     struct hw_buf path = {0};
     hw_buf_puts(&path, "/v1");
     cli_path_add(&path, kind->collection);

@@ -26,7 +26,7 @@ enum { TOKEN_FILE_MOST = 4096, LIMIT_MOST = 1000000 };
         .help = (text), .commands = (takers)                                                       \
     }
 
-static const char writers[] = "apply set delete rollback approve reject";
+static const char writers[] = "accept apply set delete rollback approve reject";
 
 static const struct hw_option options_table[] = {
     {.name = "server",
@@ -88,8 +88,8 @@ static const struct hw_option options_table[] = {
                   "only nodes with these labels: site=north,role=daq or a JSON object",
                   "get fleet watch"),
     OPTION_STRING("state", state, NULL, "STATE",
-                  "only nodes in this state: in_sync, pending, failed or unknown; proposals: "
-                  "pending, approved, rejected, conflict or refused",
+                  "only nodes in this state: in_sync, pending, failed, unassigned or unknown; "
+                  "proposals: pending, approved, rejected, conflict or refused",
                   "get fleet proposals"),
     {.name = "limit",
      .type = HW_OPT_INT,
@@ -113,7 +113,7 @@ static const struct hw_option options_table[] = {
                   "set delete rollback approve reject"),
     OPTION_STRING("idempotency-key", idempotency_key, NULL, "KEY",
                   "the key of a request that may have been carried out: do it once in all",
-                  "apply delete rollback approve reject"),
+                  "accept apply delete rollback approve reject"),
     OPTION_FLAG("last", last, "the position of the last write from here to this server", "wait"),
     OPTION_STRING("node", node, NULL, "NAME", "only events, or proposals, of this node",
                   "watch proposals"),
@@ -132,6 +132,12 @@ static const struct hw_option options_table[] = {
     OPTION_STRING("expires-in", expires_in, NULL, "TIME",
                   "create: how long it is good, such as 30d; without it, until it is revoked",
                   "token"),
+    OPTION_FLAG("unknown", unknown, "nodes: those that are alive and that nobody registered",
+                "get"),
+    OPTION_STRING("labels", labels, NULL, "LABELS",
+                  "labels for them: site=north,role=daq or a JSON object", "accept"),
+    OPTION_FLAG("all-unknown", all_unknown, "all that get nodes --unknown lists", "accept"),
+    OPTION_FLAG("yes", yes, "do not ask", "accept"),
     HW_OPTIONS_LOG(struct cli_options),
     {.name = NULL},
 };
@@ -140,6 +146,7 @@ static const struct hw_command commands[] = {
     {"get", "KIND [NAME]",
      "show nodes, configs, assignments, fleet; node, config, assignment, "
      "desired or reported NAME"},
+    {"accept", "[NODE...]", "register nodes that are alive and unknown"},
     {"apply", "[FILE...]", "make resources as files describe them, all or none"},
     {"diff", "[FILE...]", "show what apply would change on which node"},
     {"set", "CONFIG PATH=VALUE...", "change members of a JSON config"},
@@ -163,12 +170,12 @@ static const struct {
     cli_command_fn *run;
     int least, most; /* operands */
 } runners[] = {
-    {cli_get, 1, 2},         {cli_apply, 0, INT32_MAX}, {cli_diff, 0, INT32_MAX},
-    {cli_set, 2, INT32_MAX}, {cli_delete, 2, 2},        {cli_history, 1, 1},
-    {cli_rollback, 2, 2},    {cli_explain, 1, 2},       {cli_proposals, 0, 1},
-    {cli_approve, 1, 1},     {cli_reject, 1, 1},        {cli_wait, 0, 1},
-    {cli_watch, 0, 0},       {cli_fleet, 0, 0},         {cli_audit, 0, 2},
-    {cli_token, 1, 2},
+    {cli_get, 1, 2},          {cli_accept, 0, INT32_MAX}, {cli_apply, 0, INT32_MAX},
+    {cli_diff, 0, INT32_MAX}, {cli_set, 2, INT32_MAX},    {cli_delete, 2, 2},
+    {cli_history, 1, 1},      {cli_rollback, 2, 2},       {cli_explain, 1, 2},
+    {cli_proposals, 0, 1},    {cli_approve, 1, 1},        {cli_reject, 1, 1},
+    {cli_wait, 0, 1},         {cli_watch, 0, 0},          {cli_fleet, 0, 0},
+    {cli_audit, 0, 2},        {cli_token, 1, 2},
 };
 _Static_assert(HW_COUNT(runners) + 1 == HW_COUNT(commands), "a command without a runner");
 

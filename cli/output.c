@@ -96,7 +96,7 @@ static int state_colour(const char *state)
         return 32;
     if (strcmp(state, "failed") == 0 || strcmp(state, "rejected") == 0)
         return 31;
-    return strcmp(state, "pending") == 0 ? 33 : 0;
+    return strcmp(state, "pending") == 0 || strcmp(state, "unassigned") == 0 ? 33 : 0;
 }
 
 static void print_padding(size_t columns)

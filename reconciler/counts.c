@@ -53,9 +53,12 @@ const struct hw_metric rec_counts_table[] = {
     FLEET(in_sync, "Nodes by state, as the view fleet has it; of the leader alone."),
     FLEET(pending, ""),
     FLEET(failed, ""),
+    FLEET(unassigned, ""),
     FLEET(unknown, ""),
     ROW(pending_seconds, "pending_oldest_seconds",
         "Age of the oldest change that a pending node has not applied."),
+    ROW(unknown_nodes, "unknown_nodes", "Names that are alive and that nobody registered."),
+    ROW(unknown_nodes_full, "unknown_nodes_full", "1 while the list of them has no place left."),
     {0},
 };
 
@@ -71,8 +74,11 @@ void rec_counts_forget(struct rec_counts *c)
                               &c->in_sync,
                               &c->pending,
                               &c->failed,
+                              &c->unassigned,
                               &c->unknown,
-                              &c->pending_seconds};
+                              &c->pending_seconds,
+                              &c->unknown_nodes,
+                              &c->unknown_nodes_full};
 
     for (size_t i = 0; i < HW_COUNT(places); i++)
         *places[i] = (double)NAN;

@@ -10,8 +10,8 @@
 enum { IDS = 4 };
 
 /* GONE also is what a state is that this version does not know. */
-enum state { IN_SYNC, PENDING, FAILED, UNKNOWN, GONE };
-static const char *const names[] = {"in_sync", "pending", "failed", "unknown"};
+enum state { IN_SYNC, PENDING, FAILED, UNASSIGNED, UNKNOWN, GONE };
+static const char *const names[] = {"in_sync", "pending", "failed", "unassigned", "unknown"};
 
 struct node {
     char *name;
@@ -31,9 +31,10 @@ struct rec_fleet {
 
 #define COLUMNS                                                                                    \
     "extract(epoch FROM clock_timestamp()), i.desired_id, i.reported_id, i.audit_id,"              \
-    " i.liveness_id, f.node, f.state, coalesce(extract(epoch FROM f.desired_changed_at), 0)"       \
-    " FROM headwater.fleet_ids() AS i LEFT JOIN "
-enum { NOW, FIRST_ID, NODE = FIRST_ID + IDS, STATE, CHANGED_AT };
+    " i.liveness_id, u.names, u.is_full::int, f.node, f.state,"                                    \
+    " coalesce(extract(epoch FROM f.desired_changed_at), 0)"                                       \
+    " FROM headwater.fleet_ids() AS i CROSS JOIN headwater.unknown_count() AS u LEFT JOIN "
+enum { NOW, FIRST_ID, STRANGERS = FIRST_ID + IDS, FULL, NODE, STATE, CHANGED_AT };
 
 static const char all_sql[] = "SELECT " COLUMNS "headwater.fleet AS f ON true";
 static const char changes_sql[] =
@@ -138,6 +139,9 @@ void rec_fleet_take(struct rec_fleet *fleet, const PGresult *result, struct rec_
     counts->in_sync = (double)fleet->counts[IN_SYNC];
     counts->pending = (double)fleet->counts[PENDING];
     counts->failed = (double)fleet->counts[FAILED];
+    counts->unassigned = (double)fleet->counts[UNASSIGNED];
     counts->unknown = (double)fleet->counts[UNKNOWN];
     counts->pending_seconds = now - oldest;
+    counts->unknown_nodes = strtod(PQgetvalue(result, 0, STRANGERS), NULL);
+    counts->unknown_nodes_full = strtod(PQgetvalue(result, 0, FULL), NULL);
 }

@@ -780,6 +780,33 @@ static char *about(const char *node)
         node);
 }
 
+START_TEST(test_unknown_nodes)
+{
+    ck_assert_int_eq(get("/v1/unknown-nodes"), 200);
+    check_has(
+        "{\"count\":0,\"most\":1000,\"full\":false,\"left_out\":0,\"items\":[],\"next\":null}");
+    free(test_sql(&pg, "SELECT headwater.hear(array_agg('un-' || i), 1000) FROM generate_series(1, "
+                       "1001) AS i"));
+    report("un-2", "applied", "NULL", "NULL");
+    ck_assert_int_eq(get("/v1/unknown-nodes?limit=1"), 200);
+    check_has("{\"count\":1000,\"most\":1000,\"full\":true,\"left_out\":1,\"next\":\"un-1\"}");
+    ck_assert_int_eq(get("/v1/unknown-nodes?limit=2&after=un-199"), 200);
+    ck_assert_str_eq(names("name"), "un-2,un-20,>un-20");
+    ck_assert_int_eq(get("/v1/unknown-nodes?limit=1&after=un-199&fields=name,agent"), 200);
+    check_has("{\"items\":[{\"name\":\"un-2\",\"agent\":\"1.0\"}]}");
+    /* Who is registered is gone at once, and is without an assignment. */
+    ck_assert_int_eq(put("/v1/nodes/un-2", "{\"labels\":{\"un\":\"y\"}}"), 201);
+    ck_assert_int_eq(get("/v1/unknown-nodes?limit=2&after=un-199"), 200);
+    ck_assert_str_eq(names("name"), "un-20,un-200,>un-200");
+    check_has("{\"count\":999,\"full\":false,\"left_out\":0}");
+    ck_assert_int_eq(get("/v1/fleet?selector=un=y&state=unassigned"), 200);
+    check_has(
+        "{\"counts\":{\"in_sync\":0,\"pending\":0,\"failed\":0,\"unassigned\":1,\"unknown\":0}}");
+    ck_assert_str_eq(names("node"), "un-2,");
+    free(test_sql(&pg, "DELETE FROM headwater.unknown_heard"));
+}
+END_TEST
+
 START_TEST(test_fleet)
 {
     static const char *const nodes[] = {"fl-failed", "fl-pending", "fl-sync", "fl-unknown"};
@@ -809,10 +836,12 @@ START_TEST(test_fleet)
 
     ck_assert_int_eq(get("/v1/fleet?selector=fl=y"), 200);
     check_has(
-        "{\"counts\":{\"in_sync\":1,\"pending\":1,\"failed\":1,\"unknown\":1},\"next\":null}");
+        "{\"counts\":{\"in_sync\":1,\"pending\":1,\"failed\":1,\"unassigned\":0,\"unknown\":1},"
+        "\"next\":null}");
     ck_assert_str_eq(names("node"), "fl-failed,fl-pending,fl-sync,fl-unknown,");
     ck_assert_int_eq(get("/v1/fleet?selector=fl=y&state=failed"), 200);
-    check_has("{\"counts\":{\"in_sync\":1,\"pending\":1,\"failed\":1,\"unknown\":1}}");
+    check_has(
+        "{\"counts\":{\"in_sync\":1,\"pending\":1,\"failed\":1,\"unassigned\":0,\"unknown\":1}}");
     ck_assert_str_eq(names("node"), "fl-failed,");
     check_detail("\"error\":\"apply: exit status 3\"");
     ck_assert_int_eq(get("/v1/fleet?selector=fl=y&limit=3"), 200);
@@ -862,6 +891,7 @@ int main(void)
     tcase_add_test(all, test_names);
     tcase_add_test(all, test_routes);
     tcase_add_test(all, test_injection);
+    tcase_add_test(all, test_unknown_nodes);
     tcase_add_test(all, test_fleet);
     suite_add_tcase(suite, all);
     return test_suite_finish(suite);

@@ -40,7 +40,7 @@ static void drop_database(void)
     test_database_drop(&server, &db);
 }
 
-/* Nothing is desired, so that whoever reported is in sync. heartbeat: JSON. */
+/* Nothing is desired, so that whoever reported is unassigned. heartbeat: JSON. */
 static void report(const char *node, const char *heartbeat)
 {
     RUN("SELECT report(jsonb_build_array(jsonb_build_object('kv_created', '2024-01-01T00:00:00Z', "
@@ -67,14 +67,14 @@ START_TEST(test_who_falls_silent)
     EXPECT("t", "SELECT bool_and(last_seen = h.at) FROM fleet JOIN heard AS h USING (node)");
     hear("b,\"null\"", 299999);
     hear("\"null\"", 1);
-    EXPECT("a in_sync in_sync,b in_sync in_sync,null in_sync in_sync", STATES);
+    EXPECT("a unassigned unassigned,b unassigned unassigned,null unassigned unassigned", STATES);
     hear("\"null\"", 1);
-    EXPECT("a unknown in_sync,b in_sync in_sync,null in_sync in_sync", STATES);
+    EXPECT("a unknown unassigned,b unassigned unassigned,null unassigned unassigned", STATES);
     EXPECT("t", "SELECT f.last_seen < o.last_seen FROM fleet AS f, fleet AS o "
                 "WHERE f.node = 'a' AND o.node = 'null'");
     /* It is back. */
     hear("a,b", 3000);
-    EXPECT("a in_sync in_sync,b in_sync in_sync,null in_sync in_sync", STATES);
+    EXPECT("a unassigned unassigned,b unassigned unassigned,null unassigned unassigned", STATES);
     EXPECT("", SILENT);
 }
 END_TEST
@@ -104,14 +104,17 @@ START_TEST(test_who_never_beats_is_never_silent)
     report("old", "null");
     report("unheard", "30");      /* its account in NATS has no such subject */
     hear("mute,old,young", 3000); /* young: nothing was ever desired, so it reported nothing */
+    EXPECT("unassigned", "SELECT state FROM fleet WHERE node = 'young'");
     hear("", 300001);
-    EXPECT("mute", SILENT);
-    EXPECT("mute unknown in_sync,old in_sync in_sync,unheard in_sync in_sync,young unknown unknown",
+    EXPECT("mute young", SILENT);
+    EXPECT("mute unknown unassigned,old unassigned unassigned,unheard unassigned unassigned,young "
+           "unknown unassigned",
            STATES);
-    EXPECT("mute", "SELECT string_agg(node, ' ') FROM liveness");
+    EXPECT("mute young", "SELECT string_agg(node, ' ' ORDER BY node) FROM liveness");
     /* Started again without a heartbeat, it says so. */
     report("mute", "null");
-    EXPECT("mute in_sync in_sync,old in_sync in_sync,unheard in_sync in_sync,young unknown unknown",
+    EXPECT("mute unassigned unassigned,old unassigned unassigned,unheard unassigned "
+           "unassigned,young unknown unassigned",
            STATES);
 }
 END_TEST
@@ -125,22 +128,22 @@ START_TEST(test_only_what_was_listened_to_is_silence)
     RUN("UPDATE heard SET at = at - interval '1 day'");
     hear("", 0);
     hear("", -1000000);
-    EXPECT("a in_sync in_sync", STATES);
+    EXPECT("a unassigned unassigned", STATES);
     hear("", 200000);
-    EXPECT("a in_sync in_sync", STATES);
+    EXPECT("a unassigned unassigned", STATES);
     /* A crash of the server leaves nothing here: the time begins anew for all that beat. */
     RUN("DELETE FROM heard; DELETE FROM heard_head");
     hear("", 299999);
     hear("", 300000);
-    EXPECT("a in_sync in_sync", STATES);
+    EXPECT("a unassigned unassigned", STATES);
     EXPECT("t", "SELECT last_seen IS NULL FROM fleet");
     hear("", 1);
-    EXPECT("a unknown in_sync", STATES);
+    EXPECT("a unknown unassigned", STATES);
     RUN("DELETE FROM heard; DELETE FROM heard_head");
     hear("", 1);
-    EXPECT("a unknown in_sync", STATES);
+    EXPECT("a unknown unassigned", STATES);
     hear("a", 1);
-    EXPECT("a in_sync in_sync", STATES);
+    EXPECT("a unassigned unassigned", STATES);
 }
 END_TEST
 
@@ -183,7 +186,7 @@ START_TEST(test_a_deleted_node_is_forgotten)
     /* One of the same name is another one. */
     RUN("INSERT INTO node (name) VALUES ('a')");
     report("a", "30");
-    EXPECT("a in_sync in_sync,c unknown unknown", STATES);
+    EXPECT("a unassigned unassigned,c unassigned unassigned", STATES);
 }
 END_TEST
 
@@ -249,6 +252,25 @@ START_TEST(test_what_changed_in_the_fleet)
     expect_followed(1);
     hear("n2", 0);
     expect_followed(1);
+    /* One with nothing to run is born, lives, dies, lives, and is given something. */
+    RUN("INSERT INTO node (name) VALUES ('x'); DELETE FROM assignment");
+    expect_followed(51);
+    EXPECT("unknown", "SELECT state FROM known WHERE node = 'x'");
+    hear("n1,x", 0);
+    expect_followed(1);
+    EXPECT("unassigned", "SELECT state FROM known WHERE node = 'x'");
+    hear("n1", 300001);
+    expect_followed(1);
+    EXPECT("unknown", "SELECT state FROM known WHERE node = 'x'");
+    hear("n1,x", 0);
+    expect_followed(1);
+    EXPECT("unassigned", "SELECT state FROM known WHERE node = 'x'");
+    RUN("DELETE FROM node WHERE name = 'x'");
+    RUN("INSERT INTO assignment (name, config, selector) VALUES ('c', 'c', '{}')");
+    expect_followed(51);
+    report_in_sync(db.conn, "n1");
+    report_in_sync(db.conn, "n2");
+    expect_followed(2);
 
     /* Two at once, neither of which sees the other: whoever comes later tells. */
     test_run(other, "BEGIN; UPDATE headwater.config SET content = '2'");

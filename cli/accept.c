@@ -1,0 +1,209 @@
+/* accept: registers nodes that are alive and that nobody has registered. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/output.h"
+#include "cli/text.h"
+#include "common/memory.h"
+
+static const struct cli_column unknown_columns[] = {
+    {"NAME", "name", CLI_TEXT},
+    {"FIRST SEEN", "first_seen", CLI_TIME},
+    {"LAST SEEN", "last_seen", CLI_TIME},
+    {"AGENT", "agent", CLI_TEXT},
+    {"RUNNING", "reported_revision", CLI_TEXT},
+    {"DIGEST", "reported_digest", CLI_DIGEST},
+    {.heading = NULL},
+};
+
+static const struct cli_column result_columns[] = {
+    {"NODE", "name", CLI_TEXT},
+    {"RESULT", "result", CLI_TEXT},
+    {.heading = NULL},
+};
+
+static const char path[] = "/v1/unknown-nodes";
+
+/* ---- get nodes --unknown ---- */
+
+static void show_unknown(struct cli *cli, const json_t *list)
+{
+    cli_print_table(cli, json_object_get(list, "items"), unknown_columns);
+    if (json_is_true(json_object_get(list, "full")))
+        printf("\nThe list is full: it holds %lld names. Signs of life of others that found no "
+               "place: %lld.\n",
+               (long long)json_integer_value(json_object_get(list, "most")),
+               (long long)json_integer_value(json_object_get(list, "left_out")));
+}
+
+enum hw_status cli_get_unknown(struct cli *cli, struct hw_error *err)
+{
+    HW_AUTO_JSON json_t *list = NULL;
+    const enum hw_status st = cli_fetch_list(cli, path, 0, &list, err);
+
+    if (st == HW_OK)
+        cli_print(cli, list, show_unknown);
+    return st;
+}
+
+/* ---- accept ---- */
+
+/* site=north,role=daq, whose values are strings, or a JSON object; NULL: none. */
+static enum hw_status read_labels(const char *text, json_t **out, struct hw_error *err)
+{
+    HW_AUTO_FREE char *copy = hw_strdup(text != NULL ? text : "");
+    HW_AUTO_JSON json_t *labels = json_object();
+    char *rest = *copy != '\0' ? copy : NULL, *pair;
+
+    if (*copy == '{')
+        return hw_json_parse_object(text, strlen(text), out, err);
+    while ((pair = strsep(&rest, ",")) != NULL) {
+        char *value = strchr(pair, '=');
+
+        if (value == NULL || value == pair)
+            return hw_fail(err, HW_EINVAL, "\"%.200s\" is not label=value, nor a JSON object",
+                           pair);
+        *value++ = '\0';
+        if (json_object_get(labels, pair) != NULL)
+            return hw_fail(err, HW_EINVAL, "label \"%.200s\" is given twice", pair);
+        if (json_object_set_new(labels, pair, json_string(value)) != 0)
+            return hw_fail(err, HW_EINVAL, "label \"%.200s\" is not UTF-8", pair);
+    }
+    *out = HW_TAKE(labels);
+    return HW_OK;
+}
+
+static json_t *find(const json_t *items, const char *name)
+{
+    json_t *item;
+    size_t i;
+
+    json_array_foreach(items, i, item)
+    {
+        const char *const text = json_string_value(json_object_get(item, "name"));
+
+        if (text != NULL && strcmp(text, name) == 0)
+            return item;
+    }
+    return NULL;
+}
+
+/* Only names that are listed: a slip of the pen registers nobody, and a node that is registered
+ * keeps its labels. */
+static enum hw_status choose(const json_t *list, char **names, int count, json_t *chosen,
+                             struct hw_error *err)
+{
+    const json_t *items = json_object_get(list, "items");
+
+    for (int i = 0; i < count; i++) {
+        json_t *item = find(items, names[i]);
+
+        if (cli_check_name(names[i], err) != HW_OK)
+            return err->status;
+        if (item == NULL)
+            return hw_fail(err, HW_ENOENT,
+                           "node \"%.130s\" is not among the unknown that are alive%s: it is "
+                           "registered already, or gives no sign of life (headwater get nodes "
+                           "--unknown lists them; headwater apply registers any)",
+                           names[i],
+                           json_is_true(json_object_get(list, "full")) ? ", a list that is full"
+                                                                       : "");
+        if (find(chosen, names[i]) == NULL)
+            json_array_append(chosen, item);
+    }
+    return HW_OK;
+}
+
+static char *make_body(const struct cli *cli, const json_t *chosen, json_t *labels)
+{
+    HW_AUTO_JSON json_t *body = json_object();
+    json_t *resources = json_array();
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach(chosen, i, item) json_array_append_new(
+        resources, json_pack("{s:s, s:O, s:O}", "kind", "node", "name",
+                             json_object_get(item, "name"), "labels", labels));
+    if (cli->o->message != NULL)
+        json_object_set_new(body, "message", json_string(cli->o->message));
+    json_object_set_new(body, "resources", resources);
+    return cli_json_text(body, false);
+}
+
+/* Whoever looks at the table on a terminal is asked; a script says --yes. */
+static enum hw_status agree(struct cli *cli, size_t count, bool *yes, struct hw_error *err)
+{
+    char answer[16] = "";
+
+    *yes = cli->o->yes;
+    if (*yes)
+        return HW_OK;
+    if (isatty(STDIN_FILENO) == 0 || cli->output != CLI_TABLE)
+        return cli_misused(cli, err,
+                           "accept --all-unknown: look at them with --dry-run, then say --yes");
+    fprintf(stderr, "Register %s? [y/N] ", count == 1 ? "it" : "them all");
+    *yes = fgets(answer, sizeof(answer), stdin) != NULL && (*answer == 'y' || *answer == 'Y');
+    cli->negative = !*yes;
+    if (!*yes)
+        fputs("Nothing was changed.\n", stderr);
+    return HW_OK;
+}
+
+static void show_results(struct cli *cli, const json_t *answer)
+{
+    cli_print_table(cli, json_object_get(answer, "results"), result_columns);
+}
+
+static enum hw_status register_all(struct cli *cli, const json_t *chosen, json_t *labels,
+                                   struct hw_error *err)
+{
+    HW_AUTO_FREE char *body = make_body(cli, chosen, labels);
+
+    return cli_write(cli,
+                     &(struct cli_request){.method = "POST",
+                                           .path = "/v1/apply",
+                                           .media_type = "application/json",
+                                           .body = body,
+                                           .len = strlen(body)},
+                     show_results, err);
+}
+
+enum hw_status cli_accept(struct cli *cli, char **operands, int count, struct hw_error *err)
+{
+    const bool all = cli->o->all_unknown;
+    HW_AUTO_JSON json_t *labels = NULL, *list = NULL, *named = json_array();
+
+    if (all == (count > 0))
+        return cli_misused(cli, err, "accept: the names of nodes, or --all-unknown");
+    enum hw_status st = read_labels(cli->o->labels, &labels, err);
+    if (st != HW_OK) {
+        cli->misused = true;
+        (void)hw_fail_in(err, "--labels");
+        return err->status = HW_EINVAL;
+    }
+    st = cli_fetch_list(cli, path, 0, &list, err);
+    if (st == HW_OK)
+        st = choose(list, operands, count, named, err);
+    if (st != HW_OK)
+        return st;
+    const json_t *chosen = all ? json_object_get(list, "items") : named;
+    if (json_array_size(chosen) == 0) {
+        fputs("No node that is alive is unknown.\n", stderr);
+        return HW_OK;
+    }
+    if (cli->output == CLI_TABLE && (all || cli->o->dry_run)) {
+        HW_AUTO_FREE char *text = cli_json_text(labels, false);
+        HW_AUTO_FREE char *line = hw_sprintf("\nwith the labels %s\n\n", text);
+
+        cli_print_table(cli, chosen, unknown_columns);
+        cli_print_text(cli, line, 0);
+        fflush(stdout);
+    }
+    bool yes = true;
+    if (all && !cli->o->dry_run)
+        st = agree(cli, json_array_size(chosen), &yes, err);
+    return st == HW_OK && yes ? register_all(cli, chosen, labels, err) : st;
+}
