@@ -1,7 +1,7 @@
 #!/bin/sh
-# Builds the images, starts compose.yaml with three agents, and watches a configuration that is
-# defined by HTTP, then changed by psql, then changed again after a restart of everything, reach
-# every agent's disk and come back as applied. Removes what it started, but for the images.
+# Builds the images, does what README.md says of containers, and watches the configuration of the
+# three agents, then changed by psql, then changed again after a restart of everything, reach every
+# agent's disk and come back as applied. Removes what it started, but for the images.
 #
 # Needs a Docker engine on this machine and docker compose or docker-compose (else it is skipped).
 # Where the base image is neither there nor can be pulled, it is made with debootstrap.
@@ -14,6 +14,7 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 project=headwater-test-$$
+export COMPOSE_PROJECT_NAME="$project"
 started=
 work=
 
@@ -34,10 +35,19 @@ fail() {
 # Options come last: docker compose and docker-compose agree on these.
 compose() {
     if docker compose version >/dev/null 2>&1; then
-        docker compose -p "$project" "$@"
+        docker compose "$@"
     else
-        docker-compose -p "$project" "$@"
+        docker-compose "$@"
     fi
+}
+
+# README.md's commands, up to the first that fails.
+do_as_told() {
+    commands=$("$here/commands" 'In containers')
+    docker compose version >/dev/null 2>&1 ||
+        commands=$(printf '%s\n' "$commands" | sed 's/docker compose/docker-compose/g')
+    [ -n "$commands" ] || fail "README.md has no commands"
+    timeout 300 sh -euc "$commands" </dev/null || fail "README.md, In containers"
 }
 
 finish() {
@@ -103,11 +113,6 @@ provide_base() {
     tar -C "$work/root" -c . | docker import - "$HEADWATER_BASE" >/dev/null
 }
 
-put() {
-    curl -fsS -o /dev/null -X PUT -H 'Content-Type: application/json' --data "$2" "$api$1" ||
-        fail "PUT $1"
-}
-
 sql() {
     compose exec -T db psql -X -q -At -v ON_ERROR_STOP=1 -d headwater -c "$1" </dev/null
 }
@@ -150,19 +155,12 @@ provide_base
 
 say "building"
 compose build >/dev/null
-say "starting, with three agents"
+say "doing what README.md says"
 started=yes
-compose up -d --scale agent=3
-until_true 60 "the API" curl -fsS "$api/readyz"
-
-say "defining a configuration by HTTP"
-for container in $(compose ps -q agent); do
-    put "/v1/nodes/$(docker inspect --format '{{.Config.Hostname}}' "$container")" '{"labels":{"at":"test"}}'
-done
-put /v1/configs/base '{"rate_hz": 1000}'
-put /v1/assignments/all '{"config":"base","selector":{"at":"test"}}'
+do_as_told
+until_true 60 "the API, from outside" curl -fsS "$api/readyz"
 until_true 60 "revision 1 on all agents" all_applied 1
-on_every_disk '{"rate_hz": 1000}'
+on_every_disk '{"rate_hz":1000,"trigger":"internal"}'
 
 say "changing it by psql"
 sql "UPDATE headwater.config SET content = '{\"rate_hz\": 2000}' WHERE name = 'base'"

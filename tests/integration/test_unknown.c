@@ -213,6 +213,40 @@ static int lines(const char *text)
     return count;
 }
 
+/* What README.md says of containers, word by word; docker is a shell function that does here what
+ * the engine would do in there. */
+START_TEST(test_the_commands_of_containers)
+{
+    struct test_program agents[3];
+    HW_AUTO_FREE char *script = hw_sprintf(
+        "docker() { shift; case \"$*\" in 'up -d'*) ;; "
+        "'exec -T api headwater '*) shift 4; \"${HW_BUILD_DIR:-build}/headwater\" \"$@\" ;; "
+        "'exec -T --index=2 agent cat /var/lib/headwater-agent/config.json') cat %s/2.json ;; "
+        "*) echo \"docker compose $*: not understood\" >&2; return 1 ;; esac; }\n"
+        "commands=$(tests/container/commands 'In containers')\neval \"$commands\"\n",
+        dir);
+    HW_AUTO_FREE char *at = hw_sprintf("HEADWATER_SERVER=%s", server);
+    HW_AUTO_FREE char *said = NULL;
+
+    for (int i = 0; i < 3; i++) {
+        HW_AUTO_FREE char *node = hw_sprintf("4f0c%d", i + 1);
+        HW_AUTO_FREE char *output = hw_sprintf("%s/%d.json", dir, i + 1);
+        HW_AUTO_FREE char *state = hw_sprintf("%s/%d", dir, i + 1);
+        const char *const argv[] = {"headwater-agent", "--nats", p.nats.url,    "--node", node,
+                                    "--output",        output,   "--state-dir", state,    NULL};
+
+        test_program_start(&agents[i], argv, NULL);
+    }
+    const int status = test_program_run((const char *const[]){"/bin/sh", "-euc", script, NULL},
+                                        (const char *const[]){at, state_home, NULL}, NULL, &said);
+    ck_assert_msg(status == 0, "%d:\n%s", status, said);
+    expect_in(said, "3 in_sync  0 pending  0 failed  0 unassigned  0 unknown");
+    expect_in(said, "{\"rate_hz\":1000,\"trigger\":\"internal\"}");
+    for (int i = 0; i < 3; i++)
+        pipeline_stop_program(&agents[i]);
+}
+END_TEST
+
 START_TEST(test_more_than_the_list_holds)
 {
     test_wait_for((beat("n1"), unknown_are("n1\n")), WAIT_S); /* the reconciler listens */
@@ -260,4 +294,4 @@ START_TEST(test_more_than_the_list_holds)
 END_TEST
 
 TEST_MAIN_BETWEEN("unknown", 240, setup, teardown, test_a_name_with_a_slip, test_hostile_names,
-                  test_more_than_the_list_holds)
+                  test_the_commands_of_containers, test_more_than_the_list_holds)
