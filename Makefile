@@ -315,7 +315,7 @@ deps-dev: ## install what lint and format need
 C_FILES := $(wildcard */*.c */*.h */*/*.c */*/*.h)
 C_FILES := $(filter-out build/%,$(C_FILES))
 SH_FILES := .ci/run tests/run tests/fuzz/run model/run $(wildcard scripts/* tests/*.sh tests/*/*.sh) \
-	tests/container/enter tests/container/rootfs deploy/db/entrypoint cli/completion/headwater
+	tests/container/enter tests/container/rootfs tests/readme deploy/db/entrypoint cli/completion/headwater
 
 # On all processors; silent about a file that is clean.
 TIDY = said=$$(clang-tidy --quiet "$$@" -- $(CPPFLAGS) -Iagent -std=gnu17 $(PKG_CFLAGS) 2>&1) || \

@@ -43,7 +43,7 @@ compose() {
 
 # README.md's commands, up to the first that fails.
 do_as_told() {
-    commands=$("$here/commands" 'In containers')
+    commands=$("$here/../readme" 'In containers')
     docker compose version >/dev/null 2>&1 ||
         commands=$(printf '%s\n' "$commands" | sed 's/docker compose/docker-compose/g')
     [ -n "$commands" ] || fail "README.md has no commands"

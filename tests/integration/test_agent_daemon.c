@@ -416,6 +416,50 @@ START_TEST(test_status_without_a_state)
 }
 END_TEST
 
+static void expect_status(const char *text)
+{
+    static const char *const argv[] = {"status", "--json", NULL};
+    HW_AUTO_FREE char *said = NULL;
+
+    for (const double until = test_now() + WAIT_S;; free(HW_TAKE(said))) {
+        if (agent_program_command(&a, argv, &said) == 0 && strstr(said, text) != NULL)
+            return;
+        CHECK(test_now() < until);
+    }
+}
+
+/* Of whom nothing is desired, and who is asked: it knows, and says so until something is. */
+START_TEST(test_nothing_is_desired)
+{
+    static const char nothing[] = "nothing desired: not registered, or without an assignment";
+    HW_AUTO_FREE char *said = NULL;
+
+    agent_program_open(&a, NODE);
+    START("--poll", "100ms");
+    agent_program_wait_log(&a, nothing);
+    expect_status("\"nothing_desired\":true");
+    CHECK(agent_program_command(&a, (const char *const[]){"status", NULL}, &said) == 0);
+    CHECK(strstr(said, nothing) != NULL && strstr(said, "running      nothing") != NULL);
+    /* Word of it is on the disk. */
+    agent_program_stop(&a);
+    expect_status("\"nothing_desired\":true");
+    START("--poll", "100ms");
+    ck_assert_int_eq(agent_program_command(&a, (const char *const[]){"hold", NULL}, NULL), 0);
+    desire(1, "one");
+    expect_status("\"nothing_desired\":false"); /* though it waits */
+    ck_assert_int_eq(agent_program_command(&a, (const char *const[]){"release", NULL}, NULL), 0);
+    expect_applied(1);
+    expect_status("\"nothing_desired\":false");
+    /* Many looks later it was said once by each start. */
+    HW_AUTO_FREE char *log = test_read_file(a.program.log);
+    int count = 0;
+    for (const char *at = log; (at = strstr(at, nothing)) != NULL; at++)
+        count++;
+    ck_assert_int_le(count, 2);
+    agent_program_close(&a);
+}
+END_TEST
+
 /* ---- drift ----------------------------------------------------------------------------------- */
 
 START_TEST(test_drift_is_healed)
@@ -830,7 +874,8 @@ TEST_MAIN("agent daemon", 240, test_validation_comes_before_any_change, test_hea
           test_generations, test_mode_and_owner, test_a_change_that_cuts_the_node_off_is_taken_back,
           test_confirmation_is_owed_after_a_restart, test_hold,
           test_nothing_begins_once_hold_has_returned, test_status_without_a_state,
-          test_drift_is_healed, test_drift_is_only_reported, test_drift_waits_for_the_release,
-          test_only_the_newest_after_a_long_absence, test_commands_that_misbehave,
-          test_full_and_read_only_output, test_full_and_read_only_state_directory,
-          test_state_directory_that_was_removed, test_file_size_limit, test_output_that_cannot_be)
+          test_nothing_is_desired, test_drift_is_healed, test_drift_is_only_reported,
+          test_drift_waits_for_the_release, test_only_the_newest_after_a_long_absence,
+          test_commands_that_misbehave, test_full_and_read_only_output,
+          test_full_and_read_only_state_directory, test_state_directory_that_was_removed,
+          test_file_size_limit, test_output_that_cannot_be)

@@ -238,9 +238,11 @@ START_TEST(test_documents_go_through_the_callbacks)
     if (!turn)
         ck_assert_int_eq(headwater_agent_start_thread(h.agent), 0);
 
+    test_wait_for(status_of(&h).nothing_desired, WAIT_S);
     upstream_desire(&up, "n1", 1, "one");
     expect_calls(&h, turn, "validate 1 one\napply 1 one\nhealth 1 one\n");
     expect_running(&h, turn, 1, "applied");
+    ck_assert(!status_of(&h).nothing_desired);
     upstream_expect_applied(&up, "n1", 1);
     for (int i = 0; i < 3; i++) {
         pthread_mutex_lock(&h.lock);

@@ -507,15 +507,17 @@ START_TEST(test_completion)
         "echo \"[${COMPREPLY[*]}]\"; }\n"
         "try headwater ro\ntry headwater get --con\ntry headwater -o j\ntry headwater delete c\n"
         "try headwater --log-level d\ntry headwater get config b\n"
-        "try headwater --server http://127.0.0.1:1 get config b\ntry headwater get desired n\n";
+        "try headwater --server http://127.0.0.1:1 get config b\ntry headwater get desired n\n"
+        "try headwater fleet --state un\ntry headwater accept --labels a=b s\n";
     make_fleet(2);
+    free(test_sql(&pg, "SELECT headwater.hear('{n1,stranger}', 1000)"));
     HW_AUTO_FREE char *env = hw_sprintf("HEADWATER_SERVER=%s", server);
     HW_AUTO_FREE char *output = NULL;
     ck_assert_int_eq(test_program_run((const char *const[]){"/bin/bash", "-c", script, NULL},
                                       (const char *const[]){env, NULL}, NULL, &output),
                      0);
     ck_assert_str_eq(output, "[rollback]\n[--content]\n[json]\n[config]\n[debug]\n[base]\n[]\n"
-                             "[n1 n2]\n");
+                             "[n1 n2]\n[unassigned unknown]\n[stranger]\n");
 }
 END_TEST
 

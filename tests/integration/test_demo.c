@@ -18,14 +18,14 @@ static const char left_over[] =
     "! ls -d headwater-demo.* 2>/dev/null || exit 1\n"
     "! cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -F -f pattern\n";
 
-/* The tour is what stands between ```sh and ``` in README.md. */
+/* The tour is what README.md says. */
 static const char keep_and_tour[] =
     "set -eu\n"
     "scripts/demo --keep >\"$TMPDIR/kept\" || { cat \"$TMPDIR/kept\"; exit 1; }\n"
     "cat \"$TMPDIR/kept\"\n"
     "eval \"$(sed -n 's/^  export /export /p' \"$TMPDIR/kept\")\"\n"
     "trap 'scripts/demo --stop \"$DEMO\"' EXIT\n"
-    "awk '/^```sh$/ { inside = 1; next } /^```$/ { inside = 0 } inside' README.md |\n"
+    "tests/readme 'A tour of five minutes' |\n"
     "    sed \"s,build/,${HW_BUILD_DIR:-build}/,\" >\"$TMPDIR/tour\"\n"
     "sh -eux \"$TMPDIR/tour\"\n";
 

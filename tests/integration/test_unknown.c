@@ -223,7 +223,7 @@ START_TEST(test_the_commands_of_containers)
         "'exec -T api headwater '*) shift 4; \"${HW_BUILD_DIR:-build}/headwater\" \"$@\" ;; "
         "'exec -T --index=2 agent cat /var/lib/headwater-agent/config.json') cat %s/2.json ;; "
         "*) echo \"docker compose $*: not understood\" >&2; return 1 ;; esac; }\n"
-        "commands=$(tests/container/commands 'In containers')\neval \"$commands\"\n",
+        "commands=$(tests/readme 'In containers')\neval \"$commands\"\n",
         dir);
     HW_AUTO_FREE char *at = hw_sprintf("HEADWATER_SERVER=%s", server);
     HW_AUTO_FREE char *said = NULL;

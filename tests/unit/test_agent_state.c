@@ -244,6 +244,7 @@ static struct agent_state full_state(void)
     s.trial.fence = (struct hw_fence){2, 7};
     s.trial.attempts = 2;
     s.trial.open = true;
+    s.nothing = true;
     s.unconfirmed = true;
     return s;
 }
