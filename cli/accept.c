@@ -59,7 +59,7 @@ static enum hw_status read_labels(const char *text, json_t **out, struct hw_erro
     char *rest = *copy != '\0' ? copy : NULL, *pair;
 
     if (*copy == '{')
-        return hw_json_parse_object(text, strlen(text), out, err);
+        return hw_json_parse_object(copy, strlen(copy), out, err);
     while ((pair = strsep(&rest, ",")) != NULL) {
         char *value = strchr(pair, '=');
 

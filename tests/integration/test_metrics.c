@@ -339,6 +339,7 @@ int main(void)
 
     tcase_add_checked_fixture(all, start, stop);
     tcase_set_timeout(all, 300);
+    tcase_set_timeout(files, 120);
     tcase_add_test(all, test_api_counts);
     tcase_add_test(all, test_reconciler_counts);
     tcase_add_test(all, test_agent_counts);
