@@ -34,7 +34,8 @@ AS $$
 DECLARE
     strangers CONSTANT text[] := ARRAY(
         SELECT DISTINCT u.name COLLATE "C" FROM unnest(names) AS u (name)
-        WHERE NOT EXISTS (SELECT FROM node AS n WHERE n.name = u.name) AND is_name(u.name));
+        WHERE NOT EXISTS (SELECT FROM node AS n WHERE n.name = u.name OFFSET 0)
+        AND is_name(u.name));
     fresh text[];
     now_tick bigint;
     silence_ms bigint;
@@ -169,16 +170,25 @@ END
 $$;
 
 -- Only reports that this transaction took: what is read again after a restart is no sign of life.
+-- OFFSET 0: name by name, by keys.
 CREATE FUNCTION headwater.note_reporters(reports jsonb) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
+SET enable_seqscan = off
+SET jit = off
 AS $$
-BEGIN
-    PERFORM note_unknown(ARRAY(
-        SELECT i.item #>> '{value,node}' FROM jsonb_array_elements(reports) AS i (item)
-        WHERE NOT EXISTS (SELECT FROM node AS n WHERE n.name = i.item #>> '{value,node}')
+DECLARE
+    strangers CONSTANT text[] := ARRAY(
+        SELECT w.node
+        FROM (SELECT i.item #>> '{value,node}' AS node
+              FROM jsonb_array_elements(reports) AS i (item) OFFSET 0) AS w
+        WHERE NOT EXISTS (SELECT FROM node AS n WHERE n.name = w.node OFFSET 0)
         AND EXISTS (SELECT FROM reported AS r
-                    WHERE r.node = i.item #>> '{value,node}' AND r.received_at = now())));
+                    WHERE r.node = w.node AND r.received_at = now() OFFSET 0));
+BEGIN
+    IF cardinality(strangers) > 0 THEN
+        PERFORM note_unknown(strangers);
+    END IF;
 END
 $$;
 
