@@ -9,6 +9,7 @@
 #include "common/json.h"
 #include "common/memory.h"
 #include "common/signature.h"
+#include "common/stored.h"
 #include "common/watch.h"
 
 #define SUBJECT_MAX 384 /* "$KV.", a bucket, a key */
@@ -143,11 +144,11 @@ static bool parse_fence(natsMsg *msg, struct hw_fence *fence)
            fence->epoch <= UINT32_MAX && hw_lsn_parse(lsn, &fence->lsn, NULL) == HW_OK;
 }
 
-/* Takes msg. */
-static void read_entry(const char *bucket, natsMsg *msg, uint64_t seq, struct hw_kv_entry *entry)
+/* Takes msg, which is stored under subject. */
+static void read_entry(const char *bucket, natsMsg *msg, const char *subject, uint64_t seq,
+                       struct hw_kv_entry *entry)
 {
     const char *operation = header(msg, "KV-Operation");
-    const char *subject = natsMsg_GetSubject(msg);
     const size_t prefix = strlen("$KV.") + strlen(bucket) + 1;
 
     *entry = (struct hw_kv_entry){
@@ -174,13 +175,13 @@ enum hw_status hw_kv_get(struct hw_nats *nats, const char *bucket, const char *k
                          struct hw_kv_entry *entry, struct hw_error *err)
 {
     char stream[SUBJECT_MAX], subject[SUBJECT_MAX];
-    natsMsg *msg = NULL;
-    const enum hw_status status =
-        hw_nats_last(nats, stream_of(stream, bucket), subject_of(subject, bucket, key), &msg, err);
+    struct hw_stored stored;
+    const enum hw_status status = hw_stored_last(nats, stream_of(stream, bucket),
+                                                 subject_of(subject, bucket, key), &stored, err);
 
     if (status != HW_OK)
         return status;
-    read_entry(bucket, msg, natsMsg_GetSequence(msg), entry);
+    read_entry(bucket, stored.msg, stored.subject, stored.seq, entry);
     return HW_OK;
 }
 
@@ -188,12 +189,12 @@ enum hw_status hw_kv_get_at(struct hw_nats *nats, const char *bucket, uint64_t s
                             struct hw_kv_entry *entry, struct hw_error *err)
 {
     char stream[SUBJECT_MAX];
-    natsMsg *msg = NULL;
-    const enum hw_status status = hw_nats_at(nats, stream_of(stream, bucket), seq, &msg, err);
+    struct hw_stored stored;
+    const enum hw_status status = hw_stored_at(nats, stream_of(stream, bucket), seq, &stored, err);
 
     if (status != HW_OK)
         return status;
-    read_entry(bucket, msg, natsMsg_GetSequence(msg), entry);
+    read_entry(bucket, stored.msg, stored.subject, stored.seq, entry);
     return HW_OK;
 }
 
@@ -202,16 +203,16 @@ enum hw_status hw_kv_newest_fence(struct hw_nats *nats, const char *bucket, cons
 {
     char stream[SUBJECT_MAX], subject[SUBJECT_MAX];
     uint64_t from = 1;
+    struct hw_stored stored;
     enum hw_status status;
-    natsMsg *msg = NULL;
 
     *fence = (struct hw_fence){0};
     stream_of(stream, bucket);
     subject_of(subject, bucket, key);
-    while ((status = hw_nats_next(nats, stream, subject, from, &msg, err)) == HW_OK) {
+    while ((status = hw_stored_next(nats, stream, subject, from, &stored, err)) == HW_OK) {
         struct hw_kv_entry entry;
 
-        read_entry(bucket, msg, natsMsg_GetSequence(msg), &entry);
+        read_entry(bucket, stored.msg, stored.subject, stored.seq, &entry);
         if (entry.fenced)
             *fence = entry.fence;
         from = entry.seq + 1;
@@ -271,7 +272,7 @@ static void on_watch_message(void *arg, natsMsg *msg, uint64_t seq)
     struct hw_kv_watch *watch = arg;
     struct hw_kv_entry entry;
 
-    read_entry(watch->bucket, msg, seq, &entry);
+    read_entry(watch->bucket, msg, natsMsg_GetSubject(msg), seq, &entry);
     watch->events.entry(watch->events.arg, &entry);
 }
 
@@ -297,11 +298,20 @@ static void on_watch_restarting(void *arg, const struct hw_error *why)
         watch->events.restarting(watch->events.arg, why);
 }
 
+static void on_watch_lost(void *arg, const char *why, int64_t pause_ms)
+{
+    const struct hw_kv_watch *watch = arg;
+
+    if (watch->events.lost != NULL)
+        watch->events.lost(watch->events.arg, why, pause_ms);
+}
+
 static const struct hw_watch_events watch_events = {
     .starting = on_watch_starting,
     .message = on_watch_message,
     .caught_up = on_watch_caught_up,
     .restarting = on_watch_restarting,
+    .lost = on_watch_lost,
 };
 
 enum hw_status hw_kv_watch_start(struct hw_nats *nats, const char *bucket, const char *filter,

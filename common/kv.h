@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/consumer.h"
 #include "common/nats_conn.h"
 
 #define HW_HEADER_EPOCH "Headwater-Epoch"
@@ -88,7 +89,8 @@ struct hw_kv_watch_events {
     enum hw_status (*starting)(void *arg, struct hw_error *err); /* as in hw_watch; may be NULL */
     void (*entry)(void *arg, struct hw_kv_entry *entry);
     void (*caught_up)(void *arg);
-    void (*restarting)(void *arg, const struct hw_error *why); /* may be NULL */
+    void (*restarting)(void *arg, const struct hw_error *why);  /* may be NULL */
+    void (*lost)(void *arg, const char *why, int64_t pause_ms); /* as in hw_watch; may be NULL */
     void *arg;
 };
 enum hw_status hw_kv_watch_start(struct hw_nats *nats, const char *bucket, const char *filter,

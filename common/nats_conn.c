@@ -1,5 +1,6 @@
 #include "common/nats_conn.h"
 
+#include <inttypes.h>
 #include <malloc.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
@@ -22,10 +23,8 @@ enum {
     REOPEN_MS = 2000,
     CLOCK_MS = 10000,      /* between looks at the clock */
     CLOCK_SLACK_MS = 1000, /* that it may be set back without consequence */
-    LEAVE_MS = 500,        /* for a server that answers to let go of all that is leaving */
     LEAVING_MS = 2000,     /* between taking a subscription out of the connection and freeing it */
     MAIL_MOST = 8192, /* messages waiting for the loop before libnats' threads are made to wait */
-    HEARTBEAT_NS = 2000000000,
     JS_WRONG_LAST_SEQUENCE = 10071,
     JS_NO_MESSAGE = 10037,
     JS_STREAM_NOT_FOUND = 10059,
@@ -58,6 +57,9 @@ struct mailbox {
     struct hw_nats *nats; /* NULL once closed: everything that comes is thrown away */
     struct mail *mails, *spare;
     size_t count, cap, spare_cap;
+    pthread_cond_t answered; /* or there will be no answer */
+    uint64_t question;       /* number of the one that is waited for; 0: none */
+    natsMsg *answer;
     struct mailbox *next;
 };
 static struct mailbox *all_mailboxes;
@@ -66,7 +68,7 @@ static pthread_mutex_t all_mailboxes_lock = PTHREAD_MUTEX_INITIALIZER;
 struct hw_nats_sub {
     struct hw_nats *nats;
     uint64_t id;
-    char *subject; /* NULL for a consumer, which is not renewed */
+    char *subject;
     natsSubscription *sub;
     hw_nats_msg_fn *fn;
     void *arg;
@@ -76,8 +78,7 @@ struct hw_nats_sub {
 /* One that is not used any more. */
 struct leaving {
     natsSubscription *sub;
-    bool draining; /* libnats empties it, and then has the server delete its consumer */
-    int64_t due;   /* hw_loop_now(): when it may be freed */
+    int64_t due; /* hw_loop_now(): when it may be freed */
     struct leaving *next;
 };
 
@@ -108,6 +109,9 @@ struct hw_nats {
     int64_t clock_ahead; /* ms: the time of day, less the monotonic clock */
     uint64_t next_sub;
     struct hw_nats_sub *subs;
+    natsInbox *inbox;          /* answers come under "<inbox>.<number of the question>" */
+    natsSubscription *answers; /* NULL: nothing was asked by this connection yet */
+    uint64_t questions;
     struct leaving *leaving, **leaving_end;
     struct hw_timer leaving_timer;
     struct flight *flights; /* open addressing, linear probing */
@@ -116,6 +120,14 @@ struct hw_nats {
 
 static void read_mail(void *arg);
 static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err);
+
+/* The lock is held. NULL: there will be no answer. */
+static void end_question(struct mailbox *box, natsMsg *answer)
+{
+    box->question = 0;
+    box->answer = answer;
+    pthread_cond_signal(&box->answered);
+}
 
 /* Called on libnats' threads. Takes mail.msg. */
 static void post(struct mailbox *box, const struct mail *mail)
@@ -133,6 +145,8 @@ static void post(struct mailbox *box, const struct mail *mail)
         box->mails = hw_realloc(box->mails, box->cap * sizeof(*box->mails));
     }
     box->mails[box->count++] = *mail;
+    if (mail->kind == MAIL_DOWN || mail->kind == MAIL_CLOSED)
+        end_question(box, NULL);
     if (box->count == 1)
         hw_loop_post(box->nats->loop, read_mail, box);
     pthread_mutex_unlock(&box->lock);
@@ -482,38 +496,17 @@ static void leave(struct hw_nats *nats, natsSubscription *sub)
 {
     struct leaving *leaving = hw_alloc(sizeof(*leaving));
 
-    /* Does not wait, unlike natsSubscription_Unsubscribe, which has the server delete a consumer.
-     * Where it fails there is no connection that anything could arrive by. */
-    *leaving = (struct leaving){.sub = sub,
-                                .draining = natsSubscription_Drain(sub) == NATS_OK,
-                                .due = hw_loop_now() + LEAVING_MS};
+    /* Where it fails there is no connection that anything could arrive by. */
+    (void)natsSubscription_Unsubscribe(sub);
+    *leaving = (struct leaving){.sub = sub, .due = hw_loop_now() + LEAVING_MS};
     *nats->leaving_end = leaving;
     nats->leaving_end = &leaving->next;
     if (!hw_timer_running(&nats->leaving_timer))
         hw_timer_start(nats->loop, &nats->leaving_timer, LEAVING_MS, on_leaving_timer, nats);
 }
 
-/*
- * Closing, libnats frees the subscription that answers to requests come by before its reading
- * thread has ended (read in 3.4.1): an answer that comes in that moment crashes it, or has it wait
- * forever. None is on its way but to those that delete the consumers of what is leaving.
- */
-static void let_leave(struct hw_nats *nats)
-{
-    const int64_t until = hw_loop_now() + LEAVE_MS;
-
-    if (natsConnection_Status(nats->nc) != NATS_CONN_STATUS_CONNECTED)
-        return;
-    for (const struct leaving *l = nats->leaving; l != NULL; l = l->next)
-        while (l->draining &&
-               natsSubscription_DrainCompletionStatus(l->sub) == NATS_ILLEGAL_STATE &&
-               hw_loop_now() < until)
-            nats_Sleep(1);
-}
-
 static void close_connection(struct hw_nats *nats)
 {
-    let_leave(nats);
     /* Its threads have ended when this returns. */
     if (nats->nc != NULL)
         natsConnection_Close(nats->nc);
@@ -521,6 +514,8 @@ static void close_connection(struct hw_nats *nats)
         natsSubscription_Destroy(sub->sub);
         sub->sub = NULL;
     }
+    natsSubscription_Destroy(nats->answers);
+    nats->answers = NULL;
     free_leaving(nats, INT64_MAX);
     jsCtx_Destroy(nats->js);
     nats->js = NULL;
@@ -532,8 +527,7 @@ static void on_trouble(struct hw_nats *nats, const struct mail *mail)
 {
     snprintf(nats->trouble, sizeof(nats->trouble), "%s",
              mail->text[0] != '\0' ? mail->text : natsStatus_GetText(mail->s));
-    if (mail->s != NATS_MISSED_HEARTBEAT && mail->s != NATS_SLOW_CONSUMER &&
-        mail->s != NATS_MISMATCH)
+    if (mail->s != NATS_SLOW_CONSUMER)
         return;
     for (struct hw_nats_listener *l = nats->listeners, *next; l != NULL; l = next) {
         next = l->next;
@@ -835,7 +829,7 @@ static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err
         return hw_nats_fail(err, s, 0, "setting up JetStream");
     }
     for (struct hw_nats_sub *sub = nats->subs; sub != NULL; sub = sub->next) {
-        if (sub->subject != NULL && subscribe(sub, err) != HW_OK) {
+        if (subscribe(sub, err) != HW_OK) {
             close_connection(nats);
             return err->status;
         }
@@ -849,9 +843,14 @@ static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err
 static struct mailbox *new_mailbox(struct hw_nats *nats)
 {
     struct mailbox *box = hw_alloc(sizeof(*box));
+    pthread_condattr_t monotonic;
 
     pthread_mutex_init(&box->lock, NULL);
     pthread_cond_init(&box->drained, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&box->answered, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     box->nats = nats;
     pthread_mutex_lock(&all_mailboxes_lock);
     box->next = all_mailboxes;
@@ -898,6 +897,8 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
     nats->flight_mask = places - 1;
     nats->flights = hw_alloc(places * sizeof(*nats->flights));
     nats->box = new_mailbox(nats);
+    if (natsInbox_Create(&nats->inbox) != NATS_OK)
+        abort(); /* out of memory */
     if (is_given(options->prefix))
         nats->prefix = hw_strdup(options->prefix);
     status = make_options(nats, options, err);
@@ -943,6 +944,7 @@ void hw_nats_close(struct hw_nats *nats)
     while (nats->subs != NULL)
         hw_nats_unsubscribe(nats->subs);
     natsOptions_Destroy(nats->options);
+    natsInbox_Destroy(nats->inbox);
     free(nats->flights);
     free(nats->prefix);
     free(nats);
@@ -1062,50 +1064,6 @@ enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_n
     return HW_OK;
 }
 
-enum hw_status hw_nats_consume(struct hw_nats *nats, const char *stream, const char *filter,
-                               enum hw_deliver deliver, hw_nats_msg_fn *fn, void *arg,
-                               struct hw_nats_sub **out, uint64_t *pending, struct hw_error *err)
-{
-    struct hw_nats_sub *sub;
-    struct sub_box *sb;
-    jsSubOptions options;
-    jsConsumerInfo *info = NULL;
-    jsErrCode code = 0;
-    natsStatus s;
-
-    if (need_up(nats, err) != HW_OK)
-        return HW_EUNAVAIL;
-    sub = add_sub(nats, fn, arg);
-    sb = new_sub_box(sub);
-    jsSubOptions_Init(&options);
-    options.Stream = stream;
-    /* Not libnats' ordered consumer: it makes itself anew on a thread of its own, and frees the
-     * name of the old one while an unsubscribe here reads it (seen with 3.4.1). */
-    options.Config.DeliverPolicy =
-        deliver == HW_DELIVER_ALL ? js_DeliverAll : js_DeliverLastPerSubject;
-    options.Config.AckPolicy = js_AckNone;
-    options.Config.Heartbeat = HEARTBEAT_NS;
-    options.Config.FlowControl = true;
-    options.Config.MemoryStorage = true;
-    options.Config.Replicas = 1;
-    s = js_Subscribe(&sub->sub, nats->js, filter, on_message, sb, NULL, &options, &code);
-    if (s != NATS_OK) {
-        free(sb);
-        goto fail;
-    }
-    natsSubscription_SetOnCompleteCB(sub->sub, free, sb);
-    s = natsSubscription_GetConsumerInfo(&info, sub->sub, NULL, &code);
-    if (s != NATS_OK)
-        goto fail;
-    *pending = info->NumPending + info->Delivered.Consumer;
-    jsConsumerInfo_Destroy(info);
-    *out = sub;
-    return HW_OK;
-fail:
-    hw_nats_unsubscribe(sub);
-    return hw_nats_fail(err, s, code, "watching %s in stream %s", filter, stream);
-}
-
 void hw_nats_unsubscribe(struct hw_nats_sub *sub)
 {
     if (sub == NULL)
@@ -1126,6 +1084,89 @@ void hw_nats_signal(struct hw_nats *nats, const char *subject)
 {
     if (need_up(nats, NULL) == HW_OK)
         (void)natsConnection_Publish(nats->nc, subject, NULL, 0);
+}
+
+bool hw_nats_has_mail(const struct hw_nats *nats)
+{
+    pthread_mutex_lock(&nats->box->lock);
+    const bool has = nats->box->count > 0;
+    pthread_mutex_unlock(&nats->box->lock);
+    return has;
+}
+
+/* ---- questions ---- */
+
+/* On a thread of libnats'. What is not waited for any more came too late. */
+static void on_answer(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure)
+{
+    struct mailbox *box = closure;
+    const char *dot = strrchr(natsMsg_GetSubject(msg), '.');
+    const uint64_t number = dot != NULL ? strtoull(dot + 1, NULL, 10) : 0;
+
+    (void)nc;
+    (void)sub;
+    pthread_mutex_lock(&box->lock);
+    if (number != 0 && box->question == number)
+        end_question(box, HW_TAKE(msg));
+    pthread_mutex_unlock(&box->lock);
+    natsMsg_Destroy(msg);
+}
+
+static natsStatus listen_for_answers(struct hw_nats *nats)
+{
+    if (nats->answers != NULL)
+        return NATS_OK;
+    HW_AUTO_FREE char *all = hw_sprintf("%s.*", nats->inbox);
+
+    return natsConnection_Subscribe(&nats->answers, nats->nc, all, on_answer, nats->box);
+}
+
+/* The answer to the question, or NULL when none came in time, or the connection went. */
+static natsMsg *wait_for_answer(struct hw_nats *nats, uint64_t number)
+{
+    struct mailbox *const box = nats->box;
+    const int64_t until = hw_loop_now() + nats->timeout_ms;
+    const struct timespec at = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
+
+    pthread_mutex_lock(&box->lock);
+    while (box->question == number && pthread_cond_timedwait(&box->answered, &box->lock, &at) == 0)
+        ;
+    natsMsg *answer = HW_TAKE(box->answer);
+    box->question = 0;
+    pthread_mutex_unlock(&box->lock);
+    return answer;
+}
+
+enum hw_status hw_nats_request(struct hw_nats *nats, const char *subject, const void *data,
+                               size_t size, natsMsg **answer, struct hw_error *err)
+{
+    static const char api[] = "$JS.API.";
+    const bool mapped = nats->prefix != NULL && strncmp(subject, api, sizeof(api) - 1) == 0;
+    natsStatus s;
+
+    if (need_up(nats, err) != HW_OK)
+        return HW_EUNAVAIL;
+    HW_AUTO_FREE char *to =
+        mapped ? hw_sprintf("%s.%s", nats->prefix, subject + sizeof(api) - 1) : hw_strdup(subject);
+    const uint64_t number = ++nats->questions;
+    HW_AUTO_FREE char *reply = hw_sprintf("%s.%" PRIu64, nats->inbox, number);
+
+    pthread_mutex_lock(&nats->box->lock);
+    nats->box->question = number;
+    pthread_mutex_unlock(&nats->box->lock);
+    s = listen_for_answers(nats);
+    if (s == NATS_OK)
+        s = natsConnection_PublishRequest(nats->nc, to, reply, data, (int)size);
+    *answer = s == NATS_OK ? wait_for_answer(nats, number) : NULL;
+    if (*answer != NULL)
+        return HW_OK;
+    if (s == NATS_OK)
+        s = natsConnection_Status(nats->nc) == NATS_CONN_STATUS_CONNECTED
+                ? NATS_TIMEOUT
+                : NATS_CONNECTION_DISCONNECTED;
+    const enum hw_status status = hw_nats_fail(err, s, 0, "asking NATS");
+    add_trouble(nats, err);
+    return status;
 }
 
 /* ---- JetStream ---- */
@@ -1218,54 +1259,4 @@ enum hw_status hw_nats_publish_wait(struct hw_nats *nats, natsMsg *msg, uint64_t
 out:
     natsMsg_Destroy(msg);
     return status;
-}
-
-static enum hw_status direct_get(struct hw_nats *nats, const char *stream,
-                                 jsDirectGetMsgOptions *options, const char *what, natsMsg **msg,
-                                 struct hw_error *err)
-{
-    enum hw_status status = need_up(nats, err);
-    natsStatus s;
-
-    if (status != HW_OK)
-        return status;
-    s = js_DirectGetMsg(msg, nats->js, stream, NULL, options);
-    if (s != NATS_OK) {
-        status = hw_nats_fail(err, s, 0, "reading %s from stream %s", what, stream);
-        add_trouble(nats, err);
-    }
-    return status;
-}
-
-enum hw_status hw_nats_last(struct hw_nats *nats, const char *stream, const char *subject,
-                            natsMsg **msg, struct hw_error *err)
-{
-    jsDirectGetMsgOptions options;
-
-    jsDirectGetMsgOptions_Init(&options);
-    options.LastBySubject = subject;
-    return direct_get(nats, stream, &options, subject, msg, err);
-}
-
-enum hw_status hw_nats_at(struct hw_nats *nats, const char *stream, uint64_t seq, natsMsg **msg,
-                          struct hw_error *err)
-{
-    jsDirectGetMsgOptions options;
-    char what[40];
-
-    snprintf(what, sizeof(what), "message %llu", (unsigned long long)seq);
-    jsDirectGetMsgOptions_Init(&options);
-    options.Sequence = seq;
-    return direct_get(nats, stream, &options, what, msg, err);
-}
-
-enum hw_status hw_nats_next(struct hw_nats *nats, const char *stream, const char *subject,
-                            uint64_t seq, natsMsg **msg, struct hw_error *err)
-{
-    jsDirectGetMsgOptions options;
-
-    jsDirectGetMsgOptions_Init(&options);
-    options.Sequence = seq;
-    options.NextBySubject = subject;
-    return direct_get(nats, stream, &options, subject, msg, err);
 }

@@ -71,8 +71,7 @@ const char *hw_nats_last_trouble(const struct hw_nats *nats);
  */
 struct hw_nats_listener {
     void (*up)(void *arg);
-    void (*trouble)(
-        void *arg); /* a subscription may have gone silent: missed heartbeats, overflow */
+    void (*trouble)(void *arg); /* messages of a subscription were dropped: too many waited */
     void *arg;
     struct hw_nats_listener *next;
 };
@@ -95,21 +94,16 @@ void hw_nats_unsubscribe(struct hw_nats_sub *sub); /* NULL is fine */
  * not sent, then or later. */
 void hw_nats_signal(struct hw_nats *nats, const char *subject);
 
-enum hw_deliver {
-    HW_DELIVER_LAST, /* of every subject the last message, then every new one */
-    HW_DELIVER_ALL,  /* every message that is kept, then every new one */
-};
+/* Whether messages of subscriptions wait to be read on the loop. */
+bool hw_nats_has_mail(const struct hw_nats *nats);
 
 /*
- * A push consumer of what a stream has under the subjects that match filter. Messages are numbered
- * from 1 (Sequence.Consumer in their metadata): a gap is a loss. It does not come back after the
- * connection was lost: see hw_watch, which also heals gaps. Blocks. *pending: how many messages
- * were waiting when it began.
+ * Asks, and waits for the first answer (blocks): the message as it came, whatever it says, also
+ * when the server itself sent it because nobody listens there. The caller destroys it. A subject
+ * of JetStream's API is sent with the prefix, where there is one.
  */
-enum hw_status hw_nats_consume(struct hw_nats *nats, const char *stream, const char *filter,
-                               enum hw_deliver deliver, hw_nats_msg_fn *fn, void *arg,
-                               struct hw_nats_sub **sub, uint64_t *pending,
-                               struct hw_error *err) HW_CHECKED;
+enum hw_status hw_nats_request(struct hw_nats *nats, const char *subject, const void *data,
+                               size_t size, natsMsg **answer, struct hw_error *err) HW_CHECKED;
 
 /* ---- JetStream publishing ---- */
 #define HW_SEQ_ANY  UINT64_MAX    /* no expectation about the subject's last sequence */
@@ -134,18 +128,6 @@ size_t hw_nats_in_flight(const struct hw_nats *nats);
 /* Publishes and waits (blocks). msg is taken. */
 enum hw_status hw_nats_publish_wait(struct hw_nats *nats, natsMsg *msg, uint64_t expected_seq,
                                     uint64_t *seq, struct hw_error *err) HW_CHECKED;
-
-/* Last message of a subject by direct get (blocks); HW_ENOENT when there is none. Caller destroys.
- */
-enum hw_status hw_nats_last(struct hw_nats *nats, const char *stream, const char *subject,
-                            natsMsg **msg, struct hw_error *err) HW_CHECKED;
-
-/* The message of a stream with a sequence number, in the same way. */
-enum hw_status hw_nats_at(struct hw_nats *nats, const char *stream, uint64_t seq, natsMsg **msg,
-                          struct hw_error *err) HW_CHECKED;
-/* The first message of a subject from a sequence number on, in the same way. */
-enum hw_status hw_nats_next(struct hw_nats *nats, const char *stream, const char *subject,
-                            uint64_t seq, natsMsg **msg, struct hw_error *err) HW_CHECKED;
 
 /* Fills err from a natsStatus and an optional JetStream error code; "doing" says what was tried. */
 enum hw_status hw_nats_fail(struct hw_error *err, natsStatus s, jsErrCode code, const char *fmt,

@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/memory.h"
+#include "common/stored.h"
 #include "common/watch.h"
 
 enum {
@@ -107,7 +108,8 @@ static enum hw_status parse_digest(const char *text, struct hw_digest *digest, s
     return status;
 }
 
-static enum hw_status parse_meta(natsMsg *msg, struct meta *meta, struct hw_error *err)
+static enum hw_status parse_meta(natsMsg *msg, uint64_t seq, struct meta *meta,
+                                 struct hw_error *err)
 {
     HW_AUTO_JSON json_t *root = NULL;
     json_int_t size = 0, chunks = 0;
@@ -124,10 +126,8 @@ static enum hw_status parse_meta(natsMsg *msg, struct meta *meta, struct hw_erro
         hw_fail(err, HW_ECORRUPT, "size, chunks or nuid is out of range");
         goto corrupt;
     }
-    *meta = (struct meta){.size = (size_t)size,
-                          .chunks = (size_t)chunks,
-                          .deleted = deleted != 0,
-                          .seq = natsMsg_GetSequence(msg)};
+    *meta = (struct meta){
+        .size = (size_t)size, .chunks = (size_t)chunks, .deleted = deleted != 0, .seq = seq};
     snprintf(meta->name, sizeof(meta->name), "%s", name);
     snprintf(meta->nuid, sizeof(meta->nuid), "%s", nuid);
     if (!meta->deleted && parse_digest(digest, &meta->digest, err) != HW_OK)
@@ -145,21 +145,21 @@ static enum hw_status read_meta(struct hw_nats *nats, const char *bucket, const 
                                 struct meta *meta, struct hw_error *err)
 {
     char stream[SUBJECT_MAX], subject[SUBJECT_MAX];
-    natsMsg *msg = NULL;
+    struct hw_stored stored;
     enum hw_status status;
 
-    status = hw_nats_last(nats, stream_of(stream, bucket), meta_subject(subject, bucket, name),
-                          &msg, err);
+    status = hw_stored_last(nats, stream_of(stream, bucket), meta_subject(subject, bucket, name),
+                            &stored, err);
     if (status == HW_ENOENT)
         return hw_fail(err, HW_ENOENT, "object %s: not in bucket %s", name, bucket);
     if (status != HW_OK)
         return status;
-    status = parse_meta(msg, meta, err);
+    status = parse_meta(stored.msg, stored.seq, meta, err);
     if (status != HW_OK) {
-        meta->seq = natsMsg_GetSequence(msg);
+        meta->seq = stored.seq;
         hw_fail_in(err, "object %s", name);
     }
-    natsMsg_Destroy(msg);
+    hw_stored_clear(&stored);
     return status;
 }
 
@@ -372,27 +372,24 @@ static enum hw_status read_chunks(struct hw_nats *nats, const char *bucket, cons
     stream_of(stream, bucket);
     chunk_subject(subject, bucket, meta->nuid);
     for (size_t i = 0; i < meta->chunks; i++) {
-        jsDirectGetMsgOptions options;
-        natsMsg *msg = NULL;
-        natsStatus s;
+        struct hw_stored stored;
+        const enum hw_status status = hw_stored_next(nats, stream, subject, next_seq, &stored, err);
 
-        jsDirectGetMsgOptions_Init(&options);
-        options.NextBySubject = subject;
-        options.Sequence = next_seq;
-        s = js_DirectGetMsg(&msg, hw_nats_js(nats), stream, NULL, &options);
-        if (s == NATS_NOT_FOUND)
+        if (status == HW_ENOENT)
             return hw_fail(err, HW_ECORRUPT, "chunk %zu of %zu is missing", i + 1, meta->chunks);
-        if (s != NATS_OK)
-            return hw_nats_fail(err, s, 0, "reading chunk %zu of %zu", i + 1, meta->chunks);
-        const size_t len = (size_t)natsMsg_GetDataLength(msg);
+        if (status != HW_OK) {
+            hw_fail_in(err, "chunk %zu of %zu", i + 1, meta->chunks);
+            return status;
+        }
+        const size_t len = (size_t)natsMsg_GetDataLength(stored.msg);
         if (len > meta->size - done) {
-            natsMsg_Destroy(msg);
+            hw_stored_clear(&stored);
             return hw_fail(err, HW_ECORRUPT, "more bytes than the %zu it should have", meta->size);
         }
-        memcpy(data + done, natsMsg_GetData(msg), len);
+        memcpy(data + done, natsMsg_GetData(stored.msg), len);
         done += len;
-        next_seq = natsMsg_GetSequence(msg) + 1;
-        natsMsg_Destroy(msg);
+        next_seq = stored.seq + 1;
+        hw_stored_clear(&stored);
     }
     if (done != meta->size)
         return hw_fail(err, HW_ECORRUPT, "%zu bytes instead of the %zu it should have", done,
@@ -497,13 +494,13 @@ enum hw_status hw_obj_delete(struct hw_nats *nats, const char *bucket, const cha
 /* False also when nobody can tell. */
 static bool is_older(struct hw_nats *nats, const char *stream, const char *subject, int64_t ms)
 {
-    natsMsg *msg = NULL;
+    struct hw_stored stored;
     bool older;
 
-    if (hw_nats_last(nats, stream, subject, &msg, NULL) != HW_OK)
+    if (hw_stored_last(nats, stream, subject, &stored, NULL) != HW_OK)
         return false;
-    older = natsMsg_GetTime(msg) + ms * 1000000 <= hw_clock_now();
-    natsMsg_Destroy(msg);
+    older = stored.time_ns + ms * 1000000 <= hw_clock_now();
+    hw_stored_clear(&stored);
     return older;
 }
 
@@ -567,11 +564,10 @@ static void on_meta(void *arg, natsMsg *msg, uint64_t seq)
     bool is_valid;
     size_t len = 0;
 
-    (void)seq;
     if (hw_base64url_decode(encoded, strlen(encoded), &name, &len, NULL) != HW_OK ||
         memchr(name, '\0', len) != NULL)
         return; /* not by a name of ours */
-    is_valid = parse_meta(msg, &meta, NULL) == HW_OK && !meta.deleted;
+    is_valid = parse_meta(msg, seq, &meta, NULL) == HW_OK && !meta.deleted;
     watch->events.entry(watch->events.arg, (const char *)name, is_valid ? meta.nuid : "",
                         is_valid &&
                             strcmp(hw_digest_hex(&meta.digest, hex), (const char *)name) == 0);

@@ -7,6 +7,7 @@
 #ifndef HW_WATCH_H
 #define HW_WATCH_H
 
+#include "common/consumer.h"
 #include "common/nats_conn.h"
 #include "common/status.h"
 
@@ -19,6 +20,9 @@ struct hw_watch_events {
     void (*message)(void *arg, natsMsg *msg, uint64_t seq); /* borrowed; seq: of the stream */
     void (*caught_up)(void *arg);
     void (*restarting)(void *arg, const struct hw_error *why); /* could not start; may be NULL */
+    /* Messages were lost; it is begun anew in so many milliseconds, more each time. May be NULL;
+     * not to be stopped from here. */
+    void (*lost)(void *arg, const char *why, int64_t pause_ms);
 };
 
 /* From the loop, not at once; blocks then. It may be stopped from caught_up and restarting, not

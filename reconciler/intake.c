@@ -259,6 +259,14 @@ static void on_restarting(void *arg, const struct hw_error *why)
                 HW_S("bucket", intake->config.bucket), HW_S("of", intake->config.what), HW_E(why));
 }
 
+static void on_lost(void *arg, const char *why, int64_t pause_ms)
+{
+    const struct rec_intake *intake = arg;
+
+    hw_log_warn("what nodes send is read anew", HW_S("bucket", intake->config.bucket),
+                HW_S("of", intake->config.what), HW_S("why", why), HW_I("pause_ms", pause_ms));
+}
+
 enum hw_status rec_intake_start(const struct rec_intake_config *config, struct rec_intake **out,
                                 struct hw_error *err)
 {
@@ -270,6 +278,7 @@ enum hw_status rec_intake_start(const struct rec_intake_config *config, struct r
                                                     .entry = on_entry,
                                                     .caught_up = on_caught_up,
                                                     .restarting = on_restarting,
+                                                    .lost = on_lost,
                                                     .arg = intake};
     enum hw_status status;
 

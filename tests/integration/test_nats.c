@@ -10,6 +10,7 @@
 #include "common/kv.h"
 #include "common/memory.h"
 #include "common/objstore.h"
+#include "common/stored.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"
 
@@ -88,13 +89,13 @@ static void begin(void)
 
 START_TEST(test_connects_when_the_server_comes)
 {
-    natsMsg *msg = NULL;
+    struct hw_stored stored;
     test_nats_start(&server);
     test_nats_stop(&server);
     open_nats(0);
     ck_assert(!hw_loop_run_until(loop, &up, 100));
     ck_assert(!hw_nats_up(nats));
-    FAILS(hw_nats_last(nats, "KV_" BUCKET, "$KV.b.k", &msg, &err), HW_EUNAVAIL);
+    FAILS(hw_stored_last(nats, "KV_" BUCKET, "$KV.b.k", &stored, &err), HW_EUNAVAIL);
     test_nats_restart(&server);
     wait_for(&up, "the connection");
     ck_assert(hw_nats_up(nats));
@@ -923,24 +924,24 @@ START_TEST(test_object_of_another_client)
 END_TEST
 
 /* Reads metadata of an object as it is in the stream; the caller frees it. */
-static char *read_meta(const char *name, natsMsg **msg)
+static char *read_meta(const char *name, struct hw_stored *stored)
 {
     HW_AUTO_FREE char *encoded = hw_base64url_encode(name, strlen(name));
     HW_AUTO_FREE char *subject = hw_sprintf("$O.b.M.%s", encoded);
-    OK(hw_nats_last(nats, "OBJ_" BUCKET, subject, msg, &err));
-    return hw_strndup(natsMsg_GetData(*msg), (size_t)natsMsg_GetDataLength(*msg));
+    OK(hw_stored_last(nats, "OBJ_" BUCKET, subject, stored, &err));
+    return hw_strndup(natsMsg_GetData(stored->msg), (size_t)natsMsg_GetDataLength(stored->msg));
 }
 
 START_TEST(test_object_metadata_says_what_the_layout_wants)
 {
-    natsMsg *msg = NULL;
+    struct hw_stored stored;
     begin_objects();
     ck_assert_int_eq(put_object("abc", "abc", 3).status, HW_OK);
-    HW_AUTO_FREE char *meta = read_meta("abc", &msg);
+    HW_AUTO_FREE char *meta = read_meta("abc", &stored);
     const char *rollup = NULL;
-    ck_assert_int_eq(natsMsgHeader_Get(msg, "Nats-Rollup", &rollup), NATS_OK);
+    ck_assert_int_eq(natsMsgHeader_Get(stored.msg, "Nats-Rollup", &rollup), NATS_OK);
     ck_assert_str_eq(rollup, "sub");
-    natsMsg_Destroy(msg);
+    hw_stored_clear(&stored);
     ck_assert_ptr_nonnull(strstr(meta, "\"name\":\"abc\""));
     ck_assert_ptr_nonnull(strstr(meta, "\"bucket\":\"b\""));
     ck_assert_ptr_nonnull(strstr(meta, "\"size\":3"));
@@ -968,7 +969,7 @@ static void expect_corrupt(const char *name)
 START_TEST(test_damaged_objects_are_refused)
 {
     HW_AUTO_FREE unsigned char *data = pattern(3 << 20);
-    natsMsg *msg = NULL;
+    struct hw_stored stored;
     begin_objects();
 
     /* The chunks of x are messages 1 to 3, its metadata is 4. */
@@ -989,8 +990,8 @@ START_TEST(test_damaged_objects_are_refused)
     data[(3 << 20) - 1] ^= 0x10;
 
     /* Too short, too long, without any chunk. */
-    HW_AUTO_FREE char *meta = read_meta("flipped", &msg);
-    natsMsg_Destroy(msg);
+    HW_AUTO_FREE char *meta = read_meta("flipped", &stored);
+    hw_stored_clear(&stored);
     erase(9);
     publish(subject, data + (2 << 20), (1 << 20) - 1, NULL);
     expect_corrupt("flipped");

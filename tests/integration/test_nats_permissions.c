@@ -12,6 +12,7 @@
 
 #include "common/kv.h"
 #include "common/memory.h"
+#include "common/stored.h"
 #include "tests/support/agent_program.h"
 #include "tests/support/nats_keys.h"
 #include "tests/support/suite.h"
@@ -95,11 +96,12 @@ static void start_leaf(const char *account, int port)
 /* Until an answer comes from beyond the leaf node, that nothing is there. */
 static void wait_until_joined(void)
 {
-    natsMsg *msg;
+    struct hw_stored stored;
 
     for (const double until = test_deadline(60);;) {
-        const enum hw_status status = hw_nats_last(
-            ours, "KV_headwater_reports", "$KV.headwater_reports.cfg.reported.daq-1", &msg, &err);
+        const enum hw_status status =
+            hw_stored_last(ours, "KV_headwater_reports", "$KV.headwater_reports.cfg.reported.daq-1",
+                           &stored, &err);
 
         if (status == HW_ENOENT)
             return;
@@ -312,18 +314,19 @@ static void a_node_reads_no_other_key(bool behind_leaf)
         "$KV.headwater.cfg.desired.daq-2", "$KV.headwater.cfg.desired.>",
         "$KV.headwater.cfg.decided.daq-2", "$KV.headwater.cfg.checkpoint"};
     static const char ask[] = "{\"last_by_subj\":\"$KV.headwater.cfg.desired.daq-2\"}";
+    struct hw_stored stored;
     natsMsg *msg = NULL;
 
     begin(behind_leaf);
     upstream_desire(&a.up, "daq-1", 1, "mine\n");
     upstream_desire(&a.up, "daq-2", 1, "theirs\n");
     OK(hw_kv_put(a.up.nats, "headwater", "cfg.decided.daq-2", "theirs", 6, HW_SEQ_ANY, NULL, &err));
-    OK(hw_nats_last(patient, "KV_headwater", "$KV.headwater.cfg.desired.daq-1", &msg, &err));
-    natsMsg_Destroy(msg);
+    OK(hw_stored_last(patient, "KV_headwater", "$KV.headwater.cfg.desired.daq-1", &stored, &err));
+    hw_stored_clear(&stored);
     for (size_t i = 0; i < HW_COUNT(others); i++)
-        ck_assert_int_ne(hw_nats_last(ours, "KV_headwater", others[i], &msg, &err), HW_OK);
+        ck_assert_int_ne(hw_stored_last(ours, "KV_headwater", others[i], &stored, &err), HW_OK);
     for (uint64_t seq = 1; seq <= last_seq("headwater"); seq++)
-        ck_assert_int_ne(hw_nats_at(ours, "KV_headwater", seq, &msg, &err), HW_OK);
+        ck_assert_int_ne(hw_stored_at(ours, "KV_headwater", seq, &stored, &err), HW_OK);
     /* The subject that is asked decides, not what is in the request. */
     HW_AUTO_FREE char *own =
         subject("$JS.API.DIRECT.GET.KV_headwater.$KV.headwater.cfg.desired.daq-1");
