@@ -4,6 +4,7 @@
 
 #include "api/auth.h"
 #include "api/events.h"
+#include "api/nats.h"
 #include "api/pool.h"
 #include "api/server.h"
 #include "api/wait.h"
@@ -16,6 +17,9 @@ struct api {
     struct api_waits *waits;
     struct api_events *events;
     struct api_server *server;
+    struct api_nats *nats;
+    const char *slot;   /* that the reconciler streams from */
+    int64_t started_at; /* Unix nanoseconds */
 };
 
 #endif

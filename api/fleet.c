@@ -1,4 +1,6 @@
 /* /v1/fleet: how many nodes are in which state, and each node's. */
+#include "api/fleet.h"
+
 #include <microhttpd.h>
 #include <string.h>
 
@@ -29,8 +31,7 @@ static const struct api_column columns[] = {
     {.name = NULL},
 };
 
-/* Every state is named, also those that no node is in. */
-static json_t *counts_json(const PGresult *rows)
+json_t *api_fleet_counts(const PGresult *rows)
 {
     json_t *counts = json_object();
 
@@ -51,7 +52,7 @@ static void on_fleet(struct api_request *request, const void *arg, PGresult *con
     (void)arg;
     if (!api_request_limit(request, &limit, &ignored))
         return;
-    answer = json_pack("{s:o}", "counts", counts_json(results[0]));
+    answer = json_pack("{s:o}", "counts", api_fleet_counts(results[0]));
     HW_AUTO_JSON json_t *page =
         api_resource_select(request, api_resource_page(results[1], limit, columns));
     json_object_update(answer, page);

@@ -38,6 +38,8 @@ api_handler_fn api_wait_get;
 api_handler_fn api_openapi_get, api_openapi_reference, api_openapi_routes;
 /* health.c */
 api_handler_fn api_health_live, api_health_ready;
+/* system.c */
+api_handler_fn api_system_get;
 /* metrics.c */
 api_handler_fn api_metrics_get;
 

@@ -1,6 +1,7 @@
 /* headwater-api: configurations, nodes and assignments by HTTP. */
 #include <malloc.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,8 +10,11 @@
 #include "api/migrate.h"
 #include "api/tls.h"
 #include "api/token_command.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/nats_conn.h"
+#include "common/nats_permissions.h"
 #include "common/notify.h"
 #include "common/options.h"
 #include "common/version.h"
@@ -29,6 +33,8 @@ struct options {
     const char *hosts;
     struct api_tls_config tls;
     const char *client_role;
+    const char *nats, *bucket, *slot;
+    struct hw_nats_files nats_files;
     int64_t pool;
     int64_t max_body;
     int64_t memory;
@@ -79,6 +85,16 @@ static const struct hw_option options_table[] = {
      .value = "ROLE",
      .choices = ROLES,
      .help = "what clients with a certificate and no token may do"},
+    {.name = "nats",
+     .env = "HEADWATER_NATS_URL",
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct options, nats),
+     .value = "URL",
+     .secret = true,
+     .help = "where NATS is, to show in /v1/system how it stands and who leads; default: unknown"},
+    HW_OPTIONS_NATS_FILES(struct options),
+    HW_OPTION_BUCKET(struct options),
+    HW_OPTION_SLOT(struct options, "the reconciler's replication slot, to show how it stands"),
     {.name = "pool",
      .env = "HEADWATER_POOL",
      .type = HW_OPT_INT,
@@ -152,6 +168,8 @@ static const struct hw_option options_table[] = {
 static const struct hw_command commands[] = {
     {.name = "serve", .help = "serve the HTTP API (the default)"},
     {.name = "migrate", .help = "bring the database's schema to this version"},
+    {.name = "permissions",
+     .help = "print the API's account for nats-server's configuration; needs no server"},
     {.name = "token",
      .arguments = "create|list|revoke",
      .help = "make, list and end access tokens in the database"},
@@ -193,6 +211,7 @@ static void on_drain_timeout(void *arg)
     /* They get their answers now: that nobody knows, or that it was not begun. */
     api_pool_stop(service->api.pool);
     api_auth_stop(service->api.auth);
+    api_nats_stop(service->api.nats);
     hw_loop_stop(service->api.loop);
 }
 
@@ -245,6 +264,8 @@ static enum hw_status open_service(struct service *service, const struct options
     struct api *api = &service->api;
     enum hw_status status = hw_loop_new(&api->loop, err);
 
+    api->slot = options->slot;
+    api->started_at = hw_clock_now();
     if (status == HW_OK)
         status = hw_loop_on_signal(api->loop, SIGTERM, on_stop_signal, service, err);
     if (status == HW_OK)
@@ -262,6 +283,14 @@ static enum hw_status open_service(struct service *service, const struct options
                                              .queue_most = QUEUE_MOST};
 
         status = api_pool_open(&pool, &api->pool, err);
+    }
+    if (status == HW_OK) {
+        const struct api_nats_config nats = {.loop = api->loop,
+                                             .url = options->nats,
+                                             .files = options->nats_files,
+                                             .bucket = options->bucket};
+
+        status = api_nats_open(&nats, &api->nats, err);
     }
     if (status == HW_OK)
         status = api_waits_open(api->loop, options->database, &api->waits, err);
@@ -338,6 +367,10 @@ static int serve(const struct options *options)
     if (check_tls(options, &err) != HW_OK ||
         (!hw_address_is_loopback(&address) && check_exposure(options, &err) != HW_OK))
         return hw_options_usage_error(&program, &err);
+    const char *const exposed = hw_nats_exposed(&options->nats_files);
+    if (exposed != NULL)
+        hw_log_warn("every user of this machine can read a secret; take their permission away",
+                    HW_S("file", exposed));
     mallopt(M_MMAP_THRESHOLD, MMAP_FROM);
     status = open_service(&service, options, &address, &err);
     if (status == HW_OK) {
@@ -351,6 +384,7 @@ static int serve(const struct options *options)
     api_waits_free(service.api.waits);
     api_pool_free(service.api.pool);
     api_auth_free(service.api.auth);
+    api_nats_free(service.api.nats);
     api_server_free(service.api.server);
     api_events_free(service.api.events);
     api_tls_free(service.tls);
@@ -406,6 +440,12 @@ int main(int argc, char **argv)
     if (count > (is_token ? 1 : 0)) {
         hw_fail(&err, HW_EINVAL, "%s: what is this for?", operands[is_token ? 1 : 0]);
         return hw_options_usage_error(&program, &err);
+    }
+    if (command != NULL && strcmp(command, "permissions") == 0) {
+        if (hw_nats_permissions_api(options.bucket, &options.nats_files, &err) == HW_OK)
+            return HW_EXIT_OK;
+        fprintf(stderr, "headwater-api: permissions: %s\n", err.message);
+        return HW_EXIT_FAILURE;
     }
     if (options.database == NULL) {
         hw_fail(&err, HW_EINVAL, "--database (or HEADWATER_DATABASE_URL) is missing");

@@ -11,6 +11,8 @@ const struct api_route api_routes[] = {
     {"GET", "/v1", api_openapi_routes, "", API_BODY_NONE, API_ROLE_NONE},
     {"GET", "/v1/reference", api_openapi_reference, "", API_BODY_NONE, API_ROLE_NONE},
 
+    {"GET", "/v1/system", api_system_get, "", API_BODY_NONE, API_ROLE_VIEWER},
+
     {"GET", "/v1/nodes", api_nodes_list, "selector fields limit after", API_BODY_NONE,
      API_ROLE_VIEWER},
     {"GET", "/v1/nodes/{name}", api_nodes_get, "", API_BODY_NONE, API_ROLE_VIEWER},

@@ -44,6 +44,9 @@ json_t *api_row_value(const PGresult *rows, int row, const char *name, enum api_
     case API_COLUMN_NUMBER:
         value = json_real(strtod(text, NULL));
         break;
+    case API_COLUMN_BOOLEAN:
+        value = json_boolean(*text == 't');
+        break;
     case API_COLUMN_JSON:
         value = json_loads(text, JSON_DECODE_ANY, NULL);
         break;

@@ -10,6 +10,7 @@ enum api_column_type {
     API_COLUMN_STRING,
     API_COLUMN_INTEGER,
     API_COLUMN_NUMBER,
+    API_COLUMN_BOOLEAN,
     API_COLUMN_JSON,
     API_COLUMN_TIME, /* timestamptz of a session in UTC; RFC 3339 in JSON */
 };

@@ -57,8 +57,8 @@ typedef enum hw_status cli_command_fn(struct cli *cli, char **operands, int coun
                                       struct hw_error *err);
 
 cli_command_fn cli_accept, cli_apply, cli_approve, cli_audit, cli_delete, cli_diff, cli_explain,
-    cli_fleet, cli_get, cli_history, cli_proposals, cli_reject, cli_rollback, cli_set, cli_token,
-    cli_wait, cli_watch;
+    cli_fleet, cli_get, cli_history, cli_proposals, cli_reject, cli_rollback, cli_set, cli_status,
+    cli_token, cli_wait, cli_watch;
 
 /* get nodes --unknown. */
 enum hw_status cli_get_unknown(struct cli *cli, struct hw_error *err) HW_CHECKED;
@@ -95,6 +95,9 @@ enum hw_status cli_write(struct cli *cli, struct cli_request *request, cli_show_
  * how it ended (not in tables when quiet and all is well); sets cli->negative when nodes failed. */
 enum hw_status cli_await(struct cli *cli, const char *lsn, bool quiet,
                          struct hw_error *err) HW_CHECKED;
+
+/* Says on stderr what /v1/system finds wrong, if it can be asked and anything is. */
+void cli_tell_trouble(struct cli *cli);
 
 /* The position of the last write to this server, in a file of the user's; to forget one is no
  * error. HW_ENOENT: there is none. */

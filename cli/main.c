@@ -160,6 +160,7 @@ static const struct hw_command commands[] = {
     {"wait", "[LSN]", "wait until nodes did what was asked"},
     {"watch", NULL, "show events as they happen"},
     {"fleet", NULL, "show how many nodes are in which state, and each"},
+    {"status", NULL, "show how the whole system stands, and what is wrong with it"},
     {"audit", "[KIND [NAME]]", "show who changed what, newest first"},
     {"token", "list|create NAME|revoke NAME", "manage the tokens of the API"},
     {.name = NULL},
@@ -170,12 +171,26 @@ static const struct {
     cli_command_fn *run;
     int least, most; /* operands */
 } runners[] = {
-    {cli_get, 1, 2},          {cli_accept, 0, INT32_MAX}, {cli_apply, 0, INT32_MAX},
-    {cli_diff, 0, INT32_MAX}, {cli_set, 2, INT32_MAX},    {cli_delete, 2, 2},
-    {cli_history, 1, 1},      {cli_rollback, 2, 2},       {cli_explain, 1, 2},
-    {cli_proposals, 0, 1},    {cli_approve, 1, 1},        {cli_reject, 1, 1},
-    {cli_wait, 0, 1},         {cli_watch, 0, 0},          {cli_fleet, 0, 0},
-    {cli_audit, 0, 2},        {cli_token, 1, 2},
+    /* clang-format off: a line each */
+    {cli_get, 1, 2},
+    {cli_accept, 0, INT32_MAX},
+    {cli_apply, 0, INT32_MAX},
+    {cli_diff, 0, INT32_MAX},
+    {cli_set, 2, INT32_MAX},
+    {cli_delete, 2, 2},
+    {cli_history, 1, 1},
+    {cli_rollback, 2, 2},
+    {cli_explain, 1, 2},
+    {cli_proposals, 0, 1},
+    {cli_approve, 1, 1},
+    {cli_reject, 1, 1},
+    {cli_wait, 0, 1},
+    {cli_watch, 0, 0},
+    {cli_fleet, 0, 0},
+    {cli_status, 0, 0},
+    {cli_audit, 0, 2},
+    {cli_token, 1, 2},
+    /* clang-format on */
 };
 _Static_assert(HW_COUNT(runners) + 1 == HW_COUNT(commands), "a command without a runner");
 
@@ -186,8 +201,8 @@ static const struct hw_program program = {
     .commands = commands,
     .needs_command = true,
     .notes =
-        "Exit status: 0 done; 1 the answer is no (differences, failed nodes); 2 wrong usage;\n"
-        "3 not found; 4 conflict, or not the version expected; 5 refused, invalid;\n"
+        "Exit status: 0 done; 1 the answer is no (differences, failed nodes, something wrong);\n"
+        "2 wrong usage; 3 not found; 4 conflict, or not the version expected; 5 refused, invalid;\n"
         "6 not authenticated, or not allowed; 7 unavailable, or no answer in time; 8 a fault.\n",
 };
 

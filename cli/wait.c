@@ -134,6 +134,7 @@ static enum hw_status conclude(struct cli *cli, enum hw_status st, const struct 
     }
     if (st == HW_OK || failed)
         return HW_OK;
+    cli_tell_trouble(cli);
     HW_AUTO_FREE char *names = names_of(json_object_get(shown, "pending_nodes"));
     return hw_fail(err, HW_ETIMEOUT, "the time is over and %lld of %lld nodes are pending: %s",
                    number(shown, "pending"), number(shown, "nodes"), names);

@@ -6,6 +6,7 @@
 
 #include "common/buf.h"
 #include "common/kv.h"
+#include "common/leader.h"
 #include "common/memory.h"
 #include "common/nkey.h"
 
@@ -21,6 +22,13 @@ static const char *const services[] = {
     /* Objects are for every node: metadata by name, chunks by the identifier in it. */
     "$JS.API.DIRECT.GET.OBJ_@.$O.@.M.>",
     "$JS.API.DIRECT.GET.OBJ_@",
+};
+/* What the API asks for, and no node. */
+static const char *const looks[] = {
+    "@." HW_LEADER_TOKEN,
+    "$JS.API.STREAM.INFO.KV_@",
+    "$JS.API.STREAM.INFO.KV_@_reports",
+    "$JS.API.STREAM.INFO.OBJ_@",
 };
 static const char *const hints[] = {"@.desired.*", "@.decided.*"};
 
@@ -44,7 +52,8 @@ static enum hw_status finish(struct hw_error *err)
     return fflush(stdout) == 0 ? HW_OK : hw_fail_errno(err, "writing to standard output");
 }
 
-static enum hw_status begin(const char *bucket, const char *node, const char *list,
+/* suffix: of the account's name, behind the bucket's. */
+static enum hw_status begin(const char *bucket, const char *suffix, const char *list,
                             const struct hw_nats_files *files, struct hw_error *err)
 {
     const bool known = files->nkey != NULL && *files->nkey != '\0';
@@ -54,8 +63,8 @@ static enum hw_status begin(const char *bucket, const char *node, const char *li
         return hw_fail(err, HW_EINVAL, "--bucket: \"%s\" is not a bucket name", bucket);
     if (known && hw_nkey_public_of_file(files->nkey, key, err) != HW_OK)
         return hw_fail_in(err, "--nats-nkey");
-    printf("\"%s%s%s\": {\n", bucket, node != NULL ? "." : "", node != NULL ? node : "");
-    if (node == NULL)
+    printf("\"%s%s\": {\n", bucket, suffix);
+    if (*suffix == '\0')
         printf("  jetstream: enabled\n");
     if (known)
         printf("  users: [{nkey: \"%s\"}]\n", key);
@@ -68,7 +77,7 @@ static enum hw_status begin(const char *bucket, const char *node, const char *li
 enum hw_status hw_nats_permissions_reconciler(const char *bucket, const struct hw_nats_files *files,
                                               struct hw_error *err)
 {
-    const enum hw_status status = begin(bucket, NULL, "exports", files, err);
+    const enum hw_status status = begin(bucket, "", "exports", files, err);
 
     if (status != HW_OK)
         return status;
@@ -77,10 +86,31 @@ enum hw_status hw_nats_permissions_reconciler(const char *bucket, const struct h
 
         printf("    {service: \"%s\"}\n", subject);
     }
+    for (size_t i = 0; i < HW_COUNT(looks); i++) {
+        HW_AUTO_FREE char *subject = subject_of(looks[i], bucket, "");
+
+        printf("    {service: \"%s\"}\n", subject);
+    }
     for (size_t i = 0; i < HW_COUNT(hints); i++) {
         HW_AUTO_FREE char *subject = subject_of(hints[i], bucket, ">");
 
         printf("    {stream: \"%s\"}\n", subject);
+    }
+    return finish(err);
+}
+
+enum hw_status hw_nats_permissions_api(const char *bucket, const struct hw_nats_files *files,
+                                       struct hw_error *err)
+{
+    /* No node can have an account of this name. */
+    const enum hw_status status = begin(bucket, "/api", "imports", files, err);
+
+    if (status != HW_OK)
+        return status;
+    for (size_t i = 0; i < HW_COUNT(looks); i++) {
+        HW_AUTO_FREE char *subject = subject_of(looks[i], bucket, "");
+
+        printf("    {service: {account: \"%s\", subject: \"%s\"}}\n", bucket, subject);
     }
     return finish(err);
 }
@@ -95,7 +125,8 @@ enum hw_status hw_nats_permissions_node(const char *bucket, const char *node, co
     if (mapped && !hw_kv_key_valid(prefix))
         return hw_fail(err, HW_EINVAL, "--nats-prefix: \"%s\" is not the beginning of a subject",
                        prefix);
-    status = begin(bucket, node, "imports", files, err);
+    HW_AUTO_FREE char *suffix = hw_sprintf(".%s", node);
+    status = begin(bucket, suffix, "imports", files, err);
     if (status != HW_OK)
         return status;
     for (size_t i = 0; i < HW_COUNT(services); i++) {

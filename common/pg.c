@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/buf.h"
 #include "common/log.h"
 #include "common/memory.h"
 
@@ -468,6 +469,51 @@ bool hw_pg_idle(const struct hw_pg *pg)
 int hw_pg_server_version(const struct hw_pg *pg)
 {
     return pg->state == STATE_UP ? PQserverVersion(pg->conn) : 0;
+}
+
+/* The n-th of a list with commas in between; of a list of one, that one. */
+static char *element(const char *list, int n)
+{
+    const char *at = list;
+
+    for (int i = 0; i < n && at != NULL; i++)
+        at = strchr(at, ',') != NULL ? strchr(at, ',') + 1 : NULL;
+    if (at == NULL)
+        at = list;
+    return hw_strndup(at, strcspn(at, ","));
+}
+
+static const char *setting_of(const PQconninfoOption *settings, const char *keyword)
+{
+    while (settings->keyword != NULL && strcmp(settings->keyword, keyword) != 0)
+        settings++;
+    return settings->val != NULL ? settings->val : "";
+}
+
+char *hw_pg_address(const struct hw_pg *pg)
+{
+    PQconninfoOption *settings = pg->state == STATE_UP ? PQconninfo(pg->conn) : NULL;
+    struct hw_buf out = {0};
+    int count = 1;
+
+    if (settings == NULL)
+        return NULL;
+    const char *hosts = setting_of(settings, "host"), *ports = setting_of(settings, "port");
+    if (*hosts == '\0')
+        hosts = setting_of(settings, "hostaddr");
+    if (*hosts == '\0')
+        hosts = PQhost(pg->conn); /* the directory of the socket that libpq knows by itself */
+    for (const char *p = hosts; *p != '\0'; p++)
+        count += *p == ',';
+    for (int i = 0; i < count; i++) {
+        HW_AUTO_FREE char *host = element(hosts, i);
+        HW_AUTO_FREE char *port = element(ports, i);
+
+        hw_buf_printf(&out, "%s%s:%s", i > 0 ? "," : "", host, *port != '\0' ? port : "5432");
+    }
+    hw_buf_printf(&out, "/%s", setting_of(settings, "dbname"));
+    PQconninfoFree(settings);
+    return out.data;
 }
 
 /* A connection that broke while a batch was sent is reported from the loop, not from within. */

@@ -31,6 +31,9 @@ void hw_pg_close(struct hw_pg *pg);
 bool hw_pg_up(const struct hw_pg *pg);
 bool hw_pg_idle(const struct hw_pg *pg);          /* up, and no batch is running */
 int hw_pg_server_version(const struct hw_pg *pg); /* as PQserverVersion; 0 while down */
+/* "db1:5432,db2:5432/headwater": where it was told to connect, without user and password, defaults
+ * and service files included; malloc'ed, NULL while down. */
+char *hw_pg_address(const struct hw_pg *pg);
 
 struct hw_pg_query {
     const char *sql;           /* one statement, $1… */

@@ -834,6 +834,11 @@ hw_lsn rec_apply_position(const struct rec_apply *apply)
     return apply->applied.fence.lsn;
 }
 
+const struct rec_checkpoint *rec_apply_stored(const struct rec_apply *apply)
+{
+    return &apply->stored;
+}
+
 bool rec_apply_paused(const struct rec_apply *apply)
 {
     return apply->paused;

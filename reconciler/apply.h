@@ -112,6 +112,8 @@ void rec_apply_defend_checkpoint(struct rec_apply *apply);
 
 /* Where everything is acknowledged. */
 hw_lsn rec_apply_position(const struct rec_apply *apply);
+/* The checkpoint that stands in KV, as far as it was acknowledged. */
+const struct rec_checkpoint *rec_apply_stored(const struct rec_apply *apply);
 
 /* Has it asked for a pause that still holds? */
 bool rec_apply_paused(const struct rec_apply *apply);

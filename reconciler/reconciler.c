@@ -20,6 +20,7 @@
 #include "reconciler/changes.h"
 #include "reconciler/counts.h"
 #include "reconciler/fleet.h"
+#include "reconciler/leader.h"
 #include "reconciler/liveness.h"
 #include "reconciler/objects.h"
 #include "reconciler/proposals.h"
@@ -82,6 +83,7 @@ struct rec_reconciler {
     struct rec_apply *apply;
     struct rec_counts counts;
     struct rec_fleet *fleet;
+    struct rec_leader *leader;
 
     /* while leading */
     struct cdc_source *source, *replay;
@@ -141,6 +143,7 @@ static void lose(struct rec_reconciler *rec, const struct hw_error *err)
     if (rec->stopping || rec->state == WAITING)
         return;
     rec->trouble = *err;
+    rec_leader_failed(rec->leader, err);
     if (!rec->trouble_told || err->status != HW_EUNAVAIL)
         hw_log_warn("cannot go on, starting again", HW_S("slot", rec->config.slot), HW_E(err));
     rec->trouble_told = true;
@@ -183,6 +186,7 @@ static void let_go(struct rec_reconciler *rec)
     static const struct rec_checkpoint none;
 
     rec_survey_cancel(rec->survey);
+    rec_leader_end(rec->leader);
     hw_timer_stop(&rec->check_up);
     hw_timer_stop(&rec->heartbeat);
     hw_timer_stop(&rec->audit_timer);
@@ -661,6 +665,10 @@ static void load(struct rec_reconciler *rec)
 
     cdc_source_pause(rec->source, true);
     hw_log_info("leading", HW_S("slot", rec->config.slot));
+    if (rec_leader_begin(rec->leader, &err) != HW_OK) {
+        lose(rec, &err);
+        return;
+    }
     /* Whoever led before may have moved the checkpoint while we waited for the slot. */
     status = claim(rec, &err);
     if (status == HW_ECONFLICT) {
@@ -850,6 +858,7 @@ static void on_apply_failed(void *arg, const struct hw_error *err)
     hw_log_warn("NATS failed; the slot is kept until it is back", HW_S("slot", rec->config.slot),
                 HW_E(err));
     rec->trouble = *err;
+    rec_leader_failed(rec->leader, err);
     rec->trouble_told = true;
     happen(rec, SINK_FAILED);
 }
@@ -900,6 +909,7 @@ static void on_checked_up(void *arg, const struct hw_pg_outcome *outcome)
             s->archive_exists ? (double)(int64_t)(s->current - s->archive_restart) : 0;
     }
     rec_fleet_take(rec->fleet, outcome->results[1], c);
+    rec_leader_take(rec->leader, outcome->results[2]);
     if (strcmp(s->slot_wal_status, "unreserved") == 0)
         hw_log_warn("the slot is about to lose the log that it needs: raise "
                     "max_slot_wal_keep_size, or see what holds the stream up",
@@ -912,7 +922,8 @@ static void check_up(void *arg)
     struct rec_reconciler *rec = arg;
     const char *const values[] = {rec->config.slot, REC_TABLES};
     const struct hw_pg_query queries[] = {{.sql = cdc_server_sql, .count = 2, .values = values},
-                                          rec_fleet_query(rec->fleet)};
+                                          rec_fleet_query(rec->fleet),
+                                          rec_leader_query()};
 
     /* While the sink is away the lag grows all the more. */
     if (rec->state != STREAMING && rec->state != STALLED)
@@ -1135,6 +1146,49 @@ static void happen(struct rec_reconciler *rec, enum event event)
     }
 }
 
+/* ---- what whoever asks is told ---- */
+
+static const char *state_name(const struct rec_reconciler *rec)
+{
+    switch (rec->state) {
+    case REPLAYING:
+        return "replaying";
+    case STREAMING:
+        return rec->plan.way == REC_REBUILD ? "rebuilding" : "streaming";
+    case STALLED:
+        return "stalled";
+    default:
+        return "loading";
+    }
+}
+
+static double lag_seconds(const struct rec_reconciler *rec)
+{
+    int64_t behind = rec->behind_since;
+
+    /* A stream that is held does not show what was committed since: at most so long ago. */
+    if (behind == 0 && rec->state == STALLED)
+        behind = rec->stored_at;
+    return behind == 0 ? 0 : (double)(hw_loop_now() - behind) / 1000;
+}
+
+static void describe(void *arg, struct rec_leading *leading)
+{
+    const struct rec_reconciler *rec = arg;
+
+    *leading = (struct rec_leading){.state = state_name(rec),
+                                    .system_id = rec->server.system_id,
+                                    .timeline = rec->server.timeline,
+                                    .epoch = rec->plan.epoch,
+                                    .stored = rec_apply_stored(rec->apply),
+                                    .received = rec->committed,
+                                    .lag_seconds = lag_seconds(rec),
+                                    .pending = hw_nats_in_flight(rec->nats),
+                                    .nodes = rec_sink_nodes(rec->sink),
+                                    .objects = rec_sink_objects(rec->sink),
+                                    .keeps_archive = rec->config.archive_bytes > 0};
+}
+
 /* ---- servers ---- */
 
 static void on_pg_up(void *arg)
@@ -1230,6 +1284,12 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
                                              .signer = config->signer,
                                              .window = (size_t)config->window};
     rec->apply = rec_apply_new(&apply_config, &apply_events);
+    rec->leader = rec_leader_new(&(struct rec_leader_config){.nats = rec->nats,
+                                                             .pg = rec->pg,
+                                                             .bucket = config->bucket,
+                                                             .slot = config->slot,
+                                                             .describe = describe,
+                                                             .arg = rec});
     rec->survey = rec_survey_new(
         &(struct rec_survey_config){.pg = rec->pg,
                                     .nats = rec->nats,
@@ -1298,7 +1358,6 @@ void rec_reconciler_metrics(void *arg, struct hw_buf *out)
 {
     struct rec_reconciler *rec = arg;
     struct rec_counts *c = &rec->counts;
-    int64_t behind = rec->behind_since;
 
     c->leading = rec->state == STREAMING;
     c->epoch = (double)rec->plan.epoch;
@@ -1306,10 +1365,7 @@ void rec_reconciler_metrics(void *arg, struct hw_buf *out)
     c->objects = (double)rec_sink_objects(rec->sink);
     c->postgresql_up = hw_pg_up(rec->pg);
     c->nats_up = hw_nats_up(rec->nats);
-    /* A stream that is held does not show what was committed since: at most so long ago. */
-    if (behind == 0 && rec->state == STALLED)
-        behind = rec->stored_at;
-    c->lag_seconds = behind == 0 ? 0 : (double)(hw_loop_now() - behind) / 1000;
+    c->lag_seconds = lag_seconds(rec);
     hw_metrics_write(&(struct hw_metrics){rec_counts_table, c}, out);
 }
 
@@ -1339,6 +1395,7 @@ void rec_reconciler_stop(struct rec_reconciler *rec)
     hw_timer_stop(&rec->retry);
     if (rec->apply != NULL)
         let_go(rec);
+    rec_leader_free(rec->leader);
     hw_nats_close(rec->nats);
     rec_apply_free(rec->apply);
     hw_pg_close(rec->pg);

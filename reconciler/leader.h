@@ -1,0 +1,54 @@
+/*
+ * The leader's answer to whoever asks on NATS how it stands (common/leader.h): what it reads and
+ * writes, how far it is, and what went wrong last. It is put together when it is asked for; nothing
+ * here waits.
+ */
+#ifndef REC_LEADER_H
+#define REC_LEADER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/nats_conn.h"
+#include "common/pg.h"
+#include "reconciler/checkpoint.h"
+
+/* How the reconciler stands; what it points to is borrowed until describe is called again. */
+struct rec_leading {
+    const char *state; /* "loading", "replaying", "rebuilding", "streaming" or "stalled" */
+    uint64_t system_id;
+    uint32_t timeline;
+    uint64_t epoch;
+    const struct rec_checkpoint *stored;
+    hw_lsn received;    /* end of the newest transaction from the stream; 0: none yet */
+    double lag_seconds; /* as of struct rec_counts */
+    size_t pending;     /* publishes that are not acknowledged */
+    size_t nodes, objects;
+    bool keeps_archive;
+};
+
+struct rec_leader_config {
+    struct hw_nats *nats;
+    struct hw_pg *pg; /* by which the database is described: where it is, and whether it is up */
+    const char *bucket, *slot;
+    void (*describe)(void *arg, struct rec_leading *leading);
+    void *arg;
+};
+
+struct rec_leader;
+struct rec_leader *rec_leader_new(const struct rec_leader_config *config);
+void rec_leader_free(struct rec_leader *leader); /* before the two connections; NULL is fine */
+
+/* From the first to the second, questions are answered. */
+enum hw_status rec_leader_begin(struct rec_leader *leader, struct hw_error *err) HW_CHECKED;
+void rec_leader_end(struct rec_leader *leader);
+
+/* What went wrong, to be told as the last error until another one comes. */
+void rec_leader_failed(struct rec_leader *leader, const struct hw_error *err);
+
+/* What is to be asked of the database now and then, and its answer. */
+struct hw_pg_query rec_leader_query(void);
+void rec_leader_take(struct rec_leader *leader, const PGresult *result);
+
+#endif
