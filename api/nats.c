@@ -10,6 +10,7 @@
 #include "common/leader.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/nats_permissions.h"
 
 enum {
     ANSWER_MS = 500,   /* for all answers to come */
@@ -17,19 +18,21 @@ enum {
     CONNECT_MS = 1000, /* connecting may hold up the loop for so long, once */
     RECONNECT_MS = 2000,
     SUBJECT_MAX = 320,
+    NOT_FOUND = 404,      /* JetStream's words for: no such stream … */
+    NO_JETSTREAM = 503,   /* … and none for this account */
     SAID_MOST = 64 << 10, /* bytes of an answer; anyone on NATS could give it */
 };
 
-/* What is asked; @ stands for the bucket. */
-enum { LEADER, STREAMS, QUESTIONS = 4 };
+/*
+ * What is asked: who leads, and of each stream how it stands, by JetStream's own subject and by the
+ * one that the API's account has for it, since an account without JetStream answers for itself on
+ * the former.
+ */
+enum { STREAMS = 3, LEADER = 0, INFO = 1, MAPPED = INFO + STREAMS, QUESTIONS = MAPPED + STREAMS };
+
 static const struct {
     const char *prefix, *suffix; /* of a stream's name, around the bucket's */
-} questions[QUESTIONS] = {
-    [LEADER] = {NULL, NULL},
-    [STREAMS] = {"KV_", ""},
-    {"KV_", "_reports"},
-    {"OBJ_", ""},
-};
+} streams[STREAMS] = {{"KV_", ""}, {"KV_", "_reports"}, {"OBJ_", ""}};
 
 struct asker {
     STAILQ_ENTRY(asker) link;
@@ -72,59 +75,80 @@ static json_t *url_json(const struct api_nats *nats)
                         host + 1);
 }
 
-static char *stream_name(const struct api_nats *nats, int question)
+static char *stream_name(const struct api_nats *nats, int stream)
 {
-    return hw_sprintf("%s%s%s", questions[question].prefix, nats->config.bucket,
-                      questions[question].suffix);
+    return hw_sprintf("%s%s%s", streams[stream].prefix, nats->config.bucket,
+                      streams[stream].suffix);
+}
+
+/* The code of a refusal by JetStream, 0 for any other answer. */
+static int refusal(json_t *answer)
+{
+    json_int_t code;
+
+    return hw_json_unpack(answer, NULL, "{s:{s:I}}", "error", "code", &code) == HW_OK ? (int)code
+                                                                                      : 0;
+}
+
+/* NULL: nobody said anything of it. */
+static json_t *answer_of(const struct api_nats *nats, int stream)
+{
+    json_t *const own = nats->said[INFO + stream], *const mapped = nats->said[MAPPED + stream];
+
+    return mapped != NULL ? mapped : own != NULL && refusal(own) != NO_JETSTREAM ? own : NULL;
 }
 
 /* Of an answer to STREAM.INFO, what somebody could want to know. */
-static json_t *stream_json(const struct api_nats *nats, int question)
+static json_t *stream_json(const struct api_nats *nats, int stream)
 {
-    HW_AUTO_FREE char *name = stream_name(nats, question);
-    json_t *const answer = nats->said[question];
-    json_t *stream = json_pack("{s:s, s:n, s:n, s:n, s:n, s:n, s:n}", "name", name, "exists",
+    HW_AUTO_FREE char *name = stream_name(nats, stream);
+    json_t *const answer = answer_of(nats, stream);
+    json_t *object = json_pack("{s:s, s:n, s:n, s:n, s:n, s:n, s:n}", "name", name, "exists",
                                "messages", "bytes", "last_sequence", "created_at", "replicas");
     const char *created;
-    json_int_t code, messages, bytes, last, replicas;
+    json_int_t messages, bytes, last, replicas;
 
     if (answer == NULL)
-        return stream;
-    if (hw_json_unpack(answer, NULL, "{s:{s:I}}", "error", "code", &code) == HW_OK) {
-        if (code == 404)
-            json_object_set_new(stream, "exists", json_false());
-        return stream;
-    }
+        return object;
+    if (refusal(answer) == NOT_FOUND)
+        json_object_set_new(object, "exists", json_false());
     if (hw_json_unpack(answer, NULL, "{s:s, s:{s:I}, s:{s:I, s:I, s:I}}", "created", &created,
                        "config", "num_replicas", &replicas, "state", "messages", &messages, "bytes",
                        &bytes, "last_seq", &last) != HW_OK)
-        return stream;
-    json_object_set_new(stream, "exists", json_true());
-    json_object_set_new(stream, "messages", json_integer(messages));
-    json_object_set_new(stream, "bytes", json_integer(bytes));
-    json_object_set_new(stream, "last_sequence", json_integer(last));
-    json_object_set_new(stream, "created_at", json_string(created));
-    json_object_set_new(stream, "replicas", json_integer(replicas));
-    return stream;
+        return object;
+    json_object_set_new(object, "exists", json_true());
+    json_object_set_new(object, "messages", json_integer(messages));
+    json_object_set_new(object, "bytes", json_integer(bytes));
+    json_object_set_new(object, "last_sequence", json_integer(last));
+    json_object_set_new(object, "created_at", json_string(created));
+    json_object_set_new(object, "replicas", json_integer(replicas));
+    return object;
+}
+
+/* Null where nothing was heard. */
+static json_t *jetstream_json(const struct api_nats *nats)
+{
+    if (answer_of(nats, 0) != NULL)
+        return json_true();
+    return nats->nobody[INFO] || nats->said[INFO] != NULL ? json_false() : json_null();
 }
 
 static json_t *nats_json(const struct api_nats *nats)
 {
     const bool is_asked = nats->conn != NULL, up = is_asked && hw_nats_up(nats->conn);
-    json_t *streams = json_null(), *jetstream = json_null();
+    json_t *list = json_null(), *jetstream = json_null();
 
     if (up) {
-        streams = json_array();
-        for (int i = STREAMS; i < QUESTIONS; i++)
-            json_array_append_new(streams, stream_json(nats, i));
-        if (nats->said[STREAMS] != NULL || nats->nobody[STREAMS])
-            jetstream = json_boolean(!nats->nobody[STREAMS]);
+        list = json_array();
+        for (int i = 0; i < STREAMS; i++)
+            json_array_append_new(list, stream_json(nats, i));
+        jetstream = jetstream_json(nats);
     }
     return json_pack("{s:b, s:o, s:o, s:o, s:o, s:s, s:o}", "configured", is_asked, "connected",
                      is_asked ? json_boolean(up) : json_null(), "url", url_json(nats), "error",
                      is_asked && !up && nats->trouble != NULL ? json_string(nats->trouble)
                                                               : json_null(),
-                     "jetstream", jetstream, "bucket", nats->config.bucket, "streams", streams);
+                     "jetstream", jetstream, "bucket", nats->config.bucket, "streams", list);
 }
 
 static json_t *leader_json(const struct api_nats *nats)
@@ -205,12 +229,15 @@ static void ask_all(struct api_nats *nats)
     nats->serial++;
     hw_timer_start(nats->config.loop, &nats->deadline, ANSWER_MS, conclude, nats);
     for (int i = 0; i < QUESTIONS; i++) {
-        HW_AUTO_FREE char *stream = i == LEADER ? NULL : stream_name(nats, i);
+        HW_AUTO_FREE char *stream = i > LEADER ? stream_name(nats, (i - INFO) % STREAMS) : NULL;
 
         if (i == LEADER)
             snprintf(subject, sizeof(subject), "%s." HW_LEADER_TOKEN, nats->config.bucket);
-        else
+        else if (i < MAPPED)
             snprintf(subject, sizeof(subject), "$JS.API.STREAM.INFO.%s", stream);
+        else
+            snprintf(subject, sizeof(subject), "%s." HW_NATS_STREAMS ".%s", nats->config.bucket,
+                     stream);
         snprintf(reply, sizeof(reply), "%s.%u.%d", nats->inbox, nats->serial, i);
         (void)natsConnection_PublishRequest(hw_nats_connection(nats->conn), subject, reply, NULL,
                                             0);

@@ -110,7 +110,10 @@ enum hw_status hw_nats_permissions_api(const char *bucket, const struct hw_nats_
     for (size_t i = 0; i < HW_COUNT(looks); i++) {
         HW_AUTO_FREE char *subject = subject_of(looks[i], bucket, "");
 
-        printf("    {service: {account: \"%s\", subject: \"%s\"}}\n", bucket, subject);
+        printf("    {service: {account: \"%s\", subject: \"%s\"}", bucket, subject);
+        if (*subject == '$') /* where this account, without JetStream, would answer for itself */
+            printf(", to: \"%s." HW_NATS_STREAMS ".%s\"", bucket, strrchr(subject, '.') + 1);
+        printf("}\n");
     }
     return finish(err);
 }

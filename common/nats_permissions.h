@@ -10,6 +10,9 @@
 
 #include "common/nats_conn.h"
 
+/* What the API's account has STREAM.INFO of JetStream as: <bucket>.streams.<stream>. */
+#define HW_NATS_STREAMS "streams"
+
 /* Print one entry of "accounts" to standard output. With files->nkey its public key is the user.
  * prefix: as of hw_nats_options, for a node behind a leaf node; NULL or "": none. */
 enum hw_status hw_nats_permissions_reconciler(const char *bucket, const struct hw_nats_files *files,
