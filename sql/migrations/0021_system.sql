@@ -18,7 +18,7 @@ END
 $$;
 
 SET LOCAL ROLE headwater_owner;
-INSERT INTO headwater.migration (version, name) VALUES (20, 'system');
+INSERT INTO headwater.migration (version, name) VALUES (21, 'system');
 
 -- What may not be seen is null. A reconciler, leader or standby, has one session by the name
 -- headwater-reconciler; whoever holds a slot of this database is here whatever its name is.
