@@ -9,6 +9,7 @@
 #include <strings.h>
 #include <sys/queue.h>
 
+#include "api/migrate.h"
 #include "api/row.h"
 #include "api/throttle.h"
 #include "api/tls.h"
@@ -18,6 +19,7 @@
 #include "common/log.h"
 #include "common/map.h"
 #include "common/memory.h"
+#include "common/outage.h"
 #include "common/pg.h"
 
 enum {
@@ -59,12 +61,13 @@ struct api_auth {
     bool listening, busy; /* on this connection */
     bool stale, uses_due; /* to do when it is not busy */
     bool known;           /* which tokens there are */
-    bool in_trouble, lacks_schema, stopped;
+    bool lacks_schema, stopped;
     struct hw_map tokens; /* by id */
     struct hw_timer reread, uses;
     struct rereaders waiting, served; /* for the next reading; by the one that runs */
     struct api_throttle throttle;
     struct hw_error trouble;
+    struct hw_outage outage; /* of a database that is there, and not as it is needed */
 };
 
 static const char *const role_names[] = {
@@ -180,19 +183,55 @@ static void call_back(struct rereaders *list)
     }
 }
 
-static void note_trouble(struct api_auth *auth, const struct hw_pg_outcome *outcome)
+/* Said here for all connections: this one asks again and again, whether anyone calls or not. */
+static void tell_unfit(struct api_auth *auth, const struct hw_error *why)
 {
-    const bool lacks_schema =
-        strcmp(outcome->sqlstate, "42P01") == 0 || strcmp(outcome->sqlstate, "3F000") == 0;
+    const int64_t now = hw_loop_now();
 
-    if (outcome->status != HW_EUNAVAIL && !auth->in_trouble)
-        hw_log_warn("cannot read the tokens, trying again", HW_E(&outcome->err));
-    auth->in_trouble = true;
-    auth->lacks_schema = lacks_schema;
-    auth->trouble = outcome->err;
+    if (hw_outage_goes_on(&auth->outage, why->message, now))
+        hw_log_warn("the database is not as this program needs it",
+                    HW_I("lasts_s", hw_outage_age(&auth->outage, now) / 1000), HW_E(why));
 }
 
-/* The rows are the last statement's. */
+static void note_trouble(struct api_auth *auth, const struct hw_pg_outcome *outcome)
+{
+    struct hw_error *const why = &auth->trouble;
+
+    *why = outcome->err;
+    auth->lacks_schema =
+        strcmp(outcome->sqlstate, "42P01") == 0 || strcmp(outcome->sqlstate, "3F000") == 0;
+    if (auth->lacks_schema)
+        hw_fail(why, why->status,
+                "the database does not have the schema (%s): is it the right one? Then run "
+                "headwater-api migrate as its owner or a superuser",
+                outcome->err.message);
+    else if (strcmp(outcome->sqlstate, "42501") == 0)
+        hw_fail(why, why->status,
+                "%s: this role may not use the schema; connect as headwater_api, or GRANT "
+                "headwater_api TO the role",
+                outcome->err.message);
+    if (outcome->status != HW_EUNAVAIL) /* which the pool tells */
+        tell_unfit(auth, why);
+}
+
+/* False: the schema is of another version, and is to be looked at again soon. */
+static bool check_schema(struct api_auth *auth, const PGresult *rows)
+{
+    const char *text = api_row_text(rows, 0, "version");
+    int64_t lasted;
+    struct hw_error why;
+
+    if (api_migrate_check(text != NULL ? strtol(text, NULL, 10) : 0, &why) != HW_OK) {
+        tell_unfit(auth, &why);
+        return false;
+    }
+    if (hw_outage_ends(&auth->outage, hw_loop_now(), &lasted))
+        hw_log_info("the database is as this program needs it",
+                    HW_I("schema", api_migrate_version()), HW_I("lasted_s", lasted / 1000));
+    return true;
+}
+
+/* The rows are the last statement's, the schema's version is the one's before. */
 static void on_read(void *arg, const struct hw_pg_outcome *outcome)
 {
     struct api_auth *auth = arg;
@@ -200,9 +239,11 @@ static void on_read(void *arg, const struct hw_pg_outcome *outcome)
     auth->busy = false;
     if (outcome->status == HW_OK) {
         auth->listening = true;
-        auth->in_trouble = false;
         auth->lacks_schema = false;
         take_tokens(auth, outcome->results[outcome->count - 1]);
+        if (!check_schema(auth, outcome->results[outcome->count - 2]))
+            hw_timer_start(auth->config.loop, &auth->reread, READ_AGAIN_MS, on_time_to_reread,
+                           auth);
     } else {
         auth->stale = true;
         note_trouble(auth, outcome);
@@ -218,9 +259,10 @@ static void read_tokens(struct api_auth *auth)
     static const struct hw_pg_query queries[] = {
         {.sql = "SELECT set_config('statement_timeout', '30s', false)"},
         {.sql = "LISTEN headwater_token"},
+        {.sql = "SELECT max(version) AS version FROM headwater.migration"},
         {.sql = select_sql},
     };
-    const int first = auth->listening ? (int)HW_COUNT(queries) - 1 : 0;
+    const int first = auth->listening ? (int)HW_COUNT(queries) - 2 : 0;
     struct hw_error err;
 
     if (hw_pg_run(auth->pg, HW_PG_SEPARATE, queries + first, (int)HW_COUNT(queries) - first, NULL,
@@ -348,6 +390,11 @@ void api_auth_free(struct api_auth *auth)
 bool api_auth_ready(const struct api_auth *auth)
 {
     return auth->known;
+}
+
+const char *api_auth_trouble(const struct api_auth *auth)
+{
+    return auth->trouble.message;
 }
 
 void api_auth_reread(struct api_auth *auth, void (*done)(void *arg), void *arg)
@@ -508,13 +555,9 @@ bool api_auth_judge(struct api_auth *auth, struct api_request *request, const ch
         return true;
     if (!auth->known) {
         if (auth->lacks_schema)
-            api_answer_problem(request, API_NOT_READY,
-                               "The database does not have the schema (%s); "
-                               "run headwater-api migrate",
-                               auth->trouble.message);
+            api_answer_problem(request, API_NOT_READY, "%s", auth->trouble.message);
         else
-            api_answer_problem(request, API_DATABASE_UNAVAILABLE,
-                               "Which tokens there are is not known yet: %s",
+            api_answer_problem(request, API_DATABASE_UNAVAILABLE, "The service has no database: %s",
                                auth->trouble.message);
         return false;
     }

@@ -32,6 +32,8 @@ void api_auth_stop(struct api_auth *auth);
 void api_auth_free(struct api_auth *auth); /* NULL is fine */
 
 bool api_auth_ready(const struct api_auth *auth); /* the tokens are known */
+/* Why they are not, with what to do; no secret. */
+const char *api_auth_trouble(const struct api_auth *auth);
 
 /*
  * Judges a request by its route's role and its Authorization field (or NULL), and sets its author.

@@ -94,6 +94,7 @@ struct api_events {
     bool asking_page;
     struct hw_timer tick;
     unsigned ticks;
+    char trouble[HW_ERROR_MAX]; /* why it is not ready */
 };
 
 static void pump(struct api_events *events);
@@ -618,6 +619,8 @@ static void on_listening(void *arg, const struct hw_pg_outcome *outcome)
     events->dirty = true;
     if (!events->ready && outcome->status != HW_EUNAVAIL)
         hw_log_error("cannot listen for events", HW_E(&outcome->err));
+    if (!events->ready)
+        snprintf(events->trouble, sizeof(events->trouble), "%s", outcome->err.message);
     pump(events);
 }
 
@@ -642,6 +645,7 @@ static void on_down(void *arg, const struct hw_error *why)
     struct stream *stream, *next;
 
     events->ready = false;
+    snprintf(events->trouble, sizeof(events->trouble), "%s", why->message);
     for (stream = TAILQ_FIRST(&events->line); stream != NULL; stream = next) {
         next = TAILQ_NEXT(stream, page_link);
         if (!stream->begun)
@@ -672,6 +676,7 @@ enum hw_status api_events_open(struct hw_loop *loop, const char *conninfo, struc
         return status;
     }
     events->loop = loop;
+    snprintf(events->trouble, sizeof(events->trouble), "they were not read yet");
     TAILQ_INIT(&events->streams);
     TAILQ_INIT(&events->line);
     hw_timer_start(loop, &events->tick, TICK_MS, on_tick, events);
@@ -682,6 +687,11 @@ enum hw_status api_events_open(struct hw_loop *loop, const char *conninfo, struc
 bool api_events_ready(const struct api_events *events)
 {
     return events->ready && events->current;
+}
+
+const char *api_events_trouble(const struct api_events *events)
+{
+    return events->trouble;
 }
 
 void api_events_stop(struct api_events *events)
@@ -780,8 +790,11 @@ void api_events_get(struct api_request *request)
     if (!api_request_selector(request, &selector) || !read_start(request, &at, &resumes))
         return;
     if (events->stopped || !api_events_ready(events)) {
-        api_answer_problem(request, events->stopped ? API_SHUTTING_DOWN : API_DATABASE_UNAVAILABLE,
-                           "The events are not being read now");
+        if (events->stopped)
+            api_answer_problem(request, API_SHUTTING_DOWN, "Come again when it is back");
+        else
+            api_answer_problem(request, API_DATABASE_UNAVAILABLE,
+                               "The events cannot be read from the database: %s", events->trouble);
         return;
     }
     if (strcmp(request->method, "HEAD") == 0) {

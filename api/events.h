@@ -20,7 +20,9 @@ struct api_events;
 enum hw_status api_events_open(struct hw_loop *loop, const char *conninfo,
                                struct api_events **events, struct hw_error *err) HW_CHECKED;
 bool api_events_ready(const struct api_events *events); /* the histories are being read */
-void api_events_stop(struct api_events *events);        /* ends every stream */
-void api_events_free(struct api_events *events);        /* once no request is left. NULL is fine */
+/* Why they are not, with what to do; no secret. */
+const char *api_events_trouble(const struct api_events *events);
+void api_events_stop(struct api_events *events); /* ends every stream */
+void api_events_free(struct api_events *events); /* once no request is left. NULL is fine */
 
 #endif

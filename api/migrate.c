@@ -18,6 +18,19 @@ int api_migrate_version(void)
     return api_migrations[api_migrations_count - 1].version;
 }
 
+enum hw_status api_migrate_check(long version, struct hw_error *err)
+{
+    const int expected = api_migrate_version();
+
+    if (version == expected)
+        return HW_OK;
+    return hw_fail(err, HW_ECONFLICT,
+                   "the database's schema is at version %ld, this program works with %d: %s",
+                   version, expected,
+                   version < expected ? "run headwater-api migrate as its owner or a superuser"
+                                      : "use a newer headwater-api");
+}
+
 static char *checksum(const struct api_migration *m, char hex[static HW_DIGEST_HEX_MAX])
 {
     struct hw_digest digest;

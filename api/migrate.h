@@ -25,6 +25,9 @@ extern const size_t api_migrations_count;
 /* The version that this program works with: the last one's. */
 int api_migrate_version(void);
 
+/* Does the program work with a schema of this version? HW_ECONFLICT says what to do. */
+enum hw_status api_migrate_check(long version, struct hw_error *err) HW_CHECKED;
+
 /*
  * Brings the database to api_migrate_version, one line of standard output a migration; with dry_run
  * only lists what is pending. Two at once are safe: one waits. A server that is not there yet, or

@@ -6,6 +6,7 @@
 
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/outage.h"
 
 enum {
     /* libpq keeps its buffers at the largest size that they ever had: start anew beyond this. */
@@ -35,6 +36,7 @@ struct api_pool {
     int in_line;
     struct hw_timer line_timer;
     struct hw_error trouble;
+    struct hw_outage outage;
     bool announced, stopping;
 };
 
@@ -195,6 +197,31 @@ static void serve_line(struct api_pool *pool)
     }
 }
 
+/* ---- whether there is a database ---- */
+
+static void tell_trouble(struct api_pool *pool)
+{
+    const int64_t now = hw_loop_now();
+
+    pool->announced = false;
+    if (hw_outage_goes_on(&pool->outage, pool->trouble.message, now))
+        hw_log_warn("the database cannot be reached; requests are answered 503 until it can",
+                    HW_I("lasts_s", hw_outage_age(&pool->outage, now) / 1000),
+                    HW_E(&pool->trouble));
+}
+
+static void tell_reached(struct api_pool *pool, const struct pooled *c)
+{
+    int64_t lasted;
+
+    if (hw_outage_ends(&pool->outage, hw_loop_now(), &lasted))
+        hw_log_info("the database is back", HW_I("server_version", hw_pg_server_version(c->pg)),
+                    HW_I("lasted_s", lasted / 1000));
+    else if (!pool->announced)
+        hw_log_info("database reached", HW_I("server_version", hw_pg_server_version(c->pg)));
+    pool->announced = true;
+}
+
 /* ---- sessions ---- */
 
 static void set_up(void *arg);
@@ -206,14 +233,14 @@ static void on_set_up(void *arg, const struct hw_pg_outcome *outcome)
 
     if (outcome->status != HW_OK) {
         pool->trouble = outcome->err;
+        if (pool->ready_count == 0)
+            tell_trouble(pool);
         if (hw_pg_up(c->pg))
             hw_timer_start(pool->config.loop, &c->watch, SETUP_AGAIN_MS, set_up, c);
         return;
     }
     set_ready(c, true);
-    if (!pool->announced)
-        hw_log_info("database reached", HW_I("server_version", hw_pg_server_version(c->pg)));
-    pool->announced = true;
+    tell_reached(pool, c);
     serve_line(pool);
 }
 
@@ -248,11 +275,7 @@ static void on_down(void *arg, const struct hw_error *why)
     pool->trouble = *why;
     if (pool->ready_count > 0)
         return;
-    if (pool->announced)
-        hw_log_warn("database lost; requests are answered 503 until it is back", HW_E(why));
-    else
-        hw_log_debug("database not reached", HW_E(why));
-    pool->announced = false;
+    tell_trouble(pool);
     fail_line(pool, why);
 }
 
@@ -352,7 +375,8 @@ enum hw_status api_pool_submit(struct api_pool *pool, struct api_job *job, struc
     if (pool->stopping)
         return hw_fail(err, HW_ESTOPPED, "the service is stopping");
     if (pool->ready_count == 0)
-        return hw_fail(err, HW_EUNAVAIL, "%s", pool->trouble.message);
+        return hw_fail(err, HW_EUNAVAIL, "the database cannot be reached: %s",
+                       pool->trouble.message);
     if (TAILQ_EMPTY(&pool->line) && (c = find_idle(pool)) != NULL) {
         give(c, job);
         return HW_OK;

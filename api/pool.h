@@ -52,7 +52,7 @@ void api_pool_free(struct api_pool *pool); /* NULL is fine */
 
 /* Is there a connection that works? */
 bool api_pool_up(const struct api_pool *pool);
-/* Why there is none. */
+/* Why there is none, with what to do; no secret. */
 const char *api_pool_trouble(const struct api_pool *pool);
 
 struct api_pool_load {

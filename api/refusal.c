@@ -93,11 +93,17 @@ static void answer_sql_error(struct api_request *request, const struct hw_pg_out
         api_answer_internal(request, outcome->sqlstate, outcome->err.message);
         return;
     case API_NOT_READY:
-        hw_log_warn("the database's schema is not this version's", HW_E(&outcome->err));
-        api_answer_problem(request, problem,
-                           "The database does not have the schema (%s); "
-                           "run headwater-api migrate",
-                           message);
+        if (strcmp(outcome->sqlstate, "25006") == 0)
+            api_answer_problem(request, problem,
+                               "The database takes no writes (%s): is it a standby? With several "
+                               "hosts in --database, target_session_attrs=read-write finds the "
+                               "primary",
+                               message);
+        else
+            api_answer_problem(request, problem,
+                               "The database does not have the schema (%s); "
+                               "run headwater-api migrate",
+                               message);
         return;
     default:
         api_answer_problem_with(request, problem, members(outcome), "%s%s%s%s%s", message,

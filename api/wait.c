@@ -2,6 +2,7 @@
 
 #include <microhttpd.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -76,6 +77,7 @@ struct api_waits {
     int count;
     int64_t asked_at;
     struct hw_timer tick, pause;
+    char trouble[HW_ERROR_MAX]; /* why it is not ready */
 };
 
 static void ask(void *arg);
@@ -110,7 +112,8 @@ static void on_expired(void *arg)
         wake(waiter->waits);
     else
         api_answer_problem(remove_waiter(waiter), API_DATABASE_UNAVAILABLE,
-                           "The database cannot be reached to find out");
+                           "The database cannot be reached to find out: %s",
+                           waiter->waits->trouble);
 }
 
 /* Nobody tells us when a client hangs up while its connection sleeps: look at all of them at once.
@@ -267,6 +270,8 @@ static void on_listening(void *arg, const struct hw_pg_outcome *outcome)
         wake(waits);
     else if (outcome->status != HW_EUNAVAIL)
         hw_log_error("cannot listen for reports", HW_E(&outcome->err));
+    if (!waits->ready)
+        snprintf(waits->trouble, sizeof(waits->trouble), "%s", outcome->err.message);
 }
 
 static void on_up(void *arg)
@@ -287,8 +292,8 @@ static void on_down(void *arg, const struct hw_error *why)
 {
     struct api_waits *waits = arg;
 
-    (void)why; /* the pool tells */
-    waits->ready = false;
+    waits->ready = false; /* the pool tells */
+    snprintf(waits->trouble, sizeof(waits->trouble), "%s", why->message);
 }
 
 static void on_notify(void *arg, const char *channel)
@@ -311,6 +316,7 @@ enum hw_status api_waits_open(struct hw_loop *loop, const char *conninfo, struct
         return status;
     }
     waits->loop = loop;
+    snprintf(waits->trouble, sizeof(waits->trouble), "it was not reached yet");
     TAILQ_INIT(&waits->waiters);
     *out = waits;
     return HW_OK;
@@ -319,6 +325,11 @@ enum hw_status api_waits_open(struct hw_loop *loop, const char *conninfo, struct
 bool api_waits_ready(const struct api_waits *waits)
 {
     return waits->ready;
+}
+
+const char *api_waits_trouble(const struct api_waits *waits)
+{
+    return waits->trouble;
 }
 
 int api_waits_count(const struct api_waits *waits)
@@ -392,8 +403,11 @@ void api_wait_get(struct api_request *request)
         return;
     }
     if (waits->stopped || !waits->ready) {
-        api_answer_problem(request, waits->stopped ? API_SHUTTING_DOWN : API_DATABASE_UNAVAILABLE,
-                           "Nobody can be waited for now");
+        if (waits->stopped)
+            api_answer_problem(request, API_SHUTTING_DOWN, "Wait again when it is back");
+        else
+            api_answer_problem(request, API_DATABASE_UNAVAILABLE,
+                               "Nobody can be waited for without the database: %s", waits->trouble);
         return;
     }
     waiter = hw_alloc(sizeof(*waiter));

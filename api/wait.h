@@ -16,8 +16,10 @@ struct api_waits;
 enum hw_status api_waits_open(struct hw_loop *loop, const char *conninfo, struct api_waits **waits,
                               struct hw_error *err) HW_CHECKED;
 bool api_waits_ready(const struct api_waits *waits); /* reports are listened for */
-int api_waits_count(const struct api_waits *waits);  /* requests that wait */
-void api_waits_stop(struct api_waits *waits);        /* answers everyone: shutting down */
-void api_waits_free(struct api_waits *waits);        /* NULL is fine */
+/* Why they are not, with what to do; no secret. */
+const char *api_waits_trouble(const struct api_waits *waits);
+int api_waits_count(const struct api_waits *waits); /* requests that wait */
+void api_waits_stop(struct api_waits *waits);       /* answers everyone: shutting down */
+void api_waits_free(struct api_waits *waits);       /* NULL is fine */
 
 #endif

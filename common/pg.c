@@ -7,11 +7,13 @@
 #include "common/buf.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/pg_advice.h"
 
 enum {
     RETRY_FIRST_MS = 100,
     RETRY_MOST_MS = 5000,
     CONNECT_TIMEOUT_MS = 10000,
+    REASON_MOST = 360, /* bytes of libpq's words, so that ours have room behind them */
 };
 
 enum state { STATE_DOWN, STATE_CONNECTING, STATE_UP };
@@ -84,11 +86,38 @@ static void add_libpq_text(struct hw_error *err, enum hw_status status, const ch
     size_t len = 0;
 
     for (; *text != '\0' && len < sizeof(flat) - 1; text++)
-        flat[len++] = *text == '\n' ? ' ' : *text;
+        flat[len++] = *text == '\n' || *text == '\t' ? ' ' : *text;
     while (len > 0 && flat[len - 1] == ' ')
         len--;
     flat[len] = '\0';
-    hw_fail(err, status, "%s: %s", doing, flat);
+    hw_fail(err, status, "%s%s%s", doing, len > 0 ? ": " : "", flat);
+}
+
+/* Why no connection was made: libpq's words without their lines of where in the server's source,
+ * and then what to do. */
+static enum hw_status fail_to_connect(struct hw_error *err, const char *doing, const char *text)
+{
+    const char *const advice = hw_pg_advice(*text != '\0' ? text : doing);
+    char words[REASON_MOST];
+    struct hw_error said;
+    size_t len = 0;
+
+    for (const char *line = text; *line != '\0';) {
+        const size_t size = strcspn(line, "\n");
+        const size_t room = sizeof(words) - 1 - len;
+
+        if (strncmp(line, "LOCATION:", strlen("LOCATION:")) != 0) {
+            memcpy(words + len, line, size < room ? size : room);
+            len += size < room ? size : room;
+            if (len < sizeof(words) - 1)
+                words[len++] = '\n';
+        }
+        line += size + (line[size] == '\n');
+    }
+    words[len] = '\0';
+    add_libpq_text(&said, HW_EUNAVAIL, doing, words);
+    return hw_fail(err, HW_EUNAVAIL, "%s%s%s", said.message, advice != NULL ? "; " : "",
+                   advice != NULL ? advice : "");
 }
 
 enum hw_status hw_pg_fail(struct hw_error *err, const PGconn *conn, const PGresult *result,
@@ -284,7 +313,10 @@ static void lose_connection(struct hw_pg *pg, const char *doing)
     const int64_t delay = pg->retry_ms / 2 + random() % (pg->retry_ms / 2 + 1);
     struct hw_error err = {0};
 
-    add_libpq_text(&err, HW_EUNAVAIL, doing, PQerrorMessage(pg->conn));
+    if (pg->state == STATE_UP)
+        add_libpq_text(&err, HW_EUNAVAIL, doing, PQerrorMessage(pg->conn));
+    else
+        (void)fail_to_connect(&err, doing, PQerrorMessage(pg->conn));
     hw_timer_start(pg->loop, &pg->retry, delay, start_connecting, pg);
     pg->retry_ms = 2 * pg->retry_ms < RETRY_MOST_MS ? 2 * pg->retry_ms : RETRY_MOST_MS;
     pg->state = STATE_DOWN;
@@ -346,6 +378,7 @@ static void go_on_connecting(struct hw_pg *pg)
         lose_connection(pg, "setting up the database connection");
         return;
     }
+    (void)PQsetErrorVerbosity(pg->conn, PQERRORS_DEFAULT);
     hw_io_remove(HW_TAKE(pg->io));
     watch_socket(pg, POLLIN);
     pg->state = STATE_UP;
@@ -376,6 +409,8 @@ static void start_connecting(void *arg)
         return;
     }
     hw_pg_quiet(pg->conn);
+    /* The SQLSTATE of a refusal is nowhere but in the message, and there only so. */
+    (void)PQsetErrorVerbosity(pg->conn, PQERRORS_VERBOSE);
     pg->state = STATE_CONNECTING;
     hw_timer_start(pg->loop, &pg->connect_timeout, CONNECT_TIMEOUT_MS, on_connect_timeout, pg);
     watch_socket(pg, POLLOUT);
@@ -566,7 +601,7 @@ enum hw_status hw_pg_connect(const char *conninfo, const char *application_name,
     PGconn *c = PQconnectdbParams(keys, values, 1);
 
     if (c == NULL || PQstatus(c) != CONNECTION_OK) {
-        add_libpq_text(err, HW_EUNAVAIL, "connecting to the database", PQerrorMessage(c));
+        (void)fail_to_connect(err, "connecting to the database", PQerrorMessage(c));
         PQfinish(c);
         return HW_EUNAVAIL;
     }
