@@ -116,6 +116,7 @@ void agent_look(const struct agent *a, struct agent_view *view)
     view->phase = a->phase;
     view->counts = a->counts;
     view->connected = a->nats != NULL && hw_nats_up(a->nats);
+    view->why_away = a->nats != NULL ? hw_nats_why_away(a->nats) : "";
     *state = *state_of(a);
     if (a->unsaved.set) {
         state->failed = a->unsaved;
@@ -1011,7 +1012,7 @@ static void on_up(void *arg)
     struct agent *a = arg;
     const int64_t beat_ms = a->options.heartbeat_ms;
 
-    tell(a, HW_LOG_INFO, "connected to NATS", NULL, NULL);
+    tell(a, HW_LOG_INFO, "connected to NATS", NULL, hw_nats_url(a->nats));
     a->check_report = true;
     agent_watch_look(a->watch, a->counts.connected++ > 0 ? agent_random_ms(REJOIN_MS) : 0);
     agent_proposer_look(a->proposer, agent_random_ms(REJOIN_MS), true);
@@ -1026,8 +1027,23 @@ static void on_up(void *arg)
 
 static void on_down(void *arg, const char *why)
 {
-    tell(arg, HW_LOG_WARN, "lost NATS; going on with what is on disk", NULL, why);
+    (void)why; /* which is found out */
     changed(arg);
+}
+
+static void on_away(void *arg, const struct hw_nats_away *away)
+{
+    struct agent *a = arg;
+    HW_AUTO_FREE char *detail = away->for_ms > 0
+                                    ? hw_sprintf("%s: %s (for %lld s)", away->url, away->why,
+                                                 (long long)(away->for_ms / 1000))
+                                    : hw_sprintf("%s: %s", away->url, away->why);
+
+    tell(a, HW_LOG_WARN,
+         a->counts.connected > 0 ? "lost NATS; going on with what is on disk"
+                                 : "NATS cannot be reached; going on with what is on disk",
+         NULL, detail);
+    changed(a);
 }
 
 /* ---- the disk, looked at ---- */
@@ -1206,7 +1222,7 @@ static enum hw_status open_nats(struct agent *a, struct hw_error *err)
                                             .files = a->options.nats_files,
                                             .prefix = a->options.nats_prefix};
     const char *const exposed = hw_nats_exposed(&options.files);
-    const struct hw_nats_events events = {.up = on_up, .down = on_down, .arg = a};
+    const struct hw_nats_events events = {.up = on_up, .down = on_down, .away = on_away, .arg = a};
 
     if (a->options.nats != NULL) {
         a->nats = a->options.nats;

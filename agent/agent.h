@@ -113,6 +113,8 @@ struct agent_counts {
 struct agent_view {
     enum agent_phase phase;
     bool connected;
+    const char
+        *why_away; /* why it is not, as hw_nats_why_away has it; until the loop's next turn */
     struct agent_state state;
     struct agent_counts counts;
 };

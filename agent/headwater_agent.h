@@ -106,6 +106,8 @@ struct headwater_agent_status {
     uint64_t rollbacks;  /* ways back to the last known good, recoveries at the start included */
     uint64_t heals;      /* outputs that others had changed */
     int nothing_desired; /* NATS was asked: the node is not registered, or has no assignment */
+    /* Why NATS cannot be reached, with what to do; "" while it is, or before that is known. */
+    char nats_error[HEADWATER_AGENT_ERROR_MAX];
 };
 
 #define HEADWATER_AGENT_REF_MAX 65 /* of the name of a proposal, its NUL included */

@@ -183,6 +183,7 @@ static bool same_status(const struct headwater_agent_status *x,
            x->heals == y->heals && strcmp(x->state, y->state) == 0 &&
            strcmp(x->failed_stage, y->failed_stage) == 0 &&
            strcmp(x->failed_error, y->failed_error) == 0 &&
+           strcmp(x->nats_error, y->nats_error) == 0 &&
            strcmp(x->running_digest, y->running_digest) == 0;
 }
 
@@ -224,6 +225,7 @@ static void on_changed(void *arg)
     s.failures = view.counts.failed;
     s.rollbacks = view.counts.gone_back;
     s.heals = view.counts.healed;
+    agent_text_clean(s.nats_error, sizeof(s.nats_error), view.why_away, strlen(view.why_away));
     pthread_mutex_lock(&a->lock);
     a->changed |= !same_status(&a->status, &s);
     a->status = s;

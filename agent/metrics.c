@@ -36,8 +36,9 @@ void agent_metrics_check(void *arg, struct hw_checks *checks)
     struct headwater_agent_status s;
 
     headwater_agent_get_status(arg, &s, sizeof(s));
-    hw_check(checks, "nats", s.connected != 0, "%s",
-             s.connected ? "connected" : "cannot be reached");
+    hw_check(checks, "nats", s.connected != 0, "%s%s%s",
+             s.connected ? "connected" : "cannot be reached", s.nats_error[0] != '\0' ? ": " : "",
+             s.nats_error);
     hw_check(checks, "configuration", s.failed_stage[0] == '\0', "%s%s%s",
              s.failed_stage[0] != '\0' ? s.failed_stage
              : s.nothing_desired       ? AGENT_NOTHING_DESIRED

@@ -14,7 +14,9 @@
 
 #include "common/clock.h"
 #include "common/memory.h"
+#include "common/nats_probe.h"
 #include "common/nkey.h"
+#include "common/outage.h"
 
 enum {
     TIMEOUT_MS = 2000,
@@ -25,6 +27,8 @@ enum {
     CLOCK_SLACK_MS = 1000, /* that it may be set back without consequence */
     LEAVING_MS = 2000,     /* between taking a subscription out of the connection and freeing it */
     MAIL_MOST = 8192, /* messages waiting for the loop before libnats' threads are made to wait */
+    PROBE_EVERY_MS = 20000, /* while there is no connection; a third of HW_OUTAGE_AGAIN_MS */
+    PROBE_WITHIN_MS = 1000, /* of a loss, where many clients share a server */
     JS_WRONG_LAST_SEQUENCE = 10071,
     JS_NO_MESSAGE = 10037,
     JS_STREAM_NOT_FOUND = 10059,
@@ -34,7 +38,16 @@ enum {
 
 /* ---- mail: what libnats' threads tell the loop ---- */
 
-enum mail_kind { MAIL_UP, MAIL_AWAY, MAIL_DOWN, MAIL_CLOSED, MAIL_TROUBLE, MAIL_MESSAGE, MAIL_ACK };
+enum mail_kind {
+    MAIL_UP,
+    MAIL_AWAY,
+    MAIL_DOWN,
+    MAIL_CLOSED,
+    MAIL_PROBED,
+    MAIL_TROUBLE,
+    MAIL_MESSAGE,
+    MAIL_ACK
+};
 
 struct mail {
     enum mail_kind kind;
@@ -101,10 +114,21 @@ struct hw_nats {
     int max_pending;
     bool up;
     char trouble[160];
-    bool tls;
     char *prefix;    /* NULL: none */
     natsStatus away; /* why the last try to connect failed, as the owner was told */
     struct hw_timer reopen;
+
+    /* Why there is no connection. */
+    char *url, *shown;          /* shown: without users and passwords */
+    struct hw_nats_files files; /* those for TLS */
+    bool many;                  /* clients share the server */
+    struct hw_nats_probe *probe;
+    struct hw_timer find_out;
+    struct hw_outage outage;
+    char why[HW_NATS_WHY_MAX], lost[160]; /* lost: what libnats said of the connection's end */
+    bool untold;                          /* it was lost, and away was not called */
+    int64_t was_away;
+
     struct hw_timer clock_timer;
     int64_t clock_ahead; /* ms: the time of day, less the monotonic clock */
     uint64_t next_sub;
@@ -374,24 +398,59 @@ static struct hw_nats_sub *find_sub(struct hw_nats *nats, uint64_t id)
     return sub;
 }
 
-/* Why there is no connection, and what to do about it. libnats does not tell a TLS handshake that
- * failed from a server that is away. */
-static const char *why_away(const struct hw_nats *nats, natsStatus s)
+static void tell_away(struct hw_nats *nats, const char *why)
 {
-    switch (s) {
-    case NATS_CONNECTION_AUTH_FAILED:
-    case NATS_NOT_PERMITTED:
-        return "the server refuses this client: look at --nats-creds or --nats-nkey, and at the "
-               "users in the server's configuration; it is tried again and again";
-    case NATS_SECURE_CONNECTION_WANTED:
-        return "the server has no TLS, which --nats-ca, --nats-cert or tls:// asks for; it is "
-               "tried again and again";
-    default:
-        return nats->tls ? "no server answers, or TLS fails: --nats-ca must have the authority of "
-                           "its certificate, which must name the URL's host, and the server may "
-                           "ask for --nats-cert; it is tried again and again"
-                         : "no server answers; it is tried again and again";
+    const int64_t now = hw_loop_now();
+    const struct hw_nats_away away = {
+        .url = nats->shown, .why = nats->why, .for_ms = hw_outage_age(&nats->outage, now)};
+
+    snprintf(nats->why, sizeof(nats->why), "%s", why);
+    nats->untold = false;
+    if (hw_outage_goes_on(&nats->outage, why, now))
+        nats->events.away(nats->events.arg, &away);
+}
+
+static void on_probed(void *arg)
+{
+    post(arg, &(struct mail){.kind = MAIL_PROBED});
+}
+
+static void find_out(void *arg)
+{
+    struct hw_nats *nats = arg;
+
+    if (!nats->up && nats->events.away != NULL && nats->probe == NULL)
+        nats->probe = hw_nats_probe_start(nats->url, &nats->files, on_probed, nats->box);
+}
+
+static void find_out_soon(struct hw_nats *nats)
+{
+    hw_timer_start(nats->loop, &nats->find_out,
+                   nats->many ? arc4random_uniform(PROBE_WITHIN_MS) : 0, find_out, nats);
+}
+
+/* The servers were looked at. What is right with them is as telling: then it is us. */
+static void take_findings(struct hw_nats *nats)
+{
+    struct hw_nats_probe *const probe = HW_TAKE(nats->probe);
+    const char *found = hw_nats_probe_why(probe);
+    HW_AUTO_FREE char *lost =
+        nats->lost[0] != '\0' ? hw_sprintf("the connection was lost (%s); ", nats->lost) : NULL;
+    HW_AUTO_FREE char *well = hw_sprintf(
+        "%sa NATS server answers there, and is connected to again and again%s%s",
+        lost != NULL ? lost : "", nats->trouble[0] != '\0' ? "; it said: " : "", nats->trouble);
+
+    if (*found == '\0')
+        found = nats->away == NATS_CONNECTION_AUTH_FAILED || nats->away == NATS_NOT_PERMITTED
+                    ? "the server refuses this client (authorization): look at --nats-creds or "
+                      "--nats-nkey, or user and password in the URL, and at the users in the "
+                      "server's configuration"
+                    : well;
+    if (!nats->up) {
+        tell_away(nats, found);
+        hw_timer_start(nats->loop, &nats->find_out, PROBE_EVERY_MS, find_out, nats);
     }
+    hw_nats_probe_free(probe);
 }
 
 /* Once for each cause: a refused client tries again every few seconds. */
@@ -403,11 +462,20 @@ static void stay_away(struct hw_nats *nats, natsStatus s)
         return;
     nats->away = s;
     if (nats->events.down != NULL)
-        nats->events.down(nats->events.arg, why_away(nats, s));
+        nats->events.down(nats->events.arg, natsStatus_GetText(s));
+    find_out_soon(nats);
 }
 
 static void go_up(struct hw_nats *nats)
 {
+    /* A loss that was over before its reason was found is told all the same. */
+    if (nats->untold && nats->events.away != NULL)
+        tell_away(nats, nats->lost);
+    nats->was_away = 0;
+    (void)hw_outage_ends(&nats->outage, hw_loop_now(), &nats->was_away);
+    hw_timer_stop(&nats->find_out);
+    nats->untold = false;
+    nats->why[0] = nats->lost[0] = '\0';
     nats->up = true;
     nats->away = NATS_OK;
     nats->trouble[0] = '\0';
@@ -425,8 +493,11 @@ static void go_down(struct hw_nats *nats, const char *why)
     if (!nats->up)
         return;
     nats->up = false;
+    nats->untold = true;
+    snprintf(nats->lost, sizeof(nats->lost), "%s", why);
     if (nats->events.down != NULL)
         nats->events.down(nats->events.arg, why);
+    find_out_soon(nats);
 }
 
 static void reopen(void *arg);
@@ -555,6 +626,9 @@ static void deliver(struct hw_nats *nats, const struct mail *mail)
         close_connection(nats);
         crash_flights(nats, HW_EUNAVAIL);
         reopen_within(nats, REOPEN_MS);
+        break;
+    case MAIL_PROBED:
+        take_findings(nats);
         break;
     case MAIL_TROUBLE:
         on_trouble(nats, mail);
@@ -723,8 +797,9 @@ static enum hw_status set_files(struct hw_nats *nats, const struct hw_nats_optio
 
     if (status != HW_OK)
         return status;
-    nats->tls = is_given(files->ca) || is_given(files->cert) || strstr(wish->url, "tls://") != NULL;
-    if (nats->tls && !set_secure(o, is_given(files->ca)))
+    const bool tls =
+        is_given(files->ca) || is_given(files->cert) || strstr(wish->url, "tls://") != NULL;
+    if (tls && !set_secure(o, is_given(files->ca)))
         return hw_fail(err, HW_EIO, "TLS cannot be set up");
     if (is_given(files->ca) && natsOptions_LoadCATrustedCertificates(o, files->ca) != NATS_OK)
         return tls_failed(err, "--nats-ca", files->ca);
@@ -877,6 +952,20 @@ static void open_library(void)
         (void)sched_setscheduler(0, SCHED_OTHER, &none);
 }
 
+static void keep_files(struct hw_nats *nats, const struct hw_nats_files *files)
+{
+    nats->files = (struct hw_nats_files){
+        .ca = is_given(files->ca) ? hw_strdup(files->ca) : NULL,
+        .cert = is_given(files->cert) ? hw_strdup(files->cert) : NULL,
+        .key = is_given(files->key) ? hw_strdup(files->key) : NULL,
+    };
+}
+
+static void free_text(const char *text)
+{
+    free((void *)(uintptr_t)text);
+}
+
 enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *options,
                             const struct hw_nats_events *events, struct hw_nats **out,
                             struct hw_error *err)
@@ -888,6 +977,10 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
 
     pthread_once(&opened, open_library);
     nats->loop = loop;
+    nats->url = hw_strdup(options->url);
+    nats->shown = hw_nats_url_shown(options->url);
+    keep_files(nats, &options->files);
+    nats->many = options->reconnect_ms > 0;
     nats->leaving_end = &nats->leaving;
     nats->events = *events;
     nats->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : TIMEOUT_MS;
@@ -926,6 +1019,8 @@ void hw_nats_close(struct hw_nats *nats)
     hw_timer_stop(&nats->reopen);
     hw_timer_stop(&nats->clock_timer);
     hw_timer_stop(&nats->leaving_timer);
+    hw_timer_stop(&nats->find_out);
+    hw_nats_probe_free(HW_TAKE(nats->probe));
 
     pthread_mutex_lock(&box->lock);
     box->nats = NULL;
@@ -945,6 +1040,11 @@ void hw_nats_close(struct hw_nats *nats)
         hw_nats_unsubscribe(nats->subs);
     natsOptions_Destroy(nats->options);
     natsInbox_Destroy(nats->inbox);
+    free(nats->url);
+    free(nats->shown);
+    free_text(nats->files.ca);
+    free_text(nats->files.cert);
+    free_text(nats->files.key);
     free(nats->flights);
     free(nats->prefix);
     free(nats);
@@ -955,6 +1055,21 @@ void hw_nats_close(struct hw_nats *nats)
 bool hw_nats_up(const struct hw_nats *nats)
 {
     return nats->up;
+}
+
+const char *hw_nats_why_away(const struct hw_nats *nats)
+{
+    return nats->why;
+}
+
+const char *hw_nats_url(const struct hw_nats *nats)
+{
+    return nats->shown;
+}
+
+int64_t hw_nats_was_away(const struct hw_nats *nats)
+{
+    return nats->was_away;
 }
 
 const char *hw_nats_last_trouble(const struct hw_nats *nats)

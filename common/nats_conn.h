@@ -18,9 +18,19 @@
 
 struct hw_nats;
 
+/* Why there is no connection, for people. */
+struct hw_nats_away {
+    const char *url; /* without users and passwords */
+    const char *why; /* what was found, and what to do about it; no secret */
+    int64_t for_ms;  /* how long it has lasted */
+};
+
 struct hw_nats_events {
     void (*up)(void *arg); /* connected, or connected again: re-read what may have changed */
     void (*down)(void *arg, const char *why); /* lost, or not there at the first attempt */
+    /* When it is known why, some seconds behind down at most; each minute while it lasts; and when
+     * the reason has become another one. May be NULL: then nobody looks for the reason. */
+    void (*away)(void *arg, const struct hw_nats_away *away);
     void *arg;
 };
 
@@ -64,6 +74,12 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
 void hw_nats_close(struct hw_nats *nats);
 
 bool hw_nats_up(const struct hw_nats *nats);
+/* The reason that away told last; "" while it is up, or nothing is known yet. */
+const char *hw_nats_why_away(const struct hw_nats *nats);
+/* The servers, without users and passwords. */
+const char *hw_nats_url(const struct hw_nats *nats);
+/* From within up: for how many ms it had been away, as away told; 0: it had not. */
+int64_t hw_nats_was_away(const struct hw_nats *nats);
 /* The last thing that went wrong asynchronously, such as a denied publish; or "". */
 const char *hw_nats_last_trouble(const struct hw_nats *nats);
 

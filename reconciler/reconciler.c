@@ -1217,7 +1217,9 @@ static void on_nats_up(void *arg)
 {
     struct rec_reconciler *rec = arg;
 
-    hw_log_info("connected to NATS", HW_S("bucket", rec->config.bucket));
+    hw_log_info("connected to NATS", HW_S("bucket", rec->config.bucket),
+                HW_S("nats", hw_nats_url(rec->nats)),
+                HW_I("was_away_s", hw_nats_was_away(rec->nats) / 1000));
     /* While we were away, others may have written, and the server may have lost or restored. */
     happen(rec, LOST);
     tell(rec);
@@ -1228,10 +1230,20 @@ static void on_nats_down(void *arg, const char *why)
 {
     struct rec_reconciler *rec = arg;
 
+    (void)why; /* which is found out */
     if (rec->stopping)
         return;
-    hw_log_warn("NATS cannot be reached", HW_S("bucket", rec->config.bucket), HW_S("error", why));
     happen(rec, SINK_FAILED);
+    tell(rec);
+}
+
+static void on_nats_away(void *arg, const struct hw_nats_away *away)
+{
+    struct rec_reconciler *rec = arg;
+
+    hw_log_warn("NATS cannot be reached", HW_S("bucket", rec->config.bucket),
+                HW_S("nats", away->url), HW_I("lasts_s", away->for_ms / 1000),
+                HW_S("error", away->why));
     tell(rec);
 }
 
@@ -1242,7 +1254,8 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
 {
     struct rec_reconciler *rec = hw_alloc(sizeof(*rec));
     const struct hw_pg_events pg_events = {.up = on_pg_up, .down = on_pg_down, .arg = rec};
-    const struct hw_nats_events nats_events = {.up = on_nats_up, .down = on_nats_down, .arg = rec};
+    const struct hw_nats_events nats_events = {
+        .up = on_nats_up, .down = on_nats_down, .away = on_nats_away, .arg = rec};
     const struct hw_nats_options nats_options = {
         .url = config->nats, .files = config->nats_files, .name = "headwater-reconciler"};
     const struct rec_apply_events apply_events = {.stored = on_stored,

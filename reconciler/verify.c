@@ -165,8 +165,13 @@ static void on_nats_down(void *arg, const char *why)
 
     if (v->nats_up)
         is_over(v, HW_EUNAVAIL, "the connection to NATS was lost: ", why);
-    else
-        is_over(v, HW_EUNAVAIL, "NATS cannot be reached: no server answers; see --nats", "");
+}
+
+static void on_nats_away(void *arg, const struct hw_nats_away *away)
+{
+    HW_AUTO_FREE char *said = hw_sprintf("%s: %s", away->url, away->why);
+
+    is_over(arg, HW_EUNAVAIL, "NATS cannot be reached: ", said);
 }
 
 /* Overwrites itself on a terminal; elsewhere it is a line of the log now and then. */
@@ -890,7 +895,8 @@ static enum hw_status check_objects(struct verify *v, struct hw_error *err)
 static enum hw_status start(struct verify *v, struct hw_error *err)
 {
     const struct hw_pg_events pg_events = {.up = on_pg_up, .down = on_pg_down, .arg = v};
-    const struct hw_nats_events nats_events = {.up = on_nats_up, .down = on_nats_down, .arg = v};
+    const struct hw_nats_events nats_events = {
+        .up = on_nats_up, .down = on_nats_down, .away = on_nats_away, .arg = v};
     const struct hw_nats_options nats_options = {.url = v->config->nats,
                                                  .files = v->config->nats_files,
                                                  .name = "headwater-reconciler: verify",

@@ -613,16 +613,16 @@ END_TEST
 
 static char said[512];
 
-static void on_refused(void *arg, const char *why)
+static void on_refused(void *arg, const struct hw_nats_away *away)
 {
     (void)arg;
-    snprintf(said, sizeof(said), "%s", why);
+    snprintf(said, sizeof(said), "%s", away->why);
 }
 
 /* Opens with these files: it never comes up, and the reason has this word. */
 static void is_refused(const char *url, const struct hw_nats_files *files, const char *word)
 {
-    const struct hw_nats_events events = {.up = on_up, .down = on_refused, .arg = &ours_up};
+    const struct hw_nats_events events = {.up = on_up, .away = on_refused, .arg = &ours_up};
     const struct hw_nats_options options = {.url = url, .name = "refused", .files = *files};
     struct hw_nats *nats;
 
