@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cdc/orphans.h"
 #include "cdc/pg_source.h"
 #include "cdc/replay.h"
 #include "cdc/slot.h"
@@ -93,7 +94,7 @@ static const struct hw_program program = {
              "\n"
              "Exit status: 0 when all is well; 1 when a check, the stream or the replay failed, or "
              "status\n"
-             "found no usable slot; 2 for wrong usage.\n",
+             "found no usable slot or something that keeps it from streaming; 2 for wrong usage.\n",
 };
 
 /* ---- what preflight and status share ---- */
@@ -109,6 +110,12 @@ static enum hw_status read_server(PGconn *conn, const struct cdc_options *o,
     st = cdc_server_read(result, server, err);
     PQclear(result);
     return st;
+}
+
+static enum hw_status read_orphans(PGconn *conn, const struct cdc_options *o, PGresult **orphans,
+                                   struct hw_error *err)
+{
+    return hw_pg_exec(conn, cdc_orphans_sql, 1, (const char *[]){o->slot}, orphans, err);
 }
 
 static void print_json(json_t *value)
@@ -134,6 +141,22 @@ static void add_check(void *arg, const char *name, bool ok, const char *text)
                           json_pack("{s:s, s:b, s:s}", "name", name, "ok", ok, "text", text));
     if (!p->json)
         printf("%-5s %-10s %s\n", ok ? "ok" : "FAIL", name, text);
+}
+
+/* Nothing fails because of them, before the disk is full. */
+static void add_orphans(struct preflight *p, const PGresult *orphans)
+{
+    for (int i = 0; i < PQntuples(orphans); i++) {
+        const struct cdc_orphan orphan = cdc_orphan_at(orphans, i);
+        HW_AUTO_FREE char *text = cdc_orphan_text(&orphan);
+        HW_AUTO_FREE char *drop = cdc_orphan_drop_sql(orphan.slot);
+
+        json_array_append_new(p->checks,
+                              json_pack("{s:s, s:b, s:b, s:s, s:s}", "name", "orphan", "ok", true,
+                                        "warning", true, "text", text, "drop", drop));
+        if (!p->json)
+            printf("%-5s %-10s %s\n", "warn", "orphan", text);
+    }
 }
 
 /* ---- the trial: a stream from a temporary slot, as far as it starts ---- */
@@ -219,14 +242,18 @@ static int preflight(const struct cdc_options *o)
     struct cdc_server server;
     struct hw_error err;
     PGconn *conn = NULL;
+    PGresult *orphans = NULL;
     enum hw_status st = hw_pg_connect(o->database, APPLICATION, &conn, &err);
     if (st == HW_OK)
         st = read_server(conn, o, &server, &err);
+    if (st == HW_OK)
+        st = read_orphans(conn, o, &orphans, &err);
     PQfinish(conn);
     if (st != HW_OK) {
         add_check(&p, "connection", false, err.message);
     } else {
         cdc_server_report(&server, o->slot, false, add_check, &p);
+        add_orphans(&p, orphans);
         if (p.ok && (server.free_slots < 1 || server.free_senders < 1))
             add_check(&p, "trial", true, "not tried: it needs a slot and a WAL sender");
         else if (p.ok && try_streaming(o, &err) != HW_OK)
@@ -234,6 +261,7 @@ static int preflight(const struct cdc_options *o)
         else if (p.ok)
             add_check(&p, "trial", true, "wal2json streams from a temporary slot");
     }
+    PQclear(orphans);
     if (p.json)
         print_json(json_pack("{s:b, s:o}", "ok", p.ok, "checks", p.checks));
     else
@@ -242,21 +270,6 @@ static int preflight(const struct cdc_options *o)
 }
 
 /* ---- status ---- */
-
-/* 12.3 MiB; out is returned. */
-static const char *pretty_bytes(int64_t bytes, char out[static 32])
-{
-    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
-    double value = (double)bytes;
-    size_t unit = 0;
-    while ((value >= 1024 || value <= -1024) && unit + 1 < HW_COUNT(units)) {
-        value /= 1024;
-        unit++;
-    }
-    snprintf(out, 32, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
-    return out;
-}
-#define BYTES(n) pretty_bytes((n), (char[32]){0})
 
 /* A role that may not see what others do gets NULLs, shown as "?". */
 static const char streams_sql[] =
@@ -313,10 +326,52 @@ static void print_archive(const struct cdc_server *s, const char *archive)
         printf("archive    %s, lost: the reconciler that leads makes it anew\n", archive);
     else
         printf("archive    %s, from %s, %s held, %s\n", archive, HW_LSN(s->archive_confirmed),
-               BYTES(bytes_behind(s, s->archive_restart)), s->archive_wal_status);
+               CDC_BYTES(bytes_behind(s, s->archive_restart)), s->archive_wal_status);
 }
 
-static void print_status_json(const struct cdc_server *s, const char *slot, const PGresult *streams)
+/* What preflight would say of the same server: only what is wrong. */
+struct problems {
+    json_t *list; /* of {"name", "text"} */
+};
+
+static void add_problem(void *arg, const char *name, bool ok, const char *text)
+{
+    struct problems *problems = arg;
+    if (!ok)
+        json_array_append_new(problems->list, json_pack("{s:s, s:s}", "name", name, "text", text));
+}
+
+static json_t *orphans_json(const PGresult *orphans)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < PQntuples(orphans); i++) {
+        const struct cdc_orphan orphan = cdc_orphan_at(orphans, i);
+        HW_AUTO_FREE char *drop = cdc_orphan_drop_sql(orphan.slot);
+        json_array_append_new(list,
+                              json_pack("{s:s, s:I, s:s}", "slot", orphan.slot, "retained_bytes",
+                                        (json_int_t)orphan.retained, "drop", drop));
+    }
+    return list;
+}
+
+static void print_problems(const struct problems *problems, const PGresult *orphans)
+{
+    size_t i;
+    json_t *problem;
+    json_array_foreach(problems->list, i, problem)
+    {
+        printf("PROBLEM    %s: %s\n", json_string_value(json_object_get(problem, "name")),
+               json_string_value(json_object_get(problem, "text")));
+    }
+    for (int row = 0; row < PQntuples(orphans); row++) {
+        const struct cdc_orphan orphan = cdc_orphan_at(orphans, row);
+        HW_AUTO_FREE char *text = cdc_orphan_text(&orphan);
+        printf("orphan     %s\n", text);
+    }
+}
+
+static void print_status_json(const struct cdc_server *s, const char *slot, const PGresult *streams,
+                              const struct problems *problems, const PGresult *orphans)
 {
     HW_AUTO_FREE char *system_id = hw_sprintf("%" PRIu64, s->system_id);
     json_t *status =
@@ -336,6 +391,8 @@ static void print_status_json(const struct cdc_server *s, const char *slot, cons
     }
     HW_AUTO_FREE char *archive = cdc_archive_name(slot);
     json_object_set_new(status, "archive", archive_json(s, archive));
+    json_object_set(status, "problems", problems->list);
+    json_object_set_new(status, "orphans", orphans_json(orphans));
     print_json(status);
 }
 
@@ -358,15 +415,15 @@ static void print_status(const struct cdc_server *s, const char *slot, const PGr
     else
         printf("stream     nobody streams from it\n");
     printf("confirmed  %s, %s behind\n", HW_LSN(s->slot_confirmed),
-           BYTES(bytes_behind(s, s->slot_confirmed)));
+           CDC_BYTES(bytes_behind(s, s->slot_confirmed)));
     if (s->slot_restart != HW_LSN_NONE)
-        printf("retained   %s, from %s\n", BYTES(bytes_behind(s, s->slot_restart)),
+        printf("retained   %s, from %s\n", CDC_BYTES(bytes_behind(s, s->slot_restart)),
                HW_LSN(s->slot_restart));
     if (strcmp(s->slot_wal_status, "lost") == 0)
         printf("WAL        lost: the slot cannot be used any more\n");
     else if (s->slot_safe_wal_size >= 0)
         printf("WAL        %s, lost after %s more\n", s->slot_wal_status,
-               BYTES(s->slot_safe_wal_size));
+               CDC_BYTES(s->slot_safe_wal_size));
     else
         printf("WAL        %s, without a limit\n", s->slot_wal_status);
     HW_AUTO_FREE char *archive = cdc_archive_name(slot);
@@ -378,7 +435,8 @@ static int status(const struct cdc_options *o)
     struct cdc_server server;
     struct hw_error err;
     PGconn *conn = NULL;
-    PGresult *streams = NULL;
+    PGresult *streams = NULL, *orphans = NULL;
+    struct problems problems = {.list = json_array()};
     enum hw_status st = hw_pg_connect(o->database, APPLICATION, &conn, &err);
     if (st == HW_OK)
         st = read_server(conn, o, &server, &err);
@@ -386,18 +444,25 @@ static int status(const struct cdc_options *o)
         HW_AUTO_FREE char *pid = hw_sprintf("%d", server.slot_active_pid);
         st = hw_pg_exec(conn, streams_sql, 1, (const char *[]){pid}, &streams, &err);
     }
+    if (st == HW_OK)
+        st = read_orphans(conn, o, &orphans, &err);
     PQfinish(conn);
     if (st != HW_OK) {
         hw_log_error("status failed", HW_E(&err));
-        return HW_EXIT_FAILURE;
+    } else {
+        cdc_server_report(&server, o->slot, false, add_problem, &problems);
+        if (o->json)
+            print_status_json(&server, o->slot, streams, &problems, orphans);
+        else
+            print_status(&server, o->slot, streams);
+        if (!o->json)
+            print_problems(&problems, orphans);
     }
-    if (o->json)
-        print_status_json(&server, o->slot, streams);
-    else
-        print_status(&server, o->slot, streams);
+    const bool well = st == HW_OK && server.slot_exists && json_array_size(problems.list) == 0;
+    json_decref(problems.list);
     PQclear(streams);
-    return server.slot_exists && strcmp(server.slot_wal_status, "lost") != 0 ? HW_EXIT_OK
-                                                                             : HW_EXIT_FAILURE;
+    PQclear(orphans);
+    return well ? HW_EXIT_OK : HW_EXIT_FAILURE;
 }
 
 /* ---- tail ---- */

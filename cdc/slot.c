@@ -51,11 +51,16 @@ const char cdc_server_sql[] =
     "           AS may_replicate,\n"
     "       current_setting('server_encoding') = 'UTF8' AS encoding_utf8,\n"
     "       current_user AS \"user\",\n"
+    "       current_database() AS database,\n"
     "       s.slot_name IS NOT NULL AS slot_exists,\n"
     "       coalesce(s.plugin, '') AS slot_plugin,\n"
     "       coalesce(s.temporary, false) AS slot_temporary,\n"
     "       coalesce(s.active, false) AS slot_active,\n"
     "       coalesce(s.active_pid, 0) AS slot_active_pid,\n"
+    "       coalesce((SELECT application_name FROM pg_stat_activity WHERE pid = s.active_pid), "
+    "'')\n"
+    "           AS slot_application,\n"
+    "       coalesce(s.database, '') AS slot_database,\n"
     "       coalesce(s.confirmed_flush_lsn, '0/0') AS slot_confirmed,\n"
     "       coalesce(s.restart_lsn, '0/0') AS slot_restart,\n"
     "       coalesce(s.wal_status, '') AS slot_wal_status,\n"
@@ -154,6 +159,9 @@ enum hw_status cdc_server_read(const PGresult *result, struct cdc_server *server
     };
     copy_of(&row, "wal_level", s.wal_level, sizeof(s.wal_level));
     copy_of(&row, "user", s.user, sizeof(s.user));
+    copy_of(&row, "database", s.database, sizeof(s.database));
+    copy_of(&row, "slot_application", s.slot_application, sizeof(s.slot_application));
+    copy_of(&row, "slot_database", s.slot_database, sizeof(s.slot_database));
     copy_of(&row, "slot_plugin", s.slot_plugin, sizeof(s.slot_plugin));
     copy_of(&row, "slot_wal_status", s.slot_wal_status, sizeof(s.slot_wal_status));
     copy_of(&row, "archive_wal_status", s.archive_wal_status, sizeof(s.archive_wal_status));
@@ -279,9 +287,10 @@ static void check_slot(const struct question *q, struct finding *f)
              slot, s->slot_plugin);
     else if (!s->slot_same_database)
         find(f, HW_EINVAL,
-             "the slot \"%s\" belongs to another database of this server; choose another name with "
-             "--slot",
-             slot);
+             "the slot \"%s\" belongs to the database \"%s\" of this server, and --database names "
+             "\"%s\": correct --database (HEADWATER_DATABASE_URL), or, for a Headwater of its own, "
+             "choose another --slot and another --bucket",
+             slot, s->slot_database, s->database);
     else if (s->slot_temporary)
         find(f, HW_EINVAL,
              "the slot \"%s\" is temporary and belongs to the session with PID %d; choose another "
@@ -293,8 +302,9 @@ static void check_slot(const struct question *q, struct finding *f)
              "with SELECT pg_drop_replication_slot('%s'); and start again from a snapshot",
              slot, slot);
     else if (s->slot_active)
-        find(f, HW_ECONFLICT, "the process with PID %d streams from the slot \"%s\" now",
-             s->slot_active_pid, slot);
+        find(f, HW_ECONFLICT, "the process with PID %d%s%s%s streams from the slot \"%s\" now",
+             s->slot_active_pid, s->slot_application[0] != '\0' ? " (" : "", s->slot_application,
+             s->slot_application[0] != '\0' ? ")" : "", slot);
     else if (strcmp(s->slot_wal_status, "unreserved") == 0)
         find(f, HW_OK,
              "\"%s\" is about to lose the WAL that it needs: start the reconciler now, or raise "
@@ -378,6 +388,19 @@ enum hw_status cdc_archive_check(const struct cdc_server *s, const char *slot, h
                        "compares everything instead",
                        HW_LSN(from), archive, HW_LSN(s->archive_confirmed));
     return HW_OK;
+}
+
+const char *cdc_pretty_bytes(int64_t bytes, char out[static 32])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    while ((value >= 1024 || value <= -1024) && unit + 1 < HW_COUNT(units)) {
+        value /= 1024;
+        unit++;
+    }
+    snprintf(out, 32, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+    return out;
 }
 
 /* ---- making slots ---- */

@@ -25,12 +25,15 @@ struct cdc_server {
     bool may_replicate;  /* the role has REPLICATION or is a superuser */
     bool encoding_utf8;
     char user[64];
+    char database[64]; /* that this connection is to */
     /* the slot */
     bool slot_exists;
     char slot_plugin[64];
     bool slot_temporary;
     bool slot_active;
     int slot_active_pid;        /* 0 when not active */
+    char slot_application[64];  /* that streams from it; "" where there is none, or it is hidden */
+    char slot_database[64];     /* "" without slot */
     hw_lsn slot_confirmed;      /* confirmed_flush_lsn */
     hw_lsn slot_restart;        /* restart_lsn */
     char slot_wal_status[16];   /* reserved, extended, unreserved, lost; "" without slot */
@@ -75,6 +78,10 @@ void cdc_server_report(const struct cdc_server *server, const char *slot, bool n
  * has lost its WAL; HW_EINVAL: it is somebody else's slot. */
 enum hw_status cdc_archive_check(const struct cdc_server *server, const char *slot, hw_lsn from,
                                  struct hw_error *err) HW_CHECKED;
+
+/* 12.3 MiB; out is returned. */
+const char *cdc_pretty_bytes(int64_t bytes, char out[static 32]);
+#define CDC_BYTES(n) cdc_pretty_bytes((n), (char[32]){0})
 
 /* Creates the slot with wal2json; values {slot}. One row: lsn, the consistent point. */
 extern const char cdc_slot_create_sql[];

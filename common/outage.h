@@ -11,7 +11,7 @@
 
 enum {
     HW_OUTAGE_AGAIN_MS = 60000, /* between two times that the same is said */
-    HW_OUTAGE_OTHER_MS = 10000, /* before another reason is: several may come in turns */
+    HW_OUTAGE_OTHER_MS = 2000,  /* before another reason is: several may come in turns */
 };
 
 /* Zero-initialised. Times are milliseconds of any clock that only grows, such as hw_loop_now(). */

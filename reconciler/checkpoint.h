@@ -19,6 +19,7 @@ struct rec_checkpoint {
     uint32_t timeline;
     int64_t rev;    /* of the newest changelog row that is covered; 0: none */
     char nonce[40]; /* that row's; "" with rev 0 */
+    char slot[64];  /* that its writer streams from; "": it is of a version that did not say */
     uint64_t seq;   /* of the checkpoint entry itself, as last known; not part of the value */
 };
 

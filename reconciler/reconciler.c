@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cdc/archive.h"
+#include "cdc/orphans.h"
 #include "cdc/pg_source.h"
 #include "cdc/slot.h"
 #include "common/clock.h"
@@ -13,6 +14,7 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/objstore.h"
+#include "common/outage.h"
 #include "common/pg.h"
 #include "common/points.h"
 #include "reconciler/apply.h"
@@ -127,6 +129,10 @@ struct rec_reconciler {
     struct hw_timer defend, begin_anew, heed;
     bool standby_told, trouble_told;
     struct hw_error trouble; /* the last one, for whoever asks whether we are ready */
+    struct hw_outage halt;   /* of the stream, because of that */
+    struct hw_outage pg_outage;
+    struct hw_error pg_trouble;
+    char *orphans; /* the slots that nobody reads, as they were told last; or NULL */
 };
 
 static void happen(struct rec_reconciler *rec, enum event event);
@@ -144,8 +150,11 @@ static void lose(struct rec_reconciler *rec, const struct hw_error *err)
         return;
     rec->trouble = *err;
     rec_leader_failed(rec->leader, err);
-    if (!rec->trouble_told || err->status != HW_EUNAVAIL)
-        hw_log_warn("cannot go on, starting again", HW_S("slot", rec->config.slot), HW_E(err));
+    /* The loss of a server is told by its connection. */
+    if ((!rec->trouble_told || err->status != HW_EUNAVAIL) &&
+        hw_outage_goes_on(&rec->halt, err->message, hw_loop_now()))
+        hw_log_warn("cannot go on, starting again", HW_S("slot", rec->config.slot),
+                    HW_I("lasts_s", hw_outage_age(&rec->halt, hw_loop_now()) / 1000), HW_E(err));
     rec->trouble_told = true;
     rec->counts.failures++;
     happen(rec, LOST);
@@ -221,9 +230,15 @@ static void begin_again(struct rec_reconciler *rec)
 
 static void stand_by(struct rec_reconciler *rec)
 {
+    int64_t lasted;
+
     if (!rec->standby_told)
-        hw_log_info("another reconciler leads, standing by", HW_S("slot", rec->config.slot));
+        hw_log_info("another reconciler leads, standing by", HW_S("slot", rec->config.slot),
+                    HW_S("database", rec->server.database),
+                    HW_S("by", rec->server.slot_application),
+                    HW_I("pid", rec->server.slot_active_pid));
     rec->standby_told = true;
+    (void)hw_outage_ends(&rec->halt, hw_loop_now(), &lasted);
     rec->trouble = (struct hw_error){0};
     rec->ordered.command = REC_COMMAND_NONE; /* whoever leads reads it, too */
     let_go(rec);
@@ -238,9 +253,27 @@ static void prepare(struct rec_reconciler *rec)
     rec_survey_begin(rec->survey, rec->heeded);
 }
 
-static void on_slot_taken(void *arg)
+static void on_slot_taken(void *arg, const struct cdc_server *server)
 {
-    happen(arg, TAKEN);
+    struct rec_reconciler *rec = arg;
+
+    rec->server = *server;
+    happen(rec, TAKEN);
+}
+
+/* A leader with another slot: to be asked for again with growing pauses, as after a failure. */
+static void on_bucket_held(void *arg, const struct hw_error *why)
+{
+    struct rec_reconciler *rec = arg;
+    const int64_t now = hw_loop_now();
+
+    rec->trouble = *why;
+    if (hw_outage_goes_on(&rec->halt, why->message, now))
+        hw_log_error("standing back: another slot's reconciler writes the bucket",
+                     HW_S("slot", rec->config.slot), HW_S("bucket", rec->config.bucket),
+                     HW_I("lasts_s", hw_outage_age(&rec->halt, now) / 1000), HW_E(why));
+    rec_counts_forget(&rec->counts);
+    happen(rec, LOST);
 }
 
 static void on_surveyed(void *arg, const struct rec_findings *found)
@@ -251,6 +284,9 @@ static void on_surveyed(void *arg, const struct rec_findings *found)
     rec->checkpoint = found->checkpoint;
     rec->checkpoint_valid = found->checkpoint_valid;
     rec->history = found->history;
+    /* From here on it is our slot that is behind what is stored. */
+    snprintf(rec->checkpoint.slot, sizeof(rec->checkpoint.slot), "%s", rec->config.slot);
+    snprintf(rec->history.slot, sizeof(rec->history.slot), "%s", rec->config.slot);
     rec->plan = found->plan;
     happen(rec, PREPARED);
 }
@@ -700,10 +736,11 @@ static void load(struct rec_reconciler *rec)
 static void begin_apply(struct rec_reconciler *rec)
 {
     const struct rec_checkpoint nothing = {.seq = rec->checkpoint.seq};
-    const struct rec_checkpoint start = {.fence.epoch = rec->plan.epoch,
-                                         .system_id = rec->server.system_id,
-                                         .timeline = rec->server.timeline};
+    struct rec_checkpoint start = {.fence.epoch = rec->plan.epoch,
+                                   .system_id = rec->server.system_id,
+                                   .timeline = rec->server.timeline};
 
+    snprintf(start.slot, sizeof(start.slot), "%s", rec->config.slot);
     if (rec->plan.way == REC_REBUILD)
         rec_apply_reset(rec->apply, &nothing, &start, true);
     else
@@ -771,6 +808,7 @@ static void stream(struct rec_reconciler *rec)
                                                 .keep_bytes = rec->config.archive_bytes,
                                                 .keep_ms = rec->config.archive_ms};
     const struct cdc_archive_events archive_events = {.trouble = on_archive_trouble, .arg = rec};
+    int64_t lasted;
     struct hw_error err;
 
     if (rec->plan.way != REC_REBUILD)
@@ -787,6 +825,7 @@ static void stream(struct rec_reconciler *rec)
     rec->retry_ms = RETRY_FIRST_MS;
     rec->standby_told = rec->trouble_told = false;
     rec->trouble = (struct hw_error){0};
+    (void)hw_outage_ends(&rec->halt, hw_loop_now(), &lasted);
     rec->counts.streams++;
     rec->stored_at = hw_loop_now();
     if (cdc_archive_start(rec->loop, rec->config.database, &archive, &archive_events, &rec->archive,
@@ -887,6 +926,28 @@ static void beat(void *arg)
         hw_timer_start(rec->loop, &rec->heartbeat, rec->config.heartbeat_ms, beat, rec);
 }
 
+/* Told when another one has come: who looks after them may be on the way. */
+static void look_at_orphans(struct rec_reconciler *rec, const PGresult *orphans)
+{
+    struct hw_buf names = {0};
+
+    rec->counts.orphan_slots = PQntuples(orphans);
+    for (int i = 0; i < PQntuples(orphans); i++)
+        hw_buf_printf(&names, "%s ", cdc_orphan_at(orphans, i).slot);
+    for (int i = 0; i < PQntuples(orphans); i++) {
+        const struct cdc_orphan orphan = cdc_orphan_at(orphans, i);
+        HW_AUTO_FREE char *name = hw_sprintf("%s ", orphan.slot);
+        HW_AUTO_FREE char *text = cdc_orphan_text(&orphan);
+
+        if (rec->orphans == NULL || strstr(rec->orphans, name) == NULL)
+            hw_log_warn("a slot holds log back, and nobody reads it", HW_S("slot", orphan.slot),
+                        HW_I("retained", orphan.retained), HW_S("advice", text));
+    }
+    free(rec->orphans);
+    rec->orphans = hw_strdup(hw_buf_str(&names));
+    hw_buf_free(&names);
+}
+
 static void on_checked_up(void *arg, const struct hw_pg_outcome *outcome)
 {
     struct rec_reconciler *rec = arg;
@@ -910,6 +971,7 @@ static void on_checked_up(void *arg, const struct hw_pg_outcome *outcome)
     }
     rec_fleet_take(rec->fleet, outcome->results[1], c);
     rec_leader_take(rec->leader, outcome->results[2]);
+    look_at_orphans(rec, outcome->results[3]);
     if (strcmp(s->slot_wal_status, "unreserved") == 0)
         hw_log_warn("the slot is about to lose the log that it needs: raise "
                     "max_slot_wal_keep_size, or see what holds the stream up",
@@ -923,7 +985,8 @@ static void check_up(void *arg)
     const char *const values[] = {rec->config.slot, REC_TABLES};
     const struct hw_pg_query queries[] = {{.sql = cdc_server_sql, .count = 2, .values = values},
                                           rec_fleet_query(rec->fleet),
-                                          rec_leader_query()};
+                                          rec_leader_query(),
+                                          {.sql = cdc_orphans_sql, .count = 1, .values = values}};
 
     /* While the sink is away the lag grows all the more. */
     if (rec->state != STREAMING && rec->state != STALLED)
@@ -1193,8 +1256,14 @@ static void describe(void *arg, struct rec_leading *leading)
 
 static void on_pg_up(void *arg)
 {
-    tell(arg);
-    look_again(arg);
+    struct rec_reconciler *rec = arg;
+    int64_t lasted;
+
+    if (hw_outage_ends(&rec->pg_outage, hw_loop_now(), &lasted))
+        hw_log_info("PostgreSQL is back", HW_S("slot", rec->config.slot),
+                    HW_I("lasted_s", lasted / 1000));
+    tell(rec);
+    look_again(rec);
 }
 
 static void on_pg_down(void *arg, const struct hw_error *why)
@@ -1203,8 +1272,11 @@ static void on_pg_down(void *arg, const struct hw_error *why)
 
     if (rec->stopping)
         return;
-    if (!rec->trouble_told)
-        hw_log_warn("PostgreSQL cannot be reached", HW_E(why));
+    rec->pg_trouble = *why;
+    if (hw_outage_goes_on(&rec->pg_outage, why->message, hw_loop_now()))
+        hw_log_warn("PostgreSQL cannot be reached", HW_S("slot", rec->config.slot),
+                    HW_I("lasts_s", hw_outage_age(&rec->pg_outage, hw_loop_now()) / 1000),
+                    HW_E(why));
     rec->trouble_told = true;
     /* A server that shuts down waits for its stream to be confirmed, which without NATS it never
      * is: let it go. */
@@ -1303,17 +1375,19 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
                                                              .slot = config->slot,
                                                              .describe = describe,
                                                              .arg = rec});
-    rec->survey = rec_survey_new(
-        &(struct rec_survey_config){.pg = rec->pg,
-                                    .nats = rec->nats,
-                                    .slot = config->slot,
-                                    .bucket = config->bucket,
-                                    .replicas = (int)config->replicas,
-                                    .history = (int)config->history,
-                                    .counts = &rec->counts,
-                                    .remake_slot = config->remake_slot},
-        &(struct rec_survey_events){
-            .done = on_surveyed, .taken = on_slot_taken, .failed = on_survey_failed, .arg = rec});
+    rec->survey = rec_survey_new(&(struct rec_survey_config){.pg = rec->pg,
+                                                             .nats = rec->nats,
+                                                             .slot = config->slot,
+                                                             .bucket = config->bucket,
+                                                             .replicas = (int)config->replicas,
+                                                             .history = (int)config->history,
+                                                             .counts = &rec->counts,
+                                                             .remake_slot = config->remake_slot},
+                                 &(struct rec_survey_events){.done = on_surveyed,
+                                                             .taken = on_slot_taken,
+                                                             .held = on_bucket_held,
+                                                             .failed = on_survey_failed,
+                                                             .arg = rec});
     *out = rec;
     return HW_OK;
 }
@@ -1343,13 +1417,19 @@ static bool stream_stands(const struct rec_reconciler *rec, const char **how)
 static void tell(struct rec_reconciler *rec)
 {
     const char *how;
-    bool ready = stream_stands(rec, &how);
+    const bool ready = stream_stands(rec, &how);
 
     if (rec->config.told == NULL || rec->stopping)
         return;
     if (!hw_pg_up(rec->pg) || !hw_nats_up(rec->nats)) {
-        ready = false;
-        how = hw_pg_up(rec->pg) ? "NATS cannot be reached" : "PostgreSQL cannot be reached";
+        const bool nats = hw_pg_up(rec->pg);
+        const char *const why = nats ? hw_nats_why_away(rec->nats) : rec->pg_trouble.message;
+        HW_AUTO_FREE char *said =
+            hw_sprintf("%s cannot be reached%s%s", nats ? "NATS" : "PostgreSQL",
+                       *why != '\0' ? ": " : "", why);
+
+        rec->config.told(rec->config.arg, false, said);
+        return;
     }
     rec->config.told(rec->config.arg, ready, how);
 }
@@ -1359,11 +1439,12 @@ void rec_reconciler_check(void *arg, struct hw_checks *checks)
     const struct rec_reconciler *rec = arg;
     const char *how;
     const bool stands = stream_stands(rec, &how);
+    const bool pg_up = hw_pg_up(rec->pg), nats_up = hw_nats_up(rec->nats);
 
-    hw_check(checks, "postgresql", hw_pg_up(rec->pg), "%s",
-             hw_pg_up(rec->pg) ? "connected" : "cannot be reached");
-    hw_check(checks, "nats", hw_nats_up(rec->nats), "%s",
-             hw_nats_up(rec->nats) ? "connected" : "cannot be reached");
+    hw_check(checks, "postgresql", pg_up, "%s%s",
+             pg_up ? "connected" : "cannot be reached: ", pg_up ? "" : rec->pg_trouble.message);
+    hw_check(checks, "nats", nats_up, "%s%s", nats_up ? "connected" : "cannot be reached: ",
+             nats_up ? "" : hw_nats_why_away(rec->nats));
     hw_check(checks, "stream", stands, "%s", how);
 }
 
@@ -1418,5 +1499,6 @@ void rec_reconciler_stop(struct rec_reconciler *rec)
     rec_fleet_free(rec->fleet);
     free(rec->reports_bucket);
     free(rec->archive_slot);
+    free(rec->orphans);
     free(rec);
 }

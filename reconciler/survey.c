@@ -34,9 +34,35 @@ static void run(struct rec_survey *survey, const struct hw_pg_query *queries, in
         fail(survey, &err);
 }
 
-/* ---- the slot: is anyone there? ---- */
+/* ---- the slot: is anyone there, and is it the right database? ---- */
 
 static void look_at_sink(struct rec_survey *survey);
+
+static bool is_lost(const struct cdc_server *server)
+{
+    return strcmp(server->slot_wal_status, "lost") == 0;
+}
+
+/* What the server says of itself and of the slot, judged as headwater-cdc preflight judges it.
+ * False where that was the end of the survey; a slot that has lost its log is made anew. */
+static bool judge(struct rec_survey *survey, const PGresult *result)
+{
+    struct cdc_server *const server = &survey->found.server;
+    struct hw_error err;
+    enum hw_status status = cdc_server_read(result, server, &err);
+
+    if (status == HW_OK)
+        status = cdc_server_check(server, survey->config.slot, false, &err);
+    if (status == HW_OK || (status == HW_ELIMIT && is_lost(server)))
+        return true;
+    if (status != HW_ECONFLICT) {
+        fail(survey, &err);
+        return false;
+    }
+    survey->running = false;
+    survey->events.taken(survey->events.arg, server);
+    return false;
+}
 
 static void on_slot_seen(void *arg, const struct hw_pg_outcome *outcome)
 {
@@ -44,25 +70,16 @@ static void on_slot_seen(void *arg, const struct hw_pg_outcome *outcome)
 
     if (!survey->running)
         return;
-    if (outcome->status != HW_OK) {
+    if (outcome->status != HW_OK)
         fail(survey, &outcome->err);
-        return;
-    }
-    if (PQntuples(outcome->results[0]) > 0) {
-        survey->running = false;
-        survey->events.taken(survey->events.arg);
-        return;
-    }
-    look_at_sink(survey);
+    else if (judge(survey, outcome->results[0]))
+        look_at_sink(survey);
 }
 
 void rec_survey_begin(struct rec_survey *survey, struct hw_fence reported)
 {
-    const char *const values[] = {survey->config.slot};
-    const struct hw_pg_query query = {
-        .sql = "SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active",
-        .count = 1,
-        .values = values};
+    const char *const values[] = {survey->config.slot, REC_TABLES};
+    const struct hw_pg_query query = {.sql = cdc_server_sql, .count = 2, .values = values};
 
     survey->running = true;
     survey->reported = reported;
@@ -132,6 +149,8 @@ static void look_at_database(struct rec_survey *survey)
     char rev[24];
     const char *const rev_values[] = {rev};
     const char *const asks[] = {survey->found.checkpoint_valid ? "false" : "true"};
+    const char *const slots[] = {
+        survey->found.checkpoint_valid ? survey->found.checkpoint.slot : "", survey->config.slot};
     const struct hw_pg_query queries[] = {
         {.sql = cdc_server_sql, .count = 2, .values = values},
         {.sql = "SELECT nonce::text FROM headwater.changelog WHERE rev = $1",
@@ -146,6 +165,11 @@ static void look_at_database(struct rec_survey *survey)
                 " ORDER BY f.epoch DESC, f.lsn DESC LIMIT 1",
          .count = 1,
          .values = asks},
+        /* Who wrote the checkpoint, and streams from a slot of this server now. */
+        {.sql = "SELECT database, active_pid FROM pg_replication_slots"
+                " WHERE slot_name = $1 AND slot_name <> $2 AND active",
+         .count = 2,
+         .values = slots},
     };
 
     snprintf(rev, sizeof(rev), "%lld", (long long)survey->found.checkpoint.rev);
@@ -240,37 +264,47 @@ static void conclude(struct rec_survey *survey, const struct hw_pg_outcome *outc
     survey->events.done(survey->events.arg, found);
 }
 
+/* Two slots must not write one bucket: each would undo what the other does. True where somebody
+ * does already, which is the end of the survey. */
+static bool is_held(struct rec_survey *survey, const PGresult *writer)
+{
+    const struct rec_findings *const found = &survey->found;
+    const struct rec_survey_config *const config = &survey->config;
+    struct hw_error why;
+
+    if (PQntuples(writer) == 0 || found->checkpoint.system_id != found->server.system_id)
+        return false;
+    hw_fail(&why, HW_ECONFLICT,
+            "a reconciler with the slot \"%s\" (database \"%s\", PID %s) leads, and writes the "
+            "bucket \"%s\"; this one has the slot \"%s\". Two slots must not write one bucket: "
+            "start this one with --slot %s to have it stand by, or with another --bucket; it takes "
+            "over when that one has stopped",
+            found->checkpoint.slot, PQgetvalue(writer, 0, 0), PQgetvalue(writer, 0, 1),
+            config->bucket, config->slot, found->checkpoint.slot);
+    survey->running = false;
+    survey->events.held(survey->events.arg, &why);
+    return true;
+}
+
 static void on_looked(void *arg, const struct hw_pg_outcome *outcome)
 {
     struct rec_survey *survey = arg;
-    struct rec_findings *found = &survey->found;
-    struct hw_error err = outcome->err;
-    enum hw_status status = outcome->status;
+    const struct rec_findings *found = &survey->found;
 
     if (!survey->running)
         return;
-    if (outcome->failed == 0 || status == HW_EUNAVAIL) {
-        fail(survey, &err);
+    if (outcome->failed == 0 || outcome->status == HW_EUNAVAIL) {
+        fail(survey, &outcome->err);
         return;
     }
-    status = cdc_server_read(outcome->results[0], &found->server, &err);
-    if (status == HW_OK)
-        status = cdc_server_check(&found->server, survey->config.slot, false, &err);
-    if (status == HW_ECONFLICT) {
-        survey->running = false;
-        survey->events.taken(survey->events.arg);
+    if (!judge(survey, outcome->results[0]))
         return;
-    }
-    if (status == HW_ELIMIT && strcmp(found->server.slot_wal_status, "lost") == 0) {
+    if (outcome->status != HW_OK)
+        fail(survey, &outcome->err);
+    else if (is_held(survey, outcome->results[4]))
+        return;
+    else if (is_lost(&found->server))
         replace_slot(survey, "it has lost log that it still needed (max_slot_wal_keep_size)");
-        return;
-    }
-    if (status == HW_OK && outcome->status != HW_OK) {
-        err = outcome->err;
-        status = outcome->status;
-    }
-    if (status != HW_OK)
-        fail(survey, &err);
     else if (found->server.slot_exists)
         conclude(survey, outcome);
     else if (found->checkpoint_valid && found->checkpoint.system_id == found->server.system_id)

@@ -33,7 +33,10 @@ struct rec_findings {
 /* One of them ends a survey. */
 struct rec_survey_events {
     void (*done)(void *arg, const struct rec_findings *found);
-    void (*taken)(void *arg); /* another reconciler holds the slot */
+    /* Another reconciler holds the slot. */
+    void (*taken)(void *arg, const struct cdc_server *server);
+    /* Another one, with another slot, holds the bucket: nothing was made, and nothing is to be. */
+    void (*held)(void *arg, const struct hw_error *why);
     void (*failed)(void *arg, const struct hw_error *why);
     void *arg;
 };
@@ -41,7 +44,7 @@ struct rec_survey_events {
 struct rec_survey *rec_survey_new(const struct rec_survey_config *config,
                                   const struct rec_survey_events *events);
 /* reported: the newest fence that was seen in a node's report, or none. The connection must be
- * idle. Blocks while NATS is asked, which it is not for a slot in use. */
+ * idle. Blocks while NATS is asked, which it is not for a slot in use or in another database. */
 void rec_survey_begin(struct rec_survey *survey, struct hw_fence reported);
 /* No event comes any more. */
 void rec_survey_cancel(struct rec_survey *survey);

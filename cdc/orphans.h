@@ -1,0 +1,25 @@
+/*
+ * Orphans: slots of wal2json in this database that nobody streams from and that are not ours. Each
+ * holds log back, until the disk is full or max_slot_wal_keep_size gives it up. Left out are
+ * temporary slots, and the archive slots of slots that are streamed from.
+ */
+#ifndef CDC_ORPHANS_H
+#define CDC_ORPHANS_H
+
+#include <libpq-fe.h>
+#include <stdint.h>
+
+/* For values {slot}, which is ours with its archive slot; a row for each orphan. */
+extern const char cdc_orphans_sql[];
+
+struct cdc_orphan {
+    const char *slot; /* of the result */
+    int64_t retained; /* bytes of log that it holds back */
+};
+struct cdc_orphan cdc_orphan_at(const PGresult *result, int row);
+
+/* The statement that drops it, and what to say about it, with that statement; malloc'ed. */
+char *cdc_orphan_drop_sql(const char *slot);
+char *cdc_orphan_text(const struct cdc_orphan *orphan);
+
+#endif
