@@ -94,7 +94,7 @@ static const struct hw_program program = {
              "\n"
              "Exit status: 0 when all is well; 1 when a check, the stream or the replay failed, or "
              "status\n"
-             "found no usable slot or something that keeps it from streaming; 2 for wrong usage.\n",
+             "found no usable slot; 2 for wrong usage.\n",
 };
 
 /* ---- what preflight and status share ---- */
@@ -332,13 +332,16 @@ static void print_archive(const struct cdc_server *s, const char *archive)
 /* What preflight would say of the same server: only what is wrong. */
 struct problems {
     json_t *list; /* of {"name", "text"} */
+    bool of_slot;
 };
 
 static void add_problem(void *arg, const char *name, bool ok, const char *text)
 {
     struct problems *problems = arg;
-    if (!ok)
-        json_array_append_new(problems->list, json_pack("{s:s, s:s}", "name", name, "text", text));
+    if (ok)
+        return;
+    problems->of_slot |= strcmp(name, "slot") == 0;
+    json_array_append_new(problems->list, json_pack("{s:s, s:s}", "name", name, "text", text));
 }
 
 static json_t *orphans_json(const PGresult *orphans)
@@ -458,7 +461,7 @@ static int status(const struct cdc_options *o)
         if (!o->json)
             print_problems(&problems, orphans);
     }
-    const bool well = st == HW_OK && server.slot_exists && json_array_size(problems.list) == 0;
+    const bool well = st == HW_OK && server.slot_exists && !problems.of_slot;
     json_decref(problems.list);
     PQclear(streams);
     PQclear(orphans);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "cli/reach.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/lsn.h"
@@ -242,6 +243,7 @@ static char *unquote(char *etag)
 static enum hw_status transport_error(struct cli_http *http, CURLcode code, struct hw_error *err)
 {
     const char *what = http->curl_error[0] != '\0' ? http->curl_error : curl_easy_strerror(code);
+    const char *advice = cli_reach_advice(http->base, http->curl, code, what);
     enum hw_status status = HW_EUNAVAIL;
 
     switch (code) {
@@ -264,7 +266,8 @@ static enum hw_status transport_error(struct cli_http *http, CURLcode code, stru
     default:
         break;
     }
-    return hw_fail(err, status, "%s: %s", http->base, what);
+    return hw_fail(err, status, "%s: %s%s%s", http->base, what, advice != NULL ? "; " : "",
+                   advice != NULL ? advice : "");
 }
 
 static enum hw_status status_of(int code)
@@ -351,6 +354,18 @@ static enum hw_status problem_error(const struct cli_request *request, struct cl
     return status;
 }
 
+static enum hw_status refusal_error(struct cli_http *http, const struct cli_request *request,
+                                    struct cli_answer *answer, struct hw_error *err)
+{
+    const enum hw_status status = problem_error(request, answer, err);
+
+    /* nginx, and servers written in Go, answer plain HTTP in front of TLS with a text of their own.
+     */
+    if (answer->status == 400 && answer->details == NULL && cli_reach_is_https(http->base))
+        return hw_fail(err, HW_EPROTO, "%s: %s", http->base, cli_reach_https_advice);
+    return status;
+}
+
 struct body {
     struct hw_buf bytes;
     bool too_large;
@@ -430,7 +445,7 @@ static enum hw_status exchange(struct cli_http *http, const struct cli_request *
     if (code == CURLE_OK) {
         read_answer(http, &body, answer);
         if (answer->status / 100 != 2)
-            st = problem_error(r, answer, err);
+            st = refusal_error(http, r, answer, err);
         else if (answer->lsn != NULL && hw_lsn_parse(answer->lsn, &lsn, err) != HW_OK)
             st = hw_fail(err, HW_EPROTO, "the answer's Headwater-LSN is no position");
     } else if (body.too_large) {
@@ -572,7 +587,7 @@ enum hw_status cli_http_stream(struct cli_http *http, const char *path, const ch
     if (st == HW_EPROTO && answer.status / 100 == 2)
         st = hw_fail(err, HW_EPROTO, "GET %s: the answer is no stream of events", path);
     else if (code == CURLE_OK && answer.status / 100 != 2)
-        st = problem_error(&request, &answer, err);
+        st = refusal_error(http, &request, &answer, err);
     cli_answer_free(&answer);
     hw_buf_free(&stream.body.bytes);
     curl_slist_free_all(headers.list);

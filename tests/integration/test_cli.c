@@ -776,8 +776,21 @@ START_TEST(test_tls)
            "fleet");
     EXPECT(6, "certificate", "--server", url, "fleet");
     EXPECT(7, url, "--server", url, "--ca-file", one, "fleet");
+    EXPECT(7, "--cert and --key", "--server", url, "--ca-file", one, "fleet");
+    EXPECT(6, "--ca-file (HEADWATER_CA_FILE) names the authority", "--server", url, "fleet");
+    /* One protocol where the other one is spoken. */
     EXPECT(7, plain, "--server", plain, "fleet");
+    EXPECT(7, "speaks HTTPS there: write https:// in --server (HEADWATER_SERVER)", "--server",
+           plain, "fleet");
+    HW_AUTO_FREE char *over = hw_sprintf("https%s", server + strlen("http"));
+    EXPECT(7, "speaks plain HTTP there: write http:// in --server (HEADWATER_SERVER)", "--server",
+           over, "fleet");
     ck_assert_int_eq(test_program_stop(&secure, SIGTERM), 0);
+    /* Nobody there, and no such host. */
+    EXPECT(7, "connection refused: is headwater-api running there? --server or HEADWATER_SERVER",
+           "--server", plain, "fleet");
+    EXPECT(7, "correct the host in --server or HEADWATER_SERVER", "--server",
+           "http://no-such-host.invalid:8080", "fleet");
 }
 END_TEST
 
