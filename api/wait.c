@@ -106,14 +106,14 @@ static void wake(struct api_waits *waits)
 static void on_expired(void *arg)
 {
     struct waiter *waiter = arg;
+    struct api_waits *waits = waiter->waits;
 
     waiter->expired = true;
-    if (waiter->waits->ready)
-        wake(waiter->waits);
+    if (waits->ready)
+        wake(waits);
     else
         api_answer_problem(remove_waiter(waiter), API_DATABASE_UNAVAILABLE,
-                           "The database cannot be reached to find out: %s",
-                           waiter->waits->trouble);
+                           "The database cannot be reached to find out: %s", waits->trouble);
 }
 
 /* Nobody tells us when a client hangs up while its connection sleeps: look at all of them at once.

@@ -434,7 +434,7 @@ static void *run(void *arg)
     struct hw_nats_probe *probe = arg;
     struct server servers[SERVERS_MOST];
     const size_t count = parse_servers(probe->url, servers);
-    char why[HW_NATS_WHY_MAX];
+    char why[HW_NATS_WHY_MAX] = "";
     bool well = false;
     size_t len = 0;
 

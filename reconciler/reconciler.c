@@ -127,7 +127,7 @@ struct rec_reconciler {
     int64_t behind_since;         /* hw_loop_now(); 0: all that came is confirmed */
     int64_t stored_at;
     struct hw_timer defend, begin_anew, heed;
-    bool standby_told, trouble_told;
+    bool standby_told;
     struct hw_error trouble; /* the last one, for whoever asks whether we are ready */
     struct hw_outage halt;   /* of the stream, because of that */
     struct hw_outage pg_outage;
@@ -151,11 +151,10 @@ static void lose(struct rec_reconciler *rec, const struct hw_error *err)
     rec->trouble = *err;
     rec_leader_failed(rec->leader, err);
     /* The loss of a server is told by its connection. */
-    if ((!rec->trouble_told || err->status != HW_EUNAVAIL) &&
-        hw_outage_goes_on(&rec->halt, err->message, hw_loop_now()))
+    const bool told = err->status == HW_EUNAVAIL && (!hw_pg_up(rec->pg) || !hw_nats_up(rec->nats));
+    if (!told && hw_outage_goes_on(&rec->halt, err->message, hw_loop_now()))
         hw_log_warn("cannot go on, starting again", HW_S("slot", rec->config.slot),
                     HW_I("lasts_s", hw_outage_age(&rec->halt, hw_loop_now()) / 1000), HW_E(err));
-    rec->trouble_told = true;
     rec->counts.failures++;
     happen(rec, LOST);
 }
@@ -823,7 +822,7 @@ static void stream(struct rec_reconciler *rec)
                 HW_I("nodes", (int64_t)rec_sink_nodes(rec->sink)),
                 HW_I("objects", (int64_t)rec_sink_objects(rec->sink)));
     rec->retry_ms = RETRY_FIRST_MS;
-    rec->standby_told = rec->trouble_told = false;
+    rec->standby_told = false;
     rec->trouble = (struct hw_error){0};
     (void)hw_outage_ends(&rec->halt, hw_loop_now(), &lasted);
     rec->counts.streams++;
@@ -898,7 +897,6 @@ static void on_apply_failed(void *arg, const struct hw_error *err)
                 HW_E(err));
     rec->trouble = *err;
     rec_leader_failed(rec->leader, err);
-    rec->trouble_told = true;
     happen(rec, SINK_FAILED);
 }
 
@@ -1277,7 +1275,6 @@ static void on_pg_down(void *arg, const struct hw_error *why)
         hw_log_warn("PostgreSQL cannot be reached", HW_S("slot", rec->config.slot),
                     HW_I("lasts_s", hw_outage_age(&rec->pg_outage, hw_loop_now()) / 1000),
                     HW_E(why));
-    rec->trouble_told = true;
     /* A server that shuts down waits for its stream to be confirmed, which without NATS it never
      * is: let it go. */
     if (rec->state == PREPARING || rec->state == STALLED)

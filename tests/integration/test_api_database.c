@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/memory.h"
 #include "tests/support/http.h"
@@ -269,6 +270,40 @@ START_TEST(test_full_and_shutting_down)
 }
 END_TEST
 
+/* Who waits for a node when the database goes is told at the end of the time. */
+START_TEST(test_lost_while_a_client_waits)
+{
+    free(test_sql(&pg, "INSERT INTO headwater.node (name) VALUES ('n1');"
+                       "INSERT INTO headwater.config (name, content) VALUES ('c', '{}');"
+                       "INSERT INTO headwater.assignment (name, config, node)"
+                       " VALUES ('a', 'c', 'n1')"));
+    HW_AUTO_FREE char *lsn = test_sql(&pg, "SELECT pg_current_wal_insert_lsn()");
+    HW_AUTO_FREE char *request =
+        hw_sprintf("GET /v1/wait?lsn=%s&timeout=5s HTTP/1.1\r\nHost: localhost\r\n\r\n", lsn);
+
+    start(pg.api_url);
+    test_wait_for(is_ready(), 30);
+    const int fd = test_http_connect(api.port);
+    test_http_puts(fd, request);
+    test_wait_for(test_sql_is(&pg, "1",
+                              "SELECT count(*) FROM pg_stat_activity WHERE query LIKE "
+                              "'%%judged AS MATERIALIZED%%' AND application_name LIKE "
+                              "'headwater-api%%'"),
+                  30);
+    test_postgres_stop(&pg);
+    struct test_answer answer = test_http_receive(fd, false);
+    ck_assert_int_eq(answer.status, 503);
+    ck_assert_msg(strstr(answer.body, "cannot be reached to find out") != NULL &&
+                      strstr(answer.body, "HEADWATER_DATABASE_URL") != NULL,
+                  "%s", answer.body);
+    test_answer_free(&answer);
+    close(fd);
+    stop();
+    test_postgres_restart(&pg);
+}
+END_TEST
+
 TEST_MAIN_BETWEEN("api without a database", 240, setup, teardown, test_nobody_listens,
                   test_wrong_names, test_refused_roles, test_not_postgresql, test_tls,
-                  test_schema_missing_and_older, test_full_and_shutting_down)
+                  test_schema_missing_and_older, test_full_and_shutting_down,
+                  test_lost_while_a_client_waits)

@@ -282,7 +282,7 @@ START_TEST(test_closes_while_it_looks)
 
     for (int i = 0; i < 5; i++) {
         open_nats(url, NULL);
-        hw_loop_run_until(loop, &never, 20 * i);
+        hw_loop_run_until(loop, &never, (int64_t)20 * i);
         hw_nats_close(nats);
     }
     close(fd);
