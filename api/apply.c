@@ -28,9 +28,18 @@ static void on_apply(struct api_request *request, const void *arg, PGresult *con
 /* A body may be as large as a config, and is nowhere kept as a tree: the database reads it. */
 void api_apply_post(struct api_request *request)
 {
+    const char *set = api_request_parameter(request, "set");
     struct api_transaction *tx;
+    bool prune;
     size_t bad;
 
+    if (!api_request_flag(request, "prune", &prune))
+        return;
+    if (prune && set == NULL) {
+        api_answer_problem(request, API_INVALID_PARAMETER,
+                           "prune: it removes what a set applied before; name the set with set=");
+        return;
+    }
     if (memchr(request->body, '\0', request->body_len) != NULL) {
         api_answer_problem(request, API_MALFORMED_JSON, "The body holds a NUL byte");
         return;
@@ -40,6 +49,10 @@ void api_apply_post(struct api_request *request)
         return;
     }
     tx = api_transaction_write(request);
-    api_transaction_add(tx, "SELECT * FROM headwater.apply($1)", 1, request->body);
+    if (set != NULL)
+        api_transaction_add(tx, "SELECT * FROM headwater.apply($1, $2, $3::boolean)", 3,
+                            request->body, set, prune ? "t" : "f");
+    else
+        api_transaction_add(tx, "SELECT * FROM headwater.apply($1)", 1, request->body);
     api_transaction_run(tx, on_apply, NULL);
 }

@@ -19,6 +19,7 @@ static const struct {
     {"22", "apply_body_is_json", API_MALFORMED_JSON},
     {"22", "apply_body_is_legal", API_INVALID_BODY},
     {"55000", "apply_if_match_holds", API_PRECONDITION_FAILED},
+    {"55000", "set_member_is_of_one_set", API_CONFLICT},
     {"55000", "proposal_base_is_newest", API_CONFLICT},
     {"55000", "proposal_is_pending", API_CONFLICT},
     {"23001", NULL, API_CONFLICT},

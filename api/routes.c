@@ -66,7 +66,7 @@ const struct api_route api_routes[] = {
     {"POST", "/v1/proposals/{id}/reject", api_proposals_reject, "message dry_run", API_BODY_JSON,
      API_ROLE_APPROVER},
 
-    {"POST", "/v1/apply", api_apply_post, "message dry_run", API_BODY_LARGE_JSON,
+    {"POST", "/v1/apply", api_apply_post, "message dry_run set prune", API_BODY_LARGE_JSON,
      API_ROLE_OPERATOR},
 
     {"GET", "/v1/fleet", api_fleet_get, "state selector fields limit after", API_BODY_NONE,

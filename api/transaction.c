@@ -9,6 +9,7 @@
 #include "api/api.h"
 #include "api/refusal.h"
 #include "api/row.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "common/memory.h"
 
@@ -191,6 +192,20 @@ static json_t *plan_json(const PGresult *count, const PGresult *rows)
                      "truncated", json_integer_value(nodes) > PQntuples(rows));
 }
 
+/* What the write itself would have said of each of its resources. Their versions are left out: they
+ * were rolled back. */
+static void add_results(json_t *plan, const char *answer, size_t len)
+{
+    HW_AUTO_JSON json_t *object = json_loadb(answer, len, 0, NULL);
+    json_t *results = json_object_get(object, "results"), *result;
+    size_t i;
+
+    if (results == NULL)
+        return;
+    json_array_foreach(results, i, result) json_object_del(result, "etag");
+    json_object_set(plan, "results", results);
+}
+
 /* What the handler would have refused is refused; success is answered with what it would change. */
 static void answer_dry_run(struct api_transaction *tx, const struct hw_pg_outcome *outcome)
 {
@@ -203,8 +218,11 @@ static void answer_dry_run(struct api_transaction *tx, const struct hw_pg_outcom
         api_answer_release(request);
         return;
     }
+    json_t *answer = plan_json(plan[0], plan[1]);
+    if (request->held.data != NULL)
+        add_results(answer, request->held.data, request->held.len);
     api_answer_drop(request);
-    api_answer_json(request, MHD_HTTP_OK, plan_json(plan[0], plan[1]));
+    api_answer_json(request, MHD_HTTP_OK, answer);
 }
 
 static void answer_whole(struct api_transaction *tx, const struct hw_pg_outcome *outcome)
