@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/ask.h"
 #include "cli/cli.h"
 #include "cli/output.h"
 #include "cli/plan.h"
@@ -38,6 +39,49 @@ static enum hw_status read_resources(struct cli *cli, char **operands, int count
     return cli_resources_read(paths, total, resources, err);
 }
 
+static enum hw_status check_set(struct cli *cli, struct hw_error *err)
+{
+    const struct cli_options *o = cli->o;
+
+    if (o->set != NULL && cli_check_name(o->set, err) != HW_OK) {
+        cli->misused = true;
+        return hw_fail_in(err, "--set");
+    }
+    if (o->prune && o->set == NULL)
+        return cli_misused(cli, err,
+                           "--prune: it removes what a set applied before; which, says "
+                           "--set NAME");
+    return HW_OK;
+}
+
+/* Removing is agreed to by whoever sees the plan: is there somebody? */
+static enum hw_status check_terminal(struct cli *cli, char **operands, int count,
+                                     struct hw_error *err)
+{
+    const char *file = cli->o->file;
+    bool by_hand = cli_is_interactive() && cli->output == CLI_TABLE;
+
+    if (file != NULL && strcmp(file, "-") == 0)
+        by_hand = false;
+    for (int i = 0; i < count; i++)
+        by_hand &= strcmp(operands[i], "-") != 0;
+    if (by_hand)
+        return HW_OK;
+    return cli_misused(cli, err,
+                       "--prune: it shows on a terminal what it will remove, and asks; where there "
+                       "is none, --yes agrees, and --dry-run shows");
+}
+
+static enum hw_status check_whole(const struct cli *cli, const struct cli_resources *resources,
+                                  struct hw_error *err)
+{
+    if (cli->o->prune && resources->partial)
+        return hw_fail(err, HW_EINVAL,
+                       "a list in the files has more items than are in it (see its next): --prune "
+                       "would remove the others");
+    return HW_OK;
+}
+
 static char *make_body(const struct cli *cli, const struct cli_resources *resources)
 {
     HW_AUTO_JSON json_t *body = json_object();
@@ -66,21 +110,45 @@ static void name_origin(const struct cli_resources *resources, struct hw_error *
                      json_string_value(json_object_get(resource, "name")));
 }
 
+/* Where it goes, malloc'ed. */
+static char *make_path(const struct cli *cli)
+{
+    struct hw_buf path = {0};
+
+    hw_buf_puts(&path, "/v1/apply");
+    cli_query_add(&path, "set", cli->o->set);
+    cli_query_add(&path, "prune", cli->o->prune ? "true" : NULL);
+    return path.data;
+}
+
 enum hw_status cli_apply(struct cli *cli, char **operands, int count, struct hw_error *err)
 {
+    const bool asks = cli->o->prune && !cli->o->yes && !cli->o->dry_run;
     struct cli_resources resources = {0};
-    enum hw_status st = read_resources(cli, operands, count, &resources, err);
+    enum hw_status st = check_set(cli, err);
 
+    if (st == HW_OK && asks)
+        st = check_terminal(cli, operands, count, err);
+    if (st == HW_OK)
+        st = read_resources(cli, operands, count, &resources, err);
     if (st != HW_OK)
         return st;
     HW_AUTO_FREE char *body = make_body(cli, &resources);
-    st = cli_write(cli,
-                   &(struct cli_request){.method = "POST",
-                                         .path = "/v1/apply",
-                                         .media_type = "application/json",
-                                         .body = body,
-                                         .len = strlen(body)},
-                   show_results, err);
+    HW_AUTO_FREE char *path = make_path(cli);
+    struct cli_request request = {.method = "POST",
+                                  .path = path,
+                                  .media_type = "application/json",
+                                  .body = body,
+                                  .len = strlen(body)};
+    st = check_whole(cli, &resources, err);
+    if (st == HW_OK && asks)
+        st = cli_plan_ask(cli, &request, NULL, err);
+    if (st == HW_OK && asks && cli_ask("Do it? [y/N] ") != 'y') {
+        fputs("headwater: nothing was done\n", stderr);
+        cli->negative = true;
+    } else if (st == HW_OK) {
+        st = cli_write(cli, &request, show_results, err);
+    }
     if (st != HW_OK)
         name_origin(&resources, err);
     cli_resources_free(&resources);
@@ -90,26 +158,27 @@ enum hw_status cli_apply(struct cli *cli, char **operands, int count, struct hw_
 enum hw_status cli_diff(struct cli *cli, char **operands, int count, struct hw_error *err)
 {
     struct cli_resources resources = {0};
-    struct cli_answer answer = {0};
-    HW_AUTO_JSON json_t *plan = NULL;
     json_int_t changes = 0;
-    enum hw_status st = read_resources(cli, operands, count, &resources, err);
+    enum hw_status st = check_set(cli, err);
 
+    if (st == HW_OK)
+        st = read_resources(cli, operands, count, &resources, err);
     if (st != HW_OK)
         return st;
     HW_AUTO_FREE char *body = make_body(cli, &resources);
-    const struct cli_request request = {.method = "POST",
-                                        .path = "/v1/apply?dry_run=true",
-                                        .media_type = "application/json",
-                                        .body = body,
-                                        .len = strlen(body)};
-    st = cli_http_json(cli->http, &request, &answer, &plan, err);
+    HW_AUTO_FREE char *path = make_path(cli);
+    st = check_whole(cli, &resources, err);
     if (st == HW_OK)
-        st = cli_plan_print(cli, plan, &changes, err);
-    else
+        st = cli_plan_ask(cli,
+                          &(struct cli_request){.method = "POST",
+                                                .path = path,
+                                                .media_type = "application/json",
+                                                .body = body,
+                                                .len = strlen(body)},
+                          &changes, err);
+    if (st != HW_OK)
         name_origin(&resources, err);
     cli->negative = changes > 0;
-    cli_answer_free(&answer);
     cli_resources_free(&resources);
     return st;
 }

@@ -36,6 +36,8 @@ struct cli_options {
     const char *at, *selector, *state, *types, *node;
     int64_t limit, revision, count; /* 0: not given */
     const char *message, *idempotency_key, *if_match;
+    const char *set;
+    bool prune;
     const char *role, *expires_in;
     const char *labels;
     bool unknown, all_unknown, yes;
@@ -57,8 +59,8 @@ typedef enum hw_status cli_command_fn(struct cli *cli, char **operands, int coun
                                       struct hw_error *err);
 
 cli_command_fn cli_accept, cli_apply, cli_approve, cli_audit, cli_delete, cli_diff, cli_explain,
-    cli_fleet, cli_get, cli_history, cli_proposals, cli_reject, cli_rollback, cli_set, cli_status,
-    cli_token, cli_wait, cli_watch;
+    cli_export, cli_fleet, cli_get, cli_history, cli_proposals, cli_reject, cli_rollback, cli_set,
+    cli_status, cli_token, cli_wait, cli_watch;
 
 /* get nodes --unknown. */
 enum hw_status cli_get_unknown(struct cli *cli, struct hw_error *err) HW_CHECKED;

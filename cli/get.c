@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/document.h"
 #include "cli/output.h"
 #include "common/memory.h"
 
@@ -202,7 +203,9 @@ static enum hw_status get_one(struct cli *cli, const struct kind *kind, const ch
         st = print_content(cli, path.data, err);
     else
         st = cli_fetch(cli, path.data, &object, err);
-    if (object != NULL)
+    if (object != NULL && part == NULL)
+        st = cli_document_complete(cli, kind->collection, object, err);
+    if (st == HW_OK && object != NULL)
         cli_print(cli, object, NULL);
     hw_buf_free(&path);
     return st;
@@ -258,7 +261,12 @@ enum hw_status cli_get(struct cli *cli, char **operands, int count, struct hw_er
     hw_buf_puts(&path, "/v1");
     cli_path_add(&path, kind->collection);
     cli_query_add(&path, "selector", cli->o->selector);
-    const enum hw_status listed = print_list(cli, path.data, 0, kind->show, err);
+    HW_AUTO_JSON json_t *list = NULL;
+    enum hw_status listed = cli_fetch_list(cli, path.data, 0, &list, err);
+    if (listed == HW_OK)
+        listed = cli_document_complete(cli, kind->collection, list, err);
+    if (listed == HW_OK)
+        cli_print(cli, list, kind->show);
     hw_buf_free(&path);
     return listed;
 }

@@ -114,6 +114,10 @@ static const struct hw_option options_table[] = {
     OPTION_STRING("idempotency-key", idempotency_key, NULL, "KEY",
                   "the key of a request that may have been carried out: do it once in all",
                   "accept apply delete rollback approve reject"),
+    OPTION_STRING("set", set, NULL, "NAME", "the named set that the files are of", "apply diff"),
+    OPTION_FLAG("prune", prune,
+                "remove what the set applied before and the files no longer mention; asks",
+                "apply diff"),
     OPTION_FLAG("last", last, "the position of the last write from here to this server", "wait"),
     OPTION_STRING("node", node, NULL, "NAME", "only events, or proposals, of this node",
                   "watch proposals"),
@@ -137,7 +141,8 @@ static const struct hw_option options_table[] = {
     OPTION_STRING("labels", labels, NULL, "LABELS",
                   "labels for them: site=north,role=daq or a JSON object", "accept"),
     OPTION_FLAG("all-unknown", all_unknown, "all that get nodes --unknown lists", "accept"),
-    OPTION_FLAG("yes", yes, "do not ask", "accept"),
+    OPTION_FLAG("yes", yes, "agree to what would be asked, such as what --prune removes",
+                "accept apply"),
     HW_OPTIONS_LOG(struct cli_options),
     {.name = NULL},
 };
@@ -163,6 +168,7 @@ static const struct hw_command commands[] = {
     {"status", NULL, "show how the whole system stands, and what is wrong with it"},
     {"audit", "[KIND [NAME]]", "show who changed what, newest first"},
     {"token", "list|create NAME|revoke NAME", "manage the tokens of the API"},
+    {"export", "DIR", "write everything to files that apply takes"},
     {.name = NULL},
 };
 
@@ -172,24 +178,13 @@ static const struct {
     int least, most; /* operands */
 } runners[] = {
     /* clang-format off: a line each */
-    {cli_get, 1, 2},
-    {cli_accept, 0, INT32_MAX},
-    {cli_apply, 0, INT32_MAX},
-    {cli_diff, 0, INT32_MAX},
-    {cli_set, 2, INT32_MAX},
-    {cli_delete, 2, 2},
-    {cli_history, 1, 1},
-    {cli_rollback, 2, 2},
-    {cli_explain, 1, 2},
-    {cli_proposals, 0, 1},
-    {cli_approve, 1, 1},
-    {cli_reject, 1, 1},
-    {cli_wait, 0, 1},
-    {cli_watch, 0, 0},
-    {cli_fleet, 0, 0},
-    {cli_status, 0, 0},
-    {cli_audit, 0, 2},
-    {cli_token, 1, 2},
+    {cli_get, 1, 2},          {cli_accept, 0, INT32_MAX}, {cli_apply, 0, INT32_MAX},
+    {cli_diff, 0, INT32_MAX}, {cli_set, 2, INT32_MAX},    {cli_delete, 2, 2},
+    {cli_history, 1, 1},      {cli_rollback, 2, 2},       {cli_explain, 1, 2},
+    {cli_proposals, 0, 1},    {cli_approve, 1, 1},        {cli_reject, 1, 1},
+    {cli_wait, 0, 1},         {cli_watch, 0, 0},          {cli_fleet, 0, 0},
+    {cli_status, 0, 0},       {cli_audit, 0, 2},          {cli_token, 1, 2},
+    {cli_export, 1, 1},
     /* clang-format on */
 };
 _Static_assert(HW_COUNT(runners) + 1 == HW_COUNT(commands), "a command without a runner");

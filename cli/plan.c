@@ -122,9 +122,40 @@ static void print_difference(const struct cli *cli, const json_t *difference)
     print_side_of(cli, "new", difference, omitted);
 }
 
+static json_int_t count_removed(const json_t *plan)
+{
+    const json_t *result;
+    json_int_t count = 0;
+    size_t i;
+
+    json_array_foreach(json_object_get(plan, "results"), i, result) count +=
+        strcmp(text_of(result, "result"), "deleted") == 0;
+    return count;
+}
+
+/* Of the resources themselves, those that go, and those that a set had and others changed. */
+static void print_results(const struct cli *cli, const json_t *results)
+{
+    const json_t *result;
+    size_t i;
+
+    json_array_foreach(results, i, result)
+    {
+        const bool deleted = strcmp(text_of(result, "result"), "deleted") == 0;
+
+        if (!deleted && strcmp(text_of(result, "result"), "kept") != 0)
+            continue;
+        HW_AUTO_FREE char *line =
+            hw_sprintf("%s %s: %s\n", text_of(result, "kind"), text_of(result, "name"),
+                       deleted ? "remove" : "keep, others changed it since the set applied it");
+        cli_print_text(cli, line, deleted ? RED : 0);
+    }
+}
+
 static void print_plan(struct cli *cli, const json_t *plan)
 {
     const json_int_t nodes = json_integer_value(json_object_get(plan, "nodes"));
+    const json_int_t removed = count_removed(plan);
     HW_AUTO_JSON json_t *kinds = group(json_object_get(plan, "changes"));
     const char *kind;
     json_t *alike;
@@ -143,7 +174,11 @@ static void print_plan(struct cli *cli, const json_t *plan)
     }
     if (json_is_true(json_object_get(plan, "truncated")))
         puts("(more nodes than are shown)");
-    printf("%lld node%s would change\n", (long long)nodes, nodes == 1 ? "" : "s");
+    print_results(cli, json_object_get(plan, "results"));
+    printf("%lld node%s would change", (long long)nodes, nodes == 1 ? "" : "s");
+    if (removed > 0)
+        printf(", %lld resource%s would be removed", (long long)removed, removed == 1 ? "" : "s");
+    putchar('\n');
 }
 
 enum hw_status cli_plan_print(struct cli *cli, const json_t *plan, json_int_t *changes,
@@ -157,6 +192,25 @@ enum hw_status cli_plan_print(struct cli *cli, const json_t *plan, json_int_t *c
                        "the answer is not that of a dry run: see whether the change was made");
     cli_print(cli, plan, print_plan);
     if (changes != NULL)
-        *changes = json_integer_value(nodes);
+        *changes = json_integer_value(nodes) + count_removed(plan);
     return HW_OK;
+}
+
+enum hw_status cli_plan_ask(struct cli *cli, const struct cli_request *write, json_int_t *changes,
+                            struct hw_error *err)
+{
+    struct cli_request request = *write;
+    struct cli_answer answer = {0};
+    HW_AUTO_JSON json_t *plan = NULL;
+    struct hw_buf path = {0};
+
+    hw_buf_puts(&path, write->path);
+    cli_query_add(&path, "dry_run", "true");
+    request.path = path.data;
+    enum hw_status st = cli_http_json(cli->http, &request, &answer, &plan, err);
+    if (st == HW_OK)
+        st = cli_plan_print(cli, plan, changes, err);
+    cli_answer_free(&answer);
+    hw_buf_free(&path);
+    return st;
 }

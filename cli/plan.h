@@ -1,4 +1,5 @@
-/* What a dry run says would change, node by node; nodes that change alike are shown together. */
+/* What a dry run says would change, node by node; nodes that change alike are shown together. Then
+ * the resources that would be removed. */
 #ifndef HW_CLI_PLAN_H
 #define HW_CLI_PLAN_H
 
@@ -12,9 +13,14 @@
  *     -1000
  *     +2000
  *
- * HW_EPROTO when it is no answer to a dry run. *changes: of how many nodes, may be NULL.
+ * HW_EPROTO when it is no answer to a dry run. *changes: of how many nodes, and how many resources
+ * would be removed; may be NULL.
  */
 enum hw_status cli_plan_print(struct cli *cli, const json_t *plan, json_int_t *changes,
                               struct hw_error *err) HW_CHECKED;
+
+/* Sends a write as a dry run, and shows what would come of it. */
+enum hw_status cli_plan_ask(struct cli *cli, const struct cli_request *write, json_int_t *changes,
+                            struct hw_error *err) HW_CHECKED;
 
 #endif

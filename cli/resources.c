@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cli/document.h"
+#include "cli/export_dir.h"
 #include "cli/yaml.h"
 #include "common/buf.h"
 #include "common/digest.h"
@@ -31,6 +33,8 @@ struct collector {
         int rank;
     } * items;
     size_t count;
+    json_t *seen; /* "kind name" to the origin */
+    bool partial;
 };
 
 void cli_resources_free(struct cli_resources *resources)
@@ -57,6 +61,27 @@ static bool stays_below(const char *path)
     return true;
 }
 
+/* Where the file is, malloc'ed: neither the path nor a link may lead out of the directory. One that
+ * is not there is for the reader to say. */
+static enum hw_status find_file(const struct collector *c, const char *file, char **path,
+                                struct hw_error *err)
+{
+    HW_AUTO_FREE char *given = hw_sprintf("%s%s", c->directory, file);
+    HW_AUTO_FREE char *top = realpath(*c->directory != '\0' ? c->directory : ".", NULL);
+    HW_AUTO_FREE char *real = realpath(given, NULL);
+    const size_t len = top != NULL ? strlen(top) : 0;
+    bool below = stays_below(file);
+
+    if (below && real != NULL)
+        below = top != NULL && strncmp(real, top, len) == 0 && (real[len] == '/' || len == 1);
+    if (!below)
+        return hw_fail(err, HW_EINVAL,
+                       "file: \"%s\" must be a path below the directory of this document%s", file,
+                       stays_below(file) ? ", and a link leads out of it" : "");
+    *path = real != NULL ? HW_TAKE(real) : HW_TAKE(given);
+    return HW_OK;
+}
+
 static bool ends_with(const char *text, const char *end)
 {
     const size_t len = strlen(text), tail = strlen(end);
@@ -68,7 +93,7 @@ static bool ends_with(const char *text, const char *end)
 static enum hw_status take_file(struct collector *c, json_t *resource, struct hw_error *err)
 {
     json_t *member = json_object_get(resource, "file");
-    HW_AUTO_FREE char *bytes = NULL;
+    HW_AUTO_FREE char *path = NULL, *bytes = NULL;
     size_t len;
 
     if (member == NULL)
@@ -81,14 +106,12 @@ static enum hw_status take_file(struct collector *c, json_t *resource, struct hw
         if (json_object_get(resource, others[i]) != NULL)
             return hw_fail(err, HW_EINVAL, "file and %s exclude each other", others[i]);
     }
-    if (!stays_below(file))
-        return hw_fail(err, HW_EINVAL,
-                       "file: \"%s\" must be a path below the directory of this document", file);
+    if (find_file(c, file, &path, err) != HW_OK)
+        return err->status;
     if (json_object_get(resource, "media_type") == NULL && ends_with(file, ".json"))
         json_object_set_new(resource, "media_type", json_string("application/json"));
     if (json_object_get(resource, "media_type") == NULL)
         return hw_fail(err, HW_EINVAL, "media_type is missing: what is %s?", file);
-    HW_AUTO_FREE char *path = hw_sprintf("%s%s", c->directory, file);
     if (hw_file_read(path, FILE_MOST, &bytes, &len, err) != HW_OK)
         return hw_fail_in(err, "file");
     if (hw_utf8_valid(bytes, len, NULL) && memchr(bytes, '\0', len) == NULL) {
@@ -132,6 +155,29 @@ static const char *member(const json_t *resource, const char *name)
     return json_string_value(json_object_get(resource, name));
 }
 
+static enum hw_status see(struct collector *c, const json_t *resource, const char *origin,
+                          struct hw_error *err)
+{
+    HW_AUTO_FREE char *key =
+        hw_sprintf("%s %s", member(resource, "kind"), member(resource, "name"));
+    const json_t *before = json_object_get(c->seen, key);
+
+    if (before != NULL)
+        return hw_fail(err, HW_EINVAL, "%s \"%s\" is there already, at %s",
+                       member(resource, "kind"), member(resource, "name"),
+                       json_string_value(before));
+    json_object_set_new(c->seen, key, json_string(origin));
+    return HW_OK;
+}
+
+static void forget(struct collector *c, const json_t *resource)
+{
+    HW_AUTO_FREE char *key =
+        hw_sprintf("%s %s", member(resource, "kind"), member(resource, "name"));
+
+    json_object_del(c->seen, key);
+}
+
 /* The resource is taken over, in any case. */
 static enum hw_status add_resource(struct collector *c, json_t *resource, size_t line,
                                    struct hw_error *err)
@@ -144,25 +190,27 @@ static enum hw_status add_resource(struct collector *c, json_t *resource, size_t
     st = rank_of(resource, &rank, err);
     if (st == HW_OK)
         st = take_file(c, resource, err);
-    for (size_t i = 0; st == HW_OK && i < c->count; i++) {
-        const json_t *other = c->items[i].resource;
-
-        if (strcmp(member(other, "kind"), member(resource, "kind")) == 0 &&
-            strcmp(member(other, "name"), member(resource, "name")) == 0)
-            st = hw_fail(err, HW_EINVAL, "%s \"%s\" is there already, at %s",
-                         member(resource, "kind"), member(resource, "name"), c->items[i].origin);
-    }
+    if (st == HW_OK)
+        st = see(c, resource, origin, err);
     if (st != HW_OK) {
         err->status = HW_EINVAL; /* also when a file is missing: that is no resource not found */
         return hw_fail_in(err, "%s", origin);
     }
+    cli_document_strip(resource);
     c->items = hw_realloc(c->items, (c->count + 1) * sizeof(*c->items));
     c->items[c->count++] =
         (struct item){.resource = HW_TAKE(owned), .origin = HW_TAKE(origin), .rank = rank};
     return HW_OK;
 }
 
-/* A document: one resource, an array of them, or nothing (as between two separators). */
+/* What get prints of many. */
+static bool is_list(const json_t *document)
+{
+    return json_object_get(document, "kind") == NULL &&
+           json_is_array(json_object_get(document, "items"));
+}
+
+/* A document: one resource, an array or a list of them, or nothing (as between two separators). */
 static enum hw_status add_document(void *arg, json_t *document, size_t line, struct hw_error *err)
 {
     HW_AUTO_JSON json_t *owned = document;
@@ -172,6 +220,12 @@ static enum hw_status add_document(void *arg, json_t *document, size_t line, str
 
     if (json_is_null(document))
         return HW_OK;
+    if (is_list(document)) {
+        const json_t *next = json_object_get(document, "next");
+
+        c->partial |= next != NULL && !json_is_null(next);
+        document = json_object_get(document, "items");
+    }
     if (!json_is_array(document))
         return add_resource(c, HW_TAKE(owned), line, err);
     json_array_foreach(document, i, resource)
@@ -232,6 +286,7 @@ static enum hw_status read_text(struct collector *c, const char *text, size_t le
         return st;
     while (c->count > before) {
         struct item *item = &c->items[--c->count];
+        forget(c, item->resource);
         json_decref(item->resource);
         free(item->origin);
     }
@@ -291,9 +346,11 @@ static int by_bytes(const struct dirent **a, const struct dirent **b)
 static enum hw_status read_directory(struct collector *c, const char *path, struct hw_error *err)
 {
     struct dirent **entries;
-    const int count = scandir(path, &entries, is_resource_file, by_bytes);
-    enum hw_status st = HW_OK;
+    enum hw_status st = cli_export_check(path, err);
 
+    if (st != HW_OK)
+        return st;
+    const int count = scandir(path, &entries, is_resource_file, by_bytes);
     if (count < 0)
         return hw_fail_errno(err, "reading %s", path);
     for (int i = 0; i < count; i++) {
@@ -323,7 +380,8 @@ static enum hw_status read_path(struct collector *c, const char *path, struct hw
 enum hw_status cli_resources_read(char *const paths[], size_t count,
                                   struct cli_resources *resources, struct hw_error *err)
 {
-    struct collector c = {0};
+    HW_AUTO_JSON json_t *seen = json_object();
+    struct collector c = {.seen = seen};
     enum hw_status st = HW_OK;
 
     for (size_t i = 0; st == HW_OK && i < count; i++)
@@ -333,6 +391,7 @@ enum hw_status cli_resources_read(char *const paths[], size_t count,
     if (st != HW_OK)
         err->status = st = HW_EINVAL;
     *resources = (struct cli_resources){.list = json_array(),
+                                        .partial = c.partial,
                                         .origins = hw_alloc((c.count + 1) * sizeof(char *))};
     for (int rank = 0; rank < RANK_COUNT; rank++) {
         for (size_t i = 0; i < c.count; i++) {

@@ -1,12 +1,15 @@
 /*
  * Resources from files: YAML documents or JSON, each {"kind": "node" | "config" | "assignment",
- * "name": …, …} as POST /v1/apply takes them, or an array of such. A config may say `file: path`
- * in the place of its content: the file, below the document's own directory, is read here and sent.
+ * "name": …, …} as POST /v1/apply takes them, an array of such, or a list as get prints it,
+ * {"items": […], "next": …}. A config may say `file: path` in the place of its content: the file,
+ * below the document's own directory, is read here and sent. What the server alone sets is left
+ * out.
  */
 #ifndef HW_CLI_RESOURCES_H
 #define HW_CLI_RESOURCES_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "common/status.h"
 
@@ -14,6 +17,7 @@ struct cli_resources {
     json_t *list;   /* array, in the order in which they can be carried out one after another */
     char **origins; /* of each, "file:line" */
     size_t count;
+    bool partial; /* a list among them says that there are more */
 };
 void cli_resources_free(struct cli_resources *resources);
 

@@ -20,6 +20,8 @@
  *     checking            the check of the node's health has begun
  *     rolling-back        the last known good is in place, and its application has begun
  *     recorded            the agent's state says that the document runs
+ *     export-read         an export is read, and not yet known to be of one moment
+ *     export-moved        one of its files is in place
  */
 #ifndef HW_POINTS_H
 #define HW_POINTS_H

@@ -1,5 +1,5 @@
 -- Named sets: what was applied together from files, so that what the files no longer mention can be
--- removed, and nothing else.
+-- removed, and nothing else. And an apply of what was exported changes nothing.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
@@ -170,6 +170,81 @@ BEGIN
     IF prune THEN
         RETURN QUERY SELECT * FROM prune_set(mine, kinds, names);
     END IF;
+END
+$$;
+
+-- The same bytes in the other encoding are the same content: files are sent as text where they can be.
+CREATE FUNCTION headwater.is_same_content(old_content text, old_encoding text,
+                                          new_content text, new_encoding text) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE
+    WHEN old_encoding = new_encoding THEN old_content = new_content
+    WHEN old_encoding = 'base64'
+        THEN old_content = translate(encode(convert_to(new_content, 'UTF8'), 'base64'), E'\n', '')
+    ELSE new_content = translate(encode(convert_to(old_content, 'UTF8'), 'base64'), E'\n', '') END;
+
+-- As it was, but what differs in its encoding alone does not change.
+CREATE OR REPLACE FUNCTION headwater.write_resources(items headwater.resource[]) RETURNS int[]
+LANGUAGE plpgsql
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+DECLARE
+    names text[];
+    kind CONSTANT text := items[1].kind;
+BEGIN
+    IF items[1].is_delete THEN
+        EXECUTE format('WITH gone AS (DELETE FROM headwater.%I AS t USING unnest($1) AS i '
+                       'WHERE t.name = i.name RETURNING t.name) SELECT array_agg(name) FROM gone',
+                       kind)
+        INTO names USING items;
+    ELSIF kind = 'node' THEN
+        WITH done AS (
+            INSERT INTO node AS n (name, labels, description)
+            SELECT i.name, i.labels, i.description FROM unnest(items) AS i
+            ON CONFLICT (name) DO UPDATE
+            SET labels = excluded.labels, description = excluded.description
+            WHERE (n.labels, n.description)
+                IS DISTINCT FROM (excluded.labels, excluded.description)
+            RETURNING n.name)
+        SELECT array_agg(d.name) INTO names FROM done AS d;
+    ELSIF kind = 'config' THEN
+        WITH done AS (
+            INSERT INTO config AS c (name, content, encoding, media_type, schema)
+            SELECT i.name,
+                   -- The same JSON, written in another way, is no other content.
+                   CASE WHEN s.is_same THEN o.content
+                        WHEN i.member = 'content' AND (o.media_type, o.encoding)
+                             = (i.media_type, i.encoding) THEN
+                        CASE WHEN o.content::jsonb = i.content::jsonb THEN o.content
+                             ELSE i.content END
+                        ELSE i.content END,
+                   CASE WHEN s.is_same THEN o.encoding ELSE i.encoding END, i.media_type,
+                   CASE WHEN i.has_schema THEN i.schema ELSE o.schema END
+            FROM unnest(items) AS i LEFT JOIN config AS o ON o.name = i.name
+            CROSS JOIN LATERAL (VALUES (o.media_type = i.media_type AND is_same_content(
+                o.content, o.encoding, i.content, i.encoding))) AS s (is_same)
+            ON CONFLICT (name) DO UPDATE SET content = excluded.content,
+                encoding = excluded.encoding, media_type = excluded.media_type,
+                schema = excluded.schema
+            WHERE (c.content, c.encoding, c.media_type, c.schema) IS DISTINCT FROM
+                (excluded.content, excluded.encoding, excluded.media_type, excluded.schema)
+            RETURNING c.name)
+        SELECT array_agg(d.name) INTO names FROM done AS d;
+    ELSE
+        WITH done AS (
+            INSERT INTO assignment AS a (name, config, node, selector, priority, revision)
+            SELECT i.name, i.config, i.node, i.selector, i.priority, i.revision
+            FROM unnest(items) AS i
+            ON CONFLICT (name) DO UPDATE SET config = excluded.config, node = excluded.node,
+                selector = excluded.selector, priority = excluded.priority,
+                revision = excluded.revision
+            WHERE (a.config, a.node, a.selector, a.priority, a.revision) IS DISTINCT FROM
+                (excluded.config, excluded.node, excluded.selector, excluded.priority,
+                 excluded.revision)
+            RETURNING a.name)
+        SELECT array_agg(d.name) INTO names FROM done AS d;
+    END IF;
+    RETURN ARRAY(SELECT i.ordinal FROM unnest(items) AS i WHERE i.name = ANY (names));
 END
 $$;
 

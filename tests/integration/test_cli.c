@@ -166,6 +166,10 @@ START_TEST(test_lists)
     HW_AUTO_JSON json_t *expected = test_answer_json(&raw);
     HW_AUTO_FREE char *text = HEADWATER(0, "get", "nodes", "--json");
     HW_AUTO_JSON json_t *found = parse(text);
+    json_t *item;
+    size_t i;
+    json_array_foreach(json_object_get(expected, "items"), i, item)
+        json_object_set_new(item, "kind", json_string("node")); /* and no other member is added */
     ck_assert(json_equal(expected, found));
     test_answer_free(&raw);
     EXPECT(0, "items:\n", "get", "nodes", "-o", "yaml");
