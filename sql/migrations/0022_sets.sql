@@ -3,7 +3,7 @@
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
-INSERT INTO headwater.migration (version, name) VALUES (20, 'sets');
+INSERT INTO headwater.migration (version, name) VALUES (22, 'sets');
 
 -- A resource is of one set at most.
 CREATE TABLE headwater.set_member (
