@@ -9,6 +9,7 @@
 
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/nearest.h"
 #include "common/version.h"
 
 enum { FIRST_LONG = 256, OPTION_HELP = 10000, OPTION_VERSION };
@@ -296,6 +297,62 @@ static enum hw_status read_environment(const struct hw_program *program, void *v
     return HW_OK;
 }
 
+/* The names of what begins with a word, ", " between them, or NULL; malloc'ed. */
+static char *beginning_with(const struct hw_program *program, const char *word, size_t len)
+{
+    char *list = NULL;
+
+    for (const struct hw_option *o = program->options; o->name != NULL; o++) {
+        if (o->env_only || strncmp(o->name, word, len) != 0)
+            continue;
+        char *const before = list;
+
+        list = hw_sprintf("%s%s--%s", before != NULL ? before : "", before != NULL ? ", " : "",
+                          o->name);
+        free(before);
+    }
+    return list;
+}
+
+/* argument: as it was given. What stands behind a = is not repeated: it may be a secret. */
+static enum hw_status refuse_option(const struct hw_program *program, const char *argument,
+                                    struct hw_error *err)
+{
+    const int len = (int)strcspn(argument, "=");
+    HW_AUTO_FREE char *word = hw_strndup(argument, (size_t)len);
+    const char *name = word + strspn(word, "-");
+    struct hw_nearest nearest = {.word = name};
+
+    if (optopt > ' ' && optopt <= '~')
+        return hw_fail(err, HW_EINVAL, "-%c: no such option", optopt);
+    if (optopt >= FIRST_LONG && argument[len] == '=')
+        return hw_fail(err, HW_EINVAL, "%s: it is a switch and takes no value", word);
+    HW_AUTO_FREE char *several = *name != '\0' ? beginning_with(program, name, strlen(name)) : NULL;
+    if (several != NULL)
+        return hw_fail(err, HW_EINVAL, "%s: several options begin so: %s", word, several);
+    for (const struct hw_option *o = program->options; o->name != NULL; o++)
+        if (!o->env_only)
+            hw_nearest_try(&nearest, o->name);
+    if (nearest.best != NULL)
+        return hw_fail(err, HW_EINVAL, "%s: no such option; did you mean --%s?", word,
+                       nearest.best);
+    return hw_fail(err, HW_EINVAL, "%s: no such option", word);
+}
+
+/* optopt: whose value it is. */
+static enum hw_status refuse_missing(const struct hw_program *program, const char *argument,
+                                     struct hw_error *err)
+{
+    for (const struct hw_option *o = program->options; o->name != NULL; o++) {
+        const size_t i = (size_t)(o - program->options);
+
+        if (optopt == FIRST_LONG + 2 * (int)i || (o->letter != 0 && optopt == o->letter))
+            return hw_fail(err, HW_EINVAL, "--%s: a value is missing: --%s %s", o->name, o->name,
+                           o->value != NULL ? o->value : "VALUE");
+    }
+    return hw_fail(err, HW_EINVAL, "%s: a value is missing", argument);
+}
+
 /* help: whether it was asked for; given: by index, which options were. */
 static enum hw_status read_flags(const struct hw_program *program, const struct tables *t, int argc,
                                  char **argv, void *values, bool *help, bool *given,
@@ -318,9 +375,9 @@ static enum hw_status read_flags(const struct hw_program *program, const struct 
             exit(HW_EXIT_OK);
         }
         if (c == ':')
-            return hw_fail(err, HW_EINVAL, "%s: a value is missing", argv[optind - 1]);
+            return refuse_missing(program, argv[optind - 1], err);
         if (c == '?')
-            return hw_fail(err, HW_EINVAL, "%s: no such option", argv[optind - 1]);
+            return refuse_option(program, argv[optind - 1], err);
         if (c >= FIRST_LONG)
             o = &program->options[(c - FIRST_LONG) / 2];
         else
@@ -352,11 +409,15 @@ static enum hw_status read_flags(const struct hw_program *program, const struct 
 static enum hw_status check_given(const struct hw_program *program, const char *command,
                                   const bool *given, struct hw_error *err)
 {
-    for (size_t i = 0; program->options[i].name != NULL; i++)
-        if (given[i] && !is_listed(program->options[i].commands, command))
-            return hw_fail(err, HW_EINVAL, "--%s: %s does not take it", program->options[i].name,
-                           command);
-    return HW_OK;
+    const struct hw_option *o = program->options;
+
+    while (o->name != NULL && (!given[o - program->options] || is_listed(o->commands, command)))
+        o++;
+    if (o->name == NULL)
+        return HW_OK;
+    HW_AUTO_FREE char *first = hw_strndup(o->commands, strcspn(o->commands, " "));
+    return hw_fail(err, HW_EINVAL, "--%s: %s does not take it; %s%s", o->name, command, first,
+                   strchr(o->commands, ' ') != NULL ? " and others do" : " does");
 }
 
 /* Takes the command out of what getopt left over. */
@@ -368,8 +429,18 @@ static enum hw_status read_command(const struct hw_program *program, int argc, c
     *command = NULL;
     if (c == NULL || optind >= argc)
         return HW_OK;
+    struct hw_nearest nearest = {.word = argv[optind]};
+    /* What a word processor makes of two hyphens. */
+    if (strncmp(argv[optind], "\xE2\x80\x93", 3) == 0 ||
+        strncmp(argv[optind], "\xE2\x80\x94", 3) == 0)
+        return hw_fail(err, HW_EINVAL,
+                       "%s: it begins with a dash where hyphens belong: type them anew",
+                       argv[optind]);
     while (c->name != NULL && strcmp(c->name, argv[optind]) != 0)
-        c++;
+        hw_nearest_try(&nearest, c++->name);
+    if (c->name == NULL && nearest.best != NULL)
+        return hw_fail(err, HW_EINVAL, "%s: no such command; did you mean %s?", argv[optind],
+                       nearest.best);
     if (c->name == NULL)
         return hw_fail(err, HW_EINVAL, "%s: no such command", argv[optind]);
     *command = c;

@@ -5,6 +5,7 @@
 
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/nearest.h"
 #include "common/options.h"
 #include "common/version.h"
 #include "tests/support/suite.h"
@@ -193,8 +194,15 @@ START_TEST(test_refusals_name_the_option)
         {"--mode fas", "--mode"},
         {"--mode slow|fast", "--mode"},
         {"--url", "--url"},
-        {"--nothing", "--nothing"},
-        {"-x", "-x"},
+        {"--nothing", "--nothing: no such option"},
+        {"-x", "-x: no such option"},
+        {"-lx", "-x: no such option"},
+        {"--ulr x", "did you mean --url?"},
+        {"--ulr=x", "--ulr: no such option; did you mean --url?"},
+        {"--url", "--url URL"},
+        {"-u", "--url URL"},
+        {"--loud=yes", "--loud: it is a switch"},
+        {"--log x", "--log-level, --log-format"},
     };
     for (size_t i = 0; i < HW_COUNT(cases); i++) {
         err = (struct hw_error){0};
@@ -211,6 +219,9 @@ END_TEST
 START_TEST(test_secrets_are_not_echoed)
 {
     ck_assert_int_eq(parse(&plain, "--room hunter2"), HW_EINVAL);
+    ck_assert_ptr_null(strstr(err.message, "hunter2"));
+    ck_assert_int_eq(parse(&plain, "--rom=hunter2"), HW_EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.message, "did you mean --room?"));
     ck_assert_ptr_null(strstr(err.message, "hunter2"));
 }
 END_TEST
@@ -230,7 +241,11 @@ START_TEST(test_commands_and_operands)
     ck_assert_int_eq(parse(&with_commands, ""), HW_OK);
     ck_assert_ptr_null(command);
     ck_assert_int_eq(parse(&with_commands, "fly"), HW_EINVAL);
-    ck_assert_ptr_nonnull(strstr(err.message, "fly"));
+    ck_assert_str_eq(err.message, "fly: no such command");
+    ck_assert_int_eq(parse(&with_commands, "rnu"), HW_EINVAL);
+    ck_assert_str_eq(err.message, "rnu: no such command; did you mean run?");
+    ck_assert_int_eq(parse(&with_commands, "\xE2\x80\x93loud run"), HW_EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.message, "where hyphens belong"));
     ck_assert_int_eq(parse(&plain, "left over"), HW_OK);
     ck_assert_ptr_null(command);
     ck_assert_int_eq(count, 2);
@@ -328,7 +343,7 @@ START_TEST(test_options_of_some_commands)
     ck_assert_int_eq(parse(&with_lists, "stop --loud --url x"), HW_OK);
     ck_assert(values.loud);
     ck_assert_int_eq(parse(&with_lists, "--loud run"), HW_EINVAL);
-    ck_assert_str_eq(err.message, "--loud: run does not take it");
+    ck_assert_str_eq(err.message, "--loud: run does not take it; rerun and others do");
     ck_assert_int_eq(parse(&with_lists, "run --no-loud"), HW_EINVAL);
     ck_assert_int_eq(parse(&with_lists, "run --url x"), HW_OK);
 
@@ -377,6 +392,37 @@ START_TEST(test_version)
 }
 END_TEST
 
+START_TEST(test_the_nearest_word)
+{
+    static const char *const words[] = {"apply", "set", "delete", "get", "fleet", NULL};
+    static const struct {
+        const char *typed, *nearest;
+    } cases[] = {
+        {"aply", "apply"},
+        {"applly", "apply"},
+        {"appyl", "apply"},
+        {"Apply", "apply"},
+        {"dlete", "delete"},
+        {"fleets", "fleet"},
+        {"gte", "get"},
+        {"st", "set"},
+        {"x", NULL},
+        {"destroy", NULL},
+        {"", NULL},
+        {"apply-everything", NULL},
+        {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", NULL},
+    };
+    for (size_t i = 0; i < HW_COUNT(cases); i++) {
+        const char *found = hw_nearest_of(cases[i].typed, words);
+        if (cases[i].nearest == NULL)
+            ck_assert_msg(found == NULL, "%s: %s", cases[i].typed, found);
+        else
+            ck_assert_msg(found != NULL && strcmp(found, cases[i].nearest) == 0, "%s: %s",
+                          cases[i].typed, found != NULL ? found : "nothing");
+    }
+}
+END_TEST
+
 START_TEST(test_log_options)
 {
     ck_assert_int_eq(hw_options_log("debug", "json", &err), HW_OK);
@@ -391,4 +437,4 @@ TEST_MAIN("options", 20, test_presets, test_flag_wins_over_environment_over_pres
           test_booleans_in_the_environment, test_durations_and_sizes, test_refusals_name_the_option,
           test_secrets_are_not_echoed, test_commands_and_operands, test_help_shows_everything,
           test_options_of_some_commands, test_lists, test_options_of_the_environment_alone,
-          test_version, test_log_options)
+          test_version, test_the_nearest_word, test_log_options)
