@@ -73,7 +73,7 @@ AGENT_OBJ := $(filter-out $(B)/agent/main.o,$(call objects,agent/*.c))
 CLI_OBJ := $(filter-out $(B)/cli/main.o,$(call objects,cli/*.c))
 
 # libheadwater-agent: the agent without what makes a daemon of it, position-independent.
-DAEMON_ONLY := main runner command local metrics
+DAEMON_ONLY := main runner command words local metrics
 LIBRARY_SRC := $(filter-out $(DAEMON_ONLY:%=agent/%.c),$(wildcard agent/*.c))
 LIBRARY_OBJ := $(LIBRARY_SRC:%.c=$(B)/pic/%.o)
 LIBRARY_SO := libheadwater-agent.so

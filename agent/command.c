@@ -33,49 +33,6 @@ struct agent_command {
     void *arg;
 };
 
-/* ---- words ---- */
-
-enum hw_status agent_words_split(const char *line, char ***out, struct hw_error *err)
-{
-    /* No more words than every second character, no more text than the line, in one block. */
-    const size_t most = strlen(line) / 2 + 2;
-    HW_AUTO_FREE char **words = hw_alloc(most * sizeof(*words) + strlen(line) + 1);
-    char *to = (char *)(words + most);
-    size_t count = 0;
-    char quote = 0;
-    bool in_word = false;
-
-    for (const char *p = line; *p != '\0'; p++) {
-        if (quote == 0 && (*p == ' ' || *p == '\t' || *p == '\n')) {
-            if (in_word)
-                *to++ = '\0';
-            in_word = false;
-            continue;
-        }
-        if (!in_word) {
-            words[count++] = to;
-            in_word = true;
-        }
-        if (*p == quote) {
-            quote = 0;
-        } else if (quote == 0 && (*p == '\'' || *p == '"')) {
-            quote = *p;
-        } else if (*p == '\\' && (quote == 0 || (quote == '"' && (p[1] == '"' || p[1] == '\\')))) {
-            if (*++p == '\0')
-                return hw_fail(err, HW_EINVAL, "a backslash at the end of \"%s\"", line);
-            *to++ = *p;
-        } else {
-            *to++ = *p;
-        }
-    }
-    if (quote != 0)
-        return hw_fail(err, HW_EINVAL, "an open %c in %s", quote, line);
-    if (count == 0 || words[0][0] == '\0')
-        return hw_fail(err, HW_EINVAL, "no command in \"%s\"", line);
-    *out = HW_TAKE(words);
-    return HW_OK;
-}
-
 /* ---- the record of a running command ---- */
 
 #define RECORD_MAX 128
@@ -325,7 +282,11 @@ enum hw_status agent_command_start(struct hw_loop *loop, const struct agent_comm
     if (rc != 0) {
         close(ends[0]);
         errno = rc;
-        return hw_fail_errno(err, "starting %s", spec->argv[0]);
+        return rc != ENOENT ? hw_fail_errno(err, "starting %s", spec->argv[0])
+                            : hw_fail(err, HW_ENOENT,
+                                      "starting %s: there is no such program on this node, or the "
+                                      "interpreter that its first line names is not there",
+                                      spec->argv[0]);
     }
     pidfd = pidfd_open(pid, 0);
     if (pidfd < 0) {

@@ -13,14 +13,6 @@
 #define AGENT_COMMAND_TAIL  1024 /* bytes kept of stdout and stderr together */
 #define AGENT_COMMAND_GRACE 2000 /* ms from SIGTERM to SIGKILL */
 
-/*
- * Splits a command line into words: blanks separate; 'single quotes' keep everything; "double
- * quotes" keep everything but \" and \\; elsewhere a backslash keeps the next character. Nothing is
- * expanded. *words is NULL-terminated and one allocation: the caller frees it. HW_EINVAL for an
- * open quote, a backslash at the end, or no word at all.
- */
-enum hw_status agent_words_split(const char *line, char ***words, struct hw_error *err) HW_CHECKED;
-
 struct agent_command_spec {
     char *const *argv; /* argv[0] is looked up in PATH */
     char *const *env;

@@ -18,6 +18,7 @@
 #include "agent/local.h"
 #include "agent/metrics.h"
 #include "agent/runner.h"
+#include "agent/words.h"
 #include "common/kv.h"
 #include "common/log.h"
 #include "common/memory.h"
@@ -263,7 +264,8 @@ static const struct hw_program program = {
     .commands = commands,
     .notes =
         "Without a command it runs the service.\n"
-        "The node's commands are run without a shell. Blanks separate words; 'single quotes' keep\n"
+        "The node's commands are run without a shell: && | ; > $NAME need sh -c '...', and are\n"
+        "refused outside of quotes. Blanks separate words; 'single quotes' keep\n"
         "everything, \"double quotes\" everything but \\\" and \\\\, and a backslash elsewhere "
         "keeps the\n"
         "next character. They find HEADWATER_NODE, HEADWATER_REVISION, HEADWATER_DIGEST,\n"
@@ -477,8 +479,16 @@ static char *default_state_dir(const char *node)
 
 static enum hw_status split(const char *flag, const char *line, char ***argv, struct hw_error *err)
 {
-    if (line != NULL && agent_words_split(line, argv, err) != HW_OK)
+    const char *glob = NULL;
+
+    if (line == NULL)
+        return HW_OK;
+    if (agent_words_check(line, &glob, err) != HW_OK || agent_words_split(line, argv, err) != HW_OK)
         return hw_fail_in(err, "%s", flag);
+    if (glob != NULL)
+        hw_log_warn("no shell reads this command: the pattern in it goes to it as it is; sh -c "
+                    "'\xE2\x80\xA6' has it expanded",
+                    HW_S("option", flag), HW_S("at", glob));
     return HW_OK;
 }
 
@@ -511,9 +521,16 @@ static enum hw_status check(const struct options *o, struct headwater_agent_opti
         return hw_fail(err, HW_EINVAL,
                        "--bucket: \"%s\" is not a bucket name: letters, digits, - and _",
                        o->bucket);
-    if ((o->output == NULL) == (o->output_dir == NULL))
+    if (o->output == NULL && o->output_dir == NULL)
         return hw_fail(err, HW_EINVAL,
-                       "one of --output (or HEADWATER_OUTPUT) and --output-dir is required");
+                       "where does the configuration go? --output FILE (or HEADWATER_OUTPUT) or "
+                       "--output-dir DIR (or HEADWATER_OUTPUT_DIR) is required");
+    if (o->output != NULL && o->output_dir != NULL)
+        return hw_fail(err, HW_EINVAL,
+                       "--output (or HEADWATER_OUTPUT), here %.200s, and --output-dir (or "
+                       "HEADWATER_OUTPUT_DIR), here %.200s, exclude each other: give the one, a "
+                       "file, or the other, a directory of generations",
+                       o->output, o->output_dir);
     status = split("--validate", o->validate, &commands_of->validate.argv, err);
     if (status == HW_OK)
         status = split("--apply", o->apply, &commands_of->apply.argv, err);

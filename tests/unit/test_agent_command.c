@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "agent/command.h"
+#include "agent/words.h"
 #include "common/file.h"
 #include "common/json.h"
 #include "common/memory.h"
@@ -59,6 +60,64 @@ START_TEST(test_words_refused)
         ck_assert_int_eq(agent_words_split(lines[i], &words, &err), HW_EINVAL);
         ck_assert_ptr_null(words);
     }
+}
+END_TEST
+
+/* The words that tell what to do, and none of it where quotes or a shell take care of it. */
+START_TEST(test_shell_syntax)
+{
+    static const char *const shell[][2] = {
+        {"cp a b && reload", "&&"},
+        {"a||b", "||"},
+        {"reload || true", "||"},
+        {"reload | logger", "|"},
+        {"reload; true", ";"},
+        {"reload ;", ";"},
+        {"reload &", "&"},
+        {"reload > /dev/null", ">"},
+        {"reload >/dev/null 2>&1", ">"},
+        {"reload 2>&1", "2>"},
+        {"reload &>log", "&>"},
+        {"sort <in", "<"},
+        {"cp $HEADWATER_FILE /etc/daq.json", "$HEADWATER_FILE"},
+        {"cp ${HEADWATER_FILE} x", "${"},
+        {"kill $(cat pid)", "$("},
+        {"kill `cat pid`", "`"},
+        {"~/bin/reload", "~/"},
+        {"'a b' c\\ d $X", "$X"},
+    };
+    static const char *const fine[] = {
+        "reload",
+        "sh -c 'cp \"$HEADWATER_FILE\" x && reload > log 2>&1'",
+        "sh -c \"kill $(cat pid); reload\"",
+        "find . -exec echo '{}' ';'",
+        "find . -exec echo {} \\;",
+        "curl http://host/reload?a=1&b=2",
+        "grep -q ^x$ file",
+        "awk '{print $1}' file",
+        "a --set=x=y",
+        "grep a|b file",
+        "a~/b",
+    };
+    for (size_t i = 0; i < HW_COUNT(shell); i++) {
+        const char *glob = NULL;
+        HW_AUTO_FREE char *named = hw_sprintf("so %s is nothing but text", shell[i][1]);
+        ck_assert_int_eq(agent_words_check(shell[i][0], &glob, &err), HW_EINVAL);
+        ck_assert_msg(strstr(err.message, named) != NULL, "%s: %s", shell[i][0], err.message);
+        ck_assert_ptr_nonnull(strstr(err.message, "sh -c '"));
+    }
+    for (size_t i = 0; i < HW_COUNT(fine); i++) {
+        const char *glob = NULL;
+        ck_assert_msg(agent_words_check(fine[i], &glob, &err) == HW_OK, "%s: %s", fine[i],
+                      err.message);
+        ck_assert_ptr_null(glob);
+    }
+
+    const char *glob = NULL;
+    ck_assert_int_eq(agent_words_check(" LANG=C reload", &glob, &err), HW_EINVAL);
+    ck_assert_ptr_nonnull(strstr(err.message, "env LANG="));
+    ck_assert_int_eq(agent_words_check("cat /etc/daq.d/*.json", &glob, &err), HW_OK);
+    ck_assert_str_eq(glob, "*.json");
 }
 END_TEST
 
@@ -145,7 +204,7 @@ START_TEST(test_command_is_missing)
     struct agent_command *command = NULL;
     setup();
     ck_assert_int_eq(agent_command_start(loop, &spec, on_done, NULL, &command, &err), HW_ENOENT);
-    ck_assert_ptr_nonnull(strstr(err.message, "/no/such/command"));
+    ck_assert_ptr_nonnull(strstr(err.message, "/no/such/command: there is no such program"));
     spec.argv = directory;
     ck_assert_int_eq(agent_command_start(loop, &spec, on_done, NULL, &command, &err), HW_EDENIED);
     ck_assert_ptr_null(command);
@@ -315,7 +374,7 @@ START_TEST(test_command_is_reaped_by_its_record)
 }
 END_TEST
 
-TEST_MAIN("agent command", 60, test_words, test_words_refused, test_command_ends,
+TEST_MAIN("agent command", 60, test_words, test_words_refused, test_shell_syntax, test_command_ends,
           test_command_starts_clean, test_command_is_missing, test_command_times_out,
           test_command_that_does_not_listen_is_killed, test_command_floods,
           test_tail_is_cut_between_characters, test_command_leaves_a_service, test_command_is_ended,
