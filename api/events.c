@@ -12,6 +12,7 @@
 #include "api/api.h"
 #include "api/handlers.h"
 #include "api/row.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/pg.h"
@@ -54,8 +55,8 @@ struct stream {
     bool ending;
 
     int kinds;
-    const char *node; /* or NULL: any */
-    json_t *selector; /* or NULL: any */
+    const char *node;     /* or NULL: any */
+    json_t *alternatives; /* that a selector leaves; see selector.h */
 
     struct cursor at; /* what is behind it is still to be sent */
     uint64_t next;    /* the ring's event to look at next, unless it has a page or waits for one */
@@ -185,16 +186,24 @@ static bool contains(const json_t *have, const json_t *want)
 
 static bool is_wanted(const struct stream *stream, struct event *event)
 {
+    const json_t *alternative;
+    size_t i;
+
     if ((stream->kinds & event->kind) == 0 ||
         (stream->node != NULL && strcmp(stream->node, event->node) != 0))
         return false;
-    if (stream->selector == NULL)
-        return true;
+    if (json_object_size(json_array_get(stream->alternatives, 0)) == 0)
+        return true; /* everyone, also a node that is gone */
     if (event->labels == NULL && event->labels_text != NULL) {
         event->labels = json_loads(event->labels_text, JSON_DECODE_ANY, NULL);
         free(HW_TAKE(event->labels_text));
     }
-    return event->labels != NULL && contains(event->labels, stream->selector);
+    json_array_foreach(stream->alternatives, i, alternative)
+    {
+        if (event->labels != NULL && contains(event->labels, alternative))
+            return true;
+    }
+    return false;
 }
 
 /* ---- the ring ---- */
@@ -272,7 +281,7 @@ static void free_stream(struct stream *stream)
     leave_line(stream);
     drop_page(stream);
     release(stream->event);
-    json_decref(stream->selector);
+    json_decref(stream->alternatives);
     if (events->asked_for == stream)
         events->asked_for = NULL;
     free(stream);
@@ -777,7 +786,7 @@ void api_events_get(struct api_request *request)
     struct api_events *events = request->api->events;
     const char *types = api_request_parameter(request, "types");
     const int kinds = types != NULL ? parse_types(types) : DESIRED | REPORTED;
-    const char *selector;
+    HW_AUTO_JSON json_t *alternatives = NULL;
     struct cursor at = events->at;
     struct stream *stream;
     bool resumes;
@@ -787,7 +796,7 @@ void api_events_get(struct api_request *request)
                            "types: must be desired, reported, or desired,reported");
         return;
     }
-    if (!api_request_selector(request, &selector) || !read_start(request, &at, &resumes))
+    if (!api_request_alternatives(request, &alternatives) || !read_start(request, &at, &resumes))
         return;
     if (events->stopped || !api_events_ready(events)) {
         if (events->stopped)
@@ -806,8 +815,7 @@ void api_events_get(struct api_request *request)
     stream->request = request;
     stream->kinds = kinds;
     stream->node = api_request_parameter(request, "node");
-    if (strcmp(selector, "{}") != 0)
-        stream->selector = json_loads(selector, 0, NULL);
+    stream->alternatives = HW_TAKE(alternatives);
     stream->at = at;
     stream->next = events->first;
     TAILQ_INSERT_TAIL(&events->streams, stream, link);

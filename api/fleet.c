@@ -85,7 +85,7 @@ void api_fleet_get(struct api_request *request)
     tx = api_transaction_read(request);
     api_transaction_add(tx,
                         "SELECT state, count(*) AS count FROM headwater.fleet "
-                        "WHERE labels @> $1::jsonb GROUP BY state",
+                        "WHERE labels @> ANY ($1::jsonb[]) GROUP BY state",
                         1, selector);
     api_transaction_add(
         tx,
@@ -93,7 +93,7 @@ void api_fleet_get(struct api_request *request)
         "reported_revision, reported_digest, round(extract(epoch FROM lag), 3) AS lag_seconds, "
         "error, desired_changed_at, applied_at, held, drift, reported_state, last_seen "
         "FROM headwater.fleet "
-        "WHERE ($1::text IS NULL OR node > $1) AND labels @> $2::jsonb "
+        "WHERE ($1::text IS NULL OR node > $1) AND labels @> ANY ($2::jsonb[]) "
         "AND ($3::text IS NULL OR state = $3) ORDER BY node LIMIT $4::int",
         4, api_request_parameter(request, "after"), selector, state, most);
     api_transaction_run(tx, on_fleet, NULL);

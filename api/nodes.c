@@ -74,7 +74,7 @@ void api_nodes_list(struct api_request *request)
     tx = api_transaction_read(request);
     api_transaction_add(tx,
                         "SELECT " COLUMNS " FROM headwater.node "
-                        "WHERE ($1::text IS NULL OR name > $1) AND labels @> $3::jsonb "
+                        "WHERE ($1::text IS NULL OR name > $1) AND labels @> ANY ($3::jsonb[]) "
                         "ORDER BY name LIMIT $2::int",
                         3, api_request_parameter(request, "after"), most, selector);
     api_transaction_run(tx, api_resource_on_list, columns);

@@ -12,6 +12,7 @@
 #include "api/selector.h"
 #include "api/server.h"
 #include "common/digest.h"
+#include "common/json.h"
 #include "common/json_text.h"
 #include "common/log.h"
 #include "common/memory.h"
@@ -91,17 +92,24 @@ bool api_request_flag(struct api_request *request, const char *name, bool *flag)
     return true;
 }
 
-bool api_request_selector(struct api_request *request, const char **json)
+bool api_request_alternatives(struct api_request *request, json_t **alternatives)
 {
     const char *given = api_request_parameter(request, "selector");
-    char *parsed;
     struct hw_error err;
 
-    if (api_selector_parse(given != NULL ? given : "", &parsed, &err) != HW_OK) {
-        api_answer_problem(request, API_INVALID_PARAMETER, "selector: %s", err.message);
+    if (api_selector_parse(given != NULL ? given : "", alternatives, &err) == HW_OK)
+        return true;
+    api_answer_problem(request, API_INVALID_PARAMETER, "selector: %s", err.message);
+    return false;
+}
+
+bool api_request_selector(struct api_request *request, const char **array)
+{
+    HW_AUTO_JSON json_t *alternatives = NULL;
+
+    if (!api_request_alternatives(request, &alternatives))
         return false;
-    }
-    *json = api_request_keep(request, parsed);
+    *array = api_request_keep(request, api_selector_array(alternatives));
     return true;
 }
 

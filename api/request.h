@@ -90,8 +90,10 @@ void *api_request_keep(struct api_request *request, void *memory);
 bool api_request_limit(struct api_request *request, int *limit, const char **text);
 /* ?<name>=true or false, false without. */
 bool api_request_flag(struct api_request *request, const char *name, bool *flag);
-/* ?selector= as JSON, "{}" without. */
-bool api_request_selector(struct api_request *request, const char **json);
+/* ?selector= as a jsonb[] of which labels must contain one; everyone without it. See selector.h. */
+bool api_request_selector(struct api_request *request, const char **array);
+/* The same as a list of objects. Caller: json_decref. */
+bool api_request_alternatives(struct api_request *request, json_t **alternatives);
 /* ?<name>= as a positive integer; *text is NULL when it was not given. */
 bool api_request_number(struct api_request *request, const char *name, const char **text);
 

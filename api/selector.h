@@ -1,13 +1,27 @@
 /*
- * Label selectors in a query: either a JSON object, or the short form k=v,k2=v2 whose values are
- * strings. A node matches when its labels contain the selector.
+ * Label selectors in a query. A node matches when its labels contain (jsonb's @>) one of the
+ * alternatives. A JSON object is the only one. The short form k=v,k2=v2 does not tell what type a
+ * value has: 3 is the string "3" or the number, true, false and null are the strings or what JSON
+ * calls so, and everything else is a string; v in double quotes, a JSON string, is that string
+ * alone.
  */
 #ifndef API_SELECTOR_H
 #define API_SELECTOR_H
 
+#include <jansson.h>
+
 #include "common/status.h"
 
-/* *json: the selector as compact JSON, malloc'ed. An empty text selects everyone: "{}". */
-enum hw_status api_selector_parse(const char *text, char **json, struct hw_error *err) HW_CHECKED;
+#define API_SELECTOR_ALTERNATIVES 64 /* at most */
+
+/* *alternatives: a list of objects, of which an empty text makes [{}], everyone. Caller:
+ * json_decref.
+ */
+enum hw_status api_selector_parse(const char *text, json_t **alternatives,
+                                  struct hw_error *err) HW_CHECKED;
+
+/* The same as PostgreSQL writes a jsonb[], malloc'ed: "labels @> ANY ($1::jsonb[])" uses the index.
+ */
+char *api_selector_array(const json_t *alternatives);
 
 #endif

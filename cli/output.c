@@ -7,6 +7,7 @@
 
 #include "cli/text.h"
 #include "cli/yaml.h"
+#include "common/json.h"
 #include "common/memory.h"
 
 enum { DIGEST_SHOWN = 19 }; /* "sha256:" and twelve digits tell contents apart */
@@ -15,7 +16,16 @@ enum { DIGEST_SHOWN = 19 }; /* "sha256:" and twelve digits tell contents apart *
 
 /* ---- cells ---- */
 
-/* site=north,crate=7; "-" for none. */
+/* Would a selector take the word for something else, or for a string and something else? */
+static bool needs_quotes(const char *word)
+{
+    HW_AUTO_JSON json_t *value = json_loads(word, JSON_DECODE_ANY, NULL);
+
+    return strchr(word, ',') != NULL || *word == '"' || *word == '[' || *word == '{' ||
+           (value != NULL && !json_is_string(value));
+}
+
+/* As a selector has them: site=north,crate=7,slot="3"; "-" for none. */
 static void add_labels(struct hw_buf *out, const json_t *labels)
 {
     const char *name, *separator = "";
@@ -24,7 +34,9 @@ static void add_labels(struct hw_buf *out, const json_t *labels)
     json_object_foreach((json_t *)(uintptr_t)labels, name, value)
     {
         hw_buf_printf(out, "%s%s=", separator, name);
-        if (json_is_string(value)) {
+        if (json_is_string(value) && needs_quotes(json_string_value(value))) {
+            hw_buf_json_string(out, json_string_value(value), json_string_length(value));
+        } else if (json_is_string(value)) {
             hw_buf_puts(out, json_string_value(value));
         } else {
             HW_AUTO_FREE char *text = cli_json_text(value, false);

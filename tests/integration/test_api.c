@@ -167,6 +167,21 @@ START_TEST(test_node_list)
     ck_assert_str_eq(names("name"), "list4,");
     ck_assert_int_eq(get("/v1/nodes?selector=list=none"), 200);
     ck_assert_str_eq(names("name"), "");
+    /* What 3 is in the short form, nobody can tell: both. In quotes, and in JSON, one of them. */
+    ck_assert_int_eq(put("/v1/nodes/list5", "{\"labels\":{\"list\":\"text\",\"n\":\"3\"}}"), 201);
+    ck_assert_int_eq(get("/v1/nodes?selector=n=3"), 200);
+    ck_assert_str_eq(names("name"), "list3,list5,");
+    ck_assert_int_eq(get("/v1/nodes?selector=n=3.0,list=odd"), 200);
+    ck_assert_str_eq(names("name"), "list3,");
+    ck_assert_int_eq(get("/v1/nodes?selector=n=%223%22"), 200);
+    ck_assert_str_eq(names("name"), "list5,");
+    ck_assert_int_eq(get("/v1/nodes?selector=%7B%22n%22:3%7D"), 200);
+    ck_assert_str_eq(names("name"), "list3,");
+    ck_assert_int_eq(get("/v1/nodes?selector=%7B%22n%22:%223%22%7D"), 200);
+    ck_assert_str_eq(names("name"), "list5,");
+    ck_assert_int_eq(get("/v1/fleet?selector=n=3&fields=node"), 200);
+    ck_assert_str_eq(names("node"), "list3,list5,");
+    ck_assert_int_eq(call("DELETE", "/v1/nodes/list5", NULL, NULL), 204);
     ck_assert_int_eq(get("/v1/nodes?limit=1000"), 200);
     ck_assert_ptr_nonnull(strstr(names("name"), "list0,list1,list2,list3,list4,"));
 

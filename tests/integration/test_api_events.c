@@ -352,6 +352,8 @@ START_TEST(test_filters)
     } cases[] = {
         {"?node=b2", "desired", "b2"},
         {"?selector=n=", "reported", NULL}, /* a string, which no label is */
+        {"?selector=n=%222%22", "reported", NULL},
+        {"?selector=n=2", "desired", "b2"}, /* a string or a number */
         {"?selector=%7B%22n%22:3.0%7D", "desired", "b3"},
         {"?selector=%7B%22odd%22:false%7D&types=desired", "desired", "b2"},
         {"?selector=%7B%22tags%22:[%22x%22],%22n%22:1%7D", "desired", "b1"},

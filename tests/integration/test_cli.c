@@ -176,6 +176,29 @@ START_TEST(test_lists)
 }
 END_TEST
 
+/* What a table shows of a label is what a selector takes. */
+START_TEST(test_labels_tell_numbers_from_strings)
+{
+    free(test_sql(&pg, "INSERT INTO headwater.node (name, labels) VALUES "
+                       "('number', '{\"slot\": 3}'), ('string', '{\"slot\": \"3\"}'), "
+                       "('words', '{\"a\": \"x,y\", \"b\": \"true\", \"c\": \"\", \"d\": \"u v\", "
+                       "\"e\": \"\\\"\"}')"));
+    HW_AUTO_FREE char *table = HEADWATER(0, "get", "nodes");
+    expect_in(table, " slot=3 ");
+    expect_in(table, " slot=\"3\" ");
+    expect_in(table, " a=\"x,y\",b=\"true\",c=,d=u v,e=\"\\\"\" ");
+    HW_AUTO_FREE char *both = HEADWATER(0, "get", "nodes", "--selector", "slot=3", "-o", "name");
+    ck_assert_str_eq(both, "number\nstring\n");
+    HW_AUTO_FREE char *one = HEADWATER(0, "get", "nodes", "--selector", "slot=\"3\"", "-o", "name");
+    ck_assert_str_eq(one, "string\n");
+    HW_AUTO_FREE char *words = HEADWATER(0, "get", "nodes", "-o", "name", "--selector",
+                                         "a=\"x,y\",b=\"true\",c=,d=u v,e=\"\\\"\"");
+    ck_assert_str_eq(words, "words\n");
+    HW_AUTO_FREE char *wrong = HEADWATER(5, "fleet", "--selector", "slot:3");
+    expect_in(wrong, "is not label=value, such as site=north,slot=3");
+}
+END_TEST
+
 START_TEST(test_all_pages_are_fetched)
 {
     make_fleet(2345);
@@ -1126,6 +1149,7 @@ static TCase *add_case(Suite *suite, const char *name, bool with_api)
 int main(void)
 {
     const TTest *const basic[] = {test_lists,
+                                  test_labels_tell_numbers_from_strings,
                                   test_all_pages_are_fetched,
                                   test_one_resource_and_its_content,
                                   test_binary_content_is_exact,

@@ -11,6 +11,7 @@
 #include "api/server.h"
 #include "api/target.h"
 #include "common/file.h"
+#include "common/json.h"
 #include "common/json_text.h"
 #include "common/memory.h"
 #include "common/utf8.h"
@@ -207,31 +208,74 @@ START_TEST(test_selector)
     static const struct {
         const char *text, *json;
     } cases[] = {
-        {"", "{}"},
-        {"site=a", "{\"site\":\"a\"}"},
-        {"site=a,role=daq", "{\"site\":\"a\",\"role\":\"daq\"}"},
-        {"empty=", "{\"empty\":\"\"}"},
-        {"a=b=c", "{\"a\":\"b=c\"}"},
-        {"q=\"x\\", "{\"q\":\"\\\"x\\\\\"}"},
-        {"{}", "{}"},
-        {"{\"crate\": 7, \"x\": 0.1}", "{\"crate\":7,\"x\":0.1}"},
+        {"", "[{}]"},
+        {"site=a", "[{'site':'a'}]"},
+        {"site=a, role=daq", "[{'site':'a','role':'daq'}]"},
+        {"empty=", "[{'empty':''}]"},
+        {"a=b=c", "[{'a':'b=c'}]"},
+        {"q=x\\", "[{'q':'x\\\\'}]"},
+        {"{}", "[{}]"},
+        {"{\"crate\": 7, \"x\": 0.1}", "[{'crate':7,'x':0.1}]"},
+        {"slot=3", "[{'slot':'3'},{'slot':3}]"},
+        {"slot=3,site=a", "[{'slot':'3','site':'a'},{'slot':3,'site':'a'}]"},
+        {"x=-0.10", "[{'x':'-0.10'},{'x':-0.1}]"},
+        {"x=1e3", "[{'x':'1e3'},{'x':1000.0}]"},
+        {"on=true,off=null", "[{'on':'true','off':'null'},{'on':true,'off':'null'},"
+                             "{'on':'true','off':null},{'on':true,'off':null}]"},
+        {"slot=\"3\"", "[{'slot':'3'}]"},
+        {"slot=\"a,\\\"b=c\",x=y", "[{'slot':'a,\\'b=c','x':'y'}]"},
+        {"a=03,b=True,c=0x1,d=[1],e={},f=1 2", "[{'a':'03','b':'True','c':'0x1','d':'[1]','e':'{}',"
+                                               "'f':'1 2'}]"},
+        /* Beyond what a number may hold here: the string alone. */
+        {"a=99999999999999999999,b=1e999", "[{'a':'99999999999999999999','b':'1e999'}]"},
     };
-    static const char *const bad[] = {"site",        "=a",    "a=1,",    "a=1,b",
-                                      "a=1,a=2",     "{",     "{\"a\"}", "{\"a\":1,\"a\":2}",
-                                      "{\"a\":1} x", "a=\xff"};
+    static const struct {
+        const char *text, *says;
+    } bad[] = {
+        {"site", "\"site\" is not label=value, such as site=north"},
+        {"slot:3", "is not label=value"},
+        {"=a", "is not label=value"},
+        {"a=1,", "is not label=value"},
+        {"a=1,b", "\"b\" is not label=value"},
+        {"a=1,a=2", "\"a\" is given twice"},
+        {"site!=a", "labels are asked for by = alone"},
+        {"{", "in single quotes"},
+        {"{a:1}", "line 1, column 2"},
+        {"{\"a\"}", "a JSON object is meant"},
+        {"{\"a\":1,\"a\":2}", "duplicate"},
+        {"{\"a\":1} x", "line 1"},
+        {"[]", "is not label=value"},
+        {"a=\xff", "not UTF-8"},
+        {"\xff=a", "not UTF-8"},
+        {"a=\"b", "a: a string in double quotes"},
+        {"a=\"b\"c", "a comma is missing before \"c\""},
+        {"a=1,b=2,c=3,d=4,e=5,f=6,g=7", "give a JSON object"},
+    };
     struct hw_error err;
 
     for (size_t i = 0; i < HW_COUNT(cases); i++) {
-        HW_AUTO_FREE char *json = NULL;
+        HW_AUTO_JSON json_t *alternatives = NULL;
 
-        ck_assert_int_eq(api_selector_parse(cases[i].text, &json, &err), HW_OK);
+        ck_assert_msg(api_selector_parse(cases[i].text, &alternatives, &err) == HW_OK, "%s: %s",
+                      cases[i].text, err.message);
+        HW_AUTO_FREE char *json = hw_json_text(alternatives, false);
+        for (char *p = json; *p != '\0'; p++)
+            if (*p == '"')
+                *p = '\'';
         ck_assert_str_eq(json, cases[i].json);
     }
     for (size_t i = 0; i < HW_COUNT(bad); i++) {
-        char *json;
+        json_t *alternatives;
 
-        ck_assert_msg(api_selector_parse(bad[i], &json, &err) == HW_EINVAL, "%s was taken", bad[i]);
+        ck_assert_msg(api_selector_parse(bad[i].text, &alternatives, &err) == HW_EINVAL,
+                      "%s was taken", bad[i].text);
+        ck_assert_msg(strstr(err.message, bad[i].says) != NULL, "%s: %s", bad[i].text, err.message);
     }
+    HW_AUTO_JSON json_t *alternatives = NULL;
+    ck_assert_int_eq(api_selector_parse("a=3,b=\"\\\\\"", &alternatives, &err), HW_OK);
+    HW_AUTO_FREE char *array = api_selector_array(alternatives);
+    ck_assert_str_eq(array, "{\"{\\\"a\\\":\\\"3\\\",\\\"b\\\":\\\"\\\\\\\\\\\"}\","
+                            "\"{\\\"a\\\":3,\\\"b\\\":\\\"\\\\\\\\\\\"}\"}");
 }
 END_TEST
 
