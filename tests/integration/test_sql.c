@@ -235,10 +235,21 @@ START_TEST(test_what_an_assignment_is)
         {"'base', 'n1', '{}', NULL", "23514", "assignment_target_is_one", "both"},
         {"'base', NULL, '[]', NULL", "23514", "assignment_selector_is_object", "selector"},
         {"'base', NULL, 'null', NULL", "23514", "assignment_selector_is_object", "selector"},
-        {"'none', NULL, '{}', NULL", "23503", "assignment_config_exists", "(none)"},
-        {"'base', 'n9', NULL, NULL", "23503", "assignment_node_exists", "(n9)"},
-        {"'base', NULL, '{}', 2", "23503", "assignment_revision_exists", "(base, 2)"},
-        {"'base', NULL, '{}', 0", "23503", "assignment_revision_exists", "(base, 0)"},
+        {"'none', NULL, '{}', NULL", "23503", "assignment_config_exists",
+         "assignment \"a\": there is no config \"none\""},
+        {"'none', NULL, '{}', NULL", "23503", "assignment_config_exists",
+         "There are: \"base\", \"site-b\"."},
+        {"'none', NULL, '{}', NULL", "23503", "assignment_config_exists",
+         "Create the config first"},
+        {"'base', 'n9', NULL, NULL", "23503", "assignment_node_exists",
+         "assignment \"a\": there is no node \"n9\""},
+        {"'base', 'n9', NULL, NULL", "23503", "assignment_node_exists", "give a selector instead"},
+        {"'base', NULL, '{}', 2", "23503", "assignment_revision_exists",
+         "config \"base\" has no revision 2"},
+        {"'base', NULL, '{}', 2", "23503", "assignment_revision_exists", "revisions 1 to 1"},
+        {"'base', NULL, '{}', 2", "23503", "assignment_revision_exists", "Leave the revision out"},
+        {"'base', NULL, '{}', 0", "23503", "assignment_revision_exists",
+         "config \"base\" has no revision 0"},
         {"NULL, NULL, '{}', NULL", "23502", "", "config"},
     };
     for (size_t i = 0; i < HW_COUNT(cases); i++)
@@ -289,7 +300,10 @@ START_TEST(test_what_a_config_is)
     for (size_t i = 0; i < HW_COUNT(cases); i++)
         REFUSE(cases[i].sqlstate, cases[i].constraint, cases[i].text,
                "UPDATE config SET %s WHERE name = 'base'", cases[i].set);
-    REFUSE("23503", "assignment_config_exists", "still referenced",
+    REFUSE("23503", "assignment_config_exists",
+           "config \"base\" is in use: assignment \"everyone\" refers to it",
+           "DELETE FROM config WHERE name = 'base'");
+    REFUSE("23503", "assignment_config_exists", "Delete what refers to it, or give it another",
            "DELETE FROM config WHERE name = 'base'");
     EXPECT(FLEET, DESIRED);
     EXPECT("2", "SELECT count(*) FROM config_revision");
@@ -875,7 +889,7 @@ START_TEST(test_replica_role)
     make_fleet();
     EXPECT(FLEET, DESIRED);
     REFUSE("23514", "config_content_is_json", "base", "UPDATE config SET content = 'x'");
-    REFUSE("55000", "blob_is_kept", "history", "DELETE FROM blob");
+    REFUSE("55000", "blob_is_kept", "Write to headwater.node", "DELETE FROM blob");
     /* Foreign keys are off then: what is left behind reaches nobody. */
     RUN("DELETE FROM config WHERE name = 'base'");
     EXPECT("n3 2 {\"log\":{\"level\":5}}\nn4 2 {\"log\":{\"level\":5}}", DESIRED);
