@@ -5,6 +5,7 @@
 #include "api/handlers.h"
 #include "api/row.h"
 #include "api/transaction.h"
+#include "api/warnings.h"
 #include "common/utf8.h"
 
 static const struct api_column columns[] = {
@@ -22,7 +23,9 @@ static void on_apply(struct api_request *request, const void *arg, PGresult *con
     (void)arg;
     for (int i = 0; i < PQntuples(results[0]); i++)
         json_array_append_new(list, api_row_object(results[0], i, columns));
-    api_answer_json(request, MHD_HTTP_OK, json_pack("{s:o}", "results", list));
+    api_answer_json(
+        request, MHD_HTTP_OK,
+        json_pack("{s:o, s:o}", "results", list, "warnings", api_warnings_json(results[1])));
 }
 
 /* A body may be as large as a config, and is nowhere kept as a tree: the database reads it. */
@@ -54,5 +57,6 @@ void api_apply_post(struct api_request *request)
                             request->body, set, prune ? "t" : "f");
     else
         api_transaction_add(tx, "SELECT * FROM headwater.apply($1)", 1, request->body);
+    api_warnings_ask(tx);
     api_transaction_run(tx, on_apply, NULL);
 }

@@ -46,6 +46,7 @@ static const struct api_resource assignments = {
     .list = "SELECT " COLUMNS " FROM headwater.assignment "
             "WHERE ($1::text IS NULL OR name > $1) ORDER BY name LIMIT $2::int",
     .columns = columns,
+    .warns = true,
 };
 
 void api_assignments_list(struct api_request *request)

@@ -5,6 +5,7 @@
 
 #include "api/etag.h"
 #include "api/transaction.h"
+#include "api/warnings.h"
 #include "common/buf.h"
 #include "common/memory.h"
 
@@ -53,6 +54,7 @@ void api_resource_on_put(struct api_request *request, const void *arg, PGresult 
 {
     const struct api_resource *resource = arg;
     int status = MHD_HTTP_OK;
+    json_t *answer;
 
     if (PQntuples(results[0]) == 0 && !condition_holds(request, results[1])) {
         refuse_condition(request, results[1], resource->kind);
@@ -65,7 +67,10 @@ void api_resource_on_put(struct api_request *request, const void *arg, PGresult 
         api_answer_header(request, MHD_HTTP_HEADER_LOCATION, location);
     }
     set_version_etag(request, results[1]);
-    api_answer_json(request, status, api_row_object(results[1], 0, resource->columns));
+    answer = api_row_object(results[1], 0, resource->columns);
+    if (resource->warns)
+        json_object_set_new(answer, "warnings", api_warnings_json(results[2]));
+    api_answer_json(request, status, answer);
 }
 
 void api_resource_put(struct api_request *request, const struct api_resource *resource, int count,
@@ -86,6 +91,8 @@ void api_resource_put(struct api_request *request, const struct api_resource *re
                         update ? condition.versions : condition.must_not_exist, v[0], v[1], v[2],
                         v[3], v[4], v[5]);
     api_transaction_add(tx, resource->select, 1, name);
+    if (resource->warns)
+        api_warnings_ask(tx);
     api_transaction_run(tx, api_resource_on_put, resource);
 }
 

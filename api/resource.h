@@ -29,6 +29,7 @@ struct api_resource {
     const char *select; /* $1 name; the columns of list */
     const char *list; /* $1 names after this one, or NULL, $2 how many; columns name, version… */
     const struct api_column *columns;
+    bool warns; /* a PUT answers with what it hardly meant, see api/warnings.h */
 };
 
 enum { API_RESOURCE_VALUES_MAX = 6 };

@@ -9,6 +9,7 @@
 #include "api/api.h"
 #include "api/refusal.h"
 #include "api/row.h"
+#include "api/warnings.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/memory.h"
@@ -163,8 +164,8 @@ static json_t *document_json(const PGresult *rows, int row, const struct api_col
                                                             : json_null();
 }
 
-/* count: of all nodes; rows: of headwater.plan(). */
-static json_t *plan_json(const PGresult *count, const PGresult *rows)
+/* count: of all nodes; rows: of headwater.plan(); and of headwater.warnings(). */
+static json_t *plan_json(const PGresult *count, const PGresult *rows, const PGresult *warnings)
 {
     static const struct api_column old[] = {
         {.name = "old_revision", .type = API_COLUMN_INTEGER, .member = "revision"},
@@ -188,8 +189,9 @@ static json_t *plan_json(const PGresult *count, const PGresult *rows)
                                api_row_value(rows, i, "change", API_COLUMN_STRING), "old",
                                document_json(rows, i, old), "new", document_json(rows, i, new),
                                "diff", api_row_value(rows, i, "diff", API_COLUMN_JSON)));
-    return json_pack("{s:b, s:o, s:o, s:b}", "dry_run", true, "nodes", nodes, "changes", changes,
-                     "truncated", json_integer_value(nodes) > PQntuples(rows));
+    return json_pack("{s:b, s:o, s:o, s:b, s:o}", "dry_run", true, "nodes", nodes, "changes",
+                     changes, "truncated", json_integer_value(nodes) > PQntuples(rows), "warnings",
+                     api_warnings_json(warnings));
 }
 
 /* What the write itself would have said of each of its resources. Their versions are left out: they
@@ -210,7 +212,7 @@ static void add_results(json_t *plan, const char *answer, size_t len)
 static void answer_dry_run(struct api_transaction *tx, const struct hw_pg_outcome *outcome)
 {
     struct api_request *request = tx->request;
-    PGresult *const *plan = outcome->results + tx->count - 2;
+    PGresult *const *plan = outcome->results + tx->count - 3;
 
     api_answer_hold(request);
     tx->done(request, tx->arg, outcome->results + tx->first);
@@ -218,7 +220,7 @@ static void answer_dry_run(struct api_transaction *tx, const struct hw_pg_outcom
         api_answer_release(request);
         return;
     }
-    json_t *answer = plan_json(plan[0], plan[1]);
+    json_t *answer = plan_json(plan[0], plan[1], plan[2]);
     if (request->held.data != NULL)
         add_results(answer, request->held.data, request->held.len);
     api_answer_drop(request);
@@ -406,6 +408,7 @@ void api_transaction_run(struct api_transaction *tx, api_transaction_done_fn *do
         api_transaction_add(tx, "SET CONSTRAINTS ALL IMMEDIATE", 0);
         api_transaction_add(tx, "SELECT count(*) AS nodes FROM headwater.planned()", 0);
         api_transaction_add(tx, "SELECT * FROM headwater.plan($1::int)", 1, PLAN_MOST);
+        api_warnings_ask(tx);
     }
     set_first_job(tx);
     outcome.status = api_pool_submit(tx->request->api->pool, &tx->job, &outcome.err);

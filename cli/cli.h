@@ -90,6 +90,8 @@ enum hw_status cli_fetch_list(struct cli *cli, const char *path, int64_t preset,
  * query.
  */
 typedef void cli_show_fn(struct cli *cli, const json_t *answer);
+/* The warnings of an answer, on stderr. */
+void cli_warn(const json_t *answer);
 enum hw_status cli_write(struct cli *cli, struct cli_request *request, cli_show_fn *show,
                          struct hw_error *err) HW_CHECKED;
 

@@ -191,6 +191,8 @@ enum hw_status cli_plan_print(struct cli *cli, const json_t *plan, json_int_t *c
         return hw_fail(err, HW_EPROTO,
                        "the answer is not that of a dry run: see whether the change was made");
     cli_print(cli, plan, print_plan);
+    fflush(stdout); /* what is said about it comes behind it */
+    cli_warn(plan);
     if (changes != NULL)
         *changes = json_integer_value(nodes) + count_removed(plan);
     return HW_OK;

@@ -7,6 +7,7 @@
 #include "cli/cli.h"
 #include "cli/output.h"
 #include "cli/plan.h"
+#include "cli/text.h"
 #include "common/json.h"
 #include "common/memory.h"
 
@@ -128,6 +129,24 @@ enum hw_status cli_fetch_list(struct cli *cli, const char *path, int64_t preset,
 
 /* ---- writing ---- */
 
+void cli_warn(const json_t *answer)
+{
+    const json_t *warning;
+    size_t i;
+
+    json_array_foreach(json_object_get(answer, "warnings"), i, warning)
+    {
+        const json_t *message = json_object_get(warning, "message");
+        struct hw_buf safe = {0};
+
+        if (!json_is_string(message))
+            continue;
+        cli_text_add(&safe, json_string_value(message), json_string_length(message), false);
+        fprintf(stderr, "headwater: warning: %s\n", hw_buf_str(&safe));
+        hw_buf_free(&safe);
+    }
+}
+
 static enum hw_status make_key(char out[static 2 * KEY_BYTES + 1], struct hw_error *err)
 {
     unsigned char bytes[KEY_BYTES];
@@ -198,6 +217,7 @@ enum hw_status cli_write(struct cli *cli, struct cli_request *request, cli_show_
             show(cli, object);
         else if (cli->output != CLI_TABLE && answer.len > 0)
             cli_print(cli, object, NULL);
+        cli_warn(object);
         if (answer.lsn != NULL)
             cli_remember(cli, answer.lsn);
         if (o->wait && answer.lsn == NULL)

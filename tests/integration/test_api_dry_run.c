@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "common/buf.h"
+#include "common/json.h"
 #include "common/memory.h"
 #include "tests/support/service.h"
 #include "tests/support/suite.h"
@@ -200,6 +201,66 @@ START_TEST(test_plan_in_sql)
 }
 END_TEST
 
+/* The code and the name of each warning in the last answer, as "code name\n". */
+static const char *warnings(void)
+{
+    static char text[1024];
+    HW_AUTO_JSON json_t *answer = test_answer_json(&last);
+    const json_t *list = json_object_get(answer, "warnings"), *w;
+    size_t i, used = 0;
+
+    text[0] = '\0';
+    ck_assert_msg(json_is_array(list), "%s", last.body);
+    json_array_foreach(list, i, w)
+    {
+        ck_assert_str_eq(json_string_value(json_object_get(w, "kind")), "assignment");
+        ck_assert_ptr_nonnull(json_string_value(json_object_get(w, "message")));
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%s %s\n",
+                                 json_string_value(json_object_get(w, "code")),
+                                 json_string_value(json_object_get(w, "name")));
+    }
+    return text;
+}
+
+/* In the dry run, in the answer to the write, and in that of apply; kept with an Idempotency-Key.
+ */
+START_TEST(test_warnings)
+{
+    static const char none[] = "{\"config\":\"w\",\"selector\":{\"slot\":\"3\"}}";
+    static const char text[] = "{\"config\":\"wt\",\"node\":\"w1\",\"priority\":9}";
+    static const char applied[] =
+        "{\"resources\":[{\"kind\":\"assignment\",\"name\":\"w-many\",\"config\":\"w\","
+        "\"selector\":{\"slot\":4}},{\"kind\":\"assignment\",\"name\":\"w-text\",\"config\":\"wt\","
+        "\"node\":\"w1\",\"priority\":9}]}";
+
+    put("/v1/nodes/w1", "{\"labels\":{\"slot\":3}}");
+    put("/v1/configs/w", "{\"a\":1}");
+    ck_assert_int_eq(call("PUT", "/v1/configs/wt", "Content-Type: text/plain\r\n", "x"), 201);
+    put("/v1/assignments/w", "{\"config\":\"w\",\"selector\":{\"slot\":3}}");
+    ck_assert_str_eq(warnings(), "");
+
+    try_write("PUT", "/v1/assignments/w-none", none);
+    ck_assert_str_eq(warnings(), "assignment-without-nodes w-none\n");
+    put("/v1/assignments/w-none", none);
+    ck_assert_str_eq(warnings(), "assignment-without-nodes w-none\n");
+    ck_assert_ptr_nonnull(strstr(last.body, "of another type than its selector"));
+    ck_assert_int_eq(call("GET", "/v1/assignments/w-none", NULL, NULL), 200);
+    ck_assert_ptr_null(strstr(last.body, "warnings")); /* it is no part of the resource */
+    put("/v1/assignments/w-none", none);
+    ck_assert_str_eq(warnings(), ""); /* which changed nothing */
+
+    try_write("PUT", "/v1/assignments/w-text", text);
+    ck_assert_str_eq(warnings(), "base-replaced w-text\n");
+    try_write("POST", "/v1/apply", applied);
+    ck_assert_str_eq(warnings(), "assignment-without-nodes w-many\nbase-replaced w-text\n");
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(call("POST", "/v1/apply", JSON "Idempotency-Key: warned\r\n", applied),
+                         200);
+        ck_assert_str_eq(warnings(), "assignment-without-nodes w-many\nbase-replaced w-text\n");
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("api dry run");
@@ -211,6 +272,7 @@ int main(void)
     tcase_add_test(all, test_refused);
     tcase_add_test(all, test_many);
     tcase_add_test(all, test_plan_in_sql);
+    tcase_add_test(all, test_warnings);
     suite_add_tcase(suite, all);
     return test_suite_finish(suite);
 }
