@@ -3,9 +3,11 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "common/buf.h"
 #include "common/json.h"
 #include "common/json_text.h"
 #include "common/memory.h"
+#include "common/nearest.h"
 
 static const char *type_name(const json_t *value)
 {
@@ -37,6 +39,24 @@ static void refuse(struct api_request *request, const char *name, const char *wh
                             path, what);
 }
 
+/* Which members there are, and which of them was meant. */
+static void refuse_unknown(struct api_request *request, const struct api_field *fields,
+                           size_t count, const char *name)
+{
+    struct hw_nearest nearest = {.word = name};
+    struct hw_buf what = {0};
+
+    hw_buf_puts(&what, "there is no such member; there are: ");
+    for (size_t i = 0; i < count; i++) {
+        hw_buf_printf(&what, "%s%s", i > 0 ? ", " : "", fields[i].name);
+        hw_nearest_try(&nearest, fields[i].name);
+    }
+    if (nearest.best != NULL)
+        hw_buf_printf(&what, "; did you mean %s?", nearest.best);
+    refuse(request, name, what.data);
+    hw_buf_free(&what);
+}
+
 static bool read_field(struct api_request *request, const struct api_field *field, json_t *value)
 {
     static const struct {
@@ -45,7 +65,7 @@ static bool read_field(struct api_request *request, const struct api_field *fiel
     } types[] = {
         [API_FIELD_STRING] = {JSON_STRING, "a string"},
         [API_FIELD_INTEGER] = {JSON_INTEGER, "an integer"},
-        [API_FIELD_OBJECT] = {JSON_OBJECT, "an object"},
+        [API_FIELD_OBJECT] = {JSON_OBJECT, "an object such as {\"site\": \"north\"}"},
     };
 
     if (json_is_null(value) && !field->required)
@@ -85,7 +105,7 @@ static bool read_fields(struct api_request *request, const struct api_field *fie
         while (i < count && strcmp(fields[i].name, name) != 0)
             i++;
         if (i == count) {
-            refuse(request, name, "there is no such member");
+            refuse_unknown(request, fields, count, name);
             return false;
         }
         if (!read_field(request, &fields[i], value))
@@ -110,7 +130,8 @@ static json_t *parse(struct api_request *request)
     if (value == NULL)
         api_answer_problem_with(request, API_MALFORMED_JSON,
                                 json_pack("{s:i, s:i}", "line", error.line, "column", error.column),
-                                "line %d, column %d: %s", error.line, error.column, error.text);
+                                "line %d, column %d: %s%s", error.line, error.column, error.text,
+                                hw_json_hint(request->body, request->body_len, &error));
     return value;
 }
 

@@ -119,8 +119,10 @@ static void on_content(struct api_request *request, const void *arg, PGresult *c
 
     (void)arg;
     if (PQntuples(results[0]) == 0 && revision != NULL)
-        api_answer_problem(request, API_NO_SUCH_RESOURCE,
-                           "There is no revision %s of config \"%s\"", revision, name);
+        api_answer_problem(
+            request, API_NO_SUCH_RESOURCE,
+            "There is no revision %s of config \"%s\"; GET /v1/configs/%s/revisions lists them",
+            revision, name, name);
     else if (PQntuples(results[0]) == 0)
         api_resource_missing(request, "config", name);
     else
@@ -203,7 +205,9 @@ static void on_rollback(struct api_request *request, const void *arg, PGresult *
         api_resource_missing(request, "config", name);
     else if (PQntuples(results[2]) == 0)
         api_answer_problem(request, API_NO_SUCH_RESOURCE,
-                           "There is no such revision of config \"%s\"", name);
+                           "There is no such revision of config \"%s\", whose newest is %s; GET "
+                           "/v1/configs/%s/revisions lists them",
+                           name, api_row_text(results[1], 0, "revision"), name);
     else
         api_resource_on_put(request, &configs, results);
 }

@@ -6,6 +6,7 @@
 #include "api/resource.h"
 #include "api/row.h"
 #include "api/transaction.h"
+#include "common/memory.h"
 
 static const struct api_column desired_columns[] = {
     {.name = "revision", .type = API_COLUMN_INTEGER},
@@ -68,8 +69,13 @@ void api_explain_get(struct api_request *request)
     struct api_transaction *tx;
 
     if (path != NULL && *path != '\0' && *path != '/') {
+        HW_AUTO_FREE char *pointer = hw_sprintf("/%s", path);
+
+        for (char *p = pointer; *p != '\0'; p++)
+            if (*p == '.')
+                *p = '/';
         api_answer_problem(request, API_INVALID_PARAMETER,
-                           "path: must be a JSON Pointer (RFC 6901) such as /log/level");
+                           "path: must be a JSON Pointer (RFC 6901), such as %s", pointer);
         return;
     }
     tx = api_transaction_read(request);

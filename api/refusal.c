@@ -40,6 +40,7 @@ static const struct {
     {"42703", NULL, API_NOT_READY},
     {"42883", NULL, API_NOT_READY},
     {"25006", NULL, API_NOT_READY}, /* a standby, or default_transaction_read_only */
+    {"42501", NULL, API_NOT_READY},
 };
 
 static enum api_problem classify(const struct hw_pg_outcome *outcome)
@@ -81,6 +82,16 @@ static json_t *members(const struct hw_pg_outcome *outcome)
     return object;
 }
 
+/* What stands between two sentences, of which the first may have its full stop. */
+static const char *joint(const char *first, const char *second)
+{
+    const size_t len = strlen(first);
+
+    if (*second == '\0')
+        return "";
+    return len > 0 && first[len - 1] == '.' ? " " : ". ";
+}
+
 static void answer_sql_error(struct api_request *request, const struct hw_pg_outcome *outcome)
 {
     enum api_problem problem = classify(outcome);
@@ -94,22 +105,35 @@ static void answer_sql_error(struct api_request *request, const struct hw_pg_out
         api_answer_internal(request, outcome->sqlstate, outcome->err.message);
         return;
     case API_NOT_READY:
-        if (strcmp(outcome->sqlstate, "25006") == 0)
+        if (strcmp(outcome->sqlstate, "42501") == 0) {
+            hw_log_warn("the database refuses our role; it needs what headwater_api may",
+                        HW_E(&outcome->err));
+            api_answer_problem(request, problem,
+                               "The database refuses the service's role (%s); connect as "
+                               "headwater_api, or GRANT headwater_api to that role",
+                               message);
+            return;
+        }
+        if (strcmp(outcome->sqlstate, "25006") == 0) {
             api_answer_problem(request, problem,
                                "The database takes no writes (%s): is it a standby? With several "
                                "hosts in --database, target_session_attrs=read-write finds the "
                                "primary",
                                message);
-        else
-            api_answer_problem(request, problem,
-                               "The database does not have the schema (%s); "
-                               "run headwater-api migrate",
-                               message);
+            return;
+        }
+        hw_log_warn("the database's schema is not this version's", HW_E(&outcome->err));
+        api_answer_problem(request, problem,
+                           "The database does not have the schema (%s); "
+                           "run headwater-api migrate",
+                           message);
         return;
     default:
-        api_answer_problem_with(request, problem, members(outcome), "%s%s%s%s%s", message,
-                                *outcome->detail != '\0' ? ". " : "", outcome->detail,
-                                *outcome->hint != '\0' ? ". " : "", outcome->hint);
+        api_answer_problem_with(
+            request, problem, members(outcome), "%s%s%s%s%s", message,
+            joint(message, outcome->detail), outcome->detail,
+            joint(*outcome->detail != '\0' ? outcome->detail : message, outcome->hint),
+            outcome->hint);
     }
 }
 

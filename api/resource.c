@@ -21,7 +21,9 @@ static void set_version_etag(struct api_request *request, const PGresult *rows)
 
 void api_resource_missing(struct api_request *request, const char *kind, const char *name)
 {
-    api_answer_problem(request, API_NO_SUCH_RESOURCE, "There is no %s \"%s\"", kind, name);
+    api_answer_problem(request, API_NO_SUCH_RESOURCE,
+                       "There is no %s \"%s\"; GET /v1/%ss lists those that there are", kind, name,
+                       kind);
 }
 
 /* ---- put ---- */
@@ -46,8 +48,9 @@ static void refuse_condition(struct api_request *request, const PGresult *rows, 
                            kind, name);
     else
         api_answer_problem(request, API_PRECONDITION_FAILED,
-                           "The %s \"%s\" is there in version \"%s\"", kind, name,
-                           api_row_text(rows, 0, "version"));
+                           "The %s \"%s\" is there in version \"%s\": read it again, and name that "
+                           "version if the change still fits",
+                           kind, name, api_row_text(rows, 0, "version"));
 }
 
 void api_resource_on_put(struct api_request *request, const void *arg, PGresult *const *results)

@@ -92,7 +92,7 @@ static char *make_body(const struct cli *cli, const struct cli_resources *resour
     return cli_json_text(body, false);
 }
 
-/* "$.resources[3].priority: …" is where in which file? */
+/* "$.resources[3].priority: …" is where in which file? The place in what was sent is left out. */
 static void name_origin(const struct cli_resources *resources, struct hw_error *err)
 {
     static const char sign[] = "$.resources[";
@@ -105,6 +105,9 @@ static void name_origin(const struct cli_resources *resources, struct hw_error *
     if (*end != ']' || index >= resources->count)
         return;
     const json_t *resource = json_array_get(resources->list, index);
+    const char *rest = end + 1 + (end[1] == '.' ? 1 : strspn(end + 1, ": "));
+    HW_AUTO_FREE char *without = hw_sprintf("%.*s%s", (int)(at - err->message), err->message, rest);
+    (void)hw_fail(err, err->status, "%s", without);
     (void)hw_fail_in(err, "%.200s: %.20s \"%.130s\"", resources->origins[index],
                      json_string_value(json_object_get(resource, "kind")),
                      json_string_value(json_object_get(resource, "name")));

@@ -6,7 +6,9 @@
 #include "cli/cli.h"
 #include "cli/document.h"
 #include "cli/output.h"
+#include "cli/pointer.h"
 #include "common/memory.h"
+#include "common/nearest.h"
 
 enum { AUDIT_PRESET = 50 };
 
@@ -22,7 +24,7 @@ static const struct cli_column node_columns[] = {
 
 static const struct cli_column config_columns[] = {
     {"NAME", "name", CLI_TEXT},
-    {"REVISION", "revision", CLI_TEXT},
+    {"CONFIG REV", "revision", CLI_TEXT},
     {"SIZE", "size", CLI_TEXT},
     {"DIGEST", "digest", CLI_DIGEST},
     {"TYPE", "media_type", CLI_TEXT},
@@ -45,7 +47,7 @@ static const struct cli_column assignment_columns[] = {
 static const struct cli_column fleet_columns[] = {
     {"NODE", "node", CLI_TEXT},
     {"STATE", "state", CLI_STATE},
-    {"DESIRED", "desired_revision", CLI_TEXT},
+    {"NODE REV", "desired_revision", CLI_TEXT},
     {"RUNNING", "reported_revision", CLI_TEXT},
     {"LAG S", "lag_seconds", CLI_TEXT},
     {"LABELS", "labels", CLI_LABELS},
@@ -55,7 +57,7 @@ static const struct cli_column fleet_columns[] = {
 };
 
 static const struct cli_column revision_columns[] = {
-    {"REVISION", "revision", CLI_TEXT},
+    {"CONFIG REV", "revision", CLI_TEXT},
     {"CREATED", "created_at", CLI_TIME},
     {"AUTHOR", "author", CLI_TEXT},
     {"SIZE", "size", CLI_TEXT},
@@ -220,7 +222,8 @@ static enum hw_status check_get(struct cli *cli, const struct kind *kind, int co
         return cli_misused(cli, err, "get %s takes no name; for one of them: get %.*s NAME",
                            kind->name, (int)strlen(kind->name) - 1, kind->name);
     if (kind->show == NULL && count < 2)
-        return cli_misused(cli, err, "get %s: a name is missing", kind->name);
+        return cli_misused(cli, err, "get %s: a name is missing: get %s NAME", kind->name,
+                           kind->name);
     if (o->content && !kind->content)
         return cli_misused(cli, err, "get %s has no --content", kind->name);
     if (o->at != NULL && !kind->at)
@@ -236,6 +239,22 @@ static enum hw_status check_get(struct cli *cli, const struct kind *kind, int co
     return HW_OK;
 }
 
+/* A kind that is mistyped, or the name of something without its kind. */
+static enum hw_status refuse_kind(struct cli *cli, const char *word, struct hw_error *err)
+{
+    struct hw_nearest nearest = {.word = word};
+
+    for (size_t i = 0; i < HW_COUNT(kinds); i++)
+        hw_nearest_try(&nearest, kinds[i].name);
+    if (nearest.best != NULL)
+        return cli_misused(cli, err, "get %.100s: did you mean get %s?", word, nearest.best);
+    return cli_misused(cli, err,
+                       "get %.100s: the kind comes first: nodes, configs, assignments, fleet, or "
+                       "with a name node, "
+                       "config, assignment, desired, reported, such as get node %.100s",
+                       word, word);
+}
+
 enum hw_status cli_get(struct cli *cli, char **operands, int count, struct hw_error *err)
 {
     const struct kind *kind = kinds;
@@ -245,11 +264,7 @@ enum hw_status cli_get(struct cli *cli, char **operands, int count, struct hw_er
     while (kind < kinds + HW_COUNT(kinds) && strcmp(kind->name, operands[0]) != 0)
         kind++;
     if (kind == kinds + HW_COUNT(kinds))
-        return cli_misused(
-            cli, err,
-            "get %s: there are nodes, configs, assignments, fleet, and node, config, "
-            "assignment, desired, reported with a name",
-            operands[0]);
+        return refuse_kind(cli, operands[0], err);
     const enum hw_status st = check_get(cli, kind, count, err);
     if (st != HW_OK)
         return st;
@@ -291,7 +306,7 @@ enum hw_status cli_history(struct cli *cli, char **operands, int count, struct h
 
 static const struct cli_column source_columns[] = {
     {"PRIORITY", "priority", CLI_TEXT}, {"ASSIGNMENT", "assignment", CLI_TEXT},
-    {"CONFIG", "config", CLI_TEXT},     {"REVISION", "revision", CLI_TEXT},
+    {"CONFIG", "config", CLI_TEXT},     {"CONFIG REV", "revision", CLI_TEXT},
     {"TIE", "tie", CLI_FLAG},           {.heading = NULL},
 };
 
@@ -299,7 +314,7 @@ static const struct cli_column key_columns[] = {
     {"PATH", "path", CLI_TEXT},
     {"ASSIGNMENT", "assignment", CLI_TEXT},
     {"CONFIG", "config", CLI_TEXT},
-    {"REVISION", "revision", CLI_TEXT},
+    {"CONFIG REV", "revision", CLI_TEXT},
     {.heading = NULL},
 };
 
@@ -321,18 +336,40 @@ enum hw_status cli_explain(struct cli *cli, char **operands, int count, struct h
     hw_buf_puts(&path, "/v1/nodes");
     cli_path_add(&path, operands[0]);
     cli_path_add(&path, "explain");
-    cli_query_add(&path, "path", count > 1 ? operands[1] : NULL);
+    HW_AUTO_FREE char *pointer = count > 1 ? cli_pointer_of(operands[1]) : NULL;
+    cli_query_add(&path, "path", pointer);
     st = cli_fetch(cli, path.data, &answer, err);
+    if (st == HW_OK && count > 1 && json_array_size(json_object_get(answer, "keys")) == 0)
+        st = hw_fail(
+            err, HW_ENOENT,
+            "node \"%.130s\": its document has nothing at %.200s, and nobody removed anything "
+            "there; \"headwater explain %.130s\" shows every path",
+            operands[0], pointer, operands[0]);
     if (st == HW_OK)
         cli_print(cli, answer, show_explanation);
     hw_buf_free(&path);
     return st;
 }
 
+static bool is_audited(const char *kind)
+{
+    static const char *const audited[] = {"node", "config", "assignment", "token", "proposal"};
+
+    for (size_t i = 0; i < HW_COUNT(audited); i++)
+        if (strcmp(kind, audited[i]) == 0)
+            return true;
+    return false;
+}
+
 enum hw_status cli_audit(struct cli *cli, char **operands, int count, struct hw_error *err)
 {
     struct hw_buf path = {0};
 
+    if (count > 0 && !is_audited(operands[0]))
+        return cli_misused(cli, err,
+                           "audit %.100s: the kind comes first: node, config, assignment, token or "
+                           "proposal, such as audit config %.100s",
+                           operands[0], operands[0]);
     hw_buf_puts(&path, "/v1/audit");
     cli_query_add(&path, "kind", count > 0 ? operands[0] : NULL);
     cli_query_add(&path, "name", count > 1 ? operands[1] : NULL);

@@ -75,7 +75,7 @@ static void print_side(const struct cli *cli, const char *sign, const json_t *si
     if (!json_is_object(side))
         line = hw_sprintf("%s nothing\n", sign);
     else
-        line = hw_sprintf("%s revision %lld  %.*s  %s\n", sign,
+        line = hw_sprintf("%s node revision %lld  %.*s  %s\n", sign,
                           (long long)json_integer_value(json_object_get(side, "revision")),
                           DIGEST_SHOWN, text_of(side, "digest"), text_of(side, "media_type"));
     cli_print_text(cli, line, colour);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/buf.h"
 #include "common/json.h"
 #include "common/memory.h"
 
@@ -85,6 +86,24 @@ static enum hw_status remove_member(json_t *container, const char *step, const c
     return HW_OK;
 }
 
+char *cli_pointer_of(const char *path)
+{
+    struct hw_buf pointer = {0};
+
+    if (*path == '/' || *path == '\0')
+        return hw_strdup(path);
+    hw_buf_putc(&pointer, '/');
+    for (const char *p = path; *p != '\0'; p++) {
+        if (*p == '~')
+            hw_buf_puts(&pointer, "~0");
+        else if (*p == '/')
+            hw_buf_puts(&pointer, "~1");
+        else
+            hw_buf_putc(&pointer, *p == '.' ? '/' : *p);
+    }
+    return pointer.data;
+}
+
 enum hw_status cli_pointer_set(json_t *document, const char *path, json_t *value,
                                struct hw_error *err)
 {
@@ -128,7 +147,10 @@ enum hw_status cli_pointer_split(const char *assignment, char **path, json_t **v
     json_error_t problem;
 
     if (equals == NULL && (len < 2 || assignment[len - 1] != '-'))
-        return hw_fail(err, HW_EINVAL, "%s: not PATH=VALUE, nor PATH- to remove", assignment);
+        return hw_fail(
+            err, HW_EINVAL,
+            "%s: not PATH=VALUE, such as rate_hz=2000 or limits.high=7, nor PATH- to remove",
+            assignment);
     if (len == 0)
         return hw_fail(err, HW_EINVAL, "%s: the path is missing", assignment);
     if (equals == NULL) {
@@ -139,8 +161,8 @@ enum hw_status cli_pointer_split(const char *assignment, char **path, json_t **v
     const char *text = equals + 1;
     json_t *parsed = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &problem);
     if (parsed == NULL && (*text == '{' || *text == '[' || *text == '"'))
-        return hw_fail(err, HW_EINVAL, "%s: not valid JSON at column %d: %s", assignment,
-                       problem.column, problem.text);
+        return hw_fail(err, HW_EINVAL, "%s: not valid JSON at column %d: %s%s", assignment,
+                       problem.column, problem.text, hw_json_hint(text, strlen(text), &problem));
     if (parsed == NULL && json_error_code(&problem) == json_error_numeric_overflow)
         return hw_fail(err, HW_EINVAL, "%s: the number is beyond 64 bits", assignment);
     if (parsed == NULL)

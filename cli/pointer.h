@@ -1,10 +1,13 @@
-/* One change in a JSON document, named by a path: /a/b/0 (JSON Pointer, RFC 6901) or a.b.0. */
+/* Places in a JSON document, named by a path: /a/b/0 (JSON Pointer, RFC 6901) or a.b.0. */
 #ifndef HW_CLI_POINTER_H
 #define HW_CLI_POINTER_H
 
 #include <jansson.h>
 
 #include "common/status.h"
+
+/* The path as a JSON Pointer, malloc'ed. */
+char *cli_pointer_of(const char *path);
 
 /*
  * Puts value at a path below document; objects on the way are made where nothing is. In an array a

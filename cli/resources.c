@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,12 +11,14 @@
 
 #include "cli/document.h"
 #include "cli/export_dir.h"
+#include "cli/text.h"
 #include "cli/yaml.h"
 #include "common/buf.h"
 #include "common/digest.h"
 #include "common/file.h"
 #include "common/json.h"
 #include "common/memory.h"
+#include "common/nearest.h"
 #include "common/utf8.h"
 
 enum { FILE_MOST = 64 * 1024 * 1024 };
@@ -89,6 +92,47 @@ static bool ends_with(const char *text, const char *end)
     return len >= tail && strcmp(text + len - tail, end) == 0;
 }
 
+/* A config has one of these, and a file is one of them when it is sent. */
+static enum hw_status check_content(const json_t *resource, struct hw_error *err)
+{
+    static const char *const forms[] = {"content", "text", "base64", "file"};
+    const char *first = NULL;
+
+    for (size_t i = 0; i < HW_COUNT(forms); i++) {
+        if (json_object_get(resource, forms[i]) == NULL)
+            continue;
+        if (first != NULL)
+            return hw_fail(err, HW_EINVAL,
+                           "%s and %s exclude each other: content is JSON, text is taken as it is, "
+                           "base64 is bytes, file names a file that holds them",
+                           first, forms[i]);
+        first = forms[i];
+    }
+    return HW_OK;
+}
+
+/* Where a file that shall be JSON is none: the database would tell a line of it, but not which file
+ * that is. Numbers, which it holds beyond what we can, are its business. */
+static enum hw_status check_json(const char *path, const char *bytes, size_t len,
+                                 struct hw_error *err)
+{
+    json_error_t problem;
+    HW_AUTO_JSON json_t *value = json_loadb(bytes, len, JSON_DECODE_ANY, &problem);
+
+    if (value != NULL || (json_error_code(&problem) != json_error_invalid_syntax &&
+                          json_error_code(&problem) != json_error_premature_end_of_input))
+        return HW_OK;
+    return hw_fail(err, HW_EINVAL, "%s:%d:%d: %s%s", path, problem.line, problem.column,
+                   problem.text, hw_json_hint(bytes, len, &problem));
+}
+
+static bool is_json_type(const json_t *type)
+{
+    const char *text = json_string_value(type);
+
+    return text != NULL && (strcmp(text, "application/json") == 0 || ends_with(text, "+json"));
+}
+
 /* "file" becomes "text", or "base64" where the bytes are no text. */
 static enum hw_status take_file(struct collector *c, json_t *resource, struct hw_error *err)
 {
@@ -101,18 +145,19 @@ static enum hw_status take_file(struct collector *c, json_t *resource, struct hw
     const char *file = json_string_value(member);
     if (file == NULL)
         return hw_fail(err, HW_EINVAL, "file must be a string");
-    for (size_t i = 0; i < 3; i++) {
-        static const char *const others[] = {"content", "text", "base64"};
-        if (json_object_get(resource, others[i]) != NULL)
-            return hw_fail(err, HW_EINVAL, "file and %s exclude each other", others[i]);
-    }
     if (find_file(c, file, &path, err) != HW_OK)
         return err->status;
     if (json_object_get(resource, "media_type") == NULL && ends_with(file, ".json"))
         json_object_set_new(resource, "media_type", json_string("application/json"));
     if (json_object_get(resource, "media_type") == NULL)
-        return hw_fail(err, HW_EINVAL, "media_type is missing: what is %s?", file);
+        return hw_fail(
+            err, HW_EINVAL,
+            "media_type is missing: what is %s? text/plain, application/octet-stream, \xE2\x80\xA6",
+            file);
     if (hw_file_read(path, FILE_MOST, &bytes, &len, err) != HW_OK)
+        return hw_fail_in(err, "file");
+    if (is_json_type(json_object_get(resource, "media_type")) &&
+        check_json(path, bytes, len, err) != HW_OK)
         return hw_fail_in(err, "file");
     if (hw_utf8_valid(bytes, len, NULL) && memchr(bytes, '\0', len) == NULL) {
         json_object_set_new(resource, "text", json_stringn(bytes, len));
@@ -126,6 +171,24 @@ static enum hw_status take_file(struct collector *c, json_t *resource, struct hw
 
 /* ---- resources ---- */
 
+/* A member that is not there, or is there under a name much like it. */
+static enum hw_status refuse_without(const json_t *resource, const char *name, const char *what,
+                                     struct hw_error *err)
+{
+    const char *other;
+    json_t *value;
+
+    json_object_foreach((json_t *)(uintptr_t)resource, other, value)
+    {
+        struct hw_nearest nearest = {.word = other};
+
+        hw_nearest_try(&nearest, name);
+        if (nearest.best != NULL)
+            return hw_fail(err, HW_EINVAL, "%s is missing; is %.100s it?", name, other);
+    }
+    return hw_fail(err, HW_EINVAL, "%s is missing: %s", name, what);
+}
+
 static enum hw_status rank_of(const json_t *resource, int *rank, struct hw_error *err)
 {
     const char *kind = json_string_value(json_object_get(resource, "kind"));
@@ -134,11 +197,15 @@ static enum hw_status rank_of(const json_t *resource, int *rank, struct hw_error
     if (!json_is_object(resource))
         return hw_fail(err, HW_EINVAL, "a resource must be a mapping with kind and name");
     if (kind == NULL)
-        return hw_fail(err, HW_EINVAL, "kind is missing: node, config or assignment");
-    if (!json_is_string(json_object_get(resource, "name")))
+        return refuse_without(resource, "kind", "node, config or assignment", err);
+    if (json_object_get(resource, "name") == NULL)
+        return refuse_without(resource, "name", "what it is called", err);
+    if (!json_is_string(json_object_get(resource, "name"))) {
+        HW_AUTO_FREE char *text = cli_json_text(json_object_get(resource, "name"), false);
         return hw_fail(err, HW_EINVAL,
-                       "name is missing, or not a string (one that looks like a number needs "
-                       "quotes)");
+                       "name is %.100s, which is not a string: put it in quotes if it is one",
+                       text);
+    }
     if (delete != NULL && !json_is_boolean(delete))
         return hw_fail(err, HW_EINVAL, "delete must be true or false");
     for (int i = 0; i < (int)HW_COUNT(kinds); i++) {
@@ -147,7 +214,12 @@ static enum hw_status rank_of(const json_t *resource, int *rank, struct hw_error
             return HW_OK;
         }
     }
-    return hw_fail(err, HW_EINVAL, "kind: \"%.100s\" is none of node, config and assignment", kind);
+    struct hw_nearest nearest = {.word = kind};
+    for (size_t i = 0; i < HW_COUNT(kinds); i++)
+        hw_nearest_try(&nearest, kinds[i]);
+    return hw_fail(err, HW_EINVAL, "kind: \"%.100s\" is none of node, config and assignment%s%s%s",
+                   kind, nearest.best != NULL ? "; did you mean " : "",
+                   nearest.best != NULL ? nearest.best : "", nearest.best != NULL ? "?" : "");
 }
 
 static const char *member(const json_t *resource, const char *name)
@@ -188,6 +260,8 @@ static enum hw_status add_resource(struct collector *c, json_t *resource, size_t
     int rank = 0;
 
     st = rank_of(resource, &rank, err);
+    if (st == HW_OK)
+        st = check_content(resource, err);
     if (st == HW_OK)
         st = take_file(c, resource, err);
     if (st == HW_OK)
@@ -265,8 +339,9 @@ static bool read_json(struct collector *c, const char *text, size_t len, enum hw
                                    JSON_REJECT_DUPLICATES | JSON_DISABLE_EOF_CHECK, &problem);
 
         if (value == NULL) {
-            *st = hw_fail(err, HW_EINVAL, "%s:%zu:%d: %s", c->path, line + (size_t)problem.line - 1,
-                          problem.column, problem.text);
+            *st =
+                hw_fail(err, HW_EINVAL, "%s:%zu:%d: %s%s", c->path, line + (size_t)problem.line - 1,
+                        problem.column, problem.text, hw_json_hint(text + at, len - at, &problem));
             return false;
         }
         *st = add_document(c, value, line, err);

@@ -39,7 +39,7 @@ static long long number(const json_t *object, const char *name)
 
 static const struct cli_column failed_columns[] = {
     {"NODE", "node", CLI_TEXT},
-    {"REVISION", "revision", CLI_TEXT},
+    {"NODE REV", "revision", CLI_TEXT},
     {"STAGE", "stage", CLI_TEXT},
     {"ERROR", "error", CLI_TEXT},
     {.heading = NULL},

@@ -47,8 +47,11 @@ static enum hw_status edit(const struct cli_answer *content, const struct change
         json_loadb(content->body, content->len, JSON_REJECT_DUPLICATES, &problem);
 
     if (document == NULL)
-        return hw_fail(err, HW_EINVAL, "line %d, column %d: %s; set changes JSON only",
-                       problem.line, problem.column, problem.text);
+        return hw_fail(
+            err, HW_EINVAL,
+            "its content is not JSON (line %d, column %d: %s), and set changes JSON only: "
+            "apply replaces it",
+            problem.line, problem.column, problem.text);
     for (int i = 0; i < count; i++) {
         const enum hw_status st = cli_pointer_set(document, changes[i].path, changes[i].value, err);
         if (st != HW_OK)
@@ -121,6 +124,18 @@ enum hw_status cli_set(struct cli *cli, char **operands, int count, struct hw_er
 
 /* ---- delete, rollback ---- */
 
+/* Whoever asks for the revision that is the newest is told that there was nothing to do. */
+static void show_rollback(struct cli *cli, const json_t *answer)
+{
+    const json_int_t revision = json_integer_value(json_object_get(answer, "revision"));
+
+    if (revision == strtol(cli->operands[1], NULL, 10))
+        printf("config %s is at revision %s already: nothing changed\n", cli->operands[0],
+               cli->operands[1]);
+    else
+        show_config(cli, answer);
+}
+
 static void show_deleted(struct cli *cli, const json_t *answer)
 {
     (void)answer; /* there is nothing in it */
@@ -164,7 +179,10 @@ enum hw_status cli_rollback(struct cli *cli, char **operands, int count, struct 
     errno = 0;
     const long revision = strtol(operands[1], &end, 10);
     if (errno != 0 || end == operands[1] || *end != '\0' || revision < 1)
-        return cli_misused(cli, err, "rollback: \"%s\" is no revision", operands[1]);
+        return cli_misused(cli, err,
+                           "rollback: \"%s\" is no revision, which is a number; headwater history "
+                           "%.130s lists them",
+                           operands[1], operands[0]);
     enum hw_status st = cli_check_name(operands[0], err);
     if (st != HW_OK)
         return st;
@@ -180,7 +198,7 @@ enum hw_status cli_rollback(struct cli *cli, char **operands, int count, struct 
                                          .body = body,
                                          .len = strlen(body),
                                          .if_match = cli->o->if_match},
-                   show_config, err);
+                   show_rollback, err);
     hw_buf_free(&path);
     return st;
 }

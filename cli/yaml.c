@@ -106,6 +106,8 @@ struct anchor {
 
 struct reader {
     const char *name;
+    const char *text;
+    size_t len;
     yaml_parser_t parser;
     yaml_event_t event;
     bool has_event;
@@ -121,6 +123,20 @@ static enum hw_status refuse(struct reader *r, const yaml_mark_t *mark, const ch
                    what);
 }
 
+/* Is a tab among the blanks that a line, from 0, begins with? libyaml's words do not say so. */
+static bool is_indented_by_tab(const struct reader *r, size_t line)
+{
+    const char *p = r->text, *const end = r->text + r->len;
+
+    for (; line > 0 && p != NULL; line--) {
+        p = memchr(p, '\n', (size_t)(end - p));
+        p = p != NULL ? p + 1 : NULL;
+    }
+    while (p != NULL && p < end && *p == ' ')
+        p++;
+    return p != NULL && p < end && *p == '\t';
+}
+
 static enum hw_status next_event(struct reader *r)
 {
     if (r->has_event)
@@ -134,6 +150,9 @@ static enum hw_status next_event(struct reader *r)
     if (p->error == YAML_READER_ERROR)
         return hw_fail(r->err, HW_EINVAL, "%s: byte %zu: %s", r->name, p->problem_offset,
                        p->problem);
+    if (is_indented_by_tab(r, p->problem_mark.line))
+        return refuse(r, &p->problem_mark,
+                      "a tab indents this line: YAML is indented by blanks alone");
     return hw_fail(r->err, HW_EINVAL, "%s:%zu:%zu: %s%s%s", r->name, p->problem_mark.line + 1,
                    p->problem_mark.column + 1, p->problem, p->context != NULL ? " " : "",
                    p->context != NULL ? p->context : "");
@@ -422,7 +441,7 @@ static enum hw_status read_document(struct reader *r, cli_yaml_fn *document, voi
 enum hw_status cli_yaml_read(const char *name, const char *text, size_t len, cli_yaml_fn *document,
                              void *arg, struct hw_error *err)
 {
-    struct reader r = {.name = name, .err = err};
+    struct reader r = {.name = name, .text = text, .len = len, .err = err};
     enum hw_status st = HW_OK;
 
     if (yaml_parser_initialize(&r.parser) == 0)

@@ -142,7 +142,8 @@ enum hw_status hw_file_read(const char *path, size_t max, char **data, size_t *l
         goto out;
     }
     if (!S_ISREG(st.st_mode)) {
-        status = hw_fail(err, HW_EINVAL, "reading %s: not a regular file", path);
+        status = hw_fail(err, HW_EINVAL, "reading %s: it is %s, not a file", path,
+                         S_ISDIR(st.st_mode) ? "a directory" : "a device or a pipe");
         goto out;
     }
     if ((size_t)st.st_size > max) {

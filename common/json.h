@@ -14,6 +14,12 @@ enum hw_status hw_json_parse_object(const char *text, size_t len, json_t **objec
                                     struct hw_error *err) HW_CHECKED;
 
 /*
+ * What may be wrong with a text that jansson refuses, to put behind its words: "; a comma before it
+ * is one too many", or "" where that is anyone's guess. problem is of the text from its start on.
+ */
+const char *hw_json_hint(const char *text, size_t len, const json_error_t *problem);
+
+/*
  * json_unpack_ex with our errors: "member "x" …". The strings it gives belong to the object. Put
  * '!' at the end of the format to refuse unknown members, '*' to pass them over.
  */

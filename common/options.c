@@ -420,6 +420,20 @@ static enum hw_status check_given(const struct hw_program *program, const char *
                    strchr(o->commands, ' ') != NULL ? " and others do" : " does");
 }
 
+/* ", " between them, malloc'ed. */
+static char *command_names(const struct hw_program *program)
+{
+    char *list = hw_strdup(program->commands->name);
+
+    for (const struct hw_command *c = program->commands + 1; c->name != NULL; c++) {
+        char *const before = list;
+
+        list = hw_sprintf("%s, %s", before, c->name);
+        free(before);
+    }
+    return list;
+}
+
 /* Takes the command out of what getopt left over. */
 static enum hw_status read_command(const struct hw_program *program, int argc, char **argv,
                                    const struct hw_command **command, struct hw_error *err)
@@ -441,8 +455,12 @@ static enum hw_status read_command(const struct hw_program *program, int argc, c
     if (c->name == NULL && nearest.best != NULL)
         return hw_fail(err, HW_EINVAL, "%s: no such command; did you mean %s?", argv[optind],
                        nearest.best);
-    if (c->name == NULL)
-        return hw_fail(err, HW_EINVAL, "%s: no such command", argv[optind]);
+    if (c->name == NULL) {
+        HW_AUTO_FREE char *names = command_names(program);
+
+        return hw_fail(err, HW_EINVAL, "%.100s: no such command; there are: %s%s", argv[optind],
+                       names, program->needs_command ? "" : "; without one the service runs");
+    }
     *command = c;
     optind++;
     return HW_OK;

@@ -94,35 +94,77 @@ BEGIN
     RAISE EXCEPTION '% on headwater.% is refused: %', TG_OP, TG_TABLE_NAME, TG_ARGV[0]
         USING ERRCODE = 'object_not_in_prerequisite_state', SCHEMA = 'headwater',
               TABLE = TG_TABLE_NAME, CONSTRAINT = TG_TABLE_NAME || '_is_kept',
-              HINT = CASE WHEN TG_TABLE_NAME IN ('config_revision', 'changelog', 'changelog_head',
-                                                 'blob', 'desired', 'desired_history')
-                          THEN 'Write to headwater.node, headwater.config and '
-                               'headwater.assignment: this follows from them.' ELSE '' END;
+              HINT = CASE TG_TABLE_NAME
+                  WHEN 'token' THEN 'headwater token revoke ends a token.'
+                  ELSE 'Write to headwater.node, headwater.config and headwater.assignment: '
+                       'what else there is, is kept by Headwater.' END;
 END
 $$;
 
--- What can be done about it depends on the problem alone.
 CREATE OR REPLACE FUNCTION headwater.refuse_body(path text, problem text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
 AS $$
+DECLARE
+    -- What can be done about it, which depends on the problem alone.
+    advice CONSTANT text := CASE
+        WHEN problem LIKE 'needs one of content%' THEN
+            'Exactly one: content is any JSON, text is taken as it is, base64 is bytes.'
+        WHEN problem LIKE 'is JSON, and % is not%' THEN
+            'Or leave media_type out, or give a type of JSON such as application/json.'
+        WHEN problem LIKE '%no such member of a node' THEN
+            'A node has name, labels and description.'
+        WHEN problem LIKE '%no such member of a config' THEN
+            'A config has name, media_type, schema, and one of content, text and base64.'
+        WHEN problem LIKE '%no such member of a assignment' THEN
+            'An assignment has name, config, node or selector, priority and revision.'
+        WHEN path ~ '\.(labels|selector)$' AND problem LIKE 'must be of type object%' THEN
+            'An object such as {"site": "north"}.'
+        END;
 BEGIN
+    IF advice IS NULL THEN
+        RAISE EXCEPTION '%: %', path, problem
+            USING ERRCODE = 'invalid_parameter_value', CONSTRAINT = 'apply_body_is_legal',
+                  COLUMN = path;
+    END IF;
     RAISE EXCEPTION '%: %', path, problem
         USING ERRCODE = 'invalid_parameter_value', CONSTRAINT = 'apply_body_is_legal',
-              COLUMN = path, HINT = CASE
-            WHEN problem LIKE 'needs one of content%' THEN
-                'Exactly one: content is any JSON, text is taken as it is, base64 is bytes.'
-            WHEN problem LIKE '%no such member of a node' THEN
-                'A node has name, labels and description.'
-            WHEN problem LIKE '%no such member of a config' THEN
-                'A config has name, media_type, schema, and one of content, text and base64.'
-            WHEN problem LIKE '%no such member of a assignment' THEN
-                'An assignment has name, config, node or selector, priority and revision.'
-            WHEN path ~ '\.(labels|selector)$' AND problem LIKE 'must be of type object%' THEN
-                'An object such as {"site": "north"}.'
-            ELSE '' END;
+              COLUMN = path, HINT = advice;
 END
 $$;
+
+-- ---- checks, in words ---------------------------------------------------------------------------
+
+-- Before the constraint of the name of the first argument would say less; the second is the column.
+CREATE FUNCTION headwater.explain_check() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION '% "%": %', TG_TABLE_NAME, NEW.name, TG_ARGV[2]
+        USING ERRCODE = 'check_violation', CONSTRAINT = TG_ARGV[0], SCHEMA = 'headwater',
+              TABLE = TG_TABLE_NAME, COLUMN = TG_ARGV[1], HINT = TG_ARGV[3];
+END
+$$;
+
+CREATE TRIGGER explain_labels BEFORE INSERT OR UPDATE ON headwater.node
+    FOR EACH ROW WHEN (jsonb_typeof(NEW.labels) <> 'object')
+    EXECUTE FUNCTION headwater.explain_check(
+        'node_labels_is_object', 'labels', 'labels is not a JSON object',
+        'An object such as ''{"site": "north"}''; without labels it is ''{}''.');
+CREATE TRIGGER explain_encoding BEFORE INSERT OR UPDATE ON headwater.config
+    FOR EACH ROW WHEN (NEW.encoding NOT IN ('utf-8', 'base64'))
+    EXECUTE FUNCTION headwater.explain_check(
+        'config_encoding_is_known', 'encoding', 'encoding is neither utf-8 nor base64',
+        'utf-8 is text as it is, which is what there is without the column; base64 is bytes.');
+CREATE TRIGGER explain_selector BEFORE INSERT OR UPDATE ON headwater.assignment
+    FOR EACH ROW WHEN (jsonb_typeof(NEW.selector) <> 'object')
+    EXECUTE FUNCTION headwater.explain_check(
+        'assignment_selector_is_object', 'selector', 'selector is not a JSON object',
+        'An object such as ''{"site": "north"}''; ''{}'' is every node.');
+ALTER TABLE headwater.node ENABLE ALWAYS TRIGGER explain_labels;
+ALTER TABLE headwater.config ENABLE ALWAYS TRIGGER explain_encoding;
+ALTER TABLE headwater.assignment ENABLE ALWAYS TRIGGER explain_selector;
 
 -- ---- warnings -----------------------------------------------------------------------------------
 

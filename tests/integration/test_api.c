@@ -617,9 +617,12 @@ START_TEST(test_bodies)
         {"{\"labels\":{\"n\":1e999}}", 400, "malformed-json", "line 1"},
         {"[]", 422, "invalid-body", "$: must be an object, not an array"},
         {"null", 422, "invalid-body", "not null"},
-        {"{\"labels\":[]}", 422, "invalid-body", "$.labels: must be an object, not an array"},
+        {"{\"labels\":[]}", 422, "invalid-body",
+         "$.labels: must be an object such as {\\\"site\\\": \\\"north\\\"}, not an array"},
         {"{\"description\":5}", 422, "invalid-body", "\"path\":\"$.description\""},
-        {"{\"colour\":\"red\"}", 422, "invalid-body", "$.colour: there is no such member"},
+        {"{\"colour\":\"red\"}", 422, "invalid-body",
+         "$.colour: there is no such member; there are: labels, description"},
+        {"{\"lables\":{}}", 422, "invalid-body", "did you mean labels?"},
         {"{\"Labels\":{}}", 422, "invalid-body", "$.Labels"},
     };
 

@@ -622,7 +622,7 @@ START_TEST(test_diff)
     HW_AUTO_FREE char *other =
         HEADWATER_IN(1, "kind: config\nname: base\ncontent: {rate_hz: 2000, limits: {high: 7}}\n",
                      "diff", "-f", "-");
-    expect_in(other, "n1 and 2 more (n2, n3): update\n--- revision 1  sha256:");
+    expect_in(other, "n1 and 2 more (n2, n3): update\n--- node revision 1  sha256:");
     expect_in(other, "@@ /rate_hz\n-1000\n+2000\n");
     expect_in(other, "3 nodes would change");
     HW_AUTO_FREE char *json =
@@ -640,7 +640,7 @@ START_TEST(test_dry_run)
     EXPECT(0, "3 nodes would change", "delete", "assignment", "everyone", "--dry-run");
     HW_AUTO_FREE char *content = content_of("base");
     expect_in(content, "1000");
-    expect_in(dry, "n1 and 2 more (n2, n3): update\n--- revision 1  sha256:");
+    expect_in(dry, "n1 and 2 more (n2, n3): update\n--- node revision 1  sha256:");
     expect_in(dry, "@@ /rate_hz\n-1000\n+1\n");
     EXPECT(0, "n1: remove\n", "delete", "node", "n1", "--dry-run");
     EXPECT(0, "0 nodes would change", "rollback", "base", "1", "--dry-run");
@@ -663,7 +663,7 @@ START_TEST(test_explain)
 {
     make_fleet(1);
     HW_AUTO_FREE char *output = HEADWATER(0, "explain", "n1");
-    expect_in(output, "PRIORITY  ASSIGNMENT  CONFIG  REVISION");
+    expect_in(output, "PRIORITY  ASSIGNMENT  CONFIG  CONFIG REV");
     expect_in(output, "/rate_hz");
     EXPECT(0, "/limits/high", "explain", "n1", "/limits/high");
     EXPECT(3, "no-such-resource", "explain", "nobody");
@@ -1034,9 +1034,9 @@ START_TEST(test_differences_that_are_left_out)
     HW_AUTO_FREE char *plan =
         HEADWATER_IN(1, "kind: node\nname: a\n", "--server", villain.url, "diff", "-f", "-");
     ck_assert_str_eq(plan,
-                     "n1: update\n--- revision 1  sha256:0  a/b\n+++ revision 2  sha256:1  a/b\n"
+                     "n1: update\n--- node revision 1  sha256:0  a/b\n+++ node revision 2  sha256:1  a/b\n"
                      "@@ /a\n-1\n+(too long to show)\n@@ /b\n+[\n+  2\n+]\n@@ (and more)\n\n"
-                     "n2: create\n--- nothing\n+++ revision 1  sha256:2  a/b\n\n"
+                     "n2: create\n--- nothing\n+++ node revision 1  sha256:2  a/b\n\n"
                      "(more nodes than are shown)\n2000 nodes would change\n");
     free(villain_stop(&villain));
 }

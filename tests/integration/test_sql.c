@@ -213,7 +213,7 @@ START_TEST(test_what_a_node_is)
 {
     static const char *const labels[] = {"[]", "1", "\"x\"", "null", "true"};
     for (size_t i = 0; i < HW_COUNT(labels); i++)
-        REFUSE("23514", "node_labels_is_object", "node_labels_is_object",
+        REFUSE("23514", "node_labels_is_object", "An object such as '{\"site\": \"north\"}'",
                "INSERT INTO node (name, labels) VALUES ('n', '%s')", labels[i]);
     RUN("INSERT INTO node (name) VALUES ('n')");
     REFUSE("23505", "node_pkey", "already exists", "INSERT INTO node (name) VALUES ('n')");
@@ -233,8 +233,9 @@ START_TEST(test_what_an_assignment_is)
     } cases[] = {
         {"'base', NULL, NULL, NULL", "23514", "assignment_target_is_one", "neither"},
         {"'base', 'n1', '{}', NULL", "23514", "assignment_target_is_one", "both"},
-        {"'base', NULL, '[]', NULL", "23514", "assignment_selector_is_object", "selector"},
-        {"'base', NULL, 'null', NULL", "23514", "assignment_selector_is_object", "selector"},
+        {"'base', NULL, '[]', NULL", "23514", "assignment_selector_is_object", "An object such as"},
+        {"'base', NULL, 'null', NULL", "23514", "assignment_selector_is_object",
+         "An object such as"},
         {"'none', NULL, '{}', NULL", "23503", "assignment_config_exists",
          "assignment \"a\": there is no config \"none\""},
         {"'none', NULL, '{}', NULL", "23503", "assignment_config_exists",
@@ -289,7 +290,7 @@ START_TEST(test_what_a_config_is)
          "config_content_is_base64", "base64"},
         {"content = 'Q=Q=', encoding = 'base64', media_type = 'a/b'", "23514",
          "config_content_is_base64", "base64"},
-        {"encoding = 'utf8'", "23514", "config_encoding_is_known", "encoding"},
+        {"encoding = 'utf8'", "23514", "config_encoding_is_known", "utf-8 is text as it is"},
         {"encoding = 'gzip'", "23514", "config_encoding_is_known", "encoding"},
         {"name = 'other'", "23514", "config_name_is_fixed", "cannot be renamed"},
         {"content = NULL", "23502", "", "content"},

@@ -436,7 +436,7 @@ START_TEST(test_resources_are_refused)
         {"name: a", "x.yaml:1: kind is missing"},
         {"\n\nkind: pod\nname: a", "x.yaml:3: kind: \"pod\""},
         {"kind: node", "name is missing"},
-        {"kind: node\nname: 12", "needs quotes"},
+        {"kind: node\nname: 12", "put it in quotes"},
         {"kind: node\nname: a\ndelete: 1", "delete must be"},
         {"kind: node\nname: a\n---\nkind: node\nname: a\n",
          "x.yaml:4: node \"a\" is there already"},

@@ -55,6 +55,44 @@ START_TEST(test_parse_refuses)
 }
 END_TEST
 
+START_TEST(test_hints)
+{
+    static const char *const cases[][2] = {
+        {"{\"a\": 1,}",
+         "line 1, column 9: string or '}' expected near '}'; the comma before it is"},
+        {"{\"a\": [1,\n 2,\n ]}", "line 3, column 2: unexpected token near ']'; the comma before"},
+        {"{'a': 1}", "; strings have double quotes"},
+        {"{\"a\": 'x'}", "; strings have double quotes"},
+        {"{a: 1}", "; names are in double quotes"},
+        {"{\"b\": 1, a: 1}", "; names are in double quotes"},
+        {"{\"a\": True}", "true, false and null"},
+        {"{\"a\": none}", "true, false and null"},
+        {"// why\n{}", "; JSON has no comments"},
+        {"{\"a\": 1, # why\n}", "; JSON has no comments"},
+        {"{\"a\": 1 \"b\": 2}", "; is a comma missing before it?"},
+        {"{\"a\": \xE2\x80\x9Cx\xE2\x80\x9D}", "; strings have straight double quotes"},
+        {"", "; it is empty"},
+        {" \n", "; it is empty"},
+    };
+    for (size_t i = 0; i < HW_COUNT(cases); i++) {
+        struct hw_error err = {0};
+        json_t *object = NULL;
+        ck_assert_int_eq(hw_json_parse_object(cases[i][0], strlen(cases[i][0]), &object, &err),
+                         HW_EINVAL);
+        ck_assert_msg(strstr(err.message, cases[i][1]) != NULL, "%s: %s", cases[i][0], err.message);
+    }
+    /* Where it is anyone's guess, none is made. */
+    static const char *const others[] = {"{\"a\":1", "{\"a\" 1}", "{\"a\":01}", "{\"a\":1}}"};
+    for (size_t i = 0; i < HW_COUNT(others); i++) {
+        struct hw_error err = {0};
+        json_t *object = NULL;
+        ck_assert_int_eq(hw_json_parse_object(others[i], strlen(others[i]), &object, &err),
+                         HW_EINVAL);
+        ck_assert_msg(strchr(err.message, ';') == NULL, "%s: %s", others[i], err.message);
+    }
+}
+END_TEST
+
 START_TEST(test_error_names_line_and_column)
 {
     static const char text[] = "{\n \"a\": 1,\n \"b\": oops}";
@@ -90,5 +128,5 @@ START_TEST(test_unpack_refuses)
 }
 END_TEST
 
-TEST_MAIN("json", 10, test_parse_and_unpack, test_parse_refuses, test_error_names_line_and_column,
-          test_only_the_given_length_counts, test_unpack_refuses)
+TEST_MAIN("json", 10, test_parse_and_unpack, test_parse_refuses, test_hints,
+          test_error_names_line_and_column, test_only_the_given_length_counts, test_unpack_refuses)

@@ -241,7 +241,8 @@ START_TEST(test_commands_and_operands)
     ck_assert_int_eq(parse(&with_commands, ""), HW_OK);
     ck_assert_ptr_null(command);
     ck_assert_int_eq(parse(&with_commands, "fly"), HW_EINVAL);
-    ck_assert_str_eq(err.message, "fly: no such command");
+    ck_assert_str_eq(err.message, "fly: no such command; there are: run, stop; without one the "
+                                  "service runs");
     ck_assert_int_eq(parse(&with_commands, "rnu"), HW_EINVAL);
     ck_assert_str_eq(err.message, "rnu: no such command; did you mean run?");
     ck_assert_int_eq(parse(&with_commands, "\xE2\x80\x93loud run"), HW_EINVAL);
