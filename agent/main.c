@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/command.h"
@@ -511,16 +512,16 @@ static enum hw_status check_node(struct options *o, bool *node_given, struct hw_
     return HW_OK;
 }
 
-static enum hw_status check(const struct options *o, struct headwater_agent_options *options,
-                            struct agent_runner_options *commands_of, struct hw_error *err)
+static bool is_directory(const char *path)
 {
-    struct hw_address address;
-    enum hw_status status;
+    struct stat st;
 
-    if (!hw_kv_key_valid(o->bucket) || strchr(o->bucket, '.') != NULL)
-        return hw_fail(err, HW_EINVAL,
-                       "--bucket: \"%s\" is not a bucket name: letters, digits, - and _",
-                       o->bucket);
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* What is not there may come, and is warned about; what is something else stays that. */
+static enum hw_status check_output(const struct options *o, struct hw_error *err)
+{
     if (o->output == NULL && o->output_dir == NULL)
         return hw_fail(err, HW_EINVAL,
                        "where does the configuration go? --output FILE (or HEADWATER_OUTPUT) or "
@@ -531,6 +532,52 @@ static enum hw_status check(const struct options *o, struct headwater_agent_opti
                        "HEADWATER_OUTPUT_DIR), here %.200s, exclude each other: give the one, a "
                        "file, or the other, a directory of generations",
                        o->output, o->output_dir);
+    if (o->output != NULL && is_directory(o->output))
+        return hw_fail(err, HW_EINVAL,
+                       "--output: %.400s is a directory; name the file in it, or give --output-dir "
+                       "for a directory of generations",
+                       o->output);
+    if (o->output_dir != NULL && access(o->output_dir, F_OK) == 0 && !is_directory(o->output_dir))
+        return hw_fail(err, HW_EINVAL,
+                       "--output-dir: %.400s is no directory; for one file, give --output",
+                       o->output_dir);
+    return HW_OK;
+}
+
+/* Nothing makes directories for the output, lest a mistyped one be made. */
+static void warn_of_output(const struct options *o, const char *path)
+{
+    const char *const slash = strrchr(path, '/');
+    HW_AUTO_FREE char *parent = hw_strndup(path, slash > path ? (size_t)(slash - path) : 1);
+    const char *const needed = o->output != NULL ? parent : path;
+
+    if (!is_directory(needed))
+        hw_log_warn("the directory of the output is not there: nothing can be applied before it is",
+                    HW_S("node", o->node), HW_S("directory", needed));
+}
+
+/* Where the output is, whatever the working directory; malloc'ed. */
+static char *output_path(const struct options *o)
+{
+    const char *const path = o->output != NULL ? o->output : o->output_dir;
+    HW_AUTO_FREE char *here = *path != '/' ? getcwd(NULL, 0) : NULL;
+
+    return here != NULL ? hw_sprintf("%s/%s", here, path) : hw_strdup(path);
+}
+
+static enum hw_status check(const struct options *o, struct headwater_agent_options *options,
+                            struct agent_runner_options *commands_of, struct hw_error *err)
+{
+    struct hw_address address;
+    enum hw_status status;
+
+    if (!hw_kv_key_valid(o->bucket) || strchr(o->bucket, '.') != NULL)
+        return hw_fail(err, HW_EINVAL,
+                       "--bucket: \"%s\" is not a bucket name: letters, digits, - and _",
+                       o->bucket);
+    status = check_output(o, err);
+    if (status != HW_OK)
+        return status;
     status = split("--validate", o->validate, &commands_of->validate.argv, err);
     if (status == HW_OK)
         status = split("--apply", o->apply, &commands_of->apply.argv, err);
@@ -585,10 +632,10 @@ static enum hw_status run_service(const struct options *o, const char *state_dir
         options.report_drift_only = strcmp(o->drift, "report") == 0;
         options.log_level = (enum headwater_agent_level)hw_log_level();
         signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error like a full disk */
+        HW_AUTO_FREE char *path = output_path(o);
         hw_log_info("starting", HW_S("node", o->node), HW_S("version", HW_VERSION),
-                    HW_S("bucket", o->bucket),
-                    HW_S("output", o->output != NULL ? o->output : o->output_dir),
-                    HW_S("state_dir", state_dir));
+                    HW_S("bucket", o->bucket), HW_S("output", path), HW_S("state_dir", state_dir));
+        warn_of_output(o, path);
         status = run(&d, &options, &commands_of, o->monitor, err);
         if (status != HW_OK)
             hw_log_error("cannot run", HW_S("node", o->node), HW_E(err));

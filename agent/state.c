@@ -266,8 +266,13 @@ enum hw_status agent_store_open(const char *dir, struct agent_store **out, struc
     int fd, locked;
 
     status = make_dirs(dir, err);
-    if (status != HW_OK)
-        return status;
+    if (status != HW_OK) {
+        const struct hw_error why = *err;
+
+        return hw_fail(err, status,
+                       "the state directory must be one that user %u may make and write: %.600s",
+                       (unsigned)geteuid(), why.message);
+    }
     /* For reading: a disk may become read-only, or be so at the start. */
     fd = open(lock, O_RDONLY | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)

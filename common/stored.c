@@ -91,7 +91,10 @@ static enum hw_status get(struct hw_nats *nats, const char *subject, const char 
     if (status == HW_OK)
         status = hw_stored_read(answer, stored, err);
     if (status != HW_OK)
-        hw_fail_in(err, "reading %s from stream %s", what, stream);
+        /* A server is silent about a stream that it does not have. */
+        hw_fail_in(err, "reading %s from stream %s%s", what, stream,
+                   status == HW_ETIMEOUT ? " (is there such a bucket? The reconciler makes it)"
+                                         : "");
     return status;
 }
 

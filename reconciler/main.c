@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/kv.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "common/monitor.h"
@@ -267,6 +268,9 @@ int main(int argc, char **argv)
         hw_fail(&err, HW_EINVAL, "%s: no arguments are expected", operands[0]);
     else if (o.database == NULL && (command == NULL || strcmp(command, "permissions") != 0))
         hw_fail(&err, HW_EINVAL, "--database or HEADWATER_DATABASE_URL is needed");
+    else if (!hw_kv_key_valid(o.bucket) || strchr(o.bucket, '.') != NULL)
+        hw_fail(&err, HW_EINVAL, "--bucket: \"%s\" is not a bucket name: letters, digits, - and _",
+                o.bucket);
     else if (o.monitor != NULL && *o.monitor != '\0' &&
              hw_monitor_address(o.monitor, &address, &err) != HW_OK)
         hw_fail_in(&err, "--monitor");
