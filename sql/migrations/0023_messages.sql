@@ -2,7 +2,7 @@
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
-INSERT INTO headwater.migration (version, name) VALUES (20, 'messages');
+INSERT INTO headwater.migration (version, name) VALUES (23, 'messages');
 
 -- At most five of the names, in quotes, and how many more there are.
 CREATE FUNCTION headwater.some_names(names text[]) RETURNS text
