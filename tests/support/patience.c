@@ -12,7 +12,7 @@
  * scheduled many times beside others. */
 #define STEPS       100000000
 #define REFERENCE_S 0.12
-#define MOST        40 /* what is that slow will not pass; and something may hang */
+#define MOST        20 /* what is that slow will not pass; and something may hang */
 
 static double factor;
 
