@@ -111,8 +111,8 @@ static int threads_with(int policy)
 
     ck_assert_ptr_nonnull(tasks);
     for (const struct dirent *task; (task = readdir(tasks)) != NULL;)
-        if (task->d_name[0] != '.' && sched_getscheduler((pid_t)atoi(task->d_name)) == policy)
-            count++;
+        if (task->d_name[0] != '.')
+            count += sched_getscheduler((pid_t)strtol(task->d_name, NULL, 10)) == policy;
     closedir(tasks);
     return count;
 }
