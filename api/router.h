@@ -20,7 +20,7 @@ enum api_body {
     API_BODY_NONE,
     API_BODY_JSON,       /* application/json, API_JSON_BODY_MAX */
     API_BODY_SCHEMA,     /* the same, or application/schema+json */
-    API_BODY_LARGE_JSON, /* application/json, API_CONFIG_BODY_MAX */
+    API_BODY_LARGE_JSON, /* application/json, some times API_CONFIG_BODY_MAX */
     API_BODY_CONFIG,     /* any media type, API_CONFIG_BODY_MAX */
 };
 

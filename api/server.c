@@ -29,6 +29,7 @@ enum {
     BODY_FIRST = 64 << 10,
     /* A configuration is held as received, as encoded for SQL, and in libpq's send buffer. */
     CONFIG_COPIES = 4,
+    RESOURCES_CONFIGS = 3,
 };
 
 /* Whose turn it is to act. The client's turns have a deadline, ours need none. */
@@ -181,6 +182,22 @@ static void answer_no_room(struct api_request *request)
                        "Other large bodies take all the memory that they may");
 }
 
+/* Many resources may be as large as some contents together, as long as there is memory for them. */
+static size_t body_most(const struct api_server_config *config, enum api_body policy)
+{
+    const int64_t large = RESOURCES_CONFIGS * config->config_body_max;
+    const int64_t room = config->memory / CONFIG_COPIES;
+
+    switch (policy) {
+    case API_BODY_CONFIG:
+        return (size_t)config->config_body_max;
+    case API_BODY_LARGE_JSON:
+        return (size_t)(large < room ? large : room);
+    default:
+        return API_JSON_BODY_MAX;
+    }
+}
+
 /* ---- judging a request by its head ---- */
 
 struct head {
@@ -251,8 +268,7 @@ static bool judge_body(struct api_server_request *r, const struct head *head)
                            "Content-Type: must be application/json");
         return false;
     }
-    r->body_max = policy >= API_BODY_LARGE_JSON ? (size_t)r->server->config.config_body_max
-                                                : API_JSON_BODY_MAX;
+    r->body_max = body_most(&r->server->config, policy);
     if (length > r->body_max) {
         api_answer_problem(request, API_TOO_LARGE, "The body has %zu bytes; the limit is %zu bytes",
                            length, r->body_max);

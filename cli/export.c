@@ -21,7 +21,8 @@
 #include "common/memory.h"
 #include "common/points.h"
 
-enum { ATTEMPTS = 5, CASE_DIGITS = 8 };
+/* A file of documents and what they name is no more than one apply takes. */
+enum { ATTEMPTS = 5, CASE_DIGITS = 8, DOCUMENTS_MOST = 10000, CONTENTS_MOST = 16 << 20 };
 
 struct export
 {
@@ -92,7 +93,7 @@ static enum hw_status read_all(struct export *x, const char *collection, const c
         if (st == HW_OK && json_object_update(document, item) != 0)
             st = hw_fail(err, HW_EPROTO, "GET %s: an item is no object", path);
         if (st == HW_OK && cli_check_name(text_of(document, "name"), err) != HW_OK) {
-            st = hw_fail_in(err, "GET %s", path);
+            (void)hw_fail_in(err, "GET %s", path);
             st = err->status = HW_EPROTO;
         }
         json_array_append(*documents, document);
@@ -181,6 +182,7 @@ static enum hw_status write_content(struct export *x, json_t *document, const ch
         json_object_set_new(document, "file", json_string(file));
         json_object_set_new(document, "media_type", json_string(answer.media_type));
         json_object_set_new(document, "digest", json_string(digest_text));
+        json_object_set_new(document, "size", json_integer((json_int_t)answer.len));
         st = cli_export_add(x->dir, file, answer.body, answer.len, err);
     }
     cli_answer_free(&answer);
@@ -279,23 +281,48 @@ static enum hw_status write_pins(struct export *x, struct hw_error *err)
 
 /* ---- documents ---- */
 
-static enum hw_status write_documents(struct export *x, const char *file, const json_t *documents,
-                                      struct hw_error *err)
+/* The n-th file of documents of a kind: "nodes.yaml", "nodes-2.yaml", … */
+static enum hw_status end_file(struct export *x, const char *collection, int number,
+                               struct hw_buf *text, struct hw_error *err)
 {
+    HW_AUTO_FREE char *file = number == 1 ? hw_sprintf("%s.yaml", collection)
+                                          : hw_sprintf("%s-%d.yaml", collection, number);
+    const enum hw_status st = cli_export_add(x->dir, file, text->data, text->len, err);
+
+    hw_buf_reset(text);
+    return st;
+}
+
+static enum hw_status write_documents(struct export *x, const char *collection,
+                                      const json_t *documents, struct hw_error *err)
+{
+    enum hw_status st = HW_OK;
     struct hw_buf text = {0};
+    json_int_t size = 0;
+    int number = 1, count = 0;
     json_t *document;
     size_t i;
 
-    if (json_array_size(documents) == 0)
-        return HW_OK;
-    hw_buf_puts(&text, "# Written by headwater export, which replaces it.\n");
     json_array_foreach(documents, i, document)
     {
+        const json_int_t more = json_integer_value(json_object_get(document, "size"));
+
+        if (count > 0 && (count == DOCUMENTS_MOST || size + more > CONTENTS_MOST)) {
+            st = end_file(x, collection, number++, &text, err);
+            count = 0;
+            size = 0;
+        }
+        if (st != HW_OK)
+            break;
+        if (count++ == 0)
+            hw_buf_puts(&text, "# Written by headwater export, which replaces it.\n");
+        size += more;
         cli_document_strip(document);
         HW_AUTO_FREE char *yaml = cli_yaml_text(document);
         hw_buf_printf(&text, "---\n%s", yaml);
     }
-    const enum hw_status st = cli_export_add(x->dir, file, text.data, text.len, err);
+    if (st == HW_OK && count > 0)
+        st = end_file(x, collection, number, &text, err);
     hw_buf_free(&text);
     return st;
 }
@@ -338,11 +365,11 @@ static enum hw_status read_once(struct export *x, struct hw_error *err)
     if (st == HW_OK)
         st = write_pins(x, err);
     if (st == HW_OK)
-        st = write_documents(x, "nodes.yaml", x->nodes, err);
+        st = write_documents(x, "nodes", x->nodes, err);
     if (st == HW_OK)
-        st = write_documents(x, "configs.yaml", x->configs, err);
+        st = write_documents(x, "configs", x->configs, err);
     if (st == HW_OK)
-        st = write_documents(x, "assignments.yaml", x->assignments, err);
+        st = write_documents(x, "assignments", x->assignments, err);
     return st;
 }
 

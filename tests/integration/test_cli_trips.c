@@ -325,6 +325,39 @@ START_TEST(test_export_and_back)
 }
 END_TEST
 
+/* As large as contents may be, and more of them and of nodes than one apply takes. */
+START_TEST(test_export_of_much)
+{
+    HW_AUTO_FREE char *out = in_dir("out");
+    static const char *const parts[] = {"nodes.yaml",     "nodes-2.yaml",   "configs.yaml",
+                                        "configs-2.yaml", "configs-3.yaml", "assignments.yaml"};
+
+    free(test_sql(&pg, "INSERT INTO headwater.node (name) SELECT 'n' || i "
+                       "FROM generate_series(1, 10001) AS i"));
+    free(test_sql(&pg,
+                  "INSERT INTO headwater.config (name, content, encoding, media_type) VALUES "
+                  "('wave', encode(decode(repeat('00ff', 8 * 1024 * 1024), 'hex'), 'base64'), "
+                  "'base64', 'application/octet-stream'), "
+                  "('text', repeat(chr(92) || chr(10), 8 * 1024 * 1024), 'utf-8', 'text/plain'), "
+                  "('more', 'x', 'utf-8', 'text/plain')"));
+    free(test_sql(&pg, "INSERT INTO headwater.assignment (name, config, node) "
+                       "VALUES ('wave', 'wave', 'n1'), ('text', 'text', 'n2')"));
+    HW_AUTO_FREE char *expected = picture();
+    free(HEADWATER(0, "export", out));
+    move_to_empty_database();
+    EXPECT(5, "too-large", "apply", "-f", out);
+    HW_AUTO_FREE char *first = hw_sprintf("%s/nodes.yaml", out);
+    HW_AUTO_FREE char *second = hw_sprintf("%s/nodes-2.yaml", out);
+    EXPECT(5, "more than 10000 resources", "apply", first, second);
+    for (size_t i = 0; i < HW_COUNT(parts); i++) {
+        HW_AUTO_FREE char *part = hw_sprintf("%s/%s", out, parts[i]);
+
+        free(HEADWATER(0, "apply", "-f", part, "--timeout", "100s"));
+    }
+    expect_picture(expected);
+}
+END_TEST
+
 /* A pin's number means nothing elsewhere: what it holds is a config of its own. */
 START_TEST(test_export_of_pins)
 {
@@ -454,8 +487,11 @@ START_TEST(test_export_is_of_one_moment)
     HW_AUTO_FREE char *base = read_file("out/configs/base.json");
     ck_assert_str_eq(base, "{\"rate_hz\": 77}");
 
-    /* Who never holds still is not exported, and what was there stays. */
+    /* Who never holds still is not exported, and what was there stays. There is so much to read
+     * that a writer comes in between. */
     shell("cp -r out before");
+    free(test_sql(&pg, "INSERT INTO headwater.config (name, content) SELECT 'c' || i, '1' "
+                       "FROM generate_series(1, 300) AS i"));
     struct test_program writer;
     test_program_start(&writer,
                        (const char *const[]){"psql", "-X", "-q", "-d", pg.url, "-c",
@@ -644,28 +680,36 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const tests[] = {test_what_get_prints_apply_takes,
-                                  test_what_get_prints_of_one,
-                                  test_contents_that_are_left_out,
-                                  test_export_and_back,
-                                  test_export_of_pins,
-                                  test_export_into_what_is_there,
+    const TTest *const get[] = {test_what_get_prints_apply_takes, test_what_get_prints_of_one,
+                                test_contents_that_are_left_out};
+    const TTest *const export[] = {test_export_and_back,          test_export_of_much,
+                                   test_export_of_pins,
 #ifdef HW_FAULTS
-                                  test_export_is_of_one_moment,
-                                  test_export_that_is_cut_short,
+                                   test_export_is_of_one_moment,  test_export_that_is_cut_short,
 #endif
-                                  test_files_that_lead_elsewhere,
-                                  test_prune,
-                                  test_prune_of_a_partial_list,
-                                  test_prune_asks};
+                                   test_export_into_what_is_there};
+    const TTest *const sets[] = {test_files_that_lead_elsewhere, test_prune,
+                                 test_prune_of_a_partial_list, test_prune_asks};
+    const struct {
+        const char *name;
+        const TTest *const *tests;
+        size_t count;
+    } cases[] = {
+        {"get", get, HW_COUNT(get)},
+        {"export", export, HW_COUNT(export)},
+        {"files and sets", sets, HW_COUNT(sets)},
+    };
     Suite *suite = suite_create("cli trips");
-    TCase *tcase = tcase_create("trips");
 
-    tcase_set_timeout(tcase, TEST_S);
-    tcase_add_unchecked_fixture(tcase, start_cluster, stop_cluster);
-    tcase_add_checked_fixture(tcase, start, stop);
-    for (size_t i = 0; i < HW_COUNT(tests); i++)
-        tcase_add_test(tcase, tests[i]);
-    suite_add_tcase(suite, tcase);
+    for (size_t i = 0; i < HW_COUNT(cases); i++) {
+        TCase *tcase = tcase_create(cases[i].name);
+
+        tcase_set_timeout(tcase, TEST_S);
+        tcase_add_unchecked_fixture(tcase, start_cluster, stop_cluster);
+        tcase_add_checked_fixture(tcase, start, stop);
+        for (size_t j = 0; j < cases[i].count; j++)
+            tcase_add_test(tcase, cases[i].tests[j]);
+        suite_add_tcase(suite, tcase);
+    }
     return test_suite_finish(suite);
 }

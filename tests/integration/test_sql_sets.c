@@ -207,6 +207,26 @@ START_TEST(test_one_after_the_other)
 }
 END_TEST
 
+/* What differs in its encoding alone is the same; what has another type is not. */
+START_TEST(test_same_bytes)
+{
+    RUN("INSERT INTO config (name, content, encoding, media_type) VALUES "
+        "('b', 'aMOkCg==', 'base64', 'text/plain'), ('t', E'h\303\244\n', 'utf-8', 'text/plain')");
+    EXPECT(
+        "config b unchanged, config t unchanged", RESULTS
+        "'{\"resources\":[{\"kind\":\"config\",\"name\":\"b\",\"text\":\"h\\u00e4\\n\"},{"
+        "\"kind\":\"config\",\"name\":\"t\",\"base64\":\"aMOkCg==\",\"media_type\":\"text/plain\"}"
+        "]}')");
+    EXPECT("base64 utf-8", "SELECT string_agg(encoding, ' ' ORDER BY name) FROM config");
+    EXPECT("config b changed, config t changed",
+           RESULTS "'{\"resources\":[{\"kind\":\"config\",\"name\":\"b\",\"text\":\"h\\u00e4\"},{"
+                   "\"kind\":\"config\",\"name\":\"t\",\"base64\":\"aMOkCg==\"}]}')");
+    REFUSE("23514", "config_content_is_base64", "$.resources[0].base64",
+           "SELECT * FROM apply('{\"resources\":[{\"kind\":\"config\",\"name\":\"b\",\"base64\":"
+           "\"*\",\"media_type\":\"text/plain\"}]}')");
+}
+END_TEST
+
 /* ---- by HTTP ---- */
 
 static int apply(const char *query, const char *headers, const char *resources)
@@ -275,7 +295,8 @@ int main(void)
                                   test_two_sets,
                                   test_what_is_in_use,
                                   test_what_is_refused,
-                                  test_one_after_the_other};
+                                  test_one_after_the_other,
+                                  test_same_bytes};
     Suite *suite = suite_create("sql sets");
     TCase *in_sql = tcase_create("sql"), *by_http = tcase_create("http");
 
