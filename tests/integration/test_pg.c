@@ -358,6 +358,23 @@ START_TEST(test_notifications)
 }
 END_TEST
 
+START_TEST(test_address)
+{
+    HW_AUTO_FREE char *away = hw_sprintf("127.0.0.1:%d", test_free_port());
+    HW_AUTO_FREE char *url = hw_sprintf(
+        "postgresql://postgres:hush@%s,127.0.0.1:%d/headwater?passfile=/hush", away, server.port);
+    HW_AUTO_FREE char *expected = hw_sprintf("%s,127.0.0.1:%d/headwater", away, server.port);
+
+    ck_assert_int_eq(hw_loop_new(&loop, &err), HW_OK);
+    ck_assert_int_eq(hw_pg_open(loop, url, "test", &events, &pg, &err), HW_OK);
+    ck_assert_ptr_null(hw_pg_address(pg));
+    wait_for(&up, "the connection");
+    HW_AUTO_FREE char *address = hw_pg_address(pg);
+    ck_assert_str_eq(address, expected);
+    end();
+}
+END_TEST
+
 START_TEST(test_bad_connection_string)
 {
     ck_assert_int_eq(hw_loop_new(&loop, &err), HW_OK);
@@ -575,6 +592,7 @@ int main(void)
     tcase_add_test(shared, test_deferred_failure_at_commit);
     tcase_add_test(shared, test_large_batches_do_not_block);
     tcase_add_test(shared, test_notifications);
+    tcase_add_test(shared, test_address);
     tcase_add_test(shared, test_bad_connection_string);
     tcase_add_test(shared, test_next_batch_from_within_done);
     tcase_add_test(shared, test_close_from_within_callbacks);

@@ -228,6 +228,14 @@ START_TEST(test_the_leader_tells_how_far_it_is)
     }
     /* Nobody runs there: two nodes that were never heard of. */
     expect_status(1, "!!  fleet     2 nodes, 2 unknown", "headwater fleet --state unknown", NULL);
+    free(test_sql(&p.pg,
+                  "SELECT headwater.report((SELECT jsonb_agg(jsonb_build_object('kv_created', "
+                  "'2026-01-01', 'kv_revision', 1, 'value', jsonb_build_object('node', node, "
+                  "'state', 'failed', 'failed', jsonb_build_object('revision', revision, "
+                  "'digest', digest, 'epoch', 1, 'lsn', wal_lsn, 'stage', 'apply', 'error', "
+                  "'no crate')))) FROM headwater.desired))"));
+    expect_status(1, "!!  fleet     2 nodes, 2 failed", "nodes_failed: 2 nodes failed",
+                  "headwater fleet --state failed", NULL);
     close_all();
 }
 END_TEST
@@ -417,6 +425,21 @@ START_TEST(test_an_api_without_a_schema)
     }
     test_program_stop(&program, SIGTERM);
     test_postgres_remove(&empty);
+}
+END_TEST
+
+START_TEST(test_a_schema_of_another_version)
+{
+    open_all();
+    wait_until_healthy();
+    free(test_sql(&p.pg, "CREATE TABLE newest AS SELECT * FROM headwater.migration "
+                         "ORDER BY version DESC LIMIT 1"));
+    free(test_sql(&p.pg, "DELETE FROM headwater.migration WHERE version = (SELECT version "
+                         "FROM newest)"));
+    expect_status(1, "schema_old", "run headwater-api migrate", NULL);
+    free(test_sql(&p.pg, "INSERT INTO headwater.migration SELECT version + 1, name FROM newest"));
+    expect_status(1, "schema_new", NULL);
+    close_all();
 }
 END_TEST
 
@@ -618,5 +641,6 @@ TEST_MAIN("system", TEST_S, test_all_is_well, test_the_leader_tells_how_far_it_i
           test_a_reconciler_that_was_killed, test_nats_that_is_away,
           test_a_leader_that_does_not_answer, test_without_nats,
           test_without_the_right_to_see_sessions, test_a_slot_that_is_lost_or_missing,
-          test_an_api_that_is_away, test_an_api_without_a_schema, test_answers_go_to_inboxes_only,
-          test_only_the_leader_answers, test_accounts, test_the_leader_of_another_database)
+          test_a_schema_of_another_version, test_an_api_that_is_away, test_an_api_without_a_schema,
+          test_answers_go_to_inboxes_only, test_only_the_leader_answers, test_accounts,
+          test_the_leader_of_another_database)
