@@ -203,12 +203,12 @@ static void forget(struct api_nats *nats)
 static void on_answer(void *arg, natsMsg *msg)
 {
     struct api_nats *nats = arg;
-    const char *subject = natsMsg_GetSubject(msg);
-    unsigned serial, question;
+    const char *subject = natsMsg_GetSubject(msg) + strlen(nats->inbox);
+    char *end = NULL;
 
-    if (strlen(subject) <= strlen(nats->inbox) ||
-        sscanf(subject + strlen(nats->inbox), ".%u.%u", &serial, &question) != 2 ||
-        serial != nats->serial || question >= QUESTIONS || STAILQ_EMPTY(&nats->askers) ||
+    const unsigned long serial = strtoul(subject + 1, &end, 10);
+    const unsigned long question = *end == '.' ? strtoul(end + 1, NULL, 10) : QUESTIONS;
+    if (serial != nats->serial || question >= QUESTIONS || STAILQ_EMPTY(&nats->askers) ||
         nats->said[question] != NULL || nats->nobody[question] ||
         natsMsg_GetDataLength(msg) > SAID_MOST)
         return; /* too late, or not the first */
@@ -253,9 +253,7 @@ void api_nats_ask(struct api_nats *nats, api_nats_done_fn *done, void *arg)
     asker->done = done;
     asker->arg = arg;
     STAILQ_INSERT_TAIL(&nats->askers, asker, link);
-    if (!up)
-        answer_all(nats);
-    else if (!asking && nats->heard_at != 0 && hw_loop_now() - nats->heard_at < FRESH_MS)
+    if (!up || (!asking && nats->heard_at != 0 && hw_loop_now() - nats->heard_at < FRESH_MS))
         answer_all(nats);
     else if (!asking)
         ask_all(nats);

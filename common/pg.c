@@ -511,10 +511,15 @@ static char *element(const char *list, int n)
 {
     const char *at = list;
 
-    for (int i = 0; i < n && at != NULL; i++)
-        at = strchr(at, ',') != NULL ? strchr(at, ',') + 1 : NULL;
-    if (at == NULL)
-        at = list;
+    for (int i = 0; i < n; i++) {
+        const char *comma = strchr(at, ',');
+
+        if (comma == NULL) {
+            at = list;
+            break;
+        }
+        at = comma + 1;
+    }
     return hw_strndup(at, strcspn(at, ","));
 }
 
