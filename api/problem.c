@@ -17,6 +17,7 @@ static const struct api_problem_kind kinds[API_PROBLEM_COUNT] = {
                                     "The first request with this key still runs", 1},
     [API_PRECONDITION_FAILED] = {"precondition-failed", 412, "The resource is not as expected", 0},
     [API_TOO_LARGE] = {"too-large", 413, "The body is too large", 0},
+    [API_TARGET_TOO_LONG] = {"target-too-long", 414, "The request line is too long", 0},
     [API_UNSUPPORTED_MEDIA_TYPE] = {"unsupported-media-type", 415, "The media type is not taken",
                                     0},
     [API_MISDIRECTED] = {"misdirected", 421, "The request is meant for another host", 0},
@@ -27,6 +28,7 @@ static const struct api_problem_kind kinds[API_PROBLEM_COUNT] = {
     [API_IDEMPOTENCY_KEY_REUSED] = {"idempotency-key-reused", 422, "Another request had this key",
                                     0},
     [API_RATE_LIMITED] = {"rate-limited", 429, "Too many wrong tokens from this address", 0},
+    [API_HEADERS_TOO_LARGE] = {"headers-too-large", 431, "The header fields are too large", 0},
     [API_INTERNAL] = {"internal", 500, "Something is wrong with the service", 0},
     [API_NOT_IMPLEMENTED] = {"not-implemented", 501, "The transfer coding is not known", 0},
     [API_DATABASE_UNAVAILABLE] = {"database-unavailable", 503, "The database cannot be reached", 2},
@@ -37,6 +39,8 @@ static const struct api_problem_kind kinds[API_PROBLEM_COUNT] = {
                                     "Whether the change was committed is not known", 2},
     [API_SHUTTING_DOWN] = {"shutting-down", 503, "The service is stopping", 2},
     [API_WAIT_TIMEOUT] = {"wait-timeout", 504, "Not every node was done in time", 0},
+    [API_VERSION_NOT_SUPPORTED] = {"version-not-supported", 505, "The version of HTTP is not known",
+                                   0},
 };
 
 const struct api_problem_kind *api_problem_kind(enum api_problem problem)

@@ -181,17 +181,22 @@ static bool is_read(const struct api_request *request)
 }
 
 /* What a proxy or a browser must not make of an answer. */
+static void add_general_headers(struct MHD_Response *response, const char *media_type)
+{
+    if (media_type != NULL &&
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, media_type) != MHD_YES)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
+    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
+    MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+}
+
 static void add_headers(struct api_request *request, const char *media_type)
 {
     struct MHD_Response *response = request->response;
 
-    if (media_type != NULL &&
-        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, media_type) != MHD_YES)
-        MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
+    add_general_headers(response, media_type);
     if (request->etag[0] != '\0')
         MHD_add_response_header(response, MHD_HTTP_HEADER_ETAG, request->etag);
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
-    MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
     for (int i = 0; i < request->header_count; i++)
         MHD_add_response_header(response, request->headers[i].name, request->headers[i].value);
 }
@@ -349,6 +354,26 @@ static void answer_problem(struct api_request *request, enum api_problem problem
     text = dump_line(api_problem_document(problem, detail, members), &len);
     json_decref(members);
     answer(request, kind->status, text, len, "application/problem+json");
+}
+
+struct MHD_Response *api_problem_response(enum api_problem problem, const char *detail)
+{
+    const int retry_after_s = api_problem_kind(problem)->retry_after_s;
+    struct MHD_Response *response;
+    size_t len;
+    char *text = dump_line(api_problem_document(problem, detail, NULL), &len);
+
+    response = MHD_create_response_from_buffer(len, text, MHD_RESPMEM_MUST_FREE);
+    if (response == NULL)
+        abort(); /* out of memory */
+    add_general_headers(response, "application/problem+json");
+    if (retry_after_s > 0) {
+        char seconds[16];
+
+        snprintf(seconds, sizeof(seconds), "%d", retry_after_s);
+        MHD_add_response_header(response, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
+    }
+    return response;
 }
 
 void api_answer_problem(struct api_request *request, enum api_problem problem, const char *fmt, ...)

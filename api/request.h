@@ -135,6 +135,9 @@ void api_answer_problem(struct api_request *request, enum api_problem problem, c
 void api_answer_problem_with(struct api_request *request, enum api_problem problem, json_t *members,
                              const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 
+/* A problem as the response to what is no request: it could not be read. MHD_destroy_response. */
+struct MHD_Response *api_problem_response(enum api_problem problem, const char *detail);
+
 /* Logs err once under a correlation id, and answers 500 with the id and nothing else. */
 void api_answer_internal(struct api_request *request, const char *doing, const char *error);
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/framing.h"
 #include "api/idempotency.h"
 #include "api/linger.h"
 #include "api/media_type.h"
@@ -35,10 +36,12 @@ enum {
 /* Whose turn it is to act. The client's turns have a deadline, ours need none. */
 struct connection {
     TAILQ_ENTRY(connection) link;
-    bool listed; /* in the server's list: the client's turn */
+    bool listed;  /* in the server's list: the client's turn */
+    bool refused; /* its client may be sending still when it is closed */
     int64_t deadline;
     int fd;
     struct api_tls_credentials *credentials; /* or NULL: no TLS */
+    struct api_server_request *request;      /* that is being received or answered, or NULL */
 };
 
 struct api_server_request {
@@ -48,7 +51,7 @@ struct api_server_request {
     char *raw_target;
     const char *version; /* "HTTP/1.1" */
     bool judged, called, sleeping, queued;
-    bool has_body, refused_early;
+    bool has_body;
     bool dropping; /* a chunked body that cannot be kept: the rest is read and dropped */
     enum api_problem dropped_for;
     size_t dropped;
@@ -60,6 +63,7 @@ struct api_server_request {
 struct api_server {
     struct api_server_config config;
     struct MHD_Daemon *daemon;
+    struct api_refusals refusals;
     struct hw_io *io;
     struct hw_timer run_again;
     struct hw_timer sweep;
@@ -142,6 +146,8 @@ static void on_connection(void *arg, struct MHD_Connection *c, void **context,
         clients_turn(server, connection);
     } else if (connection != NULL) {
         clients_turn_ends(server, connection);
+        if (connection->refused && !server->draining)
+            api_linger(server->lingers, connection->fd);
         api_tls_detach(connection->credentials);
         free(connection);
         *context = NULL;
@@ -200,50 +206,12 @@ static size_t body_most(const struct api_server_config *config, enum api_body po
 
 /* ---- judging a request by its head ---- */
 
-struct head {
-    struct api_request *request;
-    const char *content_length, *transfer_encoding, *content_type, *host, *authorization;
-    const char *twice; /* a field that may come once came again */
-};
-
-static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const char *name,
-                                   const char *value)
-{
-    struct head *head = arg;
-    const char *if_match = NULL, *if_none_match = NULL, *idempotency_key = NULL;
-    const struct {
-        const char *name;
-        const char **place;
-    } single[] = {
-        {MHD_HTTP_HEADER_CONTENT_LENGTH, &head->content_length},
-        {MHD_HTTP_HEADER_TRANSFER_ENCODING, &head->transfer_encoding},
-        {MHD_HTTP_HEADER_CONTENT_TYPE, &head->content_type},
-        {MHD_HTTP_HEADER_HOST, &head->host},
-        {MHD_HTTP_HEADER_AUTHORIZATION, &head->authorization},
-        {MHD_HTTP_HEADER_IF_MATCH, &if_match},
-        {MHD_HTTP_HEADER_IF_NONE_MATCH, &if_none_match},
-        {"Idempotency-Key", &idempotency_key},
-    };
-
-    (void)kind;
-    for (size_t i = 0; i < HW_COUNT(single); i++) {
-        if (strcasecmp(name, single[i].name) != 0)
-            continue;
-        /* The library finds the first of a name; there must be no other. */
-        if (*single[i].place != NULL || api_request_header(head->request, name) != value)
-            head->twice = single[i].name;
-        *single[i].place = value;
-    }
-    return MHD_YES;
-}
-
-static bool judge_body(struct api_server_request *r, const struct head *head)
+static bool judge_body(struct api_server_request *r, const struct api_head *head)
 {
     struct api_request *request = &r->request;
     const enum api_body policy = request->route->body;
     const bool config = policy == API_BODY_CONFIG;
-    const size_t length =
-        head->content_length != NULL ? strtoull(head->content_length, NULL, 10) : 0;
+    const size_t length = api_head_length(head);
     struct hw_error err;
 
     if (policy == API_BODY_NONE) {
@@ -281,7 +249,7 @@ static bool judge_body(struct api_server_request *r, const struct head *head)
     return true;
 }
 
-static bool judge_route(struct api_server_request *r, const struct head *head)
+static bool judge_route(struct api_server_request *r, const struct api_head *head)
 {
     struct api_request *request = &r->request;
     struct hw_buf allow = {0};
@@ -341,21 +309,13 @@ static bool is_our_host(const struct api_server *server, const char *host)
 static void judge(struct api_server_request *r)
 {
     struct api_request *request = &r->request;
-    struct head head = {.request = request};
+    struct api_head head;
+    struct api_fault fault;
 
-    MHD_get_connection_values(request->connection, MHD_HEADER_KIND, note_header, &head);
-    r->has_body = head.transfer_encoding != NULL ||
-                  (head.content_length != NULL && strtoull(head.content_length, NULL, 10) > 0);
-    if (head.twice != NULL)
-        api_answer_problem(request, API_MALFORMED_REQUEST, "%s: is given twice", head.twice);
-    else if (head.transfer_encoding != NULL && head.content_length != NULL)
-        api_answer_problem(request, API_MALFORMED_REQUEST,
-                           "Content-Length and Transfer-Encoding exclude each other");
-    else if (head.transfer_encoding != NULL && strcasecmp(head.transfer_encoding, "chunked") != 0)
-        api_answer_problem(request, API_NOT_IMPLEMENTED,
-                           "Transfer-Encoding: only chunked is known");
-    else if (head.host == NULL && strcmp(r->version, "HTTP/1.1") == 0)
-        api_answer_problem(request, API_MALFORMED_REQUEST, "Host: is missing");
+    api_head_read(request->connection, &head);
+    r->has_body = api_head_has_body(&head);
+    if (!api_framing_judge(&head, r->version, &fault))
+        api_answer_problem(request, fault.problem, "%s", fault.detail);
     else if (head.host != NULL && !is_our_host(r->server, head.host))
         api_answer_problem(request, API_MISDIRECTED,
                            "Host: %s is not a name of this service; --host tells it those that are",
@@ -430,6 +390,20 @@ static bool finish_body(struct api_server_request *r)
 
 /* ---- libmicrohttpd's callbacks ---- */
 
+/*
+ * The library would now make a record of each parameter and of each cookie, in the memory that a
+ * head may take, and where they are too many 0.9.75 answers nothing and never ends the connection,
+ * or sends the head of its answer twice. We read the query ourselves, and no cookie.
+ */
+static void spare_library(struct MHD_Connection *c, const char *raw_target)
+{
+    char *query = raw_target != NULL ? strchr(raw_target, '?') : NULL;
+
+    if (query != NULL)
+        query[1] = '\0'; /* in the library's read buffer, which it goes on with */
+    (void)MHD_set_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_COOKIE, "");
+}
+
 static void *on_target(void *arg, const char *raw_target, struct MHD_Connection *c)
 {
     struct api_server *server = arg;
@@ -439,6 +413,7 @@ static void *on_target(void *arg, const char *raw_target, struct MHD_Connection 
 
     r->server = server;
     r->raw_target = hw_strdup(raw_target != NULL ? raw_target : "");
+    spare_library(c, raw_target);
     r->request.api = server->config.api;
     r->request.connection = c;
     r->request.server = r;
@@ -451,6 +426,7 @@ static void *on_target(void *arg, const char *raw_target, struct MHD_Connection 
         r->request.client[0] = '\0';
     LIST_INSERT_HEAD(&server->requests, r, link);
     server->request_count++;
+    connection_of(c)->request = r;
     return r;
 }
 
@@ -463,7 +439,34 @@ static enum MHD_Result queue_answer(struct api_server_request *r)
     r->queued = true;
     api_metrics_answered(r->server->metrics, r->request.route, r->request.status, r->begun);
     clients_turn(r->server, connection_of(r->request.connection));
-    return MHD_queue_response(r->request.connection, (unsigned)r->request.status, response);
+    return api_framing_queue(r->request.connection, r->request.status, response);
+}
+
+/* ---- what the library refuses by itself ---- */
+
+static enum api_stage stage_of(void *arg, struct MHD_Connection *c)
+{
+    const struct api_server_request *r = connection_of(c)->request;
+
+    (void)arg;
+    if (r == NULL)
+        return API_IN_REQUEST_LINE;
+    return r->judged ? API_IN_BODY : API_IN_HEAD;
+}
+
+static void on_refused(void *arg, struct MHD_Connection *c, int status)
+{
+    struct api_server *server = arg;
+    struct connection *connection = connection_of(c);
+    struct api_server_request *r = connection->request;
+
+    connection->refused = true;
+    if (r != NULL) {
+        r->queued = true;
+        r->request.status = status;
+    }
+    api_metrics_answered(server->metrics, r != NULL ? r->request.route : NULL, status,
+                         r != NULL ? r->begun : api_metrics_now());
 }
 
 static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char *url,
@@ -482,7 +485,7 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char
         judge(r);
         /* An answer to the head alone ends the connection, so without a body it comes later. */
         if (request->response != NULL && r->has_body) {
-            r->refused_early = true;
+            connection_of(c)->refused = true;
             return queue_answer(r);
         }
         return MHD_YES;
@@ -550,11 +553,11 @@ static void on_completed(void *arg, struct MHD_Connection *c, void **context,
                  HW_I("http", r->request.status), HW_I("complete", code == 0));
     if (!r->queued)
         api_metrics_aborted(server->metrics);
-    if (r->refused_early && code == MHD_REQUEST_TERMINATED_COMPLETED_OK && !server->draining)
-        api_linger(server->lingers, connection->fd);
     free_request(r);
-    if (connection != NULL)
+    if (connection != NULL) {
+        connection->request = NULL;
         clients_turn(server, connection);
+    }
     note_drained(server);
 }
 
@@ -727,6 +730,9 @@ enum hw_status api_server_start(const struct api_server_config *config, struct a
         free(server);
         return hw_fail(err, HW_EIO, "starting the HTTP server: the log above says why");
     }
+    server->refusals = (struct api_refusals){
+        .daemon = server->daemon, .stage = stage_of, .refused = on_refused, .arg = server};
+    api_framing_take_refusals(&server->refusals);
     server->io = hw_io_add(config->loop,
                            MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
                            POLLIN, on_ready, server);
@@ -782,6 +788,7 @@ void api_server_free(struct api_server *server)
     hw_io_remove(server->io);
     hw_timer_stop(&server->run_again);
     MHD_stop_daemon(server->daemon);
+    api_framing_take_refusals(NULL);
     hw_timer_stop(&server->sweep);
     while ((connection = TAILQ_FIRST(&server->waiting_for_client)) != NULL) {
         TAILQ_REMOVE(&server->waiting_for_client, connection, link);

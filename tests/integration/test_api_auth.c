@@ -957,6 +957,23 @@ START_TEST(test_tls)
     ck_assert(recv(fd, &byte, 1, MSG_WAITALL) <= 0 || byte != 'H');
     close(fd);
 
+    /* What the HTTP library refuses by itself is a problem here, too. */
+    static const char *const unread[] = {"Content-Length: two", "no field", "Transfer-Encoding: x"};
+    for (size_t i = 0; i < HW_COUNT(unread); i++) {
+        HW_AUTO_FREE char *script =
+            hw_sprintf("printf 'GET /healthz HTTP/1.1\\r\\nHost: a\\r\\n%s\\r\\n\\r\\n' | "
+                       "openssl s_client -quiet -connect 127.0.0.1:%d 2>/dev/null",
+                       unread[i], api.port);
+        char *answer;
+
+        run(&answer, (const char *[]){"/bin/sh", "-c", script, NULL});
+        ck_assert_msg(strncmp(answer, "HTTP/1.1 ", 9) == 0 &&
+                          strstr(answer, "Content-Type: application/problem+json") != NULL &&
+                          strstr(answer, "urn:headwater:problem:") != NULL,
+                      "%s: %s", unread[i], answer);
+        free(answer);
+    }
+
     /* A new certificate is taken at SIGHUP; of a broken one it says so, and goes on. */
     copy_certificate("server-two", "now");
     kill(api.program.pid, SIGHUP);

@@ -210,7 +210,7 @@ START_TEST(test_framing)
     static const struct {
         const char *head;
         int status;
-        const char *problem; /* NULL: the HTTP library's own words */
+        const char *problem;
     } cases[] = {
         {"PUT /v1/nodes/f HTTP/1.1\r\nHost: a\r\n" JSON
          "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -230,9 +230,8 @@ START_TEST(test_framing)
         {"PUT /v1/configs/f HTTP/1.1\r\nHost: a\r\n" BYTES
          "Content-Length: 18446744073709551615\r\n\r\n",
          413, "too-large"},
-        {"PUT /v1/nodes/f HTTP/1.1\r\nHost: a\r\n" JSON
-         "Transfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
-         400, NULL},
+        {"PUT /v1/nodes/f HTTP/1.1\r\nHost: a\r\n" JSON "Transfer-Encoding: gzip, chunked\r\n\r\n",
+         501, "not-implemented"},
         {"GET /healthz HTTP/1.1\r\n\r\n", 400, "malformed-request"},
         {"GET /healthz HTTP/1.1\r\nHost: www.example.org\r\n\r\n", 421, "misdirected"},
         {"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "malformed-request"},
@@ -258,54 +257,179 @@ START_TEST(test_framing)
         }
         test_answer_free(&answer);
     }
-    /* Newer versions of the HTTP library refuse it before we do. */
-    struct test_answer gzip = ask_raw("PUT /v1/nodes/f HTTP/1.1\r\nHost: a\r\n" JSON
-                                      "Transfer-Encoding: gzip, chunked\r\n\r\n");
-    ck_assert(gzip.status == 501 || gzip.status == 400);
-    test_answer_free(&gzip);
     check_alive(&api);
 }
 END_TEST
 
-/* Bytes that are no HTTP, and HTTP that is too much: closed or refused, never answered with 2xx. */
-START_TEST(test_garbage)
+/* A refusal as it was received, up to the end of the connection: what is wrong with it, or NULL. */
+static char *fault_of_refusal(const char *bytes, const char *problem)
 {
-    static const char *const bytes[] = {
-        "\r\n\r\n\r\n",
-        "\x16\x03\x01\x02\x05\x01\xff\xfc\x03\x03",
-        "GET\r\n\r\n",
-        "GET /\r\n\r\n",
-        "A B C D E\r\n\r\n",
-        "GET /healthz HTTP/9.9\r\nHost: a\r\n\r\n",
-        "GET /healthz HTTP/1.1\r\nHost a\r\n\r\n",
-        "PUT /v1/nodes/g HTTP/1.1\r\nHost: a\r\n" JSON "Content-Length: two\r\n\r\n{}",
-        "PUT /v1/nodes/g HTTP/1.1\r\nHost: a\r\n" JSON "Content-Length: -1\r\n\r\n{}",
-        "PUT /v1/nodes/g HTTP/1.1\r\nHost: a\r\n" JSON
-        "Content-Length: 99999999999999999999\r\n\r\n{}"};
-    HW_AUTO_FREE char *header = hw_alloc(64 << 10);
+    static const char *const fields[] = {
+        "\r\nContent-Type: application/problem+json\r\n", "\r\nCache-Control: no-cache\r\n",
+        "\r\nX-Content-Type-Options: nosniff\r\n", "\r\nConnection: close\r\n"};
+    const char *body = strstr(bytes, "\r\n\r\n");
+    const char *length = strstr(bytes, "\r\nContent-Length: ");
+    json_t *document;
+    char *fault = NULL;
 
-    for (size_t i = 0; i < HW_COUNT(bytes); i++) {
+    if (body == NULL || length == NULL)
+        return hw_sprintf("no answer");
+    for (size_t i = 0; i < HW_COUNT(fields); i++) {
+        const char *found = strstr(bytes, fields[i]);
+
+        if (found == NULL || found > body)
+            return hw_sprintf("without %s", fields[i]);
+    }
+    body += 4;
+    if (strtoul(length + strlen("\r\nContent-Length: "), NULL, 10) != strlen(body))
+        return hw_sprintf("of another length than its Content-Length");
+    document = json_loads(body, 0, NULL);
+    if (document == NULL)
+        return hw_sprintf("no JSON");
+    HW_AUTO_FREE char *type = hw_sprintf("urn:headwater:problem:%s", problem);
+    const char *given = json_string_value(json_object_get(document, "type"));
+
+    if (given == NULL || strcmp(given, type) != 0)
+        fault = hw_sprintf("not %s", problem);
+    else if (json_integer_value(json_object_get(document, "status")) !=
+             strtol(bytes + strlen("HTTP/1.1 "), NULL, 10))
+        fault = hw_sprintf("with another status in the document");
+    json_decref(document);
+    return fault;
+}
+
+/*
+ * What cannot be read, where the HTTP library would answer with words of its own, or not at all.
+ * Its versions find different things wrong; docs/http.md lists of what the connection is only
+ * closed.
+ */
+START_TEST(test_refusals)
+{
+    enum { REFUSED, OR_TAKEN, OR_CLOSED, CLOSED };
+    static const char chunked[] =
+        "PUT /v1/configs/f HTTP/1.1\r\nHost: a\r\n" BYTES "Transfer-Encoding: chunked\r\n\r\n";
+    static const char put[] = "PUT /v1/nodes/f HTTP/1.1\r\nHost: a\r\n" JSON;
+    static const char get[] = "GET /healthz HTTP/1.1\r\nHost: a\r\n";
+    static const char malformed[] = "malformed-request";
+    static const struct {
+        const char *before, *middle;
+        char many; /* this byte 64 Ki times */
+        const char *behind;
+        int outcome;
+        const char *problem;
+    } cases[] = {
+        /* the request line */
+        {"", "GET /\r\n\r\n", 0, "", REFUSED, malformed},
+        {"", "A B C D E\r\n\r\n", 0, "", REFUSED, malformed},
+        {"", "GET /healthz HTTP/1.1x\r\nHost: a\r\n\r\n", 0, "", REFUSED, malformed},
+        {"", "GET /healthz http/1.1\r\nHost: a\r\n\r\n", 0, "", REFUSED, malformed},
+        {"", "GET /healthz HTTP/9.9\r\nHost: a\r\n\r\n", 0, "", REFUSED, "version-not-supported"},
+        {"", "GET /healthz HTTP/2.0\r\nHost: a\r\n\r\n", 0, "", REFUSED, "version-not-supported"},
+        {"", "GET /healthz HTTP/0.9\r\nHost: a\r\n\r\n", 0, "", REFUSED, "version-not-supported"},
+        {"", "GET /v1/nodes/", 'x', " HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "target-too-long"},
+        {"", "GET /v1/nodes?", '&', " HTTP/1.1\r\nHost: a\r\n\r\n", REFUSED, "target-too-long"},
+        {"", "GET /healthz ", 'H', "\r\nHost: a\r\n\r\n", REFUSED, "target-too-long"},
+        {"", "", 'x', " / HTTP/1.1\r\nHost: a\r\n\r\n", OR_CLOSED, "target-too-long"},
+        {"", "GET\r\n\r\n", 0, "", CLOSED, NULL},
+        {"", " GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", 0, "", CLOSED, NULL},
+        {"", "\x16\x03\x01\x02\x05\x01\xff\xfc\x03\x03", 0, "", CLOSED, NULL},
+        {"", "\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n", 0, "", CLOSED, NULL},
+        /* the head */
+        {get, "X: ", 'x', "\r\n\r\n", REFUSED, "headers-too-large"},
+        {get, "", 'x', ": y\r\n\r\n", REFUSED, "headers-too-large"},
+        {get, "X\r\n\r\n", 0, "", REFUSED, malformed},
+        {"", "GET /healthz HTTP/1.1\r\nHost a\r\n\r\n", 0, "", REFUSED, malformed},
+        {get, "X : a\r\n\r\n", 0, "", OR_TAKEN, malformed},
+        {get, ": a\r\n\r\n", 0, "", OR_TAKEN, malformed},
+        {get, "X: a\rb\r\n\r\n", 0, "", OR_TAKEN, malformed},
+        {get, "Content-Length: two\r\n\r\n", 0, "", REFUSED, malformed},
+        {put, "Content-Length: two\r\n\r\n{}", 0, "", REFUSED, malformed},
+        {put, "Content-Length: -1\r\n\r\n{}", 0, "", REFUSED, malformed},
+        {put, "Content-Length: +2\r\n\r\n{}", 0, "", REFUSED, malformed},
+        {put, "Content-Length: 2, 2\r\n\r\n{}", 0, "", REFUSED, malformed},
+        {put, "Content-Length: 0x2\r\n\r\n{}", 0, "", REFUSED, malformed},
+        {put, "Content-Length:\r\n\r\n{}", 0, "", REFUSED, malformed},
+        {put, "Content-Length: 99999999999999999999\r\n\r\n{}", 0, "", REFUSED, "too-large"},
+        {put, "Content-Length: 18446744073709551615\r\n\r\n{}", 0, "", REFUSED, "too-large"},
+        {put, "Transfer-Encoding: gzip\r\n\r\n", 0, "", REFUSED, "not-implemented"},
+        {put, "Transfer-Encoding: gzip, chunked\r\n\r\n", 0, "", REFUSED, "not-implemented"},
+        {get, "Transfer-Encoding: identity\r\n\r\n", 0, "", REFUSED, "not-implemented"},
+        /* the body */
+        {chunked, "zz\r\nab\r\n0\r\n\r\n", 0, "", REFUSED, malformed},
+        {chunked, "-2\r\nab\r\n0\r\n\r\n", 0, "", REFUSED, malformed},
+        {chunked, "2\r\nabc\r\n0\r\n\r\n", 0, "", REFUSED, malformed},
+        {chunked, "fffffffffffffffff\r\nab\r\n0\r\n\r\n", 0, "", REFUSED, "too-large"},
+    };
+    struct hw_buf faults = {0};
+    HW_AUTO_FREE char *many = hw_alloc((64 << 10) + 1);
+
+    for (size_t i = 0; i < HW_COUNT(cases); i++) {
         const int fd = test_http_connect(hasty.port);
 
-        test_http_puts(fd, bytes[i]);
+        test_http_puts(fd, cases[i].before);
+        test_http_puts(fd, cases[i].middle);
+        memset(many, cases[i].many, 64 << 10);
+        test_http_puts(fd, many);
+        test_http_puts(fd, cases[i].behind);
         HW_AUTO_FREE char *answer = read_all(fd);
-        ck_assert_msg(*answer == '\0' || answer[9] == '4' || answer[9] == '5', "%s: %s", bytes[i],
-                      answer);
+        HW_AUTO_FREE char *fault = NULL;
+
+        if (cases[i].outcome == CLOSED)
+            fault = *answer != '\0' ? hw_strdup("answered") : NULL;
+        else if ((cases[i].outcome != OR_CLOSED || *answer != '\0') &&
+                 (cases[i].outcome != OR_TAKEN || strncmp(answer, "HTTP/1.1 200 ", 13) != 0))
+            fault = fault_of_refusal(answer, cases[i].problem);
+        if (fault != NULL)
+            hw_buf_printf(&faults, "\n%s%s%.1s…%s%s: %s", cases[i].before, cases[i].middle, many,
+                          cases[i].behind, fault, answer);
     }
-    memset(header, 'x', (64 << 10) - 1);
-    HW_AUTO_FREE char *long_header =
-        hw_sprintf("GET /healthz HTTP/1.1\r\nHost: a\r\nX: %s\r\n\r\n", header);
-    struct test_answer answer = ask_raw(long_header);
-    ck_assert(answer.status == 431 || answer.status == 0);
-    test_answer_free(&answer);
-    HW_AUTO_FREE char *long_target =
-        hw_sprintf("GET /v1/nodes/%s HTTP/1.1\r\nHost: a\r\n\r\n", header);
-    answer = ask_raw(long_target);
-    ck_assert(answer.status == 414 || answer.status == 431 || answer.status == 0);
-    test_answer_free(&answer);
-    /* A NUL in the target. */
-    const int fd = test_http_connect(api.port);
+    ck_assert_msg(faults.len == 0, "%s", hw_buf_str(&faults));
+    check_alive(&api);
+}
+END_TEST
+
+/* More parameters and cookies than the HTTP library has room for are no trouble: of those we read
+ * the query ourselves, and no connection is held for ever. */
+START_TEST(test_many_values)
+{
+    struct hw_buf query = {0}, cookie = {0};
+
+    for (int i = 0; i < 2000; i++)
+        hw_buf_printf(&query, "a%d&", i);
+    for (int i = 0; i < 1000; i++)
+        hw_buf_printf(&cookie, "a%d=b; ", i);
+    HW_AUTO_FREE char *asked =
+        hw_sprintf("GET /v1/nodes?%s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", query.data);
+    check_status(400, "malformed-request", ask_raw(asked));
+    HW_AUTO_FREE char *remembered =
+        hw_sprintf("GET /healthz HTTP/1.1\r\nHost: a\r\nCookie: %s\r\n\r\n", cookie.data);
+    check_status(200, NULL, ask_raw(remembered));
+    hw_buf_free(&query);
+    hw_buf_free(&cookie);
+}
+END_TEST
+
+/* What is refused while the client is sending is received all the same. */
+START_TEST(test_refused_while_sending)
+{
+    HW_AUTO_FREE char *header = hw_alloc((4 << 20) + 1);
+
+    memset(header, 'x', 4 << 20);
+    for (int i = 0; i < 10; i++) {
+        HW_AUTO_FREE char *request =
+            hw_sprintf("GET /healthz HTTP/1.1\r\nHost: a\r\nX: %s\r\n\r\n", header);
+
+        check_status(431, "headers-too-large", ask_raw(request));
+    }
+}
+END_TEST
+
+/* A NUL in the target, which ends it for some. */
+START_TEST(test_nul)
+{
     static const char nul[] = "GET /v1/nodes/a\0b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    const int fd = test_http_connect(api.port);
+
     test_http_send(fd, nul, sizeof(nul) - 1);
     HW_AUTO_FREE char *all = read_all(fd);
     ck_assert_ptr_null(strstr(all, " 200 "));
@@ -846,7 +970,10 @@ int main(void)
     tcase_add_test(all, test_http_1_0);
     tcase_add_test(all, test_chunked);
     tcase_add_test(all, test_framing);
-    tcase_add_test(all, test_garbage);
+    tcase_add_test(all, test_refusals);
+    tcase_add_test(all, test_many_values);
+    tcase_add_test(all, test_refused_while_sending);
+    tcase_add_test(all, test_nul);
     tcase_add_test(all, test_expect);
     tcase_add_test(all, test_mutations);
     tcase_add_test(all, test_slow);
