@@ -674,12 +674,12 @@ START_TEST(test_many)
     make_fleet("h", 3);
     test_api_start(&own, pg.api_url, NULL);
     clients = hw_alloc((size_t)count * sizeof(*clients));
-    const long before = test_resident_kib(own.program.pid);
+    const long before = test_own_kib(own.program.pid);
     for (int i = 0; i < count; i++)
         client_open(&clients[i], own.port, i % 2 == 0 ? "?node=h2" : "", NULL);
     for (int i = 0; i < count; i++)
         client_connected(&clients[i]);
-    const long after = test_resident_kib(own.program.pid);
+    const long after = test_own_kib(own.program.pid);
     printf("%d streams: %ld KiB, %.1f KiB each\n", count, after,
            (double)(after - before) / (double)count);
 

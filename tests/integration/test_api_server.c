@@ -671,16 +671,6 @@ START_TEST(test_memory)
 END_TEST
 
 #ifndef __SANITIZE_ADDRESS__
-static long rss_kib(pid_t pid)
-{
-    HW_AUTO_FREE char *path = hw_sprintf("/proc/%d/status", (int)pid);
-    HW_AUTO_FREE char *text = test_read_file(path);
-    const char *line = strstr(text, "VmRSS:");
-
-    ck_assert_ptr_nonnull(line);
-    return strtol(line + 6, NULL, 10);
-}
-
 /* Idle after large bodies came and went as small as before. */
 START_TEST(test_idle_memory)
 {
@@ -696,7 +686,7 @@ START_TEST(test_idle_memory)
                      test_http(api.port, "GET", "/v1/configs/idle/content", NULL, NULL, 0));
     }
     free(bytes);
-    test_wait_for(rss_kib(api.program.pid) < 30 << 10, 20);
+    test_wait_for(test_own_kib(api.program.pid) < 24 << 10, 20);
 }
 END_TEST
 #endif

@@ -441,7 +441,7 @@ START_TEST(test_stops_in_every_state)
     /* The memory of an idle one, where no sanitizer adds its own. */
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     pipeline_wait_until_caught_up(&p);
-    ck_assert_int_lt(test_resident_kib(p.reconciler.pid), 25 << 10);
+    ck_assert_int_lt(test_own_kib(p.reconciler.pid), 4 << 10);
 #endif
 }
 END_TEST

@@ -140,7 +140,7 @@ START_TEST(test_more_reports_than_may_wait)
     pipeline_start(&p, NULL);
     test_wait_for(pipeline_up_to_date(&p, "n1000", 0), 60);
     PGconn *lock = lock_table("headwater.reported");
-    const long before = test_resident_kib(p.reconciler.pid);
+    const long before = test_own_kib(p.reconciler.pid);
     for (int i = 1; i <= NODES; i++) {
         HW_AUTO_FREE char *subject = hw_sprintf(REPORTED "n%d", i);
         HW_AUTO_FREE char *value =
@@ -149,7 +149,7 @@ START_TEST(test_more_reports_than_may_wait)
         pipeline_put(&p, subject, value, NULL);
     }
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    ck_assert_int_lt(test_resident_kib(p.reconciler.pid) - before, 48 << 10);
+    ck_assert_int_lt(test_own_kib(p.reconciler.pid) - before, 48 << 10);
 #else
     (void)before;
 #endif
@@ -199,7 +199,7 @@ START_TEST(test_back_pressure)
     test_wait_for(pipeline_up_to_date(&p, "n2000", 0), 60);
     pipeline_wait_until_caught_up(&p);
     HW_AUTO_FREE char *start = test_sql(&p.pg, "SELECT pg_current_wal_lsn()");
-    const long before = test_resident_kib(p.reconciler.pid);
+    const long before = test_own_kib(p.reconciler.pid);
 
     kill(p.nats.pid, SIGSTOP);
     free(test_sql(&p.pg,
@@ -225,7 +225,7 @@ START_TEST(test_back_pressure)
                           "WHERE pid = %s",
                           start, pid));
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    ck_assert_int_lt(test_resident_kib(p.reconciler.pid) - before, 24 << 10);
+    ck_assert_int_lt(test_own_kib(p.reconciler.pid) - before, 24 << 10);
 #else
     (void)before;
 #endif

@@ -881,7 +881,7 @@ END_TEST
 /* Has the stream come so far? Sees how much memory is resident meanwhile. */
 static bool reached(uint64_t seq, long *most_kib)
 {
-    const long now = test_resident_kib(p.reconciler.pid);
+    const long now = test_own_kib(p.reconciler.pid);
 
     if (now > *most_kib)
         *most_kib = now;

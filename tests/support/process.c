@@ -217,17 +217,17 @@ char *test_temp_dir(void)
     return strdup(path);
 }
 
-long test_resident_kib(pid_t pid)
+long test_own_kib(pid_t pid)
 {
     char path[64];
     snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
     char *text = test_read_file(path);
-    char *second = strchr(text, ' '); /* pages: all of them, then the resident ones */
-    if (second == NULL)
+    long resident, of_files;
+    /* In pages: all of them, the resident ones, and those of the latter that are of files. */
+    if (sscanf(text, "%*d %ld %ld", &resident, &of_files) != 2)
         test_fail("%s is not as expected: %s", path, text);
-    const long pages = strtol(second, NULL, 10);
     free(text);
-    return pages * sysconf(_SC_PAGESIZE) / 1024;
+    return (resident - of_files) * sysconf(_SC_PAGESIZE) / 1024;
 }
 
 char *test_read_file(const char *path)

@@ -79,8 +79,9 @@ bool test_program_running(struct test_program *p);
 int test_program_run(const char *const argv[], const char *const env[], const char *input,
                      char **output);
 
-/* The memory that a process has resident, in KiB. */
-long test_resident_kib(pid_t pid);
+/* The memory that is a process' own (RssAnon: what it allocated, or wrote to), in KiB. The pages of
+ * shared libraries, which are resident as well, are as many as Debian made them. */
+long test_own_kib(pid_t pid);
 
 int test_free_port(void);
 char *test_temp_dir(void); /* malloc'ed; removed at exit */
