@@ -344,6 +344,7 @@ int main(void)
     tcase_add_test(all, test_reconciler_counts);
     tcase_add_test(all, test_agent_counts);
     tcase_add_test(all, test_names);
+    tcase_set_timeout(files, 120);
     tcase_add_test(files, test_runbooks);
     tcase_add_test(files, test_promtool_files);
     suite_add_tcase(suite, all);
