@@ -10,7 +10,7 @@ BUILD_PACKAGES := gcc make pkg-config libc6-dev libpq-dev libnats-dev libjansson
 	libmicrohttpd-dev libssl-dev libgnutls28-dev libcurl4-openssl-dev libyaml-dev
 SERVER_PACKAGES := postgresql-15|postgresql-17 postgresql-15-wal2json|postgresql-17-wal2json \
 	nats-server curl
-TEST_PACKAGES := check g++ openssl prometheus
+TEST_PACKAGES := check g++ openssl prometheus elfutils
 DEV_PACKAGES := clang-format clang-tidy shellcheck mandoc
 FUZZ_PACKAGES := clang libclang-rt-dev
 MODEL_PACKAGES := spin gcc libc6-dev
@@ -315,6 +315,7 @@ deps-dev: ## install what lint and format need
 C_FILES := $(wildcard */*.c */*.h */*/*.c */*/*.h)
 C_FILES := $(filter-out build/%,$(C_FILES))
 SH_FILES := .ci/run tests/run tests/fuzz/run model/run $(wildcard scripts/* tests/*.sh tests/*/*.sh) \
+	tests/support/limited tests/support/stacks \
 	tests/container/enter tests/container/rootfs tests/readme deploy/db/entrypoint cli/completion/headwater
 
 # On all processors; silent about a file that is clean.

@@ -222,9 +222,12 @@ long test_own_kib(pid_t pid)
     char path[64];
     snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
     char *text = test_read_file(path);
-    long resident, of_files;
     /* In pages: all of them, the resident ones, and those of the latter that are of files. */
-    if (sscanf(text, "%*d %ld %ld", &resident, &of_files) != 2)
+    char *at = text;
+    (void)strtol(at, &at, 10);
+    const long resident = strtol(at, &at, 10);
+    const long of_files = strtol(at, NULL, 10);
+    if (resident <= 0 || of_files <= 0)
         test_fail("%s is not as expected: %s", path, text);
     free(text);
     return (resident - of_files) * sysconf(_SC_PAGESIZE) / 1024;
