@@ -546,7 +546,9 @@ static void ask_for_token(const struct api_auth *auth, struct api_request *reque
         answer_unauthenticated(request, "Every token has expired or was revoked: make one with "
                                         "headwater-api token create");
     else
-        answer_unauthenticated(request, "Authorization: Bearer, with a token, is missing");
+        answer_unauthenticated(request,
+                               "Authorization: Bearer, with a token, is missing: whoever has an "
+                               "admin's makes one, by headwater token create NAME --role ROLE");
 }
 
 bool api_auth_judge(struct api_auth *auth, struct api_request *request, const char *authorization)

@@ -72,9 +72,11 @@ static bool read_state(struct api_request *request, const char **state)
     return false;
 }
 
-/* The counts are of all nodes that the selector matches, whatever state is asked for. */
+/* The counts are of all nodes that the selector matches, and of one that is named, whatever state
+ * is asked for. */
 void api_fleet_get(struct api_request *request)
 {
+    const char *node = api_request_parameter(request, "node");
     const char *state, *selector, *most;
     struct api_transaction *tx;
     int limit;
@@ -85,8 +87,9 @@ void api_fleet_get(struct api_request *request)
     tx = api_transaction_read(request);
     api_transaction_add(tx,
                         "SELECT state, count(*) AS count FROM headwater.fleet "
-                        "WHERE labels @> ANY ($1::jsonb[]) GROUP BY state",
-                        1, selector);
+                        "WHERE labels @> ANY ($1::jsonb[]) AND ($2::text IS NULL OR node = $2) "
+                        "GROUP BY state",
+                        2, selector, node);
     api_transaction_add(
         tx,
         "SELECT node, labels, state, desired_revision, desired_digest, "
@@ -94,7 +97,8 @@ void api_fleet_get(struct api_request *request)
         "error, desired_changed_at, applied_at, held, drift, reported_state, last_seen "
         "FROM headwater.fleet "
         "WHERE ($1::text IS NULL OR node > $1) AND labels @> ANY ($2::jsonb[]) "
-        "AND ($3::text IS NULL OR state = $3) ORDER BY node LIMIT $4::int",
-        4, api_request_parameter(request, "after"), selector, state, most);
+        "AND ($3::text IS NULL OR state = $3) AND ($5::text IS NULL OR node = $5) "
+        "ORDER BY node LIMIT $4::int",
+        5, api_request_parameter(request, "after"), selector, state, most, node);
     api_transaction_run(tx, on_fleet, NULL);
 }

@@ -147,20 +147,20 @@ static const struct hw_option options_table[] = {
      .type = HW_OPT_STRING,
      .offset = offsetof(struct options, token.name),
      .value = "NAME",
-     .help = "token create, revoke: which one"},
+     .help = "token create, revoke: which one; the same as NAME behind the action"},
     {.name = "role",
      .type = HW_OPT_CHOICE,
      .offset = offsetof(struct options, token.role),
      .value = "ROLE",
      .choices = ROLES,
      .help = "token create: what it lets one do"},
-    {.name = "expires",
+    {.name = "expires-in",
      .type = HW_OPT_DURATION,
      .offset = offsetof(struct options, token.expires_ms),
      .value = "TIME",
      .min = 1,
      .max = INT64_MAX,
-     .help = "token create: for how long it is valid, such as 30d; without, for ever"},
+     .help = "token create: how long it is good, such as 30d; without it, until it is revoked"},
     HW_OPTIONS_LOG(struct options),
     {0},
 };
@@ -171,7 +171,7 @@ static const struct hw_command commands[] = {
     {.name = "permissions",
      .help = "print the API's account for nats-server's configuration; needs no server"},
     {.name = "token",
-     .arguments = "create|list|revoke",
+     .arguments = "list|create NAME|revoke NAME",
      .help = "make, list and end access tokens in the database"},
     {0},
 };
@@ -348,7 +348,7 @@ static enum hw_status check_exposure(const struct options *options, struct hw_er
         return hw_fail(err, HW_EDENIED,
                        "--listen %s: is not a loopback address, and there is no active token by "
                        "which callers could be told apart: make one with headwater-api token "
-                       "create --role admin --name NAME, or listen on 127.0.0.1 or [::1]",
+                       "create NAME --role admin, or listen on 127.0.0.1 or [::1]",
                        options->listen);
     return HW_OK;
 }
@@ -407,13 +407,22 @@ static int migrate(const struct options *options)
 
 /* ---- token ---- */
 
-static int token(const struct options *options, const char *what)
+/* operands: list, create NAME or revoke NAME. */
+static int token(const struct options *options, char **operands, int count)
 {
+    struct api_token_options wish = options->token;
     struct hw_error err;
 
-    if (api_token_check(what, &options->token, &err) != HW_OK)
+    if (count > 1 && wish.name != NULL) {
+        hw_fail(&err, HW_EINVAL, "token: the name is there twice, as %s and in --name",
+                operands[1]);
         return hw_options_usage_error(&program, &err);
-    if (api_token_command(options->database, what, &options->token, &err) == HW_OK)
+    }
+    if (count > 1)
+        wish.name = operands[1];
+    if (api_token_check(operands[0], &wish, &err) != HW_OK)
+        return hw_options_usage_error(&program, &err);
+    if (api_token_command(options->database, operands[0], &wish, &err) == HW_OK)
         return HW_EXIT_OK;
     hw_log_error("cannot do this with the token", HW_E(&err));
     return HW_EXIT_FAILURE;
@@ -437,8 +446,8 @@ int main(int argc, char **argv)
         hw_fail(&err, HW_EINVAL, "token: create, list or revoke?");
         return hw_options_usage_error(&program, &err);
     }
-    if (count > (is_token ? 1 : 0)) {
-        hw_fail(&err, HW_EINVAL, "%s: what is this for?", operands[is_token ? 1 : 0]);
+    if (count > (is_token ? 2 : 0)) {
+        hw_fail(&err, HW_EINVAL, "%s: what is this for?", operands[is_token ? 2 : 0]);
         return hw_options_usage_error(&program, &err);
     }
     if (command != NULL && strcmp(command, "permissions") == 0) {
@@ -454,6 +463,6 @@ int main(int argc, char **argv)
     if (command != NULL && strcmp(command, "migrate") == 0)
         return migrate(&options);
     if (is_token)
-        return token(&options, operands[0]);
+        return token(&options, operands, count);
     return serve(&options);
 }

@@ -69,7 +69,7 @@ const struct api_route api_routes[] = {
     {"POST", "/v1/apply", api_apply_post, "message dry_run set prune", API_BODY_LARGE_JSON,
      API_ROLE_OPERATOR},
 
-    {"GET", "/v1/fleet", api_fleet_get, "state selector fields limit after", API_BODY_NONE,
+    {"GET", "/v1/fleet", api_fleet_get, "node state selector fields limit after", API_BODY_NONE,
      API_ROLE_VIEWER},
     {"GET", "/v1/events", api_events_get, "node selector types last_event_id", API_BODY_NONE,
      API_ROLE_VIEWER},

@@ -7,6 +7,32 @@
 #include "common/memory.h"
 #include "common/pg.h"
 
+/* Whether sql, without values, gives true. */
+static enum hw_status ask(PGconn *conn, const char *sql, bool *yes, struct hw_error *err)
+{
+    PGresult *result;
+    const enum hw_status status = hw_pg_exec(conn, sql, 0, NULL, &result, err);
+
+    if (status != HW_OK)
+        return status;
+    *yes = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    PQclear(result);
+    return HW_OK;
+}
+
+/* To stderr, so that the token alone is in a file. */
+static void explain(bool first)
+{
+    fputs("headwater-api: this is shown once; nobody can look it up later\n", stderr);
+    if (first)
+        fputs("headwater-api: it is the first one: from now on every call needs a token, those of "
+              "monitoring too, and whoever has none is answered 401\n"
+              "headwater-api: for each of them: headwater-api token create NAME --role "
+              "viewer|operator|approver|admin, or with this one: headwater token create NAME "
+              "--role ROLE; they keep theirs in a file that HEADWATER_TOKEN_FILE names\n",
+              stderr);
+}
+
 static enum hw_status create(PGconn *conn, const struct api_token_options *options,
                              struct hw_error *err)
 {
@@ -14,16 +40,22 @@ static enum hw_status create(PGconn *conn, const struct api_token_options *optio
         options->expires_ms > 0 ? hw_sprintf("%.3f", (double)options->expires_ms / 1000) : NULL;
     const char *const values[] = {options->name, options->role, seconds};
     PGresult *result;
+    bool first = false;
     enum hw_status status =
-        hw_pg_exec(conn, "SELECT headwater.create_token($1, $2, make_interval(secs => $3::float8))",
-                   3, values, &result, err);
+        ask(conn, "SELECT NOT EXISTS (SELECT FROM headwater.token_info)", &first, err);
 
+    if (status == HW_OK)
+        status = hw_pg_exec(
+            conn, "SELECT headwater.create_token($1, $2, make_interval(secs => $3::float8))", 3,
+            values, &result, err);
     if (status != HW_OK)
         return status;
     /* Nobody can read it again: whoever asked must have got it. */
     if (printf("%s\n", PQgetvalue(result, 0, 0)) < 0 || fflush(stdout) != 0)
         status =
             hw_fail_errno(err, "writing the token to standard output (it was made: revoke it)");
+    else
+        explain(first);
     PQclear(result);
     return status;
 }
@@ -51,6 +83,16 @@ static enum hw_status list(PGconn *conn, struct hw_error *err)
     return fflush(stdout) == 0 ? HW_OK : hw_fail_errno(err, "writing to standard output");
 }
 
+static enum hw_status revoke(PGconn *conn, const char *name, struct hw_error *err)
+{
+    const enum hw_status status =
+        hw_pg_exec(conn, "SELECT headwater.revoke_token($1)", 1, &name, NULL, err);
+
+    if (status == HW_OK)
+        printf("token %s is revoked\n", name);
+    return status;
+}
+
 enum hw_status api_token_check(const char *what, const struct api_token_options *options,
                                struct hw_error *err)
 {
@@ -59,9 +101,14 @@ enum hw_status api_token_check(const char *what, const struct api_token_options 
     if (!creates && strcmp(what, "list") != 0 && strcmp(what, "revoke") != 0)
         return hw_fail(err, HW_EINVAL, "token %s: is not one of create, list, revoke", what);
     if (strcmp(what, "list") != 0 && options->name == NULL)
-        return hw_fail(err, HW_EINVAL, "token %s: --name is missing", what);
+        return hw_fail(err, HW_EINVAL, "token %s: a name is missing", what);
+    if (strcmp(what, "list") == 0 && options->name != NULL)
+        return hw_fail(err, HW_EINVAL, "token list: it takes no name");
     if (creates && options->role == NULL)
-        return hw_fail(err, HW_EINVAL, "token create: --role is missing");
+        return hw_fail(err, HW_EINVAL,
+                       "token create: --role is missing: viewer, operator, approver or admin");
+    if (!creates && (options->role != NULL || options->expires_ms > 0))
+        return hw_fail(err, HW_EINVAL, "--role and --expires-in go with token create");
     return HW_OK;
 }
 
@@ -78,23 +125,9 @@ enum hw_status api_token_command(const char *conninfo, const char *what,
     else if (strcmp(what, "list") == 0)
         status = list(conn, err);
     else
-        status = hw_pg_exec(conn, "SELECT headwater.revoke_token($1)", 1,
-                            (const char *[]){options->name}, NULL, err);
+        status = revoke(conn, options->name, err);
     PQfinish(conn);
     return status;
-}
-
-/* Whether sql, without values, gives true. */
-static enum hw_status ask(PGconn *conn, const char *sql, bool *yes, struct hw_error *err)
-{
-    PGresult *result;
-    const enum hw_status status = hw_pg_exec(conn, sql, 0, NULL, &result, err);
-
-    if (status != HW_OK)
-        return status;
-    *yes = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
-    PQclear(result);
-    return HW_OK;
 }
 
 enum hw_status api_token_any_active(const char *conninfo, bool *active, struct hw_error *err)

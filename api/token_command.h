@@ -16,7 +16,8 @@ struct api_token_options {
 enum hw_status api_token_check(const char *what, const struct api_token_options *options,
                                struct hw_error *err) HW_CHECKED;
 
-/* "create" prints the token, alone, on standard output; "list" a line each; "revoke" nothing. */
+/* "create" prints the token, alone, on standard output, and what to know of it on standard error;
+ * "list" a line each. */
 enum hw_status api_token_command(const char *conninfo, const char *what,
                                  const struct api_token_options *options,
                                  struct hw_error *err) HW_CHECKED;

@@ -83,12 +83,13 @@ static void answer_when_known(struct api_request *request, json_t *token)
 
 static void on_created(struct api_request *request, const void *arg, PGresult *const *results)
 {
-    json_t *token = api_row_object(results[1], 0, columns);
+    json_t *token = api_row_object(results[2], 0, columns);
     HW_AUTO_FREE char *location =
         hw_sprintf("/v1/tokens/%s", json_string_value(json_object_get(token, "name")));
 
     (void)arg;
-    json_object_set_new(token, "token", api_row_value(results[0], 0, "token", API_COLUMN_STRING));
+    json_object_set_new(token, "token", api_row_value(results[1], 0, "token", API_COLUMN_STRING));
+    json_object_set_new(token, "first", json_boolean(api_row_is_true(results[0], 0, "is_first")));
     api_answer_header(request, MHD_HTTP_HEADER_LOCATION, location);
     api_answer_header(request, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
     answer_when_known(request, token);
@@ -118,6 +119,8 @@ void api_tokens_post(struct api_request *request)
         seconds = api_request_keep(request, hw_sprintf("%.3f", (double)ms / 1000));
     }
     tx = api_transaction_write(request);
+    /* Behind the first one nobody gets in without: whoever makes it should know. */
+    api_transaction_add(tx, "SELECT NOT EXISTS (SELECT FROM headwater.token_info) AS is_first", 0);
     api_transaction_add(tx,
                         "SELECT headwater.create_token($1, $2, make_interval(secs => $3::float8)) "
                         "AS token",

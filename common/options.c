@@ -396,6 +396,8 @@ static enum hw_status read_flags(const struct hw_program *program, const struct 
             *list = NULL;
         }
         given[o - program->options] = true;
+        if (o->by_flag != 0)
+            *(bool *)((char *)values + o->by_flag) = true;
         snprintf(from, sizeof(from), "--%s", o->name);
         const bool negated = c >= FIRST_LONG && (c - FIRST_LONG) % 2 == 1;
         const char *text = o->type != HW_OPT_FLAG ? optarg : negated ? "false" : "true";

@@ -28,6 +28,7 @@ struct hw_option {
     const char *env;  /* environment variable, or NULL */
     enum hw_option_type type;
     size_t offset;      /* offsetof(struct <program>_options, member) */
+    size_t by_flag;     /* of a bool: a flag gave the value, not the environment; 0: never mind */
     const char *value;  /* what the value is called in help, for example "URL" */
     const char *preset; /* default as text, or NULL */
     const char *help;

@@ -147,6 +147,7 @@ START_TEST(test_first_token)
                           "{\"name\":\"boss\",\"role\":\"admin\",\"expires_in\":\"30d\"}"),
                      201);
     HW_AUTO_FREE char *boss = member("token");
+    check_detail("\"first\":true");
     HW_AUTO_FREE char *cached = hw_strdup(strstr(last.head, "no-store"));
     ck_assert_uint_eq(strlen(boss), TOKEN_LEN);
     ck_assert_ptr_nonnull(cached);
@@ -166,6 +167,7 @@ START_TEST(test_first_token)
     ck_assert_int_eq(call(NULL, "GET", "/readyz", NULL), 200);
     ck_assert_int_eq(call(boss, "POST", "/v1/tokens", "{\"name\":\"eyes\",\"role\":\"viewer\"}"),
                      201);
+    check_detail("\"first\":false");
     HW_AUTO_FREE char *eyes = member("token");
     ck_assert_int_eq(call(eyes, "GET", "/v1/nodes", NULL), 200);
 
@@ -705,6 +707,15 @@ END_TEST
 
 /* ---- the command ---- */
 
+/* The token among what was said, malloc'ed. */
+static char *token_in(const char *output)
+{
+    const char *token = strstr(output, "hwt_");
+
+    ck_assert_msg(token != NULL && strlen(token) >= TOKEN_LEN, "no token in: %s", output);
+    return hw_strndup(token, TOKEN_LEN);
+}
+
 START_TEST(test_command)
 {
     char *output;
@@ -714,9 +725,12 @@ START_TEST(test_command)
         {"token", "create", "--role", "admin", NULL},
         {"token", "create", "--name", "x", NULL},
         {"token", "create", "--name", "x", "--role", "root", NULL},
-        {"token", "create", "--name", "x", "--role", "admin", "--expires=never"},
+        {"token", "create", "--name", "x", "--role", "admin", "--expires-in=never"},
         {"token", "revoke", NULL},
-        {"token", "revoke", "x", NULL},
+        {"token", "revoke", "x", "y", NULL},
+        {"token", "revoke", "x", "--name", "x", NULL},
+        {"token", "list", "x", NULL},
+        {"token", "list", "--role", "admin", NULL},
     };
 
     open_database();
@@ -730,18 +744,21 @@ START_TEST(test_command)
         ck_assert_msg(status == 2, "%zu: %d %s", i, status, output);
         free(output);
     }
-    const char *const viewer[] = {"headwater-api", "token", "create", "--database", api_url,
-                                  "--name",        "eyes",  "--role", "viewer",     NULL};
+    const char *const viewer[] = {"headwater-api", "token",  "create", "eyes", "--database",
+                                  api_url,         "--role", "viewer", NULL};
     ck_assert_int_eq(run(&output, viewer), 1);
     ck_assert_ptr_nonnull(strstr(output, "the first one must have the role admin"));
     free(output);
     ck_assert_int_eq(run(&output, (const char *[]){"headwater-api", "token", "create", "--database",
                                                    db.url, "--name", "boss", "--role", "admin",
-                                                   "--expires", "30d", NULL}),
+                                                   "--expires-in", "30d", NULL}),
                      0);
-    /* The token, and nothing else. */
-    ck_assert_uint_eq(strlen(output), TOKEN_LEN + 1);
-    output[TOKEN_LEN] = '\0';
+    /* It closes the door for everyone else, and says so, and how they get in. */
+    ck_assert_ptr_nonnull(strstr(output, "from now on every call needs a token"));
+    ck_assert_ptr_nonnull(strstr(output, "headwater-api token create NAME --role"));
+    HW_AUTO_FREE char *token = token_in(output);
+    free(output);
+    output = hw_strdup(token);
     test_expect(db.conn, "30 postgres",
                 "SELECT extract(day FROM expires_at - created_at) || ' ' || created_by "
                 "FROM headwater.token WHERE hash = sha256('%s')",
@@ -750,6 +767,15 @@ START_TEST(test_command)
     ck_assert_int_eq(call(output, "GET", "/v1/nodes", NULL), 200);
     HW_AUTO_FREE char *boss = output;
     ck_assert_int_eq(run(&output, viewer), 0);
+    ck_assert_ptr_null(strstr(output, "from now on"));
+    free(output);
+    /* The token alone is on standard output. */
+    HW_AUTO_FREE char *command =
+        hw_sprintf("${HW_BUILD_DIR:-build}/headwater-api token create alone --role viewer "
+                   "--database %s 2>/dev/null",
+                   api_url);
+    ck_assert_int_eq(run(&output, (const char *[]){"/bin/sh", "-c", command, NULL}), 0);
+    ck_assert_uint_eq(strlen(output), TOKEN_LEN + 1);
     free(output);
     ck_assert_int_eq(run(&output, viewer), 1);
     ck_assert_ptr_nonnull(strstr(output, "token_name_is_unique"));
@@ -762,9 +788,9 @@ START_TEST(test_command)
     ck_assert_ptr_null(strstr(output, boss + TOKEN_LEN - 43));
     free(output);
     ck_assert_int_eq(run(&output, (const char *[]){"headwater-api", "token", "revoke", "--database",
-                                                   api_url, "--name", "boss", NULL}),
+                                                   api_url, "boss", NULL}),
                      0);
-    ck_assert_str_eq(output, "");
+    ck_assert_str_eq(output, "token boss is revoked\n");
     free(output);
     test_wait_for(call(boss, "GET", "/v1/nodes", NULL) == 401, 30);
     ck_assert_int_eq(run(&output, (const char *[]){"headwater-api", "token", "revoke", "--database",
