@@ -27,20 +27,23 @@ enum cli_exit {
 };
 
 struct cli_options {
-    const char *server, *token, *token_file, *ca_file, *cert, *key;
-    int64_t timeout;
+    const char *server, *token, *token_file, *ca_file, *cert, *key, *context;
+    int64_t timeout; /* 0: not given */
+    struct {
+        bool server, token_file, ca_file, cert, key, context, timeout;
+    } by_flag; /* as opposed to the environment */
     const char *output;
     bool json;
     const char *file;
-    bool content, dry_run, wait, last;
+    bool content, dry_run, wait, last, watch, yes, create;
     const char *at, *selector, *state, *types, *node;
     int64_t limit, revision, count; /* 0: not given */
     const char *message, *idempotency_key, *if_match;
     const char *set;
     bool prune;
-    const char *role, *expires_in;
+    const char *role, *expires_in, *name, *media_type;
     const char *labels;
-    bool unknown, all_unknown, yes;
+    bool unknown, all_unknown;
     const char *log_level, *log_format;
 };
 
@@ -50,6 +53,7 @@ struct cli {
     char **operands; /* of the command */
     enum { CLI_TABLE, CLI_JSON, CLI_YAML, CLI_NAME } output;
     bool colour;   /* on stdout */
+    bool wrote;    /* a write was carried out */
     bool negative; /* nothing went wrong, but the answer is no: CLI_EXIT_NO */
     bool misused;  /* the error is about how the command was called: CLI_EXIT_USAGE */
 };
@@ -58,9 +62,9 @@ struct cli {
 typedef enum hw_status cli_command_fn(struct cli *cli, char **operands, int count,
                                       struct hw_error *err);
 
-cli_command_fn cli_accept, cli_apply, cli_approve, cli_audit, cli_delete, cli_diff, cli_explain,
-    cli_export, cli_fleet, cli_get, cli_history, cli_proposals, cli_reject, cli_rollback, cli_set,
-    cli_status, cli_token, cli_wait, cli_watch;
+cli_command_fn cli_accept, cli_apply, cli_approve, cli_audit, cli_context, cli_delete, cli_describe,
+    cli_diff, cli_edit, cli_explain, cli_export, cli_fleet, cli_get, cli_history, cli_proposals,
+    cli_put, cli_reject, cli_rollback, cli_set, cli_status, cli_token, cli_wait, cli_watch;
 
 /* get nodes --unknown. */
 enum hw_status cli_get_unknown(struct cli *cli, struct hw_error *err) HW_CHECKED;
@@ -94,6 +98,9 @@ typedef void cli_show_fn(struct cli *cli, const json_t *answer);
 void cli_warn(const json_t *answer);
 enum hw_status cli_write(struct cli *cli, struct cli_request *request, cli_show_fn *show,
                          struct hw_error *err) HW_CHECKED;
+
+/* "config NAME is at revision N" */
+cli_show_fn cli_show_config;
 
 /* Waits until the nodes did what was asked up to a position, as long as --timeout says, and shows
  * how it ended (not in tables when quiet and all is well); sets cli->negative when nodes failed. */

@@ -5,6 +5,7 @@
 
 #include "cli/cli.h"
 #include "cli/document.h"
+#include "cli/live.h"
 #include "cli/output.h"
 #include "cli/pointer.h"
 #include "common/memory.h"
@@ -128,15 +129,49 @@ static enum hw_status print_list(struct cli *cli, const char *path, int64_t pres
     return st;
 }
 
+/* What tells that a list may have changed, or one node's part of it. */
+static enum hw_status watch_view(struct cli *cli, struct cli_view *view, const char *node,
+                                 struct hw_error *err)
+{
+    struct hw_buf events = {0};
+
+    hw_buf_puts(&events, "/v1/events");
+    cli_query_add(&events, "node", node);
+    cli_query_add(&events, "selector", cli->o->selector);
+    view->events = events.data;
+    const enum hw_status st = cli_live(cli, view, err);
+    hw_buf_free(&events);
+    return st;
+}
+
+/* collection: completes what is shown to documents that apply takes; NULL: as it comes. */
+static enum hw_status show_list(struct cli *cli, const char *path, const struct cli_column *columns,
+                                cli_show_fn *show, const char *collection, struct hw_error *err)
+{
+    struct cli_view view = {.path = path, .columns = columns, .show = show};
+    HW_AUTO_JSON json_t *list = NULL;
+    enum hw_status st;
+
+    if (cli->o->watch)
+        return watch_view(cli, &view, cli->o->node, err);
+    st = cli_fetch_list(cli, path, 0, &list, err);
+    if (st == HW_OK && collection != NULL)
+        st = cli_document_complete(cli, collection, list, err);
+    if (st == HW_OK)
+        cli_print(cli, list, show);
+    return st;
+}
+
 enum hw_status cli_fleet(struct cli *cli, char **operands, int count, struct hw_error *err)
 {
     struct hw_buf path = {0};
 
     (void)operands, (void)count;
     hw_buf_puts(&path, "/v1/fleet");
+    cli_query_add(&path, "node", cli->o->node);
     cli_query_add(&path, "state", cli->o->state);
     cli_query_add(&path, "selector", cli->o->selector);
-    const enum hw_status st = print_list(cli, path.data, 0, show_fleet, err);
+    const enum hw_status st = show_list(cli, path.data, fleet_columns, show_fleet, NULL, err);
     hw_buf_free(&path);
     return st;
 }
@@ -148,15 +183,23 @@ struct kind {
     const char *collection;
     const char *part;  /* of the one that is named, or NULL */
     cli_show_fn *show; /* of a list; NULL: one that is named */
-    bool content;      /* --content goes with it */
-    bool at;           /* --at goes with it */
+    const struct cli_column *columns;
+    bool content; /* --content goes with it */
+    bool at;      /* --at goes with it */
     bool selector;
 };
 
 static const struct kind kinds[] = {
-    {.name = "nodes", .collection = "nodes", .show = show_nodes, .selector = true},
-    {.name = "configs", .collection = "configs", .show = show_configs},
-    {.name = "assignments", .collection = "assignments", .show = show_assignments},
+    {.name = "nodes",
+     .collection = "nodes",
+     .show = show_nodes,
+     .columns = node_columns,
+     .selector = true},
+    {.name = "configs", .collection = "configs", .show = show_configs, .columns = config_columns},
+    {.name = "assignments",
+     .collection = "assignments",
+     .show = show_assignments,
+     .columns = assignment_columns},
     {.name = "node", .collection = "nodes", .content = true, .at = true},
     {.name = "config", .collection = "configs", .content = true},
     {.name = "assignment", .collection = "assignments"},
@@ -203,6 +246,9 @@ static enum hw_status get_one(struct cli *cli, const struct kind *kind, const ch
     cli_query_add(&path, "revision", revision);
     if (o->content)
         st = print_content(cli, path.data, err);
+    else if (o->watch)
+        st = watch_view(cli, &(struct cli_view){.path = path.data},
+                        strcmp(kind->collection, "nodes") == 0 ? name : NULL, err);
     else
         st = cli_fetch(cli, path.data, &object, err);
     if (object != NULL && part == NULL)
@@ -232,10 +278,13 @@ static enum hw_status check_get(struct cli *cli, const struct kind *kind, int co
         return cli_misused(cli, err, "get %s does not take --selector", kind->name);
     if (o->state != NULL)
         return cli_misused(cli, err, "get %s does not take --state", kind->name);
-    if (o->unknown && (strcmp(kind->name, "nodes") != 0 || o->selector != NULL))
-        return cli_misused(cli, err, "--unknown goes with nodes, and without --selector");
+    if (o->unknown && (strcmp(kind->name, "nodes") != 0 || o->selector != NULL || o->watch))
+        return cli_misused(cli, err,
+                           "--unknown goes with nodes, and without --selector and --watch");
     if (o->revision > 0 && (strcmp(kind->name, "config") != 0 || !o->content))
         return cli_misused(cli, err, "--revision goes with --content of a config");
+    if (o->watch && (o->content || o->at != NULL))
+        return cli_misused(cli, err, "--watch goes neither with --content nor with --at");
     return HW_OK;
 }
 
@@ -276,12 +325,8 @@ enum hw_status cli_get(struct cli *cli, char **operands, int count, struct hw_er
     hw_buf_puts(&path, "/v1");
     cli_path_add(&path, kind->collection);
     cli_query_add(&path, "selector", cli->o->selector);
-    HW_AUTO_JSON json_t *list = NULL;
-    enum hw_status listed = cli_fetch_list(cli, path.data, 0, &list, err);
-    if (listed == HW_OK)
-        listed = cli_document_complete(cli, kind->collection, list, err);
-    if (listed == HW_OK)
-        cli_print(cli, list, kind->show);
+    const enum hw_status listed =
+        show_list(cli, path.data, kind->columns, kind->show, kind->collection, err);
     hw_buf_free(&path);
     return listed;
 }

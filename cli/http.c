@@ -18,6 +18,7 @@ enum {
     BACKOFF_LEAST_MS = 200,
     BACKOFF_MOST_MS = 5000,
     RETRY_MOST_S = 3600, /* that a server may ask for */
+    REST_MS = 1000,      /* between two rests of a stream */
     SILENCE_MOST_S = 60, /* of a stream: the server's heart beats every 15 s */
 };
 
@@ -28,7 +29,7 @@ struct cli_http {
     char curl_error[CURL_ERROR_SIZE];
 };
 
-static int64_t now_ms(void)
+int64_t cli_now_ms(void)
 {
     struct timespec ts;
 
@@ -415,7 +416,7 @@ static enum hw_status exchange(struct cli_http *http, const struct cli_request *
     const char *method = r->method != NULL ? r->method : "GET";
     struct header_list headers = {0};
     struct body body = {0};
-    const int64_t start = now_ms();
+    const int64_t start = cli_now_ms();
     hw_lsn lsn;
 
     prepare(http, r->path, &headers);
@@ -424,6 +425,8 @@ static enum hw_status exchange(struct cli_http *http, const struct cli_request *
             strcmp(r->if_match, "*") == 0 ? hw_strdup("*") : hw_sprintf("\"%s\"", r->if_match);
         add_header(&headers, "If-Match", tag);
     }
+    if (r->create)
+        add_header(&headers, "If-None-Match", "*");
     if (r->key != NULL)
         add_header(&headers, "Idempotency-Key", r->key);
     if (r->body != NULL) {
@@ -455,7 +458,7 @@ static enum hw_status exchange(struct cli_http *http, const struct cli_request *
         st = transport_error(http, code, err);
     }
     hw_log_debug("request", HW_S("method", method), HW_S("path", r->path),
-                 HW_I("status", answer->status), HW_I("ms", now_ms() - start),
+                 HW_I("status", answer->status), HW_I("ms", cli_now_ms() - start),
                  HW_S("problem", answer->problem));
     hw_buf_free(&body.bytes);
     curl_slist_free_all(headers.list);
@@ -475,12 +478,12 @@ enum hw_status cli_http_send(struct cli_http *http, const struct cli_request *re
 {
     const int64_t timeout =
         request->timeout_ms > 0 ? request->timeout_ms : http->options->timeout_ms;
-    const int64_t deadline = now_ms() + timeout;
+    const int64_t deadline = cli_now_ms() + timeout;
     int64_t backoff = BACKOFF_LEAST_MS;
     bool sent = false, uncertain = false, lost, unreached;
 
     for (;;) {
-        const int64_t left = deadline - now_ms();
+        const int64_t left = deadline - cli_now_ms();
         const enum hw_status st =
             exchange(http, request, left > 1 ? left : 1, answer, &lost, &unreached, err);
 
@@ -494,7 +497,7 @@ enum hw_status cli_http_send(struct cli_http *http, const struct cli_request *re
         int64_t pause = answer->retry_after_ms > backoff ? answer->retry_after_ms : backoff;
         if (st == HW_OK)
             return st;
-        if (again && now_ms() + pause < deadline) {
+        if (again && cli_now_ms() + pause < deadline) {
             hw_log_debug("again", HW_I("pause_ms", pause), HW_E(err));
             cli_answer_free(answer);
             poll(NULL, 0, (int)pause);
@@ -529,10 +532,9 @@ enum hw_status cli_http_json(struct cli_http *http, const struct cli_request *re
 
 struct stream {
     struct cli_http *http;
-    cli_stream_fn *take;
-    void *arg;
+    const struct cli_stream *to;
     struct body body; /* of an answer that is no stream */
-    bool ended;       /* by take */
+    bool ended;       /* by take or rest */
 };
 
 static bool is_stream(struct cli_http *http)
@@ -551,44 +553,96 @@ static size_t on_stream(char *bytes, size_t size, size_t count, void *arg)
 
     if (!is_stream(stream->http))
         return on_body(bytes, size, count, &stream->body);
-    stream->ended = !stream->take(stream->arg, bytes, size * count);
+    stream->ended = !stream->to->take(stream->to->arg, bytes, size * count);
     return stream->ended ? 0 : size * count;
 }
 
-enum hw_status cli_http_stream(struct cli_http *http, const char *path, const char *last_event_id,
-                               cli_stream_fn *take, void *arg, int *status, struct hw_error *err)
+/* How the transfer ended; HW_ESTOPPED, HW_ETIMEOUT: before its end, because we were told to. */
+static enum hw_status transfer(struct stream *stream, CURLM *multi, CURLcode *code)
+{
+    const struct cli_stream *to = stream->to;
+    int running = 1, left;
+
+    while (curl_multi_perform(multi, &running) == CURLM_OK && running > 0) {
+        struct curl_waitfd stop = {.fd = to->stop_fd, .events = CURL_WAIT_POLLIN};
+        const int64_t time = to->deadline_ms > 0 ? to->deadline_ms - cli_now_ms() : REST_MS;
+
+        if (time <= 0)
+            return HW_ETIMEOUT;
+        if (is_stream(stream->http) && to->rest != NULL && !to->rest(to->arg)) {
+            stream->ended = true;
+            return HW_OK;
+        }
+        curl_multi_poll(multi, &stop, to->stop_fd >= 0 ? 1 : 0,
+                        (int)(time < REST_MS ? time : REST_MS), NULL);
+        if (stop.revents != 0)
+            return HW_ESTOPPED;
+    }
+    const CURLMsg *message = curl_multi_info_read(multi, &left);
+    *code = message != NULL ? message->data.result : CURLE_OUT_OF_MEMORY;
+    return HW_OK;
+}
+
+/* Whatever came of it but a stream that was told to end. */
+static enum hw_status judge_stream(struct stream *stream, CURLcode code, const char *path,
+                                   int *status, struct hw_error *err)
 {
     const struct cli_request request = {.path = path};
-    struct stream stream = {.http = http, .take = take, .arg = arg};
-    struct header_list headers = {0};
     struct cli_answer answer = {0};
-    enum hw_status st;
+    enum hw_status st = HW_EPROTO;
 
-    prepare(http, path, &headers);
-    add_header(&headers, "Accept", "text/event-stream");
-    if (last_event_id != NULL)
-        add_header(&headers, "Last-Event-ID", last_event_id);
-    curl_easy_setopt(http->curl, CURLOPT_HTTPHEADER, headers.list);
-    curl_easy_setopt(http->curl, CURLOPT_WRITEFUNCTION, on_stream);
-    curl_easy_setopt(http->curl, CURLOPT_WRITEDATA, &stream);
-    curl_easy_setopt(http->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(http->curl, CURLOPT_LOW_SPEED_TIME, (long)SILENCE_MOST_S);
-    const CURLcode code = curl_easy_perform(http->curl);
-
-    if (is_stream(http))
-        st = stream.ended ? HW_OK
-                          : hw_fail(err, HW_EUNAVAIL, "%s: the stream of events ended", http->base);
+    if (is_stream(stream->http))
+        st = stream->ended
+                 ? HW_OK
+                 : hw_fail(err, HW_EUNAVAIL, "%s: the stream of events ended", stream->http->base);
     else if (code != CURLE_OK)
-        st = transport_error(http, code, err);
-    else
-        st = HW_EPROTO;
-    read_answer(http, &stream.body, &answer);
+        st = transport_error(stream->http, code, err);
+    read_answer(stream->http, &stream->body, &answer);
     *status = answer.status;
     if (st == HW_EPROTO && answer.status / 100 == 2)
         st = hw_fail(err, HW_EPROTO, "GET %s: the answer is no stream of events", path);
     else if (code == CURLE_OK && answer.status / 100 != 2)
-        st = refusal_error(http, &request, &answer, err);
+        st = refusal_error(stream->http, &request, &answer, err);
     cli_answer_free(&answer);
+    return st;
+}
+
+enum hw_status cli_http_stream(struct cli_http *http, const char *path, const char *last_event_id,
+                               const struct cli_stream *to, int *status, struct hw_error *err)
+{
+    struct cli_http own = {.options = http->options, .base = http->base};
+    struct stream stream = {.http = &own, .to = to};
+    struct header_list headers = {0};
+    CURLM *multi = curl_multi_init();
+    CURLcode code = CURLE_OK;
+
+    *status = 0;
+    own.curl = curl_easy_init();
+    if (own.curl == NULL || multi == NULL) {
+        curl_easy_cleanup(own.curl);
+        curl_multi_cleanup(multi);
+        return hw_fail(err, HW_ELIMIT, "no memory for a connection");
+    }
+    prepare(&own, path, &headers);
+    add_header(&headers, "Accept", "text/event-stream");
+    if (last_event_id != NULL)
+        add_header(&headers, "Last-Event-ID", last_event_id);
+    curl_easy_setopt(own.curl, CURLOPT_HTTPHEADER, headers.list);
+    curl_easy_setopt(own.curl, CURLOPT_WRITEFUNCTION, on_stream);
+    curl_easy_setopt(own.curl, CURLOPT_WRITEDATA, &stream);
+    curl_easy_setopt(own.curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    curl_easy_setopt(own.curl, CURLOPT_LOW_SPEED_TIME, (long)SILENCE_MOST_S);
+    curl_multi_add_handle(multi, own.curl);
+    enum hw_status st = transfer(&stream, multi, &code);
+    if (st == HW_OK) {
+        st = judge_stream(&stream, code, path, status, err);
+    } else {
+        *status = is_stream(&own) ? 200 : 0;
+        (void)hw_fail(err, st, "told to end");
+    }
+    curl_multi_remove_handle(multi, own.curl);
+    curl_multi_cleanup(multi);
+    curl_easy_cleanup(own.curl);
     hw_buf_free(&stream.body.bytes);
     curl_slist_free_all(headers.list);
     return st;

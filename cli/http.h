@@ -44,6 +44,7 @@ struct cli_request {
     const void *body;       /* NULL: none */
     size_t len;
     const char *if_match; /* an entity tag without its quotes, or "*"; or NULL */
+    bool create;          /* If-None-Match: *, only what is not there yet */
     const char *key;      /* Idempotency-Key, which makes it safe to send again; or NULL */
     int64_t timeout_ms;   /* 0: as in the options */
 };
@@ -80,10 +81,24 @@ enum hw_status cli_http_json(struct cli_http *http, const struct cli_request *re
 /* Bytes of a stream as they come; false ends it. */
 typedef bool cli_stream_fn(void *arg, const char *bytes, size_t len);
 
-/* GET of server-sent events, until the stream ends (HW_EUNAVAIL) or take says so (HW_OK). *status
- * is that of the answer, 0 where none came. Anything but 200 is an error as above. */
+struct cli_stream {
+    cli_stream_fn *take;
+    /* Whatever had come is taken, or a second went by; NULL: nothing to do then. May send requests
+     * of its own. false ends it. */
+    bool (*rest)(void *arg);
+    void *arg;
+    int stop_fd;         /* ends it when there is something to read; -1: none */
+    int64_t deadline_ms; /* by CLOCK_MONOTONIC; 0: none */
+};
+
+/* GET of server-sent events, on a connection of its own, until the stream ends (HW_EUNAVAIL), take
+ * or rest say so (HW_OK), stop_fd does (HW_ESTOPPED) or the time is over (HW_ETIMEOUT). *status is
+ * that of the answer, 0 where none came. Anything but 200 is an error as above. */
 enum hw_status cli_http_stream(struct cli_http *http, const char *path, const char *last_event_id,
-                               cli_stream_fn *take, void *arg, int *status,
+                               const struct cli_stream *stream, int *status,
                                struct hw_error *err) HW_CHECKED;
+
+/* By CLOCK_MONOTONIC. */
+int64_t cli_now_ms(void);
 
 #endif

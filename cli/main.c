@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/contexts.h"
 #include "cli/text.h"
 #include "common/file.h"
 #include "common/memory.h"
@@ -26,16 +27,22 @@ enum { TOKEN_FILE_MOST = 4096, LIMIT_MOST = 1000000 };
         .help = (text), .commands = (takers)                                                       \
     }
 
-static const char writers[] = "accept apply set delete rollback approve reject";
+/* Where to, and how to get in: of a context as well (cli/contexts.h). */
+#define OPTION_CONNECTION(option, member, variable, shown, text)                                   \
+    {                                                                                              \
+        .name = (option), .env = (variable), .type = HW_OPT_STRING,                                \
+        .offset = offsetof(struct cli_options, member),                                            \
+        .by_flag = offsetof(struct cli_options, by_flag.member), .value = (shown), .help = (text)  \
+    }
+
+static const char writers[] = "accept apply put edit set delete rollback approve reject";
 
 static const struct hw_option options_table[] = {
-    {.name = "server",
-     .env = "HEADWATER_SERVER",
-     .type = HW_OPT_STRING,
-     .offset = offsetof(struct cli_options, server),
-     .value = "URL",
-     .preset = "http://127.0.0.1:8080",
-     .help = "where headwater-api is"},
+    OPTION_CONNECTION("context", context, "HEADWATER_CONTEXT", "NAME",
+                      "which server, and how to get in, by a name that context add gave"),
+    OPTION_CONNECTION("server", server, "HEADWATER_SERVER", "URL",
+                      "where headwater-api is, in the place of a context (default "
+                      "http://127.0.0.1:8080)"),
     {.name = "token",
      .env = "HEADWATER_TOKEN",
      .type = HW_OPT_STRING,
@@ -43,21 +50,23 @@ static const struct hw_option options_table[] = {
      .secret = true,
      .env_only = true,
      .help = "the token to show to the server; wins over --token-file"},
-    OPTION_STRING("token-file", token_file, "HEADWATER_TOKEN_FILE", "FILE",
-                  "a file that holds the token to show to the server", NULL),
-    OPTION_STRING("ca-file", ca_file, "HEADWATER_CA_FILE", "FILE",
-                  "the authorities (PEM) that may vouch for an https:// server", NULL),
-    OPTION_STRING("cert", cert, "HEADWATER_CERT", "FILE", "our certificate (PEM)", NULL),
-    OPTION_STRING("key", key, "HEADWATER_KEY", "FILE", "the key (PEM) of our certificate", NULL),
+    OPTION_CONNECTION("token-file", token_file, "HEADWATER_TOKEN_FILE", "FILE",
+                      "a file that holds the token to show to the server"),
+    OPTION_CONNECTION("ca-file", ca_file, "HEADWATER_CA_FILE", "FILE",
+                      "the authorities (PEM) that may vouch for an https:// server"),
+    OPTION_CONNECTION("cert", cert, "HEADWATER_CERT", "FILE", "our certificate (PEM)"),
+    OPTION_CONNECTION("key", key, "HEADWATER_KEY", "FILE", "the key (PEM) of our certificate"),
     {.name = "timeout",
      .env = "HEADWATER_TIMEOUT",
      .type = HW_OPT_DURATION,
      .offset = offsetof(struct cli_options, timeout),
+     .by_flag = offsetof(struct cli_options, by_flag.timeout),
      .value = "TIME",
      .preset = "30s",
      .min = 1,
      .max = 86400000,
-     .help = "how long a request may take, and how long to wait for nodes"},
+     .help = "how long a request may take, and how long to wait for nodes; with watch the flag "
+             "ends it"},
     {.name = "output",
      .letter = 'o',
      .type = HW_OPT_CHOICE,
@@ -72,8 +81,11 @@ static const struct hw_option options_table[] = {
      .type = HW_OPT_STRING,
      .offset = offsetof(struct cli_options, file),
      .value = "FILE",
-     .commands = "apply diff",
-     .help = "resources in YAML or JSON; - for standard input, or a directory"},
+     .commands = "apply diff put",
+     .help = "resources in YAML or JSON, or a directory; put: the content; - for standard input"},
+    OPTION_STRING("media-type", media_type, NULL, "TYPE",
+                  "what the content is, such as text/plain; of a file *.json known without", "put"),
+    OPTION_FLAG("create", create, "only if there is no such config yet", "put"),
     OPTION_FLAG("content", content, "the document itself", "get proposals"),
     OPTION_STRING("at", at, NULL, "LSN|TIME", "as of a position, or of an RFC 3339 time", "get"),
     {.name = "revision",
@@ -84,9 +96,19 @@ static const struct hw_option options_table[] = {
      .max = INT32_MAX,
      .commands = "get",
      .help = "with --content of a config: an older revision"},
-    OPTION_STRING("selector", selector, NULL, "LABELS",
-                  "only nodes with these labels: site=north,role=daq or a JSON object",
-                  "get fleet watch"),
+    {.name = "selector",
+     .letter = 'l',
+     .type = HW_OPT_STRING,
+     .offset = offsetof(struct cli_options, selector),
+     .value = "LABELS",
+     .commands = "get fleet watch",
+     .help = "only nodes with these labels: site=north,role=daq or a JSON object"},
+    {.name = "watch",
+     .letter = 'w',
+     .type = HW_OPT_FLAG,
+     .offset = offsetof(struct cli_options, watch),
+     .commands = "get fleet",
+     .help = "go on, and show what changes, until ^C"},
     OPTION_STRING("state", state, NULL, "STATE",
                   "only nodes in this state: in_sync, pending, failed, unassigned or unknown; "
                   "proposals: pending, approved, rejected, conflict or refused",
@@ -100,6 +122,7 @@ static const struct hw_option options_table[] = {
      .commands = "get fleet history audit token proposals",
      .help = "at most N items; all without it (audit: 50)"},
     OPTION_FLAG("dry-run", dry_run, "change nothing, show what would change", writers),
+    OPTION_FLAG("yes", yes, "agree to what would be asked", "accept apply edit"),
     OPTION_FLAG("wait", wait, "then wait until the nodes did it", writers),
     {.name = "message",
      .letter = 'm',
@@ -110,7 +133,7 @@ static const struct hw_option options_table[] = {
      .help = "why, for the history and the audit trail"},
     OPTION_STRING("if-match", if_match, NULL, "ETAG",
                   "only if this is still the version of the resource; * if it is there",
-                  "set delete rollback approve reject"),
+                  "put set delete rollback approve reject"),
     OPTION_STRING("idempotency-key", idempotency_key, NULL, "KEY",
                   "the key of a request that may have been carried out: do it once in all",
                   "accept apply delete rollback approve reject"),
@@ -119,8 +142,8 @@ static const struct hw_option options_table[] = {
                 "remove what the set applied before and the files no longer mention; asks",
                 "apply diff"),
     OPTION_FLAG("last", last, "the position of the last write from here to this server", "wait"),
-    OPTION_STRING("node", node, NULL, "NAME", "only events, or proposals, of this node",
-                  "watch proposals"),
+    OPTION_STRING("node", node, NULL, "NAME", "only this node, its events or its proposals",
+                  "fleet watch proposals"),
     OPTION_STRING("types", types, NULL, "LIST", "only these events: desired,reported", "watch"),
     {.name = "count",
      .letter = 'n',
@@ -141,8 +164,8 @@ static const struct hw_option options_table[] = {
     OPTION_STRING("labels", labels, NULL, "LABELS",
                   "labels for them: site=north,role=daq or a JSON object", "accept"),
     OPTION_FLAG("all-unknown", all_unknown, "all that get nodes --unknown lists", "accept"),
-    OPTION_FLAG("yes", yes, "agree to what would be asked, such as what --prune removes",
-                "accept apply"),
+    OPTION_STRING("name", name, NULL, "NAME",
+                  "create, revoke: which one; the same as NAME behind the action", "token"),
     HW_OPTIONS_LOG(struct cli_options),
     {.name = NULL},
 };
@@ -151,9 +174,12 @@ static const struct hw_command commands[] = {
     {"get", "KIND [NAME]",
      "show nodes, configs, assignments, fleet; node, config, assignment, "
      "desired or reported NAME"},
+    {"describe", "KIND NAME", "show everything about a node, config or assignment"},
     {"accept", "[NODE...]", "register nodes that are alive and unknown"},
     {"apply", "[FILE...]", "make resources as files describe them, all or none"},
     {"diff", "[FILE...]", "show what apply would change on which node"},
+    {"put", "CONFIG -f FILE", "make a file the content of a config, byte for byte"},
+    {"edit", "[KIND] NAME", "change a config, node or assignment in an editor"},
     {"set", "CONFIG PATH=VALUE...", "change members of a JSON config"},
     {"delete", "KIND NAME", "remove a node, config or assignment"},
     {"history", "CONFIG", "show the revisions of a config"},
@@ -169,6 +195,7 @@ static const struct hw_command commands[] = {
     {"audit", "[KIND [NAME]]", "show who changed what, newest first"},
     {"token", "list|create NAME|revoke NAME", "manage the tokens of the API"},
     {"export", "DIR", "write everything to files that apply takes"},
+    {"context", "list|add NAME|use NAME|remove NAME", "name servers, and choose one"},
     {.name = NULL},
 };
 
@@ -177,15 +204,31 @@ static const struct {
     cli_command_fn *run;
     int least, most; /* operands */
 } runners[] = {
-    /* clang-format off: a line each */
-    {cli_get, 1, 2},          {cli_accept, 0, INT32_MAX}, {cli_apply, 0, INT32_MAX},
-    {cli_diff, 0, INT32_MAX}, {cli_set, 2, INT32_MAX},    {cli_delete, 2, 2},
-    {cli_history, 1, 1},      {cli_rollback, 2, 2},       {cli_explain, 1, 2},
-    {cli_proposals, 0, 1},    {cli_approve, 1, 1},        {cli_reject, 1, 1},
-    {cli_wait, 0, 1},         {cli_watch, 0, 0},          {cli_fleet, 0, 0},
-    {cli_status, 0, 0},       {cli_audit, 0, 2},          {cli_token, 1, 2},
+    // clang-format off
+    {cli_get, 1, 2},
+    {cli_describe, 2, 2},
+    {cli_accept, 0, INT32_MAX},
+    {cli_apply, 0, INT32_MAX},
+    {cli_diff, 0, INT32_MAX},
+    {cli_put, 1, 2},
+    {cli_edit, 1, 2},
+    {cli_set, 2, INT32_MAX},
+    {cli_delete, 2, 2},
+    {cli_history, 1, 1},
+    {cli_rollback, 2, 2},
+    {cli_explain, 1, 2},
+    {cli_proposals, 0, 1},
+    {cli_approve, 1, 1},
+    {cli_reject, 1, 1},
+    {cli_wait, 0, 1},
+    {cli_watch, 0, 0},
+    {cli_fleet, 0, 0},
+    {cli_status, 0, 0},
+    {cli_audit, 0, 2},
+    {cli_token, 1, 2},
     {cli_export, 1, 1},
-    /* clang-format on */
+    {cli_context, 1, 2},
+    // clang-format on
 };
 _Static_assert(HW_COUNT(runners) + 1 == HW_COUNT(commands), "a command without a runner");
 
@@ -288,13 +331,20 @@ static enum hw_status connect_to(struct cli *cli, struct cli_http_options *http,
     return st;
 }
 
-static enum hw_status run(struct cli *cli, size_t command, char **operands, int count,
-                          struct hw_error *err)
+static enum hw_status run(struct cli *cli, struct cli_options *o, size_t command, char **operands,
+                          int count, struct hw_error *err)
 {
     struct cli_http_options http;
     HW_AUTO_FREE char *token = NULL;
-    enum hw_status st = connect_to(cli, &http, &token, err);
+    HW_AUTO_JSON json_t *contexts = NULL;
+    enum hw_status st = HW_OK;
 
+    if (runners[command].run != cli_context) { /* which needs no server */
+        st = cli_contexts_resolve(o, &contexts, err);
+        cli->misused = st == HW_EINVAL;
+        if (st == HW_OK)
+            st = connect_to(cli, &http, &token, err);
+    }
     if (st == HW_OK)
         st = runners[command].run(cli, operands, count, err);
     cli_http_close(cli->http);
@@ -312,11 +362,11 @@ static enum hw_status check_usage(const struct cli_options *o, size_t command, i
                        commands[command].arguments);
     if (count > runners[command].most)
         return hw_fail(err, HW_EINVAL, "%s: not understood", operands[runners[command].most]);
-    if ((o->cert == NULL) != (o->key == NULL))
-        return hw_fail(err, HW_EINVAL, "--cert and --key go together");
     if (o->message != NULL && !hw_utf8_valid(o->message, strlen(o->message), NULL))
         return hw_fail(err, HW_EINVAL, "--message: it is not UTF-8");
     if (check_header("--idempotency-key", o->idempotency_key, err) != HW_OK)
+        return err->status;
+    if (check_header("--media-type", o->media_type, err) != HW_OK)
         return err->status;
     return check_header("--if-match", o->if_match, err);
 }
@@ -360,7 +410,7 @@ int main(int argc, char **argv)
         return hw_options_usage_error(&program, &err);
     cli.operands = operands;
     choose_output(&cli);
-    const enum hw_status st = run(&cli, command, operands, count, &err);
+    const enum hw_status st = run(&cli, &o, command, operands, count, &err);
     if (st == HW_EINVAL && cli.misused)
         return hw_options_usage_error(&program, &err);
     if (st != HW_OK)

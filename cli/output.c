@@ -150,7 +150,8 @@ static bool is_numeric(const json_t *items, const char *member)
     return any;
 }
 
-void cli_print_table(const struct cli *cli, const json_t *items, const struct cli_column *columns)
+static void print_rows(const struct cli *cli, const json_t *items, const struct cli_column *columns,
+                       bool headed)
 {
     const size_t rows = json_array_size(items);
     size_t count = 0;
@@ -178,13 +179,24 @@ void cli_print_table(const struct cli *cli, const json_t *items, const struct cl
     for (size_t i = 0; i < (rows + 1) * count; i++) {
         const size_t c = i % count;
 
-        print_cell(cli, &cells[i], widths[c], i < count ? CLI_TEXT : columns[c].kind, right[c],
-                   c + 1 == count);
+        if (headed || i >= count)
+            print_cell(cli, &cells[i], widths[c], i < count ? CLI_TEXT : columns[c].kind, right[c],
+                       c + 1 == count);
         free(cells[i].text);
     }
     free(cells);
     free(widths);
     free(right);
+}
+
+void cli_print_table(const struct cli *cli, const json_t *items, const struct cli_column *columns)
+{
+    print_rows(cli, items, columns, true);
+}
+
+void cli_print_rows(const struct cli *cli, const json_t *items, const struct cli_column *columns)
+{
+    print_rows(cli, items, columns, false);
 }
 
 void cli_print_details(const json_t *object)
@@ -209,6 +221,22 @@ void cli_print_details(const json_t *object)
         printf("%s%*s  %s\n", hw_buf_str(&safe), (int)(width < widest ? widest - width : 0), "",
                cell.text);
         hw_buf_free(&safe);
+        free(cell.text);
+    }
+}
+
+void cli_print_fields(const struct cli *cli, const json_t *object, const struct cli_column *fields)
+{
+    size_t widest = 0;
+
+    for (const struct cli_column *f = fields; f->heading != NULL; f++)
+        if (strlen(f->heading) > widest)
+            widest = strlen(f->heading);
+    for (const struct cli_column *f = fields; f->heading != NULL; f++) {
+        struct cell cell = make_cell(json_object_get(object, f->member), f->kind);
+
+        printf("%-*s  ", (int)widest, f->heading);
+        print_cell(cli, &cell, 0, f->kind, false, true);
         free(cell.text);
     }
 }

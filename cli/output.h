@@ -19,8 +19,14 @@ struct cli_column {
 /* An array of objects; "-" stands where a member is absent or null. */
 void cli_print_table(const struct cli *cli, const json_t *items, const struct cli_column *columns);
 
+/* The same without the headings. */
+void cli_print_rows(const struct cli *cli, const json_t *items, const struct cli_column *columns);
+
 /* Each member of an object on a line of its own. */
 void cli_print_details(const json_t *object);
+
+/* Some members of an object, each on a line of its own, formatted as in a table. */
+void cli_print_fields(const struct cli *cli, const json_t *object, const struct cli_column *fields);
 
 /* In the form that -o asks for; table: for people, NULL stands for cli_print_details. */
 void cli_print(struct cli *cli, const json_t *answer, cli_show_fn *table);

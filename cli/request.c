@@ -213,6 +213,7 @@ enum hw_status cli_write(struct cli *cli, struct cli_request *request, cli_show_
     if (st == HW_OK && o->dry_run) {
         st = cli_plan_print(cli, object, NULL, err);
     } else if (st == HW_OK) {
+        cli->wrote = true;
         if (cli->output == CLI_TABLE && show != NULL)
             show(cli, object);
         else if (cli->output != CLI_TABLE && answer.len > 0)

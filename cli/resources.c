@@ -21,8 +21,6 @@
 #include "common/nearest.h"
 #include "common/utf8.h"
 
-enum { FILE_MOST = 64 * 1024 * 1024 };
-
 /* Resources as they are carried out: what is referred to comes first, and goes last. */
 static const char *const kinds[] = {"node", "config", "assignment"};
 enum { RANK_COUNT = 2 * HW_COUNT(kinds) };
@@ -133,6 +131,11 @@ static bool is_json_type(const json_t *type)
     return text != NULL && (strcmp(text, "application/json") == 0 || ends_with(text, "+json"));
 }
 
+const char *cli_media_type_of(const char *file)
+{
+    return ends_with(file, ".json") ? "application/json" : NULL;
+}
+
 /* "file" becomes "text", or "base64" where the bytes are no text. */
 static enum hw_status take_file(struct collector *c, json_t *resource, struct hw_error *err)
 {
@@ -147,14 +150,14 @@ static enum hw_status take_file(struct collector *c, json_t *resource, struct hw
         return hw_fail(err, HW_EINVAL, "file must be a string");
     if (find_file(c, file, &path, err) != HW_OK)
         return err->status;
-    if (json_object_get(resource, "media_type") == NULL && ends_with(file, ".json"))
-        json_object_set_new(resource, "media_type", json_string("application/json"));
+    if (json_object_get(resource, "media_type") == NULL && cli_media_type_of(file) != NULL)
+        json_object_set_new(resource, "media_type", json_string(cli_media_type_of(file)));
     if (json_object_get(resource, "media_type") == NULL)
         return hw_fail(
             err, HW_EINVAL,
             "media_type is missing: what is %s? text/plain, application/octet-stream, \xE2\x80\xA6",
             file);
-    if (hw_file_read(path, FILE_MOST, &bytes, &len, err) != HW_OK)
+    if (hw_file_read(path, CLI_FILE_MOST, &bytes, &len, err) != HW_OK)
         return hw_fail_in(err, "file");
     if (is_json_type(json_object_get(resource, "media_type")) &&
         check_json(path, bytes, len, err) != HW_OK)
@@ -368,19 +371,26 @@ static enum hw_status read_text(struct collector *c, const char *text, size_t le
     return cli_yaml_read(c->path, text, len, add_document, c, err);
 }
 
-static enum hw_status read_stdin(struct collector *c, struct hw_error *err)
+enum hw_status cli_stdin_read(struct hw_buf *text, struct hw_error *err)
 {
-    struct hw_buf text = {0};
     char bytes[65536];
     size_t got;
 
-    while ((got = fread(bytes, 1, sizeof(bytes), stdin)) > 0 && text.len <= FILE_MOST)
-        hw_buf_add(&text, bytes, got);
-    enum hw_status st = HW_OK;
+    while ((got = fread(bytes, 1, sizeof(bytes), stdin)) > 0 && text->len <= CLI_FILE_MOST)
+        hw_buf_add(text, bytes, got);
     if (ferror(stdin))
-        st = hw_fail_errno(err, "reading standard input");
-    else if (text.len > FILE_MOST)
-        st = hw_fail(err, HW_ELIMIT, "standard input is larger than %d MiB", FILE_MOST >> 20);
+        return hw_fail_errno(err, "reading standard input");
+    if (text->len > CLI_FILE_MOST)
+        return hw_fail(err, HW_ELIMIT, "standard input is larger than %zu MiB",
+                       CLI_FILE_MOST >> 20);
+    return HW_OK;
+}
+
+static enum hw_status read_stdin(struct collector *c, struct hw_error *err)
+{
+    struct hw_buf text = {0};
+    enum hw_status st = cli_stdin_read(&text, err);
+
     c->path = "stdin";
     c->directory = "";
     if (st == HW_OK)
@@ -397,7 +407,7 @@ static enum hw_status read_file(struct collector *c, const char *path, struct hw
     HW_AUTO_FREE char *text = NULL;
     size_t len;
 
-    if (hw_file_read(path, FILE_MOST, &text, &len, err) != HW_OK)
+    if (hw_file_read(path, CLI_FILE_MOST, &text, &len, err) != HW_OK)
         return err->status;
     c->path = path;
     c->directory = directory;

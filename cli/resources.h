@@ -11,6 +11,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "common/buf.h"
 #include "common/status.h"
 
 struct cli_resources {
@@ -27,5 +28,13 @@ void cli_resources_free(struct cli_resources *resources);
  */
 enum hw_status cli_resources_read(char *const paths[], size_t count,
                                   struct cli_resources *resources, struct hw_error *err) HW_CHECKED;
+
+#define CLI_FILE_MOST ((size_t)64 << 20) /* bytes of a file */
+
+/* All of it; what was read is in the buffer in any case. */
+enum hw_status cli_stdin_read(struct hw_buf *text, struct hw_error *err) HW_CHECKED;
+
+/* What a file's name says that it is, or NULL: nothing. */
+const char *cli_media_type_of(const char *file);
 
 #endif

@@ -31,7 +31,20 @@ static void show_secret(struct cli *cli, const json_t *answer)
 
     cli_print_text(cli, token, 0);
     putchar('\n');
-    fputs("headwater: this is shown once; nobody can look it up later\n", stderr);
+}
+
+/* To stderr, so that what is on stdout can go straight into a file. */
+static void explain(const struct cli *cli, const json_t *answer)
+{
+    if (cli->output == CLI_TABLE)
+        fputs("headwater: this is shown once; nobody can look it up later\n", stderr);
+    if (json_is_true(json_object_get(answer, "first")))
+        fputs("headwater: it is the first one: from now on every call needs a token, those of "
+              "monitoring too, and whoever has none is answered 401\n"
+              "headwater: for each of them, with this one in the file that HEADWATER_TOKEN_FILE "
+              "names: headwater token create NAME --role viewer|operator|approver|admin; they keep "
+              "theirs in such a file, too\n",
+              stderr);
 }
 
 static enum hw_status list_tokens(struct cli *cli, struct hw_error *err)
@@ -69,8 +82,10 @@ static enum hw_status create_token(struct cli *cli, const char *name, struct hw_
     enum hw_status st = cli_http_json(cli->http, &request, &raw, &answer, err);
     if (st == HW_OK && !json_is_string(json_object_get(answer, "token")))
         st = hw_fail(err, HW_EPROTO, "POST /v1/tokens: the answer holds no token");
-    if (st == HW_OK)
+    if (st == HW_OK) {
         cli_print(cli, answer, show_secret);
+        explain(cli, answer);
+    }
     cli_answer_free(&raw);
     return st;
 }
@@ -98,14 +113,18 @@ enum hw_status cli_token(struct cli *cli, char **operands, int count, struct hw_
 
     if (!create && (cli->o->role != NULL || cli->o->expires_in != NULL))
         return cli_misused(cli, err, "--role and --expires-in go with token create");
-    if (strcmp(action, "list") == 0 && count == 1)
+    if (strcmp(action, "list") == 0 && count == 1 && cli->o->name == NULL)
         return list_tokens(cli, err);
     if (!create && strcmp(action, "revoke") != 0)
         return cli_misused(cli, err, "token: list, create NAME or revoke NAME");
-    if (count != 2)
+    if (count > 1 && cli->o->name != NULL)
+        return cli_misused(cli, err, "token: the name is there twice, as %s and in --name",
+                           operands[1]);
+    const char *name = count > 1 ? operands[1] : cli->o->name;
+    if (name == NULL)
         return cli_misused(cli, err, "token %s: a name is missing", action);
-    const enum hw_status st = cli_check_name(operands[1], err);
+    const enum hw_status st = cli_check_name(name, err);
     if (st != HW_OK)
         return st;
-    return create ? create_token(cli, operands[1], err) : revoke_token(cli, operands[1], err);
+    return create ? create_token(cli, name, err) : revoke_token(cli, name, err);
 }

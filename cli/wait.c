@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -21,14 +20,6 @@ enum {
     SLACK_MS = 15000,      /* for the answer itself */
     FILE_MOST = 1 << 20,
 };
-
-static int64_t now_ms(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 static long long number(const json_t *object, const char *name)
 {
@@ -143,12 +134,12 @@ static enum hw_status conclude(struct cli *cli, enum hw_status st, const struct 
 enum hw_status cli_await(struct cli *cli, const char *lsn, bool quiet, struct hw_error *err)
 {
     const bool progress = isatty(STDERR_FILENO) != 0;
-    const int64_t deadline = now_ms() + cli->o->timeout;
+    const int64_t deadline = cli_now_ms() + cli->o->timeout;
     const int64_t step = progress ? STEP_MS : STEP_MOST_MS;
     bool answered = false;
 
     for (;;) {
-        const int64_t left = deadline - now_ms();
+        const int64_t left = deadline - cli_now_ms();
         struct cli_answer answer = {0};
         HW_AUTO_JSON json_t *result = NULL;
         enum hw_status st = ask(cli, lsn,
@@ -159,7 +150,7 @@ enum hw_status cli_await(struct cli *cli, const char *lsn, bool quiet, struct hw
 
         answered |= answer.status != 0;
         const bool pending = is_problem(&answer, "wait-timeout");
-        if (now_ms() < deadline && (pending || (st == HW_EUNAVAIL && answered))) {
+        if (cli_now_ms() < deadline && (pending || (st == HW_EUNAVAIL && answered))) {
             if (progress)
                 show_progress(answer.details != NULL && pending ? answer.details : NULL);
             cli_answer_free(&answer);

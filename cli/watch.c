@@ -1,22 +1,17 @@
 /* watch: events as they happen, through reconnects. */
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
-#include "cli/events.h"
+#include "cli/follow.h"
 #include "cli/output.h"
 #include "cli/text.h"
 #include "cli/yaml.h"
-#include "common/log.h"
 #include "common/memory.h"
-
-enum { PAUSE_MS = 1000, PAUSE_MOST_MS = 30000 };
 
 struct watch {
     struct cli *cli;
-    struct cli_events events;
     int64_t seen;
 };
 
@@ -90,36 +85,14 @@ static bool on_event(void *arg, const struct cli_event *event)
     return fflush(stdout) == 0 && watch->seen != watch->cli->o->count;
 }
 
-static bool on_bytes(void *arg, const char *bytes, size_t len)
-{
-    struct watch *watch = arg;
-
-    return cli_events_feed(&watch->events, bytes, len);
-}
-
-/* One connection, until it ends. *established: it was one. */
-static enum hw_status follow(struct watch *watch, const char *path, bool *established,
-                             struct hw_error *err)
-{
-    int status;
-
-    cli_events_reconnect(&watch->events);
-    const enum hw_status st = cli_http_stream(
-        watch->cli->http, path, cli_events_last_id(&watch->events), on_bytes, watch, &status, err);
-    *established = status == 200;
-    if (watch->events.too_large)
-        return hw_fail(err, HW_ELIMIT, "an event is larger than %zu MiB", CLI_EVENT_MOST >> 20);
-    return st;
-}
-
 enum hw_status cli_watch(struct cli *cli, char **operands, int count, struct hw_error *err)
 {
     const struct cli_options *o = cli->o;
     struct watch watch = {.cli = cli};
+    const struct cli_follower follower = {.event = on_event, .arg = &watch};
     struct hw_buf path = {0};
-    bool ever = false, established;
-    int64_t pause = PAUSE_MS;
     enum hw_status st;
+    bool over;
 
     (void)operands, (void)count;
     if (o->node != NULL && (st = cli_check_name(o->node, err)) != HW_OK)
@@ -128,17 +101,10 @@ enum hw_status cli_watch(struct cli *cli, char **operands, int count, struct hw_
     cli_query_add(&path, "node", o->node);
     cli_query_add(&path, "selector", o->selector);
     cli_query_add(&path, "types", o->types);
-    cli_events_init(&watch.events, on_event, &watch);
-    while ((st = follow(&watch, path.data, &established, err)) == HW_EUNAVAIL &&
-           (ever || established)) {
-        ever = true;
-        pause = established ? PAUSE_MS : pause * 2 < PAUSE_MOST_MS ? pause * 2 : PAUSE_MOST_MS;
-        if (established && watch.events.retry_ms >= 0)
-            pause = watch.events.retry_ms < PAUSE_MOST_MS ? watch.events.retry_ms : PAUSE_MOST_MS;
-        hw_log_info("reconnecting", HW_I("pause_ms", pause), HW_E(err));
-        poll(NULL, 0, (int)pause);
-    }
-    cli_events_free(&watch.events);
+    st = cli_follow(cli, path.data, &follower, &over, err);
     hw_buf_free(&path);
+    if (over && o->count > 0)
+        return hw_fail(err, HW_ETIMEOUT, "the time is over, and %lld of %lld events came",
+                       (long long)watch.seen, (long long)o->count);
     return st;
 }

@@ -12,7 +12,7 @@
 
 enum { SET_ATTEMPTS = 5 };
 
-static void show_config(struct cli *cli, const json_t *answer)
+void cli_show_config(struct cli *cli, const json_t *answer)
 {
     const char *name = json_string_value(json_object_get(answer, "name"));
     HW_AUTO_FREE char *line =
@@ -88,7 +88,7 @@ static enum hw_status set_once(struct cli *cli, const char *path, const struct c
                                              .len = strlen(text),
                                              .if_match = cli->o->if_match != NULL ? cli->o->if_match
                                                                                   : content.etag},
-                       show_config, err);
+                       cli_show_config, err);
         hw_buf_free(&target);
     }
     cli_answer_free(&content);

@@ -532,7 +532,7 @@ START_TEST(test_completion)
         "PATH=${HW_BUILD_DIR:-build}:$PATH\n. cli/completion/headwater\n"
         "try() { COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); _headwater; "
         "echo \"[${COMPREPLY[*]}]\"; }\n"
-        "try headwater ro\ntry headwater get --con\ntry headwater -o j\ntry headwater delete c\n"
+        "try headwater ro\ntry headwater get --conten\ntry headwater -o j\ntry headwater delete c\n"
         "try headwater --log-level d\ntry headwater get config b\n"
         "try headwater --server http://127.0.0.1:1 get config b\ntry headwater get desired n\n"
         "try headwater fleet --state un\ntry headwater accept --labels a=b s\n";
