@@ -104,7 +104,7 @@ enum hw_status cli_follow(struct cli *cli, const char *path, const struct cli_fo
     for (;;) {
         st = connect_once(cli, &following, path, deadline_ms, &established, err);
         ever |= established;
-        if (st != HW_EUNAVAIL || !ever || is_over(deadline_ms))
+        if ((st != HW_EUNAVAIL && st != HW_ETIMEOUT) || !ever || is_over(deadline_ms))
             break;
         pause = established ? PAUSE_MS : pause * 2 < PAUSE_MOST_MS ? pause * 2 : PAUSE_MOST_MS;
         const int64_t wished = following.events.retry_ms;

@@ -133,7 +133,7 @@ static void show_rollback(struct cli *cli, const json_t *answer)
         printf("config %s is at revision %s already: nothing changed\n", cli->operands[0],
                cli->operands[1]);
     else
-        show_config(cli, answer);
+        cli_show_config(cli, answer);
 }
 
 static void show_deleted(struct cli *cli, const json_t *answer)

@@ -15,6 +15,7 @@ struct values {
     const char *url, *mode, *log_level, *log_format;
     char *keys;
     int64_t count, wait, room;
+    bool count_by_flag;
 };
 
 static const struct hw_option table[] = {
@@ -44,6 +45,7 @@ static const struct hw_option table[] = {
      .env = "T_COUNT",
      .type = HW_OPT_INT,
      .offset = offsetof(struct values, count),
+     .by_flag = offsetof(struct values, count_by_flag),
      .value = "N",
      .preset = "3",
      .min = -5,
@@ -121,11 +123,13 @@ START_TEST(test_flag_wins_over_environment_over_preset)
     ck_assert_int_eq(parse(&plain, "--url nats://flag --no-loud"), HW_OK);
     ck_assert_str_eq(values.url, "nats://flag");
     ck_assert_int_eq(values.count, 5);
+    ck_assert(!values.count_by_flag);
     ck_assert(!values.loud);
     ck_assert_str_eq(values.mode, "slow");
     ck_assert_int_eq(parse(&plain, "-u short --count=-5"), HW_OK);
     ck_assert_str_eq(values.url, "short");
     ck_assert_int_eq(values.count, -5);
+    ck_assert(values.count_by_flag);
     ck_assert(values.loud);
 }
 END_TEST
