@@ -170,6 +170,7 @@ static void __attribute__((constructor)) set_up(void)
             entry++;
         }
     }
+    setenv("SHELL", "/bin/sh", 1); /* script(1) runs it; a service's user may have none */
     const char *tmp = getenv("TMPDIR");
     snprintf(base_dir, sizeof(base_dir), "%s/headwater-test-XXXXXX",
              tmp != NULL && *tmp == '/' && strlen(tmp) < 32 ? tmp : "/tmp");
