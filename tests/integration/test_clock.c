@@ -3,6 +3,7 @@
  * of libc's, also for libnats, which waits by the time of day.
  */
 #include <errno.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -43,21 +44,61 @@ static bool has_come(const struct timespec *time)
            (now.tv_sec == time->tv_sec && now.tv_nsec >= time->tv_nsec);
 }
 
-/* As the kernel does it: a wait lasts until that time of day has come, whatever happens to it. */
+/*
+ * Condition variables, as the kernel has them: a wait lasts until that time of day has come,
+ * whatever happens to it. It is waited in slices, so that a jump is seen, on a count of the signals
+ * that a variable was given; one that comes between two slices is not lost, as it would be on
+ * libc's, which knows of no waiter then. Waking more of them than was asked for is allowed.
+ */
+static _Atomic uint32_t *signals_of(const pthread_cond_t *cond)
+{
+    static _Atomic uint32_t signals[256];
+
+    return &signals[((uintptr_t)cond >> 4) % HW_COUNT(signals)];
+}
+
+/* end: NULL for ever. */
+static int wait_until(const pthread_cond_t *cond, pthread_mutex_t *mutex,
+                      const struct timespec *end)
+{
+    static const struct timespec slice = {.tv_nsec = 10000000};
+    _Atomic uint32_t *const signals = signals_of(cond);
+    const uint32_t before = *signals;
+    int rc = 0;
+
+    pthread_mutex_unlock(mutex);
+    while (*signals == before && rc == 0) {
+        if (end != NULL && has_come(end))
+            rc = ETIMEDOUT;
+        else
+            syscall(SYS_futex, signals, FUTEX_WAIT_PRIVATE, before, &slice, NULL, 0);
+    }
+    pthread_mutex_lock(mutex);
+    return rc;
+}
+
 int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct timespec *end)
 {
-    int rc = ETIMEDOUT;
+    return wait_until(cond, mutex, end);
+}
 
-    while (rc == ETIMEDOUT && !has_come(end)) {
-        struct timespec slice;
+int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
+{
+    return wait_until(cond, mutex, NULL);
+}
 
-        clock_gettime(CLOCK_MONOTONIC, &slice);
-        slice.tv_nsec += 10000000;
-        slice.tv_sec += slice.tv_nsec / 1000000000;
-        slice.tv_nsec %= 1000000000;
-        rc = pthread_cond_clockwait(cond, mutex, CLOCK_MONOTONIC, &slice);
-    }
-    return rc;
+int pthread_cond_broadcast(pthread_cond_t *cond)
+{
+    _Atomic uint32_t *const signals = signals_of(cond);
+
+    ++*signals;
+    syscall(SYS_futex, signals, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+    return 0;
+}
+
+int pthread_cond_signal(pthread_cond_t *cond)
+{
+    return pthread_cond_broadcast(cond);
 }
 
 /* ---- the agent ------------------------------------------------------------------------------- */
