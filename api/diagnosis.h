@@ -7,8 +7,8 @@
 
 #include <jansson.h>
 
-/* [{"code","part","severity","what","do"}], the cause before what follows from it; the caller's. system:
- * as docs/http.md has it, without the problems. */
+/* [{"code","part","severity","what","do"}], the cause before what follows from it; the caller's.
+ * system: as docs/http.md has it, without the problems. */
 json_t *api_diagnosis(const json_t *system);
 
 #endif
