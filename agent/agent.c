@@ -20,17 +20,18 @@
 #include "common/objstore.h"
 #include "common/points.h"
 
-#define TRY_LIMIT_MS   300000  /* between tries of one document */
-#define SAVE_RETRY_MS  20000   /* mean, between tries of a state that the disk did not take */
-#define HEAL_PAUSE_MS  5000    /* between two healings: whoever changes it may not give up either */
-#define STALE_AGAIN_MS 2000    /* mean, before an older entry is taken for what the key holds */
-#define REJOIN_MS      1000    /* a fleet that has NATS again does not ask in one moment */
-#define RECONNECT_MS   10000   /* nor tries to connect, */
-#define FIRST_MS       5000    /* nor connects at once … */
-#define BOOTING_S      120     /* … where machines were switched on so short ago, all together */
-#define NOTHING_MS     3600000 /* between two words of it */
-#define QUIET_FAILURES 3       /* timeouts in a row that are taken for an outage, not reported */
-#define ATTEMPTS_MAX   3       /* interrupted ones, before a document is given up */
+#define TRY_LIMIT_MS   300000 /* between tries of one document */
+#define SAVE_RETRY_MS  20000  /* mean, between tries of a state that the disk did not take */
+#define HEAL_PAUSE_MS  5000   /* between two healings: whoever changes it may not give up either */
+#define STALE_AGAIN_MS 2000   /* mean, before an older entry is taken for what the key holds */
+#define REJOIN_MS      1000   /* a fleet that has NATS again does not ask in one moment */
+#define RECONNECT_MS   10000  /* nor tries to connect, */
+#define FIRST_MS       5000   /* nor connects at once … */
+#define BOOTING_S      120    /* … where machines were switched on so short ago, all together */
+#define QUIET_FAILURES 3      /* timeouts in a row that are taken for an outage, not reported */
+#define ATTEMPTS_MAX   3      /* interrupted ones, before a document is given up */
+
+#define NOTHING_AGAIN_MS 3600000 /* between two words of it that nothing is desired */
 
 enum event { BEGIN, DONE, FAILED, AWAY, RECOVER, TAKE_BACK };
 
@@ -879,7 +880,7 @@ static void tell_nothing(struct agent *a)
 {
     const int64_t now = hw_loop_now();
 
-    if (a->told_nothing != 0 && now - a->told_nothing < NOTHING_MS)
+    if (a->told_nothing != 0 && now - a->told_nothing < NOTHING_AGAIN_MS)
         return;
     a->told_nothing = now;
     tell(a, HW_LOG_WARN, AGENT_NOTHING_DESIRED, NULL, NULL);

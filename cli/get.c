@@ -278,9 +278,6 @@ static enum hw_status check_get(struct cli *cli, const struct kind *kind, int co
         return cli_misused(cli, err, "get %s does not take --selector", kind->name);
     if (o->state != NULL)
         return cli_misused(cli, err, "get %s does not take --state", kind->name);
-    if (o->unknown && (strcmp(kind->name, "nodes") != 0 || o->selector != NULL || o->watch))
-        return cli_misused(cli, err,
-                           "--unknown goes with nodes, and without --selector and --watch");
     if (o->revision > 0 && (strcmp(kind->name, "config") != 0 || !o->content))
         return cli_misused(cli, err, "--revision goes with --content of a config");
     if (o->watch && (o->content || o->at != NULL))
@@ -308,7 +305,12 @@ enum hw_status cli_get(struct cli *cli, char **operands, int count, struct hw_er
 {
     const struct kind *kind = kinds;
 
-    if (strcmp(operands[0], "fleet") == 0 && count == 1 && !cli->o->unknown)
+    if (cli->o->unknown &&
+        (strcmp(operands[0], "nodes") != 0 || cli->o->selector != NULL || cli->o->watch))
+        return cli_misused(cli, err,
+                           "get %s: --unknown goes with nodes, and without --selector and --watch",
+                           operands[0]);
+    if (strcmp(operands[0], "fleet") == 0 && count == 1)
         return cli_fleet(cli, operands, 0, err);
     while (kind < kinds + HW_COUNT(kinds) && strcmp(kind->name, operands[0]) != 0)
         kind++;

@@ -142,7 +142,9 @@ START_TEST(test_a_name_with_a_slip)
     EXPECT(2, "twice", "accept", "daq-O1", "--labels", "a=1,a=2");
     EXPECT(2, "--all-unknown", "accept");
     EXPECT(2, "--all-unknown", "accept", "daq-O1", "--all-unknown");
-    EXPECT(2, "--unknown", "get", "configs", "--unknown");
+    EXPECT(2, "--unknown goes with nodes", "get", "configs", "--unknown");
+    EXPECT(2, "--unknown goes with nodes", "get", "fleet", "--unknown");
+    EXPECT(2, "--unknown goes with nodes", "get", "nodes", "--unknown", "--selector", "a=1");
     EXPECT(0, "daq-O1", "accept", "daq-O1", "--labels", "site=north", "--dry-run");
     ck_assert(unknown_are("daq-O1\n"));
     EXPECT(0, "created", "accept", "daq-O1", "daq-O1", "--labels", "site=north,slot=3", "-m",
@@ -293,5 +295,5 @@ START_TEST(test_more_than_the_list_holds)
 }
 END_TEST
 
-TEST_MAIN_BETWEEN("unknown", 240, setup, teardown, test_a_name_with_a_slip, test_hostile_names,
+TEST_MAIN_BETWEEN("unknown", 600, setup, teardown, test_a_name_with_a_slip, test_hostile_names,
                   test_the_commands_of_containers, test_more_than_the_list_holds)
