@@ -425,12 +425,12 @@ static enum hw_status check_given(const struct hw_program *program, const char *
 /* ", " between them, malloc'ed. */
 static char *command_names(const struct hw_program *program)
 {
-    char *list = hw_strdup(program->commands->name);
+    char *list = hw_strdup("");
 
-    for (const struct hw_command *c = program->commands + 1; c->name != NULL; c++) {
+    for (const struct hw_command *c = program->commands; c->name != NULL; c++) {
         char *const before = list;
 
-        list = hw_sprintf("%s, %s", before, c->name);
+        list = hw_sprintf("%s%s%s", before, *before != '\0' ? ", " : "", c->name);
         free(before);
     }
     return list;

@@ -1033,11 +1033,11 @@ START_TEST(test_differences_that_are_left_out)
     villain_start(&villain, answers, 0);
     HW_AUTO_FREE char *plan =
         HEADWATER_IN(1, "kind: node\nname: a\n", "--server", villain.url, "diff", "-f", "-");
-    ck_assert_str_eq(plan,
-                     "n1: update\n--- node revision 1  sha256:0  a/b\n+++ node revision 2  sha256:1  a/b\n"
-                     "@@ /a\n-1\n+(too long to show)\n@@ /b\n+[\n+  2\n+]\n@@ (and more)\n\n"
-                     "n2: create\n--- nothing\n+++ node revision 1  sha256:2  a/b\n\n"
-                     "(more nodes than are shown)\n2000 nodes would change\n");
+    ck_assert_str_eq(
+        plan, "n1: update\n--- node revision 1  sha256:0  a/b\n+++ node revision 2  sha256:1  a/b\n"
+              "@@ /a\n-1\n+(too long to show)\n@@ /b\n+[\n+  2\n+]\n@@ (and more)\n\n"
+              "n2: create\n--- nothing\n+++ node revision 1  sha256:2  a/b\n\n"
+              "(more nodes than are shown)\n2000 nodes would change\n");
     free(villain_stop(&villain));
 }
 END_TEST
