@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (natsMsg_Create(&msg, "$O.headwater.M.x", NULL, (const char *)data, (int)size) != NATS_OK)
         return 0;
-    if (parse_meta(msg, &meta, &err) == HW_OK) {
+    if (parse_meta(msg, 1, &meta, &err) == HW_OK) {
         /* It becomes part of a subject. */
         FUZZ_HOLDS(strlen(meta.nuid) < NUID_MAX && strpbrk(meta.nuid, ".*> \t\r\n") == NULL);
         FUZZ_HOLDS(strlen(meta.name) < sizeof(meta.name));
