@@ -261,7 +261,7 @@ static json_t *system_of_problem(const struct cli_answer *answer)
     const json_t *problem = answer->details;
     const bool lacks_schema = strcmp(answer->problem, "not-ready") == 0;
 
-    if (answer->status != 503 || problem == NULL)
+    if (problem == NULL || (!lacks_schema && strcmp(answer->problem, "database-unavailable") != 0))
         return NULL;
     return json_pack("{s:b, s:[{s:s, s:s, s:s, s:s, s:s}], s:{s:b}}", "healthy", false, "problems",
                      "code", lacks_schema ? "schema_old" : "database_unreachable", "part",
