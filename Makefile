@@ -217,10 +217,12 @@ demo: ## install, build, and watch a configuration travel; ARGS=--keep leaves it
 # Those that also say something without a sanitizer, such as how much memory is taken.
 PLAIN_TESTS := build/tests/integration/test_flow
 
+CHECKED = $(TESTS:build/%=build/address/%)
+
 check: deps ## install, build, and pass all tests (with address and undefined sanitizers)
 	@$(MAKE) --no-print-directory all $(PLAIN_TESTS)
-	@$(MAKE) --no-print-directory SANITIZER=address check-build fuzz-check
-	@tests/run $(PLAIN_TESTS) $(TESTS:build/%=build/address/%)
+	@$(MAKE) --no-print-directory SANITIZER=address TESTS='$(CHECKED)' check-build fuzz-check
+	@tests/run $(PLAIN_TESTS) $(CHECKED)
 
 check-build: $(BINARIES) $(LIBRARIES) $(EXAMPLES) $(FLEET) $(TESTS)
 

@@ -75,13 +75,13 @@ inside() {
 }
 
 # What is there, and what may not be, as a script for the inside:
-#   /left list CLONE         notes every path outside the clone's build/
+#   /left list CLONE         notes every process, and every path outside the clone's build/
 #   /left check CLONE WHICH  what has come since; WHICH is "packages" where packages have, too
 left_behind() {
     cat <<'END'
 paths() {
-    find / -xdev \( -path "$1/build" -o -path /noted -o -path /found -o -path /proc -o -path /sys \) \
-        -prune -o -print | sort
+    find / -xdev \( -path "$1/build" -o -path /left.d -o -path /proc -o -path /sys \) -prune -o \
+        -print | sort
 }
 
 # Without a child of its own.
@@ -97,13 +97,17 @@ processes() {
     done 2>/dev/null
 }
 
-# What packages bring is not told from what their scripts make, but all of it is in these places.
-new_paths() {
-    paths "$1" | comm -13 /noted - | if [ "$2" = packages ]; then
-        grep -Ev '^/(etc|run|usr|var)/' || true
+# What packages bring is not told from what their scripts make, but all of it is in these places; and
+# apt has helpers that it does not wait for.
+expected() {
+    if [ "$1" = packages ]; then
+        grep -Ev '^/(etc|run|usr|var)/|, state Z: (apt|dpkg)'
     else
         cat
     fi
+}
+
+forbidden_paths() {
     for path in /dev/shm/* /etc/postgresql/*/* /var/lib/postgresql/*/* /usr/sbin/policy-rc.d \
         /etc/postgresql-common/createcluster.d/*install-deps*; do
         [ ! -e "$path" ] || echo "$path"
@@ -112,16 +116,23 @@ new_paths() {
 
 export LC_ALL=C
 if [ "$1" = list ]; then
-    paths "$2" >/noted
+    mkdir -p /left.d
+    processes >/left.d/processes
+    paths "$2" >/left.d/paths
     exit
 fi
 for tries in 1 2 3 4 5 6 7 8 9 10; do # what has ended may still be going
-    { processes; new_paths "$2" "$3"; } >/found
-    [ -s /found ] || exit 0
+    processes >/left.d/now
+    {
+        grep -vxFf /left.d/processes /left.d/now || true
+        paths "$2" | comm -13 /left.d/paths -
+    } | expected "$3" >/left.d/found || true
+    forbidden_paths >>/left.d/found
+    [ -s /left.d/found ] || exit 0
     sleep 1
 done
 echo 'left behind:' >&2
-cat /found >&2
+cat /left.d/found >&2
 exit 1
 END
 }
