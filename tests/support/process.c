@@ -179,6 +179,9 @@ static void __attribute__((constructor)) set_up(void)
         perror(base_dir);
         _exit(1);
     }
+    /* What the command line remembers is not for the home of whom runs the tests. */
+    setenv("XDG_STATE_HOME", base_dir, 1);
+    setenv("XDG_CONFIG_HOME", base_dir, 1);
     char path[4096]; /* where Debian puts nats-server, and the PATH of ordinary users has not */
     snprintf(path, sizeof(path), "%s:/usr/sbin",
              getenv("PATH") != NULL ? getenv("PATH") : "/usr/bin");
