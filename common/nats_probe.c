@@ -396,7 +396,7 @@ static bool talk(struct hw_nats_probe *probe, const struct server *s, int fd,
 static bool try_server(struct hw_nats_probe *probe, const struct server *s,
                        char why[static HW_NATS_WHY_MAX])
 {
-    struct addrinfo *found;
+    struct addrinfo *found = NULL;
     bool well = false;
 
     if (!resolve(probe, s, &found, why))
