@@ -519,7 +519,6 @@ static bool is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* What is not there may come, and is warned about; what is something else stays that. */
 static enum hw_status check_output(const struct options *o, struct hw_error *err)
 {
     if (o->output == NULL && o->output_dir == NULL)
@@ -532,28 +531,27 @@ static enum hw_status check_output(const struct options *o, struct hw_error *err
                        "HEADWATER_OUTPUT_DIR), here %.200s, exclude each other: give the one, a "
                        "file, or the other, a directory of generations",
                        o->output, o->output_dir);
-    if (o->output != NULL && is_directory(o->output))
-        return hw_fail(err, HW_EINVAL,
-                       "--output: %.400s is a directory; name the file in it, or give --output-dir "
-                       "for a directory of generations",
-                       o->output);
-    if (o->output_dir != NULL && access(o->output_dir, F_OK) == 0 && !is_directory(o->output_dir))
-        return hw_fail(err, HW_EINVAL,
-                       "--output-dir: %.400s is no directory; for one file, give --output",
-                       o->output_dir);
     return HW_OK;
 }
 
-/* Nothing makes directories for the output, lest a mistyped one be made. */
+/* What is not as it must be may become so; and the fleet hears of it when something is applied. */
 static void warn_of_output(const struct options *o, const char *path)
 {
     const char *const slash = strrchr(path, '/');
     HW_AUTO_FREE char *parent = hw_strndup(path, slash > path ? (size_t)(slash - path) : 1);
-    const char *const needed = o->output != NULL ? parent : path;
+    const char *problem = NULL;
 
-    if (!is_directory(needed))
-        hw_log_warn("the directory of the output is not there: nothing can be applied before it is",
-                    HW_S("node", o->node), HW_S("directory", needed));
+    if (o->output != NULL && is_directory(path))
+        problem = "--output is a directory: name the file in it, or give --output-dir for a "
+                  "directory of generations";
+    else if (o->output != NULL && !is_directory(parent))
+        problem = "the directory of --output is not there, and is not made: make it";
+    else if (o->output == NULL && access(path, F_OK) != 0)
+        problem = "--output-dir is not there, and is not made: make it";
+    else if (o->output == NULL && !is_directory(path))
+        problem = "--output-dir is a file: for one file, give --output";
+    if (problem != NULL)
+        hw_log_warn(problem, HW_S("node", o->node), HW_S("output", path));
 }
 
 /* Where the output is, whatever the working directory; malloc'ed. */
