@@ -74,7 +74,8 @@ static enum hw_status find_file(const struct collector *c, const char *file, cha
     bool below = stays_below(file);
 
     if (below && real != NULL)
-        below = top != NULL && strncmp(real, top, len) == 0 && (real[len] == '/' || len == 1);
+        below = top != NULL && strncmp(real, top, len) == 0 &&
+                (real[len] == '/' || real[len] == '\0' || len == 1);
     if (!below)
         return hw_fail(err, HW_EINVAL,
                        "file: \"%s\" must be a path below the directory of this document%s", file,
