@@ -106,11 +106,14 @@ static void name_origin(const struct cli_resources *resources, struct hw_error *
         return;
     const json_t *resource = json_array_get(resources->list, index);
     const char *rest = end + 1 + (end[1] == '.' ? 1 : strspn(end + 1, ": "));
-    HW_AUTO_FREE char *without = hw_sprintf("%.*s%s", (int)(at - err->message), err->message, rest);
+    HW_AUTO_FREE char *which =
+        hw_sprintf("%.20s \"%.130s\": ", json_string_value(json_object_get(resource, "kind")),
+                   json_string_value(json_object_get(resource, "name")));
+    if (strncmp(rest, which, strlen(which)) == 0)
+        rest += strlen(which); /* the database says so as well */
+    HW_AUTO_FREE char *without = hw_sprintf("%.200s: %s%.*s%s", resources->origins[index], which,
+                                            (int)(at - err->message), err->message, rest);
     (void)hw_fail(err, err->status, "%s", without);
-    (void)hw_fail_in(err, "%.200s: %.20s \"%.130s\"", resources->origins[index],
-                     json_string_value(json_object_get(resource, "kind")),
-                     json_string_value(json_object_get(resource, "name")));
 }
 
 /* Where it goes, malloc'ed. */

@@ -276,7 +276,7 @@ START_TEST(test_what_get_prints_of_one)
     HW_AUTO_FREE char *pin =
         HEADWATER_IN(5, "kind: assignment\nname: x\nconfig: base\nselector: {}\nrevision: 99\n",
                      "apply", "-f", "-");
-    expect_in(pin, "assignment_revision_exists");
+    expect_in(pin, "x\": config \"base\" has no revision 99");
 }
 END_TEST
 
@@ -564,7 +564,7 @@ START_TEST(test_files_that_lead_elsewhere)
     write_file("site/a.yaml", "kind: config\nname: c\nmedia_type: text/plain\nfile: gone\n");
     EXPECT(5, "No such file", "apply", "-f", site);
     write_file("site/a.yaml", "kind: config\nname: c\nmedia_type: text/plain\nfile: in\n");
-    EXPECT(5, "not a regular file", "apply", "-f", site);
+    EXPECT(5, "it is a directory, not a file", "apply", "-f", site);
     write_file("site/a.yaml", "kind: config\nname: c\nmedia_type: text/plain\nfile: inside\n");
     shell("ln -s nothing site/b.yaml");
     EXPECT(5, "b.yaml: No such file", "apply", "-f", site);
