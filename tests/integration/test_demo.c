@@ -18,7 +18,7 @@ static const char left_over[] =
     "! ls -d headwater-demo.* 2>/dev/null || exit 1\n"
     "! cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -F -f pattern\n";
 
-/* The tour is what README.md says. */
+/* The tour is what README.md says, and so is what comes after it. */
 static const char keep_and_tour[] =
     "set -eu\n"
     "scripts/demo --keep >\"$TMPDIR/kept\" || { cat \"$TMPDIR/kept\"; exit 1; }\n"
@@ -27,7 +27,11 @@ static const char keep_and_tour[] =
     "trap 'scripts/demo --stop \"$DEMO\"' EXIT\n"
     "tests/readme 'A tour of five minutes' |\n"
     "    sed \"s,build/,${HW_BUILD_DIR:-build}/,\" >\"$TMPDIR/tour\"\n"
-    "sh -eux \"$TMPDIR/tour\"\n";
+    "sh -eux \"$TMPDIR/tour\"\n"
+    "tests/readme 'A node of your own' >\"$TMPDIR/node\"\n"
+    "mkdir \"$TMPDIR/here\" && ln -s \"$(readlink -f \"${HW_BUILD_DIR:-build}\")\" "
+    "\"$TMPDIR/here/build\"\n"
+    "(cd \"$TMPDIR/here\" && sh -eux \"$TMPDIR/node\")\n";
 
 static int run(const char *tmp, const char *const argv[], char **output)
 {
@@ -104,6 +108,7 @@ START_TEST(test_tour_of_the_readme)
     expect(output, "daq-1/config.json:{\"rate_hz\": 3000, \"trigger\": \"internal\"}");
     expect(output, "daq-2/config.json:{\"rate_hz\": 4000, \"trigger\": \"external\"}");
     expect(output, "ok    trial");
+    expect(output, "\n{\"rate_hz\": 4000, \"trigger\": \"external\", \"channels\": [1, 2, 3]}");
     expect(output, "\nStopped and removed ");
     expect_not(output, "does not end"); /* although nobody waits for what --keep left */
     free(output);
