@@ -29,8 +29,6 @@ set -eu
 releases='bookworm trixie'
 who='root user'
 times=2
-space= # the process around the system that runs
-first= # and its first process
 summary=
 
 say() {
@@ -40,38 +38,6 @@ say() {
 usage() {
     sed -n 's/^#  *\(tests\/container\/fresh.sh.*\)/usage: \1/p' "$0" >&2
     exit 2
-}
-
-# A system ends with its first process.
-leave() {
-    if [ -n "$space" ]; then
-        kill -KILL "$space" 2>/dev/null || true
-        wait "$space" 2>/dev/null || true
-        space=
-    fi
-}
-
-# The file that a process runs; of one in another root the end of its path is what counts.
-runs() {
-    [ "$(basename "$(readlink "/proc/$1/exe" 2>/dev/null || true)")" = "$2" ]
-}
-
-# start ROOT: its first process sleeps from here on.
-start() {
-    "$here/enter" "$1" sleep infinity </dev/null >/dev/null &
-    space=$!
-    first=
-    until [ -n "$first" ] && runs "$first" sleep; do
-        [ -e "/proc/$space/exe" ] || fail 'the system does not start'
-        first=$(tr -d ' ' <"/proc/$space/task/$space/children" || true)
-        sleep 0.1
-    done
-}
-
-# inside COMMAND...: as root in the system that runs.
-inside() {
-    nsenter --target "$first" --mount --pid --ipc --uts --root --wd -- \
-        env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 "$@"
 }
 
 # What is there, and what may not be, as a script for the inside:
@@ -139,8 +105,7 @@ END
 
 # make_target WHO CLONE TARGET: MAKEFLAGS may be empty.
 make_target() {
-    inside setpriv --reuid="$1" --regid="$1" --init-groups --reset-env -- \
-        env MAKEFLAGS="${MAKEFLAGS:-}" make -C "$2" "$3" </dev/null
+    inside_as "$1" env MAKEFLAGS="${MAKEFLAGS:-}" make -C "$2" "$3" </dev/null
 }
 
 # The demonstration alone needs none of these.
@@ -158,19 +123,10 @@ run() {
     start "$root"
     if [ "$2" = user ]; then
         home=/home/user
-        inside sh -euc '
-            export DEBIAN_FRONTEND=noninteractive
-            apt-get -qq update
-            apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends sudo
-            useradd --create-home --shell /bin/bash user
-            echo "user ALL=(ALL) NOPASSWD: ALL" > /etc/sudoers.d/user' >"$work/user.log" 2>&1 || {
-            tail -n 20 "$work/user.log" >&2
-            fail 'no user with sudo'
-        }
+        make_user
     fi
     clone=$home/headwater
-    git clone --quiet --no-hardlinks "$repository" "$root$clone"
-    inside chown -R "$2:" "$clone"
+    clone_into "$root" "$clone" "$2"
     left_behind >"$root/left"
     time=1
     while [ "$time" -le "$times" ]; do

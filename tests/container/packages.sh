@@ -13,25 +13,11 @@
 # Exit status: 0 what could be tried passed, else failed.
 set -eu
 
-here=$(cd "$(dirname "$0")" && pwd)
-work=
+# shellcheck source=tests/container/support.sh
+. "$(dirname "$0")/support.sh"
 
 say() {
     printf '\n#### packages: %s\n' "$*"
-}
-
-fail() {
-    echo "failed: $*" >&2
-    exit 1
-}
-
-finish() {
-    status=$?
-    trap - EXIT
-    if [ -n "$work" ]; then
-        rm -rf --one-file-system "$work"
-    fi
-    exit "$status"
 }
 
 # build FROM TO: the packages of a copy of the sources FROM, into TO.
@@ -48,18 +34,8 @@ build() {
 fresh() {
     root=$1
     shift
-    if [ -e "${PACKAGES_BASE:-/nonexistent}/${root##*/}/etc/debian_version" ]; then
-        cp -a "$PACKAGES_BASE/${root##*/}" "$root"
-        return
-    fi
-    ROOTFS_SUITE=$VERSION_CODENAME "$here/rootfs" "$root" "$@" >"$work/rootfs.log" 2>&1 || {
-        tail -n 20 "$work/rootfs.log" >&2
-        fail "no minimal system"
-    }
-    if [ -n "${PACKAGES_BASE:-}" ]; then
-        mkdir -p "$PACKAGES_BASE"
-        cp -a "$root" "$PACKAGES_BASE/"
-    fi
+    ROOTFS_SUITE=$VERSION_CODENAME make_system "$root" \
+        "${PACKAGES_BASE:+$PACKAGES_BASE/${root##*/}}" "$@" || fail "no minimal system"
 }
 
 # install_into ROOT: the packages, with what they depend on.
@@ -84,16 +60,13 @@ install_into() {
 # shellcheck source=/dev/null
 . /etc/os-release
 
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-work=$(mktemp -d "${TMPDIR:-/tmp}/headwater-packages.XXXXXX")
+make_work packages
 unset TMPDIR # what is installed in there has another /tmp
 chmod 755 "$work"
 
 say "building twice, in two places"
-build "$here/../.." "$work/one"
-build "$here/../.." "$work/the-other/one"
+build "$repository" "$work/one"
+build "$repository" "$work/the-other/one"
 (cd "$work/one/build/deb" && sha256sum ./*.deb) >"$work/sums"
 (cd "$work/the-other/one/build/deb" && sha256sum -c "$work/sums") || fail "they differ"
 
@@ -143,29 +116,8 @@ say "booting a system with the services"
 fresh "$work/booted" dbus curl nats-server postgresql \
     "$(apt-cache --names-only search '^postgresql-[0-9]+-wal2json$' | awk '{ print $1; exit }')"
 install_into "$work/booted"
-install -m 0755 "$here/packages-inside.sh" "$work/booted/inside"
-cat >"$work/booted/etc/systemd/system/inside.service" <<'END'
-[Unit]
-After=basic.target nats-server.service postgresql.service
-SuccessAction=exit
-FailureAction=exit
-FailureActionExitStatus=1
-
-[Service]
-Type=oneshot
-ExecStart=/inside
-StandardOutput=file:/inside.log
-StandardError=file:/inside.log
-TimeoutStartSec=600
-
-[Install]
-WantedBy=multi-user.target
-END
-ln -s /etc/systemd/system/inside.service \
-    "$work/booted/etc/systemd/system/multi-user.target.wants/inside.service"
 status=0
-systemd-nspawn --quiet --register=no --keep-unit --private-network --console=pipe \
-    --directory="$work/booted" --boot </dev/null >"$work/boot.log" 2>&1 || status=$?
+boot "$work/booted" 'nats-server.service postgresql.service' "$here/packages-inside.sh" || status=$?
 if [ ! -e "$work/booted/inside.log" ]; then
     tail -n 20 "$work/boot.log" >&2
     say "passed, but for what is booted: no system can be booted here"
