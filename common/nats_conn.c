@@ -918,14 +918,10 @@ static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err
 static struct mailbox *new_mailbox(struct hw_nats *nats)
 {
     struct mailbox *box = hw_alloc(sizeof(*box));
-    pthread_condattr_t monotonic;
 
     pthread_mutex_init(&box->lock, NULL);
     pthread_cond_init(&box->drained, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&box->answered, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    pthread_cond_init(&box->answered, NULL);
     box->nats = nats;
     pthread_mutex_lock(&all_mailboxes_lock);
     box->next = all_mailboxes;
@@ -1244,7 +1240,8 @@ static natsMsg *wait_for_answer(struct hw_nats *nats, uint64_t number)
     const struct timespec at = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
 
     pthread_mutex_lock(&box->lock);
-    while (box->question == number && pthread_cond_timedwait(&box->answered, &box->lock, &at) == 0)
+    while (box->question == number &&
+           pthread_cond_clockwait(&box->answered, &box->lock, CLOCK_MONOTONIC, &at) == 0)
         ;
     natsMsg *answer = HW_TAKE(box->answer);
     box->question = 0;

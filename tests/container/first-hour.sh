@@ -58,7 +58,7 @@ begin() {
 as_reader() {
     cat >"$root/home/user/$1"
     inside_as user env MAKEFLAGS="${MAKEFLAGS:-}" \
-        bash -euc "cd headwater && set -x && . ../$1" </dev/null 2>&1
+        bash -euc "cd ~/headwater && set -x && . ../$1" </dev/null 2>&1
 }
 
 # holds FILE TEXT WHAT

@@ -35,11 +35,11 @@ int clock_gettime(clockid_t id, struct timespec *now)
     return rc;
 }
 
-static bool has_come(const struct timespec *time)
+static bool has_come(clockid_t clock, const struct timespec *time)
 {
     struct timespec now;
 
-    clock_gettime(CLOCK_REALTIME, &now);
+    clock_gettime(clock, &now);
     return now.tv_sec > time->tv_sec ||
            (now.tv_sec == time->tv_sec && now.tv_nsec >= time->tv_nsec);
 }
@@ -57,8 +57,8 @@ static _Atomic uint32_t *signals_of(const pthread_cond_t *cond)
     return &signals[((uintptr_t)cond >> 4) % HW_COUNT(signals)];
 }
 
-/* end: NULL for ever. */
-static int wait_until(const pthread_cond_t *cond, pthread_mutex_t *mutex,
+/* end: by that clock; NULL for ever. */
+static int wait_until(const pthread_cond_t *cond, pthread_mutex_t *mutex, clockid_t clock,
                       const struct timespec *end)
 {
     static const struct timespec slice = {.tv_nsec = 10000000};
@@ -68,7 +68,7 @@ static int wait_until(const pthread_cond_t *cond, pthread_mutex_t *mutex,
 
     pthread_mutex_unlock(mutex);
     while (*signals == before && rc == 0) {
-        if (end != NULL && has_come(end))
+        if (end != NULL && has_come(clock, end))
             rc = ETIMEDOUT;
         else
             syscall(SYS_futex, signals, FUTEX_WAIT_PRIVATE, before, &slice, NULL, 0);
@@ -79,12 +79,18 @@ static int wait_until(const pthread_cond_t *cond, pthread_mutex_t *mutex,
 
 int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct timespec *end)
 {
-    return wait_until(cond, mutex, end);
+    return wait_until(cond, mutex, CLOCK_REALTIME, end);
+}
+
+int pthread_cond_clockwait(pthread_cond_t *cond, pthread_mutex_t *mutex, clockid_t clock,
+                           const struct timespec *end)
+{
+    return wait_until(cond, mutex, clock, end);
 }
 
 int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
 {
-    return wait_until(cond, mutex, NULL);
+    return wait_until(cond, mutex, CLOCK_REALTIME, NULL);
 }
 
 int pthread_cond_broadcast(pthread_cond_t *cond)
