@@ -22,7 +22,7 @@ START_TEST(test_words)
         {{"headwater", "\xE2\x80\x94json", "fleet"}, "a dash where hyphens belong"},
         {{"headwater-api", "migrat"}, "did you mean migrate?"},
         {{"headwater-api", "start"},
-         "there are: serve, migrate, token; without one the service runs"},
+         "there are: serve, migrate, permissions, token; without one the service runs"},
         {{"headwater-api"}, "--database (or HEADWATER_DATABASE_URL) is missing"},
         {{"headwater-api", DATABASE, "--listn=x"}, "did you mean --listen?"},
         {{"headwater-api", DATABASE, "--listen"}, "a value is missing: --listen HOST:PORT"},
