@@ -226,12 +226,13 @@ long test_own_kib(pid_t pid)
     char path[64];
     snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
     char *text = test_read_file(path);
-    /* In pages: all of them, the resident ones, and those of the latter that are of files. */
-    char *at = text;
+    /* In pages: all of them, the resident ones, and those of the latter that are of files: none yet
+     * in a process that is just being started. */
+    char *at = text, *end;
     (void)strtol(at, &at, 10);
     const long resident = strtol(at, &at, 10);
-    const long of_files = strtol(at, NULL, 10);
-    if (resident <= 0 || of_files <= 0)
+    const long of_files = strtol(at, &end, 10);
+    if (resident < of_files || end == at)
         test_fail("%s is not as expected: %s", path, text);
     free(text);
     return (resident - of_files) * sysconf(_SC_PAGESIZE) / 1024;
