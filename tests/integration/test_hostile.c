@@ -41,9 +41,8 @@ static const char *const fields[] = {
     "Nats-Consumer-Stalled: $JS.API.STREAM.DELETE.KV_headwater\r\n",
     "Nats-Consumer-Stalled: $KV.headwater.cfg.checkpoint\r\n",
     "Nats-Last-Consumer: 1\r\nNats-Last-Stream: 1\r\n",
-    "Nats-Sequence: 1\r\nNats-Subject: $KV.headwater.cfg.checkpoint\r\nNats-Stream: "
-    "KV_headwater\r\n"
-    "Nats-Time-Stamp: 2026-01-01T00:00:00Z\r\n",
+    ("Nats-Sequence: 1\r\nNats-Subject: $KV.headwater.cfg.checkpoint\r\n"
+     "Nats-Stream: KV_headwater\r\nNats-Time-Stamp: 2026-01-01T00:00:00Z\r\n"),
     "KV-Operation: PURGE\r\n",
     "no field at all\r\n",
 };
