@@ -185,10 +185,14 @@ static enum hw_status connect_within(const char *conninfo, int64_t wait_ms, PGco
     const struct timespec pause = {.tv_nsec = 200000000};
     const int64_t until = hw_loop_now() + wait_ms;
     enum hw_status status;
+    bool is_there = false; /* asked behind the last try: what failed may have come meanwhile */
 
     while ((status = hw_pg_connect(conninfo, "headwater-api migrate", conn, err)) != HW_OK &&
-           hw_loop_now() < until && may_come(conninfo))
-        nanosleep(&pause, NULL);
+           hw_loop_now() < until && !is_there) {
+        is_there = !may_come(conninfo);
+        if (!is_there)
+            nanosleep(&pause, NULL);
+    }
     return status;
 }
 

@@ -109,7 +109,8 @@ const char *cli_reach_advice(const char *base, CURL *curl, CURLcode code, const 
     case CURLE_UNSUPPORTED_PROTOCOL:
         /* What refuses a client's certificate may do so with an alert, or without a word. */
         if (after_scheme(base, "https://") != NULL)
-            return code == CURLE_GOT_NOTHING || strstr(words, "certificate") != NULL
+            return code == CURLE_GOT_NOTHING || strstr(words, "certificate") != NULL ||
+                           strstr(words, "unexpected eof") != NULL
                        ? "does the server ask for a certificate of this client? --cert and --key "
                          "name it"
                        : NULL;

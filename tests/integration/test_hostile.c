@@ -187,7 +187,10 @@ START_TEST(test_read_one_by_one)
         for (size_t j = 0; j < HW_COUNT(fields); j++) {
             HW_AUTO_FREE char *header = hw_sprintf("%s\r\n%s\r\n", status_lines[i], fields[j]);
 
+            const uint64_t seq = pipeline_last_seq(&p, "KV_headwater_reports") + 1;
+
             publish_raw(REPORTED "evil", NULL, header, "");
+            test_wait_for(pipeline_last_seq(&p, "KV_headwater_reports") == seq, 20);
             const enum hw_status status =
                 hw_stored_last(nats, "KV_headwater_reports", REPORTED "evil", &stored, &err);
             /* A block that no library can read is an error about that, and nothing else. */
@@ -195,7 +198,7 @@ START_TEST(test_read_one_by_one)
                 continue;
             ck_assert_msg(status == HW_OK, "%s: %s", header, err.message);
             ck_assert_str_eq(stored.subject, REPORTED "evil");
-            ck_assert_uint_eq(stored.seq, pipeline_last_seq(&p, "KV_headwater_reports"));
+            ck_assert_uint_eq(stored.seq, seq);
             ck_assert_int_eq(natsMsg_GetDataLength(stored.msg), 0);
             hw_stored_clear(&stored);
         }

@@ -184,7 +184,7 @@ START_TEST(test_tls)
     HW_AUTO_FREE char *key = hw_sprintf("%s/client.key", dir);
     static const char expire[] =
         "cd \"$0\" && openssl req -new -key server.key -subj /CN=server -out csr && openssl x509 "
-        "-req -in csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile ext -days -1 -out "
+        "-req -in csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile ext -days 0 -out "
         "expired.pem";
     struct test_nats server;
 
