@@ -244,7 +244,7 @@ static char *unquote(char *etag)
 static enum hw_status transport_error(struct cli_http *http, CURLcode code, struct hw_error *err)
 {
     const char *what = http->curl_error[0] != '\0' ? http->curl_error : curl_easy_strerror(code);
-    const char *advice = cli_reach_advice(http->base, http->curl, code, what);
+    const char *advice = cli_reach_advice(http->base, http->curl, code);
     enum hw_status status = HW_EUNAVAIL;
 
     switch (code) {

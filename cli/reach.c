@@ -81,7 +81,7 @@ static const char *connect_advice(CURL *curl)
                  "connection through?";
 }
 
-const char *cli_reach_advice(const char *base, CURL *curl, CURLcode code, const char *words)
+const char *cli_reach_advice(const char *base, CURL *curl, CURLcode code)
 {
     curl_off_t connected = 0;
 
@@ -107,13 +107,13 @@ const char *cli_reach_advice(const char *base, CURL *curl, CURLcode code, const 
     case CURLE_SEND_ERROR:
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_UNSUPPORTED_PROTOCOL:
-        /* What refuses a client's certificate may do so with an alert, or without a word. */
+        /* What refuses a client's certificate does so with an alert, or without a word: by then the
+         * handshake is over for the client, who sees its connection break. */
         if (after_scheme(base, "https://") != NULL)
-            return code == CURLE_GOT_NOTHING || strstr(words, "certificate") != NULL ||
-                           strstr(words, "unexpected eof") != NULL
-                       ? "does the server ask for a certificate of this client? --cert and --key "
-                         "name it"
-                       : NULL;
+            return code == CURLE_WEIRD_SERVER_REPLY || code == CURLE_UNSUPPORTED_PROTOCOL
+                       ? NULL
+                       : "does the server ask for a certificate of this client? --cert and --key "
+                         "name it";
         return cli_reach_is_https(base) ? cli_reach_https_advice : NULL;
     default:
         return NULL;

@@ -10,8 +10,8 @@
 #include <stdbool.h>
 
 /* base: of the URL, without the slash at its end; curl: right behind the exchange that ended with
- * code; words: what libcurl said. Blocks, for some seconds at most. NULL: nothing is known. */
-const char *cli_reach_advice(const char *base, CURL *curl, CURLcode code, const char *words);
+ * code. Blocks, for some seconds at most. NULL: nothing is known. */
+const char *cli_reach_advice(const char *base, CURL *curl, CURLcode code);
 
 /* Is HTTPS spoken where an http:// URL leads? Blocks likewise. False for https://. */
 bool cli_reach_is_https(const char *base);
