@@ -93,6 +93,7 @@ const char *cli_reach_advice(const char *base, CURL *curl, CURLcode code)
     case CURLE_OPERATION_TIMEDOUT:
         curl_easy_getinfo(curl, CURLINFO_CONNECT_TIME_T, &connected);
         return connected == 0 ? connect_advice(curl) : NULL;
+    case CURLE_SSL_CACERT_BADFILE: /* also the system's, where it has none */
     case CURLE_PEER_FAILED_VERIFICATION:
         return "--ca-file (HEADWATER_CA_FILE) names the authority of its certificate, which must "
                "name the host of --server";
