@@ -811,7 +811,7 @@ START_TEST(test_tls)
            plain, "fleet");
     HW_AUTO_FREE char *over = hw_sprintf("https%s", server + strlen("http"));
     EXPECT(7, "speaks plain HTTP there: write http:// in --server (HEADWATER_SERVER)", "--server",
-           over, "fleet");
+           over, "--ca-file", one, "fleet");
     ck_assert_int_eq(test_program_stop(&secure, SIGTERM), 0);
     /* Nobody there, and no such host. */
     EXPECT(7, "connection refused: is headwater-api running there? --server or HEADWATER_SERVER",
