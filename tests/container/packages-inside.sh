@@ -36,6 +36,11 @@ shows() {
     [ "$(systemctl show -P "$2" "$1")" = "$3" ]
 }
 
+# With the reason behind it.
+waits_for_postgresql() {
+    systemctl show -P StatusText headwater-reconciler | grep -q '^PostgreSQL cannot be reached: '
+}
+
 put() {
     curl -fsS -o /dev/null -X PUT -H 'Content-Type: application/json' --data "$2" "$api$1"
 }
@@ -141,8 +146,7 @@ systemctl daemon-reload
 say "starting while the servers are away"
 systemctl stop headwater-reconciler "postgresql@$version-main"
 systemctl start --no-block headwater-reconciler
-until_true "the reconciler's patience" shows headwater-reconciler StatusText \
-    'PostgreSQL cannot be reached'
+until_true "the reconciler's patience" waits_for_postgresql
 shows headwater-reconciler ActiveState activating || fail "the reconciler is there too early"
 systemctl start "postgresql@$version-main"
 until_true "the reconciler" shows headwater-reconciler ActiveState active
