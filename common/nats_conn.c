@@ -169,7 +169,8 @@ static void post(struct mailbox *box, const struct mail *mail)
         box->mails = hw_realloc(box->mails, box->cap * sizeof(*box->mails));
     }
     box->mails[box->count++] = *mail;
-    if (mail->kind == MAIL_DOWN || mail->kind == MAIL_CLOSED)
+    /* An answer that has come, and is not taken yet, stays. */
+    if (box->question != 0 && (mail->kind == MAIL_DOWN || mail->kind == MAIL_CLOSED))
         end_question(box, NULL);
     if (box->count == 1)
         hw_loop_post(box->nats->loop, read_mail, box);
