@@ -1,7 +1,7 @@
 # Headwater. The two commands: make demo, make check. `make help` lists the rest.
 #
-# Non-recursive, and one rule for every object: what is below common/ is linked into all programs,
-# <program>/main.c is the program and its neighbours are its parts.
+# Non-recursive, and one rule for every object. What is in SHARED is linked into every program that
+# uses it; a program is the main.c of its folder, and all other files there are its parts.
 
 VERSION := $(shell sed -n 's/^\#define HW_VERSION "\(.*\)"/\1/p' common/version.h)
 
@@ -64,25 +64,27 @@ endif
 PROGRAMS := api reconciler agent cdc
 BINARIES := $(PROGRAMS:%=$(B)/headwater-%) $(B)/headwater
 
-objects = $(patsubst %.c,$(B)/%.o,$(wildcard $(1)))
+# Every file of these folders but the program's own main.c.
+objects = $(patsubst %.c,$(B)/%.o,$(filter-out %/main.c,$(wildcard $(1:%=%/*.c))))
+SHARED := common pg nats http protocol
 COMMON := $(B)/libcommon.a
-CDC_OBJ := $(filter-out $(B)/cdc/main.o,$(call objects,cdc/*.c))
-API_OBJ := $(filter-out $(B)/api/main.o,$(call objects,api/*.c)) $(B)/gen/migrations.o $(B)/gen/openapi.o
-RECONCILER_OBJ := $(filter-out $(B)/reconciler/main.o,$(call objects,reconciler/*.c))
-AGENT_OBJ := $(filter-out $(B)/agent/main.o,$(call objects,agent/*.c))
-CLI_OBJ := $(filter-out $(B)/cli/main.o,$(call objects,cli/*.c))
+CDC_OBJ := $(call objects,cdc)
+TOOL_OBJ := $(call objects,cdc/tool)
+API_OBJ := $(call objects,api api/resources) $(B)/gen/migrations.o $(B)/gen/openapi.o
+RECONCILER_OBJ := $(call objects,reconciler reconciler/publish reconciler/intake reconciler/compare)
+AGENT_OBJ := $(call objects,agent agent/library agent/daemon)
+CLI_OBJ := $(call objects,cli cli/commands)
 
-# libheadwater-agent: the agent without what makes a daemon of it, position-independent.
-DAEMON_ONLY := main runner command words local metrics
-LIBRARY_SRC := $(filter-out $(DAEMON_ONLY:%=agent/%.c),$(wildcard agent/*.c))
-LIBRARY_OBJ := $(LIBRARY_SRC:%.c=$(B)/pic/%.o)
+# libheadwater-agent: the agent without the daemon, position-independent.
+LIBRARY_OBJ := $(patsubst $(B)/%,$(B)/pic/%,$(call objects,agent agent/library))
+LIBRARY_SHARED := $(patsubst $(B)/%,$(B)/pic/%,$(call objects,common nats protocol))
 LIBRARY_SO := libheadwater-agent.so
 SONAME := $(LIBRARY_SO).$(firstword $(subst ., ,$(VERSION)))
 LIBRARIES := $(B)/$(LIBRARY_SO).$(VERSION) $(B)/libheadwater-agent.a
 LIBRARY_LIBS = $(shell pkg-config --libs libnats jansson libssl libcrypto)
 EXAMPLES := $(patsubst %.c,$(B)/%,$(wildcard examples/*.c))
 
-SUPPORT_OBJ := $(call objects,tests/support/*.c)
+SUPPORT_OBJ := $(call objects,tests/support)
 TESTS := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c tests/integration/test_*.c))
 RECOVERY := $(B)/tests/recovery/recovery
 TESTS += $(RECOVERY)
@@ -101,8 +103,8 @@ all: $(BINARIES) $(LIBRARIES) $(EXAMPLES) ## build programs, library and example
 
 $(B)/headwater-api: $(B)/api/main.o $(API_OBJ) $(COMMON)
 $(B)/headwater-reconciler: $(B)/reconciler/main.o $(RECONCILER_OBJ) $(CDC_OBJ) $(COMMON)
-$(B)/headwater-agent: $(B)/agent/main.o $(AGENT_OBJ) $(COMMON)
-$(B)/headwater-cdc: $(B)/cdc/main.o $(CDC_OBJ) $(COMMON)
+$(B)/headwater-agent: $(B)/agent/daemon/main.o $(AGENT_OBJ) $(COMMON)
+$(B)/headwater-cdc: $(B)/cdc/tool/main.o $(TOOL_OBJ) $(CDC_OBJ) $(COMMON)
 $(B)/headwater: $(B)/cli/main.o $(CLI_OBJ) $(COMMON)
 $(BINARIES):
 	$(call say,LD)
@@ -111,7 +113,7 @@ $(BINARIES):
 # The agent alone, with every library inside. Debian has no static libnats: docs/development.md.
 STATIC_NATS ?= $(wildcard /usr/local/lib/libnats_static.a)
 STATIC_AGENT := $(B)/static/headwater-agent
-$(STATIC_AGENT): $(B)/agent/main.o $(B)/agent/static/monitor.o $(AGENT_OBJ) $(COMMON) $(STATIC_NATS)
+$(STATIC_AGENT): $(B)/agent/daemon/main.o $(B)/agent/daemon/static/monitor.o $(AGENT_OBJ) $(COMMON) $(STATIC_NATS)
 	@mkdir -p $(@D)
 	@[ -n "$(STATIC_NATS)" ] || { echo "make static: Debian has no static libnats; say where one is," \
 		"STATIC_NATS=/path/libnats_static.a: docs/development.md says how to build it" >&2; exit 1; }
@@ -122,14 +124,14 @@ $(STATIC_AGENT): $(B)/agent/main.o $(B)/agent/static/monitor.o $(AGENT_OBJ) $(CO
 static: $(STATIC_AGENT) ## the agent as one static binary: STATIC_NATS=/path/libnats_static.a
 
 # An archive, so that a program carries (and loads the libraries of) only what it uses.
-$(COMMON): $(call objects,common/*.c)
+$(COMMON): $(call objects,$(SHARED))
 	@rm -f $@
 	$(AR) rcs $@ $^
 
 # In the static library, too, only the public names are seen from outside.
-$(B)/pic/headwater-agent.o: $(LIBRARY_OBJ) $(patsubst %.c,$(B)/pic/%.o,$(wildcard common/*.c))
+$(B)/pic/headwater-agent.o: $(LIBRARY_OBJ) $(LIBRARY_SHARED)
 	@rm -f $(@D)/libcommon.a
-	@$(AR) rcs $(@D)/libcommon.a $(filter $(B)/pic/common/%,$^)
+	@$(AR) rcs $(@D)/libcommon.a $(LIBRARY_SHARED)
 	$(Q)$(LD) -r --force-group-allocation -o $@ $(LIBRARY_OBJ) $(@D)/libcommon.a
 	$(Q)objcopy --wildcard --keep-global-symbol='headwater_agent_*' $@
 
@@ -138,10 +140,10 @@ $(B)/libheadwater-agent.a: $(B)/pic/headwater-agent.o
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $<
 
-$(B)/$(LIBRARY_SO).$(VERSION): $(B)/pic/headwater-agent.o agent/headwater-agent.map
+$(B)/$(LIBRARY_SO).$(VERSION): $(B)/pic/headwater-agent.o agent/library/headwater-agent.map
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) -shared -fPIC $(filter-out -pie,$(ALL_LDFLAGS)) -Wl,-z,defs \
-		-Wl,-soname,$(SONAME) -Wl,--version-script,agent/headwater-agent.map -o $@ $< $(LIBRARY_LIBS)
+		-Wl,-soname,$(SONAME) -Wl,--version-script,agent/library/headwater-agent.map -o $@ $< $(LIBRARY_LIBS)
 	@ln -sf $(@F) $(B)/$(SONAME)
 	@ln -sf $(SONAME) $(B)/$(LIBRARY_SO)
 
@@ -175,18 +177,18 @@ $(B)/gen/openapi.c: scripts/embed-file api/openapi.json
 	scripts/embed-file api_openapi api/openapi.h api/openapi.json > $@
 
 # A test links everything that has no main().
-$(B)/tests/%: $(B)/tests/%.o $(SUPPORT_OBJ) $(API_OBJ) $(RECONCILER_OBJ) $(AGENT_OBJ) $(CDC_OBJ) \
-		$(CLI_OBJ) $(COMMON)
+$(B)/tests/%: $(B)/tests/%.o $(SUPPORT_OBJ) $(API_OBJ) $(RECONCILER_OBJ) $(AGENT_OBJ) \
+		$(CDC_OBJ) $(TOOL_OBJ) $(CLI_OBJ) $(COMMON)
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) $(shell pkg-config --libs check)
 
 # The fault harness is a test of several files.
-$(RECOVERY): $(filter-out $(RECOVERY).o,$(call objects,tests/recovery/*.c))
+$(RECOVERY): $(filter-out $(RECOVERY).o,$(call objects,tests/recovery))
 
 # So is the benchmark a program of several files, on top of what the tests stand on.
 BENCH := $(B)/bench/headwater-bench
 FLEET := $(B)/bench/headwater-fleet
-$(BENCH): $(filter-out $(B)/bench/simulator.o,$(call objects,bench/*.c)) $(SUPPORT_OBJ) $(COMMON)
+$(BENCH): $(filter-out $(B)/bench/simulator.o,$(call objects,bench)) $(SUPPORT_OBJ) $(COMMON)
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) $(shell pkg-config --libs check)
 
@@ -195,7 +197,7 @@ $(FLEET): $(B)/bench/simulator.o $(AGENT_OBJ) $(COMMON)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 # A fuzz target takes what it needs, so that it may stand in for the rest, or hold a file whole.
-$(B)/libfuzzed.a: $(API_OBJ) $(RECONCILER_OBJ) $(AGENT_OBJ) $(CDC_OBJ)
+$(B)/libfuzzed.a: $(API_OBJ) $(RECONCILER_OBJ) $(AGENT_OBJ) $(CDC_OBJ) $(TOOL_OBJ)
 	@rm -f $@
 	$(AR) rcs $@ $^
 
@@ -362,7 +364,7 @@ install: all ## install below PREFIX (default /usr/local), under DESTDIR
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/$(LIBRARY_SO)
 	install -m 0644 agent/headwater_agent.h $(DESTDIR)$(INCLUDEDIR)
 	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' \
-		agent/headwater-agent.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/headwater-agent.pc
+		agent/library/headwater-agent.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/headwater-agent.pc
 	install -m 0644 examples/*.c $(DESTDIR)$(DOCDIR)/examples
 	install -m 0644 cli/completion/headwater $(DESTDIR)$(COMPDIR)
 

@@ -17,8 +17,8 @@
 #include "agent/reporter.h"
 #include "agent/watch.h"
 #include "common/memory.h"
-#include "common/objstore.h"
 #include "common/points.h"
+#include "nats/objstore.h"
 
 #define TRY_LIMIT_MS   300000 /* between tries of one document */
 #define SAVE_RETRY_MS  20000  /* mean, between tries of a state that the disk did not take */

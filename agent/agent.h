@@ -16,7 +16,7 @@
 #include "agent/state.h"
 #include "common/log.h"
 #include "common/loop.h"
-#include "common/nats_conn.h"
+#include "nats/connection.h"
 
 struct agent;
 

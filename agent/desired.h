@@ -6,8 +6,8 @@
 #define HW_AGENT_DESIRED_H
 
 #include "agent/state.h"
-#include "common/kv.h"
-#include "common/signature.h"
+#include "nats/kv.h"
+#include "protocol/statement.h"
 
 /*
  * Decodes an entry. A deletion gives a document that is not set, with the fence of the deletion.

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #include "agent/state.h"
-#include "common/kv.h"
+#include "nats/kv.h"
 
 #define AGENT_REF_MAX       65 /* of a proposal's name, its NUL included */
 #define AGENT_CONTENT_MAX   ((size_t)512 << 10)

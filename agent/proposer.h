@@ -8,7 +8,7 @@
 #define HW_AGENT_PROPOSER_H
 
 #include "agent/proposal.h"
-#include "common/nats_conn.h"
+#include "nats/connection.h"
 
 struct agent_proposer;
 

@@ -5,8 +5,8 @@
 
 #include "agent/backoff.h"
 #include "agent/report.h"
-#include "common/kv.h"
 #include "common/memory.h"
+#include "nats/kv.h"
 
 #define RETRY_LIMIT_MS 60000
 

@@ -8,7 +8,7 @@
 #define HW_AGENT_REPORTER_H
 
 #include "common/json.h"
-#include "common/nats_conn.h"
+#include "nats/connection.h"
 
 struct agent_reporter;
 

@@ -6,7 +6,7 @@
 #ifndef HW_AGENT_WATCH_H
 #define HW_AGENT_WATCH_H
 
-#include "common/kv.h"
+#include "nats/kv.h"
 
 struct agent_watch;
 

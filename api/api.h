@@ -3,16 +3,16 @@
 #define API_API_H
 
 #include "api/auth.h"
-#include "api/events.h"
 #include "api/nats.h"
-#include "api/pool.h"
-#include "api/server.h"
-#include "api/wait.h"
+#include "api/resources/events.h"
+#include "api/resources/wait.h"
 #include "common/loop.h"
+#include "http/server.h"
+#include "pg/pool.h"
 
 struct api {
     struct hw_loop *loop;
-    struct api_pool *pool;
+    struct hw_pool *pool;
     struct api_auth *auth;
     struct api_waits *waits;
     struct api_events *events;

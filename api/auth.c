@@ -12,7 +12,6 @@
 #include "api/migrate.h"
 #include "api/row.h"
 #include "api/throttle.h"
-#include "api/tls.h"
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/digest.h"
@@ -20,7 +19,8 @@
 #include "common/map.h"
 #include "common/memory.h"
 #include "common/outage.h"
-#include "common/pg.h"
+#include "http/tls.h"
+#include "pg/database.h"
 
 enum {
     REREAD_MS = 30000,    /* stands in for a notification lost */
@@ -57,7 +57,7 @@ STAILQ_HEAD(rereaders, rereader);
 
 struct api_auth {
     struct api_auth_config config;
-    struct hw_pg *pg;
+    struct hw_db *pg;
     bool listening, busy; /* on this connection */
     bool stale, uses_due; /* to do when it is not busy */
     bool known;           /* which tokens there are */
@@ -193,7 +193,7 @@ static void tell_unfit(struct api_auth *auth, const struct hw_error *why)
                     HW_I("lasts_s", hw_outage_age(&auth->outage, now) / 1000), HW_E(why));
 }
 
-static void note_trouble(struct api_auth *auth, const struct hw_pg_outcome *outcome)
+static void note_trouble(struct api_auth *auth, const struct hw_db_outcome *outcome)
 {
     struct hw_error *const why = &auth->trouble;
 
@@ -232,7 +232,7 @@ static bool check_schema(struct api_auth *auth, const PGresult *rows)
 }
 
 /* The rows are the last statement's, the schema's version is the one's before. */
-static void on_read(void *arg, const struct hw_pg_outcome *outcome)
+static void on_read(void *arg, const struct hw_db_outcome *outcome)
 {
     struct api_auth *auth = arg;
 
@@ -256,7 +256,7 @@ static void on_read(void *arg, const struct hw_pg_outcome *outcome)
 
 static void read_tokens(struct api_auth *auth)
 {
-    static const struct hw_pg_query queries[] = {
+    static const struct hw_db_query queries[] = {
         {.sql = "SELECT set_config('statement_timeout', '30s', false)"},
         {.sql = "LISTEN headwater_token"},
         {.sql = "SELECT max(version) AS version FROM headwater.migration"},
@@ -265,7 +265,7 @@ static void read_tokens(struct api_auth *auth)
     const int first = auth->listening ? (int)HW_COUNT(queries) - 2 : 0;
     struct hw_error err;
 
-    if (hw_pg_run(auth->pg, HW_PG_SEPARATE, queries + first, (int)HW_COUNT(queries) - first, NULL,
+    if (hw_db_run(auth->pg, HW_DB_SEPARATE, queries + first, (int)HW_COUNT(queries) - first, NULL,
                   on_read, auth, &err) != HW_OK)
         return; /* it is down, and will be up */
     auth->busy = true;
@@ -273,7 +273,7 @@ static void read_tokens(struct api_auth *auth)
     STAILQ_CONCAT(&auth->served, &auth->waiting);
 }
 
-static void on_told(void *arg, const struct hw_pg_outcome *outcome)
+static void on_told(void *arg, const struct hw_db_outcome *outcome)
 {
     struct api_auth *auth = arg;
 
@@ -300,17 +300,17 @@ static void tell_uses(struct api_auth *auth)
     }
     hw_buf_putc(&ids, '}');
     const char *const values[] = {ids.data};
-    const struct hw_pg_query query = {
+    const struct hw_db_query query = {
         .sql = "SELECT headwater.note_token_use($1::text[])", .count = 1, .values = values};
 
-    if (hw_pg_run(auth->pg, HW_PG_ATOMIC, &query, 1, NULL, on_told, auth, &err) == HW_OK)
+    if (hw_db_run(auth->pg, HW_DB_ATOMIC, &query, 1, NULL, on_told, auth, &err) == HW_OK)
         auth->busy = true;
     hw_buf_free(&ids);
 }
 
 static void work(struct api_auth *auth)
 {
-    if (auth->stopped || auth->busy || !hw_pg_up(auth->pg))
+    if (auth->stopped || auth->busy || !hw_db_up(auth->pg))
         return;
     if (auth->stale)
         read_tokens(auth);
@@ -349,7 +349,7 @@ enum hw_status api_auth_open(const struct api_auth_config *config, struct api_au
                              struct hw_error *err)
 {
     struct api_auth *auth = hw_alloc(sizeof(*auth));
-    const struct hw_pg_events events = {
+    const struct hw_db_events events = {
         .up = on_up, .down = on_down, .notify = on_notify, .arg = auth};
     enum hw_status status;
 
@@ -358,7 +358,7 @@ enum hw_status api_auth_open(const struct api_auth_config *config, struct api_au
     STAILQ_INIT(&auth->served);
     hw_fail(&auth->trouble, HW_EUNAVAIL, "no connection to the database was made yet");
     status =
-        hw_pg_open(config->loop, config->conninfo, "headwater-api auth", &events, &auth->pg, err);
+        hw_db_open(config->loop, config->conninfo, "headwater-api auth", &events, &auth->pg, err);
     if (status != HW_OK) {
         free(auth);
         return status;
@@ -372,7 +372,7 @@ void api_auth_stop(struct api_auth *auth)
     auth->stopped = true;
     hw_timer_stop(&auth->reread);
     hw_timer_stop(&auth->uses);
-    hw_pg_close(HW_TAKE(auth->pg));
+    hw_db_close(HW_TAKE(auth->pg));
     call_back(&auth->served);
     call_back(&auth->waiting);
 }
@@ -401,7 +401,7 @@ void api_auth_reread(struct api_auth *auth, void (*done)(void *arg), void *arg)
 {
     struct rereader *rereader;
 
-    if (auth->stopped || !hw_pg_up(auth->pg)) {
+    if (auth->stopped || !hw_db_up(auth->pg)) {
         done(arg);
         return;
     }

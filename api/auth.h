@@ -11,10 +11,10 @@
 
 #include <stdbool.h>
 
-#include "api/request.h"
-#include "api/router.h"
 #include "common/loop.h"
 #include "common/status.h"
+#include "http/request.h"
+#include "http/router.h"
 
 struct api_auth_config {
     struct hw_loop *loop;

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "api/request.h"
+#include "http/request.h"
 
 enum api_field_type { API_FIELD_STRING, API_FIELD_INTEGER, API_FIELD_OBJECT };
 

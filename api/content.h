@@ -4,7 +4,7 @@
 
 #include <libpq-fe.h>
 
-#include "api/request.h"
+#include "http/request.h"
 
 /* Answers row 0: columns content, encoding, media_type, and tag, which becomes the ETag. name is
  * what a browser would call the file. */

@@ -2,7 +2,7 @@
 #ifndef API_HANDLERS_H
 #define API_HANDLERS_H
 
-#include "api/router.h"
+#include "http/router.h"
 
 /* nodes.c */
 api_handler_fn api_nodes_list, api_nodes_get, api_nodes_put, api_nodes_delete;

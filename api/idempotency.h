@@ -3,7 +3,7 @@
 #ifndef API_IDEMPOTENCY_H
 #define API_IDEMPOTENCY_H
 
-#include "api/request.h"
+#include "http/request.h"
 
 /* Reads the field, and the digest of what it is the key of, into the request, whose body is whole.
  * raw_target: as it was sent. Only writes of configuration have a key, other routes ignore it.

@@ -8,16 +8,16 @@
 
 #include "api/api.h"
 #include "api/migrate.h"
-#include "api/tls.h"
 #include "api/token_command.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/memory.h"
-#include "common/nats_conn.h"
-#include "common/nats_permissions.h"
 #include "common/notify.h"
 #include "common/options.h"
 #include "common/version.h"
+#include "http/tls.h"
+#include "nats/connection.h"
+#include "protocol/permissions.h"
 
 #define ROLES "viewer|operator|approver|admin"
 
@@ -209,7 +209,7 @@ static void on_drain_timeout(void *arg)
 
     hw_log_warn("stopping with requests unfinished");
     /* They get their answers now: that nobody knows, or that it was not begun. */
-    api_pool_stop(service->api.pool);
+    hw_pool_stop(service->api.pool);
     api_auth_stop(service->api.auth);
     api_nats_stop(service->api.nats);
     hw_loop_stop(service->api.loop);
@@ -277,12 +277,12 @@ static enum hw_status open_service(struct service *service, const struct options
     if (status == HW_OK)
         status = hw_notify_open(api->loop, &service->notify, err);
     if (status == HW_OK) {
-        const struct api_pool_config pool = {.loop = api->loop,
-                                             .conninfo = options->database,
-                                             .size = (int)options->pool,
-                                             .queue_most = QUEUE_MOST};
+        const struct hw_pool_config pool = {.loop = api->loop,
+                                            .conninfo = options->database,
+                                            .size = (int)options->pool,
+                                            .queue_most = QUEUE_MOST};
 
-        status = api_pool_open(&pool, &api->pool, err);
+        status = hw_pool_open(&pool, &api->pool, err);
     }
     if (status == HW_OK) {
         const struct api_nats_config nats = {.loop = api->loop,
@@ -382,7 +382,7 @@ static int serve(const struct options *options)
     if (status != HW_OK)
         hw_log_error("cannot serve", HW_E(&err));
     api_waits_free(service.api.waits);
-    api_pool_free(service.api.pool);
+    hw_pool_free(service.api.pool);
     api_auth_free(service.api.auth);
     api_nats_free(service.api.nats);
     api_server_free(service.api.server);

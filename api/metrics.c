@@ -171,7 +171,7 @@ void api_metrics_get(struct api_request *request)
     const struct api *api = request->api;
     const struct api_metrics *metrics = api_server_metrics(api->server);
     const struct api_server_load server = api_server_load(api->server);
-    const struct api_pool_load pool = api_pool_load(api->pool);
+    const struct hw_pool_load pool = hw_pool_load(api->pool);
     const struct held held = {
         .aborted = metrics->aborted,
         .requests = (double)server.requests,
@@ -183,7 +183,7 @@ void api_metrics_get(struct api_request *request)
         .pool_busy = pool.busy,
         .pool_down = pool.size - pool.up,
         .pool_waiting = pool.waiting,
-        .database_up = api_pool_up(api->pool),
+        .database_up = hw_pool_up(api->pool),
         .waiters = api_waits_count(api->waits),
     };
     struct hw_buf out = {0};

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#include "api/router.h"
+#include "http/router.h"
 
 struct api_metrics;
 

@@ -8,7 +8,7 @@
 #include "common/digest.h"
 #include "common/loop.h"
 #include "common/memory.h"
-#include "common/pg.h"
+#include "pg/database.h"
 
 /* The key of the advisory lock that one migration holds: "headwatr" in ASCII. */
 #define MIGRATION_LOCK "7522523055178020978"
@@ -52,7 +52,7 @@ static int find_applied(const PGresult *applied, int version)
 static enum hw_status read_applied(PGconn *conn, PGresult **applied, struct hw_error *err)
 {
     PGresult *there;
-    enum hw_status status = hw_pg_exec(
+    enum hw_status status = hw_db_exec(
         conn, "SELECT to_regclass('headwater.migration') IS NOT NULL", 0, NULL, &there, err);
     bool exists;
 
@@ -60,7 +60,7 @@ static enum hw_status read_applied(PGconn *conn, PGresult **applied, struct hw_e
         return status;
     exists = strcmp(PQgetvalue(there, 0, 0), "t") == 0;
     PQclear(there);
-    return hw_pg_exec(conn,
+    return hw_db_exec(conn,
                       exists ? "SELECT version, name, checksum FROM headwater.migration "
                                "ORDER BY version"
                              : "SELECT 0, '', NULL WHERE false",
@@ -104,7 +104,7 @@ static enum hw_status record_checksum(PGconn *conn, const struct api_migration *
     const char *const values[] = {version, checksum(m, hex)};
 
     snprintf(version, sizeof(version), "%d", m->version);
-    return hw_pg_exec(conn,
+    return hw_db_exec(conn,
                       "UPDATE headwater.migration SET checksum = $2 "
                       "WHERE version = $1::int AND checksum IS NULL",
                       2, values, NULL, err);
@@ -120,7 +120,7 @@ static enum hw_status apply(PGconn *conn, const struct api_migration *m, struct 
         char doing[160];
 
         snprintf(doing, sizeof(doing), "migration %d (%s)", m->version, m->name);
-        status = hw_pg_fail(err, conn, result, doing);
+        status = hw_db_fail(err, conn, result, doing);
         PQclear(PQexec(conn, "ROLLBACK"));
     }
     PQclear(result);
@@ -187,7 +187,7 @@ static enum hw_status connect_within(const char *conninfo, int64_t wait_ms, PGco
     enum hw_status status;
     bool is_there = false; /* asked behind the last try: what failed may have come meanwhile */
 
-    while ((status = hw_pg_connect(conninfo, "headwater-api migrate", conn, err)) != HW_OK &&
+    while ((status = hw_db_connect(conninfo, "headwater-api migrate", conn, err)) != HW_OK &&
            hw_loop_now() < until && !is_there) {
         is_there = !may_come(conninfo);
         if (!is_there)
@@ -205,7 +205,7 @@ enum hw_status api_migrate(const char *conninfo, bool dry_run, int64_t wait_ms,
     if (status != HW_OK)
         return status;
     PQsetNoticeReceiver(conn, on_notice, NULL);
-    status = hw_pg_exec(conn, "SELECT pg_advisory_lock(" MIGRATION_LOCK ")", 0, NULL, NULL, err);
+    status = hw_db_exec(conn, "SELECT pg_advisory_lock(" MIGRATION_LOCK ")", 0, NULL, NULL, err);
     if (status == HW_OK)
         status = apply_pending(conn, dry_run, err);
     PQfinish(conn); /* which frees the lock */

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "api/request.h"
+#include "http/request.h"
 
 enum api_moment_kind { API_MOMENT_NOW, API_MOMENT_TIME, API_MOMENT_LSN };
 

@@ -6,11 +6,11 @@
 #include <sys/queue.h>
 
 #include "common/json.h"
-#include "common/kv.h"
-#include "common/leader.h"
 #include "common/log.h"
 #include "common/memory.h"
-#include "common/nats_permissions.h"
+#include "nats/kv.h"
+#include "protocol/leader.h"
+#include "protocol/permissions.h"
 
 enum {
     ANSWER_MS = 500,   /* for all answers to come */

@@ -1,5 +1,5 @@
 /*
- * What NATS says: who leads there (common/leader.h), and how the streams stand that the fleet
+ * What NATS says: who leads there (protocol/leader.h), and how the streams stand that the fleet
  * lives of. Only where the service was told where NATS is; it depends on it for nothing else. Asked
  * on the loop, without waiting: whoever wants to know is called back, within a moment in any case,
  * and what was heard within the last second is not asked for again.
@@ -11,8 +11,8 @@
 #include <stdbool.h>
 
 #include "common/loop.h"
-#include "common/nats_conn.h"
 #include "common/status.h"
+#include "nats/connection.h"
 
 struct api_nats_config {
     struct hw_loop *loop;

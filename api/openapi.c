@@ -7,12 +7,12 @@
 #include <strings.h>
 
 #include "api/handlers.h"
-#include "api/request.h"
 #include "common/buf.h"
 #include "common/digest.h"
 #include "common/json.h"
 #include "common/memory.h"
 #include "common/version.h"
+#include "http/request.h"
 
 /* A page that is made of one document may load nothing at all. */
 #define CONTENT_POLICY "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"

@@ -43,7 +43,7 @@ static const struct {
     {"42501", NULL, API_NOT_READY},
 };
 
-static enum api_problem classify(const struct hw_pg_outcome *outcome)
+static enum api_problem classify(const struct hw_db_outcome *outcome)
 {
     for (size_t i = 0; i < HW_COUNT(rules); i++)
         if (strncmp(outcome->sqlstate, rules[i].sqlstate, strlen(rules[i].sqlstate)) == 0 &&
@@ -52,14 +52,14 @@ static enum api_problem classify(const struct hw_pg_outcome *outcome)
     return API_INTERNAL;
 }
 
-static const char *field(const struct hw_pg_outcome *outcome, int code)
+static const char *field(const struct hw_db_outcome *outcome, int code)
 {
     if (outcome->results == NULL || outcome->failed < 0 || outcome->failed >= outcome->count)
         return NULL;
     return PQresultErrorField(outcome->results[outcome->failed], code);
 }
 
-static const char *primary_message(const struct hw_pg_outcome *outcome)
+static const char *primary_message(const struct hw_db_outcome *outcome)
 {
     const char *text = field(outcome, PG_DIAG_MESSAGE_PRIMARY);
 
@@ -67,7 +67,7 @@ static const char *primary_message(const struct hw_pg_outcome *outcome)
 }
 
 /* Which rule, and where: a path into the body ("$.…"), or a pointer into a content or a schema. */
-static json_t *members(const struct hw_pg_outcome *outcome)
+static json_t *members(const struct hw_db_outcome *outcome)
 {
     const char *path = field(outcome, PG_DIAG_COLUMN_NAME);
     json_t *object = json_object();
@@ -92,7 +92,7 @@ static const char *joint(const char *first, const char *second)
     return len > 0 && first[len - 1] == '.' ? " " : ". ";
 }
 
-static void answer_sql_error(struct api_request *request, const struct hw_pg_outcome *outcome)
+static void answer_sql_error(struct api_request *request, const struct hw_db_outcome *outcome)
 {
     enum api_problem problem = classify(outcome);
     const char *message = primary_message(outcome);
@@ -137,7 +137,7 @@ static void answer_sql_error(struct api_request *request, const struct hw_pg_out
     }
 }
 
-void api_refusal_answer(struct api_request *request, const struct hw_pg_outcome *outcome,
+void api_refusal_answer(struct api_request *request, const struct hw_db_outcome *outcome,
                         bool write)
 {
     switch (outcome->status) {

@@ -4,11 +4,11 @@
 
 #include <stdbool.h>
 
-#include "api/request.h"
-#include "common/pg.h"
+#include "http/request.h"
+#include "pg/database.h"
 
 /* Answers the request. write: was something to be committed? */
-void api_refusal_answer(struct api_request *request, const struct hw_pg_outcome *outcome,
+void api_refusal_answer(struct api_request *request, const struct hw_db_outcome *outcome,
                         bool write);
 
 #endif

@@ -3,11 +3,11 @@
 #include <microhttpd.h>
 #include <string.h>
 
-#include "api/etag.h"
 #include "api/transaction.h"
 #include "api/warnings.h"
 #include "common/buf.h"
 #include "common/memory.h"
+#include "http/etag.h"
 
 static const char *name_of(const struct api_request *request)
 {

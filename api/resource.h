@@ -11,8 +11,8 @@
 #include <jansson.h>
 #include <libpq-fe.h>
 
-#include "api/request.h"
 #include "api/row.h"
+#include "http/request.h"
 
 struct api_resource {
     const char *kind; /* "node", for messages */

@@ -1,6 +1,6 @@
 /* Every route that there is. docs/http.md describes each. */
 #include "api/handlers.h"
-#include "api/router.h"
+#include "http/router.h"
 
 const struct api_route api_routes[] = {
     {"GET", "/healthz", api_health_live, "", API_BODY_NONE, API_ROLE_NONE},

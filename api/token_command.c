@@ -5,13 +5,13 @@
 #include <string.h>
 
 #include "common/memory.h"
-#include "common/pg.h"
+#include "pg/database.h"
 
 /* Whether sql, without values, gives true. */
 static enum hw_status ask(PGconn *conn, const char *sql, bool *yes, struct hw_error *err)
 {
     PGresult *result;
-    const enum hw_status status = hw_pg_exec(conn, sql, 0, NULL, &result, err);
+    const enum hw_status status = hw_db_exec(conn, sql, 0, NULL, &result, err);
 
     if (status != HW_OK)
         return status;
@@ -45,7 +45,7 @@ static enum hw_status create(PGconn *conn, const struct api_token_options *optio
         ask(conn, "SELECT NOT EXISTS (SELECT FROM headwater.token_info)", &first, err);
 
     if (status == HW_OK)
-        status = hw_pg_exec(
+        status = hw_db_exec(
             conn, "SELECT headwater.create_token($1, $2, make_interval(secs => $3::float8))", 3,
             values, &result, err);
     if (status != HW_OK)
@@ -63,7 +63,7 @@ static enum hw_status create(PGconn *conn, const struct api_token_options *optio
 static enum hw_status list(PGconn *conn, struct hw_error *err)
 {
     PGresult *rows;
-    enum hw_status status = hw_pg_exec(
+    enum hw_status status = hw_db_exec(
         conn,
         "SELECT name, role, state, "
         "coalesce(to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI\"Z\"'), "
@@ -86,7 +86,7 @@ static enum hw_status list(PGconn *conn, struct hw_error *err)
 static enum hw_status revoke(PGconn *conn, const char *name, struct hw_error *err)
 {
     const enum hw_status status =
-        hw_pg_exec(conn, "SELECT headwater.revoke_token($1)", 1, &name, NULL, err);
+        hw_db_exec(conn, "SELECT headwater.revoke_token($1)", 1, &name, NULL, err);
 
     if (status == HW_OK)
         printf("token %s is revoked\n", name);
@@ -116,7 +116,7 @@ enum hw_status api_token_command(const char *conninfo, const char *what,
                                  const struct api_token_options *options, struct hw_error *err)
 {
     PGconn *conn;
-    enum hw_status status = hw_pg_connect(conninfo, "headwater-api token", &conn, err);
+    enum hw_status status = hw_db_connect(conninfo, "headwater-api token", &conn, err);
 
     if (status != HW_OK)
         return status;
@@ -133,7 +133,7 @@ enum hw_status api_token_command(const char *conninfo, const char *what,
 enum hw_status api_token_any_active(const char *conninfo, bool *active, struct hw_error *err)
 {
     PGconn *conn;
-    enum hw_status status = hw_pg_connect(conninfo, "headwater-api", &conn, err);
+    enum hw_status status = hw_db_connect(conninfo, "headwater-api", &conn, err);
     bool exists = false;
 
     if (status != HW_OK)

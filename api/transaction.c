@@ -41,9 +41,9 @@ struct api_transaction {
     enum step step;
     int first; /* statements before the handler's own */
     int count;
-    struct hw_pg_query queries[STATEMENTS_MAX];
+    struct hw_db_query queries[STATEMENTS_MAX];
     const char *values[STATEMENTS_MAX][VALUES_MAX];
-    struct hw_pg_query tail;
+    struct hw_db_query tail;
     struct api_job job;
     api_transaction_done_fn *done;
     const void *arg;
@@ -51,7 +51,7 @@ struct api_transaction {
     struct {
         char status[16];
         const char *values[5];
-        struct hw_pg_query queries[2];
+        struct hw_db_query queries[2];
     } keep;
 };
 
@@ -99,20 +99,20 @@ void api_transaction_add(struct api_transaction *tx, const char *sql, int count,
         tx->values[tx->count][i] = va_arg(values, const char *);
     va_end(values);
     tx->queries[tx->count] =
-        (struct hw_pg_query){.sql = sql, .count = count, .values = tx->values[tx->count]};
+        (struct hw_db_query){.sql = sql, .count = count, .values = tx->values[tx->count]};
     tx->count++;
 }
 
 /* ---- batches ---- */
 
-static void finish(void *arg, const struct hw_pg_outcome *outcome);
+static void finish(void *arg, const struct hw_db_outcome *outcome);
 
-static void set_job(struct api_transaction *tx, enum step step, const struct hw_pg_query *queries,
+static void set_job(struct api_transaction *tx, enum step step, const struct hw_db_query *queries,
                     int count, const char *tail)
 {
     tx->step = step;
-    tx->tail = (struct hw_pg_query){.sql = tail};
-    tx->job.mode = HW_PG_ATOMIC;
+    tx->tail = (struct hw_db_query){.sql = tail};
+    tx->job.mode = HW_DB_ATOMIC;
     tx->job.queries = queries;
     tx->job.count = count;
     tx->job.tail = tail != NULL ? &tx->tail : NULL;
@@ -136,11 +136,11 @@ static void set_first_job(struct api_transaction *tx)
 /* The answer, which is held, goes out behind it: whoever comes back at once finds the key free. */
 static void roll_back(struct api_transaction *tx, bool again)
 {
-    static const struct hw_pg_query rollback = {.sql = "ROLLBACK"};
+    static const struct hw_db_query rollback = {.sql = "ROLLBACK"};
 
     tx->again = again;
     set_job(tx, STEP_ROLLBACK, &rollback, 1, NULL);
-    api_pool_go_on(&tx->job);
+    hw_pool_go_on(&tx->job);
 }
 
 static void submit_again(struct api_transaction *tx)
@@ -148,12 +148,12 @@ static void submit_again(struct api_transaction *tx)
     const int64_t most = (int64_t)PAUSE_FIRST_MS << (tx->attempts - 1);
 
     set_first_job(tx);
-    api_pool_submit_after(tx->request->api->pool, &tx->job, 1 + random() % most);
+    hw_pool_submit_after(tx->request->api->pool, &tx->job, 1 + random() % most);
 }
 
 /* ---- answers ---- */
 
-static const char *last_value(const struct hw_pg_outcome *outcome)
+static const char *last_value(const struct hw_db_outcome *outcome)
 {
     return PQgetvalue(outcome->results[outcome->count - 1], 0, 0);
 }
@@ -209,7 +209,7 @@ static void add_results(json_t *plan, const char *answer, size_t len)
 }
 
 /* What the handler would have refused is refused; success is answered with what it would change. */
-static void answer_dry_run(struct api_transaction *tx, const struct hw_pg_outcome *outcome)
+static void answer_dry_run(struct api_transaction *tx, const struct hw_db_outcome *outcome)
 {
     struct api_request *request = tx->request;
     PGresult *const *plan = outcome->results + tx->count - 3;
@@ -227,7 +227,7 @@ static void answer_dry_run(struct api_transaction *tx, const struct hw_pg_outcom
     api_answer_json(request, MHD_HTTP_OK, answer);
 }
 
-static void answer_whole(struct api_transaction *tx, const struct hw_pg_outcome *outcome)
+static void answer_whole(struct api_transaction *tx, const struct hw_db_outcome *outcome)
 {
     struct api_request *request = tx->request;
 
@@ -262,7 +262,7 @@ static void answer_kept(struct api_request *request, const PGresult *row)
 
 /* ---- steps ---- */
 
-static void after_claim(struct api_transaction *tx, const struct hw_pg_outcome *outcome)
+static void after_claim(struct api_transaction *tx, const struct hw_db_outcome *outcome)
 {
     struct api_request *request = tx->request;
     const PGresult *row = outcome->results[tx->first - 1];
@@ -270,7 +270,7 @@ static void after_claim(struct api_transaction *tx, const struct hw_pg_outcome *
 
     if (strcmp(state, "new") == 0) {
         set_job(tx, STEP_WORK, tx->queries + tx->first, tx->count - tx->first, NULL);
-        api_pool_go_on(&tx->job);
+        hw_pool_go_on(&tx->job);
         return;
     }
     api_answer_hold(request);
@@ -295,7 +295,7 @@ static const char *answered_header(const struct api_request *request, const char
     return NULL;
 }
 
-static void after_work(struct api_transaction *tx, const struct hw_pg_outcome *outcome)
+static void after_work(struct api_transaction *tx, const struct hw_db_outcome *outcome)
 {
     struct api_request *request = tx->request;
 
@@ -311,18 +311,18 @@ static void after_work(struct api_transaction *tx, const struct hw_pg_outcome *o
     tx->keep.values[2] = *request->etag != '\0' ? request->etag : NULL;
     tx->keep.values[3] = answered_header(request, MHD_HTTP_HEADER_LOCATION);
     tx->keep.values[4] = request->held.data;
-    tx->keep.queries[0] = (struct hw_pg_query){
+    tx->keep.queries[0] = (struct hw_db_query){
         .sql = "SELECT headwater.keep_answer($1, $2::int, $3, $4, $5)",
         .count = HW_COUNT(tx->keep.values),
         .values = tx->keep.values,
     };
-    tx->keep.queries[1] = (struct hw_pg_query){.sql = "COMMIT"};
+    tx->keep.queries[1] = (struct hw_db_query){.sql = "COMMIT"};
     set_job(tx, STEP_KEEP, tx->keep.queries, HW_COUNT(tx->keep.queries),
             "SELECT pg_current_wal_insert_lsn()");
-    api_pool_go_on(&tx->job);
+    hw_pool_go_on(&tx->job);
 }
 
-static void after_rollback(struct api_transaction *tx, const struct hw_pg_outcome *outcome)
+static void after_rollback(struct api_transaction *tx, const struct hw_db_outcome *outcome)
 {
     if (tx->again && outcome->status == HW_OK) {
         submit_again(tx);
@@ -335,7 +335,7 @@ static void after_rollback(struct api_transaction *tx, const struct hw_pg_outcom
     free(tx);
 }
 
-static void after_failure(struct api_transaction *tx, const struct hw_pg_outcome *outcome)
+static void after_failure(struct api_transaction *tx, const struct hw_db_outcome *outcome)
 {
     /* Serialization failures and deadlocks; whoever waited for a lock in vain has waited enough. */
     const bool again = strncmp(outcome->sqlstate, "40", 2) == 0 && ++tx->attempts < ATTEMPTS_MAX;
@@ -359,7 +359,7 @@ static void after_failure(struct api_transaction *tx, const struct hw_pg_outcome
         free(tx);
 }
 
-static void finish(void *arg, const struct hw_pg_outcome *outcome)
+static void finish(void *arg, const struct hw_db_outcome *outcome)
 {
     struct api_transaction *tx = arg;
 
@@ -390,7 +390,7 @@ static void finish(void *arg, const struct hw_pg_outcome *outcome)
 
 void api_transaction_run(struct api_transaction *tx, api_transaction_done_fn *done, const void *arg)
 {
-    struct hw_pg_outcome outcome = {.constraint = "", .detail = "", .hint = ""};
+    struct hw_db_outcome outcome = {.constraint = "", .detail = "", .hint = ""};
 
     tx->done = done;
     tx->arg = arg;
@@ -401,7 +401,7 @@ void api_transaction_run(struct api_transaction *tx, api_transaction_done_fn *do
     if (tx->dry_run) {
         /* It does nothing that could be repeated by mistake: its key is of no account. */
         if (tx->keyed) {
-            tx->queries[tx->first - 1] = (struct hw_pg_query){.sql = "SELECT 1"};
+            tx->queries[tx->first - 1] = (struct hw_db_query){.sql = "SELECT 1"};
             tx->keyed = false;
         }
         /* What is checked at the commit is checked before. */
@@ -411,7 +411,7 @@ void api_transaction_run(struct api_transaction *tx, api_transaction_done_fn *do
         api_warnings_ask(tx);
     }
     set_first_job(tx);
-    outcome.status = api_pool_submit(tx->request->api->pool, &tx->job, &outcome.err);
+    outcome.status = hw_pool_submit(tx->request->api->pool, &tx->job, &outcome.err);
     if (outcome.status == HW_OK)
         return;
     api_refusal_answer(tx->request, &outcome, tx->write);

@@ -13,7 +13,7 @@
 
 #include <libpq-fe.h>
 
-#include "api/request.h"
+#include "http/request.h"
 
 struct api_transaction;
 

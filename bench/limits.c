@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "common/memory.h"
-#include "reconciler/changes.h"
+#include "reconciler/publish/changes.h"
 #include "tests/support/process.h"
 
 #define COPY "bench_copy"

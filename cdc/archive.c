@@ -6,7 +6,7 @@
 
 #include "cdc/slot.h"
 #include "common/memory.h"
-#include "common/pg.h"
+#include "pg/database.h"
 
 #define CHECK_MS 30000
 
@@ -21,7 +21,7 @@ struct mark {
 
 struct cdc_archive {
     struct hw_loop *loop;
-    struct hw_pg *pg;
+    struct hw_db *pg;
     struct hw_timer timer;
     char *slot, *name; /* the slot, and its archive */
     int64_t keep_bytes, keep_ms, check_ms;
@@ -66,7 +66,7 @@ static void tell_change(struct cdc_archive *a, const struct cdc_archive_state *s
 }
 
 /* A statement failed: what is to be told, and when it is tried again. */
-static void failed(struct cdc_archive *a, const struct hw_pg_outcome *outcome, const char *doing)
+static void failed(struct cdc_archive *a, const struct hw_db_outcome *outcome, const char *doing)
 {
     struct hw_error err = outcome->err;
     const bool in_use = strcmp(outcome->sqlstate, "55006") == 0; /* object_in_use */
@@ -123,15 +123,15 @@ static hw_lsn old_enough(struct cdc_archive *a)
 /* ---- making, dropping, moving ---- */
 
 static void run(struct cdc_archive *a, const char *sql, const char *const *values, int count,
-                hw_pg_done_fn *done)
+                hw_db_done_fn *done)
 {
-    const struct hw_pg_query query = {.sql = sql, .count = count, .values = values};
+    const struct hw_db_query query = {.sql = sql, .count = count, .values = values};
 
     /* A connection that is down calls look when it is up again. */
-    (void)!hw_pg_run(a->pg, HW_PG_SEPARATE, &query, 1, NULL, done, a, NULL);
+    (void)!hw_db_run(a->pg, HW_DB_SEPARATE, &query, 1, NULL, done, a, NULL);
 }
 
-static void on_copied(void *arg, const struct hw_pg_outcome *outcome)
+static void on_copied(void *arg, const struct hw_db_outcome *outcome)
 {
     struct cdc_archive *a = arg;
     struct cdc_archive_state state = {.exists = true};
@@ -156,7 +156,7 @@ static void make(struct cdc_archive *a)
     run(a, sql, (const char *[]){a->slot, a->name}, 2, on_copied);
 }
 
-static void on_dropped(void *arg, const struct hw_pg_outcome *outcome)
+static void on_dropped(void *arg, const struct hw_db_outcome *outcome)
 {
     struct cdc_archive *a = arg;
 
@@ -173,7 +173,7 @@ static void drop(struct cdc_archive *a)
     run(a, "SELECT pg_drop_replication_slot($1)", (const char *[]){a->name}, 1, on_dropped);
 }
 
-static void on_advanced(void *arg, const struct hw_pg_outcome *outcome)
+static void on_advanced(void *arg, const struct hw_db_outcome *outcome)
 {
     struct cdc_archive *a = arg;
 
@@ -250,7 +250,7 @@ static void keep(struct cdc_archive *a, const struct sight *sight)
                                                        (int64_t)(sight->current - sight->restart)});
 }
 
-static void on_seen(void *arg, const struct hw_pg_outcome *outcome)
+static void on_seen(void *arg, const struct hw_db_outcome *outcome)
 {
     struct cdc_archive *a = arg;
     struct sight sight;
@@ -353,8 +353,8 @@ enum hw_status cdc_archive_start(struct hw_loop *loop, const char *conninfo,
     a->keep_ms = options->keep_ms;
     a->check_ms = options->check_ms > 0 ? options->check_ms : CHECK_MS;
     a->events = *events;
-    st = hw_pg_open(loop, conninfo, "headwater-reconciler: archive",
-                    &(struct hw_pg_events){.up = on_up, .down = on_down, .arg = a}, &a->pg, err);
+    st = hw_db_open(loop, conninfo, "headwater-reconciler: archive",
+                    &(struct hw_db_events){.up = on_up, .down = on_down, .arg = a}, &a->pg, err);
     if (st != HW_OK) {
         cdc_archive_stop(a);
         return st;
@@ -368,7 +368,7 @@ void cdc_archive_stop(struct cdc_archive *a)
     if (a == NULL)
         return;
     hw_timer_stop(&a->timer);
-    hw_pg_close(a->pg);
+    hw_db_close(a->pg);
     free(a->slot);
     free(a->name);
     free(a);

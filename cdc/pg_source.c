@@ -11,7 +11,7 @@
 #include "cdc/slot.h"
 #include "common/buf.h"
 #include "common/memory.h"
-#include "common/pg.h"
+#include "pg/database.h"
 
 #define CONNECT_TIMEOUT_MS 30000
 #define STATUS_INTERVAL_MS 1000
@@ -182,7 +182,7 @@ static enum hw_status refused(const struct pg_source *s, const PGresult *result,
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     if (sqlstate == NULL)
         return lost(s, err);
-    (void)hw_pg_fail(err, s->conn, result, doing);
+    (void)hw_db_fail(err, s->conn, result, doing);
     err->status = status_of(sqlstate);
     cdc_slot_advise(sqlstate, err);
     return err->status;
@@ -636,7 +636,7 @@ static enum hw_status start_connecting(const struct cdc_pg_options *o, PGconn **
     if (started == NULL)
         return hw_fail(err, HW_ELIMIT, "no memory for a database connection");
     PQsetErrorVerbosity(started, PQERRORS_VERBOSE);
-    hw_pg_quiet(started);
+    hw_db_quiet(started);
     *conn = started;
     return HW_OK;
 }

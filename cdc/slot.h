@@ -1,7 +1,7 @@
 /*
  * Replication slots and what must be true before streaming: the same statements and the same
- * judgement for the programs that run on the loop (hw_pg_run) and for commands that may block
- * (hw_pg_exec).
+ * judgement for the programs that run on the loop (hw_db_run) and for commands that may block
+ * (hw_db_exec).
  */
 #ifndef CDC_SLOT_H
 #define CDC_SLOT_H
@@ -9,8 +9,8 @@
 #include <stdbool.h>
 
 #include "common/lsn.h"
-#include "common/pg.h"
 #include "common/status.h"
+#include "pg/database.h"
 
 /* ---- one row that says everything about server and slot ---- */
 struct cdc_server {

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "cli/contexts.h"
+#include "cli/commands/contexts.h"
 #include "cli/text.h"
 #include "common/file.h"
 #include "common/memory.h"
@@ -27,7 +27,7 @@ enum { TOKEN_FILE_MOST = 4096, LIMIT_MOST = 1000000 };
         .help = (text), .commands = (takers)                                                       \
     }
 
-/* Where to, and how to get in: of a context as well (cli/contexts.h). */
+/* Where to, and how to get in: of a context as well (cli/commands/contexts.h). */
 #define OPTION_CONNECTION(option, member, variable, shown, text)                                   \
     {                                                                                              \
         .name = (option), .env = (variable), .type = HW_OPT_STRING,                                \

@@ -9,9 +9,9 @@
 
 #include "common/clock.h"
 #include "common/json.h"
-#include "common/leader.h"
 #include "common/memory.h"
 #include "common/version.h"
+#include "protocol/leader.h"
 
 struct rec_leader {
     struct rec_leader_config config;
@@ -45,8 +45,8 @@ static json_t *text_json(const char *text)
 
 static json_t *database_json(const struct rec_leader *leader, const struct rec_leading *leading)
 {
-    const bool connected = hw_pg_up(leader->config.pg);
-    HW_AUTO_FREE char *address = hw_pg_address(leader->config.pg);
+    const bool connected = hw_db_up(leader->config.pg);
+    HW_AUTO_FREE char *address = hw_db_address(leader->config.pg);
     HW_AUTO_FREE char *system_id = hw_sprintf("%" PRIu64, leading->system_id);
     json_t *writable =
         connected && !leader->asked ? json_null() : json_boolean(connected && leader->is_writable);
@@ -140,9 +140,9 @@ void rec_leader_failed(struct rec_leader *leader, const struct hw_error *err)
 
 /* ---- the database ---- */
 
-struct hw_pg_query rec_leader_query(void)
+struct hw_db_query rec_leader_query(void)
 {
-    return (struct hw_pg_query){
+    return (struct hw_db_query){
         .sql = "SELECT current_database(), to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', "
                "'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), "
                "NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'"};

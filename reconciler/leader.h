@@ -1,5 +1,5 @@
 /*
- * The leader's answer to whoever asks on NATS how it stands (common/leader.h): what it reads and
+ * The leader's answer to whoever asks on NATS how it stands (protocol/leader.h): what it reads and
  * writes, how far it is, and what went wrong last. It is put together when it is asked for; nothing
  * here waits.
  */
@@ -10,9 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/nats_conn.h"
-#include "common/pg.h"
-#include "reconciler/checkpoint.h"
+#include "nats/connection.h"
+#include "pg/database.h"
+#include "reconciler/publish/checkpoint.h"
 
 /* How the reconciler stands; what it points to is borrowed until describe is called again. */
 struct rec_leading {
@@ -30,7 +30,7 @@ struct rec_leading {
 
 struct rec_leader_config {
     struct hw_nats *nats;
-    struct hw_pg *pg; /* by which the database is described: where it is, and whether it is up */
+    struct hw_db *pg; /* by which the database is described: where it is, and whether it is up */
     const char *bucket, *slot;
     void (*describe)(void *arg, struct rec_leading *leading);
     void *arg;
@@ -48,7 +48,7 @@ void rec_leader_end(struct rec_leader *leader);
 void rec_leader_failed(struct rec_leader *leader, const struct hw_error *err);
 
 /* What is to be asked of the database now and then, and its answer. */
-struct hw_pg_query rec_leader_query(void);
+struct hw_db_query rec_leader_query(void);
 void rec_leader_take(struct rec_leader *leader, const PGresult *result);
 
 #endif

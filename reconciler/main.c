@@ -5,16 +5,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/kv.h"
 #include "common/log.h"
 #include "common/loop.h"
-#include "common/monitor.h"
-#include "common/nats_permissions.h"
 #include "common/notify.h"
 #include "common/options.h"
 #include "common/version.h"
+#include "http/monitor.h"
+#include "nats/kv.h"
+#include "protocol/permissions.h"
+#include "reconciler/compare/verify.h"
 #include "reconciler/reconciler.h"
-#include "reconciler/verify.h"
 
 enum { DRAIN_MS = 2000 };
 

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 #include "cdc/slot.h"
-#include "reconciler/checkpoint.h"
+#include "reconciler/publish/checkpoint.h"
 
 enum rec_way {
     REC_RESUME,  /* behind the checkpoint */

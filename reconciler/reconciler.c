@@ -10,24 +10,24 @@
 #include "cdc/pg_source.h"
 #include "cdc/slot.h"
 #include "common/clock.h"
-#include "common/kv.h"
 #include "common/log.h"
 #include "common/memory.h"
-#include "common/objstore.h"
 #include "common/outage.h"
-#include "common/pg.h"
 #include "common/points.h"
-#include "reconciler/apply.h"
-#include "reconciler/audit.h"
-#include "reconciler/changes.h"
+#include "nats/kv.h"
+#include "nats/objstore.h"
+#include "pg/database.h"
+#include "reconciler/compare/compare.h"
 #include "reconciler/counts.h"
-#include "reconciler/fleet.h"
+#include "reconciler/intake/fleet.h"
+#include "reconciler/intake/liveness.h"
+#include "reconciler/intake/proposals.h"
+#include "reconciler/intake/reports.h"
 #include "reconciler/leader.h"
-#include "reconciler/liveness.h"
-#include "reconciler/objects.h"
-#include "reconciler/proposals.h"
-#include "reconciler/reports.h"
-#include "reconciler/sink.h"
+#include "reconciler/publish/apply.h"
+#include "reconciler/publish/changes.h"
+#include "reconciler/publish/objects.h"
+#include "reconciler/publish/sink.h"
 #include "reconciler/survey.h"
 
 enum {
@@ -76,7 +76,7 @@ struct rec_reconciler {
     int64_t retry_ms;
     bool draining, stopping;
 
-    struct hw_pg *pg; /* for looking and heartbeats; stream, audits and reports have their own */
+    struct hw_db *pg; /* for looking and heartbeats; stream, audits and reports have their own */
     struct hw_nats *nats;
     struct rec_sink *sink;
     struct rec_survey *survey;
@@ -151,7 +151,7 @@ static void lose(struct rec_reconciler *rec, const struct hw_error *err)
     rec->trouble = *err;
     rec_leader_failed(rec->leader, err);
     /* The loss of a server is told by its connection. */
-    const bool told = err->status == HW_EUNAVAIL && (!hw_pg_up(rec->pg) || !hw_nats_up(rec->nats));
+    const bool told = err->status == HW_EUNAVAIL && (!hw_db_up(rec->pg) || !hw_nats_up(rec->nats));
     if (!told && hw_outage_goes_on(&rec->halt, err->message, hw_loop_now()))
         hw_log_warn("cannot go on, starting again", HW_S("slot", rec->config.slot),
                     HW_I("lasts_s", hw_outage_age(&rec->halt, hw_loop_now()) / 1000), HW_E(err));
@@ -175,9 +175,9 @@ static void look_again(void *arg)
 {
     struct rec_reconciler *rec = arg;
 
-    if (rec->state != WAITING || !hw_pg_up(rec->pg) || !hw_nats_up(rec->nats))
+    if (rec->state != WAITING || !hw_db_up(rec->pg) || !hw_nats_up(rec->nats))
         return; /* whichever is away calls when it comes */
-    if (hw_pg_idle(rec->pg))
+    if (hw_db_idle(rec->pg))
         happen(rec, SERVERS_UP);
     else
         wait_ms(rec, RETRY_FIRST_MS); /* an answer to an earlier question is still to come */
@@ -451,7 +451,7 @@ static void new_epoch(struct rec_reconciler *rec, uint64_t epoch, const char *wh
 }
 
 /* Where does the log end now? Entries that were there before cannot be ahead of it. */
-static void on_end_known(void *arg, const struct hw_pg_outcome *outcome)
+static void on_end_known(void *arg, const struct hw_db_outcome *outcome)
 {
     struct rec_reconciler *rec = arg;
     struct hw_error err = outcome->err;
@@ -472,7 +472,7 @@ static void on_end_known(void *arg, const struct hw_pg_outcome *outcome)
 
 static void all_read(struct rec_reconciler *rec)
 {
-    static const struct hw_pg_query query = {.sql = "SELECT pg_current_wal_insert_lsn()::text"};
+    static const struct hw_db_query query = {.sql = "SELECT pg_current_wal_insert_lsn()::text"};
     struct hw_error err;
 
     if (!rec->keys_loaded || !rec->objects_loaded || rec->state != LOADING)
@@ -484,7 +484,7 @@ static void all_read(struct rec_reconciler *rec)
      * one who led before us may have gone on since we looked, so we ask again. */
     if (rec->newest.epoch != rec->plan.epoch || rec->newest.lsn <= rec->server.current)
         loaded(rec);
-    else if (hw_pg_run(rec->pg, HW_PG_SEPARATE, &query, 1, NULL, on_end_known, rec, &err) != HW_OK)
+    else if (hw_db_run(rec->pg, HW_DB_SEPARATE, &query, 1, NULL, on_end_known, rec, &err) != HW_OK)
         lose(rec, &err);
 }
 
@@ -902,7 +902,7 @@ static void on_apply_failed(void *arg, const struct hw_error *err)
 
 /* ---- heartbeats, and a look at the slot ---- */
 
-static void on_heartbeat(void *arg, const struct hw_pg_outcome *outcome)
+static void on_heartbeat(void *arg, const struct hw_db_outcome *outcome)
 {
     struct rec_reconciler *rec = arg;
 
@@ -912,13 +912,13 @@ static void on_heartbeat(void *arg, const struct hw_pg_outcome *outcome)
 
 static void beat(void *arg)
 {
-    static const struct hw_pg_query query = {.sql = "SELECT headwater.heartbeat()"};
+    static const struct hw_db_query query = {.sql = "SELECT headwater.heartbeat()"};
     struct rec_reconciler *rec = arg;
     struct hw_error err;
 
     if (rec->state != STREAMING)
         return;
-    if (hw_pg_run(rec->pg, HW_PG_SEPARATE, &query, 1, NULL, on_heartbeat, rec, &err) != HW_OK)
+    if (hw_db_run(rec->pg, HW_DB_SEPARATE, &query, 1, NULL, on_heartbeat, rec, &err) != HW_OK)
         hw_timer_start(rec->loop, &rec->heartbeat, HEARTBEAT_RETRY_MS, beat, rec);
     else if (rec->config.heartbeat_ms > 0)
         hw_timer_start(rec->loop, &rec->heartbeat, rec->config.heartbeat_ms, beat, rec);
@@ -946,7 +946,7 @@ static void look_at_orphans(struct rec_reconciler *rec, const PGresult *orphans)
     hw_buf_free(&names);
 }
 
-static void on_checked_up(void *arg, const struct hw_pg_outcome *outcome)
+static void on_checked_up(void *arg, const struct hw_db_outcome *outcome)
 {
     struct rec_reconciler *rec = arg;
     struct cdc_server *s = &rec->server;
@@ -981,7 +981,7 @@ static void check_up(void *arg)
 {
     struct rec_reconciler *rec = arg;
     const char *const values[] = {rec->config.slot, REC_TABLES};
-    const struct hw_pg_query queries[] = {{.sql = cdc_server_sql, .count = 2, .values = values},
+    const struct hw_db_query queries[] = {{.sql = cdc_server_sql, .count = 2, .values = values},
                                           rec_fleet_query(rec->fleet),
                                           rec_leader_query(),
                                           {.sql = cdc_orphans_sql, .count = 1, .values = values}};
@@ -991,7 +991,7 @@ static void check_up(void *arg)
         return;
     hw_timer_start(rec->loop, &rec->check_up, CHECK_UP_MS, check_up, rec);
     /* A connection that is busy is looked at the next time. */
-    (void)!hw_pg_run(rec->pg, HW_PG_SEPARATE, queries, HW_COUNT(queries), NULL, on_checked_up, rec,
+    (void)!hw_db_run(rec->pg, HW_DB_SEPARATE, queries, HW_COUNT(queries), NULL, on_checked_up, rec,
                      NULL);
 }
 
@@ -1155,7 +1155,7 @@ static void try_sink(void *arg)
 
 static void stall(struct rec_reconciler *rec)
 {
-    if (!hw_pg_up(rec->pg)) {
+    if (!hw_db_up(rec->pg)) {
         happen(rec, LOST);
         return;
     }
@@ -1322,7 +1322,7 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
                                     struct rec_reconciler **out, struct hw_error *err)
 {
     struct rec_reconciler *rec = hw_alloc(sizeof(*rec));
-    const struct hw_pg_events pg_events = {.up = on_pg_up, .down = on_pg_down, .arg = rec};
+    const struct hw_db_events pg_events = {.up = on_pg_up, .down = on_pg_down, .arg = rec};
     const struct hw_nats_events nats_events = {
         .up = on_nats_up, .down = on_nats_down, .away = on_nats_away, .arg = rec};
     const struct hw_nats_options nats_options = {
@@ -1351,7 +1351,7 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
         status = hw_nats_open(loop, &nats_options, &nats_events, &rec->nats, err);
     if (status == HW_OK)
         status =
-            hw_pg_open(loop, config->database, "headwater-reconciler", &pg_events, &rec->pg, err);
+            hw_db_open(loop, config->database, "headwater-reconciler", &pg_events, &rec->pg, err);
     if (status != HW_OK) {
         rec_reconciler_stop(rec);
         return status;
@@ -1418,8 +1418,8 @@ static void tell(struct rec_reconciler *rec)
 
     if (rec->config.told == NULL || rec->stopping)
         return;
-    if (!hw_pg_up(rec->pg) || !hw_nats_up(rec->nats)) {
-        const bool nats = hw_pg_up(rec->pg);
+    if (!hw_db_up(rec->pg) || !hw_nats_up(rec->nats)) {
+        const bool nats = hw_db_up(rec->pg);
         const char *const why = nats ? hw_nats_why_away(rec->nats) : rec->pg_trouble.message;
         HW_AUTO_FREE char *said =
             hw_sprintf("%s cannot be reached%s%s", nats ? "NATS" : "PostgreSQL",
@@ -1436,7 +1436,7 @@ void rec_reconciler_check(void *arg, struct hw_checks *checks)
     const struct rec_reconciler *rec = arg;
     const char *how;
     const bool stands = stream_stands(rec, &how);
-    const bool pg_up = hw_pg_up(rec->pg), nats_up = hw_nats_up(rec->nats);
+    const bool pg_up = hw_db_up(rec->pg), nats_up = hw_nats_up(rec->nats);
 
     hw_check(checks, "postgresql", pg_up, "%s%s",
              pg_up ? "connected" : "cannot be reached: ", pg_up ? "" : rec->pg_trouble.message);
@@ -1454,7 +1454,7 @@ void rec_reconciler_metrics(void *arg, struct hw_buf *out)
     c->epoch = (double)rec->plan.epoch;
     c->nodes = (double)rec_sink_nodes(rec->sink);
     c->objects = (double)rec_sink_objects(rec->sink);
-    c->postgresql_up = hw_pg_up(rec->pg);
+    c->postgresql_up = hw_db_up(rec->pg);
     c->nats_up = hw_nats_up(rec->nats);
     c->lag_seconds = lag_seconds(rec);
     hw_metrics_write(&(struct hw_metrics){rec_counts_table, c}, out);
@@ -1489,7 +1489,7 @@ void rec_reconciler_stop(struct rec_reconciler *rec)
     rec_leader_free(rec->leader);
     hw_nats_close(rec->nats);
     rec_apply_free(rec->apply);
-    hw_pg_close(rec->pg);
+    hw_db_close(rec->pg);
     rec_fetch_free(rec->fetch);
     rec_survey_free(rec->survey);
     rec_sink_free(rec->sink);

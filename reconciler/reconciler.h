@@ -8,10 +8,10 @@
 #include <stdint.h>
 
 #include "common/loop.h"
-#include "common/monitor.h"
-#include "common/nats_conn.h"
-#include "common/signature.h"
 #include "common/status.h"
+#include "http/monitor.h"
+#include "nats/connection.h"
+#include "protocol/statement.h"
 
 struct rec_config {
     const char *database; /* libpq URI or connection string */

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/kv.h"
 #include "common/log.h"
 #include "common/memory.h"
-#include "common/objstore.h"
-#include "reconciler/changes.h"
+#include "nats/kv.h"
+#include "nats/objstore.h"
+#include "reconciler/publish/changes.h"
 
 struct rec_survey {
     struct rec_survey_config config;
@@ -24,12 +24,12 @@ static void fail(struct rec_survey *survey, const struct hw_error *why)
     survey->events.failed(survey->events.arg, why);
 }
 
-static void run(struct rec_survey *survey, const struct hw_pg_query *queries, int count,
-                hw_pg_done_fn *done)
+static void run(struct rec_survey *survey, const struct hw_db_query *queries, int count,
+                hw_db_done_fn *done)
 {
     struct hw_error err;
 
-    if (hw_pg_run(survey->config.pg, HW_PG_SEPARATE, queries, count, NULL, done, survey, &err) !=
+    if (hw_db_run(survey->config.pg, HW_DB_SEPARATE, queries, count, NULL, done, survey, &err) !=
         HW_OK)
         fail(survey, &err);
 }
@@ -64,7 +64,7 @@ static bool judge(struct rec_survey *survey, const PGresult *result)
     return false;
 }
 
-static void on_slot_seen(void *arg, const struct hw_pg_outcome *outcome)
+static void on_slot_seen(void *arg, const struct hw_db_outcome *outcome)
 {
     struct rec_survey *survey = arg;
 
@@ -79,7 +79,7 @@ static void on_slot_seen(void *arg, const struct hw_pg_outcome *outcome)
 void rec_survey_begin(struct rec_survey *survey, struct hw_fence reported)
 {
     const char *const values[] = {survey->config.slot, REC_TABLES};
-    const struct hw_pg_query query = {.sql = cdc_server_sql, .count = 2, .values = values};
+    const struct hw_db_query query = {.sql = cdc_server_sql, .count = 2, .values = values};
 
     survey->running = true;
     survey->reported = reported;
@@ -141,7 +141,7 @@ static void look_at_sink(struct rec_survey *survey)
 
 /* ---- the database ---- */
 
-static void on_looked(void *arg, const struct hw_pg_outcome *outcome);
+static void on_looked(void *arg, const struct hw_db_outcome *outcome);
 
 static void look_at_database(struct rec_survey *survey)
 {
@@ -151,7 +151,7 @@ static void look_at_database(struct rec_survey *survey)
     const char *const asks[] = {survey->found.checkpoint_valid ? "false" : "true"};
     const char *const slots[] = {
         survey->found.checkpoint_valid ? survey->found.checkpoint.slot : "", survey->config.slot};
-    const struct hw_pg_query queries[] = {
+    const struct hw_db_query queries[] = {
         {.sql = cdc_server_sql, .count = 2, .values = values},
         {.sql = "SELECT nonce::text FROM headwater.changelog WHERE rev = $1",
          .count = 1,
@@ -176,7 +176,7 @@ static void look_at_database(struct rec_survey *survey)
     run(survey, queries, HW_COUNT(queries), on_looked);
 }
 
-static void on_slot_made(void *arg, const struct hw_pg_outcome *outcome)
+static void on_slot_made(void *arg, const struct hw_db_outcome *outcome)
 {
     struct rec_survey *survey = arg;
     struct hw_error err = outcome->err;
@@ -198,7 +198,7 @@ static void on_slot_made(void *arg, const struct hw_pg_outcome *outcome)
 static void make_slot(struct rec_survey *survey, bool drop)
 {
     const char *const values[] = {survey->config.slot};
-    const struct hw_pg_query queries[] = {
+    const struct hw_db_query queries[] = {
         {.sql = "SELECT pg_drop_replication_slot($1)", .count = 1, .values = values},
         {.sql = cdc_slot_create_sql, .count = 1, .values = values},
     };
@@ -233,7 +233,7 @@ static void replace_slot(struct rec_survey *survey, const char *what)
 
 /* ---- the end ---- */
 
-static void conclude(struct rec_survey *survey, const struct hw_pg_outcome *outcome)
+static void conclude(struct rec_survey *survey, const struct hw_db_outcome *outcome)
 {
     const PGresult *nonce = outcome->results[1], *newest = outcome->results[2],
                    *fence = outcome->results[3];
@@ -286,7 +286,7 @@ static bool is_held(struct rec_survey *survey, const PGresult *writer)
     return true;
 }
 
-static void on_looked(void *arg, const struct hw_pg_outcome *outcome)
+static void on_looked(void *arg, const struct hw_db_outcome *outcome)
 {
     struct rec_survey *survey = arg;
     const struct rec_findings *found = &survey->found;

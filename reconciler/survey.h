@@ -6,15 +6,15 @@
 #ifndef REC_SURVEY_H
 #define REC_SURVEY_H
 
-#include "common/nats_conn.h"
-#include "common/pg.h"
+#include "nats/connection.h"
+#include "pg/database.h"
 #include "reconciler/counts.h"
 #include "reconciler/plan.h"
 
 struct rec_survey;
 
 struct rec_survey_config {
-    struct hw_pg *pg;
+    struct hw_db *pg;
     struct hw_nats *nats;
     const char *slot, *bucket;
     int replicas, history; /* of buckets that are made */

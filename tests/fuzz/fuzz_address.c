@@ -1,7 +1,7 @@
 /* Addresses to listen at, and Host fields. */
 #include <string.h>
 
-#include "common/address.h"
+#include "http/address.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,5 +1,5 @@
 /* Checkpoints: what is read is written and read again as the same. */
-#include "reconciler/checkpoint.c" /* NOLINT: its parser is its own */
+#include "reconciler/publish/checkpoint.c" /* NOLINT: its parser is its own */
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "agent/desired.h"
-#include "reconciler/decided.h"
-#include "reconciler/desired.h"
+#include "reconciler/publish/decided.h"
+#include "reconciler/publish/desired.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/keys.h"
 

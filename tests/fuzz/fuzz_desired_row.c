@@ -3,7 +3,7 @@
 
 #include "agent/desired.h"
 #include "common/json.h"
-#include "reconciler/desired.h"
+#include "reconciler/publish/desired.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/support/row.h"
 

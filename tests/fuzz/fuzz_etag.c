@@ -1,7 +1,7 @@
 /* Lists of entity tags: a tag on the first line, a field behind it. */
 #include <string.h>
 
-#include "api/etag.h"
+#include "http/etag.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

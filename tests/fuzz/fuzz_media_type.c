@@ -1,7 +1,7 @@
 /* Media types: the form that is stored is a fixed point, and can stand in a header field. */
 #include <string.h>
 
-#include "api/media_type.h"
+#include "http/media_type.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,5 +1,5 @@
 /* Metadata of objects, which any client of the object store may have written. */
-#include "common/objstore.c" /* NOLINT: its metadata are its own */
+#include "nats/objstore.c" /* NOLINT: its metadata are its own */
 #include "tests/fuzz/fuzz.h"
 
 /* The library's messages want the library up. */

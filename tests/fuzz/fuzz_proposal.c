@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "common/json.h"
-#include "common/kv.h"
-#include "reconciler/proposals.h"
+#include "nats/kv.h"
+#include "reconciler/intake/proposals.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "common/json.h"
-#include "reconciler/reports.h"
+#include "reconciler/intake/reports.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,8 +1,8 @@
 /* Request targets, and the way from them to a route. */
 #include <string.h>
 
-#include "api/router.h"
 #include "common/utf8.h"
+#include "http/router.h"
 #include "tests/fuzz/fuzz.h"
 
 static void check(const char *text)

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/signature.h"
+#include "protocol/statement.h"
 
 /* A file in memory that only we may read, by a name that lives as long as it; never closed. */
 static inline char *fuzz_file(const char *text)

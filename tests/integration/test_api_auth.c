@@ -7,10 +7,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "api/problem.h"
-#include "api/router.h"
 #include "common/buf.h"
 #include "common/memory.h"
+#include "http/problem.h"
+#include "http/router.h"
 #include "tests/support/api_program.h"
 #include "tests/support/database.h"
 #include "tests/support/http.h"

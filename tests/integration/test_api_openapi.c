@@ -8,11 +8,11 @@
 #include <unistd.h>
 
 #include "api/openapi.h"
-#include "api/problem.h"
-#include "api/router.h"
 #include "common/buf.h"
 #include "common/memory.h"
 #include "common/version.h"
+#include "http/problem.h"
+#include "http/router.h"
 #include "tests/support/api_program.h"
 #include "tests/support/database.h"
 #include "tests/support/http.h"

@@ -12,10 +12,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "common/kv.h"
 #include "common/loop.h"
 #include "common/memory.h"
-#include "common/stored.h"
+#include "nats/kv.h"
+#include "nats/stored.h"
 #include "tests/support/pipeline.h"
 #include "tests/support/process.h"
 #include "tests/support/suite.h"

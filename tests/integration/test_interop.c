@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "common/buf.h"
-#include "common/kv.h"
 #include "common/memory.h"
-#include "common/objstore.h"
+#include "nats/kv.h"
+#include "nats/objstore.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"

@@ -9,7 +9,7 @@
 
 #include "common/memory.h"
 #include "common/metrics.h"
-#include "common/monitor.h"
+#include "http/monitor.h"
 #include "tests/support/http.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"

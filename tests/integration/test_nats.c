@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/kv.h"
 #include "common/memory.h"
-#include "common/objstore.h"
-#include "common/stored.h"
+#include "nats/kv.h"
+#include "nats/objstore.h"
+#include "nats/stored.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"
 

@@ -16,7 +16,7 @@
 #include "agent/headwater_agent.h"
 #include "common/loop.h"
 #include "common/memory.h"
-#include "common/nats_conn.h"
+#include "nats/connection.h"
 #include "tests/support/nats_keys.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"

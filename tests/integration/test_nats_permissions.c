@@ -10,9 +10,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "common/kv.h"
 #include "common/memory.h"
-#include "common/stored.h"
+#include "nats/kv.h"
+#include "nats/stored.h"
 #include "tests/support/agent_program.h"
 #include "tests/support/nats_keys.h"
 #include "tests/support/suite.h"

@@ -8,7 +8,7 @@
 
 #include "common/digest.h"
 #include "common/memory.h"
-#include "common/objstore.h"
+#include "nats/objstore.h"
 #include "tests/support/pipeline.h"
 #include "tests/support/suite.h"
 

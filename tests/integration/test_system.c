@@ -12,7 +12,7 @@
 #include "common/file.h"
 #include "common/json.h"
 #include "common/memory.h"
-#include "common/nkey.h"
+#include "nats/nkey.h"
 #include "tests/support/api_program.h"
 #include "tests/support/http.h"
 #include "tests/support/nats_keys.h"

@@ -13,10 +13,10 @@
 
 #include "common/buf.h"
 #include "common/digest.h"
-#include "common/kv.h"
 #include "common/map.h"
 #include "common/memory.h"
-#include "common/objstore.h"
+#include "nats/kv.h"
+#include "nats/objstore.h"
 #include "tests/support/process.h"
 
 #define SLOT           "recovery_checker"

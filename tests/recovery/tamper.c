@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/kv.h"
 #include "common/lsn.h"
 #include "common/memory.h"
+#include "nats/kv.h"
 #include "tests/recovery/checker.h"
 #include "tests/support/process.h"
 

@@ -10,7 +10,7 @@
 
 #include "common/digest.h"
 #include "common/memory.h"
-#include "common/nkey.h"
+#include "nats/nkey.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "common/memory.h"
-#include "common/objstore.h"
+#include "nats/objstore.h"
 #include "tests/support/process.h"
 
 #define TIMEOUT_MS 5000 /* of our own calls: a loaded server answers late */

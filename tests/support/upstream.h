@@ -6,8 +6,8 @@
 #define TEST_UPSTREAM_H
 
 #include "common/json.h"
-#include "common/kv.h"
-#include "common/signature.h"
+#include "nats/kv.h"
+#include "protocol/statement.h"
 #include "tests/support/servers.h"
 
 #define UPSTREAM_WAIT_S 60

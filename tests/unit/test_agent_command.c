@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/command.h"
-#include "agent/words.h"
+#include "agent/daemon/command.h"
+#include "agent/daemon/words.h"
 #include "common/file.h"
 #include "common/json.h"
 #include "common/memory.h"

@@ -2,19 +2,19 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "api/etag.h"
-#include "api/media_type.h"
 #include "api/migrate.h"
-#include "api/problem.h"
-#include "api/router.h"
 #include "api/selector.h"
-#include "api/server.h"
-#include "api/target.h"
 #include "common/file.h"
 #include "common/json.h"
 #include "common/json_text.h"
 #include "common/memory.h"
 #include "common/utf8.h"
+#include "http/etag.h"
+#include "http/media_type.h"
+#include "http/problem.h"
+#include "http/router.h"
+#include "http/server.h"
+#include "http/target.h"
 #include "tests/support/suite.h"
 
 /* ---- request targets ---- */

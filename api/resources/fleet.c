@@ -1,0 +1,104 @@
+/* /v1/fleet: how many nodes are in which state, and each node's. */
+#include "api/resources/fleet.h"
+
+#include <microhttpd.h>
+#include <string.h>
+
+#include "api/handlers.h"
+#include "api/resource.h"
+#include "api/transaction.h"
+#include "common/json.h"
+#include "common/memory.h"
+
+static const char *const states[] = {"in_sync", "pending", "failed", "unassigned", "unknown"};
+
+static const struct api_column columns[] = {
+    {.name = "node", .type = API_COLUMN_STRING},
+    {.name = "labels", .type = API_COLUMN_JSON},
+    {.name = "state", .type = API_COLUMN_STRING},
+    {.name = "desired_revision", .type = API_COLUMN_INTEGER},
+    {.name = "desired_digest", .type = API_COLUMN_STRING},
+    {.name = "reported_revision", .type = API_COLUMN_INTEGER},
+    {.name = "reported_digest", .type = API_COLUMN_STRING},
+    {.name = "lag_seconds", .type = API_COLUMN_NUMBER},
+    {.name = "error", .type = API_COLUMN_STRING},
+    {.name = "desired_changed_at", .type = API_COLUMN_TIME},
+    {.name = "applied_at", .type = API_COLUMN_TIME},
+    {.name = "held", .type = API_COLUMN_JSON},
+    {.name = "drift", .type = API_COLUMN_JSON},
+    {.name = "reported_state", .type = API_COLUMN_STRING},
+    {.name = "last_seen", .type = API_COLUMN_TIME},
+    {.name = NULL},
+};
+
+json_t *api_fleet_counts(const PGresult *rows)
+{
+    json_t *counts = json_object();
+
+    for (size_t i = 0; i < HW_COUNT(states); i++)
+        json_object_set_new(counts, states[i], json_integer(0));
+    for (int i = 0; i < PQntuples(rows); i++)
+        json_object_set_new(counts, api_row_text(rows, i, "state"),
+                            api_row_value(rows, i, "count", API_COLUMN_INTEGER));
+    return counts;
+}
+
+static void on_fleet(struct api_request *request, const void *arg, PGresult *const *results)
+{
+    const char *ignored;
+    json_t *answer;
+    int limit;
+
+    (void)arg;
+    if (!api_request_limit(request, &limit, &ignored))
+        return;
+    answer = json_pack("{s:o}", "counts", api_fleet_counts(results[0]));
+    HW_AUTO_JSON json_t *page =
+        api_resource_select(request, api_resource_page(results[1], limit, columns));
+    json_object_update(answer, page);
+    api_answer_json(request, MHD_HTTP_OK, answer);
+}
+
+static bool read_state(struct api_request *request, const char **state)
+{
+    *state = api_request_parameter(request, "state");
+    if (*state == NULL)
+        return true;
+    for (size_t i = 0; i < HW_COUNT(states); i++)
+        if (strcmp(*state, states[i]) == 0)
+            return true;
+    api_answer_problem(request, API_INVALID_PARAMETER,
+                       "state: must be in_sync, pending, failed, unassigned or unknown");
+    return false;
+}
+
+/* The counts are of all nodes that the selector matches, and of one that is named, whatever state
+ * is asked for. */
+void api_fleet_get(struct api_request *request)
+{
+    const char *node = api_request_parameter(request, "node");
+    const char *state, *selector, *most;
+    struct api_transaction *tx;
+    int limit;
+
+    if (!read_state(request, &state) || !api_request_selector(request, &selector) ||
+        !api_request_limit(request, &limit, &most) || !api_resource_fields(request, columns))
+        return;
+    tx = api_transaction_read(request);
+    api_transaction_add(tx,
+                        "SELECT state, count(*) AS count FROM headwater.fleet "
+                        "WHERE labels @> ANY ($1::jsonb[]) AND ($2::text IS NULL OR node = $2) "
+                        "GROUP BY state",
+                        2, selector, node);
+    api_transaction_add(
+        tx,
+        "SELECT node, labels, state, desired_revision, desired_digest, "
+        "reported_revision, reported_digest, round(extract(epoch FROM lag), 3) AS lag_seconds, "
+        "error, desired_changed_at, applied_at, held, drift, reported_state, last_seen "
+        "FROM headwater.fleet "
+        "WHERE ($1::text IS NULL OR node > $1) AND labels @> ANY ($2::jsonb[]) "
+        "AND ($3::text IS NULL OR state = $3) AND ($5::text IS NULL OR node = $5) "
+        "ORDER BY node LIMIT $4::int",
+        5, api_request_parameter(request, "after"), selector, state, most, node);
+    api_transaction_run(tx, on_fleet, NULL);
+}

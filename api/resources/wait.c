@@ -1,0 +1,424 @@
+#include "api/resources/wait.h"
+
+#include <microhttpd.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "api/api.h"
+#include "api/handlers.h"
+#include "api/refusal.h"
+#include "api/row.h"
+#include "api/transaction.h"
+#include "common/buf.h"
+#include "common/log.h"
+#include "common/lsn.h"
+#include "common/memory.h"
+
+enum {
+    TIMEOUT_DEFAULT_MS = 30000,
+    TIMEOUT_MOST_MS = 600000,
+    TICK_MS = 1000,     /* for what no notification tells: a lost one, a client that hung up */
+    PAUSE_LEAST_MS = 5, /* between two queries, and at least as long as the last one took */
+};
+
+/*
+ * What became of the nodes that were touched up to each position. The target of a node is its
+ * desired row, or, where that is younger than the position, the last one before it: then whoever
+ * waits for the older one is not held up by what came later. Running a later revision is as good.
+ */
+static const char judge_sql[] =
+    "WITH position AS (SELECT DISTINCT unnest($1::pg_lsn[]) AS lsn), target AS ("
+    "SELECT p.lsn, d.node, d.revision, d.digest "
+    "FROM position AS p JOIN headwater.desired AS d ON d.wal_lsn <= p.lsn "
+    "UNION ALL SELECT p.lsn, d.node, h.revision, h.digest "
+    "FROM position AS p JOIN headwater.desired AS d ON d.wal_lsn > p.lsn "
+    "CROSS JOIN LATERAL (SELECT h.revision, h.digest FROM headwater.desired_history AS h "
+    "WHERE h.node = d.node AND h.wal_lsn <= p.lsn ORDER BY h.id DESC LIMIT 1) AS h "
+    "WHERE h.digest IS NOT NULL"
+    "), judged AS MATERIALIZED ("
+    "SELECT t.lsn, t.node, t.revision, r.failed_stage AS stage, r.failed_error AS error, CASE "
+    "WHEN r.running_revision > t.revision OR (r.running_revision = t.revision "
+    "AND r.running_digest = t.digest) THEN 'applied' "
+    "WHEN r.state IN ('failed', 'rejected') AND r.failed_revision >= t.revision THEN 'failed' "
+    "ELSE 'pending' END AS state "
+    "FROM target AS t LEFT JOIN headwater.reported AS r ON r.node = t.node"
+    ") SELECT p.lsn, p.lsn > pg_current_wal_insert_lsn() AS ahead, "
+    "pg_current_wal_insert_lsn() AS now, "
+    "count(j.node) AS nodes, count(*) FILTER (WHERE j.state = 'applied') AS applied, "
+    "count(*) FILTER (WHERE j.state = 'failed') AS failed, "
+    "count(*) FILTER (WHERE j.state = 'pending') AS pending, "
+    "(SELECT jsonb_agg(jsonb_build_object('node', f.node, 'revision', f.revision, "
+    "'stage', f.stage, 'error', left(f.error, 1000)) ORDER BY f.node) "
+    "FROM (SELECT * FROM judged WHERE judged.lsn = p.lsn AND judged.state = 'failed' "
+    "ORDER BY judged.node LIMIT 20) AS f) AS failed_nodes, "
+    "(SELECT jsonb_agg(f.node ORDER BY f.node) "
+    "FROM (SELECT judged.node FROM judged WHERE judged.lsn = p.lsn AND judged.state = 'pending' "
+    "ORDER BY judged.node LIMIT 20) AS f) AS pending_nodes "
+    "FROM position AS p LEFT JOIN judged AS j ON j.lsn = p.lsn GROUP BY p.lsn";
+
+struct waiter {
+    TAILQ_ENTRY(waiter) link;
+    struct api_waits *waits;
+    struct api_request *request;
+    hw_lsn lsn;
+    bool asked;   /* the query that runs is about it, too */
+    bool expired; /* its time is over: the next judgement is the last */
+    struct hw_timer timer;
+};
+
+struct api_waits {
+    struct hw_loop *loop;
+    struct hw_db *pg;
+    bool ready, asking, dirty, stopped;
+    TAILQ_HEAD(waiters, waiter) waiters;
+    int count;
+    int64_t asked_at;
+    struct hw_timer tick, pause;
+    char trouble[HW_ERROR_MAX]; /* why it is not ready */
+};
+
+static void ask(void *arg);
+
+/* ---- waiters ---- */
+
+static struct api_request *remove_waiter(struct waiter *waiter)
+{
+    struct api_request *request = waiter->request;
+
+    TAILQ_REMOVE(&waiter->waits->waiters, waiter, link);
+    if (--waiter->waits->count == 0)
+        hw_timer_stop(&waiter->waits->tick);
+    hw_timer_stop(&waiter->timer);
+    free(waiter);
+    return request;
+}
+
+static void wake(struct api_waits *waits)
+{
+    waits->dirty = true;
+    if (!waits->asking && !hw_timer_running(&waits->pause))
+        ask(waits);
+}
+
+static void on_expired(void *arg)
+{
+    struct waiter *waiter = arg;
+    struct api_waits *waits = waiter->waits;
+
+    waiter->expired = true;
+    if (waits->ready)
+        wake(waits);
+    else
+        api_answer_problem(remove_waiter(waiter), API_DATABASE_UNAVAILABLE,
+                           "The database cannot be reached to find out: %s", waits->trouble);
+}
+
+/* Nobody tells us when a client hangs up while its connection sleeps: look at all of them at once.
+ */
+static void drop_gone(struct api_waits *waits)
+{
+    struct pollfd *sockets = hw_alloc((size_t)waits->count * sizeof(*sockets));
+    struct waiter *waiter, *next;
+    int count = 0;
+
+    TAILQ_FOREACH(waiter, &waits->waiters, link)
+    sockets[count++] =
+        (struct pollfd){.fd = api_server_socket(waiter->request), .events = POLLRDHUP};
+    if (poll(sockets, (nfds_t)count, 0) > 0) {
+        const struct pollfd *socket = sockets;
+
+        for (waiter = TAILQ_FIRST(&waits->waiters); waiter != NULL; waiter = next, socket++) {
+            next = TAILQ_NEXT(waiter, link);
+            if (socket->revents != 0)
+                api_answer_problem(remove_waiter(waiter), API_WAIT_TIMEOUT,
+                                   "Nobody waits any more");
+        }
+    }
+    free(sockets);
+}
+
+static void on_tick(void *arg)
+{
+    struct api_waits *waits = arg;
+
+    drop_gone(waits);
+    if (waits->count == 0)
+        return;
+    hw_timer_start(waits->loop, &waits->tick, TICK_MS, on_tick, waits);
+    wake(waits);
+}
+
+/* ---- judging ---- */
+
+static const struct api_column columns[] = {
+    {.name = "lsn", .type = API_COLUMN_STRING},
+    {.name = "nodes", .type = API_COLUMN_INTEGER},
+    {.name = "applied", .type = API_COLUMN_INTEGER},
+    {.name = "failed", .type = API_COLUMN_INTEGER},
+    {.name = "pending", .type = API_COLUMN_INTEGER},
+    {.name = "failed_nodes", .type = API_COLUMN_JSON, .optional = true},
+    {.name = "pending_nodes", .type = API_COLUMN_JSON, .optional = true},
+    {.name = NULL},
+};
+
+static json_t *judgement(const PGresult *rows, int row, const char *state)
+{
+    json_t *object = api_row_object(rows, row, columns);
+
+    json_object_set_new(object, "state", json_string(state));
+    return object;
+}
+
+static bool is_zero(const PGresult *rows, int row, const char *column)
+{
+    return strcmp(api_row_text(rows, row, column), "0") == 0;
+}
+
+static void judge(struct waiter *waiter, const PGresult *rows, int row)
+{
+    const bool done = is_zero(rows, row, "pending");
+
+    if (api_row_is_true(rows, row, "ahead"))
+        api_answer_problem(remove_waiter(waiter), API_POSITION_AHEAD,
+                           "lsn: the database is at %s; wait for a position that a write answered",
+                           api_row_text(rows, row, "now"));
+    else if (done && is_zero(rows, row, "failed"))
+        api_answer_json(remove_waiter(waiter), MHD_HTTP_OK, judgement(rows, row, "applied"));
+    else if (done)
+        api_answer_problem_with(remove_waiter(waiter), API_APPLY_FAILED,
+                                judgement(rows, row, "failed"), "%s of %s nodes failed",
+                                api_row_text(rows, row, "failed"),
+                                api_row_text(rows, row, "nodes"));
+    else if (waiter->expired)
+        api_answer_problem_with(remove_waiter(waiter), API_WAIT_TIMEOUT,
+                                judgement(rows, row, "pending"), "%s of %s nodes are pending",
+                                api_row_text(rows, row, "pending"),
+                                api_row_text(rows, row, "nodes"));
+}
+
+static int find_row(const PGresult *rows, hw_lsn lsn)
+{
+    hw_lsn found;
+
+    for (int i = 0; i < PQntuples(rows); i++)
+        if (hw_lsn_parse(api_row_text(rows, i, "lsn"), &found, NULL) == HW_OK && found == lsn)
+            return i;
+    return -1;
+}
+
+static void on_judged(void *arg, const struct hw_db_outcome *outcome)
+{
+    struct api_waits *waits = arg;
+    const int64_t took = hw_loop_now() - waits->asked_at;
+    struct waiter *waiter, *next;
+
+    waits->asking = false;
+    for (waiter = TAILQ_FIRST(&waits->waiters); waiter != NULL; waiter = next) {
+        next = TAILQ_NEXT(waiter, link);
+        if (!waiter->asked)
+            continue;
+        waiter->asked = false;
+        if (outcome->status == HW_OK)
+            judge(waiter, outcome->results[0], find_row(outcome->results[0], waiter->lsn));
+        else if (outcome->status != HW_EUNAVAIL || waiter->expired)
+            api_refusal_answer(remove_waiter(waiter), outcome, false);
+    }
+    if (waits->count > 0)
+        hw_timer_start(waits->loop, &waits->pause, took > PAUSE_LEAST_MS ? took : PAUSE_LEAST_MS,
+                       ask, waits);
+}
+
+/* One query about all that anyone waits for; again only when something happened meanwhile. */
+static void ask(void *arg)
+{
+    struct api_waits *waits = arg;
+    struct hw_buf positions = {0};
+    struct waiter *waiter;
+    struct hw_error err;
+
+    if (!waits->dirty || !waits->ready || waits->count == 0)
+        return;
+    hw_buf_putc(&positions, '{');
+    TAILQ_FOREACH(waiter, &waits->waiters, link)
+    {
+        hw_buf_printf(&positions, "%s%s", positions.len > 1 ? "," : "", HW_LSN(waiter->lsn));
+        waiter->asked = true;
+    }
+    hw_buf_putc(&positions, '}');
+    const char *const values[] = {positions.data};
+    const struct hw_db_query query = {.sql = judge_sql, .count = 1, .values = values};
+
+    waits->asked_at = hw_loop_now();
+    if (hw_db_run(waits->pg, HW_DB_ATOMIC, &query, 1, NULL, on_judged, waits, &err) == HW_OK) {
+        waits->asking = true;
+        waits->dirty = false;
+    }
+    hw_buf_free(&positions);
+}
+
+/* ---- the connection ---- */
+
+static void on_listening(void *arg, const struct hw_db_outcome *outcome)
+{
+    struct api_waits *waits = arg;
+
+    waits->ready = outcome->status == HW_OK;
+    if (waits->ready)
+        wake(waits);
+    else if (outcome->status != HW_EUNAVAIL)
+        hw_log_error("cannot listen for reports", HW_E(&outcome->err));
+    if (!waits->ready)
+        snprintf(waits->trouble, sizeof(waits->trouble), "%s", outcome->err.message);
+}
+
+static void on_up(void *arg)
+{
+    static const struct hw_db_query queries[] = {
+        {.sql = "SELECT set_config('statement_timeout', '30s', false)"},
+        {.sql = "LISTEN headwater_reported"},
+    };
+    struct api_waits *waits = arg;
+    struct hw_error err;
+
+    if (hw_db_run(waits->pg, HW_DB_SEPARATE, queries, HW_COUNT(queries), NULL, on_listening, waits,
+                  &err) != HW_OK)
+        hw_log_error("cannot listen for reports", HW_E(&err));
+}
+
+static void on_down(void *arg, const struct hw_error *why)
+{
+    struct api_waits *waits = arg;
+
+    waits->ready = false; /* the pool tells */
+    snprintf(waits->trouble, sizeof(waits->trouble), "%s", why->message);
+}
+
+static void on_notify(void *arg, const char *channel)
+{
+    (void)channel;
+    wake(arg);
+}
+
+enum hw_status api_waits_open(struct hw_loop *loop, const char *conninfo, struct api_waits **out,
+                              struct hw_error *err)
+{
+    struct api_waits *waits = hw_alloc(sizeof(*waits));
+    const struct hw_db_events events = {
+        .up = on_up, .down = on_down, .notify = on_notify, .arg = waits};
+    const enum hw_status status =
+        hw_db_open(loop, conninfo, "headwater-api wait", &events, &waits->pg, err);
+
+    if (status != HW_OK) {
+        free(waits);
+        return status;
+    }
+    waits->loop = loop;
+    snprintf(waits->trouble, sizeof(waits->trouble), "it was not reached yet");
+    TAILQ_INIT(&waits->waiters);
+    *out = waits;
+    return HW_OK;
+}
+
+bool api_waits_ready(const struct api_waits *waits)
+{
+    return waits->ready;
+}
+
+const char *api_waits_trouble(const struct api_waits *waits)
+{
+    return waits->trouble;
+}
+
+int api_waits_count(const struct api_waits *waits)
+{
+    return waits->count;
+}
+
+void api_waits_stop(struct api_waits *waits)
+{
+    struct waiter *waiter, *next;
+
+    waits->stopped = true;
+    for (waiter = TAILQ_FIRST(&waits->waiters); waiter != NULL; waiter = next) {
+        next = TAILQ_NEXT(waiter, link);
+        api_answer_problem(remove_waiter(waiter), API_SHUTTING_DOWN, "Wait again when it is back");
+    }
+    hw_timer_stop(&waits->pause);
+    waits->ready = false;
+    hw_db_close(HW_TAKE(waits->pg));
+}
+
+void api_waits_free(struct api_waits *waits)
+{
+    if (waits == NULL)
+        return;
+    if (!waits->stopped)
+        api_waits_stop(waits);
+    free(waits);
+}
+
+/* ---- GET /v1/wait ---- */
+
+/* "1500ms", "30s", "2m", a bare number is seconds. -1: not a time, or too long. */
+static int64_t parse_timeout(const char *text)
+{
+    static const struct {
+        const char *suffix;
+        int64_t ms;
+    } units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"", 1000}};
+    const size_t digits = strspn(text, "0123456789");
+
+    if (digits == 0 || digits > 9)
+        return -1;
+    for (size_t i = 0; i < HW_COUNT(units); i++) {
+        if (strcmp(text + digits, units[i].suffix) == 0) {
+            const int64_t ms = strtoll(text, NULL, 10) * units[i].ms;
+
+            return ms <= TIMEOUT_MOST_MS ? ms : -1;
+        }
+    }
+    return -1;
+}
+
+void api_wait_get(struct api_request *request)
+{
+    struct api_waits *waits = request->api->waits;
+    const char *lsn = api_request_parameter(request, "lsn");
+    const char *timeout = api_request_parameter(request, "timeout");
+    const int64_t timeout_ms = timeout != NULL ? parse_timeout(timeout) : TIMEOUT_DEFAULT_MS;
+    struct waiter *waiter;
+    hw_lsn position;
+
+    if (lsn == NULL || hw_lsn_parse(lsn, &position, NULL) != HW_OK) {
+        api_answer_problem(request, API_INVALID_PARAMETER,
+                           "lsn: must be a position such as 0/16B3748, as Headwater-LSN gives it");
+        return;
+    }
+    if (timeout_ms < 0) {
+        api_answer_problem(request, API_INVALID_PARAMETER,
+                           "timeout: must be a time such as 500ms, 30s or 2m, at most 10m");
+        return;
+    }
+    if (waits->stopped || !waits->ready) {
+        if (waits->stopped)
+            api_answer_problem(request, API_SHUTTING_DOWN, "Wait again when it is back");
+        else
+            api_answer_problem(request, API_DATABASE_UNAVAILABLE,
+                               "Nobody can be waited for without the database: %s", waits->trouble);
+        return;
+    }
+    waiter = hw_alloc(sizeof(*waiter));
+    waiter->waits = waits;
+    waiter->request = request;
+    waiter->lsn = position;
+    TAILQ_INSERT_TAIL(&waits->waiters, waiter, link);
+    waiter->expired = timeout_ms == 0;
+    if (timeout_ms > 0)
+        hw_timer_start(waits->loop, &waiter->timer, timeout_ms, on_expired, waiter);
+    if (waits->count++ == 0)
+        hw_timer_start(waits->loop, &waits->tick, TICK_MS, on_tick, waits);
+    wake(waits);
+}

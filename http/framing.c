@@ -1,0 +1,240 @@
+#include "http/framing.h"
+
+#include <dlfcn.h>
+#include <gnutls/gnutls.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+
+#include "common/json_text.h"
+#include "common/memory.h"
+#include "http/request.h"
+
+/* ---- what we find ---- */
+
+struct reading {
+    struct MHD_Connection *connection;
+    struct api_head *head;
+};
+
+static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const char *name,
+                                   const char *value)
+{
+    const struct reading *reading = arg;
+    struct api_head *head = reading->head;
+    const char *if_match = NULL, *if_none_match = NULL, *idempotency_key = NULL;
+    const struct {
+        const char *name;
+        const char **place;
+    } single[] = {
+        {MHD_HTTP_HEADER_CONTENT_LENGTH, &head->content_length},
+        {MHD_HTTP_HEADER_TRANSFER_ENCODING, &head->transfer_encoding},
+        {MHD_HTTP_HEADER_CONTENT_TYPE, &head->content_type},
+        {MHD_HTTP_HEADER_HOST, &head->host},
+        {MHD_HTTP_HEADER_AUTHORIZATION, &head->authorization},
+        {MHD_HTTP_HEADER_IF_MATCH, &if_match},
+        {MHD_HTTP_HEADER_IF_NONE_MATCH, &if_none_match},
+        {"Idempotency-Key", &idempotency_key},
+    };
+
+    (void)kind;
+    for (size_t i = 0; i < HW_COUNT(single); i++) {
+        if (strcasecmp(name, single[i].name) != 0)
+            continue;
+        /* The library finds the first of a name; there must be no other. */
+        if (*single[i].place != NULL ||
+            MHD_lookup_connection_value(reading->connection, MHD_HEADER_KIND, name) != value)
+            head->twice = single[i].name;
+        *single[i].place = value;
+    }
+    return MHD_YES;
+}
+
+void api_head_read(struct MHD_Connection *connection, struct api_head *head)
+{
+    struct reading reading = {.connection = connection, .head = head};
+
+    *head = (struct api_head){0};
+    MHD_get_connection_values(connection, MHD_HEADER_KIND, note_header, &reading);
+}
+
+size_t api_head_length(const struct api_head *head)
+{
+    return head->content_length != NULL ? strtoull(head->content_length, NULL, 10) : 0;
+}
+
+bool api_head_has_body(const struct api_head *head)
+{
+    return head->transfer_encoding != NULL || api_head_length(head) > 0;
+}
+
+static void fail(struct api_fault *fault, enum api_problem problem, const char *detail)
+{
+    fault->problem = problem;
+    snprintf(fault->detail, sizeof(fault->detail), "%s", detail);
+}
+
+static bool names_no_coding(const struct api_head *head)
+{
+    return head->transfer_encoding == NULL || strcasecmp(head->transfer_encoding, "chunked") == 0;
+}
+
+static void fail_coding(struct api_fault *fault)
+{
+    fail(fault, API_NOT_IMPLEMENTED, "Transfer-Encoding: only chunked is known");
+}
+
+bool api_framing_judge(const struct api_head *head, const char *version, struct api_fault *fault)
+{
+    if (head->twice != NULL) {
+        fault->problem = API_MALFORMED_REQUEST;
+        snprintf(fault->detail, sizeof(fault->detail), "%s: is given twice", head->twice);
+    } else if (head->transfer_encoding != NULL && head->content_length != NULL) {
+        fail(fault, API_MALFORMED_REQUEST,
+             "Content-Length and Transfer-Encoding exclude each other");
+    } else if (!names_no_coding(head)) {
+        fail_coding(fault);
+    } else if (head->host == NULL && strcmp(version, "HTTP/1.1") == 0) {
+        fail(fault, API_MALFORMED_REQUEST, "Host: is missing");
+    } else {
+        return true;
+    }
+    return false;
+}
+
+/* ---- what the library finds ---- */
+
+static const char line_detail[] =
+    "The request line cannot be read: it is METHOD, TARGET and HTTP/1.1, with one blank in between";
+static const char head_detail[] =
+    "The header fields cannot be read: each is NAME: VALUE on a line of its own, Content-Length is "
+    "a number that is given once, and HTTP/1.1 asks for Host";
+static const char chunk_detail[] = "The chunks of the body cannot be read";
+
+/* The library says no more than a status, and that in its versions' ways. */
+static void judge_refusal(struct MHD_Connection *connection, unsigned status, enum api_stage stage,
+                          struct api_fault *fault)
+{
+    struct api_head head;
+
+    switch (status) {
+    case MHD_HTTP_CONTENT_TOO_LARGE:
+        fail(fault, API_TOO_LARGE,
+             stage == API_IN_BODY ? "A chunk is larger than any body may be"
+                                  : "The body is larger than any may be");
+        return;
+    case MHD_HTTP_URI_TOO_LONG:
+        fail(fault, API_TARGET_TOO_LONG, "Request line and header fields may have 16 KiB together");
+        return;
+    case MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE:
+        fail(fault, API_HEADERS_TOO_LARGE,
+             "Request line and header fields may have 16 KiB together");
+        return;
+    case MHD_HTTP_HTTP_VERSION_NOT_SUPPORTED:
+        fail(fault, API_VERSION_NOT_SUPPORTED, "HTTP/1.1 and HTTP/1.0 are known");
+        return;
+    case MHD_HTTP_INTERNAL_SERVER_ERROR:
+    case MHD_HTTP_SERVICE_UNAVAILABLE:
+        fail(fault, API_OVERLOADED, "There is no memory to read the request into");
+        return;
+    default:
+        break;
+    }
+    if (stage != API_IN_HEAD) {
+        fail(fault, API_MALFORMED_REQUEST, stage == API_IN_BODY ? chunk_detail : line_detail);
+        return;
+    }
+    api_head_read(connection, &head);
+    if (names_no_coding(&head))
+        fail(fault, API_MALFORMED_REQUEST, head_detail);
+    else
+        fail_coding(fault);
+}
+
+/*
+ * Version 0.9.75, once it has refused a head whose fields it had all read, goes on with the request
+ * as if nothing had been, and sends the head of its answer twice. Nothing is sent but what is sent
+ * here, when it is told that the answer could not be queued: it then closes the connection.
+ */
+static bool must_be_sent(unsigned status, enum api_stage stage)
+{
+    return stage == API_IN_HEAD && *MHD_get_version() == '0' &&
+           (status == MHD_HTTP_BAD_REQUEST || status == MHD_HTTP_CONTENT_TOO_LARGE);
+}
+
+/* Nothing else is on its way to the client. Also after HEAD the body is sent: which method it is
+ * cannot be known, and the connection ends with it. */
+static void send_problem(struct MHD_Connection *connection, const struct api_fault *fault)
+{
+    const union MHD_ConnectionInfo *tls =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    const int fd =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+    const int status = api_problem_kind(fault->problem)->status;
+    json_t *document = api_problem_document(fault->problem, fault->detail, NULL);
+    HW_AUTO_FREE char *body = hw_json_text(document, false);
+    HW_AUTO_FREE char *text =
+        hw_sprintf("HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\n"
+                   "Content-Type: application/problem+json\r\nCache-Control: no-cache\r\n"
+                   "X-Content-Type-Options: nosniff\r\n\r\n%s\n",
+                   status, MHD_get_reason_phrase_for((unsigned)status), strlen(body) + 1, body);
+
+    json_decref(document);
+    if (tls != NULL)
+        (void)gnutls_record_send(tls->tls_session, text, strlen(text));
+    else
+        (void)send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+/*
+ * The library asks nobody before it refuses, and its answer is a page of HTML. But it queues that
+ * answer as a program does, by MHD_queue_response, and a definition of that in the program stands
+ * in front of the library's own, for the library too: so every answer passes here. (As long as it
+ * is a shared library, and not linked with -Bsymbolic; test_api_server would find HTML.)
+ */
+static const struct api_refusals *taken;
+
+enum MHD_Result api_framing_queue(struct MHD_Connection *connection, int status,
+                                  struct MHD_Response *response)
+{
+    static __typeof__(MHD_queue_response) *queue;
+
+    if (queue == NULL)
+        *(void **)&queue = dlsym(RTLD_NEXT, "MHD_queue_response");
+    if (queue == NULL)
+        abort(); /* linked in a way that cannot work */
+    return queue(connection, (unsigned)status, response);
+}
+
+enum MHD_Result MHD_queue_response(struct MHD_Connection *connection, unsigned int status,
+                                   struct MHD_Response *response)
+{
+    struct MHD_Response *ours;
+    struct api_fault fault;
+    enum api_stage stage;
+    enum MHD_Result result;
+    int our_status;
+
+    if (taken == NULL ||
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_DAEMON)->daemon != taken->daemon)
+        return api_framing_queue(connection, (int)status, response);
+    stage = taken->stage(taken->arg, connection);
+    judge_refusal(connection, status, stage, &fault);
+    our_status = api_problem_kind(fault.problem)->status;
+    taken->refused(taken->arg, connection, our_status);
+    if (must_be_sent(status, stage)) {
+        send_problem(connection, &fault);
+        return MHD_NO;
+    }
+    ours = api_problem_response(fault.problem, fault.detail);
+    result = api_framing_queue(connection, our_status, ours);
+    MHD_destroy_response(ours);
+    return result;
+}
+
+void api_framing_take_refusals(const struct api_refusals *refusals)
+{
+    taken = refusals;
+}

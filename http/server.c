@@ -1,0 +1,800 @@
+#include "http/server.h"
+
+#include <gnutls/abstract.h>
+#include <microhttpd.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/queue.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "api/idempotency.h"
+#include "api/metrics.h"
+#include "common/log.h"
+#include "common/memory.h"
+#include "http/framing.h"
+#include "http/linger.h"
+#include "http/media_type.h"
+
+enum {
+    HEADERS_MAX = 16 << 10, /* request line and header fields of a request, and its read buffer */
+    CONNECTIONS_MAX = 16384,
+    DESCRIPTORS_SPARED = 64, /* for the database, the log, the loop */
+    DROPPED_MAX = 16 << 20,  /* of a chunked body past its limit, before the connection is cut */
+    BODY_FIRST = 64 << 10,
+    /* A configuration is held as received, as encoded for SQL, and in libpq's send buffer. */
+    CONFIG_COPIES = 4,
+    RESOURCES_CONFIGS = 3,
+};
+
+/* Whose turn it is to act. The client's turns have a deadline, ours need none. */
+struct connection {
+    TAILQ_ENTRY(connection) link;
+    bool listed;  /* in the server's list: the client's turn */
+    bool refused; /* its client may be sending still when it is closed */
+    int64_t deadline;
+    int fd;
+    struct api_tls_credentials *credentials; /* or NULL: no TLS */
+    struct api_server_request *request;      /* that is being received or answered, or NULL */
+};
+
+struct api_server_request {
+    struct api_request request; /* first: they are one */
+    struct api_server *server;
+    LIST_ENTRY(api_server_request) link;
+    char *raw_target;
+    const char *version; /* "HTTP/1.1" */
+    bool judged, called, sleeping, queued;
+    bool has_body;
+    bool dropping; /* a chunked body that cannot be kept: the rest is read and dropped */
+    enum api_problem dropped_for;
+    size_t dropped;
+    size_t body_cap, body_max;
+    size_t charged;
+    int64_t begun; /* when it was here whole, api_metrics_now() */
+};
+
+struct api_server {
+    struct api_server_config config;
+    struct MHD_Daemon *daemon;
+    struct api_refusals refusals;
+    struct hw_io *io;
+    struct hw_timer run_again;
+    struct hw_timer sweep;
+    TAILQ_HEAD(, connection) waiting_for_client; /* by deadline, which is the same for all */
+    LIST_HEAD(, api_server_request) requests;
+    struct api_lingers *lingers;
+    struct api_metrics *metrics;
+    unsigned connections_limit;
+    size_t request_count;
+    size_t charged;
+    int listen_fd;
+    char name[HW_ADDRESS_MAX];
+    bool place_freed; /* in this run of the library, which then does not look for who waits */
+    bool draining;
+    void (*drained)(void *arg);
+    void *drained_arg;
+};
+
+/* ---- deadlines ---- */
+
+static void sweep_deadlines(void *arg);
+
+static void start_sweep(struct api_server *server)
+{
+    const struct connection *first = TAILQ_FIRST(&server->waiting_for_client);
+
+    if (first != NULL && !hw_timer_running(&server->sweep))
+        hw_timer_start(server->config.loop, &server->sweep, first->deadline - hw_loop_now(),
+                       sweep_deadlines, server);
+}
+
+static void clients_turn_ends(struct api_server *server, struct connection *connection)
+{
+    if (connection->listed)
+        TAILQ_REMOVE(&server->waiting_for_client, connection, link);
+    connection->listed = false;
+}
+
+static void clients_turn(struct api_server *server, struct connection *connection)
+{
+    clients_turn_ends(server, connection);
+    connection->deadline = hw_loop_now() + server->config.request_timeout_ms;
+    TAILQ_INSERT_TAIL(&server->waiting_for_client, connection, link);
+    connection->listed = true;
+    start_sweep(server);
+}
+
+/* A byte now and then does not help a client: what counts is the whole request, the whole answer.
+ */
+static void sweep_deadlines(void *arg)
+{
+    struct api_server *server = arg;
+    struct connection *connection;
+
+    while ((connection = TAILQ_FIRST(&server->waiting_for_client)) != NULL &&
+           connection->deadline <= hw_loop_now()) {
+        clients_turn_ends(server, connection);
+        shutdown(connection->fd, SHUT_RDWR); /* the HTTP library sees the end and cleans up */
+    }
+    start_sweep(server);
+}
+
+static struct connection *connection_of(struct MHD_Connection *c)
+{
+    return MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
+static void on_connection(void *arg, struct MHD_Connection *c, void **context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    struct api_server *server = arg;
+    struct connection *connection = *context;
+
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        connection = hw_alloc(sizeof(*connection));
+        connection->fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        if (server->config.tls != NULL)
+            connection->credentials = api_tls_attach(server->config.tls, c);
+        *context = connection;
+        clients_turn(server, connection);
+    } else if (connection != NULL) {
+        clients_turn_ends(server, connection);
+        if (connection->refused && !server->draining)
+            api_linger(server->lingers, connection->fd);
+        api_tls_detach(connection->credentials);
+        free(connection);
+        *context = NULL;
+        server->place_freed = true;
+    }
+}
+
+/* ---- the memory bound ---- */
+
+bool api_server_charge(struct api_request *request, size_t bytes)
+{
+    struct api_server *server = request->server->server;
+
+    if (server->charged + bytes > (size_t)server->config.memory)
+        return false;
+    server->charged += bytes;
+    request->server->charged += bytes;
+    return true;
+}
+
+int api_server_socket(const struct api_request *request)
+{
+    return connection_of(request->connection)->fd;
+}
+
+/* Counts a body of len bytes in full, less what is counted already. */
+static bool charge_body(struct api_server_request *r, size_t len)
+{
+    const size_t copies = r->request.route->body >= API_BODY_LARGE_JSON ? CONFIG_COPIES : 1;
+    const size_t owed = copies * len;
+
+    return owed <= r->charged || api_server_charge(&r->request, owed - r->charged);
+}
+
+static void answer_no_room(struct api_request *request)
+{
+    api_answer_problem(request, API_OVERLOADED,
+                       "Other large bodies take all the memory that they may");
+}
+
+/* Many resources may be as large as some contents together, as long as there is memory for them. */
+static size_t body_most(const struct api_server_config *config, enum api_body policy)
+{
+    const int64_t large = RESOURCES_CONFIGS * config->config_body_max;
+    const int64_t room = config->memory / CONFIG_COPIES;
+
+    switch (policy) {
+    case API_BODY_CONFIG:
+        return (size_t)config->config_body_max;
+    case API_BODY_LARGE_JSON:
+        return (size_t)(large < room ? large : room);
+    default:
+        return API_JSON_BODY_MAX;
+    }
+}
+
+/* ---- judging a request by its head ---- */
+
+static bool judge_body(struct api_server_request *r, const struct api_head *head)
+{
+    struct api_request *request = &r->request;
+    const enum api_body policy = request->route->body;
+    const bool config = policy == API_BODY_CONFIG;
+    const size_t length = api_head_length(head);
+    struct hw_error err;
+
+    if (policy == API_BODY_NONE) {
+        if (r->has_body)
+            api_answer_problem(request, API_MALFORMED_REQUEST, "This request takes no body");
+        return !r->has_body;
+    }
+    if (head->content_type == NULL) {
+        api_answer_problem(request, API_UNSUPPORTED_MEDIA_TYPE, "Content-Type: is missing; %s",
+                           config ? "it says what the content is, for example application/json"
+                                  : "must be application/json");
+        return false;
+    }
+    if (api_media_type_parse(head->content_type, &request->media_type, &err) != HW_OK) {
+        api_answer_problem(request, API_UNSUPPORTED_MEDIA_TYPE, "%s", err.message);
+        return false;
+    }
+    if (!config && strcmp(request->media_type, "application/json") != 0 &&
+        (policy != API_BODY_SCHEMA ||
+         strcmp(request->media_type, "application/schema+json") != 0)) {
+        api_answer_problem(request, API_UNSUPPORTED_MEDIA_TYPE,
+                           "Content-Type: must be application/json");
+        return false;
+    }
+    r->body_max = body_most(&r->server->config, policy);
+    if (length > r->body_max) {
+        api_answer_problem(request, API_TOO_LARGE, "The body has %zu bytes; the limit is %zu bytes",
+                           length, r->body_max);
+        return false;
+    }
+    if (!charge_body(r, length)) {
+        answer_no_room(request);
+        return false;
+    }
+    return true;
+}
+
+static bool judge_route(struct api_server_request *r, const struct api_head *head)
+{
+    struct api_request *request = &r->request;
+    struct hw_buf allow = {0};
+    struct hw_error err;
+    const char *unknown;
+
+    if (api_target_parse(r->raw_target, &request->target, &err) != HW_OK) {
+        api_answer_problem(request, API_MALFORMED_REQUEST, "%s", err.message);
+        return false;
+    }
+    switch (api_router_find(r->server->config.routes, request->method, &request->target,
+                            &request->route, &allow)) {
+    case HW_OK:
+        break;
+    case HW_EDENIED:
+        api_answer_header(request, MHD_HTTP_HEADER_ALLOW, allow.data);
+        api_answer_problem(request, API_METHOD_NOT_ALLOWED, "%s is not one of %s", request->method,
+                           allow.data);
+        hw_buf_free(&allow);
+        return false;
+    default:
+        api_answer_problem(request, API_NO_SUCH_ROUTE, "GET /v1 lists what there is");
+        return false;
+    }
+    if (!api_auth_judge(request->api->auth, request, head->authorization))
+        return false;
+    unknown = api_router_unknown(request->route, &request->target);
+    if (unknown != NULL) {
+        api_answer_problem(request, API_INVALID_PARAMETER, "%s: no such parameter here%s%s",
+                           unknown, *request->route->query != '\0' ? "; there are: " : "",
+                           request->route->query);
+        return false;
+    }
+    return judge_body(r, head);
+}
+
+/* An address, a name without a dot, or a name that was given to us; of any case (RFC 9110 section
+ * 4.2.3), with any port. */
+static bool is_our_host(const struct api_server *server, const char *host)
+{
+    const size_t len = strcspn(host, ":");
+    const char *name = server->config.hosts;
+
+    if (hw_address_is_local_host(host))
+        return true;
+    while (name != NULL && *name != '\0') {
+        const size_t span = strcspn(name, ", ");
+
+        if (span == len && strncasecmp(name, host, len) == 0)
+            return true;
+        name += span + strspn(name + span, ", ");
+    }
+    return false;
+}
+
+/* Reads the head alone. Whatever is wrong is answered before a byte of the body is stored. */
+static void judge(struct api_server_request *r)
+{
+    struct api_request *request = &r->request;
+    struct api_head head;
+    struct api_fault fault;
+
+    api_head_read(request->connection, &head);
+    r->has_body = api_head_has_body(&head);
+    if (!api_framing_judge(&head, r->version, &fault))
+        api_answer_problem(request, fault.problem, "%s", fault.detail);
+    else if (head.host != NULL && !is_our_host(r->server, head.host))
+        api_answer_problem(request, API_MISDIRECTED,
+                           "Host: %s is not a name of this service; --host tells it those that are",
+                           head.host);
+    else
+        (void)judge_route(r, &head);
+}
+
+/* ---- the body ---- */
+
+/* A chunked body shows its size only as it comes; the library takes no answer until it ends. */
+static void drop_body(struct api_server_request *r, enum api_problem why)
+{
+    r->dropping = true;
+    r->dropped_for = why;
+    free(HW_TAKE(r->request.body));
+    r->server->charged -= r->charged;
+    r->charged = 0;
+}
+
+static enum MHD_Result take_body(struct api_server_request *r, const char *data, size_t size)
+{
+    struct api_request *request = &r->request;
+    const size_t wanted = request->body_len + size;
+
+    if (!r->dropping && wanted > r->body_max)
+        drop_body(r, API_TOO_LARGE);
+    else if (!r->dropping && !charge_body(r, wanted))
+        drop_body(r, API_OVERLOADED);
+    if (r->dropping) {
+        r->dropped += size;
+        return r->dropped <= DROPPED_MAX ? MHD_YES : MHD_NO;
+    }
+    if (wanted >= r->body_cap) {
+        size_t cap = r->body_cap > 0 ? 2 * r->body_cap : BODY_FIRST;
+        char *grown;
+
+        while (cap <= wanted)
+            cap *= 2;
+        if (cap > r->body_max)
+            cap = r->body_max + 1;
+        grown = realloc(request->body, cap);
+        if (grown == NULL)
+            return MHD_NO;
+        request->body = grown;
+        r->body_cap = cap;
+    }
+    memcpy(request->body + request->body_len, data, size);
+    request->body_len = wanted;
+    return MHD_YES;
+}
+
+/* False when the request was answered instead. */
+static bool finish_body(struct api_server_request *r)
+{
+    struct api_request *request = &r->request;
+
+    if (r->dropping && r->dropped_for == API_TOO_LARGE)
+        api_answer_problem(request, API_TOO_LARGE, "The body has more than the limit of %zu bytes",
+                           r->body_max);
+    else if (r->dropping)
+        answer_no_room(request);
+    if (r->dropping)
+        return false;
+    if (request->route->body == API_BODY_NONE)
+        return true;
+    if (request->body == NULL)
+        request->body = hw_strdup("");
+    request->body[request->body_len] = '\0';
+    return true;
+}
+
+/* ---- libmicrohttpd's callbacks ---- */
+
+/*
+ * The library would now make a record of each parameter and of each cookie, in the memory that a
+ * head may take, and where they are too many 0.9.75 answers nothing and never ends the connection,
+ * or sends the head of its answer twice. We read the query ourselves, and no cookie.
+ */
+static void spare_library(struct MHD_Connection *c, const char *raw_target)
+{
+    char *query = raw_target != NULL ? strchr(raw_target, '?') : NULL;
+
+    if (query != NULL)
+        query[1] = '\0'; /* in the library's read buffer, which it goes on with */
+    (void)MHD_set_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_COOKIE, "");
+}
+
+static void *on_target(void *arg, const char *raw_target, struct MHD_Connection *c)
+{
+    struct api_server *server = arg;
+    struct api_server_request *r = hw_alloc(sizeof(*r));
+    const struct sockaddr *peer =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
+
+    r->server = server;
+    r->raw_target = hw_strdup(raw_target != NULL ? raw_target : "");
+    spare_library(c, raw_target);
+    r->request.api = server->config.api;
+    r->request.connection = c;
+    r->request.server = r;
+    r->request.method = "";
+    r->begun = api_metrics_now();
+    if (getnameinfo(peer,
+                    peer->sa_family == AF_INET ? sizeof(struct sockaddr_in)
+                                               : sizeof(struct sockaddr_in6),
+                    r->request.client, sizeof(r->request.client), NULL, 0, NI_NUMERICHOST) != 0)
+        r->request.client[0] = '\0';
+    LIST_INSERT_HEAD(&server->requests, r, link);
+    server->request_count++;
+    connection_of(c)->request = r;
+    return r;
+}
+
+static enum MHD_Result queue_answer(struct api_server_request *r)
+{
+    struct MHD_Response *response = r->request.response;
+
+    if (r->server->draining)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
+    r->queued = true;
+    api_metrics_answered(r->server->metrics, r->request.route, r->request.status, r->begun);
+    clients_turn(r->server, connection_of(r->request.connection));
+    return api_framing_queue(r->request.connection, r->request.status, response);
+}
+
+/* ---- what the library refuses by itself ---- */
+
+static enum api_stage stage_of(void *arg, struct MHD_Connection *c)
+{
+    const struct api_server_request *r = connection_of(c)->request;
+
+    (void)arg;
+    if (r == NULL)
+        return API_IN_REQUEST_LINE;
+    return r->judged ? API_IN_BODY : API_IN_HEAD;
+}
+
+static void on_refused(void *arg, struct MHD_Connection *c, int status)
+{
+    struct api_server *server = arg;
+    struct connection *connection = connection_of(c);
+    struct api_server_request *r = connection->request;
+
+    connection->refused = true;
+    if (r != NULL) {
+        r->queued = true;
+        r->request.status = status;
+    }
+    api_metrics_answered(server->metrics, r != NULL ? r->request.route : NULL, status,
+                         r != NULL ? r->begun : api_metrics_now());
+}
+
+static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char *url,
+                                 const char *method, const char *version, const char *data,
+                                 size_t *size, void **context)
+{
+    struct api_server_request *r = *context;
+    struct api_request *request = &r->request;
+
+    (void)arg;
+    (void)url;
+    if (!r->judged) {
+        r->judged = true;
+        request->method = method;
+        r->version = version;
+        judge(r);
+        /* An answer to the head alone ends the connection, so without a body it comes later. */
+        if (request->response != NULL && r->has_body) {
+            connection_of(c)->refused = true;
+            return queue_answer(r);
+        }
+        return MHD_YES;
+    }
+    if (*size > 0) {
+        const size_t taken = *size;
+
+        *size = 0;
+        return request->response != NULL ? MHD_YES : take_body(r, data, taken);
+    }
+    if (!r->called) {
+        r->called = true;
+        r->begun = api_metrics_now();
+        clients_turn_ends(r->server, connection_of(c));
+        if (request->response == NULL && finish_body(r) &&
+            api_idempotency_read(request, r->raw_target))
+            request->route->handler(request);
+    }
+    if (request->response != NULL)
+        return r->queued ? MHD_YES : queue_answer(r);
+    r->sleeping = true;
+    MHD_suspend_connection(c);
+    return MHD_YES;
+}
+
+static void free_request(struct api_server_request *r)
+{
+    struct api_request *request = &r->request;
+
+    r->server->charged -= r->charged;
+    r->server->request_count--;
+    LIST_REMOVE(r, link);
+    if (request->stream.ended != NULL)
+        request->stream.ended(request->stream.arg);
+    for (size_t i = 0; i < request->kept_count; i++)
+        free(request->kept[i]);
+    free(request->kept);
+    free(request->held.data);
+    free(request->body);
+    free(request->media_type);
+    free(r->raw_target);
+    api_target_free(&request->target);
+    if (request->response != NULL)
+        MHD_destroy_response(request->response);
+    free(r);
+}
+
+static void note_drained(struct api_server *server)
+{
+    if (server->draining && server->drained != NULL && LIST_EMPTY(&server->requests))
+        HW_TAKE(server->drained)(server->drained_arg);
+}
+
+static void on_completed(void *arg, struct MHD_Connection *c, void **context,
+                         enum MHD_RequestTerminationCode code)
+{
+    struct api_server *server = arg;
+    struct api_server_request *r = *context;
+    struct connection *connection = connection_of(c);
+
+    if (r == NULL)
+        return;
+    *context = NULL;
+    hw_log_debug("answered", HW_S("method", r->request.method), HW_S("target", r->raw_target),
+                 HW_I("http", r->request.status), HW_I("complete", code == 0));
+    if (!r->queued)
+        api_metrics_aborted(server->metrics);
+    free_request(r);
+    if (connection != NULL) {
+        connection->request = NULL;
+        clients_turn(server, connection);
+    }
+    note_drained(server);
+}
+
+/* Escapes are decoded by api_target, which knows errors. */
+static size_t leave_escaped(void *arg, struct MHD_Connection *c, char *text)
+{
+    (void)arg;
+    (void)c;
+    return strlen(text);
+}
+
+/* What the library says when a client was rude is no news; what the system refused is. */
+static bool is_about_system(const char *text)
+{
+    static const char *const signs[] = {"accept", "epoll",  "limit",
+                                        "memory", "thread", "Failed to create"};
+
+    for (size_t i = 0; i < HW_COUNT(signs); i++)
+        if (strstr(text, signs[i]) != NULL)
+            return true;
+    return false;
+}
+
+static void on_library_message(void *arg, const char *fmt, va_list args) HW_PRINTF(2, 0);
+static void on_library_message(void *arg, const char *fmt, va_list args)
+{
+    char text[256];
+    int len;
+
+    (void)arg;
+    len = vsnprintf(text, sizeof(text), fmt, args);
+    while (len > 0 && len < (int)sizeof(text) && text[len - 1] == '\n')
+        text[--len] = '\0';
+    hw_log(is_about_system(fmt) ? HW_LOG_WARN : HW_LOG_DEBUG, "the HTTP library says",
+           HW_S("text", text));
+}
+
+/* ---- running ---- */
+
+static void run(struct api_server *server);
+
+static void on_ready(void *arg, short revents)
+{
+    (void)revents;
+    run(arg);
+}
+
+static void on_run_again(void *arg)
+{
+    run(arg);
+}
+
+static void run(struct api_server *server)
+{
+    MHD_UNSIGNED_LONG_LONG wait_ms;
+
+    server->place_freed = false;
+    MHD_run(server->daemon);
+    if (server->place_freed)
+        hw_timer_start(server->config.loop, &server->run_again, 0, on_run_again, server);
+    else if (MHD_get_timeout(server->daemon, &wait_ms) == MHD_YES)
+        hw_timer_start(server->config.loop, &server->run_again, (int64_t)wait_ms, on_run_again,
+                       server);
+    else
+        hw_timer_stop(&server->run_again);
+}
+
+void api_server_answered(struct api_request *request)
+{
+    struct api_server *server = request->server->server;
+
+    if (!request->server->sleeping)
+        return;
+    request->server->sleeping = false;
+    MHD_resume_connection(request->connection);
+    /* With an external loop the library does not wake itself. */
+    hw_timer_start(server->config.loop, &server->run_again, 0, on_run_again, server);
+}
+
+void api_server_streaming(struct api_request *request, bool has_bytes)
+{
+    struct api_server_request *r = request->server;
+    struct connection *connection = connection_of(request->connection);
+
+    if (has_bytes) {
+        clients_turn(r->server, connection);
+        return;
+    }
+    clients_turn_ends(r->server, connection);
+    r->sleeping = true;
+    MHD_suspend_connection(request->connection);
+}
+
+/* As many connections as there may be descriptors, within reason. */
+static unsigned connections_max(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return 512;
+    if (limit.rlim_cur < limit.rlim_max) {
+        const rlim_t wanted = CONNECTIONS_MAX + DESCRIPTORS_SPARED;
+
+        limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    if (limit.rlim_cur >= CONNECTIONS_MAX + DESCRIPTORS_SPARED)
+        return CONNECTIONS_MAX;
+    return limit.rlim_cur > 2UL * DESCRIPTORS_SPARED ? (unsigned)limit.rlim_cur - DESCRIPTORS_SPARED
+                                                     : DESCRIPTORS_SPARED;
+}
+
+/* The library asks for a certificate of its own; every connection gets ours instead, see
+ * on_connection, so that they can be read again. */
+static int refuse_handshake(gnutls_session_t session, const gnutls_datum_t *authorities,
+                            int authority_count, const gnutls_pk_algorithm_t *algorithms,
+                            int algorithm_count, gnutls_pcert_st **chain, unsigned *chain_length,
+                            gnutls_privkey_t *key)
+{
+    (void)session;
+    (void)authorities;
+    (void)authority_count;
+    (void)algorithms;
+    (void)algorithm_count;
+    (void)chain;
+    (void)chain_length;
+    (void)key;
+    return -1;
+}
+
+enum hw_status api_server_start(const struct api_server_config *config, struct api_server **out,
+                                struct hw_error *err)
+{
+    struct api_server *server;
+    int listen_fd = -1;
+
+    if (hw_address_listen(&config->address, &listen_fd, err) != HW_OK)
+        return hw_fail_in(err, "--listen");
+    server = hw_alloc(sizeof(*server));
+    server->config = *config;
+    server->listen_fd = listen_fd;
+    TAILQ_INIT(&server->waiting_for_client);
+    LIST_INIT(&server->requests);
+    hw_address_format_bound(listen_fd, server->name);
+    server->lingers = api_lingers_new(config->loop);
+    server->metrics = api_metrics_new(config->routes);
+    server->connections_limit = connections_max();
+    const struct MHD_OptionItem options[] = {
+        {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_library_message, NULL},
+        {MHD_OPTION_LISTEN_SOCKET, listen_fd, NULL},
+        {MHD_OPTION_CONNECTION_LIMIT, server->connections_limit, NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADERS_MAX, NULL},
+        {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)leave_escaped, NULL},
+        {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)on_target, server},
+        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, server},
+        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, server},
+        {MHD_OPTION_END, 0, NULL},
+    };
+    const bool tls = config->tls != NULL;
+
+    server->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | (tls ? MHD_USE_TLS : 0), 0,
+        NULL, NULL, on_access, server, MHD_OPTION_ARRAY, options,
+        tls ? MHD_OPTION_HTTPS_CERT_CALLBACK : MHD_OPTION_END, refuse_handshake,
+        MHD_OPTION_HTTPS_PRIORITIES, API_TLS_PRIORITIES, MHD_OPTION_END);
+    if (server->daemon == NULL) {
+        api_lingers_free(server->lingers);
+        api_metrics_free(server->metrics);
+        close(listen_fd);
+        free(server);
+        return hw_fail(err, HW_EIO, "starting the HTTP server: the log above says why");
+    }
+    server->refusals = (struct api_refusals){
+        .daemon = server->daemon, .stage = stage_of, .refused = on_refused, .arg = server};
+    api_framing_take_refusals(&server->refusals);
+    server->io = hw_io_add(config->loop,
+                           MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
+                           POLLIN, on_ready, server);
+    run(server);
+    *out = server;
+    return HW_OK;
+}
+
+const char *api_server_name(const struct api_server *server)
+{
+    return server->name;
+}
+
+struct api_server_load api_server_load(const struct api_server *server)
+{
+    return (struct api_server_load){
+        .requests = server->request_count,
+        .connections = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)
+                           ->num_connections,
+        .connections_limit = server->connections_limit,
+        .bytes = server->charged,
+        .bytes_limit = (size_t)server->config.memory,
+    };
+}
+
+struct api_metrics *api_server_metrics(const struct api_server *server)
+{
+    return server->metrics;
+}
+
+void api_server_drain(struct api_server *server, void (*done)(void *arg), void *arg)
+{
+    const int fd = MHD_quiesce_daemon(server->daemon);
+
+    if (fd != MHD_INVALID_SOCKET)
+        close(fd);
+    server->listen_fd = -1;
+    server->draining = true;
+    server->drained = done;
+    server->drained_arg = arg;
+    note_drained(server);
+}
+
+void api_server_free(struct api_server *server)
+{
+    struct connection *connection;
+
+    if (server == NULL)
+        return;
+    server->drained = NULL;
+    for (int i = 0; i < 3; i++) /* the last answers get their chance: wake, answer, send */
+        MHD_run(server->daemon);
+    hw_io_remove(server->io);
+    hw_timer_stop(&server->run_again);
+    MHD_stop_daemon(server->daemon);
+    api_framing_take_refusals(NULL);
+    hw_timer_stop(&server->sweep);
+    while ((connection = TAILQ_FIRST(&server->waiting_for_client)) != NULL) {
+        TAILQ_REMOVE(&server->waiting_for_client, connection, link);
+        free(connection);
+    }
+    api_lingers_free(server->lingers);
+    api_metrics_free(server->metrics);
+    free(server);
+}

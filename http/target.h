@@ -1,0 +1,34 @@
+/*
+ * A request target (RFC 9112 section 3.2) taken apart: path segments and query parameters, each
+ * percent-decoded (RFC 3986 section 2.1). Strict: a bad escape, a NUL, bytes that are no UTF-8, a
+ * slash smuggled into a segment as %2F, and a parameter given twice are errors. Nothing is
+ * normalised: "." and ".." are names like any other, and no name of ours looks like that.
+ */
+#ifndef HTTP_TARGET_H
+#define HTTP_TARGET_H
+
+#include "common/status.h"
+
+enum { API_TARGET_SEGMENTS = 8, API_TARGET_PARAMETERS = 16 };
+
+struct api_parameter {
+    const char *name, *value;
+};
+
+struct api_target {
+    char *text;        /* what all else points into */
+    int segment_count; /* one more than fit: API_TARGET_SEGMENTS + 1 */
+    const char *segments[API_TARGET_SEGMENTS];
+    int parameter_count;
+    struct api_parameter parameters[API_TARGET_PARAMETERS];
+};
+
+/* Takes "/path?query", or the same behind "http://authority". Free with api_target_free. */
+enum hw_status api_target_parse(const char *raw, struct api_target *target,
+                                struct hw_error *err) HW_CHECKED;
+void api_target_free(struct api_target *target);
+
+/* The value of a query parameter, or NULL. */
+const char *api_target_parameter(const struct api_target *target, const char *name);
+
+#endif

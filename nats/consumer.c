@@ -1,0 +1,217 @@
+#include "nats/consumer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/memory.h"
+
+enum {
+    HEARTBEAT_MS = 2000, /* of a server that has nothing to deliver */
+    SILENT_MS = 6000,    /* three of them are missing */
+    SUBJECT_MOST = 512,
+};
+
+struct hw_consumer {
+    struct hw_nats *nats;
+    const struct hw_consumer_events *events;
+    void *arg;
+    char *stream;
+    char *name;       /* which the server gave; NULL: not made yet */
+    natsInbox *inbox; /* where it delivers */
+    struct hw_nats_sub *sub;
+    uint64_t received; /* the number of the last delivery */
+    bool lost;
+    struct hw_timer silence;
+};
+
+static bool parse_number(const char *text, uint64_t *value)
+{
+    char *end;
+
+    if (text == NULL || *text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    *value = strtoull(text, &end, 10);
+    return errno == 0 && (*end == '\0' || *end == '.');
+}
+
+bool hw_delivered_parse(const char *reply, struct hw_delivered *delivered)
+{
+    enum { OF_SHORT = 9, OF_LONG = 11, TOKENS = 12 };
+    const char *tokens[TOKENS];
+    struct hw_delivered read;
+    int count = 0;
+
+    if (reply == NULL || strncmp(reply, "$JS.ACK.", 8) != 0)
+        return false;
+    for (const char *p = reply; p != NULL && count < TOKENS; count++) {
+        tokens[count] = p;
+        p = strchr(p, '.');
+        if (p != NULL)
+            p++;
+    }
+    if (count != OF_SHORT && count < OF_LONG)
+        return false;
+    /* The long form has domain and account before the stream, and may have more at its end. */
+    const char **const last = tokens + (count == OF_SHORT ? OF_SHORT : OF_LONG) - 1;
+    if (!parse_number(last[-3], &read.seq) || !parse_number(last[-2], &read.number) ||
+        !parse_number(last[0], &read.pending))
+        return false;
+    *delivered = read;
+    return true;
+}
+
+/* Once: the owner stops it then. */
+static void lose(struct hw_consumer *consumer, const char *why)
+{
+    if (consumer->lost)
+        return;
+    consumer->lost = true;
+    hw_timer_stop(&consumer->silence);
+    consumer->events->lost(consumer->arg, why);
+}
+
+static void on_silence(void *arg)
+{
+    struct hw_consumer *consumer = arg;
+
+    /* A loop that stood still has not read what came meanwhile. */
+    if (hw_nats_has_mail(consumer->nats))
+        hw_timer_start(hw_nats_loop(consumer->nats), &consumer->silence, SILENT_MS, on_silence,
+                       consumer);
+    else
+        lose(consumer, "the server is silent");
+}
+
+/*
+ * With flow control the server waits for an answer each time that it has sent about as much as a
+ * slow reader may have waiting. The answer is empty, and its subject is the server's:
+ * "$JS.FC.<stream>.<consumer>.<something>" and no other, so that nothing else can be made to be
+ * published by us. It goes out when everything before the question has been read.
+ */
+static void answer_flow(struct hw_consumer *consumer, const char *subject)
+{
+    HW_AUTO_FREE char *own = hw_sprintf("$JS.FC.%s.%s.", consumer->stream, consumer->name);
+
+    if (subject != NULL && strncmp(subject, own, strlen(own)) == 0)
+        hw_nats_signal(consumer->nats, subject);
+}
+
+static void on_control(struct hw_consumer *consumer, natsMsg *msg)
+{
+    const char *value = NULL;
+    uint64_t sent;
+
+    if (natsMsg_GetReply(msg) != NULL) {
+        answer_flow(consumer, natsMsg_GetReply(msg));
+        return;
+    }
+    /* A heartbeat. It says what was delivered last, and whether the server waits for an answer. */
+    if (natsMsgHeader_Get(msg, "Nats-Consumer-Stalled", &value) == NATS_OK)
+        answer_flow(consumer, value);
+    if (natsMsgHeader_Get(msg, "Nats-Last-Consumer", &value) == NATS_OK &&
+        parse_number(value, &sent) && sent != consumer->received)
+        lose(consumer, "messages were lost");
+}
+
+static void on_message(void *arg, natsMsg *msg)
+{
+    struct hw_consumer *consumer = arg;
+    struct hw_delivered delivered;
+
+    if (consumer->lost)
+        return;
+    hw_timer_start(hw_nats_loop(consumer->nats), &consumer->silence, SILENT_MS, on_silence,
+                   consumer);
+    if (strcmp(natsMsg_GetSubject(msg), consumer->inbox) == 0) {
+        on_control(consumer, msg);
+        return;
+    }
+    if (!hw_delivered_parse(natsMsg_GetReply(msg), &delivered))
+        return; /* not from a stream */
+    if (delivered.number != consumer->received + 1) {
+        lose(consumer, "messages were lost");
+        return;
+    }
+    consumer->received = delivered.number;
+    consumer->events->message(consumer->arg, msg, &delivered);
+}
+
+static enum hw_status make(struct hw_consumer *consumer, const char *filter,
+                           enum hw_deliver deliver, uint64_t *waiting, struct hw_error *err)
+{
+    jsConsumerConfig config;
+    jsConsumerInfo *info = NULL;
+    jsErrCode code = 0;
+    natsStatus s;
+
+    jsConsumerConfig_Init(&config);
+    config.DeliverSubject = consumer->inbox;
+    config.FilterSubject = filter;
+    config.DeliverPolicy = deliver == HW_DELIVER_ALL ? js_DeliverAll : js_DeliverLastPerSubject;
+    config.AckPolicy = js_AckNone;
+    config.Heartbeat = (int64_t)HEARTBEAT_MS * 1000000;
+    config.FlowControl = true;
+    config.MemoryStorage = true;
+    config.Replicas = 1;
+    s = js_AddConsumer(&info, hw_nats_js(consumer->nats), consumer->stream, &config, NULL, &code);
+    if (s != NATS_OK)
+        return hw_nats_fail(err, s, code, "watching %s in stream %s", filter, consumer->stream);
+    consumer->name = hw_strdup(info->Name);
+    *waiting = info->NumPending + info->Delivered.Consumer;
+    jsConsumerInfo_Destroy(info);
+    return HW_OK;
+}
+
+enum hw_status hw_consumer_start(struct hw_nats *nats, const char *stream, const char *filter,
+                                 enum hw_deliver deliver, const struct hw_consumer_events *events,
+                                 void *arg, struct hw_consumer **out, uint64_t *waiting,
+                                 struct hw_error *err)
+{
+    struct hw_consumer *consumer;
+    enum hw_status status;
+
+    if (!hw_nats_up(nats))
+        return hw_fail(err, HW_EUNAVAIL, "NATS cannot be reached now");
+    consumer = hw_alloc(sizeof(*consumer));
+    *consumer = (struct hw_consumer){
+        .nats = nats, .events = events, .arg = arg, .stream = hw_strdup(stream)};
+    if (natsInbox_Create(&consumer->inbox) != NATS_OK)
+        abort(); /* out of memory */
+    status = hw_nats_subscribe(nats, consumer->inbox, on_message, consumer, &consumer->sub, err);
+    if (status == HW_OK)
+        status = make(consumer, filter, deliver, waiting, err);
+    if (status != HW_OK) {
+        hw_consumer_stop(consumer);
+        return status;
+    }
+    hw_timer_start(hw_nats_loop(nats), &consumer->silence, SILENT_MS, on_silence, consumer);
+    *out = consumer;
+    return HW_OK;
+}
+
+/* Has the server delete it; it would by itself some seconds after its subscription has gone. */
+static void delete_at_server(const struct hw_consumer *consumer)
+{
+    char subject[SUBJECT_MOST];
+
+    snprintf(subject, sizeof(subject), "$JS.API.CONSUMER.DELETE.%s.%s", consumer->stream,
+             consumer->name);
+    hw_nats_signal(consumer->nats, subject);
+}
+
+void hw_consumer_stop(struct hw_consumer *consumer)
+{
+    if (consumer == NULL)
+        return;
+    hw_timer_stop(&consumer->silence);
+    hw_nats_unsubscribe(consumer->sub);
+    if (consumer->name != NULL)
+        delete_at_server(consumer);
+    natsInbox_Destroy(consumer->inbox);
+    free(consumer->stream);
+    free(consumer->name);
+    free(consumer);
+}

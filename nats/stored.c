@@ -1,0 +1,135 @@
+#include "nats/stored.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/buf.h"
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/memory.h"
+
+enum { SUBJECT_MOST = 1024 };
+
+void hw_stored_clear(struct hw_stored *stored)
+{
+    natsMsg_Destroy(stored->msg);
+    *stored = (struct hw_stored){0};
+}
+
+/* The value that the server gave: it adds its fields behind those that were stored. */
+static const char *given(natsMsg *msg, const char *name)
+{
+    const char **values = NULL, *last = NULL;
+    int count = 0;
+
+    if (natsMsgHeader_Values(msg, name, &values, &count) == NATS_OK && count > 0)
+        last = values[count - 1];
+    free(values);
+    return last;
+}
+
+static bool parse_sequence(const char *text, uint64_t *seq)
+{
+    char *end;
+
+    if (text == NULL || *text < '1' || *text > '9')
+        return false;
+    errno = 0;
+    *seq = strtoull(text, &end, 10);
+    return errno == 0 && *end == '\0';
+}
+
+/* What the server says instead of a message. */
+static enum hw_status refusal(natsMsg *msg, struct hw_error *err)
+{
+    const char *status = given(msg, "Status");
+    const char *words = given(msg, "Description");
+
+    if (status == NULL)
+        return hw_fail(err, HW_EPROTO, "the server's answer is not understood");
+    if (strcmp(status, "404") == 0)
+        return hw_fail(err, HW_ENOENT, "there is none");
+    if (strcmp(status, "503") == 0)
+        return hw_fail(err, HW_EUNAVAIL,
+                       "nobody answers; the bucket is missing or JetStream is off");
+    return hw_fail(err, HW_EPROTO, "%s %s", status, words != NULL ? words : "");
+}
+
+enum hw_status hw_stored_read(natsMsg *msg, struct hw_stored *stored, struct hw_error *err)
+{
+    struct hw_stored read = {.msg = msg};
+    const char *time;
+
+    if (!parse_sequence(given(msg, "Nats-Sequence"), &read.seq)) {
+        const enum hw_status status = refusal(msg, err);
+
+        natsMsg_Destroy(msg);
+        return status;
+    }
+    read.subject = given(msg, "Nats-Subject");
+    time = given(msg, "Nats-Time-Stamp");
+    if (read.subject == NULL || time == NULL || !hw_clock_parse(time, &read.time_ns)) {
+        natsMsg_Destroy(msg);
+        return hw_fail(err, HW_EPROTO, "the server's answer lacks subject or time");
+    }
+    *stored = read;
+    return HW_OK;
+}
+
+/* what: of the message, for errors. body may be NULL. */
+static enum hw_status get(struct hw_nats *nats, const char *subject, const char *body,
+                          const char *what, const char *stream, struct hw_stored *stored,
+                          struct hw_error *err)
+{
+    natsMsg *answer = NULL;
+    enum hw_status status =
+        hw_nats_request(nats, subject, body, body != NULL ? strlen(body) : 0, &answer, err);
+
+    if (status == HW_OK)
+        status = hw_stored_read(answer, stored, err);
+    if (status != HW_OK)
+        /* A server is silent about a stream that it does not have. */
+        hw_fail_in(err, "reading %s from stream %s%s", what, stream,
+                   status == HW_ETIMEOUT ? " (is there such a bucket? The reconciler makes it)"
+                                         : "");
+    return status;
+}
+
+enum hw_status hw_stored_last(struct hw_nats *nats, const char *stream, const char *subject,
+                              struct hw_stored *stored, struct hw_error *err)
+{
+    char request[SUBJECT_MOST];
+
+    snprintf(request, sizeof(request), "$JS.API.DIRECT.GET.%s.%s", stream, subject);
+    return get(nats, request, NULL, subject, stream, stored, err);
+}
+
+enum hw_status hw_stored_at(struct hw_nats *nats, const char *stream, uint64_t seq,
+                            struct hw_stored *stored, struct hw_error *err)
+{
+    char request[SUBJECT_MOST], body[48], what[40];
+
+    snprintf(request, sizeof(request), "$JS.API.DIRECT.GET.%s", stream);
+    snprintf(body, sizeof(body), "{\"seq\":%" PRIu64 "}", seq);
+    snprintf(what, sizeof(what), "message %" PRIu64, seq);
+    return get(nats, request, body, what, stream, stored, err);
+}
+
+enum hw_status hw_stored_next(struct hw_nats *nats, const char *stream, const char *subject,
+                              uint64_t seq, struct hw_stored *stored, struct hw_error *err)
+{
+    char request[SUBJECT_MOST];
+    struct hw_buf body = {0};
+    enum hw_status status;
+
+    snprintf(request, sizeof(request), "$JS.API.DIRECT.GET.%s", stream);
+    hw_buf_printf(&body, "{\"seq\":%" PRIu64 ",\"next_by_subj\":", seq);
+    hw_buf_json_string(&body, subject, strlen(subject));
+    hw_buf_putc(&body, '}');
+    status = get(nats, request, hw_buf_str(&body), subject, stream, stored, err);
+    hw_buf_free(&body);
+    return status;
+}

@@ -1,0 +1,164 @@
+#include "nats/watch.h"
+
+#include <stdlib.h>
+
+#include "common/memory.h"
+
+enum {
+    RETRY_MS = 1000,       /* when it could not be started */
+    PAUSE_MS = 100,        /* when messages were lost, doubled each time … */
+    PAUSE_MOST_MS = 30000, /* … up to this, until it has gone well for as long */
+    SILENT_MS = 8000, /* a server that was killed may count wrong how much is still to come; longer
+                       * than a missing heartbeat takes to be noticed */
+    REREAD_MS = 300000,
+};
+
+struct hw_watch {
+    struct hw_nats *nats;
+    struct hw_nats_listener listener;
+    const struct hw_watch_events *events;
+    void *arg;
+    enum hw_deliver deliver;
+    char *stream, *filter;
+    struct hw_consumer *consumer;
+    uint64_t received; /* messages of this consumer */
+    uint64_t heard;    /* of them, when the last look was taken for silence */
+    int64_t begun_ms;  /* when this consumer was made, hw_loop_now() */
+    int64_t pause_ms;  /* before the next one, should this one be lost; 0: the shortest */
+    bool caught_up;
+    struct hw_timer timer; /* the next start */
+    struct hw_timer silence;
+};
+
+static void start(void *arg);
+
+static void catch_up(struct hw_watch *watch)
+{
+    watch->caught_up = true;
+    hw_timer_stop(&watch->silence);
+    watch->events->caught_up(watch->arg);
+}
+
+static void look_for_silence(void *arg)
+{
+    struct hw_watch *watch = arg;
+
+    if (watch->caught_up)
+        return;
+    if (watch->received == watch->heard) {
+        catch_up(watch);
+        return;
+    }
+    watch->heard = watch->received;
+    hw_timer_start(hw_nats_loop(watch->nats), &watch->silence, SILENT_MS, look_for_silence, watch);
+}
+
+static void on_message(void *arg, natsMsg *msg, const struct hw_delivered *delivered)
+{
+    struct hw_watch *watch = arg;
+
+    watch->received++;
+    watch->events->message(watch->arg, msg, delivered->seq);
+    if (delivered->pending == 0 && !watch->caught_up)
+        catch_up(watch);
+}
+
+/* What goes wrong each time anew must not keep the server busy with consumers. */
+static void on_lost(void *arg, const char *why)
+{
+    struct hw_watch *watch = arg;
+
+    hw_timer_stop(&watch->silence);
+    if (!hw_nats_up(watch->nats))
+        return; /* the listener starts it again */
+    if (watch->pause_ms == 0 || hw_loop_now() - watch->begun_ms > PAUSE_MOST_MS)
+        watch->pause_ms = PAUSE_MS;
+    hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, watch->pause_ms, start, watch);
+    if (watch->events->lost != NULL)
+        watch->events->lost(watch->arg, why, watch->pause_ms);
+    watch->pause_ms = watch->pause_ms < PAUSE_MOST_MS / 2 ? 2 * watch->pause_ms : PAUSE_MOST_MS;
+}
+
+static const struct hw_consumer_events consumer_events = {.message = on_message, .lost = on_lost};
+
+static void start(void *arg)
+{
+    struct hw_watch *watch = arg;
+    enum hw_status status = HW_OK;
+    struct hw_error err;
+    uint64_t pending = 0;
+
+    hw_consumer_stop(HW_TAKE(watch->consumer));
+    hw_timer_stop(&watch->silence);
+    watch->received = 0;
+    watch->caught_up = false;
+    if (!hw_nats_up(watch->nats))
+        return; /* the listener starts it again */
+    if (watch->events->starting != NULL)
+        status = watch->events->starting(watch->arg, &err);
+    if (status == HW_OK)
+        status = hw_consumer_start(watch->nats, watch->stream, watch->filter, watch->deliver,
+                                   &consumer_events, watch, &watch->consumer, &pending, &err);
+    if (status != HW_OK) {
+        hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, RETRY_MS, start, watch);
+        if (watch->events->restarting != NULL)
+            watch->events->restarting(watch->arg, &err);
+        return;
+    }
+    watch->begun_ms = hw_loop_now();
+    hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, REREAD_MS, start, watch);
+    watch->heard = UINT64_MAX;
+    if (pending == 0)
+        catch_up(watch);
+    else
+        look_for_silence(watch);
+}
+
+void hw_watch_restart(struct hw_watch *watch)
+{
+    hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, 0, start, watch);
+}
+
+static void on_trouble(void *arg)
+{
+    hw_watch_restart(arg);
+}
+
+static void on_up(void *arg)
+{
+    struct hw_watch *watch = arg;
+
+    watch->pause_ms = 0;
+    hw_watch_restart(watch);
+}
+
+struct hw_watch *hw_watch_start(struct hw_nats *nats, const char *stream, const char *filter,
+                                enum hw_deliver deliver, const struct hw_watch_events *events,
+                                void *arg)
+{
+    struct hw_watch *watch = hw_alloc(sizeof(*watch));
+
+    watch->nats = nats;
+    watch->events = events;
+    watch->arg = arg;
+    watch->deliver = deliver;
+    watch->stream = hw_strdup(stream);
+    watch->filter = hw_strdup(filter);
+    watch->listener = (struct hw_nats_listener){.up = on_up, .trouble = on_trouble, .arg = watch};
+    hw_nats_listen(nats, &watch->listener);
+    hw_watch_restart(watch);
+    return watch;
+}
+
+void hw_watch_stop(struct hw_watch *watch)
+{
+    if (watch == NULL)
+        return;
+    hw_nats_unlisten(watch->nats, &watch->listener);
+    hw_timer_stop(&watch->timer);
+    hw_timer_stop(&watch->silence);
+    hw_consumer_stop(watch->consumer);
+    free(watch->stream);
+    free(watch->filter);
+    free(watch);
+}

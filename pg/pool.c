@@ -1,0 +1,416 @@
+#include "pg/pool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/memory.h"
+#include "common/outage.h"
+
+enum {
+    /* libpq keeps its buffers at the largest size that they ever had: start anew beyond this. */
+    HEAVY_BATCH = 1 << 20,
+    /* The server ends statements by itself; this is for a server that fell silent. */
+    SILENT_MS = HW_POOL_STATEMENT_MS + 5000,
+    SETUP_AGAIN_MS = 1000,
+};
+
+struct pooled {
+    struct hw_pool *pool;
+    struct hw_db *pg;
+    bool ready;    /* up, and its session is set up */
+    bool heavy;    /* libpq's buffers have grown */
+    bool deciding; /* a job's done runs, which may go on: nobody else's yet */
+    struct api_job *job;
+    struct hw_timer watch; /* over the job that runs, or until the next try to set up */
+};
+
+struct hw_pool {
+    struct hw_pool_config config;
+    char *conninfo;
+    struct pooled *connections;
+    int ready_count;
+    TAILQ_HEAD(, api_job) line;
+    TAILQ_HEAD(, api_job) paused;
+    int in_line;
+    struct hw_timer line_timer;
+    struct hw_error trouble;
+    struct hw_outage outage;
+    bool announced, stopping;
+};
+
+static enum hw_status open_connection(struct pooled *c, struct hw_error *err);
+static void serve_line(struct hw_pool *pool);
+
+/* ---- ends of jobs ---- */
+
+static void fail_job(struct api_job *job, const struct hw_error *why, bool sent)
+{
+    const struct hw_db_outcome outcome = {
+        .status = why->status,
+        .err = *why,
+        .constraint = "",
+        .detail = "",
+        .hint = "",
+        .sent = sent,
+    };
+
+    job->done(job->arg, &outcome);
+}
+
+static void leave_line(struct hw_pool *pool, struct api_job *job)
+{
+    TAILQ_REMOVE(&pool->line, job, link);
+    pool->in_line--;
+}
+
+static void fail_line(struct hw_pool *pool, const struct hw_error *why)
+{
+    for (struct api_job *job; (job = TAILQ_FIRST(&pool->line)) != NULL;) {
+        leave_line(pool, job);
+        fail_job(job, why, false);
+    }
+}
+
+static void end_pause(struct api_job *job)
+{
+    hw_timer_stop(&job->pause);
+    TAILQ_REMOVE(&job->pool->paused, job, link);
+}
+
+static void on_line_timer(void *arg)
+{
+    struct hw_pool *pool = arg;
+    struct hw_error late;
+    struct api_job *job;
+
+    hw_fail(&late, HW_ETIMEOUT, "every database connection is busy");
+    while ((job = TAILQ_FIRST(&pool->line)) != NULL && job->deadline <= hw_loop_now()) {
+        leave_line(pool, job);
+        fail_job(job, &late, false);
+    }
+    if (job != NULL)
+        hw_timer_start(pool->config.loop, &pool->line_timer, job->deadline - hw_loop_now(),
+                       on_line_timer, pool);
+}
+
+/* ---- one connection ---- */
+
+static void set_ready(struct pooled *c, bool ready)
+{
+    if (c->ready == ready)
+        return;
+    c->ready = ready;
+    c->pool->ready_count += ready ? 1 : -1;
+}
+
+static void reopen(struct pooled *c)
+{
+    struct hw_error err;
+
+    set_ready(c, false);
+    c->heavy = false;
+    hw_timer_stop(&c->watch);
+    hw_db_close(HW_TAKE(c->pg));
+    /* The connection string was understood before. */
+    if (open_connection(c, &err) != HW_OK)
+        hw_log_error("database connection lost for good", HW_E(&err));
+}
+
+static void on_silence(void *arg)
+{
+    struct pooled *c = arg;
+    struct api_job *job = HW_TAKE(c->job);
+    struct hw_error err;
+
+    hw_fail(&err, HW_EUNAVAIL, "the database does not answer");
+    hw_log_warn("database connection is silent, opening another", HW_E(&err));
+    reopen(c);
+    fail_job(job, &err, true);
+}
+
+static size_t batch_bytes(const struct api_job *job, const struct hw_db_outcome *outcome)
+{
+    size_t bytes = 0;
+
+    for (int i = 0; i < job->count; i++)
+        for (int k = 0; k < job->queries[i].count; k++)
+            if (job->queries[i].values[k] != NULL)
+                bytes += strlen(job->queries[i].values[k]);
+    for (int i = 0; i < outcome->count; i++)
+        bytes += PQresultMemorySize(outcome->results[i]);
+    return bytes;
+}
+
+static void on_done(void *arg, const struct hw_db_outcome *outcome)
+{
+    struct pooled *c = arg;
+    struct api_job *job = HW_TAKE(c->job);
+
+    hw_timer_stop(&c->watch);
+    c->heavy = c->heavy || batch_bytes(job, outcome) > HEAVY_BATCH;
+    c->deciding = true;
+    job->done(job->arg, outcome);
+    c->deciding = false;
+    if (c->job != NULL)
+        return;
+    if (c->heavy && !c->pool->stopping)
+        reopen(c);
+    serve_line(c->pool);
+}
+
+static void give(struct pooled *c, struct api_job *job)
+{
+    struct hw_error err;
+
+    c->job = job;
+    job->connection = c;
+    hw_timer_start(c->pool->config.loop, &c->watch, SILENT_MS, on_silence, c);
+    if (hw_db_run(c->pg, job->mode, job->queries, job->count, job->tail, on_done, c, &err) == HW_OK)
+        return;
+    hw_timer_stop(&c->watch);
+    c->job = NULL;
+    fail_job(job, &err, false);
+}
+
+static struct pooled *find_idle(struct hw_pool *pool)
+{
+    for (int i = 0; i < pool->config.size; i++) {
+        struct pooled *c = &pool->connections[i];
+
+        if (c->ready && c->job == NULL && !c->deciding && hw_db_idle(c->pg))
+            return c;
+    }
+    return NULL;
+}
+
+static void serve_line(struct hw_pool *pool)
+{
+    struct api_job *job;
+    struct pooled *c;
+
+    while (!pool->stopping && (job = TAILQ_FIRST(&pool->line)) != NULL &&
+           (c = find_idle(pool)) != NULL) {
+        leave_line(pool, job);
+        give(c, job);
+    }
+}
+
+/* ---- whether there is a database ---- */
+
+static void tell_trouble(struct hw_pool *pool)
+{
+    const int64_t now = hw_loop_now();
+
+    pool->announced = false;
+    if (hw_outage_goes_on(&pool->outage, pool->trouble.message, now))
+        hw_log_warn("the database cannot be reached; requests are answered 503 until it can",
+                    HW_I("lasts_s", hw_outage_age(&pool->outage, now) / 1000),
+                    HW_E(&pool->trouble));
+}
+
+static void tell_reached(struct hw_pool *pool, const struct pooled *c)
+{
+    int64_t lasted;
+
+    if (hw_outage_ends(&pool->outage, hw_loop_now(), &lasted))
+        hw_log_info("the database is back", HW_I("server_version", hw_db_server_version(c->pg)),
+                    HW_I("lasted_s", lasted / 1000));
+    else if (!pool->announced)
+        hw_log_info("database reached", HW_I("server_version", hw_db_server_version(c->pg)));
+    pool->announced = true;
+}
+
+/* ---- sessions ---- */
+
+static void set_up(void *arg);
+
+static void on_set_up(void *arg, const struct hw_db_outcome *outcome)
+{
+    struct pooled *c = arg;
+    struct hw_pool *pool = c->pool;
+
+    if (outcome->status != HW_OK) {
+        pool->trouble = outcome->err;
+        if (pool->ready_count == 0)
+            tell_trouble(pool);
+        if (hw_db_up(c->pg))
+            hw_timer_start(pool->config.loop, &c->watch, SETUP_AGAIN_MS, set_up, c);
+        return;
+    }
+    set_ready(c, true);
+    tell_reached(pool, c);
+    serve_line(pool);
+}
+
+static void set_up(void *arg)
+{
+    struct pooled *c = arg;
+    struct hw_error err;
+    char statement[16], lock[16];
+    const char *const values[] = {statement, lock};
+    const struct hw_db_query query = {
+        .sql =
+            "SELECT set_config('timezone', 'UTC', false), set_config('datestyle', 'ISO', false), "
+            "set_config('statement_timeout', $1, false), set_config('lock_timeout', $2, false), "
+            "set_config('default_transaction_isolation', 'read committed', false)",
+        .count = 2,
+        .values = values,
+    };
+
+    snprintf(statement, sizeof(statement), "%d", HW_POOL_STATEMENT_MS);
+    snprintf(lock, sizeof(lock), "%d", HW_POOL_LOCK_MS);
+    if (hw_db_run(c->pg, HW_DB_SEPARATE, &query, 1, NULL, on_set_up, c, &err) != HW_OK)
+        c->pool->trouble = err;
+}
+
+static void on_down(void *arg, const struct hw_error *why)
+{
+    struct pooled *c = arg;
+    struct hw_pool *pool = c->pool;
+
+    set_ready(c, false);
+    hw_timer_stop(&c->watch);
+    pool->trouble = *why;
+    if (pool->ready_count > 0)
+        return;
+    tell_trouble(pool);
+    fail_line(pool, why);
+}
+
+static enum hw_status open_connection(struct pooled *c, struct hw_error *err)
+{
+    const struct hw_db_events events = {.up = set_up, .down = on_down, .arg = c};
+
+    return hw_db_open(c->pool->config.loop, c->pool->conninfo, "headwater-api", &events, &c->pg,
+                      err);
+}
+
+/* ---- the pool ---- */
+
+enum hw_status hw_pool_open(const struct hw_pool_config *config, struct hw_pool **out,
+                            struct hw_error *err)
+{
+    struct hw_pool *pool = hw_alloc(sizeof(*pool));
+    enum hw_status status = HW_OK;
+
+    pool->config = *config;
+    pool->conninfo = hw_strdup(config->conninfo);
+    pool->connections = hw_alloc((size_t)config->size * sizeof(*pool->connections));
+    TAILQ_INIT(&pool->line);
+    TAILQ_INIT(&pool->paused);
+    hw_fail(&pool->trouble, HW_EUNAVAIL, "no connection to the database was made yet");
+    for (int i = 0; i < config->size && status == HW_OK; i++) {
+        pool->connections[i].pool = pool;
+        status = open_connection(&pool->connections[i], err);
+    }
+    if (status != HW_OK) {
+        hw_pool_free(pool);
+        return status;
+    }
+    *out = pool;
+    return HW_OK;
+}
+
+void hw_pool_stop(struct hw_pool *pool)
+{
+    struct hw_error err;
+
+    pool->stopping = true;
+    hw_fail(&err, HW_ESTOPPED, "the service is stopping");
+    fail_line(pool, &err);
+    for (struct api_job *job; (job = TAILQ_FIRST(&pool->paused)) != NULL;) {
+        end_pause(job);
+        fail_job(job, &err, false);
+    }
+    for (int i = 0; i < pool->config.size; i++) {
+        struct pooled *c = &pool->connections[i];
+        struct api_job *job = HW_TAKE(c->job);
+
+        hw_timer_stop(&c->watch);
+        set_ready(c, false);
+        hw_db_close(HW_TAKE(c->pg));
+        if (job != NULL)
+            fail_job(job, &err, true);
+    }
+}
+
+void hw_pool_free(struct hw_pool *pool)
+{
+    if (pool == NULL)
+        return;
+    if (!pool->stopping)
+        hw_pool_stop(pool);
+    hw_timer_stop(&pool->line_timer);
+    free(pool->connections);
+    free(pool->conninfo);
+    free(pool);
+}
+
+bool hw_pool_up(const struct hw_pool *pool)
+{
+    return pool->ready_count > 0;
+}
+
+const char *hw_pool_trouble(const struct hw_pool *pool)
+{
+    return pool->trouble.message;
+}
+
+struct hw_pool_load hw_pool_load(const struct hw_pool *pool)
+{
+    struct hw_pool_load load = {
+        .size = pool->config.size, .up = pool->ready_count, .waiting = pool->in_line};
+
+    for (int i = 0; i < pool->config.size; i++)
+        load.busy += pool->connections[i].job != NULL;
+    return load;
+}
+
+enum hw_status hw_pool_submit(struct hw_pool *pool, struct api_job *job, struct hw_error *err)
+{
+    struct pooled *c;
+
+    if (pool->stopping)
+        return hw_fail(err, HW_ESTOPPED, "the service is stopping");
+    if (pool->ready_count == 0)
+        return hw_fail(err, HW_EUNAVAIL, "the database cannot be reached: %s",
+                       pool->trouble.message);
+    if (TAILQ_EMPTY(&pool->line) && (c = find_idle(pool)) != NULL) {
+        give(c, job);
+        return HW_OK;
+    }
+    if (pool->in_line >= pool->config.queue_most)
+        return hw_fail(err, HW_ELIMIT, "%d requests wait for a database connection already",
+                       pool->in_line);
+    job->deadline = hw_loop_now() + HW_POOL_QUEUED_MS;
+    TAILQ_INSERT_TAIL(&pool->line, job, link);
+    pool->in_line++;
+    if (!hw_timer_running(&pool->line_timer))
+        hw_timer_start(pool->config.loop, &pool->line_timer, HW_POOL_QUEUED_MS, on_line_timer,
+                       pool);
+    return HW_OK;
+}
+
+void hw_pool_go_on(struct api_job *job)
+{
+    give(job->connection, job);
+}
+
+static void on_pause_over(void *arg)
+{
+    struct api_job *job = arg;
+    struct hw_error err;
+
+    end_pause(job);
+    if (hw_pool_submit(job->pool, job, &err) != HW_OK)
+        fail_job(job, &err, false);
+}
+
+void hw_pool_submit_after(struct hw_pool *pool, struct api_job *job, int64_t after_ms)
+{
+    job->pool = pool;
+    TAILQ_INSERT_TAIL(&pool->paused, job, link);
+    hw_timer_start(pool->config.loop, &job->pause, after_ms, on_pause_over, job);
+}

@@ -1,0 +1,150 @@
+#include "protocol/permissions.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/buf.h"
+#include "common/memory.h"
+#include "nats/kv.h"
+#include "nats/nkey.h"
+#include "protocol/leader.h"
+
+/* @ stands for the bucket, * for the node, which is ">" where all are meant. */
+static const char *const services[] = {
+    "$JS.API.DIRECT.GET.KV_@.$KV.@.cfg.desired.*",
+    "$JS.API.DIRECT.GET.KV_@.$KV.@.cfg.decided.*",
+    "$JS.API.DIRECT.GET.KV_@_reports.$KV.@_reports.cfg.reported.*",
+    "$JS.API.DIRECT.GET.KV_@_reports.$KV.@_reports.cfg.proposed.*",
+    "$KV.@_reports.cfg.reported.*",
+    "$KV.@_reports.cfg.proposed.*",
+    "@.alive.*",
+    /* Objects are for every node: metadata by name, chunks by the identifier in it. */
+    "$JS.API.DIRECT.GET.OBJ_@.$O.@.M.>",
+    "$JS.API.DIRECT.GET.OBJ_@",
+};
+/* What the API asks for, and no node. */
+static const char *const looks[] = {
+    "@." HW_LEADER_TOKEN,
+    "$JS.API.STREAM.INFO.KV_@",
+    "$JS.API.STREAM.INFO.KV_@_reports",
+    "$JS.API.STREAM.INFO.OBJ_@",
+};
+static const char *const hints[] = {"@.desired.*", "@.decided.*"};
+
+static char *subject_of(const char *pattern, const char *bucket, const char *node)
+{
+    struct hw_buf out = {0};
+
+    for (; *pattern != '\0'; pattern++)
+        if (*pattern == '@')
+            hw_buf_puts(&out, bucket);
+        else if (*pattern == '*')
+            hw_buf_puts(&out, node);
+        else
+            hw_buf_add(&out, pattern, 1);
+    return out.data;
+}
+
+static enum hw_status finish(struct hw_error *err)
+{
+    printf("  ]\n}\n");
+    return fflush(stdout) == 0 ? HW_OK : hw_fail_errno(err, "writing to standard output");
+}
+
+/* suffix: of the account's name, behind the bucket's. */
+static enum hw_status begin(const char *bucket, const char *suffix, const char *list,
+                            const struct hw_nats_files *files, struct hw_error *err)
+{
+    const bool known = files->nkey != NULL && *files->nkey != '\0';
+    char key[HW_NKEY_PUBLIC_MAX];
+
+    if (!hw_kv_key_valid(bucket) || strchr(bucket, '.') != NULL)
+        return hw_fail(err, HW_EINVAL, "--bucket: \"%s\" is not a bucket name", bucket);
+    if (known && hw_nkey_public_of_file(files->nkey, key, err) != HW_OK)
+        return hw_fail_in(err, "--nats-nkey");
+    printf("\"%s%s\": {\n", bucket, suffix);
+    if (*suffix == '\0')
+        printf("  jetstream: enabled\n");
+    if (known)
+        printf("  users: [{nkey: \"%s\"}]\n", key);
+    else
+        printf("  # With --nats-nkey FILE, the public key of that seed is here.\n  users: []\n");
+    printf("  %s: [\n", list);
+    return HW_OK;
+}
+
+enum hw_status hw_nats_permissions_reconciler(const char *bucket, const struct hw_nats_files *files,
+                                              struct hw_error *err)
+{
+    const enum hw_status status = begin(bucket, "", "exports", files, err);
+
+    if (status != HW_OK)
+        return status;
+    for (size_t i = 0; i < HW_COUNT(services); i++) {
+        HW_AUTO_FREE char *subject = subject_of(services[i], bucket, ">");
+
+        printf("    {service: \"%s\"}\n", subject);
+    }
+    for (size_t i = 0; i < HW_COUNT(looks); i++) {
+        HW_AUTO_FREE char *subject = subject_of(looks[i], bucket, "");
+
+        printf("    {service: \"%s\"}\n", subject);
+    }
+    for (size_t i = 0; i < HW_COUNT(hints); i++) {
+        HW_AUTO_FREE char *subject = subject_of(hints[i], bucket, ">");
+
+        printf("    {stream: \"%s\"}\n", subject);
+    }
+    return finish(err);
+}
+
+enum hw_status hw_nats_permissions_api(const char *bucket, const struct hw_nats_files *files,
+                                       struct hw_error *err)
+{
+    /* No node can have an account of this name. */
+    const enum hw_status status = begin(bucket, "/api", "imports", files, err);
+
+    if (status != HW_OK)
+        return status;
+    for (size_t i = 0; i < HW_COUNT(looks); i++) {
+        HW_AUTO_FREE char *subject = subject_of(looks[i], bucket, "");
+
+        printf("    {service: {account: \"%s\", subject: \"%s\"}", bucket, subject);
+        if (*subject == '$') /* where this account, without JetStream, would answer for itself */
+            printf(", to: \"%s." HW_NATS_STREAMS ".%s\"", bucket, strrchr(subject, '.') + 1);
+        printf("}\n");
+    }
+    return finish(err);
+}
+
+enum hw_status hw_nats_permissions_node(const char *bucket, const char *node, const char *prefix,
+                                        const struct hw_nats_files *files, struct hw_error *err)
+{
+    static const char api[] = "$JS.API.";
+    const bool mapped = prefix != NULL && *prefix != '\0';
+    enum hw_status status;
+
+    if (mapped && !hw_kv_key_valid(prefix))
+        return hw_fail(err, HW_EINVAL, "--nats-prefix: \"%s\" is not the beginning of a subject",
+                       prefix);
+    HW_AUTO_FREE char *suffix = hw_sprintf(".%s", node);
+    status = begin(bucket, suffix, "imports", files, err);
+    if (status != HW_OK)
+        return status;
+    for (size_t i = 0; i < HW_COUNT(services); i++) {
+        HW_AUTO_FREE char *subject = subject_of(services[i], bucket, node);
+
+        printf("    {service: {account: \"%s\", subject: \"%s\"}", bucket, subject);
+        if (mapped && *subject == '$') /* what a leaf node denies, and hw_nats_publish maps */
+            printf(", to: \"%s.%s\"", prefix,
+                   subject + (strncmp(subject, api, strlen(api)) == 0 ? strlen(api) : 0));
+        printf("}\n");
+    }
+    for (size_t i = 0; i < HW_COUNT(hints); i++) {
+        HW_AUTO_FREE char *subject = subject_of(hints[i], bucket, node);
+
+        printf("    {stream: {account: \"%s\", subject: \"%s\"}}\n", bucket, subject);
+    }
+    return finish(err);
+}

@@ -1,0 +1,38 @@
+/*
+ * Verify: compares what PostgreSQL says with what stands in NATS, digest by digest, and writes
+ * nothing anywhere.
+ *
+ * One read-only snapshot of the database gives the newest change R and all rows of desired and
+ * decided. When the checkpoint in NATS covers R, every key and every object must be what the
+ * snapshot says, or what a change after R made of it, which headwater.desired_history has, and for
+ * what nodes are told is read again: the system may go on changing meanwhile.
+ */
+#ifndef RECONCILER_COMPARE_VERIFY_H
+#define RECONCILER_COMPARE_VERIFY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/status.h"
+#include "nats/connection.h"
+#include "protocol/statement.h"
+
+struct rec_verify_config {
+    const char *database; /* libpq URI or connection string; a role that may read is enough */
+    const char *nats;
+    struct hw_nats_files nats_files;
+    const char *bucket;
+    int64_t timeout_ms;     /* to wait for the checkpoint */
+    bool json;              /* one JSON object instead of lines */
+    struct hw_trust *trust; /* keys that every entry is to be signed with one of; or NULL */
+};
+
+/*
+ * Prints the differences and a summary to standard output; *equal: there are none. Fails when it
+ * could not be compared (with json, that is printed, too). SIGINT and SIGTERM end it with
+ * HW_ESTOPPED; it takes over these signals.
+ */
+enum hw_status rec_verify_run(const struct rec_verify_config *config, bool *equal,
+                              struct hw_error *err) HW_CHECKED;
+
+#endif

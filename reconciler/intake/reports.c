@@ -1,0 +1,287 @@
+#include "reconciler/intake/reports.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/buf.h"
+#include "common/clock.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/memory.h"
+#include "reconciler/intake/intake.h"
+
+enum {
+    BATCH_MOST = 1000,
+    VALUE_MOST = 64 << 10, /* bytes of one report */
+    HEARTBEAT_MOST_S = 86400,
+};
+
+struct rec_reports {
+    struct hw_nats *nats;
+    struct rec_counts *counts;
+    const char *bucket;
+    int replicas; /* of the bucket, should it have to be made */
+    rec_reports_fence_fn *fence;
+    void *arg;
+    struct rec_intake *intake;
+    int64_t created_ns;    /* of the stream … */
+    uint64_t last_seq;     /* … and its last sequence when the watch began */
+    int64_t generation_ns; /* what the database is told as created_ns; 0: it must be asked first */
+};
+
+/* ---- checking ---- */
+
+/* Keeps the newest. */
+static enum hw_status check_fence(const char *member, json_int_t epoch, const char *lsn,
+                                  struct hw_fence *newest, struct hw_error *err)
+{
+    struct hw_fence fence = {.epoch = epoch > 0 ? (uint64_t)epoch : 0};
+
+    if (hw_lsn_parse(lsn, &fence.lsn, err) != HW_OK)
+        return hw_fail_in(err, "member \"%s\"", member);
+    if (hw_fence_compare(fence, *newest) > 0)
+        *newest = fence;
+    return HW_OK;
+}
+
+static enum hw_status check_running(json_t *running, struct hw_fence *newest, struct hw_error *err)
+{
+    const char *digest, *lsn, *at;
+    json_int_t revision, epoch;
+
+    if (running == NULL || json_is_null(running))
+        return HW_OK;
+    if (hw_json_unpack(running, err, "{s:I, s:s, s:I, s:s, s:s}", "revision", &revision, "digest",
+                       &digest, "epoch", &epoch, "lsn", &lsn, "applied_at", &at) != HW_OK)
+        return hw_fail_in(err, "member \"running\"");
+    return check_fence("running", epoch, lsn, newest, err);
+}
+
+/* Of an entry that the node could not read, nothing is known but that it was refused. */
+static enum hw_status check_failed(json_t *failed, struct hw_fence *newest, struct hw_error *err)
+{
+    const char *digest, *lsn = NULL, *stage, *error, *at;
+    json_int_t revision, epoch = 0;
+    enum hw_status status;
+
+    if (failed == NULL || json_is_null(failed))
+        return HW_OK;
+    status =
+        hw_json_unpack(failed, err, "{s:s, s:s, s:s}", "stage", &stage, "error", &error, "at", &at);
+    if (status == HW_OK && json_is_null(json_object_get(failed, "revision")))
+        status = hw_json_unpack(failed, err, "{s:n, s:n, s:n}", "digest", "epoch", "lsn");
+    else if (status == HW_OK)
+        status = hw_json_unpack(failed, err, "{s:I, s:s, s:I, s:s}", "revision", &revision,
+                                "digest", &digest, "epoch", &epoch, "lsn", &lsn);
+    if (status != HW_OK)
+        return hw_fail_in(err, "member \"failed\"");
+    return lsn == NULL ? HW_OK : check_fence("failed", epoch, lsn, newest, err);
+}
+
+enum hw_status rec_report_check(const char *node, const char *value, size_t size,
+                                struct hw_fence *newest, struct hw_error *err)
+{
+    HW_AUTO_JSON json_t *root = NULL;
+    json_t *running = NULL, *failed = NULL, *heartbeat = NULL;
+    const char *name, *state;
+    enum hw_status status;
+
+    *newest = (struct hw_fence){0};
+    if (size > VALUE_MOST)
+        return hw_fail(err, HW_ELIMIT, "%zu bytes, more than the %d a report may have", size,
+                       VALUE_MOST);
+    status = hw_json_parse_object(value, size, &root, err);
+    if (status == HW_OK)
+        status =
+            hw_json_unpack(root, err, "{s:s, s:s, s?o, s?o, s?o}", "node", &name, "state", &state,
+                           "running", &running, "failed", &failed, "heartbeat", &heartbeat);
+    if (status != HW_OK)
+        return status;
+    if (strcmp(name, node) != 0)
+        return hw_fail(err, HW_EINVAL, "it is about node \"%.130s\"", name);
+    if (strcmp(state, "applied") != 0 && strcmp(state, "failed") != 0 &&
+        strcmp(state, "rejected") != 0)
+        return hw_fail(err, HW_EINVAL, "state \"%.40s\" is not applied, failed or rejected", state);
+    if (heartbeat != NULL &&
+        (!(json_number_value(heartbeat) > 0) || json_number_value(heartbeat) > HEARTBEAT_MOST_S))
+        return hw_fail(err, HW_EINVAL, "member \"heartbeat\" is not a number of seconds");
+    status = check_running(running, newest, err);
+    return status == HW_OK ? check_failed(failed, newest, err) : status;
+}
+
+static char *read_report(void *arg, const char *node, const struct hw_kv_entry *entry)
+{
+    struct rec_reports *reports = arg;
+    struct hw_fence fence;
+    struct hw_error err;
+
+    if (rec_report_check(node, entry->value, entry->size, &fence, &err) != HW_OK) {
+        hw_log_warn("passing over a report that is none", HW_S("node", node),
+                    HW_I("revision", (int64_t)entry->seq), HW_E(&err));
+        return NULL;
+    }
+    reports->fence(reports->arg, fence);
+    return hw_strndup(entry->value, entry->size);
+}
+
+/* ---- writing ---- */
+
+/* What report_sql answers. A report that is no news is neither written nor refused. */
+static void take_answers(void *arg, const PGresult *result)
+{
+    const struct rec_reports *reports = arg;
+    struct rec_counts *counts = reports->counts;
+
+    for (int i = 0; i < PQntuples(result); i++) {
+        if (strcmp(PQgetvalue(result, i, 1), "t") == 0) {
+            counts->reports_written++;
+            if (!PQgetisnull(result, i, 3))
+                hw_histogram_observe(&counts->applied, strtod(PQgetvalue(result, i, 3), NULL));
+        } else if (strcmp(PQgetvalue(result, i, 2), "not newer than what is stored") != 0) {
+            counts->reports_refused++;
+            hw_log_warn("the database refused a report", HW_S("node", PQgetvalue(result, i, 0)),
+                        HW_S("reason", PQgetvalue(result, i, 2)));
+        }
+    }
+}
+
+/*
+ * A stream that was put back to an older copy keeps its time of creation and gives its sequence
+ * numbers a second time. When the database knows of later ones than there are, the stream counts as
+ * a new one, made now; that time stands in the database from then on.
+ */
+static void on_known(void *arg, const struct hw_db_outcome *outcome)
+{
+    struct rec_reports *reports = arg;
+    const PGresult *known;
+
+    if (outcome->status != HW_OK) {
+        hw_log_warn("reports cannot be written, trying again", HW_E(&outcome->err));
+        rec_intake_write_later(reports->intake);
+        return;
+    }
+    known = outcome->results[0];
+    reports->generation_ns = reports->created_ns;
+    if (PQntuples(known) == 1) {
+        const int64_t newest_us = strtoll(PQgetvalue(known, 0, 0), NULL, 10);
+        const uint64_t seq = strtoull(PQgetvalue(known, 0, 1), NULL, 10);
+        /* The clock may have been set back. */
+        const int64_t now = hw_clock_now(), next = (newest_us + 1) * 1000;
+        const int64_t later = now > next ? now : next;
+
+        if (newest_us >= reports->created_ns / 1000)
+            reports->generation_ns = seq <= reports->last_seq ? newest_us * 1000 : later;
+    }
+    rec_intake_write(reports->intake);
+}
+
+static bool generation_known(void *arg, struct hw_db *pg)
+{
+    static const struct hw_db_query query = {
+        .sql = "SELECT (extract(epoch FROM kv_created) * 1000000)::bigint, max(kv_revision)"
+               " FROM headwater.reported GROUP BY kv_created ORDER BY kv_created DESC LIMIT 1"};
+    struct rec_reports *reports = arg;
+
+    if (reports->generation_ns != 0)
+        return true;
+    /* What speaks against it now is over when the connection is up again. */
+    (void)!hw_db_run(pg, HW_DB_SEPARATE, &query, 1, NULL, on_known, reports, NULL);
+    return false;
+}
+
+static void add(void *arg, const struct rec_item *item, struct hw_buf *json)
+{
+    const struct rec_reports *reports = arg;
+    const int64_t created_ns =
+        item->created_ns == reports->created_ns ? reports->generation_ns : item->created_ns;
+    char created[HW_CLOCK_MAX];
+
+    hw_buf_printf(json, "{\"kv_created\":\"%s\",\"kv_revision\":%" PRIu64 ",\"value\":",
+                  hw_clock_format(created_ns, 6, created), item->seq);
+    hw_buf_add(json, item->text, item->size);
+    hw_buf_putc(json, '}');
+}
+
+/*
+ * Writes the reports; a row for each, in order. Where one says for the first time that the node
+ * runs what it should, seconds is the age of that: both times are the database's own. reported is
+ * seen here as it stood before, for the statement's snapshot is older than what report() writes.
+ */
+static const char report_sql[] =
+    "SELECT r.node, r.accepted, r.reason,"
+    " (SELECT extract(epoch FROM clock_timestamp() - d.changed_at) FROM headwater.desired AS d"
+    "  WHERE r.accepted AND d.node = r.node"
+    "  AND d.revision = (i.item #>> '{value,running,revision}')::bigint"
+    "  AND d.digest = i.item #>> '{value,running,digest}'"
+    "  AND NOT EXISTS (SELECT FROM headwater.reported AS b WHERE b.node = d.node"
+    "   AND b.running_revision = d.revision AND b.running_digest = d.digest)) AS seconds"
+    " FROM headwater.report($1::jsonb) WITH ORDINALITY AS r (node, accepted, reason, position)"
+    " JOIN jsonb_array_elements($1::jsonb) WITH ORDINALITY AS i (item, position)"
+    " USING (position) ORDER BY position";
+
+/* ---- life ---- */
+
+/* Makes the bucket where it is gone. The stream's identity is what makes its sequences comparable.
+ */
+static enum hw_status identify_stream(void *arg, struct hw_kv_stream *stream, struct hw_error *err)
+{
+    struct rec_reports *reports = arg;
+    const struct hw_kv_config config = {
+        .bucket = reports->bucket,
+        .description = "Headwater: what nodes report and propose",
+        .history = 1,
+        .replicas = reports->replicas,
+    };
+
+    if (hw_kv_ensure(reports->nats, &config, stream, err) != HW_OK)
+        return err->status;
+    reports->created_ns = stream->created_ns;
+    reports->last_seq = stream->last_seq;
+    reports->generation_ns = 0;
+    return HW_OK;
+}
+
+enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
+                                 const char *bucket, int replicas, struct rec_counts *counts,
+                                 rec_reports_fence_fn *fence, void *arg, struct rec_reports **out,
+                                 struct hw_error *err)
+{
+    struct rec_reports *reports = hw_alloc(sizeof(*reports));
+
+    reports->nats = nats;
+    reports->bucket = bucket;
+    const struct rec_intake_config config = {.loop = loop,
+                                             .nats = nats,
+                                             .database = conninfo,
+                                             .bucket = reports->bucket,
+                                             .prefix = "cfg.reported.",
+                                             .what = "reports",
+                                             .sql = report_sql,
+                                             .batch_most = BATCH_MOST,
+                                             .identify = identify_stream,
+                                             .read = read_report,
+                                             .ready = generation_known,
+                                             .add = add,
+                                             .answered = take_answers,
+                                             .arg = reports};
+
+    reports->replicas = replicas;
+    reports->counts = counts;
+    reports->fence = fence;
+    reports->arg = arg;
+    if (rec_intake_start(&config, &reports->intake, err) != HW_OK) {
+        rec_reports_stop(reports);
+        return err->status;
+    }
+    *out = reports;
+    return HW_OK;
+}
+
+void rec_reports_stop(struct rec_reports *reports)
+{
+    if (reports == NULL)
+        return;
+    rec_intake_stop(reports->intake);
+    free(reports);
+}

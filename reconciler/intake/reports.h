@@ -1,0 +1,35 @@
+/*
+ * The way back: what agents report under cfg.reported.<node> goes into headwater.reported, newest
+ * only, in batches.
+ *
+ * A report that is no report (garbage, another node's name) is logged and passed over. Reports that
+ * cannot be written now wait; for each node the newest one waits, so memory is bounded by the
+ * fleet.
+ */
+#ifndef RECONCILER_INTAKE_REPORTS_H
+#define RECONCILER_INTAKE_REPORTS_H
+
+#include "common/loop.h"
+#include "nats/kv.h"
+#include "pg/database.h"
+#include "reconciler/counts.h"
+
+struct rec_reports;
+
+/* The newest fence that a report names: the node has had an entry with it. From the loop. */
+typedef void rec_reports_fence_fn(void *arg, struct hw_fence fence);
+
+/* Starts watching bucket, which is borrowed, and made where it is missing, and writing over a
+ * connection of its own. */
+enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
+                                 const char *bucket, int replicas, struct rec_counts *counts,
+                                 rec_reports_fence_fn *fence, void *arg,
+                                 struct rec_reports **reports, struct hw_error *err) HW_CHECKED;
+void rec_reports_stop(struct rec_reports *reports); /* NULL is fine */
+
+/* Checks that value is a report of node; the error says what is wrong with it. *newest: of the
+ * fences in it; epoch 0 where there is none. */
+enum hw_status rec_report_check(const char *node, const char *value, size_t size,
+                                struct hw_fence *newest, struct hw_error *err) HW_CHECKED;
+
+#endif

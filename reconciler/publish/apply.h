@@ -1,0 +1,124 @@
+/*
+ * Applying transactions to the sink: exactly one KV revision for every transaction and key.
+ *
+ *   begin ─▶ change… ─▶ commit ─▶ [blobs acknowledged] ─▶ entries published ─▶ all acknowledged
+ *                                                              │
+ *            checkpoint ◀── in commit order ◀──────────────────┘
+ *
+ * Changes are coalesced to the last state of a key; each entry is published with the sequence that
+ * its key must have (compare and set) and the fence of its transaction; an entry whose key already
+ * carries that fence, or a newer one, is left alone. A key with a publish in flight makes the next
+ * change of the same key wait; other keys go on. Everything is asynchronous within a bounded
+ * window.
+ */
+#ifndef RECONCILER_PUBLISH_APPLY_H
+#define RECONCILER_PUBLISH_APPLY_H
+
+#include "cdc/source.h"
+#include "nats/kv.h"
+#include "reconciler/counts.h"
+#include "reconciler/publish/checkpoint.h"
+#include "reconciler/publish/decided.h"
+#include "reconciler/publish/desired.h"
+#include "reconciler/publish/fetch.h"
+#include "reconciler/publish/ledger.h"
+#include "reconciler/publish/signature.h"
+#include "reconciler/publish/sink.h"
+
+struct rec_apply;
+struct rec_tx;
+
+struct rec_apply_config {
+    struct hw_loop *loop;
+    struct hw_nats *nats;
+    const char *bucket;
+    struct rec_sink *sink;
+    struct rec_fetch *fetch;   /* for objects that the sink lacks */
+    struct rec_ledger *ledger; /* of the entries' stream */
+    struct rec_counts *counts;
+    struct hw_signer *signer; /* of every entry; or NULL */
+    size_t window;            /* publishes in flight at most */
+};
+
+struct rec_apply_events {
+    /* The checkpoint that covers everything up to lsn is acknowledged: confirm it. */
+    void (*stored)(void *arg, hw_lsn lsn);
+    /* Everything that was handed over up to lsn is acknowledged, and the checkpoint that covers its
+     * changes, unless that is held. */
+    void (*moved)(void *arg, hw_lsn lsn);
+    /* Everything in front of rec_apply_release is acknowledged, and the checkpoint no longer held.
+     */
+    void (*released)(void *arg);
+    /* Room again, or none: let the source go on, or pause it. */
+    void (*pause)(void *arg, bool pause);
+    /* It cannot go on: HW_ECONFLICT when another reconciler is ahead of us, else NATS failed.
+     * Nothing more is published; start again from the stored checkpoint. Called from the loop,
+     * never from within a call below. */
+    void (*failed)(void *arg, const struct hw_error *err);
+    void *arg;
+};
+
+struct rec_apply *rec_apply_new(const struct rec_apply_config *config,
+                                const struct rec_apply_events *events);
+void rec_apply_free(struct rec_apply *apply); /* after hw_nats_close */
+
+/*
+ * Forgets all work and starts anew. stored is the checkpoint that stands in KV (its seq alone
+ * counts where it means nothing); applied is where the work goes on. With hold, no checkpoint is
+ * stored until rec_apply_release: what stands in the sink is not yet what the database says. Late
+ * acknowledgements of the forgotten work do no harm.
+ */
+void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *stored,
+                     const struct rec_checkpoint *applied, bool hold);
+
+/* ---- a transaction from the stream, one at a time ---- */
+/* committed_at: Unix nanoseconds, for the time to acknowledgement; 0: it does not count. */
+void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence, int64_t committed_at);
+void rec_apply_set(struct rec_apply *apply, const struct rec_desired *row);
+void rec_apply_tell(struct rec_apply *apply, const struct rec_decided *row);
+void rec_apply_remove(struct rec_apply *apply, const char *key); /* one that the sink has */
+/* An object that entries of this transaction, or later ones, point to. hex: of its digest. Entries
+ * that point to one that was neither handed over nor is in the sink have it fetched. */
+enum hw_status rec_apply_blob(struct rec_apply *apply, const char *hex, const void *data,
+                              size_t size, struct hw_error *err) HW_CHECKED;
+/* The newest changelog row of the transaction. */
+void rec_apply_changelog(struct rec_apply *apply, int64_t rev, const char *nonce);
+void rec_apply_commit(struct rec_apply *apply);
+void rec_apply_rollback(struct rec_apply *apply); /* forgets the one that was begun, if any */
+
+/* Nothing that commits up to lsn is still to come: the checkpoint may follow when all is applied.
+ */
+void rec_apply_progress(struct rec_apply *apply, hw_lsn lsn);
+
+/* ---- repairs: what an audit found to differ, begun and committed in one go ---- */
+struct rec_tx *rec_apply_repair(struct rec_apply *apply, struct hw_fence fence);
+void rec_apply_repair_set(struct rec_tx *repair, const struct rec_desired *row);
+void rec_apply_repair_tell(struct rec_tx *repair, const struct rec_decided *row);
+void rec_apply_repair_remove(struct rec_tx *repair, const struct rec_entry *entry);
+void rec_apply_repair_object(struct rec_tx *repair, const char *hex, size_t size);
+void rec_apply_repair_commit(struct rec_tx *repair);
+
+/* Did a streamed transaction newer than rev touch the entry? Then its row in a snapshot of rev says
+ * nothing about it. */
+bool rec_apply_touched(const struct rec_apply *apply, const struct rec_entry *entry, int64_t rev);
+
+/* Lets the checkpoint go once everything so far is acknowledged; rev and nonce are the changelog's
+ * of the snapshot, unless a newer transaction was streamed. */
+void rec_apply_release(struct rec_apply *apply, int64_t rev, const char *nonce);
+
+/* Someone else wrote the checkpoint's key: writes over it, or fails with HW_ECONFLICT where another
+ * reconciler did. Blocks. */
+void rec_apply_defend_checkpoint(struct rec_apply *apply);
+
+/* Where everything is acknowledged. */
+hw_lsn rec_apply_position(const struct rec_apply *apply);
+/* The checkpoint that stands in KV, as far as it was acknowledged. */
+const struct rec_checkpoint *rec_apply_stored(const struct rec_apply *apply);
+
+/* Has it asked for a pause that still holds? */
+bool rec_apply_paused(const struct rec_apply *apply);
+
+/* Is anything under way, or the checkpoint behind? */
+bool rec_apply_busy(const struct rec_apply *apply);
+
+#endif

@@ -1,0 +1,20 @@
+/* The bytes of a row of headwater.blob: columns encoding and content. */
+#ifndef RECONCILER_PUBLISH_BLOB_H
+#define RECONCILER_PUBLISH_BLOB_H
+
+#include <stddef.h>
+
+#include "common/status.h"
+
+struct rec_blob {
+    const void *data;
+    size_t size;
+    unsigned char *owned; /* what data points into, where it had to be decoded */
+};
+
+/* Borrows content where it needs no decoding. Clear it in every case of HW_OK. */
+enum hw_status rec_blob_decode(const char *encoding, const char *content, size_t len,
+                               struct rec_blob *blob, struct hw_error *err) HW_CHECKED;
+void rec_blob_clear(struct rec_blob *blob);
+
+#endif

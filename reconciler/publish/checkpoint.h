@@ -1,0 +1,33 @@
+/*
+ * The checkpoint: what the sink holds, written into the sink itself (key cfg.checkpoint, in the
+ * bucket of the entries it covers). Everything committed up to lsn is in KV and acknowledged. One
+ * with the LSN 0/0 covers nothing: a rebuild was begun, in this epoch and for this history.
+ */
+#ifndef RECONCILER_PUBLISH_CHECKPOINT_H
+#define RECONCILER_PUBLISH_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "nats/kv.h"
+
+#define REC_CHECKPOINT_KEY "cfg.checkpoint"
+
+struct rec_checkpoint {
+    struct hw_fence fence;
+    uint64_t system_id; /* of the database cluster */
+    uint32_t timeline;
+    int64_t rev;    /* of the newest changelog row that is covered; 0: none */
+    char nonce[40]; /* that row's; "" with rev 0 */
+    char slot[64];  /* that its writer streams from; "": it is of a version that did not say */
+    uint64_t seq;   /* of the checkpoint entry itself, as last known; not part of the value */
+};
+
+char *rec_checkpoint_value(const struct rec_checkpoint *c); /* JSON, malloc'ed */
+
+/* Reads the key. HW_ENOENT when there is none (c->seq is set to that of a delete marker, or 0);
+ * HW_ECORRUPT when its value is not a checkpoint (c->seq is set too). Blocks. */
+enum hw_status rec_checkpoint_read(struct hw_nats *nats, const char *bucket,
+                                   struct rec_checkpoint *c, struct hw_error *err) HW_CHECKED;
+
+#endif

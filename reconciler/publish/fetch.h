@@ -1,0 +1,28 @@
+/*
+ * Documents out of headwater.blob, for entries whose object NATS lacks. The rows of that table
+ * never change, so they may be read at any time, whatever the stream's position.
+ */
+#ifndef RECONCILER_PUBLISH_FETCH_H
+#define RECONCILER_PUBLISH_FETCH_H
+
+#include <stddef.h>
+
+#include "common/loop.h"
+#include "common/status.h"
+
+struct rec_fetch;
+
+/* Connects when there is something to fetch for the first time. */
+struct rec_fetch *rec_fetch_new(struct hw_loop *loop, const char *conninfo);
+void rec_fetch_free(struct rec_fetch *fetch); /* NULL is fine; ends what is wanted as reset does */
+
+/* data is borrowed. status: HW_OK, HW_ESTOPPED after a reset, else what went wrong (in err). */
+typedef void rec_fetch_fn(void *arg, enum hw_status status, const void *data, size_t size,
+                          const struct hw_error *err);
+
+/* Calls done once, later, or from rec_fetch_reset; hex: of the digest; size: about how large. */
+void rec_fetch_want(struct rec_fetch *fetch, const char *hex, size_t size, rec_fetch_fn *done,
+                    void *arg);
+void rec_fetch_reset(struct rec_fetch *fetch);
+
+#endif

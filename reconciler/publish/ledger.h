@@ -1,0 +1,45 @@
+/*
+ * The ledger of the stream of entries: a leader writes it alone, so every sequence number behind
+ * its claim is one that was acknowledged to it. One that was not is a foreign write, noticed
+ * without reading a single message back.
+ *
+ * A number counts as foreign once every publish that was under way when a later number was heard of
+ * has come to an end. Numbers are heard of by acknowledgements, and by asking the server.
+ */
+#ifndef RECONCILER_PUBLISH_LEDGER_H
+#define RECONCILER_PUBLISH_LEDGER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { REC_LEDGER_SPAN = 16384 }; /* more than can be in flight at once */
+
+struct rec_ledger {
+    bool open;
+    uint64_t next;    /* all numbers below it are accounted for */
+    uint64_t highest; /* that was heard of */
+    uint64_t tickets; /* publishes so far … */
+    uint64_t flying;  /* … and those that have not ended */
+    uint64_t suspect; /* the last ticket that may still account for next; 0: no gap known */
+    uint64_t pending; /* publishes up to suspect that have not ended */
+    unsigned char ours[REC_LEDGER_SPAN / 8]; /* bit of a number: acknowledged, and not below next */
+    void (*foreign)(void *arg, uint64_t seq); /* must not close or open the ledger */
+    void *arg;
+};
+
+/* Everything behind claim is ours from now on. Publishes that are under way do not count. */
+void rec_ledger_open(struct rec_ledger *ledger, uint64_t claim);
+void rec_ledger_close(struct rec_ledger *ledger);
+
+/* A publish begins; its ticket is given back when it ends: with its sequence, or 0 where none was
+ * stored. */
+uint64_t rec_ledger_publish(struct rec_ledger *ledger);
+void rec_ledger_end(struct rec_ledger *ledger, uint64_t ticket, uint64_t seq);
+
+/* A stored number was found to be one of ours after all. */
+void rec_ledger_own(struct rec_ledger *ledger, uint64_t seq);
+
+/* The server's last number. */
+void rec_ledger_told(struct rec_ledger *ledger, uint64_t last);
+
+#endif

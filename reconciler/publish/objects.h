@@ -1,0 +1,38 @@
+/*
+ * The object bucket while a reconciler leads: which objects are there (in the sink), whether their
+ * bytes are what their names say, and which of them nobody needs any more.
+ */
+#ifndef RECONCILER_PUBLISH_OBJECTS_H
+#define RECONCILER_PUBLISH_OBJECTS_H
+
+#include "nats/objstore.h"
+#include "reconciler/counts.h"
+#include "reconciler/publish/sink.h"
+
+struct rec_objects;
+
+struct rec_objects_config {
+    struct hw_loop *loop;
+    struct hw_nats *nats;
+    const char *bucket;
+    struct rec_sink *sink;
+    struct rec_counts *counts; /* drift and collected */
+    int64_t grace_ms;          /* how long an object without use stays; 0: for ever */
+};
+
+struct rec_objects_events {
+    void (*loaded)(void *arg); /* the sink knows all that is there */
+    void (*drift)(void *arg);  /* one is gone or damaged: an audit puts it again */
+    void (*lost)(void *arg, const struct hw_error *why); /* the bucket cannot be watched any more */
+    void *arg;
+};
+
+/* Starts watching. */
+struct rec_objects *rec_objects_start(const struct rec_objects_config *config,
+                                      const struct rec_objects_events *events);
+/* An audit is through: removes what has long had no use, and begins to read the others, one by one
+ * between all other work. */
+void rec_objects_audited(struct rec_objects *objects);
+void rec_objects_stop(struct rec_objects *objects); /* from its events too; NULL is fine */
+
+#endif

@@ -1,0 +1,24 @@
+/* Signatures of desired entries: made when they are written, and checked where they stand. */
+#ifndef RECONCILER_PUBLISH_SIGNATURE_H
+#define RECONCILER_PUBLISH_SIGNATURE_H
+
+#include <stdbool.h>
+
+#include "nats/kv.h"
+#include "protocol/statement.h"
+#include "reconciler/publish/desired.h"
+
+/* The header's value for an entry of node; row NULL: its delete marker. malloc'ed; NULL where there
+ * is no signer. */
+char *rec_signature(struct hw_signer *signer, const char *node, const struct rec_desired *row,
+                    struct hw_fence fence);
+
+/* Has what stands under the key the signature that the signer gives it? Without a signer, and where
+ * it is no desired entry: always. */
+bool rec_signature_stands(struct hw_signer *signer, const struct hw_kv_entry *entry);
+
+/* Is it signed with one of these keys? HW_EINVAL says why not. */
+enum hw_status rec_signature_check(const struct hw_trust *trust, const struct hw_kv_entry *entry,
+                                   struct hw_error *err) HW_CHECKED;
+
+#endif

@@ -1,0 +1,125 @@
+#include "reconciler/publish/sink.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/map.h"
+#include "common/memory.h"
+
+struct rec_sink {
+    struct hw_map entries; /* struct rec_entry by key */
+    size_t nodes;          /* of them, those of what a node should run */
+    struct hw_map objects; /* struct rec_object by name */
+    uint64_t audit;
+};
+
+struct rec_sink *rec_sink_new(void)
+{
+    return hw_alloc(sizeof(struct rec_sink));
+}
+
+void rec_sink_clear(struct rec_sink *sink)
+{
+    struct rec_object *object;
+    struct rec_entry *entry;
+    size_t at = 0;
+
+    while ((entry = hw_map_next(&sink->entries, &at)) != NULL) {
+        free(entry->key);
+        free(entry);
+    }
+    at = 0;
+    while ((object = hw_map_next(&sink->objects, &at)) != NULL) {
+        free(object->name);
+        free(object);
+    }
+    hw_map_clear(&sink->entries);
+    sink->nodes = 0;
+    hw_map_clear(&sink->objects);
+}
+
+void rec_sink_free(struct rec_sink *sink)
+{
+    if (sink == NULL)
+        return;
+    rec_sink_clear(sink);
+    free(sink);
+}
+
+bool rec_sink_has_key(const char *key)
+{
+    return rec_desired_node(key) != NULL || rec_decided_node(key) != NULL;
+}
+
+uint64_t rec_sink_hash_of_entry(const struct hw_kv_entry *entry)
+{
+    return rec_decided_node(entry->key) != NULL
+               ? rec_decided_hash_of_value(entry->value, entry->size)
+               : rec_desired_hash_of_value(entry->value, entry->size);
+}
+
+bool rec_sink_is_decided(const PGresult *rows, int n)
+{
+    return *PQgetvalue(rows, n, PQnfields(rows) - 1) == 't';
+}
+
+struct rec_entry *rec_sink_entry(struct rec_sink *sink, const char *key)
+{
+    struct rec_entry *entry = hw_map_get(&sink->entries, key);
+
+    if (entry == NULL) {
+        entry = hw_alloc(sizeof(*entry));
+        entry->key = hw_strdup(key);
+        entry->deleted = true;
+        hw_map_add(&sink->entries, entry->key, entry);
+        sink->nodes += rec_desired_node(key) != NULL;
+    }
+    return entry;
+}
+
+size_t rec_sink_nodes(const struct rec_sink *sink)
+{
+    return sink->nodes;
+}
+
+struct rec_entry *rec_sink_next(const struct rec_sink *sink, size_t *at)
+{
+    return hw_map_next(&sink->entries, at);
+}
+
+struct rec_object *rec_sink_object(struct rec_sink *sink, const char *hex)
+{
+    struct rec_object *object = hw_map_get(&sink->objects, hex);
+
+    if (object == NULL) {
+        object = hw_alloc(sizeof(*object));
+        object->name = hw_strdup(hex);
+        hw_map_add(&sink->objects, object->name, object);
+    }
+    return object;
+}
+
+struct rec_object *rec_sink_next_object(const struct rec_sink *sink, size_t *at)
+{
+    return hw_map_next(&sink->objects, at);
+}
+
+size_t rec_sink_objects(const struct rec_sink *sink)
+{
+    const struct rec_object *object;
+    size_t count = 0, at = 0;
+
+    while ((object = rec_sink_next_object(sink, &at)) != NULL)
+        count += object->there;
+    return count;
+}
+
+uint64_t rec_sink_audit(const struct rec_sink *sink)
+{
+    return sink->audit;
+}
+
+uint64_t rec_sink_begin_audit(struct rec_sink *sink)
+{
+    return ++sink->audit;
+}
