@@ -71,7 +71,7 @@ COMMON := $(B)/libcommon.a
 CDC_OBJ := $(call objects,cdc)
 TOOL_OBJ := $(call objects,cdc/tool)
 API_OBJ := $(call objects,api api/resources) $(B)/gen/migrations.o $(B)/gen/openapi.o
-RECONCILER_OBJ := $(call objects,reconciler reconciler/publish reconciler/intake reconciler/compare)
+RECONCILER_OBJ := $(call objects,reconciler reconciler/counts reconciler/publish reconciler/intake reconciler/compare)
 AGENT_OBJ := $(call objects,agent agent/library agent/daemon)
 CLI_OBJ := $(call objects,cli cli/commands)
 

@@ -2,7 +2,7 @@
  * The protocol between PostgreSQL, two reconcilers and NATS, for spin. README.md says what stands
  * for what; `run` checks it whole, and once without each rule (-DNO_...).
  *
- * Positions: the transaction at position p of the database's log has the LSN 2p. What an audit
+ * Positions: the transaction at position p of the database's log has the LSN 2p. What a comparison
  * writes behind it has 2p + 1: a position of its own. A fence is one byte, epoch * 16 + LSN.
  * A value is the number of the commit that made it: two histories never share one.
  */
@@ -97,13 +97,13 @@ byte got[RECS];      /* position that the stream has reached */
 byte todo[RECS];     /* keys of that transaction that wait for an earlier publish */
 byte what[RECS];     /* its value */
 byte stored[RECS];   /* position of the checkpoint that it stored */
-bit withheld[RECS];  /* no checkpoint until the audit is through */
+bit withheld[RECS];  /* no checkpoint until the comparison is through */
 byte seq[6];         /* known last sequence of a key: r * KEYS + k */
 byte newest[4];      /* newest fence known on a key: r * 2 + k */
 byte known[RECS];    /* sequences of the stream that are accounted for */
-byte audit[RECS];
-byte audit_at[RECS]; /* the snapshot's position ... */
-byte audit_of[RECS]; /* ... the keys that are still to be compared ... */
+byte comparison[RECS];
+byte comparison_at[RECS]; /* the snapshot's position ... */
+byte comparison_of[RECS]; /* ... the keys that are still to be compared ... */
 byte snapshot[4];    /* ... and their values: r * 2 + k */
 
 /* Publishes: r * KEYS + k */
@@ -359,9 +359,9 @@ inline forget()
 	stored[r] = 0;
 	withheld[r] = 0;
 	known[r] = 0;
-	audit[r] = NO;
-	audit_at[r] = 0;
-	audit_of[r] = 0;
+	comparison[r] = NO;
+	comparison_at[r] = 0;
+	comparison_of[r] = 0;
 	seq[P(0)] = 0;
 	seq[P(1)] = 0;
 	seq[P(2)] = 0;
@@ -524,13 +524,13 @@ inline load()
 	newest_fence(0);
 	newest[N(0)] = f;
 	f = 0;
-#ifdef NO_AUDIT
+#ifdef NO_COMPARISON
 	if
-	:: withheld[r] -> audit[r] = DUE
+	:: withheld[r] -> comparison[r] = DUE
 	:: else
 	fi;
 #else
-	audit[r] = DUE;
+	comparison[r] = DUE;
 #endif
 	st[r] = LEAD;
 	confirm(stored[r])
@@ -552,11 +552,11 @@ inline pump(k)
 	fi
 }
 
-inline audit_done()
+inline comparison_done()
 {
 	/* Keys that it passed over have their state with the transactions up to here. */
-	audit_at[r] = (withheld[r] -> got[r] : 0);
-	audit_of[r] = 0;
+	comparison_at[r] = (withheld[r] -> got[r] : 0);
+	comparison_of[r] = 0;
 	snapshot[N(0)] = 0;
 	snapshot[N(1)] = 0
 }
@@ -568,11 +568,11 @@ inline stream()
 	what[r] = made[got[r]];
 #ifndef NO_TOUCHED
 	if
-	:: audit[r] == RUN && got[r] > audit_at[r] -> audit_of[r] = audit_of[r] & ~todo[r]
+	:: comparison[r] == RUN && got[r] > comparison_at[r] -> comparison_of[r] = comparison_of[r] & ~todo[r]
 	:: else
 	fi;
 	if
-	:: audit[r] == RUN && audit_of[r] == 0 -> audit[r] = NO; audit_done()
+	:: comparison[r] == RUN && comparison_of[r] == 0 -> comparison[r] = NO; comparison_done()
 	:: else
 	fi;
 #endif
@@ -586,9 +586,9 @@ inline stream()
 
 inline read_snapshot()
 {
-	audit[r] = RUN;
-	audit_at[r] = end_;
-	audit_of[r] = TOUCHABLE;
+	comparison[r] = RUN;
+	comparison_at[r] = end_;
+	comparison_of[r] = TOUCHABLE;
 	state_at(0, end_);
 	snapshot[N(0)] = m;
 	state_at(1, end_);
@@ -599,7 +599,7 @@ inline read_snapshot()
 /* Compares key k with the snapshot and writes what differs, with a fence of its own. */
 inline compare(k)
 {
-	audit_of[r] = audit_of[r] & ~(1 << (k));
+	comparison_of[r] = comparison_of[r] & ~(1 << (k));
 	last(k);
 	newest_fence(k);
 	if
@@ -616,7 +616,7 @@ inline compare(k)
 	s = 0;
 	f = 0;
 	if
-	:: audit_of[r] == 0 -> audit[r] = NO; audit_done()
+	:: comparison_of[r] == 0 -> comparison[r] = NO; comparison_done()
 	:: else
 	fi
 }
@@ -636,7 +636,7 @@ inline compare(k)
 #ifdef NO_BEHIND
 #define BEHIND true
 #else
-#define BEHIND (APPLIED >= audit_at[r])
+#define BEHIND (APPLIED >= comparison_at[r])
 #endif
 
 /* The server's answer to the publish on key k. */
@@ -756,17 +756,17 @@ end:
 	:: d_step { LEADS && holder == r && APPLIED > confirmed -> m = APPLIED; confirm(m) }
 #endif
 #ifndef NO_WATCH
-	:: d_step { LEADS && CURRENT && known[r] < count -> known[r] = count; audit[r] = DUE; audit_done() }
+	:: d_step { LEADS && CURRENT && known[r] < count -> known[r] = count; comparison[r] = DUE; comparison_done() }
 #endif
-	:: d_step { LEADS && CURRENT && audit[r] == DUE -> read_snapshot() }
-	:: d_step { LEADS && CURRENT && audit[r] == RUN && got[r] >= audit_at[r] && todo[r] == 0 &&
-			(audit_of[r] & 1) && !BUSY(0) -> compare(0) }
-	:: d_step { LEADS && CURRENT && audit[r] == RUN && got[r] >= audit_at[r] && todo[r] == 0 &&
-			audit_of[r] == 2 && !BUSY(1) -> compare(1) }
-	:: d_step { LEADS && withheld[r] && audit[r] == NO && !REPAIR(0) && !REPAIR(1) &&
+	:: d_step { LEADS && CURRENT && comparison[r] == DUE -> read_snapshot() }
+	:: d_step { LEADS && CURRENT && comparison[r] == RUN && got[r] >= comparison_at[r] && todo[r] == 0 &&
+			(comparison_of[r] & 1) && !BUSY(0) -> compare(0) }
+	:: d_step { LEADS && CURRENT && comparison[r] == RUN && got[r] >= comparison_at[r] && todo[r] == 0 &&
+			comparison_of[r] == 2 && !BUSY(1) -> compare(1) }
+	:: d_step { LEADS && withheld[r] && comparison[r] == NO && !REPAIR(0) && !REPAIR(1) &&
 			BEHIND ->
 		withheld[r] = 0;
-		audit_at[r] = 0 }
+		comparison_at[r] = 0 }
 
 	/* It notices what happened to its connections, sooner or later. */
 	:: d_step { st[r] != IDLE && AWAKE && holder != r -> forget() }

@@ -24,7 +24,7 @@ struct options {
     char *trust;
     struct hw_nats_files nats_files;
     int64_t replicas, history, window, timeout;
-    int64_t archive_bytes, archive_time, audit_interval, heartbeat_interval, gc_grace;
+    int64_t archive_bytes, archive_time, compare_interval, heartbeat_interval, gc_grace;
     bool json;
 };
 
@@ -77,10 +77,10 @@ static const struct hw_option option_table[] = {
      .preset = "6h",
      .max = INT64_MAX,
      .help = "and for how long, at most; 0: as the size allows"},
-    {.name = "audit-interval",
-     .env = "HEADWATER_AUDIT_INTERVAL",
+    {.name = "compare-interval",
+     .env = "HEADWATER_COMPARE_INTERVAL",
      .type = HW_OPT_DURATION,
-     .offset = offsetof(struct options, audit_interval),
+     .offset = offsetof(struct options, compare_interval),
      .value = "TIME",
      .preset = "1h",
      .max = INT64_MAX,
@@ -304,7 +304,7 @@ int main(int argc, char **argv)
                                       .window = o.window,
                                       .archive_bytes = o.archive_bytes,
                                       .archive_ms = o.archive_time,
-                                      .audit_ms = o.audit_interval,
+                                      .compare_ms = o.compare_interval,
                                       .heartbeat_ms = o.heartbeat_interval,
                                       .gc_grace_ms = o.gc_grace,
                                       .remake_slot = strcmp(o.on_lost_slot, "resync") == 0,

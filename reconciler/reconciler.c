@@ -17,8 +17,8 @@
 #include "nats/kv.h"
 #include "nats/objstore.h"
 #include "pg/database.h"
-#include "reconciler/compare/compare.h"
-#include "reconciler/counts.h"
+#include "reconciler/compare/comparison.h"
+#include "reconciler/counts/counts.h"
 #include "reconciler/intake/fleet.h"
 #include "reconciler/intake/liveness.h"
 #include "reconciler/intake/proposals.h"
@@ -42,7 +42,7 @@ enum {
     HEARTBEAT_RETRY_MS = 100,
     EPOCHS_MOST = 1000,     /* that a node may be ahead */
     HEED_EVERY_MS = 600000, /* between two times that the epoch is raised because of that */
-    FOREIGN_LOGGED = 10,    /* foreign writes that are logged one by one, until the next audit */
+    FOREIGN_LOGGED = 10, /* foreign writes that are logged one by one, until the next comparison */
 };
 
 enum state {
@@ -76,7 +76,8 @@ struct rec_reconciler {
     int64_t retry_ms;
     bool draining, stopping;
 
-    struct hw_db *pg; /* for looking and heartbeats; stream, audits and reports have their own */
+    struct hw_db
+        *pg; /* for looking and heartbeats; stream, comparisons and reports have their own */
     struct hw_nats *nats;
     struct rec_sink *sink;
     struct rec_survey *survey;
@@ -104,19 +105,19 @@ struct rec_reconciler {
     struct rec_checkpoint checkpoint; /* as read from the sink */
     bool checkpoint_valid;
     struct rec_checkpoint history; /* of the database, as of looking: no position */
-    struct rec_plan plan;
+    struct rec_recovery recovery;
     struct hw_fence newest; /* seen in the sink's entries */
     struct hw_fence ahead;  /* the newest that a report named: newer than any of ours can be? */
     struct hw_fence heeded; /* the last one that was, and because of which the epoch is raised … */
     int64_t heeded_at;      /* … and when, hw_loop_now() */
     hw_lsn replay_end;      /* where the replay that runs ends */
 
-    struct rec_audit *audit;
-    struct hw_timer audit_timer;
-    const char *audit_why;
-    bool audit_again; /* drift was noticed while one runs */
-    struct rec_audit_result audited;
-    int64_t drift_at; /* when an audit last began because of drift, hw_loop_now() */
+    struct rec_comparison *comparison;
+    struct hw_timer comparison_timer;
+    const char *comparison_why;
+    bool comparison_again; /* drift was noticed while one runs */
+    struct rec_comparison_result compared;
+    int64_t drift_at; /* when a comparison last began because of drift, hw_loop_now() */
     int foreign_logged;
 
     struct rec_commands commands; /* of the open transaction */
@@ -137,9 +138,9 @@ struct rec_reconciler {
 
 static void happen(struct rec_reconciler *rec, enum event event);
 static void tell(struct rec_reconciler *rec);
-static void audit_within(struct rec_reconciler *rec, int64_t ms, const char *why);
+static void comparison_within(struct rec_reconciler *rec, int64_t ms, const char *why);
 
-static void end_audit(void *arg);
+static void end_comparison(void *arg);
 static void begin_anew(void *arg);
 
 /* ---- failures: logged here, once ---- */
@@ -197,8 +198,8 @@ static void let_go(struct rec_reconciler *rec)
     rec_leader_end(rec->leader);
     hw_timer_stop(&rec->check_up);
     hw_timer_stop(&rec->heartbeat);
-    hw_timer_stop(&rec->audit_timer);
-    rec_audit_free(HW_TAKE(rec->audit));
+    hw_timer_stop(&rec->comparison_timer);
+    rec_comparison_free(HW_TAKE(rec->comparison));
     cdc_source_close(HW_TAKE(rec->replay));
     cdc_source_close(HW_TAKE(rec->source));
     cdc_archive_stop(HW_TAKE(rec->archive));
@@ -216,7 +217,7 @@ static void let_go(struct rec_reconciler *rec)
     hw_timer_stop(&rec->defend);
     hw_timer_stop(&rec->begin_anew);
     hw_timer_stop(&rec->heed);
-    rec->audit_again = false;
+    rec->comparison_again = false;
     rec->behind_since = 0;
 }
 
@@ -286,7 +287,7 @@ static void on_surveyed(void *arg, const struct rec_findings *found)
     /* From here on it is our slot that is behind what is stored. */
     snprintf(rec->checkpoint.slot, sizeof(rec->checkpoint.slot), "%s", rec->config.slot);
     snprintf(rec->history.slot, sizeof(rec->history.slot), "%s", rec->config.slot);
-    rec->plan = found->plan;
+    rec->recovery = found->recovery;
     happen(rec, PREPARED);
 }
 
@@ -299,7 +300,7 @@ static void on_survey_failed(void *arg, const struct hw_error *why)
 
 static void obeyed(struct rec_reconciler *rec)
 {
-    if (rec->plan.way == REC_REPLAY)
+    if (rec->recovery.way == REC_REPLAY)
         return; /* another replay went first: the command comes again by the stream */
     rec->obeyed_at = rec->ordered_at;
     rec->ordered.command = REC_COMMAND_NONE;
@@ -311,7 +312,7 @@ static void leave_replay(struct rec_reconciler *rec)
         return;
     cdc_source_close(HW_TAKE(rec->replay));
     rec_apply_rollback(rec->apply);
-    rec_apply_progress(rec->apply, rec->plan.way == REC_REPLAY ? rec->replay_end : HW_LSN_NONE);
+    rec_apply_progress(rec->apply, rec->recovery.way == REC_REPLAY ? rec->replay_end : HW_LSN_NONE);
     rec->counts.replays++;
     obeyed(rec);
     hw_log_info("replayed from the log", HW_S("slot", rec->archive_slot),
@@ -332,7 +333,7 @@ static enum hw_status on_begin(void *arg, const struct cdc_transaction *tx, stru
     if (rec->state == REPLAYING || !hw_clock_parse(tx->committed_at, &committed_at))
         committed_at = 0;
     rec->commands = (struct rec_commands){0};
-    rec_apply_begin(rec->apply, (struct hw_fence){.epoch = rec->plan.epoch, .lsn = tx->lsn},
+    rec_apply_begin(rec->apply, (struct hw_fence){.epoch = rec->recovery.epoch, .lsn = tx->lsn},
                     committed_at);
     return HW_OK;
 }
@@ -366,7 +367,7 @@ static enum hw_status on_commit(void *arg, const struct cdc_transaction *tx, str
         return hw_fail(err, HW_ESTOPPED, "a replay was asked for in SQL");
     }
     if (rec->commands.command == REC_COMMAND_RESYNC)
-        audit_within(rec, 0, "asked for in SQL");
+        comparison_within(rec, 0, "asked for in SQL");
     rec->committed = tx->lsn;
     if (rec->behind_since == 0)
         rec->behind_since = hw_loop_now();
@@ -419,8 +420,8 @@ static void lead(struct rec_reconciler *rec)
     const struct cdc_pg_options options = {
         .conninfo = rec->config.database,
         .slot = rec->config.slot,
-        .start =
-            rec->plan.way == REC_RESUME ? rec->checkpoint.fence.lsn : rec->server.slot_confirmed,
+        .start = rec->recovery.way == REC_RESUME ? rec->checkpoint.fence.lsn
+                                                 : rec->server.slot_confirmed,
         .tables = REC_TABLES,
         .message_prefix = REC_MESSAGE_PREFIX,
         .application_name = "headwater-reconciler: stream",
@@ -439,7 +440,7 @@ static void loaded(struct rec_reconciler *rec)
 {
     const bool ordered = rec->ordered.command == REC_COMMAND_REPLAY;
 
-    if (rec->plan.way == REC_REPLAY || (rec->plan.way == REC_RESUME && ordered))
+    if (rec->recovery.way == REC_REPLAY || (rec->recovery.way == REC_RESUME && ordered))
         happen(rec, LOADED_REPLAY);
     else
         happen(rec, LOADED);
@@ -447,7 +448,7 @@ static void loaded(struct rec_reconciler *rec)
 
 static void new_epoch(struct rec_reconciler *rec, uint64_t epoch, const char *why)
 {
-    rec->plan = (struct rec_plan){REC_REBUILD, epoch, why, false};
+    rec->recovery = (struct rec_recovery){REC_REBUILD, epoch, why, false};
 }
 
 /* Where does the log end now? Entries that were there before cannot be ahead of it. */
@@ -465,7 +466,7 @@ static void on_end_known(void *arg, const struct hw_db_outcome *outcome)
         return;
     }
     if (rec->newest.lsn > end)
-        new_epoch(rec, rec->plan.epoch + 1,
+        new_epoch(rec, rec->recovery.epoch + 1,
                   "entries are ahead of the database, which was restored");
     loaded(rec);
 }
@@ -478,11 +479,11 @@ static void all_read(struct rec_reconciler *rec)
     if (!rec->keys_loaded || !rec->objects_loaded || rec->state != LOADING)
         return;
     /* Entries of an epoch that the checkpoint does not know: it was lost, or put back. */
-    if (rec->newest.epoch > rec->plan.epoch)
+    if (rec->newest.epoch > rec->recovery.epoch)
         new_epoch(rec, rec->newest.epoch, "entries are newer than the checkpoint's epoch");
     /* Of this epoch nothing can be ahead of the database, and nothing would be written over it. The
      * one who led before us may have gone on since we looked, so we ask again. */
-    if (rec->newest.epoch != rec->plan.epoch || rec->newest.lsn <= rec->server.current)
+    if (rec->newest.epoch != rec->recovery.epoch || rec->newest.lsn <= rec->server.current)
         loaded(rec);
     else if (hw_db_run(rec->pg, HW_DB_SEPARATE, &query, 1, NULL, on_end_known, rec, &err) != HW_OK)
         lose(rec, &err);
@@ -541,7 +542,7 @@ static void on_objects_loaded(void *arg)
 
 static void on_object_drift(void *arg)
 {
-    audit_within(arg, DRIFT_FIRST_MS, "drift");
+    comparison_within(arg, DRIFT_FIRST_MS, "drift");
 }
 
 static void on_load_failed(void *arg, const struct hw_error *why)
@@ -582,9 +583,9 @@ static enum hw_status claim_epoch(struct rec_reconciler *rec, struct hw_error *e
 {
     struct rec_checkpoint c = rec->history;
 
-    if (rec->checkpoint_valid && rec->checkpoint.fence.epoch == rec->plan.epoch)
+    if (rec->checkpoint_valid && rec->checkpoint.fence.epoch == rec->recovery.epoch)
         return HW_OK;
-    c.fence.epoch = rec->plan.epoch;
+    c.fence.epoch = rec->recovery.epoch;
     if (put_checkpoint(rec, &c, err) != HW_OK)
         return err->status;
     rec_ledger_own(&rec->ledger, rec->checkpoint.seq);
@@ -635,11 +636,11 @@ static void heed_nodes(struct rec_reconciler *rec)
     hw_lsn newest = rec->committed > rec->server.current ? rec->committed : rec->server.current;
     if (position > newest)
         newest = position;
-    if (hw_fence_compare(*ahead, (struct hw_fence){rec->plan.epoch, newest}) <= 0) {
+    if (hw_fence_compare(*ahead, (struct hw_fence){rec->recovery.epoch, newest}) <= 0) {
         rec->ahead = (struct hw_fence){0};
         return;
     }
-    if (ahead->epoch > rec->plan.epoch + EPOCHS_MOST) {
+    if (ahead->epoch > rec->recovery.epoch + EPOCHS_MOST) {
         hw_log_error("a report names an epoch that cannot be: passed over",
                      HW_I("epoch", (int64_t)ahead->epoch), HW_L("lsn", ahead->lsn));
         rec->ahead = (struct hw_fence){0};
@@ -735,12 +736,12 @@ static void load(struct rec_reconciler *rec)
 static void begin_apply(struct rec_reconciler *rec)
 {
     const struct rec_checkpoint nothing = {.seq = rec->checkpoint.seq};
-    struct rec_checkpoint start = {.fence.epoch = rec->plan.epoch,
+    struct rec_checkpoint start = {.fence.epoch = rec->recovery.epoch,
                                    .system_id = rec->server.system_id,
                                    .timeline = rec->server.timeline};
 
     snprintf(start.slot, sizeof(start.slot), "%s", rec->config.slot);
-    if (rec->plan.way == REC_REBUILD)
+    if (rec->recovery.way == REC_REBUILD)
         rec_apply_reset(rec->apply, &nothing, &start, true);
     else
         rec_apply_reset(rec->apply, &rec->checkpoint, &rec->checkpoint, false);
@@ -748,7 +749,7 @@ static void begin_apply(struct rec_reconciler *rec)
 
 static void replay(struct rec_reconciler *rec)
 {
-    const bool ordered = rec->plan.way != REC_REPLAY;
+    const bool ordered = rec->recovery.way != REC_REPLAY;
     const hw_lsn start = ordered ? rec->ordered.from : rec->checkpoint.fence.lsn;
     const hw_lsn end = ordered ? rec->checkpoint.fence.lsn : rec->server.slot_confirmed;
     HW_AUTO_FREE char *temporary =
@@ -784,7 +785,8 @@ static void replay(struct rec_reconciler *rec)
         return;
     }
     hw_log_info("replaying from the log", HW_S("slot", rec->archive_slot), HW_L("from", start),
-                HW_L("to", rec->replay_end), HW_S("why", ordered ? "asked for" : rec->plan.why));
+                HW_L("to", rec->replay_end),
+                HW_S("why", ordered ? "asked for" : rec->recovery.why));
     if (cdc_pg_open(rec->loop, &options, &h, &rec->replay, &err) != HW_OK)
         lose(rec, &err);
 }
@@ -810,15 +812,15 @@ static void stream(struct rec_reconciler *rec)
     int64_t lasted;
     struct hw_error err;
 
-    if (rec->plan.way != REC_REBUILD)
+    if (rec->recovery.way != REC_REBUILD)
         cdc_source_confirm(rec->source, rec->checkpoint.fence.lsn);
     hw_log_info("streaming", HW_S("slot", rec->config.slot),
-                HW_S("plan", rec->plan.way == REC_RESUME   ? "resume behind the checkpoint"
-                             : rec->plan.way == REC_REPLAY ? "resume behind the replay"
-                                                           : "rebuild"),
-                HW_S("why", rec->plan.way == REC_RESUME ? NULL : rec->plan.why),
+                HW_S("recovery", rec->recovery.way == REC_RESUME   ? "resume behind the checkpoint"
+                                 : rec->recovery.way == REC_REPLAY ? "resume behind the replay"
+                                                                   : "rebuild"),
+                HW_S("why", rec->recovery.way == REC_RESUME ? NULL : rec->recovery.why),
                 HW_L("checkpoint", rec->checkpoint.fence.lsn),
-                HW_I("epoch", (int64_t)rec->plan.epoch),
+                HW_I("epoch", (int64_t)rec->recovery.epoch),
                 HW_I("nodes", (int64_t)rec_sink_nodes(rec->sink)),
                 HW_I("objects", (int64_t)rec_sink_objects(rec->sink)));
     rec->retry_ms = RETRY_FIRST_MS;
@@ -834,7 +836,8 @@ static void stream(struct rec_reconciler *rec)
         lose(rec, &err);
         return;
     }
-    audit_within(rec, 0, rec->plan.way == REC_REBUILD ? rec->plan.why : "began to lead");
+    comparison_within(rec, 0,
+                      rec->recovery.way == REC_REBUILD ? rec->recovery.why : "began to lead");
     hw_timer_start(rec->loop, &rec->check_up, 0, check_up, rec);
     /* What a replay handed over may still fill the window. */
     cdc_source_pause(rec->source, rec_apply_paused(rec->apply));
@@ -844,7 +847,7 @@ static void resume(struct rec_reconciler *rec)
 {
     struct hw_error err;
 
-    if (rec->plan.way == REC_REBUILD && claim_epoch(rec, &err) != HW_OK) {
+    if (rec->recovery.way == REC_REBUILD && claim_epoch(rec, &err) != HW_OK) {
         lose(rec, &err);
         return;
     }
@@ -867,16 +870,16 @@ static void on_moved(void *arg, hw_lsn lsn)
 {
     struct rec_reconciler *rec = arg;
 
-    if (rec->audit != NULL)
-        rec_audit_moved(rec->audit, lsn);
+    if (rec->comparison != NULL)
+        rec_comparison_moved(rec->comparison, lsn);
 }
 
 static void on_apply_pause(void *arg, bool pause)
 {
     struct rec_reconciler *rec = arg;
 
-    if (rec->audit != NULL)
-        rec_audit_pause(rec->audit, pause);
+    if (rec->comparison != NULL)
+        rec_comparison_pause(rec->comparison, pause);
     if (rec->state == REPLAYING && rec->replay != NULL)
         cdc_source_pause(rec->replay, pause);
     else if (rec->state == STREAMING && !rec->draining)
@@ -995,24 +998,24 @@ static void check_up(void *arg)
                      NULL);
 }
 
-/* ---- audits ---- */
+/* ---- comparisons ---- */
 
-static void on_audit_begun(void *arg)
+static void on_comparison_begun(void *arg)
 {
     struct rec_reconciler *rec = arg;
 
     hw_timer_start(rec->loop, &rec->heartbeat, 0, beat, rec);
 }
 
-static void on_audit_done(void *arg, const struct rec_audit_result *result)
+static void on_comparison_done(void *arg, const struct rec_comparison_result *result)
 {
     struct rec_reconciler *rec = arg;
 
-    rec->audited = *result;
+    rec->compared = *result;
     rec_apply_release(rec->apply, result->rev, result->nonce);
 }
 
-static void on_audit_failed(void *arg, const struct hw_error *err)
+static void on_comparison_failed(void *arg, const struct hw_error *err)
 {
     lose(arg, err);
 }
@@ -1021,76 +1024,78 @@ static void on_audit_failed(void *arg, const struct hw_error *err)
 static void on_released(void *arg)
 {
     struct rec_reconciler *rec = arg;
-    const struct rec_audit_result *r = &rec->audited;
+    const struct rec_comparison_result *r = &rec->compared;
     const size_t differed = r->keys + r->objects;
 
-    hw_log(differed > 0 && rec->plan.way != REC_REBUILD ? HW_LOG_WARN : HW_LOG_INFO,
+    hw_log(differed > 0 && rec->recovery.way != REC_REBUILD ? HW_LOG_WARN : HW_LOG_INFO,
            "compared NATS with the database", HW_S("slot", rec->config.slot),
-           HW_L("lsn", r->position), HW_I("epoch", (int64_t)rec->plan.epoch), HW_I("rev", r->rev),
-           HW_I("nodes", (int64_t)r->nodes), HW_I("repaired", (int64_t)r->keys),
-           HW_I("removed", (int64_t)r->removed), HW_I("objects", (int64_t)r->objects),
-           HW_S("why", rec->audit_why));
-    rec->counts.audits++;
+           HW_L("lsn", r->position), HW_I("epoch", (int64_t)rec->recovery.epoch),
+           HW_I("rev", r->rev), HW_I("nodes", (int64_t)r->nodes),
+           HW_I("repaired", (int64_t)r->keys), HW_I("removed", (int64_t)r->removed),
+           HW_I("objects", (int64_t)r->objects), HW_S("why", rec->comparison_why));
+    rec->counts.comparisons++;
     rec->counts.repaired += r->keys;
-    if (rec->plan.way == REC_REBUILD) {
+    if (rec->recovery.way == REC_REBUILD) {
         rec->counts.rebuilds++;
-        rec->plan.way = REC_RESUME;
-        rec->plan.rewrite = false;
+        rec->recovery.way = REC_RESUME;
+        rec->recovery.rewrite = false;
     } else {
         rec->counts.drift += differed;
     }
     tell(rec);
     rec->foreign_logged = 0;
-    hw_timer_start(rec->loop, &rec->audit_timer, 0, end_audit, rec);
+    hw_timer_start(rec->loop, &rec->comparison_timer, 0, end_comparison, rec);
 }
 
-static void begin_audit(void *arg)
+static void begin_comparison(void *arg)
 {
     struct rec_reconciler *rec = arg;
-    const struct rec_audit_config config = {.loop = rec->loop,
-                                            .nats = rec->nats,
-                                            .conninfo = rec->config.database,
-                                            .bucket = rec->config.bucket,
-                                            .apply = rec->apply,
-                                            .sink = rec->sink,
-                                            .signer = rec->config.signer,
-                                            .epoch = rec->plan.epoch,
-                                            .rewrite = rec->plan.rewrite,
-                                            .quiet = rec->plan.way == REC_REBUILD};
-    const struct rec_audit_events events = {
-        .begun = on_audit_begun, .done = on_audit_done, .failed = on_audit_failed, .arg = rec};
+    const struct rec_comparison_config config = {.loop = rec->loop,
+                                                 .nats = rec->nats,
+                                                 .conninfo = rec->config.database,
+                                                 .bucket = rec->config.bucket,
+                                                 .apply = rec->apply,
+                                                 .sink = rec->sink,
+                                                 .signer = rec->config.signer,
+                                                 .epoch = rec->recovery.epoch,
+                                                 .rewrite = rec->recovery.rewrite,
+                                                 .quiet = rec->recovery.way == REC_REBUILD};
+    const struct rec_comparison_events events = {.begun = on_comparison_begun,
+                                                 .done = on_comparison_done,
+                                                 .failed = on_comparison_failed,
+                                                 .arg = rec};
     struct hw_error err;
 
     if (rec->state != STREAMING || rec->draining)
         return;
     hw_log_debug("comparing NATS with the database", HW_S("slot", rec->config.slot),
-                 HW_S("why", rec->audit_why));
-    if (rec_audit_start(&config, &events, &rec->audit, &err) != HW_OK)
+                 HW_S("why", rec->comparison_why));
+    if (rec_comparison_start(&config, &events, &rec->comparison, &err) != HW_OK)
         lose(rec, &err);
     else if (rec_apply_paused(rec->apply))
-        rec_audit_pause(rec->audit, true);
+        rec_comparison_pause(rec->comparison, true);
 }
 
-static void end_audit(void *arg)
+static void end_comparison(void *arg)
 {
     struct rec_reconciler *rec = arg;
 
-    rec_audit_free(HW_TAKE(rec->audit));
+    rec_comparison_free(HW_TAKE(rec->comparison));
     if (rec->state != STREAMING)
         return;
-    rec_objects_audited(rec->objects);
-    if (rec->audit_again)
-        audit_within(rec, DRIFT_FIRST_MS, "drift");
-    else if (rec->config.audit_ms > 0)
-        audit_within(rec, rec->config.audit_ms, "the interval is over");
+    rec_objects_compared(rec->objects);
+    if (rec->comparison_again)
+        comparison_within(rec, DRIFT_FIRST_MS, "drift");
+    else if (rec->config.compare_ms > 0)
+        comparison_within(rec, rec->config.compare_ms, "the interval is over");
 }
 
-static void audit_within(struct rec_reconciler *rec, int64_t ms, const char *why)
+static void comparison_within(struct rec_reconciler *rec, int64_t ms, const char *why)
 {
     if (rec->state != STREAMING)
         return; /* it begins with one */
-    if (rec->audit != NULL) {
-        rec->audit_again = true;
+    if (rec->comparison != NULL) {
+        rec->comparison_again = true;
         return;
     }
     if (ms == DRIFT_FIRST_MS) {
@@ -1098,11 +1103,11 @@ static void audit_within(struct rec_reconciler *rec, int64_t ms, const char *why
             ms = DRIFT_AGAIN_MS;
         rec->drift_at = hw_loop_now();
     }
-    if (hw_timer_running(&rec->audit_timer) && rec->audit_timer.due <= hw_loop_now() + ms)
+    if (hw_timer_running(&rec->comparison_timer) && rec->comparison_timer.due <= hw_loop_now() + ms)
         return;
-    rec->audit_again = false;
-    rec->audit_why = why;
-    hw_timer_start(rec->loop, &rec->audit_timer, ms, begin_audit, rec);
+    rec->comparison_again = false;
+    rec->comparison_why = why;
+    hw_timer_start(rec->loop, &rec->comparison_timer, ms, begin_comparison, rec);
 }
 
 static void on_defend(void *arg)
@@ -1130,7 +1135,7 @@ static void on_foreign(void *arg, uint64_t seq)
     if (found.msg != NULL)
         hw_kv_entry_clear(&found);
     hw_timer_start(rec->loop, &rec->defend, 0, on_defend, rec);
-    audit_within(rec, DRIFT_FIRST_MS, "drift");
+    comparison_within(rec, DRIFT_FIRST_MS, "drift");
 }
 
 /* ---- stalled: the slot is kept, status goes on being sent, until the sink answers again ---- */
@@ -1160,8 +1165,8 @@ static void stall(struct rec_reconciler *rec)
         return;
     }
     cdc_source_pause(rec->source, true);
-    rec_audit_free(HW_TAKE(rec->audit));
-    hw_timer_stop(&rec->audit_timer);
+    rec_comparison_free(HW_TAKE(rec->comparison));
+    hw_timer_stop(&rec->comparison_timer);
     hw_timer_start(rec->loop, &rec->retry, STALLED_MS, try_sink, rec);
 }
 
@@ -1215,7 +1220,7 @@ static const char *state_name(const struct rec_reconciler *rec)
     case REPLAYING:
         return "replaying";
     case STREAMING:
-        return rec->plan.way == REC_REBUILD ? "rebuilding" : "streaming";
+        return rec->recovery.way == REC_REBUILD ? "rebuilding" : "streaming";
     case STALLED:
         return "stalled";
     default:
@@ -1240,7 +1245,7 @@ static void describe(void *arg, struct rec_leading *leading)
     *leading = (struct rec_leading){.state = state_name(rec),
                                     .system_id = rec->server.system_id,
                                     .timeline = rec->server.timeline,
-                                    .epoch = rec->plan.epoch,
+                                    .epoch = rec->recovery.epoch,
                                     .stored = rec_apply_stored(rec->apply),
                                     .received = rec->committed,
                                     .lag_seconds = lag_seconds(rec),
@@ -1392,7 +1397,7 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
 void rec_reconciler_resync(struct rec_reconciler *rec)
 {
     hw_log_info("a comparison was asked for by signal", HW_S("slot", rec->config.slot));
-    audit_within(rec, 0, "asked for by signal");
+    comparison_within(rec, 0, "asked for by signal");
 }
 
 /* ---- what operations see ---- */
@@ -1407,8 +1412,8 @@ static bool stream_stands(const struct rec_reconciler *rec, const char **how)
         *how = rec->standby_told ? "standing by: another reconciler leads" : "not streaming yet";
         return rec->standby_told;
     }
-    *how = rec->plan.way == REC_REBUILD ? "rebuilding what stands in NATS" : "streaming";
-    return rec->plan.way != REC_REBUILD;
+    *how = rec->recovery.way == REC_REBUILD ? "rebuilding what stands in NATS" : "streaming";
+    return rec->recovery.way != REC_REBUILD;
 }
 
 static void tell(struct rec_reconciler *rec)
@@ -1451,7 +1456,7 @@ void rec_reconciler_metrics(void *arg, struct hw_buf *out)
     struct rec_counts *c = &rec->counts;
 
     c->leading = rec->state == STREAMING;
-    c->epoch = (double)rec->plan.epoch;
+    c->epoch = (double)rec->recovery.epoch;
     c->nodes = (double)rec_sink_nodes(rec->sink);
     c->objects = (double)rec_sink_objects(rec->sink);
     c->postgresql_up = hw_db_up(rec->pg);

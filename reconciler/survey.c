@@ -252,7 +252,7 @@ static void conclude(struct rec_survey *survey, const struct hw_db_outcome *outc
         reported.epoch = strtoull(PQgetvalue(fence, 0, 0), NULL, 10);
     if (hw_fence_compare(survey->reported, reported) > 0)
         reported = survey->reported;
-    found->plan = rec_plan_make(&(struct rec_facts){
+    found->recovery = rec_recovery_choose(&(struct rec_facts){
         .checkpoint = &found->checkpoint,
         .checkpoint_valid = found->checkpoint_valid,
         .server = &found->server,

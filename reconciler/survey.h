@@ -1,15 +1,15 @@
 /*
  * What is found before a reconciler leads: is the slot free, what does the checkpoint say, is it of
  * this database's history? Makes what is missing on the way: buckets, and the slot. Ends with a
- * plan.
+ * recovery.
  */
 #ifndef REC_SURVEY_H
 #define REC_SURVEY_H
 
 #include "nats/connection.h"
 #include "pg/database.h"
-#include "reconciler/counts.h"
-#include "reconciler/plan.h"
+#include "reconciler/counts/counts.h"
+#include "reconciler/recovery.h"
 
 struct rec_survey;
 
@@ -27,7 +27,7 @@ struct rec_findings {
     struct rec_checkpoint checkpoint; /* as read from the sink */
     bool checkpoint_valid;
     struct rec_checkpoint history; /* of the database, as of looking: no position */
-    struct rec_plan plan;
+    struct rec_recovery recovery;
 };
 
 /* One of them ends a survey. */

@@ -8,7 +8,7 @@
 #include <libpq-fe.h>
 
 #include "pg/database.h"
-#include "reconciler/counts.h"
+#include "reconciler/counts/counts.h"
 
 struct rec_fleet;
 struct rec_fleet *rec_fleet_new(void);

@@ -9,7 +9,7 @@
 #include "common/loop.h"
 #include "common/status.h"
 #include "nats/connection.h"
-#include "reconciler/counts.h"
+#include "reconciler/counts/counts.h"
 
 struct rec_liveness;
 

@@ -12,7 +12,7 @@
 #include "common/loop.h"
 #include "nats/kv.h"
 #include "pg/database.h"
-#include "reconciler/counts.h"
+#include "reconciler/counts/counts.h"
 
 struct rec_reports;
 

@@ -38,8 +38,8 @@ struct rec_tx {
     uint64_t serial;
     struct hw_fence fence;
     int64_t committed_at; /* Unix nanoseconds; 0: not to be measured */
-    bool repair;          /* of an audit: moves no position, and is needed whatever stands there */
-    bool releases;        /* the checkpoint, when it is done */
+    bool repair;   /* of a comparison: moves no position, and is needed whatever stands there */
+    bool releases; /* the checkpoint, when it is done */
     int64_t rev;
     char nonce[40];
     struct rec_change *changes;
@@ -346,7 +346,8 @@ void rec_apply_release(struct rec_apply *apply, int64_t rev, const char *nonce)
     tx->releases = true;
     tx->rev = rev;
     snprintf(tx->nonce, sizeof(tx->nonce), "%s", nonce);
-    /* The audit may have passed over a key because of a transaction that is still coming in. */
+    /* The comparison may have passed over a key because of a transaction that is still coming in.
+     */
     if (apply->open != NULL)
         apply->release = tx;
     else
@@ -434,7 +435,7 @@ static void want_object(struct rec_tx *tx, const char *hex, size_t size)
     struct rec_apply *apply = tx->apply;
     struct rec_object *object = rec_sink_object(apply->config.sink, hex);
 
-    object->used = rec_sink_audit(apply->config.sink);
+    object->used = rec_sink_comparison(apply->config.sink);
     if (object->there)
         return;
     rec_fetch_want(apply->config.fetch, hex, size, on_fetched, new_put(tx, hex));

@@ -16,7 +16,7 @@
 
 #include "cdc/source.h"
 #include "nats/kv.h"
-#include "reconciler/counts.h"
+#include "reconciler/counts/counts.h"
 #include "reconciler/publish/checkpoint.h"
 #include "reconciler/publish/decided.h"
 #include "reconciler/publish/desired.h"
@@ -90,7 +90,7 @@ void rec_apply_rollback(struct rec_apply *apply); /* forgets the one that was be
  */
 void rec_apply_progress(struct rec_apply *apply, hw_lsn lsn);
 
-/* ---- repairs: what an audit found to differ, begun and committed in one go ---- */
+/* ---- repairs: what a comparison found to differ, begun and committed in one go ---- */
 struct rec_tx *rec_apply_repair(struct rec_apply *apply, struct hw_fence fence);
 void rec_apply_repair_set(struct rec_tx *repair, const struct rec_desired *row);
 void rec_apply_repair_tell(struct rec_tx *repair, const struct rec_decided *row);

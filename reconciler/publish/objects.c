@@ -9,7 +9,7 @@
 #include "common/memory.h"
 
 enum {
-    COLLECTED_MOST = 100, /* objects removed behind one audit */
+    COLLECTED_MOST = 100, /* objects removed behind one comparison */
     READ_MS = 5,          /* between two objects that are read whole */
 };
 #define OBJECT_MOST ((size_t)16 << 20) /* of a document, headwater.size_limit() */
@@ -60,7 +60,7 @@ static void on_lost(void *arg, const struct hw_error *why)
 static void on_removed(void *arg, const struct hw_ack *ack)
 {
     (void)arg;
-    /* Not a failure of ours: the next audit tries again. */
+    /* Not a failure of ours: the next comparison tries again. */
     if (ack->status != HW_OK)
         hw_log_debug("an object could not be removed", HW_E(&ack->err));
 }
@@ -83,7 +83,7 @@ static bool drop(struct rec_objects *objects, struct rec_object *object)
 /* Removes objects that no row of desired has referred to for the whole time of grace. */
 static void collect(struct rec_objects *objects)
 {
-    const uint64_t audit = rec_sink_audit(objects->config.sink);
+    const uint64_t comparison = rec_sink_comparison(objects->config.sink);
     const int64_t now = hw_loop_now();
     struct rec_object *object;
     int removed = 0;
@@ -91,7 +91,7 @@ static void collect(struct rec_objects *objects)
 
     while (objects->config.grace_ms > 0 && removed < COLLECTED_MOST &&
            (object = rec_sink_next_object(objects->config.sink, &at)) != NULL) {
-        if (!object->there || object->used >= audit) {
+        if (!object->there || object->used >= comparison) {
             object->unused = 0;
             continue;
         }
@@ -162,20 +162,20 @@ static enum hw_status check(const struct rec_objects *objects, const char *name,
 static void read_next(void *arg)
 {
     struct rec_objects *objects = arg;
-    const uint64_t audit = rec_sink_audit(objects->config.sink);
+    const uint64_t comparison = rec_sink_comparison(objects->config.sink);
     struct rec_object *object;
     struct hw_error err;
     enum hw_status status;
 
     do
         object = rec_sink_next_object(objects->config.sink, &objects->at);
-    while (object != NULL && (!object->there || object->arriving || object->used < audit));
+    while (object != NULL && (!object->there || object->arriving || object->used < comparison));
     if (object == NULL)
         return;
     hw_timer_start(objects->config.loop, &objects->reading, READ_MS, read_next, objects);
     status = check(objects, object->name, &err);
     if (status != HW_ECORRUPT && status != HW_ELIMIT && status != HW_ENOENT)
-        return; /* it is well; or NATS does not answer, and the next audit reads it again */
+        return; /* it is well; or NATS does not answer, and the next comparison reads it again */
     objects->config.counts->drift++;
     hw_log_warn("an object is damaged: it is put again", HW_S("object", object->name), HW_E(&err));
     if (status == HW_ENOENT)
@@ -185,7 +185,7 @@ static void read_next(void *arg)
     objects->events.drift(objects->events.arg);
 }
 
-void rec_objects_audited(struct rec_objects *objects)
+void rec_objects_compared(struct rec_objects *objects)
 {
     collect(objects);
     collect_chunks(objects);

@@ -6,7 +6,7 @@
 #define RECONCILER_PUBLISH_OBJECTS_H
 
 #include "nats/objstore.h"
-#include "reconciler/counts.h"
+#include "reconciler/counts/counts.h"
 #include "reconciler/publish/sink.h"
 
 struct rec_objects;
@@ -22,7 +22,7 @@ struct rec_objects_config {
 
 struct rec_objects_events {
     void (*loaded)(void *arg); /* the sink knows all that is there */
-    void (*drift)(void *arg);  /* one is gone or damaged: an audit puts it again */
+    void (*drift)(void *arg);  /* one is gone or damaged: a comparison puts it again */
     void (*lost)(void *arg, const struct hw_error *why); /* the bucket cannot be watched any more */
     void *arg;
 };
@@ -30,9 +30,9 @@ struct rec_objects_events {
 /* Starts watching. */
 struct rec_objects *rec_objects_start(const struct rec_objects_config *config,
                                       const struct rec_objects_events *events);
-/* An audit is through: removes what has long had no use, and begins to read the others, one by one
- * between all other work. */
-void rec_objects_audited(struct rec_objects *objects);
+/* A comparison is through: removes what has long had no use, and begins to read the others, one by
+ * one between all other work. */
+void rec_objects_compared(struct rec_objects *objects);
 void rec_objects_stop(struct rec_objects *objects); /* from its events too; NULL is fine */
 
 #endif

@@ -10,7 +10,7 @@ struct rec_sink {
     struct hw_map entries; /* struct rec_entry by key */
     size_t nodes;          /* of them, those of what a node should run */
     struct hw_map objects; /* struct rec_object by name */
-    uint64_t audit;
+    uint64_t comparison;
 };
 
 struct rec_sink *rec_sink_new(void)
@@ -114,12 +114,12 @@ size_t rec_sink_objects(const struct rec_sink *sink)
     return count;
 }
 
-uint64_t rec_sink_audit(const struct rec_sink *sink)
+uint64_t rec_sink_comparison(const struct rec_sink *sink)
 {
-    return sink->audit;
+    return sink->comparison;
 }
 
-uint64_t rec_sink_begin_audit(struct rec_sink *sink)
+uint64_t rec_sink_begin_comparison(struct rec_sink *sink)
 {
-    return ++sink->audit;
+    return ++sink->comparison;
 }

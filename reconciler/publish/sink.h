@@ -23,11 +23,11 @@ struct rec_entry {
     char *key;
     uint64_t seq;          /* 0: the key was never written */
     struct hw_fence fence; /* of what stands there; zero where it carries none */
-    uint64_t hash;         /* rec_…_hash of what an audit read there; 0: deleted or none */
-    uint64_t audit;        /* number of the audit that read the key last … */
+    uint64_t hash;         /* rec_…_hash of what a comparison read there; 0: deleted or none */
+    uint64_t comparison;   /* number of the comparison that read the key last … */
     uint64_t seen;         /* … and of the one whose snapshot had its row last */
     bool deleted;          /* a delete marker, or nothing */
-    bool missigned;        /* an audit did not find our signature on it, where we sign */
+    bool missigned;        /* a comparison did not find our signature on it, where we sign */
     int64_t rev;           /* of the newest streamed transaction that touched it; 0: none yet */
     struct rec_change *in_flight;              /* being published */
     struct rec_change *waiting, *waiting_last; /* for the same key, in commit order */
@@ -40,8 +40,8 @@ struct rec_object {
     char nuid[40];  /* of its chunks, as its metadata says; "" where there is none */
     bool there;     /* in the bucket, or on its way … */
     bool arriving;  /* … which it still is */
-    uint64_t used;  /* number of the newest audit during which a row referred to it */
-    int64_t unused; /* hw_loop_now() when an audit first found that none does; 0: in use */
+    uint64_t used;  /* number of the newest comparison during which a row referred to it */
+    int64_t unused; /* hw_loop_now() when a comparison first found that none does; 0: in use */
 };
 
 struct rec_sink;
@@ -71,8 +71,8 @@ struct rec_object *rec_sink_object(struct rec_sink *sink, const char *hex);
 struct rec_object *rec_sink_next_object(const struct rec_sink *sink, size_t *at);
 size_t rec_sink_objects(const struct rec_sink *sink); /* that are there */
 
-/* Audits are numbered from 1. */
-uint64_t rec_sink_audit(const struct rec_sink *sink); /* the newest */
-uint64_t rec_sink_begin_audit(struct rec_sink *sink);
+/* Comparisons are numbered from 1. */
+uint64_t rec_sink_comparison(const struct rec_sink *sink); /* the newest */
+uint64_t rec_sink_begin_comparison(struct rec_sink *sink);
 
 #endif

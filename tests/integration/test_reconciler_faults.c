@@ -46,7 +46,7 @@ static bool somebody_waits_for_a_lock(void)
 {
     return test_sql_is(&p.pg, "t",
                        "SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                       " AND application_name = 'headwater-reconciler: audit'");
+                       " AND application_name = 'headwater-reconciler: comparison'");
 }
 
 /* ---- the scenarios ---- */

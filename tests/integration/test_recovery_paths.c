@@ -165,7 +165,7 @@ START_TEST(test_drift)
     static const char object[] = "an object was changed or deleted by someone else";
 
     pipeline_make_nodes(&p, 3);
-    pipeline_start(&p, (const char *[]){"--audit-interval", "1h", NULL});
+    pipeline_start(&p, (const char *[]){"--compare-interval", "1h", NULL});
     test_wait_for(leads_and_compared(), 30);
     pipeline_wait_until_caught_up(&p);
     ck_assert_int_eq((int)drift(), 0);
@@ -216,7 +216,7 @@ static bool is_gone(const char *stream, const char *subject)
 START_TEST(test_purged_key)
 {
     pipeline_make_nodes(&p, 3);
-    pipeline_start(&p, (const char *[]){"--audit-interval", "2s", NULL});
+    pipeline_start(&p, (const char *[]){"--compare-interval", "2s", NULL});
     test_wait_for(leads_and_compared(), 30);
     pipeline_wait_until_caught_up(&p);
     ck_assert(!is_gone("KV_headwater", DESIRED "n2"));
@@ -263,7 +263,7 @@ END_TEST
 START_TEST(test_objects_are_collected)
 {
     pipeline_make_nodes(&p, 2);
-    pipeline_start(&p, (const char *[]){"--audit-interval", "1s", "--gc-grace", "1s", NULL});
+    pipeline_start(&p, (const char *[]){"--compare-interval", "1s", "--gc-grace", "1s", NULL});
     HW_AUTO_FREE char *first = test_sql(&p.pg, "SELECT min(digest) FROM headwater.desired");
     HW_AUTO_FREE char *first_meta = pipeline_object_subject(first);
     test_wait_for(object_is(first_meta, "SHA-256="), 20);
@@ -282,8 +282,9 @@ START_TEST(test_objects_are_collected)
     test_wait_for(is_gone("OBJ_headwater", "$O.headwater.C.leftover"), 30);
 
     /* What is desired stays, however often is looked. */
-    const double audits = pipeline_metric(&p, "headwater_reconciler_audits_total");
-    test_wait_for(pipeline_metric(&p, "headwater_reconciler_audits_total") >= audits + 3, 30);
+    const double comparisons = pipeline_metric(&p, "headwater_reconciler_comparisons_total");
+    test_wait_for(pipeline_metric(&p, "headwater_reconciler_comparisons_total") >= comparisons + 3,
+                  30);
     ck_assert(object_is(second_meta, "SHA-256="));
     ck_assert_int_eq((int)pipeline_metric(&p, "headwater_reconciler_collected_objects_total"), 1);
 
@@ -378,7 +379,7 @@ START_TEST(test_slot_dropped)
     test_postgres_drop_slot(&p.pg, "headwater");
     test_postgres_drop_slot(&p.pg, "headwater_archive");
     pipeline_set_content(&p, "{\"a\":2}");
-    recover_without_slot("it does not exist any more", "plan=rebuild");
+    recover_without_slot("it does not exist any more", "recovery=rebuild");
     pipeline_stop(&p);
 }
 END_TEST
@@ -408,7 +409,7 @@ START_TEST(test_slot_lost)
     pipeline_set_content(&p, "{\"a\":1}");
     lose_slot();
     pipeline_set_content(&p, "{\"a\":2}");
-    recover_without_slot("max_slot_wal_keep_size", "plan=rebuild");
+    recover_without_slot("max_slot_wal_keep_size", "recovery=rebuild");
     pipeline_stop(&p);
 }
 END_TEST
@@ -434,7 +435,7 @@ START_TEST(test_slot_lost_and_left_to_the_operator)
 
     test_postgres_drop_slot(&p.pg, "headwater");
     pipeline_stop(&p);
-    recover_without_slot("it does not exist any more", "plan=rebuild");
+    recover_without_slot("it does not exist any more", "recovery=rebuild");
     pipeline_stop(&p);
 }
 END_TEST

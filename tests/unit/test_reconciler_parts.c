@@ -7,23 +7,23 @@
 #include "common/map.h"
 #include "common/memory.h"
 #include "reconciler/intake/reports.h"
-#include "reconciler/plan.h"
 #include "reconciler/publish/blob.h"
 #include "reconciler/publish/desired.h"
 #include "reconciler/publish/ledger.h"
 #include "reconciler/publish/sink.h"
+#include "reconciler/recovery.h"
 #include "tests/support/row.h"
 #include "tests/support/suite.h"
 
 #define DIGEST "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-static void expect_plan(const struct rec_facts *facts, enum rec_way way, uint64_t epoch)
+static void expect_recovery(const struct rec_facts *facts, enum rec_way way, uint64_t epoch)
 {
-    const struct rec_plan plan = rec_plan_make(facts);
+    const struct rec_recovery recovery = rec_recovery_choose(facts);
 
-    ck_assert_int_eq(plan.way, way);
-    ck_assert_uint_eq(plan.epoch, epoch);
-    ck_assert_int_eq(plan.why == NULL, way == REC_RESUME);
+    ck_assert_int_eq(recovery.way, way);
+    ck_assert_uint_eq(recovery.epoch, epoch);
+    ck_assert_int_eq(recovery.why == NULL, way == REC_RESUME);
 }
 
 START_TEST(test_plan)
@@ -42,63 +42,63 @@ START_TEST(test_plan)
                           .slot = "headwater",
                           .nonce = "n5"};
 
-    expect_plan(&f, REC_RESUME, 3);
+    expect_recovery(&f, REC_RESUME, 3);
     server.slot_confirmed = 999; /* it went back over a restart */
-    expect_plan(&f, REC_RESUME, 3);
+    expect_recovery(&f, REC_RESUME, 3);
 
     /* NATS has lost what was confirmed: from the archive, if that reaches back. */
     server.slot_confirmed = 1001;
-    expect_plan(&f, REC_REBUILD, 3);
+    expect_recovery(&f, REC_REBUILD, 3);
     server.archive_exists = server.archive_same = true;
     server.archive_confirmed = server.archive_restart = 1000;
-    expect_plan(&f, REC_REPLAY, 3);
+    expect_recovery(&f, REC_REPLAY, 3);
     server.archive_confirmed = 1001;
-    expect_plan(&f, REC_REBUILD, 3);
+    expect_recovery(&f, REC_REBUILD, 3);
     server.archive_confirmed = 1000;
     strcpy(server.archive_wal_status, "lost");
-    expect_plan(&f, REC_REBUILD, 3);
+    expect_recovery(&f, REC_REBUILD, 3);
 
     /* Other histories. */
     server.slot_confirmed = 1000;
     f.nonce = "other";
-    expect_plan(&f, REC_REBUILD, 4);
+    expect_recovery(&f, REC_REBUILD, 4);
     f.nonce = "";
-    expect_plan(&f, REC_REBUILD, 4);
+    expect_recovery(&f, REC_REBUILD, 4);
     f.nonce = "n5";
     server.current = 999;
-    expect_plan(&f, REC_REBUILD, 4);
+    expect_recovery(&f, REC_REBUILD, 4);
     server.current = 2000;
     server.timeline = 3;
-    expect_plan(&f, REC_REBUILD, 4);
+    expect_recovery(&f, REC_REBUILD, 4);
     server.timeline = 2;
     server.system_id = 8;
-    expect_plan(&f, REC_REBUILD, 4);
+    expect_recovery(&f, REC_REBUILD, 4);
     server.system_id = 7;
 
     /* A rebuild of this history that was not finished has its epoch already. */
     c.fence.lsn = HW_LSN_NONE;
-    expect_plan(&f, REC_REBUILD, 3);
+    expect_recovery(&f, REC_REBUILD, 3);
 
     /* No checkpoint: the nodes know the epoch, and whether the log they saw is still there. */
     f.checkpoint_valid = false;
-    expect_plan(&f, REC_REBUILD, 1);
+    expect_recovery(&f, REC_REBUILD, 1);
     f.reported = (struct hw_fence){.epoch = 6, .lsn = 2000};
-    expect_plan(&f, REC_REBUILD, 6);
+    expect_recovery(&f, REC_REBUILD, 6);
     f.reported.lsn = 2001;
-    expect_plan(&f, REC_REBUILD, 7);
-    ck_assert(rec_plan_make(&f).rewrite);
+    expect_recovery(&f, REC_REBUILD, 7);
+    ck_assert(rec_recovery_choose(&f).rewrite);
 
     /* Nodes are ahead although there is a checkpoint: NATS was filled from an old database. */
     f.checkpoint_valid = true;
     c.fence.lsn = 1000;
-    expect_plan(&f, REC_REBUILD, 7);
+    expect_recovery(&f, REC_REBUILD, 7);
     f.reported = (struct hw_fence){.epoch = 3, .lsn = 2001};
-    expect_plan(&f, REC_REBUILD, 4);
-    ck_assert(rec_plan_make(&f).rewrite);
+    expect_recovery(&f, REC_REBUILD, 4);
+    ck_assert(rec_recovery_choose(&f).rewrite);
     f.reported.lsn = 2000;
-    expect_plan(&f, REC_RESUME, 3);
+    expect_recovery(&f, REC_RESUME, 3);
     f.reported = (struct hw_fence){.epoch = 2, .lsn = 9999};
-    expect_plan(&f, REC_RESUME, 3);
+    expect_recovery(&f, REC_RESUME, 3);
 }
 END_TEST
 

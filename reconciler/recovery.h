@@ -2,8 +2,8 @@
  * How a stream is taken up: what the checkpoint, the database and its slots say together. Nothing
  * here asks anyone anything.
  */
-#ifndef REC_PLAN_H
-#define REC_PLAN_H
+#ifndef REC_RECOVERY_H
+#define REC_RECOVERY_H
 
 #include <stdbool.h>
 
@@ -14,7 +14,8 @@ enum rec_way {
     REC_RESUME,  /* behind the checkpoint */
     REC_REPLAY,  /* the checkpoint is older than the slot: what lies between comes from the archive
                   */
-    REC_REBUILD, /* no checkpoint says what stands in NATS: it is withheld until an audit is through
+    REC_REBUILD, /* no checkpoint says what stands in NATS: it is withheld until a comparison is
+                  * through
                   */
 };
 
@@ -28,7 +29,7 @@ struct rec_facts {
                                  nobody asked: the checkpoint knows the epoch */
 };
 
-struct rec_plan {
+struct rec_recovery {
     enum rec_way way;
     uint64_t epoch;
     const char *why; /* unless it is to resume */
@@ -36,6 +37,6 @@ struct rec_plan {
                         refuse it */
 };
 
-struct rec_plan rec_plan_make(const struct rec_facts *facts);
+struct rec_recovery rec_recovery_choose(const struct rec_facts *facts);
 
 #endif

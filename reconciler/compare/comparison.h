@@ -1,6 +1,6 @@
 /*
- * The audit: compares every key and every object in NATS with one snapshot of the database, while
- * the stream goes on, and hands over what differs as repairs.
+ * The comparison: compares every key and every object in NATS with one snapshot of the database,
+ * while the stream goes on, and hands over what differs as repairs.
  *
  * All transactions that change configuration are in one order, that of changelog.rev: the row lock
  * that gives the next number is held to the end of each. A snapshot whose newest number is R has
@@ -12,8 +12,8 @@
  *
  *     begin ─▶ R known ─▶ (heartbeat) ─▶ position passed ─▶ keys read ─▶ rows, page by page ─▶ done
  */
-#ifndef RECONCILER_COMPARE_COMPARE_H
-#define RECONCILER_COMPARE_COMPARE_H
+#ifndef RECONCILER_COMPARE_COMPARISON_H
+#define RECONCILER_COMPARE_COMPARISON_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,7 +23,7 @@
 #include "reconciler/publish/apply.h"
 #include "reconciler/publish/sink.h"
 
-struct rec_audit_result {
+struct rec_comparison_result {
     int64_t rev; /* newest changelog row that the snapshot saw */
     char nonce[40];
     hw_lsn position; /* P */
@@ -33,16 +33,16 @@ struct rec_audit_result {
     size_t objects;  /* that were missing */
 };
 
-struct rec_audit_events {
+struct rec_comparison_events {
     /* R is known; a transaction behind it lets the stream pass it. */
     void (*begun)(void *arg);
     /* All differences are handed over, and may still be on their way. */
-    void (*done)(void *arg, const struct rec_audit_result *result);
+    void (*done)(void *arg, const struct rec_comparison_result *result);
     void (*failed)(void *arg, const struct hw_error *err);
     void *arg;
 };
 
-struct rec_audit_config {
+struct rec_comparison_config {
     struct hw_loop *loop;
     struct hw_nats *nats;
     const char *conninfo, *bucket;
@@ -54,16 +54,18 @@ struct rec_audit_config {
     bool quiet;   /* differences are expected: they are counted, and not logged one by one */
 };
 
-struct rec_audit;
+struct rec_comparison;
 
 /* Starts, over a database connection of its own. The sink must be filled. */
-enum hw_status rec_audit_start(const struct rec_audit_config *config,
-                               const struct rec_audit_events *events, struct rec_audit **audit,
-                               struct hw_error *err) HW_CHECKED;
+enum hw_status rec_comparison_start(const struct rec_comparison_config *config,
+                                    const struct rec_comparison_events *events,
+                                    struct rec_comparison **comparison,
+                                    struct hw_error *err) HW_CHECKED;
 /* Everything that the stream brought up to position is acknowledged. */
-void rec_audit_moved(struct rec_audit *audit, hw_lsn position);
-void rec_audit_pause(struct rec_audit *audit, bool pause); /* back-pressure from apply */
+void rec_comparison_moved(struct rec_comparison *comparison, hw_lsn position);
+void rec_comparison_pause(struct rec_comparison *comparison,
+                          bool pause); /* back-pressure from apply */
 /* Also from its callbacks; they do not come any more. NULL is fine. */
-void rec_audit_free(struct rec_audit *audit);
+void rec_comparison_free(struct rec_comparison *comparison);
 
 #endif

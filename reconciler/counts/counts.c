@@ -1,4 +1,4 @@
-#include "reconciler/counts.h"
+#include "reconciler/counts/counts.h"
 
 #include <math.h>
 
@@ -28,7 +28,8 @@ const struct hw_metric rec_counts_table[] = {
     REPORTS(refused, ""),
     ROW(heartbeats, "heartbeats_total", "Signs of life of nodes that were heard."),
     ROW(drift, "drift_total", "Keys and objects that someone else had changed in NATS."),
-    ROW(audits, "audits_total", "Comparisons of NATS with the database that came to their end."),
+    ROW(comparisons, "comparisons_total",
+        "Comparisons of NATS with the database that came to their end."),
     ROW(rebuilds, "rebuilds_total", "Those that had no checkpoint to go on from."),
     ROW(replays, "replays_total", "Replays from the write-ahead log that came to their end."),
     ROW(streams, "streams_total", "Times that the stream was taken up."),

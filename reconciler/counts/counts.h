@@ -1,6 +1,6 @@
 /* What a reconciler counts, and how it shows it: see common/metrics.h. */
-#ifndef REC_COUNTS_H
-#define REC_COUNTS_H
+#ifndef RECONCILER_COUNTS_COUNTS_H
+#define RECONCILER_COUNTS_COUNTS_H
 
 #include "common/metrics.h"
 
@@ -8,11 +8,11 @@ struct rec_counts {
     uint64_t transactions; /* streamed, that changed something or not */
     uint64_t entries;      /* acknowledged by NATS */
     uint64_t drift;        /* keys, objects and checkpoints that others had changed */
-    uint64_t audits, rebuilds, replays;
+    uint64_t comparisons, rebuilds, replays;
     uint64_t streams;    /* times that the stream was taken up */
     uint64_t failures;   /* times that everything was begun anew because something failed */
     uint64_t slots_lost; /* found lost or missing where a checkpoint said that it must be there */
-    uint64_t repaired;   /* entries that an audit wrote */
+    uint64_t repaired;   /* entries that a comparison wrote */
     uint64_t collected;  /* objects removed because nobody needs them */
     uint64_t reports_written, reports_refused;
     uint64_t heartbeats;           /* signs of life of nodes */
