@@ -46,11 +46,11 @@ FAULTS ?=
 comma := ,
 ifeq ($(SANITIZER),)
 B := $(if $(FAULTS),build/faults,build)
-CPPFLAGS += $(if $(FAULTS),-DHW_FAULTS)
+CPPFLAGS += $(if $(FAULTS),-DHW_FAULTS -DHW_STRICT)
 HARDENING += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 else
 B := build/$(SANITIZER)
-CPPFLAGS += -DHW_FAULTS
+CPPFLAGS += -DHW_FAULTS -DHW_STRICT
 sanitizers := $(if $(filter address fuzzer,$(SANITIZER)),address$(comma)undefined,$(SANITIZER))
 # clang's libFuzzer; make fuzz builds with it.
 ifeq ($(SANITIZER),fuzzer)

@@ -1,0 +1,128 @@
+#include "reconciler/checkup.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cdc/orphans.h"
+#include "common/log.h"
+#include "common/memory.h"
+#include "reconciler/epoch.h"
+
+enum {
+    CHECK_UP_MS = 10000,
+    HEARTBEAT_RETRY_MS = 100, /* the connection was busy */
+};
+
+/* ---- heartbeats ---- */
+
+static void on_heartbeat(void *arg, const struct hw_db_outcome *outcome)
+{
+    struct rec_reconciler *rec = arg;
+
+    if (outcome->status != HW_OK)
+        hw_log_warn("a heartbeat failed", HW_S("slot", rec->config.slot), HW_E(&outcome->err));
+}
+
+static void beat(void *arg)
+{
+    static const struct hw_db_query query = {.sql = "SELECT headwater.heartbeat()"};
+    struct rec_reconciler *rec = arg;
+    struct hw_error err;
+
+    if (rec->state != RECONCILER_STREAMING)
+        return;
+    if (hw_db_run(rec->pg, HW_DB_SEPARATE, &query, 1, NULL, on_heartbeat, rec, &err) != HW_OK)
+        hw_timer_start(rec->loop, &rec->heartbeat, HEARTBEAT_RETRY_MS, beat, rec);
+    else if (rec->config.heartbeat_ms > 0)
+        hw_timer_start(rec->loop, &rec->heartbeat, rec->config.heartbeat_ms, beat, rec);
+}
+
+void reconciler_heartbeat(struct rec_reconciler *rec)
+{
+    hw_timer_start(rec->loop, &rec->heartbeat, 0, beat, rec);
+}
+
+/* ---- the look at slots, fleet and database ---- */
+
+/* A slot is logged when it is new among them, not each time: somebody may be on the way. */
+static void look_at_orphans(struct rec_reconciler *rec, const PGresult *orphans)
+{
+    struct hw_buf names = {0};
+
+    rec->counts.orphan_slots = PQntuples(orphans);
+    for (int i = 0; i < PQntuples(orphans); i++)
+        hw_buf_printf(&names, "%s ", cdc_orphan_at(orphans, i).slot);
+    for (int i = 0; i < PQntuples(orphans); i++) {
+        const struct cdc_orphan orphan = cdc_orphan_at(orphans, i);
+        HW_AUTO_FREE char *name = hw_sprintf("%s ", orphan.slot);
+        HW_AUTO_FREE char *text = cdc_orphan_text(&orphan);
+
+        if (rec->orphans == NULL || strstr(rec->orphans, name) == NULL)
+            hw_log_warn("a slot holds log back, and nobody reads it", HW_S("slot", orphan.slot),
+                        HW_I("retained", orphan.retained), HW_S("advice", text));
+    }
+    free(rec->orphans);
+    rec->orphans = hw_strdup(hw_buf_str(&names));
+    hw_buf_free(&names);
+}
+
+static void count_slots(struct rec_reconciler *rec)
+{
+    const struct cdc_server *s = &rec->server;
+    struct rec_counts *c = &rec->counts;
+
+    c->lag_bytes = (double)(int64_t)(s->current - s->slot_confirmed);
+    c->retained_bytes = (double)(int64_t)(s->current - s->slot_restart);
+    c->slot_safe_bytes = (double)s->slot_safe_wal_size;
+    c->slot_usable = s->slot_exists && strcmp(s->slot_wal_status, "lost") != 0;
+    if (rec->config.archive_bytes == 0)
+        return;
+    c->archive_usable = s->archive_exists && strcmp(s->archive_wal_status, "lost") != 0;
+    c->archive_reach_bytes =
+        s->archive_exists ? (double)(int64_t)(s->current - s->archive_confirmed) : 0;
+    c->archive_retained_bytes =
+        s->archive_exists ? (double)(int64_t)(s->current - s->archive_restart) : 0;
+}
+
+static void on_checked_up(void *arg, const struct hw_db_outcome *outcome)
+{
+    struct rec_reconciler *rec = arg;
+    struct hw_error err;
+
+    if ((rec->state != RECONCILER_STREAMING && rec->state != RECONCILER_STALLED) ||
+        outcome->status != HW_OK ||
+        cdc_server_read(outcome->results[0], &rec->server, &err) != HW_OK)
+        return; /* the loss of the connection is told by the connection */
+    count_slots(rec);
+    rec_fleet_take(rec->fleet, outcome->results[1], &rec->counts);
+    rec_leader_take(rec->leader, outcome->results[2]);
+    look_at_orphans(rec, outcome->results[3]);
+    if (strcmp(rec->server.slot_wal_status, "unreserved") == 0)
+        hw_log_warn("the slot is about to lose the log that it needs: raise "
+                    "max_slot_wal_keep_size, or see what holds the stream up",
+                    HW_S("slot", rec->config.slot), HW_I("lag", (int64_t)rec->counts.lag_bytes));
+    reconciler_epoch_heed(rec);
+}
+
+static void check_up(void *arg)
+{
+    struct rec_reconciler *rec = arg;
+    const char *const values[] = {rec->config.slot, REC_TABLES};
+    const struct hw_db_query queries[] = {{.sql = cdc_server_sql, .count = 2, .values = values},
+                                          rec_fleet_query(rec->fleet),
+                                          rec_leader_query(),
+                                          {.sql = cdc_orphans_sql, .count = 1, .values = values}};
+
+    /* Also while NATS is away: the slot's lag then grows all the more. */
+    if (rec->state != RECONCILER_STREAMING && rec->state != RECONCILER_STALLED)
+        return;
+    hw_timer_start(rec->loop, &rec->check_up, CHECK_UP_MS, check_up, rec);
+    /* Where the connection is busy, the next check-up asks. */
+    (void)!hw_db_run(rec->pg, HW_DB_SEPARATE, queries, HW_COUNT(queries), NULL, on_checked_up, rec,
+                     NULL);
+}
+
+void reconciler_checkup_start(struct rec_reconciler *rec)
+{
+    hw_timer_start(rec->loop, &rec->check_up, 0, check_up, rec);
+}

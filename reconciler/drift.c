@@ -1,0 +1,159 @@
+#include "reconciler/drift.h"
+
+#include "common/log.h"
+#include "common/memory.h"
+#include "reconciler/checkup.h"
+
+enum {
+    DRIFT_FIRST_MS = 50,   /* from noticing drift to comparing … */
+    DRIFT_AGAIN_MS = 2000, /* … when there was drift just now */
+    FOREIGN_LOGGED = 10,   /* foreign writes that are logged singly between two comparisons */
+};
+
+/* ---- comparisons ---- */
+
+/* A heartbeat is the transaction behind the snapshot that the comparison waits for. */
+static void on_comparison_begun(void *arg)
+{
+    reconciler_heartbeat(arg);
+}
+
+static void on_comparison_done(void *arg, const struct rec_comparison_result *result)
+{
+    struct rec_reconciler *rec = arg;
+
+    rec->compared = *result;
+    rec_apply_release(rec->apply, result->rev, result->nonce);
+}
+
+static void on_comparison_failed(void *arg, const struct hw_error *err)
+{
+    reconciler_fail(arg, err);
+}
+
+static void begin_comparison(void *arg)
+{
+    struct rec_reconciler *rec = arg;
+    const struct rec_comparison_config config = {.loop = rec->loop,
+                                                 .nats = rec->nats,
+                                                 .conninfo = rec->config.database,
+                                                 .bucket = rec->config.bucket,
+                                                 .apply = rec->apply,
+                                                 .sink = rec->sink,
+                                                 .signer = rec->config.signer,
+                                                 .epoch = rec->recovery.epoch,
+                                                 .rewrite = rec->recovery.rewrite,
+                                                 .quiet = rec->recovery.way == REC_REBUILD};
+    const struct rec_comparison_events events = {.begun = on_comparison_begun,
+                                                 .done = on_comparison_done,
+                                                 .failed = on_comparison_failed,
+                                                 .arg = rec};
+    struct hw_error err;
+
+    if (rec->state != RECONCILER_STREAMING || rec->draining)
+        return;
+    hw_log_debug("comparing NATS with the database", HW_S("slot", rec->config.slot),
+                 HW_S("why", rec->comparison_why));
+    if (rec_comparison_start(&config, &events, &rec->comparison, &err) != HW_OK)
+        reconciler_fail(rec, &err);
+    else if (rec_apply_paused(rec->apply))
+        rec_comparison_pause(rec->comparison, true);
+}
+
+static void end_comparison(void *arg)
+{
+    struct rec_reconciler *rec = arg;
+
+    rec_comparison_free(HW_TAKE(rec->comparison));
+    if (rec->state != RECONCILER_STREAMING)
+        return;
+    rec_objects_compared(rec->objects);
+    if (rec->comparison_again)
+        reconciler_drift_noticed(rec);
+    else if (rec->config.compare_ms > 0)
+        reconciler_compare_within(rec, rec->config.compare_ms, "the interval is over");
+}
+
+void reconciler_drift_repaired(void *arg)
+{
+    struct rec_reconciler *rec = arg;
+    const struct rec_comparison_result *r = &rec->compared;
+    const size_t differed = r->keys + r->objects;
+
+    hw_log(differed > 0 && rec->recovery.way != REC_REBUILD ? HW_LOG_WARN : HW_LOG_INFO,
+           "compared NATS with the database", HW_S("slot", rec->config.slot),
+           HW_L("lsn", r->position), HW_I("epoch", (int64_t)rec->recovery.epoch),
+           HW_I("rev", r->rev), HW_I("nodes", (int64_t)r->nodes),
+           HW_I("repaired", (int64_t)r->keys), HW_I("removed", (int64_t)r->removed),
+           HW_I("objects", (int64_t)r->objects), HW_S("why", rec->comparison_why));
+    rec->counts.comparisons++;
+    rec->counts.repaired += r->keys;
+    if (rec->recovery.way == REC_REBUILD) {
+        rec->counts.rebuilds++;
+        rec->recovery.way = REC_RESUME;
+        rec->recovery.rewrite = false;
+    } else {
+        rec->counts.drift += differed;
+    }
+    reconciler_tell(rec);
+    rec->foreign_logged = 0;
+    /* From the loop: the comparison that ends may be what called apply. */
+    hw_timer_start(rec->loop, &rec->comparison_timer, 0, end_comparison, rec);
+}
+
+/* ---- when ---- */
+
+void reconciler_compare_within(struct rec_reconciler *rec, int64_t ms, const char *why)
+{
+    if (rec->state != RECONCILER_STREAMING)
+        return;
+    if (rec->comparison != NULL) {
+        rec->comparison_again = true;
+        return;
+    }
+    if (hw_timer_running(&rec->comparison_timer) && rec->comparison_timer.due <= hw_loop_now() + ms)
+        return;
+    rec->comparison_again = false;
+    rec->comparison_why = why;
+    hw_timer_start(rec->loop, &rec->comparison_timer, ms, begin_comparison, rec);
+}
+
+void reconciler_drift_noticed(void *arg)
+{
+    struct rec_reconciler *rec = arg;
+    const bool again = rec->drift_at != 0 && hw_loop_now() - rec->drift_at < DRIFT_AGAIN_MS;
+
+    if (rec->state == RECONCILER_STREAMING && rec->comparison == NULL)
+        rec->drift_at = hw_loop_now();
+    reconciler_compare_within(rec, again ? DRIFT_AGAIN_MS : DRIFT_FIRST_MS, "drift");
+}
+
+/* ---- writes that are not ours ---- */
+
+static void on_defend(void *arg)
+{
+    struct rec_reconciler *rec = arg;
+
+    if (rec->state == RECONCILER_STREAMING || rec->state == RECONCILER_REPLAYING)
+        rec_apply_defend_checkpoint(rec->apply);
+}
+
+void reconciler_drift_foreign(void *arg, uint64_t seq)
+{
+    struct rec_reconciler *rec = arg;
+    struct hw_kv_entry found = {0};
+    const char *key = "?";
+
+    rec->counts.drift++;
+    if (rec->foreign_logged < FOREIGN_LOGGED &&
+        hw_kv_get_at(rec->nats, rec->config.bucket, seq, &found, NULL) == HW_OK)
+        key = found.key;
+    if (rec->foreign_logged++ < FOREIGN_LOGGED)
+        hw_log_warn("someone else wrote to the bucket", HW_S("bucket", rec->config.bucket),
+                    HW_S("key", key), HW_I("revision", (int64_t)seq));
+    if (found.msg != NULL)
+        hw_kv_entry_clear(&found);
+    /* From the loop, for the ledger calls this and apply called the ledger. */
+    hw_timer_start(rec->loop, &rec->defend, 0, on_defend, rec);
+    reconciler_drift_noticed(rec);
+}
