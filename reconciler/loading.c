@@ -69,12 +69,8 @@ static void on_key(void *arg, struct hw_kv_entry *found)
     if (!rec_sink_has_key(found->key))
         return;
     entry = rec_sink_entry(rec->sink, found->key);
-    entry->seq = found->seq;
-    entry->deleted = found->deleted;
-    if (found->fenced)
-        entry->fence = found->fence;
-    else
-        rec->fences_hidden = true;
+    rec_entry_read(entry, found);
+    rec->fences_hidden |= !found->fenced;
     if (hw_fence_compare(entry->fence, rec->newest) > 0)
         rec->newest = entry->fence;
 }

@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/points.h"
+#include "reconciler/publish/content.h"
 
 enum {
     LOGGED_MOST = 20, /* differences that are logged one by one */
@@ -124,15 +125,9 @@ static void on_key(void *arg, struct hw_kv_entry *found)
     if (!rec_sink_has_key(found->key))
         return;
     entry = rec_sink_entry(comparison->config.sink, found->key);
-    entry->comparison = comparison->number;
-    if (touched(comparison, entry) || entry->in_flight != NULL)
-        return;
-    entry->seq = found->seq;
-    entry->deleted = found->deleted;
-    if (found->fenced)
-        entry->fence = found->fence; /* otherwise a stranger's, over the one that we know */
-    entry->missigned = !rec_signature_stands(comparison->config.signer, found);
-    entry->hash = found->fenced && !found->deleted ? rec_sink_hash_of_entry(found) : 0;
+    rec_entry_listed(entry, comparison->number);
+    if (!touched(comparison, entry) && entry->in_flight == NULL)
+        rec_entry_compare(entry, found, comparison->config.signer);
 }
 
 /* Keys that are gone altogether were purged. */
@@ -142,13 +137,9 @@ static void forget_purged(struct rec_comparison *comparison)
     size_t at = 0;
 
     while ((entry = rec_sink_next(comparison->config.sink, &at)) != NULL) {
-        if (entry->comparison == comparison->number || touched(comparison, entry) ||
-            entry->in_flight != NULL)
-            continue;
-        entry->seq = 0;
-        entry->deleted = true;
-        entry->missigned = false;
-        entry->hash = 0;
+        if (entry->listed != comparison->number && !touched(comparison, entry) &&
+            entry->in_flight == NULL)
+            rec_entry_purged(entry);
     }
 }
 
@@ -202,23 +193,25 @@ static bool outdated(const struct rec_comparison *comparison, const struct rec_e
                                                     entry->fence.epoch < comparison->config.epoch));
 }
 
-/* Is the entry of a row what the row says? */
+/* Does the entry of a row stand as the row says? content: of the row. */
 static bool stands(struct rec_comparison *comparison, const char *prefix, const char *node,
-                   uint64_t hash)
+                   const struct hw_digest *content)
 {
     HW_AUTO_FREE char *key = hw_sprintf("%s%s", prefix, node);
     struct rec_entry *entry = rec_sink_entry(comparison->config.sink, key);
     const bool nothing = entry->seq == 0 || entry->deleted;
 
-    entry->seen = comparison->number;
-    if (touched(comparison, entry) ||
-        (!nothing && !outdated(comparison, entry) && entry->hash == hash))
+    rec_entry_seen(entry, comparison->number);
+    if (touched(comparison, entry))
+        return true;
+    const bool equal = entry->known && hw_digest_equal(&entry->content, content);
+    if (!nothing && equal && !outdated(comparison, entry))
         return true;
     tell(comparison, key,
-         nothing               ? "nothing"
-         : entry->hash != hash ? "something else"
-         : entry->missigned    ? "not our signature"
-                               : "an older epoch");
+         nothing            ? "nothing"
+         : !equal           ? "something else"
+         : entry->missigned ? "not our signature"
+                            : "an older epoch");
     return false;
 }
 
@@ -226,18 +219,23 @@ static void compare_desired(struct rec_comparison *comparison, struct rec_tx *re
                             const struct rec_desired *row)
 {
     const char *hex = row->digest + strlen("sha256:");
+    struct hw_digest content;
 
     comparison->result.nodes++;
     comparison->result.objects += !rec_sink_object(comparison->config.sink, hex)->there;
     rec_apply_repair_object(repair, hex, (size_t)row->size);
-    if (!stands(comparison, REC_DESIRED_PREFIX, row->node, rec_desired_hash(row)))
+    rec_content_of_desired(row, &content);
+    if (!stands(comparison, REC_DESIRED_PREFIX, row->node, &content))
         rec_apply_repair_set(repair, row);
 }
 
 static void compare_decided(struct rec_comparison *comparison, struct rec_tx *repair,
                             const struct rec_decided *row)
 {
-    if (!stands(comparison, REC_DECIDED_PREFIX, row->node, rec_decided_hash(row)))
+    struct hw_digest content;
+
+    rec_content_of_decided(row, &content);
+    if (!stands(comparison, REC_DECIDED_PREFIX, row->node, &content))
         rec_apply_repair_tell(repair, row);
 }
 

@@ -11,21 +11,9 @@
 #define RECONCILER_COMPARE_VERIFY_H
 
 #include <stdbool.h>
-#include <stdint.h>
 
 #include "common/status.h"
-#include "nats/connection.h"
-#include "protocol/statement.h"
-
-struct rec_verify_config {
-    const char *database; /* libpq URI or connection string; a role that may read is enough */
-    const char *nats;
-    struct hw_nats_files nats_files;
-    const char *bucket;
-    int64_t timeout_ms;     /* to wait for the checkpoint */
-    bool json;              /* one JSON object instead of lines */
-    struct hw_trust *trust; /* keys that every entry is to be signed with one of; or NULL */
-};
+#include "reconciler/compare/verify_config.h"
 
 /*
  * Prints the differences and a summary to standard output; *equal: there are none. Fails when it

@@ -24,13 +24,13 @@ struct rec_tx;
 
 /* One entry to publish. */
 struct rec_change {
+    struct rec_write write; /* first: a pointer to it is one to the change */
     struct rec_tx *tx;
     struct rec_entry *entry;
     char *value; /* NULL: a delete marker */
     size_t size;
-    char *signature;         /* or NULL */
-    uint64_t ticket;         /* of the ledger */
-    struct rec_change *next; /* waiting for the same key */
+    char *signature; /* or NULL */
+    uint64_t ticket; /* of the ledger */
 };
 
 struct rec_tx {
@@ -167,8 +167,7 @@ static struct rec_change *add_change(struct rec_tx *tx, const char *key)
             tx->cap = tx->cap > 0 ? tx->cap + tx->cap / 2 : 4;
             tx->changes = hw_realloc(tx->changes, tx->cap * sizeof(*tx->changes));
         }
-        entry->last_tx = tx->serial;
-        entry->last_change = tx->count;
+        rec_entry_touch(entry, tx->serial, tx->count);
         change = &tx->changes[tx->count++];
     }
     *change = (struct rec_change){.tx = tx, .entry = entry};
@@ -297,8 +296,7 @@ void rec_apply_commit(struct rec_apply *apply)
     struct rec_tx *tx = HW_TAKE(apply->open);
 
     for (size_t i = 0; i < tx->count; i++)
-        if (tx->rev > tx->changes[i].entry->rev)
-            tx->changes[i].entry->rev = tx->rev;
+        rec_entry_commit(tx->changes[i].entry, tx->rev);
     commit(tx);
     if (apply->release != NULL)
         commit(HW_TAKE(apply->release));
@@ -483,7 +481,7 @@ static void change_done(struct rec_change *change)
     free(HW_TAKE(change->signature));
     change->tx->undone--;
     change->tx->apply->queued--;
-    change->entry->in_flight = NULL;
+    rec_entry_end(change->entry);
 }
 
 static void publish(struct rec_change *change)
@@ -493,7 +491,7 @@ static void publish(struct rec_change *change)
     struct hw_error err;
     natsMsg *msg = NULL;
 
-    entry->in_flight = change;
+    rec_entry_begin(entry, &change->write);
     if (frozen(apply))
         return;
     if (needless(change)) {
@@ -521,37 +519,24 @@ static void publish_or_wait(struct rec_change *change)
 {
     struct rec_entry *entry = change->entry;
 
-    if (entry->in_flight == NULL) {
+    if (entry->in_flight == NULL)
         publish(change);
-        return;
-    }
-    if (entry->waiting_last != NULL)
-        entry->waiting_last->next = change;
     else
-        entry->waiting = change;
-    entry->waiting_last = change;
+        rec_entry_wait(entry, &change->write);
 }
 
 /* The key is free: those that wait for it may go, in their order. */
 static void publish_waiting(struct rec_entry *entry, struct rec_apply *apply)
 {
-    while (entry->in_flight == NULL && entry->waiting != NULL && !apply->failed) {
-        struct rec_change *next = entry->waiting;
+    struct rec_write *next;
 
-        entry->waiting = next->next;
-        if (entry->waiting == NULL)
-            entry->waiting_last = NULL;
-        publish(next);
-    }
+    while (entry->in_flight == NULL && !apply->failed && (next = rec_entry_next(entry)) != NULL)
+        publish((struct rec_change *)next);
 }
 
-static void note_written(struct rec_change *change, uint64_t seq)
+static void note_written(const struct rec_change *change, uint64_t seq)
 {
-    change->entry->seq = seq;
-    change->entry->fence = change->tx->fence;
-    change->entry->deleted = change->value == NULL;
-    change->entry->missigned = false;
-    change->entry->hash = 0;
+    rec_entry_written(change->entry, seq, change->tx->fence, change->value == NULL);
 }
 
 /*
@@ -569,7 +554,7 @@ static void resolve_conflict(struct rec_change *change)
     const char *key = change->entry->key;
     status = hw_kv_get(apply->config.nats, apply->config.bucket, key, &found, &err);
     if (status == HW_ENOENT) {
-        change->entry->seq = HW_SEQ_NONE;
+        rec_entry_expect(change->entry, HW_SEQ_NONE);
         publish(change);
         return;
     }
@@ -599,7 +584,7 @@ static void resolve_conflict(struct rec_change *change)
     } else {
         hw_log_warn("repairing a key that someone else wrote", HW_S("key", key),
                     HW_I("revision", (int64_t)seq), HW_L("lsn", change->tx->fence.lsn));
-        change->entry->seq = seq;
+        rec_entry_expect(change->entry, seq);
         publish(change);
     }
 }

@@ -6,7 +6,6 @@
 
 #include "common/buf.h"
 #include "common/json.h"
-#include "common/map.h"
 #include "common/memory.h"
 #include "nats/kv.h"
 
@@ -66,32 +65,4 @@ char *rec_decided_value(const struct rec_decided *row, struct hw_fence fence, si
     hw_buf_printf(&text, ",\"decisions\":%s}", row->decisions);
     *size = text.len;
     return text.data;
-}
-
-static uint64_t hash_fields(const char *node, const json_t *decisions)
-{
-    HW_AUTO_FREE char *text = json_dumps(decisions, JSON_COMPACT | JSON_SORT_KEYS);
-    const uint64_t hash =
-        hw_hash(hw_hash(hw_hash(HW_HASH_START, node), "\xFF"), text != NULL ? text : "");
-
-    return hash != 0 ? hash : 1;
-}
-
-uint64_t rec_decided_hash(const struct rec_decided *row)
-{
-    HW_AUTO_JSON json_t *decisions = json_loads(row->decisions, 0, NULL);
-
-    return hash_fields(row->node, decisions);
-}
-
-uint64_t rec_decided_hash_of_value(const char *value, size_t size)
-{
-    HW_AUTO_JSON json_t *root = NULL;
-    const char *node;
-    json_t *decisions;
-
-    if (hw_json_parse_object(value, size, &root, NULL) != HW_OK ||
-        hw_json_unpack(root, NULL, "{s:s, s:o}", "node", &node, "decisions", &decisions) != HW_OK)
-        return 0;
-    return hash_fields(node, decisions);
 }

@@ -40,8 +40,4 @@ enum hw_status rec_decided_from_result(const PGresult *result, int n, struct rec
 /* The KV value: compact JSON, malloc'ed; *size without its NUL. */
 char *rec_decided_value(const struct rec_decided *row, struct hw_fence fence, size_t *size);
 
-/* As those of a desired row. */
-uint64_t rec_decided_hash(const struct rec_decided *row);
-uint64_t rec_decided_hash_of_value(const char *value, size_t size);
-
 #endif

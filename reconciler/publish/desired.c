@@ -7,7 +7,6 @@
 #include "common/buf.h"
 #include "common/digest.h"
 #include "common/json.h"
-#include "common/map.h"
 #include "common/memory.h"
 #include "nats/kv.h"
 
@@ -92,50 +91,4 @@ char *rec_desired_value(const struct rec_desired *row, struct hw_fence fence, si
     hw_buf_printf(&text, ",\"sources\":%s}", row->sources);
     *size = text.len;
     return text.data;
-}
-
-/* A separator behind each field keeps neighbours apart. */
-static uint64_t hash_more(uint64_t hash, const char *s)
-{
-    return hw_hash(hw_hash(hash, s), "\xFF");
-}
-
-static uint64_t hash_fields(const char *node, int64_t revision, const char *digest, int64_t size,
-                            const char *media_type, const json_t *sources)
-{
-    uint64_t hash = HW_HASH_START;
-    char numbers[64];
-    char *text = json_dumps(sources, JSON_COMPACT | JSON_SORT_KEYS);
-
-    snprintf(numbers, sizeof(numbers), "%" PRId64 " %" PRId64, revision, size);
-    hash = hash_more(hash, node);
-    hash = hash_more(hash, numbers);
-    hash = hash_more(hash, digest);
-    hash = hash_more(hash, media_type);
-    hash = hash_more(hash, text != NULL ? text : "");
-    free(text);
-    return hash != 0 ? hash : 1;
-}
-
-uint64_t rec_desired_hash(const struct rec_desired *row)
-{
-    HW_AUTO_JSON json_t *sources = json_loads(row->sources, 0, NULL);
-
-    return hash_fields(row->node, row->revision, row->digest, row->size, row->media_type, sources);
-}
-
-uint64_t rec_desired_hash_of_value(const char *value, size_t size)
-{
-    HW_AUTO_JSON json_t *root = NULL;
-    const char *node, *digest, *media_type, *object;
-    json_int_t revision, bytes;
-    json_t *sources;
-
-    if (hw_json_parse_object(value, size, &root, NULL) != HW_OK ||
-        hw_json_unpack(root, NULL, "{s:s, s:I, s:s, s:I, s:s, s:s, s:o}", "node", &node, "revision",
-                       &revision, "digest", &digest, "size", &bytes, "media_type", &media_type,
-                       "object", &object, "sources", &sources) != HW_OK ||
-        strlen(digest) < strlen("sha256:") || strcmp(object, digest + strlen("sha256:")) != 0)
-        return 0;
-    return hash_fields(node, revision, digest, bytes, media_type, sources);
 }

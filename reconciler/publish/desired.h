@@ -43,11 +43,4 @@ enum hw_status rec_desired_from_result(const PGresult *result, int n, struct rec
 /* The KV value: compact JSON, malloc'ed; *size without its NUL. */
 char *rec_desired_value(const struct rec_desired *row, struct hw_fence fence, size_t *size);
 
-/*
- * A hash over everything in the value but fence and time, for "is it the same": of a row, and of a
- * value that stands in KV (0 when that value is not one of ours).
- */
-uint64_t rec_desired_hash(const struct rec_desired *row);
-uint64_t rec_desired_hash_of_value(const char *value, size_t size);
-
 #endif

@@ -5,6 +5,7 @@
 
 #include "common/map.h"
 #include "common/memory.h"
+#include "reconciler/publish/content.h"
 
 struct rec_sink {
     struct hw_map entries; /* struct rec_entry by key */
@@ -51,13 +52,6 @@ bool rec_sink_has_key(const char *key)
     return rec_desired_node(key) != NULL || rec_decided_node(key) != NULL;
 }
 
-uint64_t rec_sink_hash_of_entry(const struct hw_kv_entry *entry)
-{
-    return rec_decided_node(entry->key) != NULL
-               ? rec_decided_hash_of_value(entry->value, entry->size)
-               : rec_desired_hash_of_value(entry->value, entry->size);
-}
-
 bool rec_sink_is_decided(const PGresult *rows, int n)
 {
     return *PQgetvalue(rows, n, PQnfields(rows) - 1) == 't';
@@ -86,6 +80,106 @@ struct rec_entry *rec_sink_next(const struct rec_sink *sink, size_t *at)
 {
     return hw_map_next(&sink->entries, at);
 }
+
+/* ---- how an entry changes ---- */
+
+void rec_entry_read(struct rec_entry *entry, const struct hw_kv_entry *found)
+{
+    entry->seq = found->seq;
+    entry->deleted = found->deleted;
+    /* Without a fence it is a stranger's, over the entry whose fence we know. */
+    if (found->fenced)
+        entry->fence = found->fence;
+}
+
+void rec_entry_compare(struct rec_entry *entry, const struct hw_kv_entry *found,
+                       struct hw_signer *signer)
+{
+    struct hw_fence fence;
+
+    rec_entry_read(entry, found);
+    entry->missigned = !rec_signature_stands(signer, found);
+    /* Agents refuse an entry whose value says another fence than its headers. */
+    entry->known = found->fenced && !found->deleted &&
+                   rec_content_of_entry(found, &entry->content, &fence) &&
+                   hw_fence_compare(fence, found->fence) == 0;
+}
+
+void rec_entry_listed(struct rec_entry *entry, uint64_t comparison)
+{
+    entry->listed = comparison;
+}
+
+void rec_entry_seen(struct rec_entry *entry, uint64_t comparison)
+{
+    entry->seen = comparison;
+}
+
+/* The fence stays: what a node has accepted it still refuses to go behind. */
+void rec_entry_purged(struct rec_entry *entry)
+{
+    entry->seq = 0;
+    entry->deleted = true;
+    entry->missigned = entry->known = false;
+}
+
+void rec_entry_touch(struct rec_entry *entry, uint64_t serial, size_t place)
+{
+    entry->last_tx = serial;
+    entry->last_change = place;
+}
+
+void rec_entry_commit(struct rec_entry *entry, int64_t rev)
+{
+    if (rev > entry->rev)
+        entry->rev = rev;
+}
+
+void rec_entry_begin(struct rec_entry *entry, struct rec_write *write)
+{
+    entry->in_flight = write;
+}
+
+void rec_entry_wait(struct rec_entry *entry, struct rec_write *write)
+{
+    if (entry->waiting_last != NULL)
+        entry->waiting_last->next = write;
+    else
+        entry->waiting = write;
+    entry->waiting_last = write;
+}
+
+void rec_entry_end(struct rec_entry *entry)
+{
+    entry->in_flight = NULL;
+}
+
+struct rec_write *rec_entry_next(struct rec_entry *entry)
+{
+    struct rec_write *next = entry->waiting;
+
+    if (next == NULL)
+        return NULL;
+    entry->waiting = next->next;
+    if (entry->waiting == NULL)
+        entry->waiting_last = NULL;
+    return next;
+}
+
+void rec_entry_written(struct rec_entry *entry, uint64_t seq, struct hw_fence fence, bool deleted)
+{
+    entry->seq = seq;
+    entry->fence = fence;
+    entry->deleted = deleted;
+    entry->missigned = entry->known = false;
+}
+
+void rec_entry_expect(struct rec_entry *entry, uint64_t seq)
+{
+    entry->seq = seq;
+}
+
+/* ---- objects ---- */
 
 struct rec_object *rec_sink_object(struct rec_sink *sink, const char *hex)
 {

@@ -1,8 +1,10 @@
 /*
- * What stands in the sink, as far as we know: one entry for each key that a node has, or had, in KV
- * (what it should run, what it is told about its proposals), with the sequence that the next write
- * to it must expect, and the objects that are there. Filled from
- * NATS when a reconciler begins to lead, kept up to date by its own acknowledged writes.
+ * The sink: what stands in NATS, as far as we know. It is filled from NATS when a reconciler begins
+ * to lead, and kept up to date by the reconciler's own acknowledged writes.
+ *
+ * It has one entry for each key that a node has or had (what the node should run, and what it is
+ * told about its proposals), with the sequence number that the next write to the key must name, and
+ * one object for each document that is in the object bucket.
  */
 #ifndef RECONCILER_PUBLISH_SINK_H
 #define RECONCILER_PUBLISH_SINK_H
@@ -16,23 +18,29 @@
 #include "nats/kv.h"
 #include "reconciler/publish/decided.h"
 #include "reconciler/publish/desired.h"
+#include "reconciler/publish/signature.h"
 
-struct rec_change;
+/* A write to a key, as far as the key's entry is concerned: the head of what apply publishes. */
+struct rec_write {
+    struct rec_write *next; /* that waits for the same key */
+};
 
+/* What is known of one key. Everyone reads it; only the functions rec_entry_… below change it. */
 struct rec_entry {
     char *key;
-    uint64_t seq;          /* 0: the key was never written */
-    struct hw_fence fence; /* of what stands there; zero where it carries none */
-    uint64_t hash;         /* rec_…_hash of what a comparison read there; 0: deleted or none */
-    uint64_t comparison;   /* number of the comparison that read the key last … */
-    uint64_t seen;         /* … and of the one whose snapshot had its row last */
-    bool deleted;          /* a delete marker, or nothing */
-    bool missigned;        /* a comparison did not find our signature on it, where we sign */
-    int64_t rev;           /* of the newest streamed transaction that touched it; 0: none yet */
-    struct rec_change *in_flight;              /* being published */
-    struct rec_change *waiting, *waiting_last; /* for the same key, in commit order */
+    uint64_t seq;             /* 0: the key was never written */
+    struct hw_fence fence;    /* of what stands there; zero where it carries none */
+    struct hw_digest content; /* rec_content_… of what a comparison read there */
+    bool known;               /* content is set, and fits the fence of the entry's headers */
+    bool deleted;             /* a delete marker, or nothing */
+    bool missigned;           /* a comparison did not find our signature on it, where we sign */
+    uint64_t listed;          /* number of the last comparison that read the key … */
+    uint64_t seen;            /* … and of the last one whose snapshot had its row */
+    int64_t rev;              /* of the newest streamed transaction that touched it; 0: none yet */
+    struct rec_write *in_flight;              /* being published; NULL: the key is free */
+    struct rec_write *waiting, *waiting_last; /* for the key, in commit order */
     uint64_t last_tx;   /* serial of the last transaction that touched it … */
-    size_t last_change; /* … and the place of its change there: for coalescing */
+    size_t last_change; /* … and the place of its change there, for coalescing */
 };
 
 struct rec_object {
@@ -51,8 +59,6 @@ void rec_sink_clear(struct rec_sink *sink);
 
 #define REC_SINK_KEYS "cfg.*.>"         /* a filter that every entry's key matches */
 bool rec_sink_has_key(const char *key); /* is it the key of an entry? */
-/* Of what the value of such an entry says: rec_desired_hash or rec_decided_hash; 0: nothing. */
-uint64_t rec_sink_hash_of_entry(const struct hw_kv_entry *entry);
 
 /* The rows that entries are made of: of headwater.desired, and of headwater.decided. */
 #define REC_SINK_ROWS                                                                              \
@@ -65,6 +71,35 @@ struct rec_entry *rec_sink_entry(struct rec_sink *sink, const char *key);
 size_t rec_sink_nodes(const struct rec_sink *sink); /* entries of what a node should run */
 /* Walks over the entries, in no order: start with *at = 0; NULL at the end. */
 struct rec_entry *rec_sink_next(const struct rec_sink *sink, size_t *at);
+
+/* ---- how an entry changes ---- */
+
+/* An entry was read from NATS when loading: its number, and its fence where it carries one. */
+void rec_entry_read(struct rec_entry *entry, const struct hw_kv_entry *found);
+/* The same by a comparison, which also keeps what it says. signer: as of rec_signature_stands. */
+void rec_entry_compare(struct rec_entry *entry, const struct hw_kv_entry *found,
+                       struct hw_signer *signer);
+void rec_entry_listed(struct rec_entry *entry, uint64_t comparison); /* it read the key */
+void rec_entry_seen(struct rec_entry *entry, uint64_t comparison);   /* its snapshot has the row */
+void rec_entry_purged(struct rec_entry *entry); /* the key is gone altogether */
+
+/* The transaction with this serial changes the key: its change number place. */
+void rec_entry_touch(struct rec_entry *entry, uint64_t serial, size_t place);
+/* … and is number rev of the changelog. */
+void rec_entry_commit(struct rec_entry *entry, int64_t rev);
+
+/* One write to a key is under way at a time; the others wait in their order. */
+void rec_entry_begin(struct rec_entry *entry, struct rec_write *write);
+void rec_entry_wait(struct rec_entry *entry, struct rec_write *write);
+void rec_entry_end(struct rec_entry *entry);               /* of the write that was begun */
+struct rec_write *rec_entry_next(struct rec_entry *entry); /* takes the first that waits, or NULL */
+
+/* Our write stands there now. */
+void rec_entry_written(struct rec_entry *entry, uint64_t seq, struct hw_fence fence, bool deleted);
+/* Someone else's write stands there: the next one must name this number. */
+void rec_entry_expect(struct rec_entry *entry, uint64_t seq);
+
+/* ---- objects ---- */
 
 /* Objects, by the hex of their digest; made (as missing) where none is known. */
 struct rec_object *rec_sink_object(struct rec_sink *sink, const char *hex);

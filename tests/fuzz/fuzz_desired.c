@@ -2,8 +2,7 @@
 #include <string.h>
 
 #include "agent/desired.h"
-#include "reconciler/publish/decided.h"
-#include "reconciler/publish/desired.h"
+#include "reconciler/publish/content.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/keys.h"
 
@@ -52,7 +51,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                       .key = "cfg.desired.daq1",
                                       .value = (const char *)data,
                                       .size = size};
+    struct hw_kv_entry told = entry;
     struct agent_document document = {.revision = -1};
+    struct hw_digest content;
+    struct hw_fence said;
     struct hw_error err = {0};
 
     if (agent_desired_decode(&entry, "daq1", NULL, &document, &err) == HW_OK) {
@@ -63,7 +65,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_HOLDS(err.status == HW_EINVAL && document.revision == -1);
     }
     try_signed(entry);
-    (void)rec_desired_hash_of_value((const char *)data, size);
-    (void)rec_decided_hash_of_value((const char *)data, size);
+    told.key = REC_DECIDED_PREFIX "daq1";
+    (void)rec_content_of_entry(&entry, &content, &said);
+    (void)rec_content_of_entry(&told, &content, &said);
     return 0;
 }

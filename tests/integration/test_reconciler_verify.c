@@ -297,6 +297,51 @@ START_TEST(test_damaged_keys)
 }
 END_TEST
 
+/*
+ * Someone who may write to NATS gives n1 the document of n2. The media type was searched for (a
+ * lattice finds it in a minute), so that node, revision, size, digest, media type and sources have
+ * the 64-bit FNV-1a hash of the right entry, by which they were once compared.
+ */
+START_TEST(test_forged_entry)
+{
+    static const char n1[] = DESIRED "n1";
+    const char *const document1 =
+        "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862";
+    const char *const document2 =
+        "7e8059f495589fcd981232cc11d00b00da3802c01d688fa1cf1f6bed6e5bb33c";
+
+    edit(n1, document1, document2); /* digest … */
+    edit(n1, document1, document2); /* … and object */
+    edit(n1, "application/json", "GXY4-VpB6{PayfK3");
+    expect_only("changed", "n1", document2);
+    pipeline_start(&p, NULL);
+    test_wait_for(verify(NULL, NULL) == 0, 60);
+    HW_AUTO_FREE char *value = pipeline_value(&p, "KV_headwater", n1);
+    ck_assert_ptr_nonnull(strstr(value, document1));
+
+    /* While it leads, too. */
+    edit(n1, document1, document2);
+    edit(n1, document1, document2);
+    edit(n1, "application/json", "GXY4-VpB6{PayfK3");
+    test_wait_for((free(value), value = pipeline_value(&p, "KV_headwater", n1),
+                   strstr(value, document2) == NULL),
+                  60);
+    test_wait_for(verify(NULL, NULL) == 0, 60);
+}
+END_TEST
+
+/* Agents refuse an entry whose value says another fence than its headers: it is repaired. */
+START_TEST(test_repairs_a_wrong_fence)
+{
+    static const char n1[] = DESIRED "n1";
+
+    edit(n1, "\"epoch\":1", "\"epoch\":7");
+    expect_only("fence", "n1", "value: epoch 7");
+    pipeline_start(&p, NULL);
+    test_wait_for(verify(NULL, NULL) == 0, 60);
+}
+END_TEST
+
 START_TEST(test_damaged_decisions)
 {
     static const char n1[] = DECIDED "n1", n2[] = DECIDED "n2";
@@ -575,6 +620,8 @@ int main(void)
                                   test_wrong_usage,
                                   test_damaged_keys,
                                   test_damaged_decisions,
+                                  test_forged_entry,
+                                  test_repairs_a_wrong_fence,
                                   test_many_differences,
                                   test_damaged_objects,
                                   test_checkpoint,

@@ -8,14 +8,15 @@
 #include "common/memory.h"
 #include "reconciler/intake/reports.h"
 #include "reconciler/publish/blob.h"
-#include "reconciler/publish/desired.h"
+#include "reconciler/publish/content.h"
 #include "reconciler/publish/ledger.h"
 #include "reconciler/publish/sink.h"
 #include "reconciler/recovery.h"
 #include "tests/support/row.h"
 #include "tests/support/suite.h"
 
-#define DIGEST "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+#define OTHER_DIGEST "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+#define DIGEST       "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 static void expect_recovery(const struct rec_facts *facts, enum rec_way way, uint64_t epoch)
 {
@@ -167,6 +168,12 @@ END_TEST
 
 START_TEST(test_desired_value)
 {
+    static const char *const not_entries[] = {
+        "{}",
+        "garbage",
+        "{\"node\":\"n1\",\"revision\":3,\"digest\":\"" DIGEST "\",\"size\":20,"
+        "\"media_type\":\"a/b\",\"object\":\"aaaa\",\"epoch\":2,\"lsn\":\"0/1\",\"sources\":[]}",
+    };
     const struct rec_desired row = {
         .node = "n1",
         .revision = 3,
@@ -176,7 +183,6 @@ START_TEST(test_desired_value)
         .sources = "[{\"config\": \"base\", \"revision\": 1, \"assignment\": \"all\"}]",
         .committed_at = "2026-01-31T12:00:00.000001Z",
     };
-    struct rec_desired other = row;
     size_t size;
     HW_AUTO_FREE char *value =
         rec_desired_value(&row, (struct hw_fence){.epoch = 2, .lsn = 0x16B3748}, &size);
@@ -188,15 +194,32 @@ START_TEST(test_desired_value)
                "\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\","
                "\"epoch\":2,\"lsn\":\"0/16B3748\",\"committed_at\":\"2026-01-31T12:00:00.000001Z\","
                "\"sources\":[{\"config\": \"base\", \"revision\": 1, \"assignment\": \"all\"}]}");
-    /* The same but for fence and time has the same hash; anything else does not. */
-    ck_assert_uint_eq(rec_desired_hash_of_value(value, size), rec_desired_hash(&row));
-    other.revision = 4;
-    ck_assert_uint_ne(rec_desired_hash(&other), rec_desired_hash(&row));
-    other = row;
-    other.sources = "[]";
-    ck_assert_uint_ne(rec_desired_hash(&other), rec_desired_hash(&row));
-    ck_assert_uint_eq(rec_desired_hash_of_value("{}", 2), 0);
-    ck_assert_uint_eq(rec_desired_hash_of_value("garbage", 7), 0);
+    /* The same but for time has the same content; anything else has not. */
+    const struct hw_kv_entry entry = {.key = REC_DESIRED_PREFIX "n1", .value = value, .size = size};
+    struct hw_kv_entry bad = entry;
+    struct hw_digest content, found;
+    struct hw_fence fence = {0};
+    rec_content_of_desired(&row, &content);
+    ck_assert(rec_content_of_entry(&entry, &found, &fence));
+    ck_assert(hw_digest_equal(&found, &content));
+    ck_assert(fence.epoch == 2 && fence.lsn == 0x16B3748);
+    const struct rec_desired others[] = {
+        {"n2", 3, DIGEST, 20, row.media_type, row.sources, row.committed_at},
+        {"n1", 4, DIGEST, 20, row.media_type, row.sources, row.committed_at},
+        {"n1", 3, OTHER_DIGEST, 20, row.media_type, row.sources, row.committed_at},
+        {"n1", 3, DIGEST, 21, row.media_type, row.sources, row.committed_at},
+        {"n1", 3, DIGEST, 20, "text/plain", row.sources, row.committed_at},
+        {"n1", 3, DIGEST, 20, row.media_type, "[]", row.committed_at},
+    };
+    for (size_t i = 0; i < HW_COUNT(others); i++) {
+        rec_content_of_desired(&others[i], &found);
+        ck_assert_msg(!hw_digest_equal(&found, &content), "%zu", i);
+    }
+    for (size_t i = 0; i < HW_COUNT(not_entries); i++) {
+        bad.value = not_entries[i];
+        bad.size = strlen(not_entries[i]);
+        ck_assert_msg(!rec_content_of_entry(&bad, &found, &fence), "%s", not_entries[i]);
+    }
 }
 END_TEST
 
