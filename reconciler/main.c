@@ -151,7 +151,8 @@ static const struct hw_program program = {
     .commands = commands,
     .notes = "Without a command it runs the service.\n"
              "SIGTERM finishes what is under way and exits 0; a second one exits at once.\n"
-             "SIGUSR1 compares NATS with the database and repairs what differs.\n"
+             "SIGUSR1 compares NATS with the database and repairs what differs; SIGHUP does\n"
+             "nothing.\n"
              "Exit status: 0 stopped by a signal, 1 failed, 2 wrong usage; of verify: 0 equal,\n"
              "1 different or not to be compared.\n",
 };
@@ -160,6 +161,15 @@ static void on_resync_signal(void *arg, int signo)
 {
     (void)signo;
     rec_reconciler_resync(arg);
+}
+
+/* The place to read files again that have changed. None is read twice yet: the certificates of the
+ * connection to NATS and the signing key are read when the program starts. */
+static void on_reload_signal(void *arg, int signo)
+{
+    (void)arg;
+    (void)signo;
+    hw_log_info("SIGHUP: there is nothing to read again");
 }
 
 struct notifier {
@@ -193,6 +203,8 @@ static int run(const struct rec_config *config, const char *monitor_address, str
     /* Before libnats starts its threads: they inherit which signals are blocked. */
     if (status == HW_OK)
         status = hw_loop_on_signal(loop, SIGUSR1, on_resync_signal, NULL, err);
+    if (status == HW_OK)
+        status = hw_loop_on_signal(loop, SIGHUP, on_reload_signal, NULL, err);
     if (status == HW_OK)
         status = hw_notify_open(loop, &notifier.notify, err);
     own.told = on_told;

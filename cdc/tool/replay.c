@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <jansson.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 
 #include "cdc/pg_source.h"
 #include "cdc/slot.h"
+#include "cdc/tool/signals.h"
 #include "common/json.h"
 #include "common/map.h"
 #include "common/memory.h"
@@ -654,9 +654,7 @@ enum hw_status cdc_replay_run(const struct cdc_replay_options *options, struct h
     if (st == HW_OK)
         st = hw_loop_new(&r.loop, err);
     if (st == HW_OK)
-        st = hw_loop_on_signal(r.loop, SIGINT, on_signal, &r, err);
-    if (st == HW_OK)
-        st = hw_loop_on_signal(r.loop, SIGTERM, on_signal, &r, err);
+        st = cdc_signals_end(r.loop, on_signal, &r, err);
     if (st == HW_OK)
         st = carry_out(&r, conn, err);
     hw_loop_free(r.loop);

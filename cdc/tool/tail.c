@@ -3,13 +3,13 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cdc/pg_source.h"
 #include "cdc/slot.h"
+#include "cdc/tool/signals.h"
 #include "common/buf.h"
 #include "common/json.h"
 #include "common/log.h"
@@ -282,9 +282,7 @@ enum hw_status cdc_tail_run(const struct cdc_tail_options *options, struct hw_er
     if (st == HW_OK)
         st = hw_loop_new(&t.loop, err);
     if (st == HW_OK)
-        st = hw_loop_on_signal(t.loop, SIGINT, on_signal, &t, err);
-    if (st == HW_OK)
-        st = hw_loop_on_signal(t.loop, SIGTERM, on_signal, &t, err);
+        st = cdc_signals_end(t.loop, on_signal, &t, err);
     if (st == HW_OK)
         st = cdc_pg_open(t.loop,
                          &(struct cdc_pg_options){.conninfo = options->conninfo,

@@ -1005,6 +1005,39 @@ START_TEST(test_tail)
 }
 END_TEST
 
+static void start_tail(struct test_program *tail, const struct test_postgres *pg,
+                       const char *before)
+{
+    HW_AUTO_FREE char *command =
+        hw_sprintf("%s exec ${HW_BUILD_DIR:-build}/headwater-cdc tail --database %s --tables %s "
+                   "--log-level error",
+                   before, pg->url, TABLES);
+
+    test_program_start(tail, (const char *[]){"sh", "-c", command, NULL}, NULL);
+    test_wait_for(is_true(pg, "SELECT count(*) = 1 FROM pg_stat_replication WHERE "
+                              "application_name = 'headwater-cdc' AND state = 'streaming'"),
+                  30);
+}
+
+/* A terminal that closes ends it as SIGTERM does; one that was started by nohup goes on. */
+START_TEST(test_tail_is_hung_up)
+{
+    struct test_postgres pg;
+    struct test_program tail;
+    start_postgres(&pg, NULL);
+    start_tail(&tail, &pg, "");
+    ck_assert_int_eq(test_program_stop(&tail, SIGHUP), 0);
+    test_wait_for(is_true(&pg, "SELECT count(*) = 1 FROM pg_replication_slots"), 30);
+
+    start_tail(&tail, &pg, "trap '' HUP;");
+    kill(tail.pid, SIGHUP);
+    free(test_sql(&pg, "INSERT INTO headwater.item VALUES (9)"));
+    test_wait_for(lines_of(&tail) == 1, 30);
+    ck_assert_int_eq(test_program_stop(&tail, SIGTERM), 0);
+    test_postgres_remove(&pg);
+}
+END_TEST
+
 START_TEST(test_tail_refusals)
 {
     struct test_postgres pg;
@@ -1053,4 +1086,4 @@ TEST_MAIN("cdc", 180, test_changes_in_order, test_session_settings,
           test_never_confirms_beyond_the_server, test_large_transaction,
           test_pause_outlives_the_servers_time_out, test_pause_and_close_from_callbacks,
           test_consumers_failure_ends_the_stream, test_server_goes_away, test_refusals,
-          test_preflight, test_status, test_tail, test_tail_refusals)
+          test_preflight, test_status, test_tail, test_tail_is_hung_up, test_tail_refusals)

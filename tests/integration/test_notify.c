@@ -119,6 +119,8 @@ START_TEST(test_the_reconciler)
     test_notify_expect(&manager, "STATUS=NATS cannot be reached", "READY=1");
     test_nats_restart(&nats);
     test_notify_expect(&manager, "STATUS=streaming", "READY=1");
+    /* There is nothing to read again, and nothing to die of. */
+    kill(leader.pid, SIGHUP);
     expect_life_and_end(&leader);
 }
 END_TEST
