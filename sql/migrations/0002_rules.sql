@@ -1,4 +1,5 @@
--- The rules that need no table: names, media types, digests, and JSON Merge Patch.
+-- The rules that need no table: names, media types, digests, JSON Merge Patch, and where two JSON
+-- documents differ.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
@@ -26,9 +27,11 @@ CREATE FUNCTION headwater.is_json_type(media_type text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN media_type ~* '^(application/json|[^;]+\+json)[ \t]*(;|$)';
 
+-- A counted repetition in the pattern would make a large automaton, which took 50 µs to run: for each
+-- report twice, and most of what it cost to store one.
 CREATE FUNCTION headwater.is_digest(digest text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN digest ~ '^sha256:[0-9a-f]{64}$';
+RETURN digest ~ '^sha256:[0-9a-f]+$' AND octet_length(digest) = 71;
 
 CREATE FUNCTION headwater.digest_of(bytes bytea) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
@@ -44,6 +47,25 @@ RETURN CASE encoding WHEN 'base64' THEN decode(content, 'base64')
 CREATE FUNCTION headwater.size_limit() RETURNS int
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 16777216;
+
+-- The same bytes in the other encoding are the same content: files are sent as text where they can be.
+CREATE FUNCTION headwater.is_same_content(old_content text, old_encoding text,
+                                          new_content text, new_encoding text) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE
+    WHEN old_encoding = new_encoding THEN old_content = new_content
+    WHEN old_encoding = 'base64'
+        THEN old_content = translate(encode(convert_to(new_content, 'UTF8'), 'base64'), E'\n', '')
+    ELSE new_content = translate(encode(convert_to(old_content, 'UTF8'), 'base64'), E'\n', '') END;
+
+-- At most five of the names, in quotes, and how many more there are.
+CREATE FUNCTION headwater.some_names(names text[]) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (SELECT string_agg(format('"%s"', n.name), ', ' ORDER BY n.number)
+        FROM unnest(names[1:5]) WITH ORDINALITY AS n (name, number))
+    || CASE WHEN cardinality(names) > 5 THEN format(' and %s more', cardinality(names) - 5)
+            ELSE '' END;
+COMMENT ON FUNCTION headwater.some_names(text[]) IS 'Five of the names, for a message';
 
 -- RFC 7396 section 2. Members that the patch does not name stay as they are, also null ones.
 CREATE FUNCTION headwater.merge_patch(target jsonb, patch jsonb) RETURNS jsonb
@@ -72,11 +94,114 @@ BEGIN
 END
 $$;
 
+-- RFC 6901: the pointer to a member or an element of what parent points to.
+CREATE FUNCTION headwater.json_pointer(parent text, token text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
+RETURN parent || '/' || replace(replace(token, '~', '~0'), '/', '~1');
+
+-- Where two documents differ: [{"path", "old", "new"}], by path; old is not there where something
+-- was added, new where it was removed. Objects are compared by member, arrays by position. Bounded:
+-- of at most 200 differences, and values of at most 1000 characters; a longer one is left out, and
+-- "omitted" names it. That there are more than 200 is told by a last entry {"path": "", "omitted":
+-- "more"}.
+CREATE FUNCTION headwater.json_diff(old jsonb, new jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    WITH RECURSIVE pair (path, old, new) AS (
+        SELECT '', json_diff.old, json_diff.new
+        WHERE json_diff.old IS DISTINCT FROM json_diff.new
+        UNION ALL
+        SELECT headwater.json_pointer(p.path, m.token), m.old, m.new
+        FROM pair AS p
+        CROSS JOIN LATERAL (
+            SELECT key AS token, o.value AS old, n.value AS new
+            FROM jsonb_each(CASE jsonb_typeof(p.old) WHEN 'object' THEN p.old END) AS o
+            FULL JOIN jsonb_each(CASE jsonb_typeof(p.new) WHEN 'object' THEN p.new END) AS n
+                USING (key)
+            UNION ALL
+            SELECT (position - 1)::text, o.value, n.value
+            FROM jsonb_array_elements(CASE jsonb_typeof(p.old) WHEN 'array' THEN p.old END)
+                WITH ORDINALITY AS o (value, position)
+            FULL JOIN jsonb_array_elements(CASE jsonb_typeof(p.new) WHEN 'array' THEN p.new END)
+                WITH ORDINALITY AS n (value, position) USING (position)) AS m
+        WHERE jsonb_typeof(p.old) = jsonb_typeof(p.new)
+          AND jsonb_typeof(p.old) IN ('object', 'array')
+          AND m.old IS DISTINCT FROM m.new
+    ), difference AS (
+        SELECT p.path, p.old, p.new,
+               length(p.old::text) > 1000 AS is_long_old, length(p.new::text) > 1000 AS is_long_new
+        FROM pair AS p
+        WHERE p.old IS NULL OR p.new IS NULL OR jsonb_typeof(p.old) <> jsonb_typeof(p.new)
+           OR jsonb_typeof(p.old) NOT IN ('object', 'array')
+        LIMIT 201
+    ), numbered AS (
+        SELECT d.*, row_number() OVER (ORDER BY d.path COLLATE "C") AS number FROM difference AS d
+    )
+    SELECT coalesce(jsonb_agg(CASE WHEN n.number > 200 THEN '{"path": "", "omitted": "more"}'
+        ELSE jsonb_build_object('path', n.path)
+             || CASE WHEN n.old IS NULL OR n.is_long_old THEN '{}'
+                     ELSE jsonb_build_object('old', n.old) END
+             || CASE WHEN n.new IS NULL OR n.is_long_new THEN '{}'
+                     ELSE jsonb_build_object('new', n.new) END
+             || CASE WHEN n.is_long_old AND n.is_long_new THEN '{"omitted": "old, new"}'
+                     WHEN n.is_long_old THEN '{"omitted": "old"}'
+                     WHEN n.is_long_new THEN '{"omitted": "new"}'
+                     ELSE '{}'::jsonb END
+        END ORDER BY n.number), '[]')
+    FROM numbered AS n;
+END;
+
+CREATE FUNCTION headwater.refuse_name(kind text, name text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION '% name "%" is not legal', kind, left(name, 200)
+        USING ERRCODE = 'check_violation', CONSTRAINT = kind || '_name_is_legal',
+              SCHEMA = 'headwater', TABLE = kind, COLUMN = 'name',
+              DETAIL = 'A name is 1 to 128 characters: letters, digits, "_" and "-", in parts '
+                       'separated by single dots.';
+END
+$$;
+
+-- object: a JSON object, which merges; value: any other JSON; opaque: not JSON. Refuses what is not
+-- JSON although its media type says so.
+CREATE FUNCTION headwater.kind_of(config text, content text, encoding text, media_type text)
+RETURNS text
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+DECLARE
+    what text;
+    detail text;
+    context text;
+BEGIN
+    IF NOT is_json_type(media_type) THEN
+        RETURN 'opaque';
+    END IF;
+    RETURN CASE jsonb_typeof(convert_from(bytes_of(content, encoding), 'UTF8')::jsonb)
+           WHEN 'object' THEN 'object' ELSE 'value' END;
+EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex THEN
+    GET STACKED DIAGNOSTICS what = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
+                            context = PG_EXCEPTION_CONTEXT;
+    RAISE EXCEPTION 'config "%": content is not valid JSON: %', config, what
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'config_content_is_json',
+              SCHEMA = 'headwater', TABLE = 'config', COLUMN = 'content',
+              DETAIL = concat_ws(' ', nullif(detail, ''),
+                                 substring(context from 'JSON data, line[^\n]*')),
+              HINT = format('The media type is %s; other types take any content.', media_type);
+END
+$$;
+
 -- Constraints are checked with the writer's rights, and these tell nobody anything.
 GRANT EXECUTE ON FUNCTION
     headwater.is_name(text), headwater.is_media_type(text), headwater.is_json_type(text),
     headwater.is_digest(text), headwater.digest_of(bytea), headwater.bytes_of(text, text),
     headwater.size_limit(), headwater.merge_patch(jsonb, jsonb)
     TO PUBLIC;
+GRANT EXECUTE ON FUNCTION
+    headwater.some_names(text[]), headwater.json_pointer(text, text),
+    headwater.json_diff(jsonb, jsonb)
+    TO headwater_dba, headwater_api, headwater_reconciler, headwater_viewer;
 
 COMMIT;

@@ -194,7 +194,7 @@ START_TEST(test_no_rights)
 
     free(test_sql(&pg, "CREATE ROLE weak LOGIN"));
     ck_assert_int_eq(migrate(weak, NULL), 1);
-    ck_assert_ptr_nonnull(strstr(output, "migration 1 (roles_and_schema)"));
+    ck_assert_ptr_nonnull(strstr(output, "migration 1 (roles)"));
     HW_AUTO_FREE char *none = sql_in(url, "SELECT to_regnamespace('headwater')");
     ck_assert_ptr_null(none);
 }

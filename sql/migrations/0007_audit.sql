@@ -2,9 +2,8 @@
 -- that a statement changed for real; the triggers see whole statements.
 
 BEGIN;
-
 SET LOCAL ROLE headwater_owner;
-INSERT INTO headwater.migration (version, name) VALUES (10, 'audit');
+INSERT INTO headwater.migration (version, name) VALUES (7, 'audit');
 
 CREATE TABLE headwater.audit (
     id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -18,10 +17,19 @@ CREATE TABLE headwater.audit (
     action           text NOT NULL,
     old_digest       text, -- null: it was not there
     new_digest       text, -- null: it is gone
-    CONSTRAINT audit_kind_is_known CHECK (kind IN ('node', 'config', 'assignment', 'token')),
-    CONSTRAINT audit_action_is_known CHECK (action IN ('create', 'update', 'delete', 'revoke'))
+    CONSTRAINT audit_kind_is_known 
+        CHECK (kind IN ('node', 'config', 'assignment', 'token', 'proposal')),
+    CONSTRAINT audit_action_is_known 
+        CHECK (action IN ('create', 'update', 'delete', 'revoke', 'approve', 'reject'))
 );
+COMMENT ON TABLE headwater.audit
+    IS 'Every change of a node, config, assignment or token: who, when, why; append-only';
 CREATE INDEX audit_name ON headwater.audit (kind, name, id);
+
+CREATE TRIGGER is_kept BEFORE UPDATE OR DELETE OR TRUNCATE
+    ON headwater.audit FOR EACH STATEMENT
+    EXECUTE FUNCTION headwater.refuse_change('it is history, which only grows');
+ALTER TABLE headwater.audit ENABLE ALWAYS TRIGGER is_kept;
 
 -- What a digest is of: all that an operator sets. A config's is that of its content, and known.
 -- STABLE, as convert_to() is: then they are inlined.
@@ -118,51 +126,6 @@ BEGIN
     END LOOP;
 END
 $$;
-
--- The triggers that keep desired join the same rows: after some small statements of a session, one
--- about the whole fleet would compare each of its rows with every other. What they call looks rows up
--- by index, and goes on doing so.
-ALTER FUNCTION headwater.node_after() SET enable_nestloop = off;
-ALTER FUNCTION headwater.node_after() SET jit = off;
-ALTER FUNCTION headwater.config_after() SET enable_nestloop = off;
-ALTER FUNCTION headwater.config_after() SET jit = off;
-ALTER FUNCTION headwater.assignment_after() SET enable_nestloop = off;
-ALTER FUNCTION headwater.assignment_after() SET jit = off;
-ALTER FUNCTION headwater.materialise(text[]) SET enable_nestloop = on;
-ALTER FUNCTION headwater.materialise_targets(text[], jsonb[]) SET enable_nestloop = on;
-
--- Who made a token, and who ended it. What it may do is in token_info.
-CREATE FUNCTION headwater.record_token() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, headwater, pg_temp
-AS $$
-BEGIN
-    INSERT INTO audit (author, application_name, message, kind, name, action)
-    VALUES (author(), current_setting('application_name'), message(), 'token',
-            CASE TG_OP WHEN 'DELETE' THEN OLD.name ELSE NEW.name END,
-            CASE WHEN TG_OP = 'INSERT' THEN 'create'
-                 WHEN TG_OP = 'DELETE' THEN 'delete'
-                 WHEN OLD.revoked_at IS NULL AND NEW.revoked_at IS NOT NULL THEN 'revoke'
-                 ELSE 'update' END);
-    RETURN NULL;
-END
-$$;
-
-CREATE TRIGGER record_row AFTER INSERT OR DELETE
-        OR UPDATE OF id, name, role, hash, expires_at, revoked_at
-    ON headwater.token FOR EACH ROW EXECUTE FUNCTION headwater.record_token();
-CREATE TRIGGER is_kept BEFORE TRUNCATE
-    ON headwater.token FOR EACH STATEMENT
-    EXECUTE FUNCTION headwater.refuse_change('what happens to a token is recorded one by one');
-ALTER TABLE headwater.token ENABLE ALWAYS TRIGGER record_row, ENABLE ALWAYS TRIGGER is_kept;
-
-CREATE TRIGGER is_kept BEFORE UPDATE OR DELETE OR TRUNCATE
-    ON headwater.audit FOR EACH STATEMENT
-    EXECUTE FUNCTION headwater.refuse_change('it is history, which only grows');
-ALTER TABLE headwater.audit ENABLE ALWAYS TRIGGER is_kept;
-
-COMMENT ON TABLE headwater.audit
-    IS 'Every change of a node, config, assignment or token: who, when, why; append-only';
 
 GRANT SELECT ON headwater.audit
     TO headwater_dba, headwater_api, headwater_reconciler, headwater_viewer;

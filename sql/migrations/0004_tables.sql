@@ -2,7 +2,22 @@
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
-INSERT INTO headwater.migration (version, name) VALUES (3, 'tables');
+INSERT INTO headwater.migration (version, name) VALUES (4, 'tables');
+
+CREATE FUNCTION headwater.refuse_change() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION '% on headwater.% is refused: %', TG_OP, TG_TABLE_NAME, TG_ARGV[0]
+        USING ERRCODE = 'object_not_in_prerequisite_state', SCHEMA = 'headwater',
+              TABLE = TG_TABLE_NAME, CONSTRAINT = TG_TABLE_NAME || '_is_kept',
+              HINT = CASE TG_TABLE_NAME
+                  WHEN 'token' THEN 'headwater token revoke ends a token.'
+                  ELSE 'Write to headwater.node, headwater.config and headwater.assignment: '
+                       'what else there is, is kept by Headwater.' END;
+END
+$$;
 
 -- ---- what operators write -----------------------------------------------------------------------
 
@@ -16,6 +31,7 @@ CREATE TABLE headwater.node (
     CONSTRAINT node_name_is_legal CHECK (headwater.is_name(name)),
     CONSTRAINT node_labels_is_object CHECK (jsonb_typeof(labels) = 'object')
 );
+COMMENT ON TABLE headwater.node IS 'The fleet. Labels are what selectors look at';
 CREATE INDEX node_labels ON headwater.node USING gin (labels jsonb_path_ops);
 
 CREATE TABLE headwater.config (
@@ -29,10 +45,15 @@ CREATE TABLE headwater.config (
     created_at  timestamptz NOT NULL,
     updated_at  timestamptz NOT NULL,
     updated_by  text NOT NULL,
+    schema      jsonb, -- JSON Schema of the content; null: none
     CONSTRAINT config_name_is_legal CHECK (headwater.is_name(name)),
     CONSTRAINT config_encoding_is_known CHECK (encoding IN ('utf-8', 'base64')),
     CONSTRAINT config_media_type_is_legal CHECK (headwater.is_media_type(media_type))
 );
+COMMENT ON TABLE headwater.config
+    IS 'Documents and fragments of documents, in their latest revision';
+COMMENT ON COLUMN headwater.config.schema
+    IS 'JSON Schema (a subset, see docs/sql.md) that the content fits; null: none';
 
 -- What config was, for good: no foreign key, the history outlives what it is the history of.
 CREATE TABLE headwater.config_revision (
@@ -51,6 +72,7 @@ CREATE TABLE headwater.config_revision (
     CONSTRAINT config_revision_kind_is_known CHECK (kind IN ('object', 'value', 'opaque')),
     CONSTRAINT config_revision_digest_is_legal CHECK (headwater.is_digest(digest))
 );
+COMMENT ON TABLE headwater.config_revision IS 'Every revision that config ever had; append-only';
 
 CREATE TABLE headwater.assignment (
     name        text COLLATE "C" PRIMARY KEY,
@@ -71,6 +93,8 @@ CREATE TABLE headwater.assignment (
     CONSTRAINT assignment_revision_exists FOREIGN KEY (config, revision)
         REFERENCES headwater.config_revision
 );
+COMMENT ON TABLE headwater.assignment
+    IS 'Which config goes to which nodes, and in which order they merge';
 CREATE INDEX assignment_config ON headwater.assignment (config, revision);
 CREATE INDEX assignment_node ON headwater.assignment (node) WHERE node IS NOT NULL;
 CREATE INDEX assignment_selector ON headwater.assignment (name) WHERE selector IS NOT NULL;
@@ -86,6 +110,8 @@ CREATE TABLE headwater.changelog (
     at               timestamptz NOT NULL, -- start of the transaction
     message          text
 );
+COMMENT ON TABLE headwater.changelog
+    IS 'One row per transaction that changed configuration; append-only';
 
 -- One row. Its lock puts all writers in one order; xid and at name the transaction that has rev.
 CREATE TABLE headwater.changelog_head (
@@ -94,6 +120,7 @@ CREATE TABLE headwater.changelog_head (
     xid      xid8,
     at       timestamptz
 ) WITH (fillfactor = 10);
+COMMENT ON TABLE headwater.changelog_head IS 'The last rev; its row lock serialises writers';
 INSERT INTO headwater.changelog_head DEFAULT VALUES;
 
 -- ---- what nodes should run ----------------------------------------------------------------------
@@ -107,6 +134,7 @@ CREATE TABLE headwater.blob (
     CONSTRAINT blob_digest_is_legal CHECK (headwater.is_digest(digest)),
     CONSTRAINT blob_size_limit CHECK (size BETWEEN 0 AND headwater.size_limit())
 );
+COMMENT ON TABLE headwater.blob IS 'The documents that nodes fetch, by digest; append-only';
 
 -- No foreign key to node: TRUNCATE node CASCADE must not reach what the stream carries.
 -- Half of each page stays free, so that an update of the whole fleet touches no index.
@@ -122,6 +150,9 @@ CREATE TABLE headwater.desired (
     -- An entry that travels to the node names them all: it must stay well below 1 MiB.
     CONSTRAINT desired_sources_limit CHECK (jsonb_array_length(sources) <= 1024)
 ) WITH (fillfactor = 50);
+COMMENT ON TABLE headwater.desired
+    IS 'What each node should run; kept by triggers, in the writer''s transaction';
+
 -- A column that an UPDATE leaves out of line is missing in the logical stream.
 ALTER TABLE headwater.desired ALTER COLUMN sources SET STORAGE MAIN;
 
@@ -137,6 +168,7 @@ CREATE TABLE headwater.desired_history (
     changed_at timestamptz NOT NULL,
     wal_lsn    pg_lsn NOT NULL
 );
+COMMENT ON TABLE headwater.desired_history IS 'Every change of desired; append-only';
 CREATE INDEX desired_history_node ON headwater.desired_history (node, id);
 
 -- ---- what nodes run -----------------------------------------------------------------------------
@@ -164,26 +196,102 @@ CREATE TABLE headwater.reported (
     kv_created         timestamptz NOT NULL, -- when the bucket was made: a new bucket counts anew
     kv_revision        bigint NOT NULL,
     received_at        timestamptz NOT NULL DEFAULT now(),
+    held               jsonb, -- {"since", "reason", "waiting"}; null: not held
+    drift              jsonb, -- {"at", "healed", "error"}; null: none since the last change
+    heartbeat          real,  -- seconds between signs of life, as the node says; null: none come
     CONSTRAINT reported_node_is_legal CHECK (headwater.is_name(node)),
     CONSTRAINT reported_state_is_known CHECK (state IN ('applied', 'failed', 'rejected')),
     CONSTRAINT reported_running_digest_is_legal CHECK (headwater.is_digest(running_digest)),
     CONSTRAINT reported_failed_digest_is_legal CHECK (headwater.is_digest(failed_digest)),
-    CONSTRAINT reported_kv_revision_is_positive CHECK (kv_revision > 0)
+    CONSTRAINT reported_kv_revision_is_positive CHECK (kv_revision > 0),
+    CONSTRAINT reported_held_is_object CHECK (jsonb_typeof(held) = 'object'),
+    CONSTRAINT reported_drift_is_object CHECK (jsonb_typeof(drift) = 'object'),
+    CONSTRAINT reported_heartbeat_is_positive CHECK (heartbeat > 0)
 );
-
-COMMENT ON TABLE headwater.node IS 'The fleet. Labels are what selectors look at';
-COMMENT ON TABLE headwater.config
-    IS 'Documents and fragments of documents, in their latest revision';
-COMMENT ON TABLE headwater.config_revision IS 'Every revision that config ever had; append-only';
-COMMENT ON TABLE headwater.assignment
-    IS 'Which config goes to which nodes, and in which order they merge';
-COMMENT ON TABLE headwater.changelog
-    IS 'One row per transaction that changed configuration; append-only';
-COMMENT ON TABLE headwater.changelog_head IS 'The last rev; its row lock serialises writers';
-COMMENT ON TABLE headwater.blob IS 'The documents that nodes fetch, by digest; append-only';
-COMMENT ON TABLE headwater.desired
-    IS 'What each node should run; kept by triggers, in the writer''s transaction';
-COMMENT ON TABLE headwater.desired_history IS 'Every change of desired; append-only';
 COMMENT ON TABLE headwater.reported IS 'What each node said last; written by headwater.report()';
+
+CREATE TABLE headwater.reported_history (
+    id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- in the order of commits
+    node               text COLLATE "C" NOT NULL,
+    state              text, -- null: the report went, with its node
+    running_revision   bigint,
+    running_digest     text,
+    running_epoch      bigint,
+    running_lsn        pg_lsn,
+    running_applied_at timestamptz,
+    failed_revision    bigint,
+    failed_digest      text,
+    failed_epoch       bigint,
+    failed_lsn         pg_lsn,
+    failed_stage       text,
+    failed_error       text,
+    failed_at          timestamptz,
+    desired_revision   bigint,
+    agent              text,
+    boot_id            text,
+    reported_at        timestamptz,
+    held               jsonb,
+    drift              jsonb,
+    received_at        timestamptz,
+    recorded_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    wal_lsn            pg_lsn NOT NULL DEFAULT pg_current_wal_insert_lsn(), -- at or before the commit
+    heartbeat          real
+);
+COMMENT ON TABLE headwater.reported_history
+    IS 'Every change of what a node reported: state, running, failed, held, drift; append-only';
+CREATE INDEX reported_history_node ON headwater.reported_history (node, id);
+
+-- One row, never changed. Whoever writes reported holds its lock to the end of the transaction, so
+-- that ids of reported_history become visible in their order: a reader who has seen one has seen
+-- all before it. Those of desired_history do for the lock on changelog_head.
+CREATE TABLE headwater.reported_head (only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row));
+COMMENT ON TABLE headwater.reported_head IS 'Its row lock puts those who write reports in one order';
+INSERT INTO headwater.reported_head DEFAULT VALUES;
+
+-- ---- history stays ------------------------------------------------------------------------------
+
+DO $$
+DECLARE
+    relation text;
+BEGIN
+    FOREACH relation IN ARRAY ARRAY['config_revision', 'desired_history', 'reported_history',
+                                    'changelog', 'blob'] LOOP
+        EXECUTE replace($sql$
+            CREATE TRIGGER is_kept BEFORE UPDATE OR DELETE OR TRUNCATE
+                ON headwater.% FOR EACH STATEMENT
+                EXECUTE FUNCTION headwater.refuse_change('it is history, which only grows');
+            ALTER TABLE headwater.% ENABLE ALWAYS TRIGGER is_kept;
+            $sql$, '%', relation);
+    END LOOP;
+END
+$$;
+
+CREATE TRIGGER is_kept BEFORE DELETE OR TRUNCATE
+    ON headwater.changelog_head FOR EACH STATEMENT
+    EXECUTE FUNCTION headwater.refuse_change('all writers wait for its one row');
+ALTER TABLE headwater.changelog_head ENABLE ALWAYS TRIGGER is_kept;
+
+CREATE TRIGGER is_kept BEFORE DELETE OR TRUNCATE
+    ON headwater.reported_head FOR EACH STATEMENT
+    EXECUTE FUNCTION headwater.refuse_change('whoever writes reports waits for its one row');
+ALTER TABLE headwater.reported_head ENABLE ALWAYS TRIGGER is_kept;
+
+CREATE TRIGGER is_kept BEFORE TRUNCATE
+    ON headwater.desired FOR EACH STATEMENT
+    EXECUTE FUNCTION headwater.refuse_change('it follows from node, config and assignment');
+ALTER TABLE headwater.desired ENABLE ALWAYS TRIGGER is_kept;
+
+GRANT SELECT ON
+    headwater.node, headwater.config, headwater.config_revision, headwater.assignment,
+    headwater.changelog, headwater.changelog_head, headwater.blob, headwater.desired,
+    headwater.desired_history, headwater.reported, headwater.reported_history,
+    headwater.reported_head
+    TO headwater_dba, headwater_api, headwater_reconciler, headwater_viewer;
+GRANT INSERT, UPDATE, DELETE, TRUNCATE ON
+    headwater.node, headwater.config, headwater.assignment
+    TO headwater_dba;
+GRANT INSERT, UPDATE, DELETE ON
+    headwater.node, headwater.config, headwater.assignment
+    TO headwater_api;
 
 COMMIT;

@@ -1,139 +1,9 @@
--- What a transaction would do to nodes, asked from within it: plan(). And one call for a transaction
--- of many resources: apply().
+-- Many resources in one call: apply(), and named sets of them, from which what the files no longer
+-- mention can be removed, and nothing else.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
-INSERT INTO headwater.migration (version, name) VALUES (11, 'plan');
-
--- RFC 6901: the pointer to a member or an element of what parent points to.
-CREATE FUNCTION headwater.json_pointer(parent text, token text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
-RETURN parent || '/' || replace(replace(token, '~', '~0'), '/', '~1');
-
--- Where two documents differ: [{"path", "old", "new"}], by path; old is not there where something
--- was added, new where it was removed. Objects are compared by member, arrays by position. Bounded:
--- of at most 200 differences, and values of at most 1000 characters; a longer one is left out, and
--- "omitted" names it. That there are more than 200 is told by a last entry {"path": "", "omitted":
--- "more"}.
-CREATE FUNCTION headwater.json_diff(old jsonb, new jsonb) RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-BEGIN ATOMIC
-    WITH RECURSIVE pair (path, old, new) AS (
-        SELECT '', json_diff.old, json_diff.new
-        WHERE json_diff.old IS DISTINCT FROM json_diff.new
-        UNION ALL
-        SELECT headwater.json_pointer(p.path, m.token), m.old, m.new
-        FROM pair AS p
-        CROSS JOIN LATERAL (
-            SELECT key AS token, o.value AS old, n.value AS new
-            FROM jsonb_each(CASE jsonb_typeof(p.old) WHEN 'object' THEN p.old END) AS o
-            FULL JOIN jsonb_each(CASE jsonb_typeof(p.new) WHEN 'object' THEN p.new END) AS n
-                USING (key)
-            UNION ALL
-            SELECT (position - 1)::text, o.value, n.value
-            FROM jsonb_array_elements(CASE jsonb_typeof(p.old) WHEN 'array' THEN p.old END)
-                WITH ORDINALITY AS o (value, position)
-            FULL JOIN jsonb_array_elements(CASE jsonb_typeof(p.new) WHEN 'array' THEN p.new END)
-                WITH ORDINALITY AS n (value, position) USING (position)) AS m
-        WHERE jsonb_typeof(p.old) = jsonb_typeof(p.new)
-          AND jsonb_typeof(p.old) IN ('object', 'array')
-          AND m.old IS DISTINCT FROM m.new
-    ), difference AS (
-        SELECT p.path, p.old, p.new,
-               length(p.old::text) > 1000 AS is_long_old, length(p.new::text) > 1000 AS is_long_new
-        FROM pair AS p
-        WHERE p.old IS NULL OR p.new IS NULL OR jsonb_typeof(p.old) <> jsonb_typeof(p.new)
-           OR jsonb_typeof(p.old) NOT IN ('object', 'array')
-        LIMIT 201
-    ), numbered AS (
-        SELECT d.*, row_number() OVER (ORDER BY d.path COLLATE "C") AS number FROM difference AS d
-    )
-    SELECT coalesce(jsonb_agg(CASE WHEN n.number > 200 THEN '{"path": "", "omitted": "more"}'
-        ELSE jsonb_build_object('path', n.path)
-             || CASE WHEN n.old IS NULL OR n.is_long_old THEN '{}'
-                     ELSE jsonb_build_object('old', n.old) END
-             || CASE WHEN n.new IS NULL OR n.is_long_new THEN '{}'
-                     ELSE jsonb_build_object('new', n.new) END
-             || CASE WHEN n.is_long_old AND n.is_long_new THEN '{"omitted": "old, new"}'
-                     WHEN n.is_long_old THEN '{"omitted": "old"}'
-                     WHEN n.is_long_new THEN '{"omitted": "new"}'
-                     ELSE '{}'::jsonb END
-        END ORDER BY n.number), '[]')
-    FROM numbered AS n;
-END;
-
--- The nodes whose revision is another than before this transaction. Its own rows of the history are
--- the last ones, for writers take turns: they are found from the end.
-CREATE FUNCTION headwater.planned()
-RETURNS TABLE (node text, change text,
-               old_revision bigint, old_digest text, old_media_type text,
-               new_revision bigint, new_digest text, new_media_type text)
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, headwater, pg_temp
-AS $$
-#variable_conflict use_column
-DECLARE
-    own bigint;
-BEGIN
-    SELECT h.rev INTO own FROM changelog_head AS h
-    WHERE h.xid = pg_current_xact_id_if_assigned() AND h.at = now();
-    IF own IS NULL THEN
-        RETURN;
-    END IF;
-    RETURN QUERY
-        SELECT t.node,
-               CASE WHEN b.digest IS NULL THEN 'create' WHEN d.node IS NULL THEN 'remove'
-                    ELSE 'update' END,
-               b.revision, b.digest, b.media_type, d.revision, d.digest, d.media_type
-        FROM (SELECT DISTINCT h.node FROM desired_history AS h
-              WHERE h.id > coalesce((SELECT e.id FROM desired_history AS e WHERE e.rev < own
-                                     ORDER BY e.id DESC LIMIT 1), 0)) AS t
-        LEFT JOIN LATERAL (
-            SELECT h.revision, h.digest, h.media_type FROM desired_history AS h
-            WHERE h.node = t.node AND h.rev < own ORDER BY h.id DESC LIMIT 1) AS l ON true
-        -- A row of the history without a digest says that there is nothing.
-        LEFT JOIN LATERAL (SELECT l.* WHERE l.digest IS NOT NULL) AS b ON true
-        LEFT JOIN desired AS d ON d.node = t.node
-        WHERE b.revision IS DISTINCT FROM d.revision;
-END
-$$;
-
--- The same in order of the nodes, and at most the first ones, with the differences where both
--- documents are JSON. They are computed once for all nodes that go from one document to another.
-CREATE FUNCTION headwater.plan(most int DEFAULT NULL)
-RETURNS TABLE (node text, change text,
-               old_revision bigint, old_digest text, old_media_type text,
-               new_revision bigint, new_digest text, new_media_type text, diff jsonb)
-LANGUAGE sql STABLE
-BEGIN ATOMIC
-    WITH listed AS MATERIALIZED (
-        SELECT p.* FROM headwater.planned() AS p ORDER BY p.node COLLATE "C" LIMIT most
-    ), compared AS MATERIALIZED (
-        SELECT c.old_digest, c.new_digest, headwater.json_diff(
-                   convert_from(headwater.bytes_of(o.content, o.encoding), 'UTF8')::jsonb,
-                   convert_from(headwater.bytes_of(n.content, n.encoding), 'UTF8')::jsonb) AS diff
-        FROM (SELECT DISTINCT l.old_digest, l.new_digest FROM listed AS l
-              WHERE headwater.is_json_type(l.old_media_type)
-                AND headwater.is_json_type(l.new_media_type)) AS c
-        JOIN headwater.blob AS o ON o.digest = c.old_digest
-        JOIN headwater.blob AS n ON n.digest = c.new_digest
-    )
-    SELECT l.*, CASE WHEN headwater.is_json_type(l.old_media_type)
-                      AND headwater.is_json_type(l.new_media_type) THEN c.diff END
-    FROM listed AS l
-    LEFT JOIN compared AS c ON (c.old_digest, c.new_digest) = (l.old_digest, l.new_digest)
-    ORDER BY l.node COLLATE "C";
-END;
-
-COMMENT ON FUNCTION headwater.plan(int)
-    IS 'What this transaction changes for nodes, so far; most: the first ones only';
-COMMENT ON FUNCTION headwater.planned() IS 'The same without the differences inside documents';
-
-GRANT EXECUTE ON FUNCTION headwater.json_pointer(text, text), headwater.json_diff(jsonb, jsonb),
-    headwater.planned(), headwater.plan(int)
-    TO headwater_dba, headwater_api, headwater_reconciler, headwater_viewer;
-
--- ---- many resources in one call -----------------------------------------------------------------
+INSERT INTO headwater.migration (version, name) VALUES (11, 'apply');
 
 CREATE TYPE headwater.resource AS (
     ordinal    int, -- in the list, from 0
@@ -160,10 +30,31 @@ CREATE FUNCTION headwater.refuse_body(path text, problem text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
 AS $$
+DECLARE
+    -- What can be done about it, which depends on the problem alone.
+    advice CONSTANT text := CASE
+        WHEN problem LIKE 'needs one of content%' THEN
+            'Exactly one: content is any JSON, text is taken as it is, base64 is bytes.'
+        WHEN problem LIKE 'is JSON, and % is not%' THEN
+            'Or leave media_type out, or give a type of JSON such as application/json.'
+        WHEN problem LIKE '%no such member of a node' THEN
+            'A node has name, labels and description.'
+        WHEN problem LIKE '%no such member of a config' THEN
+            'A config has name, media_type, schema, and one of content, text and base64.'
+        WHEN problem LIKE '%no such member of a assignment' THEN
+            'An assignment has name, config, node or selector, priority and revision.'
+        WHEN path ~ '\.(labels|selector)$' AND problem LIKE 'must be of type object%' THEN
+            'An object such as {"site": "north"}.'
+        END;
 BEGIN
+    IF advice IS NULL THEN
+        RAISE EXCEPTION '%: %', path, problem
+            USING ERRCODE = 'invalid_parameter_value', CONSTRAINT = 'apply_body_is_legal',
+                  COLUMN = path;
+    END IF;
     RAISE EXCEPTION '%: %', path, problem
         USING ERRCODE = 'invalid_parameter_value', CONSTRAINT = 'apply_body_is_legal',
-              COLUMN = path;
+              COLUMN = path, HINT = advice;
 END
 $$;
 
@@ -294,14 +185,17 @@ BEGIN
             INSERT INTO config AS c (name, content, encoding, media_type, schema)
             SELECT i.name,
                    -- The same JSON, written in another way, is no other content.
-                   CASE WHEN i.member = 'content' AND (o.media_type, o.encoding)
+                   CASE WHEN s.is_same THEN o.content
+                        WHEN i.member = 'content' AND (o.media_type, o.encoding)
                              = (i.media_type, i.encoding) THEN
                         CASE WHEN o.content::jsonb = i.content::jsonb THEN o.content
                              ELSE i.content END
                         ELSE i.content END,
-                   i.encoding, i.media_type,
+                   CASE WHEN s.is_same THEN o.encoding ELSE i.encoding END, i.media_type,
                    CASE WHEN i.has_schema THEN i.schema ELSE o.schema END
             FROM unnest(items) AS i LEFT JOIN config AS o ON o.name = i.name
+            CROSS JOIN LATERAL (VALUES (o.media_type = i.media_type AND is_same_content(
+                o.content, o.encoding, i.content, i.encoding))) AS s (is_same)
             ON CONFLICT (name) DO UPDATE SET content = excluded.content,
                 encoding = excluded.encoding, media_type = excluded.media_type,
                 schema = excluded.schema
@@ -473,10 +367,187 @@ BEGIN
         ORDER BY i.ordinal;
 END
 $$;
-
 COMMENT ON FUNCTION headwater.apply(text)
     IS 'Many nodes, configs and assignments, as JSON, in one transaction';
 
-GRANT EXECUTE ON FUNCTION headwater.apply(text) TO headwater_dba, headwater_api;
+-- ---- named sets ---------------------------------------------------------------------------------
+
+-- A resource is of one set at most.
+CREATE TABLE headwater.set_member (
+    kind     text COLLATE "C",
+    name     text COLLATE "C",
+    set_name text COLLATE "C" NOT NULL,
+    version  bigint NOT NULL, -- as the set applied it; of another version it was changed since
+    PRIMARY KEY (kind, name),
+    CONSTRAINT set_member_kind_is_known CHECK (kind IN ('node', 'config', 'assignment')),
+    CONSTRAINT set_member_set_is_legal CHECK (headwater.is_name(set_name))
+);
+COMMENT ON TABLE headwater.set_member
+    IS 'Which named set of files a node, config or assignment was applied from; at most one';
+CREATE INDEX set_member_set_name ON headwater.set_member (set_name);
+
+-- What goes leaves its set, whoever removes it: one of the same name that comes later is another.
+CREATE FUNCTION headwater.leave_set() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    IF TG_OP = 'TRUNCATE' THEN
+        DELETE FROM set_member AS m WHERE m.kind = TG_TABLE_NAME;
+    ELSE
+        DELETE FROM set_member AS m
+        WHERE m.kind = TG_TABLE_NAME AND m.name = ANY (ARRAY(SELECT b.name FROM before_rows AS b));
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+DO $$
+DECLARE
+    relation text;
+BEGIN
+    FOREACH relation IN ARRAY ARRAY['node', 'config', 'assignment'] LOOP
+        EXECUTE replace($sql$
+            CREATE TRIGGER leave_set_delete AFTER DELETE
+                ON headwater.% REFERENCING OLD TABLE AS before_rows
+                FOR EACH STATEMENT EXECUTE FUNCTION headwater.leave_set();
+            CREATE TRIGGER leave_set_truncate AFTER TRUNCATE
+                ON headwater.% FOR EACH STATEMENT EXECUTE FUNCTION headwater.leave_set();
+            ALTER TABLE headwater.%
+                ENABLE ALWAYS TRIGGER leave_set_delete, ENABLE ALWAYS TRIGGER leave_set_truncate;
+            $sql$, '%', relation);
+    END LOOP;
+END
+$$;
+
+-- Removes the members of a set that are not among these resources. One that has another version than
+-- the set gave it was changed by someone else: it is kept, and stays a member.
+CREATE FUNCTION headwater.prune_set(set_name text, kinds text[], names text[])
+RETURNS TABLE (kind text, name text, result text, etag text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    mine CONSTANT text := prune_set.set_name;
+    why CONSTANT text := message();
+    left_over set_member[]; -- in the version that is there
+    assignments text[];
+    configs text[];
+    nodes text[];
+    used_kind text; used_name text; user_name text;
+BEGIN
+    left_over := ARRAY(
+        SELECT ROW(m.kind, m.name, CASE WHEN m.version = v.version THEN mine END, v.version)::set_member
+        FROM set_member AS m
+        LEFT JOIN node AS n ON m.kind = 'node' AND n.name = m.name
+        LEFT JOIN config AS c ON m.kind = 'config' AND c.name = m.name
+        LEFT JOIN assignment AS a ON m.kind = 'assignment' AND a.name = m.name
+        CROSS JOIN LATERAL (VALUES (coalesce(n.version, c.version, a.version))) AS v (version)
+        WHERE m.set_name = mine
+          AND NOT EXISTS (SELECT FROM unnest(kinds, names) AS r (kind, name)
+                          WHERE (r.kind, r.name) = (m.kind, m.name))
+        ORDER BY m.kind, m.name);
+    SELECT coalesce(array_agg(l.name) FILTER (WHERE l.kind = 'assignment'), '{}'),
+           coalesce(array_agg(l.name) FILTER (WHERE l.kind = 'config'), '{}'),
+           coalesce(array_agg(l.name) FILTER (WHERE l.kind = 'node'), '{}')
+    INTO assignments, configs, nodes
+    FROM unnest(left_over) AS l WHERE l.set_name IS NOT NULL;
+
+    -- The audit trail says which set they went with.
+    PERFORM set_config('headwater.message',
+                       concat_ws(': ', format('pruned from the set "%s"', mine), why), true);
+    DELETE FROM assignment AS a WHERE a.name = ANY (assignments);
+    -- An assignment goes with its node: one that is not the set's must not.
+    SELECT CASE WHEN a.config = ANY (configs) THEN 'config' ELSE 'node' END,
+           CASE WHEN a.config = ANY (configs) THEN a.config ELSE a.node END, a.name
+    INTO used_kind, used_name, user_name
+    FROM assignment AS a WHERE a.config = ANY (configs) OR a.node = ANY (nodes)
+    ORDER BY a.name LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'the % "%" of the set "%" cannot be removed: the assignment "%" is about it',
+            used_kind, used_name, mine, user_name
+            USING ERRCODE = 'restrict_violation', CONSTRAINT = 'set_member_is_not_used',
+                  SCHEMA = 'headwater', TABLE = used_kind,
+                  HINT = format('Delete that assignment first, or mention the %s again.', used_kind);
+    END IF;
+    DELETE FROM config AS c WHERE c.name = ANY (configs);
+    DELETE FROM node AS n WHERE n.name = ANY (nodes);
+    PERFORM set_config('headwater.message', coalesce(why, ''), true);
+
+    RETURN QUERY
+        SELECT l.kind, l.name, CASE WHEN l.set_name IS NULL THEN 'kept' ELSE 'deleted' END,
+               CASE WHEN l.set_name IS NULL THEN l.version::text END
+        FROM unnest(left_over) AS l ORDER BY l.kind, l.name;
+END
+$$;
+
+-- apply() for a set: what the document mentions becomes the set's; with prune, what the set applied
+-- before and the document does not mention is removed. Answers that as well, behind the document's
+-- own: deleted, or kept.
+CREATE FUNCTION headwater.apply(document text, set_name text, prune boolean DEFAULT false)
+RETURNS TABLE (kind text, name text, result text, etag text)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    mine CONSTANT text := apply.set_name;
+    kinds text[]; names text[]; results text[]; etags text[];
+    place text; its_kind text; its_name text; its_set text;
+BEGIN
+    IF is_name(mine) IS NOT TRUE THEN
+        PERFORM refuse_name('set', coalesce(mine, ''));
+    END IF;
+    PERFORM lock_head();
+    BEGIN
+        SELECT format('$.resources[%s]', e.ordinal - 1), m.kind, m.name, m.set_name
+        INTO place, its_kind, its_name, its_set
+        FROM json_array_elements(document::json -> 'resources') WITH ORDINALITY AS e (value, ordinal)
+        JOIN set_member AS m ON (m.kind, m.name) = (e.value ->> 'kind', e.value ->> 'name')
+        WHERE m.set_name <> mine
+        ORDER BY e.ordinal LIMIT 1;
+    EXCEPTION WHEN data_exception OR statement_too_complex THEN
+        NULL; -- apply() says what is wrong with it
+    END;
+    IF its_set IS NOT NULL THEN
+        RAISE EXCEPTION '%: the % "%" is of the set "%", so the set "%" cannot have it', place,
+            its_kind, its_name, its_set, mine
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  CONSTRAINT = 'set_member_is_of_one_set', SCHEMA = 'headwater', TABLE = its_kind,
+                  COLUMN = place,
+                  HINT = format('Leave it to one of them. To hand it over: DELETE FROM '
+                                'headwater.set_member WHERE (kind, name) = (%L, %L);',
+                                its_kind, its_name);
+    END IF;
+
+    SELECT array_agg(a.kind ORDER BY a.ordinal), array_agg(a.name ORDER BY a.ordinal),
+           array_agg(a.result ORDER BY a.ordinal), array_agg(a.etag ORDER BY a.ordinal)
+    INTO kinds, names, results, etags
+    FROM apply(document) WITH ORDINALITY AS a (kind, name, result, etag, ordinal);
+    INSERT INTO set_member AS m (kind, name, set_name, version)
+    SELECT r.kind, r.name, mine, r.etag::bigint
+    FROM unnest(kinds, names, etags) AS r (kind, name, etag) WHERE r.etag IS NOT NULL
+    ON CONFLICT (kind, name) DO UPDATE SET version = excluded.version
+    WHERE m.version <> excluded.version;
+
+    RETURN QUERY
+        SELECT r.kind, r.name, r.result, r.etag
+        FROM unnest(kinds, names, results, etags) WITH ORDINALITY
+            AS r (kind, name, result, etag, ordinal)
+        ORDER BY r.ordinal;
+    IF prune THEN
+        RETURN QUERY SELECT * FROM prune_set(mine, kinds, names);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION headwater.apply(text, text, boolean)
+    IS 'The same for a named set, which may remove what it applied before and no longer mentions';
+
+GRANT SELECT ON headwater.set_member
+    TO headwater_dba, headwater_api, headwater_reconciler, headwater_viewer;
+GRANT DELETE ON headwater.set_member TO headwater_dba; -- to let go of what a set has
+GRANT EXECUTE ON FUNCTION headwater.apply(text), headwater.apply(text, text, boolean)
+    TO headwater_dba, headwater_api;
 
 COMMIT;

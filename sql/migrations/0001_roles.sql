@@ -1,7 +1,7 @@
 -- Roles, the schema, and the table in which every migration records itself.
 --
 -- Each file here is one transaction, in order of its number, and runs with plain psql:
---     psql -v ON_ERROR_STOP=1 -f 0001_roles_and_schema.sql
+--     psql -v ON_ERROR_STOP=1 -f 0001_roles.sql
 -- A file that was applied before stops at its first INSERT and changes nothing.
 
 BEGIN;
@@ -73,7 +73,46 @@ EXCEPTION
 END
 $$;
 
+-- pg_logical_emit_message() belongs to the superuser. Left to everyone, it would let anyone forge
+-- commands to the reconciler.
+DO $$
+DECLARE
+    door regprocedure;
+    owner regrole;
+BEGIN
+    FOR door, owner IN
+        SELECT oid, proowner FROM pg_proc
+        WHERE proname = 'pg_logical_emit_message' AND pronamespace = 'pg_catalog'::regnamespace
+    LOOP
+        IF NOT pg_has_role(current_user, owner, 'USAGE') THEN
+            RAISE WARNING '% stays open to everyone: "%" may not change that', door, current_user
+                USING HINT = format('As a superuser: REVOKE EXECUTE ON FUNCTION %1$s FROM PUBLIC; '
+                                    'GRANT EXECUTE ON FUNCTION %1$s TO headwater_owner;', door);
+        ELSE
+            EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', door);
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO headwater_owner', door);
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- What a session of another role does, and from where, is not for everyone. The function below may
+-- see it, and shows no more of it than it is made for.
+DO $$
+BEGIN
+    IF NOT pg_has_role('headwater_owner', 'pg_read_all_stats', 'USAGE') THEN
+        GRANT pg_read_all_stats TO headwater_owner;
+    END IF;
+EXCEPTION
+    WHEN insufficient_privilege THEN
+        RAISE WARNING 'since when and from where reconcilers are connected stays unknown: "%" may '
+            'not let headwater_owner see it', current_user
+            USING HINT = 'As a superuser: GRANT pg_read_all_stats TO headwater_owner;';
+END
+$$;
+
 CREATE SCHEMA IF NOT EXISTS headwater AUTHORIZATION headwater_owner;
+
 SET LOCAL ROLE headwater_owner;
 
 CREATE TABLE IF NOT EXISTS headwater.migration (
@@ -82,8 +121,7 @@ CREATE TABLE IF NOT EXISTS headwater.migration (
     checksum   text, -- sha256 of the file's bytes, in hex; null when it was applied with psql
     applied_at timestamptz NOT NULL DEFAULT now()
 );
-
-INSERT INTO headwater.migration (version, name) VALUES (1, 'roles_and_schema');
+INSERT INTO headwater.migration (version, name) VALUES (1, 'roles');
 
 COMMENT ON SCHEMA headwater
     IS 'Configuration of a fleet: what each node should run, and what it runs';

@@ -1,10 +1,9 @@
--- Configs with a schema (a subset of JSON Schema 2020-12) that their content must fit.
+-- JSON Schema, the subset of 2020-12 that content is checked against: is this a schema, and does a
+-- document fit it?
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
-INSERT INTO headwater.migration (version, name) VALUES (13, 'schema');
-
-ALTER TABLE headwater.config ADD COLUMN schema jsonb; -- JSON Schema of the content; null: none
+INSERT INTO headwater.migration (version, name) VALUES (3, 'schemas');
 
 CREATE TYPE headwater.verdict AS (
     steps   int,  -- schemas applied so far
@@ -22,6 +21,17 @@ BEGIN
         USING ERRCODE = 'check_violation', CONSTRAINT = 'config_schema_is_legal',
               SCHEMA = 'headwater', TABLE = 'config', COLUMN = at,
               HINT = 'docs/sql.md lists the keywords of JSON Schema that are checked here.';
+END
+$$;
+
+CREATE FUNCTION headwater.check_pattern(pattern text, at text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    PERFORM '' ~ pattern;
+EXCEPTION WHEN invalid_regular_expression THEN
+    PERFORM refuse_schema(at, SQLERRM);
 END
 $$;
 
@@ -122,17 +132,6 @@ BEGIN
             PERFORM refuse_schema(place, 'this keyword is not checked here, so it is not taken');
         END IF;
     END LOOP;
-END
-$$;
-
-CREATE FUNCTION headwater.check_pattern(pattern text, at text) RETURNS void
-LANGUAGE plpgsql IMMUTABLE
-SET search_path = pg_catalog, headwater, pg_temp
-AS $$
-BEGIN
-    PERFORM '' ~ pattern;
-EXCEPTION WHEN invalid_regular_expression THEN
-    PERFORM refuse_schema(at, SQLERRM);
 END
 $$;
 
@@ -392,128 +391,5 @@ BEGIN
     END IF;
 END
 $$;
-
-CREATE FUNCTION headwater.config_before_schema() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, headwater, pg_temp
-AS $$
-BEGIN
-    IF NEW.schema IS NULL OR (TG_OP = 'UPDATE' AND (NEW.schema, NEW.content, NEW.encoding,
-            NEW.media_type) IS NOT DISTINCT FROM (OLD.schema, OLD.content, OLD.encoding,
-            OLD.media_type)) THEN
-        RETURN NEW;
-    END IF;
-    IF NOT is_json_type(NEW.media_type) THEN
-        RAISE EXCEPTION 'config "%" has a schema, so it must be JSON, not %', NEW.name,
-            NEW.media_type
-            USING ERRCODE = 'check_violation', CONSTRAINT = 'config_schema_needs_json',
-                  SCHEMA = 'headwater', TABLE = 'config',
-                  HINT = 'Remove the schema first: a schema describes JSON alone.';
-    END IF;
-    IF TG_OP = 'INSERT' OR NEW.schema IS DISTINCT FROM OLD.schema THEN
-        PERFORM check_schema(NEW.schema);
-    END IF;
-    PERFORM kind_of(NEW.name, NEW.content, NEW.encoding, NEW.media_type); -- is it JSON at all?
-    PERFORM check_content(NEW.name,
-        convert_from(bytes_of(NEW.content, NEW.encoding), 'UTF8')::jsonb, NEW.schema);
-    RETURN NEW;
-END
-$$;
-
--- As it was, but a row with another schema is another row.
-CREATE OR REPLACE FUNCTION headwater.config_before_row() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, headwater, pg_temp
-AS $$
-DECLARE
-    bytes bytea;
-    is_explicit boolean := TG_OP = 'INSERT' OR NEW.version IS NULL; -- see before_message
-    is_content boolean := true;
-BEGIN
-    IF TG_OP = 'UPDATE' THEN
-        IF NEW.name <> OLD.name THEN
-            PERFORM refuse_rename('config', OLD.name, NEW.name);
-        END IF;
-    END IF;
-    IF NOT is_name(NEW.name) THEN
-        PERFORM refuse_name('config', NEW.name);
-    END IF;
-    IF NOT is_media_type(NEW.media_type) THEN
-        RAISE EXCEPTION 'config "%": media type "%" is not legal',
-            NEW.name, left(NEW.media_type, 300)
-            USING ERRCODE = 'check_violation', CONSTRAINT = 'config_media_type_is_legal',
-                  SCHEMA = 'headwater', TABLE = 'config', COLUMN = 'media_type',
-                  DETAIL = 'A media type is type/subtype, then perhaps ;name=value, at most 255 '
-                           'characters (RFC 6838).';
-    END IF;
-    IF NEW.encoding = 'base64' THEN
-        BEGIN
-            bytes := decode(NEW.content, 'base64');
-        EXCEPTION WHEN data_exception THEN
-            RAISE EXCEPTION 'config "%": content is not valid base64: %', NEW.name, SQLERRM
-                USING ERRCODE = 'check_violation', CONSTRAINT = 'config_content_is_base64',
-                      SCHEMA = 'headwater', TABLE = 'config', COLUMN = 'content',
-                      HINT = 'The encoding is base64 (RFC 4648 section 4); text has utf-8.';
-        END;
-        NEW.content := translate(encode(bytes, 'base64'), E'\n', '');
-    END IF;
-    IF coalesce(length(bytes), octet_length(NEW.content)) > size_limit() THEN
-        RAISE EXCEPTION 'config "%": content is % bytes; the limit is 16 MiB (% bytes)',
-            NEW.name, coalesce(length(bytes), octet_length(NEW.content)), size_limit()
-            USING ERRCODE = 'program_limit_exceeded', CONSTRAINT = 'config_size_limit',
-                  SCHEMA = 'headwater', TABLE = 'config', COLUMN = 'content';
-    END IF;
-
-    IF TG_OP = 'UPDATE' THEN
-        is_content := (NEW.content, NEW.encoding, NEW.media_type)
-                      IS DISTINCT FROM (OLD.content, OLD.encoding, OLD.media_type);
-        IF NOT is_content AND (NEW.message, NEW.schema)
-                IS NOT DISTINCT FROM (OLD.message, OLD.schema) THEN
-            RETURN OLD;
-        END IF;
-        NEW.created_at := OLD.created_at;
-        NEW.revision := OLD.revision + is_content::int;
-    ELSE
-        NEW.created_at := now();
-        NEW.revision := 1 + coalesce(
-            (SELECT max(r.revision) FROM config_revision AS r WHERE r.config = NEW.name), 0);
-    END IF;
-    -- An old message does not describe a new revision.
-    IF is_content AND (NOT is_explicit OR NEW.message = '') THEN
-        NEW.message := coalesce(message(), '');
-    END IF;
-    NEW.version := (SELECT rev FROM own_rev);
-    NEW.updated_at := now();
-    NEW.updated_by := author();
-    RETURN NEW;
-END
-$$;
-
--- Fires behind before_row, whose name comes first.
-CREATE TRIGGER before_schema BEFORE INSERT OR UPDATE
-    ON headwater.config FOR EACH ROW EXECUTE FUNCTION headwater.config_before_schema();
-
--- A schema that changes alone makes no revision, but a version, which is a rev of the changelog.
-CREATE FUNCTION headwater.config_schema_after() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, headwater, pg_temp
-SET enable_nestloop = off
-AS $$
-BEGIN
-    IF EXISTS (SELECT FROM after_rows AS a JOIN before_rows AS b USING (name)
-               WHERE a.schema IS DISTINCT FROM b.schema) THEN
-        PERFORM log_change();
-    END IF;
-    RETURN NULL;
-END
-$$;
-CREATE TRIGGER after_update_schema AFTER UPDATE
-    ON headwater.config REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows
-    FOR EACH STATEMENT EXECUTE FUNCTION headwater.config_schema_after();
-ALTER TABLE headwater.config
-    ENABLE ALWAYS TRIGGER before_schema, ENABLE ALWAYS TRIGGER after_update_schema;
-
-COMMENT ON COLUMN headwater.config.schema
-    IS 'JSON Schema (a subset, see docs/sql.md) that the content fits; null: none';
 
 COMMIT;

@@ -1,9 +1,10 @@
--- The triggers on node, config and assignment, with which every write ends with desired up to date,
--- and the guards on history. All are ENABLE ALWAYS: session_replication_role turns none off.
+-- The triggers on node, config and assignment, with which every write ends with desired up to date.
+-- All are ENABLE ALWAYS, save two that put foreign keys in words: session_replication_role turns none
+-- off.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
-INSERT INTO headwater.migration (version, name) VALUES (5, 'writers');
+INSERT INTO headwater.migration (version, name) VALUES (6, 'writers');
 
 -- ---- before: one writer at a time ---------------------------------------------------------------
 
@@ -31,19 +32,6 @@ END
 $$;
 
 -- ---- before each row: what is refused, and the columns that are not the writer's ----------------
-
-CREATE FUNCTION headwater.refuse_name(kind text, name text) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, headwater, pg_temp
-AS $$
-BEGIN
-    RAISE EXCEPTION '% name "%" is not legal', kind, left(name, 200)
-        USING ERRCODE = 'check_violation', CONSTRAINT = kind || '_name_is_legal',
-              SCHEMA = 'headwater', TABLE = kind, COLUMN = 'name',
-              DETAIL = 'A name is 1 to 128 characters: letters, digits, "_" and "-", in parts '
-                       'separated by single dots.';
-END
-$$;
 
 CREATE FUNCTION headwater.refuse_rename(kind text, old_name text, new_name text) RETURNS void
 LANGUAGE plpgsql
@@ -115,35 +103,6 @@ BEGIN
 END
 $$;
 
--- object: a JSON object, which merges; value: any other JSON; opaque: not JSON. Refuses what is not
--- JSON although its media type says so.
-CREATE FUNCTION headwater.kind_of(config text, content text, encoding text, media_type text)
-RETURNS text
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, headwater, pg_temp
-AS $$
-DECLARE
-    what text;
-    detail text;
-    context text;
-BEGIN
-    IF NOT is_json_type(media_type) THEN
-        RETURN 'opaque';
-    END IF;
-    RETURN CASE jsonb_typeof(convert_from(bytes_of(content, encoding), 'UTF8')::jsonb)
-           WHEN 'object' THEN 'object' ELSE 'value' END;
-EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex THEN
-    GET STACKED DIAGNOSTICS what = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
-                            context = PG_EXCEPTION_CONTEXT;
-    RAISE EXCEPTION 'config "%": content is not valid JSON: %', config, what
-        USING ERRCODE = 'check_violation', CONSTRAINT = 'config_content_is_json',
-              SCHEMA = 'headwater', TABLE = 'config', COLUMN = 'content',
-              DETAIL = concat_ws(' ', nullif(detail, ''),
-                                 substring(context from 'JSON data, line[^\n]*')),
-              HINT = format('The media type is %s; other types take any content.', media_type);
-END
-$$;
-
 CREATE FUNCTION headwater.config_before_row() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -190,7 +149,8 @@ BEGIN
     IF TG_OP = 'UPDATE' THEN
         is_content := (NEW.content, NEW.encoding, NEW.media_type)
                       IS DISTINCT FROM (OLD.content, OLD.encoding, OLD.media_type);
-        IF NOT is_content AND NEW.message IS NOT DISTINCT FROM OLD.message THEN
+        IF NOT is_content AND (NEW.message, NEW.schema)
+                IS NOT DISTINCT FROM (OLD.message, OLD.schema) THEN
             RETURN OLD;
         END IF;
         NEW.created_at := OLD.created_at;
@@ -222,11 +182,52 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION headwater.config_before_schema() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    IF NEW.schema IS NULL OR (TG_OP = 'UPDATE' AND (NEW.schema, NEW.content, NEW.encoding,
+            NEW.media_type) IS NOT DISTINCT FROM (OLD.schema, OLD.content, OLD.encoding,
+            OLD.media_type)) THEN
+        RETURN NEW;
+    END IF;
+    IF NOT is_json_type(NEW.media_type) THEN
+        RAISE EXCEPTION 'config "%" has a schema, so it must be JSON, not %', NEW.name,
+            NEW.media_type
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'config_schema_needs_json',
+                  SCHEMA = 'headwater', TABLE = 'config',
+                  HINT = 'Remove the schema first: a schema describes JSON alone.';
+    END IF;
+    IF TG_OP = 'INSERT' OR NEW.schema IS DISTINCT FROM OLD.schema THEN
+        PERFORM check_schema(NEW.schema);
+    END IF;
+    PERFORM kind_of(NEW.name, NEW.content, NEW.encoding, NEW.media_type); -- is it JSON at all?
+    PERFORM check_content(NEW.name,
+        convert_from(bytes_of(NEW.content, NEW.encoding), 'UTF8')::jsonb, NEW.schema);
+    RETURN NEW;
+END
+$$;
+
+-- Before the constraint of the name of the first argument would say less; the second is the column.
+CREATE FUNCTION headwater.explain_check() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION '% "%": %', TG_TABLE_NAME, NEW.name, TG_ARGV[2]
+        USING ERRCODE = 'check_violation', CONSTRAINT = TG_ARGV[0], SCHEMA = 'headwater',
+              TABLE = TG_TABLE_NAME, COLUMN = TG_ARGV[1], HINT = TG_ARGV[3];
+END
+$$;
+
 -- ---- after: desired follows ---------------------------------------------------------------------
 
 CREATE FUNCTION headwater.node_after() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
+SET enable_nestloop = off
+SET jit = off
 AS $$
 DECLARE
     nodes text[];
@@ -255,30 +256,11 @@ BEGIN
 END
 $$;
 
--- Materialises the nodes that the given assignments reach.
-CREATE FUNCTION headwater.materialise_targets(targets text[], selectors jsonb[]) RETURNS void
-LANGUAGE plpgsql
-SET search_path = pg_catalog, headwater, pg_temp
-AS $$
-BEGIN
-    IF '{}' = ANY (selectors) THEN
-        PERFORM materialise(NULL);
-    ELSE
-        targets := ARRAY(
-            SELECT t.name FROM unnest(targets) AS t (name) WHERE t.name IS NOT NULL
-            UNION
-            SELECT n.name FROM unnest(selectors) AS s (selector)
-            JOIN node AS n ON n.labels @> s.selector);
-        IF targets <> '{}' THEN
-            PERFORM materialise(targets);
-        END IF;
-    END IF;
-END
-$$;
-
 CREATE FUNCTION headwater.assignment_after() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
+SET enable_nestloop = off
+SET jit = off
 AS $$
 DECLARE
     targets text[];
@@ -312,6 +294,8 @@ $$;
 CREATE FUNCTION headwater.config_after() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
+SET enable_nestloop = off
+SET jit = off
 AS $$
 DECLARE
     configs text[]; -- with a new revision, or gone
@@ -351,6 +335,21 @@ BEGIN
 END
 $$;
 
+-- A schema that changes alone makes no revision, but a version, which is a rev of the changelog.
+CREATE FUNCTION headwater.config_schema_after() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+SET enable_nestloop = off
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM after_rows AS a JOIN before_rows AS b USING (name)
+               WHERE a.schema IS DISTINCT FROM b.schema) THEN
+        PERFORM log_change();
+    END IF;
+    RETURN NULL;
+END
+$$;
+
 CREATE FUNCTION headwater.after_truncate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -361,16 +360,68 @@ BEGIN
 END
 $$;
 
--- ---- history stays ------------------------------------------------------------------------------
+-- ---- after: foreign keys, in words --------------------------------------------------------------
 
-CREATE FUNCTION headwater.refuse_change() RETURNS trigger
-LANGUAGE plpgsql
+-- PostgreSQL's own check comes right behind, and finds what this does not: it has the locks.
+CREATE FUNCTION headwater.explain_reference() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
 AS $$
+DECLARE
+    names text[];
 BEGIN
-    RAISE EXCEPTION '% on headwater.% is refused: %', TG_OP, TG_TABLE_NAME, TG_ARGV[0]
-        USING ERRCODE = 'object_not_in_prerequisite_state', SCHEMA = 'headwater',
-              TABLE = TG_TABLE_NAME, CONSTRAINT = TG_TABLE_NAME || '_is_kept';
+    IF NOT EXISTS (SELECT FROM config AS c WHERE c.name = NEW.config) THEN
+        names := ARRAY(SELECT c.name FROM config AS c ORDER BY c.name);
+        RAISE EXCEPTION 'assignment "%": there is no config "%"', NEW.name, left(NEW.config, 200)
+            USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'assignment_config_exists',
+                  SCHEMA = 'headwater', TABLE = 'assignment', COLUMN = 'config',
+                  DETAIL = coalesce('There are: ' || some_names(names) || '.',
+                                    'There is none at all yet.'),
+                  HINT = 'Create the config first, or in the same transaction.';
+    ELSIF NOT EXISTS (SELECT FROM node AS n WHERE n.name = NEW.node) AND NEW.node IS NOT NULL THEN
+        names := ARRAY(SELECT n.name FROM node AS n ORDER BY n.name LIMIT 1000);
+        RAISE EXCEPTION 'assignment "%": there is no node "%"', NEW.name, left(NEW.node, 200)
+            USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'assignment_node_exists',
+                  SCHEMA = 'headwater', TABLE = 'assignment', COLUMN = 'node',
+                  DETAIL = coalesce('There are: ' || some_names(names) || '.',
+                                    'There is none at all yet.'),
+                  HINT = 'Create the node first, or in the same transaction; for nodes to come, '
+                         'give a selector instead of the node.';
+    ELSIF NEW.revision IS NOT NULL AND NOT EXISTS (
+            SELECT FROM config_revision AS r
+            WHERE (r.config, r.revision) = (NEW.config, NEW.revision)) THEN
+        RAISE EXCEPTION 'assignment "%": config "%" has no revision %', NEW.name, NEW.config,
+                        NEW.revision
+            USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'assignment_revision_exists',
+                  SCHEMA = 'headwater', TABLE = 'assignment', COLUMN = 'revision',
+                  DETAIL = (SELECT format('It has revisions %s to %s.', min(r.revision),
+                                          max(r.revision))
+                            FROM config_revision AS r WHERE r.config = NEW.config),
+                  HINT = 'Leave the revision out, and the assignment follows the newest.';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION headwater.explain_use() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+DECLARE
+    users CONSTANT text[] :=
+        ARRAY(SELECT a.name FROM assignment AS a WHERE a.config = OLD.name ORDER BY a.name);
+BEGIN
+    IF users <> '{}' AND NOT EXISTS (SELECT FROM config AS c WHERE c.name = OLD.name) THEN
+        RAISE EXCEPTION 'config "%" is in use: % % to it', OLD.name,
+                        CASE WHEN cardinality(users) = 1 THEN 'assignment ' ELSE 'assignments ' END
+                            || some_names(users),
+                        CASE WHEN cardinality(users) = 1 THEN 'refers' ELSE 'refer' END
+            USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'assignment_config_exists',
+                  SCHEMA = 'headwater', TABLE = 'assignment',
+                  HINT = 'Delete what refers to it, or give it another config, first or in the '
+                         'same transaction.';
+    END IF;
+    RETURN NULL;
 END
 $$;
 
@@ -403,15 +454,6 @@ BEGIN
                 ENABLE ALWAYS TRIGGER after_delete, ENABLE ALWAYS TRIGGER after_truncate;
             $sql$, '%', relation);
     END LOOP;
-
-    FOREACH relation IN ARRAY ARRAY['config_revision', 'desired_history', 'changelog', 'blob'] LOOP
-        EXECUTE replace($sql$
-            CREATE TRIGGER is_kept BEFORE UPDATE OR DELETE OR TRUNCATE
-                ON headwater.% FOR EACH STATEMENT
-                EXECUTE FUNCTION headwater.refuse_change('it is history, which only grows');
-            ALTER TABLE headwater.% ENABLE ALWAYS TRIGGER is_kept;
-            $sql$, '%', relation);
-    END LOOP;
 END
 $$;
 
@@ -420,14 +462,42 @@ CREATE TRIGGER before_message BEFORE UPDATE OF message
     ON headwater.config FOR EACH ROW EXECUTE FUNCTION headwater.config_message_is_set();
 ALTER TABLE headwater.config ENABLE ALWAYS TRIGGER before_message;
 
-CREATE TRIGGER is_kept BEFORE DELETE OR TRUNCATE
-    ON headwater.changelog_head FOR EACH STATEMENT
-    EXECUTE FUNCTION headwater.refuse_change('all writers wait for its one row');
-ALTER TABLE headwater.changelog_head ENABLE ALWAYS TRIGGER is_kept;
+-- Fires behind before_row, whose name comes first.
+CREATE TRIGGER before_schema BEFORE INSERT OR UPDATE
+    ON headwater.config FOR EACH ROW EXECUTE FUNCTION headwater.config_before_schema();
 
-CREATE TRIGGER is_kept BEFORE TRUNCATE
-    ON headwater.desired FOR EACH STATEMENT
-    EXECUTE FUNCTION headwater.refuse_change('it follows from node, config and assignment');
-ALTER TABLE headwater.desired ENABLE ALWAYS TRIGGER is_kept;
+CREATE TRIGGER after_update_schema AFTER UPDATE
+    ON headwater.config REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION headwater.config_schema_after();
+ALTER TABLE headwater.config
+    ENABLE ALWAYS TRIGGER before_schema, ENABLE ALWAYS TRIGGER after_update_schema;
+
+-- Triggers fire in the order of their names, and PostgreSQL's are called RI_...: so the capital.
+-- Like them, they are off where session_replication_role is replica.
+CREATE TRIGGER "Explain_reference" AFTER INSERT OR UPDATE OF config, node, revision
+    ON headwater.assignment FOR EACH ROW EXECUTE FUNCTION headwater.explain_reference();
+CREATE TRIGGER "Explain_use" AFTER DELETE
+    ON headwater.config FOR EACH ROW EXECUTE FUNCTION headwater.explain_use();
+
+CREATE TRIGGER explain_labels BEFORE INSERT OR UPDATE ON headwater.node
+    FOR EACH ROW WHEN (jsonb_typeof(NEW.labels) <> 'object')
+    EXECUTE FUNCTION headwater.explain_check(
+        'node_labels_is_object', 'labels', 'labels is not a JSON object',
+        'An object such as ''{"site": "north"}''; without labels it is ''{}''.');
+ALTER TABLE headwater.node ENABLE ALWAYS TRIGGER explain_labels;
+
+CREATE TRIGGER explain_encoding BEFORE INSERT OR UPDATE ON headwater.config
+    FOR EACH ROW WHEN (NEW.encoding NOT IN ('utf-8', 'base64'))
+    EXECUTE FUNCTION headwater.explain_check(
+        'config_encoding_is_known', 'encoding', 'encoding is neither utf-8 nor base64',
+        'utf-8 is text as it is, which is what there is without the column; base64 is bytes.');
+ALTER TABLE headwater.config ENABLE ALWAYS TRIGGER explain_encoding;
+
+CREATE TRIGGER explain_selector BEFORE INSERT OR UPDATE ON headwater.assignment
+    FOR EACH ROW WHEN (jsonb_typeof(NEW.selector) <> 'object')
+    EXECUTE FUNCTION headwater.explain_check(
+        'assignment_selector_is_object', 'selector', 'selector is not a JSON object',
+        'An object such as ''{"site": "north"}''; ''{}'' is every node.');
+ALTER TABLE headwater.assignment ENABLE ALWAYS TRIGGER explain_selector;
 
 COMMIT;

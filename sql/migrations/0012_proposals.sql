@@ -2,7 +2,7 @@
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
-INSERT INTO headwater.migration (version, name) VALUES (17, 'proposals');
+INSERT INTO headwater.migration (version, name) VALUES (12, 'proposals');
 
 CREATE TABLE headwater.proposal (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -30,6 +30,8 @@ CREATE TABLE headwater.proposal (
         CHECK (state <> 'pending' OR num_nulls(config, base_revision, content, encoding,
                                                media_type, digest, size) = 0)
 );
+COMMENT ON TABLE headwater.proposal
+    IS 'What nodes propose, and what became of it; written by propose(), approve() and reject()';
 CREATE INDEX proposal_node ON headwater.proposal (node, id);
 CREATE INDEX proposal_pending ON headwater.proposal (config) WHERE state = 'pending';
 
@@ -40,6 +42,8 @@ CREATE TABLE headwater.decided (
     decisions  jsonb NOT NULL, -- [{"ref", "id", "config", "base_revision", "state", …}], newest last
     changed_at timestamptz NOT NULL
 );
+COMMENT ON TABLE headwater.decided
+    IS 'What each node is told about its proposals; kept by triggers on proposal';
 ALTER TABLE headwater.decided ALTER COLUMN decisions SET STORAGE MAIN;
 
 -- Bounds, of one node: 512 KiB of content, proposals that wait, and proposals within an hour. Beyond
@@ -47,9 +51,11 @@ ALTER TABLE headwater.decided ALTER COLUMN decisions SET STORAGE MAIN;
 CREATE FUNCTION headwater.proposal_size_limit() RETURNS int
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 524288;
+
 CREATE FUNCTION headwater.proposal_pending_limit() RETURNS int
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 8;
+
 CREATE FUNCTION headwater.proposal_rate_limit() RETURNS int
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 60;
@@ -122,7 +128,7 @@ ALTER TABLE headwater.proposal
     ENABLE ALWAYS TRIGGER is_kept;
 ALTER TABLE headwater.decided ENABLE ALWAYS TRIGGER is_kept;
 
--- ---- the configuration moves on -----------------------------------------------------------------
+-- ---- when the config goes on, or the node goes --------------------------------------------------
 
 CREATE FUNCTION headwater.stale_base(config text, base int, newest int) RETURNS text
 LANGUAGE sql IMMUTABLE
@@ -343,16 +349,10 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION headwater.propose(jsonb)
+    IS 'Takes proposals of nodes into proposal, each (node, ref) once';
 
 -- ---- deciding -----------------------------------------------------------------------------------
-
-ALTER TABLE headwater.audit
-    DROP CONSTRAINT audit_kind_is_known,
-    DROP CONSTRAINT audit_action_is_known,
-    ADD CONSTRAINT audit_kind_is_known
-        CHECK (kind IN ('node', 'config', 'assignment', 'token', 'proposal')),
-    ADD CONSTRAINT audit_action_is_known
-        CHECK (action IN ('create', 'update', 'delete', 'revoke', 'approve', 'reject'));
 
 -- The proposal, locked, which waits for a decision; anything else is refused.
 CREATE FUNCTION headwater.pending_proposal(id bigint) RETURNS headwater.proposal
@@ -425,6 +425,8 @@ BEGIN
     RETURN made;
 END
 $$;
+COMMENT ON FUNCTION headwater.approve(bigint, text)
+    IS 'Makes a proposal the next revision of its config; refused where its base is not the newest';
 
 CREATE FUNCTION headwater.reject(id bigint, reason text DEFAULT '') RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
@@ -443,15 +445,6 @@ BEGIN
             'reject');
 END
 $$;
-
-COMMENT ON TABLE headwater.proposal
-    IS 'What nodes propose, and what became of it; written by propose(), approve() and reject()';
-COMMENT ON TABLE headwater.decided
-    IS 'What each node is told about its proposals; kept by triggers on proposal';
-COMMENT ON FUNCTION headwater.propose(jsonb)
-    IS 'Takes proposals of nodes into proposal, each (node, ref) once';
-COMMENT ON FUNCTION headwater.approve(bigint, text)
-    IS 'Makes a proposal the next revision of its config; refused where its base is not the newest';
 COMMENT ON FUNCTION headwater.reject(bigint, text) IS 'Ends a proposal without a change';
 
 GRANT SELECT ON headwater.proposal, headwater.decided

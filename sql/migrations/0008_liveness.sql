@@ -1,10 +1,45 @@
--- Nodes that nobody registered, and nodes that nobody gave anything to run.
+-- Signs of life: which nodes were heard of, which have fallen silent, and who is not registered.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
-INSERT INTO headwater.migration (version, name) VALUES (20, 'unknown');
+INSERT INTO headwater.migration (version, name) VALUES (8, 'liveness');
 
--- ---- who is not registered -----------------------------------------------------------------------
+-- ---- tables -------------------------------------------------------------------------------------
+
+CREATE TABLE headwater.setting (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    silence  interval NOT NULL DEFAULT '5 minutes', -- after which a node that beats is unknown
+    CONSTRAINT setting_silence_is_positive CHECK (silence >= interval '1 second')
+);
+COMMENT ON TABLE headwater.setting IS 'What holds for the whole fleet; one row';
+INSERT INTO headwater.setting DEFAULT VALUES;
+
+-- Nodes that were ever heard. Written when that changes, so that an idle fleet leaves no WAL.
+CREATE TABLE headwater.liveness (
+    node         text COLLATE "C" PRIMARY KEY,
+    silent_since timestamptz, -- when it was heard last; null: it beats
+    id           bigint GENERATED ALWAYS AS IDENTITY -- another with each change; in commit order
+);
+COMMENT ON TABLE headwater.liveness IS 'Nodes that were ever heard, and since when they are silent';
+CREATE INDEX liveness_silent ON headwater.liveness (node) WHERE silent_since IS NOT NULL;
+CREATE INDEX liveness_id ON headwater.liveness (id);
+
+-- Nodes that beat. Written all the time: without WAL, and with room on the page for the new row. A
+-- crash of the server empties it; hear() then begins anew.
+CREATE UNLOGGED TABLE headwater.heard (
+    node text COLLATE "C" PRIMARY KEY,
+    at   timestamptz,    -- null: not since that crash
+    tick bigint NOT NULL -- of heard_head, then
+) WITH (fillfactor = 40);
+COMMENT ON TABLE headwater.heard IS 'Nodes that beat, and when they were heard last; unlogged';
+
+-- How long has been listened, in milliseconds. Silence is measured by it, not by the clock: what
+-- nobody listened to was no silence, and clocks jump.
+CREATE UNLOGGED TABLE headwater.heard_head (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    tick     bigint NOT NULL
+) WITH (fillfactor = 10);
+COMMENT ON TABLE headwater.heard_head IS 'For how long has been listened; unlogged';
 
 -- Names that were heard or that reported, and are no node's. Anybody whom NATS lets in can invent
 -- them, so there is a most, and no WAL. A crash of the server empties it; the living come back.
@@ -14,16 +49,23 @@ CREATE UNLOGGED TABLE headwater.unknown_heard (
     last_seen  timestamptz NOT NULL, -- to within ten seconds
     tick       bigint NOT NULL       -- of heard_head, then
 ) WITH (fillfactor = 50);
+COMMENT ON TABLE headwater.unknown_heard
+    IS 'Names that were heard or reported and are no node''s; at most unknown_limit(); unlogged';
 
 -- Its row lock keeps those who write the list apart, or together they could go beyond the most.
 CREATE UNLOGGED TABLE headwater.unknown_head (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     left_out bigint NOT NULL DEFAULT 0 -- times that a name found no place since there was one
 ) WITH (fillfactor = 10);
+COMMENT ON TABLE headwater.unknown_head
+    IS 'How often a name found no place in unknown_heard; its row lock puts writers in one order';
+
+-- ---- who is not registered ----------------------------------------------------------------------
 
 CREATE FUNCTION headwater.unknown_limit() RETURNS int
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 1000;
+COMMENT ON FUNCTION headwater.unknown_limit() IS 'How many names unknown_node lists at most';
 
 -- These names gave a sign of life: keeps those that are no node's. Names that were registered, or
 -- were silent for as long as a node may be, go.
@@ -79,6 +121,8 @@ BEGIN
     END IF;
 END
 $$;
+COMMENT ON FUNCTION headwater.unknown_names()
+    IS 'The names of unknown_node, and when they were heard; none on a server in recovery';
 
 CREATE VIEW headwater.unknown_node AS
 SELECT u.name COLLATE "C" AS name, u.first_seen, u.last_seen,
@@ -86,6 +130,8 @@ SELECT u.name COLLATE "C" AS name, u.first_seen, u.last_seen,
        r.running_revision AS reported_revision, r.running_digest AS reported_digest
 FROM headwater.unknown_names() AS u
 LEFT JOIN headwater.reported AS r ON r.node = u.name;
+COMMENT ON VIEW headwater.unknown_node
+    IS 'Who is alive and not registered: an agent with another name than its node, or a new one';
 
 -- How the list stands; one row.
 CREATE FUNCTION headwater.unknown_count()
@@ -104,11 +150,22 @@ BEGIN
     RETURN NEXT;
 END
 $$;
+COMMENT ON FUNCTION headwater.unknown_count()
+    IS 'How many names unknown_node lists, whether it is full, and what was left out since';
+
+-- ---- signs of life ------------------------------------------------------------------------------
+
+-- What hear() reads whole, as all else there goes by keys.
+CREATE FUNCTION headwater.heard_before(tick bigint) RETURNS SETOF text
+LANGUAGE sql STABLE ROWS 10
+SET search_path = pg_catalog, headwater, pg_temp
+SET enable_seqscan = on
+AS $$ SELECT h.node FROM heard AS h WHERE h.tick < heard_before.tick $$;
 
 -- The reconciler's door for signs of life: these nodes were heard in the time that it went on
 -- listening. Finds out who has fallen silent, and who is unknown. Nodes that were deleted go the
 -- same way, so that no writer of nodes ever waits for this.
-CREATE OR REPLACE FUNCTION headwater.hear(nodes text[], listened_ms bigint) RETURNS void
+CREATE FUNCTION headwater.hear(nodes text[], listened_ms bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
 SET enable_seqscan = off -- the tables grow from nothing to a fleet before anyone counts rows
@@ -168,114 +225,33 @@ BEGIN
     PERFORM note_unknown(nodes);
 END
 $$;
+COMMENT ON FUNCTION headwater.hear(text[], bigint)
+    IS 'Takes signs of life of nodes, and finds out who has fallen silent';
 
--- Only reports that this transaction took: what is read again after a restart is no sign of life.
--- OFFSET 0: name by name, by keys.
-CREATE FUNCTION headwater.note_reporters(reports jsonb) RETURNS void
-LANGUAGE plpgsql
+-- A server that only follows another one has no unlogged tables, and must not plan to read one.
+CREATE FUNCTION headwater.heard_at(node text) RETURNS timestamptz
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, headwater, pg_temp
-SET enable_seqscan = off
-SET jit = off
 AS $$
-DECLARE
-    strangers CONSTANT text[] := ARRAY(
-        SELECT w.node
-        FROM (SELECT i.item #>> '{value,node}' AS node
-              FROM jsonb_array_elements(reports) AS i (item) OFFSET 0) AS w
-        WHERE NOT EXISTS (SELECT FROM node AS n WHERE n.name = w.node OFFSET 0)
-        AND EXISTS (SELECT FROM reported AS r
-                    WHERE r.node = w.node AND r.received_at = now() OFFSET 0));
 BEGIN
-    IF cardinality(strangers) > 0 THEN
-        PERFORM note_unknown(strangers);
+    IF pg_is_in_recovery() THEN
+        RETURN NULL;
     END IF;
+    RETURN (SELECT h.at FROM heard AS h WHERE h.node = heard_at.node);
 END
 $$;
+COMMENT ON FUNCTION headwater.heard_at(text)
+    IS 'When a node that beats was heard last; null on a server in recovery';
 
--- The reconciler's door. reports is an array of {"kv_created", "kv_revision", "value"}, value being
--- what the node wrote. Only newer reports are taken; one that is malformed does not hold up others.
--- Answers a row for each report, in order. Those of no node's are a sign of life of the unknown.
-CREATE OR REPLACE FUNCTION headwater.report(reports jsonb)
-RETURNS TABLE (node text, accepted boolean, reason text)
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, headwater, pg_temp
-SET timezone = 'UTC'
-AS $$
-#variable_conflict use_column
-DECLARE
-    item jsonb;
-BEGIN
-    BEGIN
-        RETURN QUERY SELECT * FROM take_reports(reports);
-        PERFORM note_reporters(reports);
-        RETURN;
-    EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
-        IF jsonb_typeof(reports) <> 'array' THEN
-            RAISE;
-        END IF;
-    END;
-    -- One of them is bad: find out which.
-    FOR item IN SELECT * FROM jsonb_array_elements(reports) LOOP
-        BEGIN
-            RETURN QUERY SELECT * FROM take_reports(jsonb_build_array(item));
-            PERFORM note_reporters(jsonb_build_array(item));
-        EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
-            node := item -> 'value' ->> 'node';
-            accepted := false;
-            reason := SQLERRM;
-            RETURN NEXT;
-        END;
-    END LOOP;
-END
-$$;
-
--- ---- who has nothing to run ----------------------------------------------------------------------
-
--- Whoever was heard or reported, and is to run nothing, is unassigned: what it may still run is
--- nobody's wish.
-CREATE OR REPLACE VIEW headwater.fleet AS
-SELECT n.name AS node, n.labels,
-       d.revision AS desired_revision, d.digest AS desired_digest,
-       r.running_revision AS reported_revision, r.running_digest AS reported_digest,
-       CASE WHEN v.silent_since IS NOT NULL AND (r.node IS NULL OR r.heartbeat IS NOT NULL)
-            THEN 'unknown' ELSE s.state END AS state,
-       CASE WHEN s.state = 'in_sync' OR d.node IS NULL THEN interval '0'
-            ELSE greatest(interval '0', clock_timestamp() - d.changed_at) END AS lag,
-       CASE WHEN s.state = 'failed'
-            THEN concat_ws(': ', r.failed_stage, r.failed_error) END AS error,
-       d.changed_at AS desired_changed_at,
-       r.running_applied_at AS applied_at,
-       r.held, r.drift,
-       s.state AS reported_state,
-       coalesce(v.silent_since, headwater.heard_at(n.name)) AS last_seen
-FROM headwater.node AS n
-LEFT JOIN headwater.desired AS d ON d.node = n.name
-LEFT JOIN headwater.reported AS r ON r.node = n.name
-LEFT JOIN headwater.liveness AS v ON v.node = n.name
-CROSS JOIN LATERAL (SELECT CASE
-    WHEN d.node IS NULL AND num_nonnulls(r.node, v.node) > 0 THEN 'unassigned'
-    WHEN r.node IS NULL THEN 'unknown'
-    WHEN r.running_revision = d.revision AND r.running_digest = d.digest THEN 'in_sync'
-    WHEN r.state IN ('failed', 'rejected')
-        AND r.failed_revision = d.revision AND r.failed_digest = d.digest THEN 'failed'
-    ELSE 'pending' END AS state) AS s;
-
-COMMENT ON TABLE headwater.unknown_heard
-    IS 'Names that were heard or reported and are no node''s; at most unknown_limit(); unlogged';
-COMMENT ON TABLE headwater.unknown_head
-    IS 'How often a name found no place in unknown_heard; its row lock puts writers in one order';
-COMMENT ON VIEW headwater.unknown_node
-    IS 'Who is alive and not registered: an agent with another name than its node, or a new one';
-COMMENT ON FUNCTION headwater.unknown_limit() IS 'How many names unknown_node lists at most';
-COMMENT ON FUNCTION headwater.unknown_names()
-    IS 'The names of unknown_node, and when they were heard; none on a server in recovery';
-COMMENT ON FUNCTION headwater.unknown_count()
-    IS 'How many names unknown_node lists, whether it is full, and what was left out since';
-
-GRANT SELECT ON headwater.unknown_heard, headwater.unknown_head, headwater.unknown_node
+GRANT SELECT ON
+    headwater.setting, headwater.liveness, headwater.heard, headwater.heard_head,
+    headwater.unknown_heard, headwater.unknown_head, headwater.unknown_node
     TO headwater_dba, headwater_api, headwater_reconciler, headwater_viewer;
+GRANT UPDATE (silence) ON headwater.setting TO headwater_dba;
 GRANT EXECUTE ON FUNCTION
-    headwater.unknown_limit(), headwater.unknown_names(), headwater.unknown_count()
+    headwater.heard_at(text), headwater.unknown_limit(), headwater.unknown_names(),
+    headwater.unknown_count()
     TO headwater_dba, headwater_api, headwater_reconciler, headwater_viewer;
+GRANT EXECUTE ON FUNCTION headwater.hear(text[], bigint) TO headwater_reconciler;
 
 COMMIT;

@@ -1,0 +1,424 @@
+-- What nodes say: the door for reports, their history, the view of the fleet, how things stood at a
+-- time or a position, and word of every change.
+
+BEGIN;
+SET LOCAL ROLE headwater_owner;
+INSERT INTO headwater.migration (version, name) VALUES (9, 'reports');
+
+-- ---- taking reports -----------------------------------------------------------------------------
+
+-- Takes all reports or fails on the first bad one; says which were taken.
+CREATE FUNCTION headwater.take_reports(reports jsonb)
+RETURNS TABLE (node text, accepted boolean, reason text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH report AS MATERIALIZED (
+        SELECT i.position, e.kv_created, e.kv_revision, v.node, v.state,
+               u.revision AS running_revision, u.digest AS running_digest, u.epoch AS running_epoch,
+               u.lsn AS running_lsn, u.applied_at AS running_applied_at,
+               f.revision AS failed_revision, f.digest AS failed_digest, f.epoch AS failed_epoch,
+               f.lsn AS failed_lsn, f.stage AS failed_stage, left(f.error, 16384) AS failed_error,
+               f.at AS failed_at, v.desired_revision, v.agent, v.boot_id, v.reported_at,
+               nullif(v.held, 'null') AS held, nullif(v.drift, 'null') AS drift,
+               v.heartbeat
+        FROM jsonb_array_elements(reports) WITH ORDINALITY AS i (item, position)
+        CROSS JOIN LATERAL jsonb_to_record(i.item)
+            AS e (kv_created timestamptz, kv_revision bigint, value jsonb)
+        CROSS JOIN LATERAL jsonb_to_record(e.value)
+            AS v (node text, state text, running jsonb, failed jsonb, desired_revision bigint,
+                  agent text, boot_id text, reported_at timestamptz, held jsonb, drift jsonb,
+                  heartbeat real)
+        CROSS JOIN LATERAL jsonb_to_record(coalesce(v.running, '{}'))
+            AS u (revision bigint, digest text, epoch bigint, lsn pg_lsn, applied_at timestamptz)
+        CROSS JOIN LATERAL jsonb_to_record(coalesce(v.failed, '{}'))
+            AS f (revision bigint, digest text, epoch bigint, lsn pg_lsn, stage text, error text,
+                  at timestamptz)
+    ), taken AS (
+        INSERT INTO reported AS r
+            (node, state, running_revision, running_digest, running_epoch, running_lsn,
+             running_applied_at, failed_revision, failed_digest, failed_epoch, failed_lsn,
+             failed_stage, failed_error, failed_at, desired_revision, agent, boot_id, reported_at,
+             held, drift, heartbeat, kv_created, kv_revision)
+        SELECT DISTINCT ON (p.node)
+             p.node, p.state, p.running_revision, p.running_digest, p.running_epoch, p.running_lsn,
+             p.running_applied_at, p.failed_revision, p.failed_digest, p.failed_epoch, p.failed_lsn,
+             p.failed_stage, p.failed_error, p.failed_at, p.desired_revision, p.agent, p.boot_id,
+             p.reported_at, p.held, p.drift, p.heartbeat, p.kv_created, p.kv_revision
+        FROM report AS p
+        ORDER BY p.node, p.kv_created DESC, p.kv_revision DESC
+        ON CONFLICT (node) DO UPDATE SET
+            (state, running_revision, running_digest, running_epoch, running_lsn,
+             running_applied_at, failed_revision, failed_digest, failed_epoch, failed_lsn,
+             failed_stage, failed_error, failed_at, desired_revision, agent, boot_id, reported_at,
+             held, drift, heartbeat, kv_created, kv_revision, received_at)
+            = ROW (excluded.state, excluded.running_revision, excluded.running_digest,
+             excluded.running_epoch, excluded.running_lsn, excluded.running_applied_at,
+             excluded.failed_revision, excluded.failed_digest, excluded.failed_epoch,
+             excluded.failed_lsn, excluded.failed_stage, excluded.failed_error, excluded.failed_at,
+             excluded.desired_revision, excluded.agent, excluded.boot_id, excluded.reported_at,
+             excluded.held, excluded.drift, excluded.heartbeat, excluded.kv_created,
+             excluded.kv_revision, now())
+        WHERE (excluded.kv_created, excluded.kv_revision) > (r.kv_created, r.kv_revision)
+        RETURNING node, kv_created, kv_revision
+    )
+    SELECT p.node, t.node IS NOT NULL,
+           CASE WHEN t.node IS NULL THEN 'not newer than what is stored' END
+    FROM report AS p
+    LEFT JOIN taken AS t ON (t.node, t.kv_created, t.kv_revision)
+                          = (p.node, p.kv_created, p.kv_revision)
+    ORDER BY p.position;
+END
+$$;
+
+-- Only reports that this transaction took: what is read again after a restart is no sign of life.
+-- OFFSET 0: name by name, by keys.
+CREATE FUNCTION headwater.note_reporters(reports jsonb) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, headwater, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+DECLARE
+    strangers CONSTANT text[] := ARRAY(
+        SELECT w.node
+        FROM (SELECT i.item #>> '{value,node}' AS node
+              FROM jsonb_array_elements(reports) AS i (item) OFFSET 0) AS w
+        WHERE NOT EXISTS (SELECT FROM node AS n WHERE n.name = w.node OFFSET 0)
+        AND EXISTS (SELECT FROM reported AS r
+                    WHERE r.node = w.node AND r.received_at = now() OFFSET 0));
+BEGIN
+    IF cardinality(strangers) > 0 THEN
+        PERFORM note_unknown(strangers);
+    END IF;
+END
+$$;
+
+-- The reconciler's door. reports is an array of {"kv_created", "kv_revision", "value"}, value being
+-- what the node wrote. Only newer reports are taken; one that is malformed does not hold up others.
+-- Answers a row for each report, in order. Those of no node's are a sign of life of the unknown.
+CREATE FUNCTION headwater.report(reports jsonb)
+RETURNS TABLE (node text, accepted boolean, reason text)
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+SET timezone = 'UTC'
+AS $$
+#variable_conflict use_column
+DECLARE
+    item jsonb;
+BEGIN
+    BEGIN
+        RETURN QUERY SELECT * FROM take_reports(reports);
+        PERFORM note_reporters(reports);
+        RETURN;
+    EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
+        IF jsonb_typeof(reports) <> 'array' THEN
+            RAISE;
+        END IF;
+    END;
+    -- One of them is bad: find out which.
+    FOR item IN SELECT * FROM jsonb_array_elements(reports) LOOP
+        BEGIN
+            RETURN QUERY SELECT * FROM take_reports(jsonb_build_array(item));
+            PERFORM note_reporters(jsonb_build_array(item));
+        EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
+            node := item -> 'value' ->> 'node';
+            accepted := false;
+            reason := SQLERRM;
+            RETURN NEXT;
+        END;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION headwater.report(jsonb) IS 'Takes reports of nodes into reported, newest only';
+
+-- ---- every report leaves its trace --------------------------------------------------------------
+
+CREATE FUNCTION headwater.reported_before_write() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    PERFORM FROM reported_head FOR NO KEY UPDATE;
+    IF TG_OP = 'TRUNCATE' THEN
+        INSERT INTO reported_history (node) SELECT r.node FROM reported AS r ORDER BY r.node;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION headwater.record_reported() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+SET enable_nestloop = off -- a plan for few rows would be kept for many
+SET jit = off
+AS $$
+DECLARE
+    columns CONSTANT text :=
+        'node, state, running_revision, running_digest, running_epoch, running_lsn, '
+        'running_applied_at, failed_revision, failed_digest, failed_epoch, failed_lsn, '
+        'failed_stage, failed_error, failed_at, desired_revision, agent, boot_id, reported_at, '
+        'held, drift, received_at, heartbeat';
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        INSERT INTO reported_history (node) SELECT b.node FROM before_rows AS b ORDER BY b.node;
+    ELSIF TG_OP = 'INSERT' THEN
+        EXECUTE format('INSERT INTO reported_history (%1$s) SELECT %1$s FROM after_rows '
+                       'ORDER BY node', columns);
+    ELSE
+        EXECUTE format(
+            'INSERT INTO reported_history (%1$s) SELECT a.* '
+            'FROM (SELECT %1$s FROM after_rows) AS a JOIN before_rows AS b USING (node) '
+            'WHERE (a.state, a.running_revision, a.running_digest, a.running_epoch, '
+            'a.running_lsn, a.running_applied_at, a.failed_revision, a.failed_digest, '
+            'a.failed_epoch, a.failed_lsn, a.failed_stage, a.failed_error, a.failed_at, a.held, '
+            'a.drift, a.heartbeat) '
+            'IS DISTINCT FROM (b.state, b.running_revision, b.running_digest, b.running_epoch, '
+            'b.running_lsn, b.running_applied_at, b.failed_revision, b.failed_digest, '
+            'b.failed_epoch, b.failed_lsn, b.failed_stage, b.failed_error, b.failed_at, b.held, '
+            'b.drift, b.heartbeat) '
+            'ORDER BY node', columns);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER before_write BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON headwater.reported FOR EACH STATEMENT EXECUTE FUNCTION headwater.reported_before_write();
+CREATE TRIGGER record_insert AFTER INSERT
+    ON headwater.reported REFERENCING NEW TABLE AS after_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION headwater.record_reported();
+CREATE TRIGGER record_update AFTER UPDATE
+    ON headwater.reported REFERENCING OLD TABLE AS before_rows NEW TABLE AS after_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION headwater.record_reported();
+CREATE TRIGGER record_delete AFTER DELETE
+    ON headwater.reported REFERENCING OLD TABLE AS before_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION headwater.record_reported();
+ALTER TABLE headwater.reported
+    ENABLE ALWAYS TRIGGER before_write, ENABLE ALWAYS TRIGGER record_insert,
+    ENABLE ALWAYS TRIGGER record_update, ENABLE ALWAYS TRIGGER record_delete;
+
+-- ---- the fleet ----------------------------------------------------------------------------------
+
+-- Whoever was heard or reported, and is to run nothing, is unassigned: what it may still run is
+-- nobody's wish.
+CREATE VIEW headwater.fleet AS
+SELECT n.name AS node, n.labels,
+       d.revision AS desired_revision, d.digest AS desired_digest,
+       r.running_revision AS reported_revision, r.running_digest AS reported_digest,
+       CASE WHEN v.silent_since IS NOT NULL AND (r.node IS NULL OR r.heartbeat IS NOT NULL)
+            THEN 'unknown' ELSE s.state END AS state,
+       CASE WHEN s.state = 'in_sync' OR d.node IS NULL THEN interval '0'
+            ELSE greatest(interval '0', clock_timestamp() - d.changed_at) END AS lag,
+       CASE WHEN s.state = 'failed'
+            THEN concat_ws(': ', r.failed_stage, r.failed_error) END AS error,
+       d.changed_at AS desired_changed_at,
+       r.running_applied_at AS applied_at,
+       r.held, r.drift,
+       s.state AS reported_state,
+       coalesce(v.silent_since, headwater.heard_at(n.name)) AS last_seen
+FROM headwater.node AS n
+LEFT JOIN headwater.desired AS d ON d.node = n.name
+LEFT JOIN headwater.reported AS r ON r.node = n.name
+LEFT JOIN headwater.liveness AS v ON v.node = n.name
+CROSS JOIN LATERAL (SELECT CASE
+    WHEN d.node IS NULL AND num_nonnulls(r.node, v.node) > 0 THEN 'unassigned'
+    WHEN r.node IS NULL THEN 'unknown'
+    WHEN r.running_revision = d.revision AND r.running_digest = d.digest THEN 'in_sync'
+    WHEN r.state IN ('failed', 'rejected')
+        AND r.failed_revision = d.revision AND r.failed_digest = d.digest THEN 'failed'
+    ELSE 'pending' END AS state) AS s;
+COMMENT ON VIEW headwater.fleet
+    IS 'Each node: what it should run, what it runs, and whether they agree';
+
+-- How far the histories go that a node's state follows from; of the audit trail only what is written
+-- under the lock of changelog_head, whose ids are in the order of commits.
+CREATE FUNCTION headwater.fleet_ids()
+RETURNS TABLE (desired_id bigint, reported_id bigint, audit_id bigint, liveness_id bigint)
+LANGUAGE sql STABLE ROWS 1
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+    SELECT coalesce((SELECT max(d.id) FROM desired_history AS d), 0),
+           coalesce((SELECT max(r.id) FROM reported_history AS r), 0),
+           coalesce((SELECT max(a.id) FROM audit AS a
+                     WHERE a.kind IN ('node', 'config', 'assignment')), 0),
+           coalesce((SELECT max(v.id) FROM liveness AS v), 0)
+$$;
+COMMENT ON FUNCTION headwater.fleet_ids() IS 'How far the histories go that the fleet follows from';
+
+-- The nodes whose state may be another one than when the histories went as far as that; a state of
+-- null: the node is gone. What it costs depends on how many they are, not on the fleet.
+CREATE FUNCTION headwater.fleet_changes(desired_id bigint, reported_id bigint, audit_id bigint,
+                                        liveness_id bigint)
+RETURNS TABLE (node text, state text, desired_changed_at timestamptz)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, headwater, pg_temp
+SET plan_cache_mode = force_custom_plan -- for as many as there are, this time
+SET jit = off
+AS $$
+DECLARE
+    changed CONSTANT text[] := ARRAY(
+        SELECT d.node FROM desired_history AS d WHERE d.id > fleet_changes.desired_id
+        UNION SELECT r.node FROM reported_history AS r WHERE r.id > fleet_changes.reported_id
+        UNION SELECT a.name FROM audit AS a WHERE a.id > fleet_changes.audit_id AND a.kind = 'node'
+        UNION SELECT v.node FROM liveness AS v WHERE v.id > fleet_changes.liveness_id);
+BEGIN
+    IF cardinality(changed) < 10000 THEN -- by keys, each
+        RETURN QUERY
+            SELECT c.node, f.state, f.desired_changed_at
+            FROM unnest(changed) AS c (node)
+            LEFT JOIN LATERAL (SELECT l.state, l.desired_changed_at FROM fleet AS l
+                               WHERE l.node = c.node OFFSET 0) AS f ON true;
+    ELSE
+        RETURN QUERY
+            SELECT c.node, f.state, f.desired_changed_at
+            FROM unnest(changed) AS c (node) LEFT JOIN fleet AS f ON f.node = c.node;
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION headwater.fleet_changes(bigint, bigint, bigint, bigint)
+    IS 'The nodes whose state may have changed since the histories went as far as these ids';
+
+-- ---- word of every change -----------------------------------------------------------------------
+
+CREATE FUNCTION headwater.notify_reported() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    PERFORM pg_notify('headwater_reported', '');
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE
+    ON headwater.reported FOR EACH STATEMENT EXECUTE FUNCTION headwater.notify_reported();
+ALTER TABLE headwater.reported ENABLE ALWAYS TRIGGER notify;
+
+CREATE FUNCTION headwater.notify_desired() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    IF EXISTS (SELECT FROM after_rows) THEN
+        PERFORM pg_notify('headwater_desired', '');
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER notify AFTER INSERT
+    ON headwater.desired_history REFERENCING NEW TABLE AS after_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION headwater.notify_desired();
+ALTER TABLE headwater.desired_history ENABLE ALWAYS TRIGGER notify;
+
+-- At most most changes behind the two ids, older ones first: the ids of a kind come in their order,
+-- whatever the clock did. labels are the node's of today. last_desired and last_reported, of every
+-- row, are how far the history goes; there is one row, without a kind, when nothing is behind.
+CREATE FUNCTION headwater.events_after(desired_id bigint, reported_id bigint, most int)
+RETURNS TABLE (kind text, id bigint, node text, labels jsonb, data jsonb, last_desired bigint,
+               last_reported bigint)
+LANGUAGE sql STABLE ROWS 100
+SET search_path = pg_catalog, headwater, pg_temp
+SET timezone = 'UTC'
+AS $$
+    WITH event AS (
+        (SELECT 'desired' AS kind, h.id, h.node, max(h.changed_at) OVER (ORDER BY h.id) AS at,
+                jsonb_build_object(
+                    'node', h.node, 'revision', h.revision, 'digest', h.digest, 'size', h.size,
+                    'media_type', h.media_type, 'rev', h.rev, 'lsn', h.wal_lsn,
+                    'at', to_char(h.changed_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')) AS data
+         FROM (SELECT d.* FROM desired_history AS d WHERE d.id > desired_id
+               ORDER BY d.id LIMIT most) AS h)
+        UNION ALL
+        (SELECT 'reported', h.id, h.node, max(h.recorded_at) OVER (ORDER BY h.id),
+                jsonb_build_object(
+                    'node', h.node, 'state', h.state, 'running_revision', h.running_revision,
+                    'running_digest', h.running_digest, 'failed_revision', h.failed_revision,
+                    'failed_digest', h.failed_digest, 'stage', h.failed_stage,
+                    'error', left(h.failed_error, 1000), 'held', h.held, 'drift', h.drift,
+                    'lsn', h.wal_lsn,
+                    'at', to_char(h.recorded_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
+         FROM (SELECT r.* FROM reported_history AS r WHERE r.id > reported_id
+               ORDER BY r.id LIMIT most) AS h)
+    )
+    SELECT e.kind, e.id, e.node, n.labels, e.data, l.last_desired, l.last_reported
+    FROM (SELECT coalesce((SELECT max(d.id) FROM desired_history AS d), 0) AS last_desired,
+                 coalesce((SELECT max(r.id) FROM reported_history AS r), 0) AS last_reported) AS l
+    LEFT JOIN (SELECT f.* FROM event AS f ORDER BY f.at, f.kind, f.id LIMIT most) AS e ON true
+    LEFT JOIN node AS n ON n.name = e.node
+    ORDER BY e.at, e.kind, e.id
+$$;
+COMMENT ON FUNCTION headwater.events_after(bigint, bigint, int)
+    IS 'What changed in desired_history and reported_history behind two ids, a page at a time';
+
+-- ---- as of then ---------------------------------------------------------------------------------
+
+CREATE FUNCTION headwater.refuse_future(wanted text, now text) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION '% is ahead: the database is at %', wanted, now
+        USING ERRCODE = 'invalid_parameter_value', CONSTRAINT = 'position_is_past',
+              SCHEMA = 'headwater', HINT = 'What will be is not known yet.';
+END
+$$;
+
+DO $do$
+DECLARE
+    item record;
+BEGIN
+    FOR item IN
+        SELECT * FROM (VALUES ('desired', 'digest', 'changed_at'),
+                              ('reported', 'state', 'recorded_at')) AS t (name, present, time)
+        CROSS JOIN (VALUES ('timestamptz', 'clock_timestamp()'),
+                           ('pg_lsn', 'pg_current_wal_insert_lsn()')) AS p (type, now)
+    LOOP
+        EXECUTE replace(replace(replace(replace(replace($sql$
+            CREATE FUNCTION headwater.<name>_at(node text, at <type>)
+            RETURNS SETOF headwater.<name>_history
+            LANGUAGE plpgsql STABLE ROWS 1
+            SET search_path = pg_catalog, headwater, pg_temp
+            AS $$
+            BEGIN
+                IF at > <now> THEN
+                    PERFORM refuse_future(at::text, (<now>)::text);
+                END IF;
+                RETURN QUERY
+                    SELECT last.*
+                    FROM (SELECT h.* FROM <name>_history AS h
+                          WHERE h.node = <name>_at.node AND h.<when> <= at
+                          ORDER BY h.id DESC LIMIT 1) AS last
+                    WHERE last.<present> IS NOT NULL;
+            END
+            $$
+            $sql$, '<name>', item.name), '<type>', item.type), '<now>', item.now),
+            '<when>', CASE item.type WHEN 'pg_lsn' THEN 'wal_lsn' ELSE item.time END),
+            '<present>', item.present);
+    END LOOP;
+END
+$do$;
+COMMENT ON FUNCTION headwater.desired_at(text, timestamptz)
+    IS 'What a node should have run at a time: its row of desired_history, or none';
+COMMENT ON FUNCTION headwater.desired_at(text, pg_lsn)
+    IS 'What a node should have run at a position: its row of desired_history, or none';
+COMMENT ON FUNCTION headwater.reported_at(text, timestamptz)
+    IS 'What a node had reported by a time: its row of reported_history, or none';
+COMMENT ON FUNCTION headwater.reported_at(text, pg_lsn)
+    IS 'What a node had reported by a position: its row of reported_history, or none';
+
+GRANT SELECT ON headwater.fleet
+    TO headwater_dba, headwater_api, headwater_reconciler, headwater_viewer;
+GRANT EXECUTE ON FUNCTION
+    headwater.fleet_ids(), headwater.fleet_changes(bigint, bigint, bigint, bigint),
+    headwater.events_after(bigint, bigint, int), headwater.refuse_future(text, text),
+    headwater.desired_at(text, timestamptz), headwater.desired_at(text, pg_lsn),
+    headwater.reported_at(text, timestamptz), headwater.reported_at(text, pg_lsn)
+    TO headwater_dba, headwater_api, headwater_reconciler, headwater_viewer;
+GRANT EXECUTE ON FUNCTION headwater.report(jsonb) TO headwater_reconciler;
+
+COMMIT;
