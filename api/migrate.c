@@ -67,9 +67,33 @@ static enum hw_status read_applied(PGconn *conn, PGresult **applied, struct hw_e
                       0, NULL, applied, err);
 }
 
+/* The migrations were numbered anew before the first release. A database of the old numbering is
+ * known by its names, and goes beyond our last number, so this is asked before anything else. */
+static enum hw_status verify_names(const PGresult *applied, struct hw_error *err)
+{
+    for (size_t i = 0; i < api_migrations_count; i++) {
+        const struct api_migration *m = &api_migrations[i];
+        const int row = find_applied(applied, m->version);
+
+        if (row >= 0 && strcmp(PQgetvalue(applied, row, 1), m->name) != 0)
+            return hw_fail(
+                err, HW_ECONFLICT,
+                "the database is from before the first release, when the migrations were numbered "
+                "otherwise (migration %d is \"%s\" there and \"%s\" here): write its configuration "
+                "to files with headwater export, migrate a new, empty database, and apply them "
+                "there",
+                m->version, PQgetvalue(applied, row, 1), m->name);
+    }
+    return HW_OK;
+}
+
 /* Is what is there a part of what this program has? */
 static enum hw_status verify(const PGresult *applied, struct hw_error *err)
 {
+    const enum hw_status status = verify_names(applied, err);
+
+    if (status != HW_OK)
+        return status;
     for (int i = 0; i < PQntuples(applied); i++) {
         const long version = strtol(PQgetvalue(applied, i, 0), NULL, 10);
 

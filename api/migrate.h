@@ -32,8 +32,8 @@ enum hw_status api_migrate_check(long version, struct hw_error *err) HW_CHECKED;
  * Brings the database to api_migrate_version, one line of standard output a migration; with dry_run
  * only lists what is pending. Two at once are safe: one waits. A server that is not there yet, or
  * that is still starting, is waited for, wait_ms milliseconds at most. Nothing is applied when a
- * file is not what was applied under its number (HW_ECONFLICT) or the database is newer
- * (HW_ECONFLICT). Blocks.
+ * file is not what was applied under its number, when the database is newer, and when it has the
+ * numbering from before the first release (all HW_ECONFLICT). Blocks.
  */
 enum hw_status api_migrate(const char *conninfo, bool dry_run, int64_t wait_ms,
                            struct hw_error *err) HW_CHECKED;

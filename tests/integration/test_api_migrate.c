@@ -144,6 +144,33 @@ START_TEST(test_refused)
 }
 END_TEST
 
+/* A database from before the migrations were numbered anew: 23 of them, and the first called
+ * otherwise. */
+START_TEST(test_old_numbering)
+{
+    HW_AUTO_FREE char *url = create_database("old_numbering");
+    const char *const options[] = {NULL, "--dry-run"};
+
+    free(sql_in(url, "CREATE SCHEMA headwater"));
+    free(sql_in(url,
+                "CREATE TABLE headwater.migration (version int PRIMARY KEY, name text NOT NULL, "
+                "checksum text, applied_at timestamptz NOT NULL DEFAULT now())"));
+    free(sql_in(url, "INSERT INTO headwater.migration (version, name, checksum) "
+                     "SELECT v, CASE v WHEN 1 THEN 'roles_and_schema' ELSE 'old' END, "
+                     "repeat('0', 64) FROM generate_series(1, 23) AS v"));
+    for (size_t i = 0; i < HW_COUNT(options); i++) {
+        ck_assert_int_eq(migrate(url, options[i]), 1);
+        ck_assert_int_eq(count_lines("\n"), 1);
+        ck_assert_ptr_nonnull(strstr(output, "from before the first release"));
+        ck_assert_ptr_nonnull(strstr(output, "roles_and_schema"));
+        ck_assert_ptr_nonnull(strstr(output, "headwater export"));
+        ck_assert_ptr_nonnull(strstr(output, "migrate a new, empty database"));
+    }
+    HW_AUTO_FREE char *rows = sql_in(url, "SELECT count(*) FROM headwater.migration");
+    ck_assert_str_eq(rows, "23");
+}
+END_TEST
+
 START_TEST(test_no_database)
 {
     HW_AUTO_FREE char *nobody =
@@ -310,6 +337,7 @@ int main(void)
     tcase_add_test(all, test_two_at_once);
     tcase_add_test(all, test_after_psql);
     tcase_add_test(all, test_refused);
+    tcase_add_test(all, test_old_numbering);
     tcase_add_test(all, test_no_database);
     tcase_add_test(all, test_no_rights);
     tcase_add_test(all, test_usage);
