@@ -5,49 +5,28 @@
 
 #include "common/memory.h"
 #include "tests/support/api_program.h"
-#include "tests/support/database.h"
 #include "tests/support/http.h"
 #include "tests/support/process.h"
-#include "tests/support/servers.h"
-#include "tests/support/suite.h"
+#include "tests/support/sql.h"
 
 #define JSON "Content-Type: application/json\r\n"
 
-static struct test_postgres pg;
-static struct test_database db;
-
-static void start(void)
-{
-    test_postgres_start(&pg, true, NULL);
-}
-
-static void stop(void)
-{
-    test_postgres_remove(&pg);
-}
-
 static void open_database(void)
 {
-    test_database_create(&pg, &db);
-    test_run(db.conn, "SET search_path = headwater");
-    test_run(db.conn, "SET application_name = 'psql'");
-}
-
-static void close_database(void)
-{
-    test_database_drop(&pg, &db);
+    create_database();
+    RUN("SET application_name = 'psql'");
 }
 
 /* Fails the test unless these are the entries since the last call, in order, without repeats:
  * "node n create,config c update". */
 static void expect_entries(const char *expected)
 {
-    test_expect(db.conn, expected,
-                "SELECT coalesce(string_agg(concat_ws(' ', kind, name, action), ',' ORDER BY id), "
-                "'nothing') FROM audit WHERE id > coalesce(nullif(current_setting('test.seen', "
-                "true), '')::bigint, 0)");
-    test_run(db.conn, "SELECT set_config('test.seen', coalesce(max(id), 0)::text, false) "
-                      "FROM audit");
+    EXPECT(expected,
+           "SELECT coalesce(string_agg(concat_ws(' ', kind, name, action), ',' ORDER BY id), "
+           "'nothing') FROM audit WHERE id > coalesce(nullif(current_setting('test.seen', "
+           "true), '')::bigint, 0)");
+    RUN("SELECT set_config('test.seen', coalesce(max(id), 0)::text, false) "
+        "FROM audit");
 }
 
 /* ---- what is written ---- */
@@ -55,106 +34,100 @@ static void expect_entries(const char *expected)
 START_TEST(test_rows)
 {
     open_database();
-    test_run(db.conn, "INSERT INTO node (name, labels) VALUES ('n1', '{\"a\":1}'), ('n2', '{}')");
+    RUN("INSERT INTO node (name, labels) VALUES ('n1', '{\"a\":1}'), ('n2', '{}')");
     expect_entries("node n1 create,node n2 create");
-    test_run(db.conn, "INSERT INTO config (name, content) VALUES ('c', '{}')");
-    test_run(db.conn, "INSERT INTO assignment (name, config, node) VALUES ('a', 'c', 'n1')");
+    RUN("INSERT INTO config (name, content) VALUES ('c', '{}')");
+    RUN("INSERT INTO assignment (name, config, node) VALUES ('a', 'c', 'n1')");
     expect_entries("config c create,assignment a create");
 
     /* Only what differs. */
-    test_run(db.conn, "UPDATE node SET labels = labels, description = description");
-    test_run(db.conn, "UPDATE config SET content = content");
-    test_run(db.conn, "UPDATE assignment SET priority = priority");
-    test_run(db.conn, "INSERT INTO node (name) VALUES ('n1') ON CONFLICT DO NOTHING");
-    test_run(db.conn, "DELETE FROM node WHERE name = 'nobody'");
+    RUN("UPDATE node SET labels = labels, description = description");
+    RUN("UPDATE config SET content = content");
+    RUN("UPDATE assignment SET priority = priority");
+    RUN("INSERT INTO node (name) VALUES ('n1') ON CONFLICT DO NOTHING");
+    RUN("DELETE FROM node WHERE name = 'nobody'");
     expect_entries("nothing");
-    test_run(db.conn, "UPDATE node SET labels = '{\"a\":1}'");
+    RUN("UPDATE node SET labels = '{\"a\":1}'");
     expect_entries("node n2 update");
-    test_run(db.conn, "INSERT INTO node (name, description) VALUES ('n2', 'two'), ('n3', '') "
-                      "ON CONFLICT (name) DO UPDATE SET description = excluded.description");
+    RUN("INSERT INTO node (name, description) VALUES ('n2', 'two'), ('n3', '') "
+        "ON CONFLICT (name) DO UPDATE SET description = excluded.description");
     expect_entries("node n2 update,node n3 create");
-    test_run(db.conn, "MERGE INTO node AS n USING (VALUES ('n3'), ('n4')) AS v (name) "
-                      "ON n.name = v.name WHEN MATCHED THEN DELETE "
-                      "WHEN NOT MATCHED THEN INSERT (name) VALUES (v.name)");
-    test_expect(db.conn, "2",
-                "SELECT count(*) FROM audit WHERE rev = (SELECT max(rev) FROM changelog)");
-    test_run(db.conn, "SELECT set_config('test.seen', max(id)::text, false) FROM audit");
+    RUN("MERGE INTO node AS n USING (VALUES ('n3'), ('n4')) AS v (name) "
+        "ON n.name = v.name WHEN MATCHED THEN DELETE "
+        "WHEN NOT MATCHED THEN INSERT (name) VALUES (v.name)");
+    EXPECT("2", "SELECT count(*) FROM audit WHERE rev = (SELECT max(rev) FROM changelog)");
+    RUN("SELECT set_config('test.seen', max(id)::text, false) FROM audit");
 
     /* A change of the message alone, and two changes of one row in a transaction. */
-    test_run(db.conn, "UPDATE config SET message = 'why'");
-    test_run(db.conn, "BEGIN");
-    test_run(db.conn, "UPDATE config SET content = '{\"v\":1}'");
-    test_run(db.conn, "UPDATE config SET content = '{}'");
-    test_run(db.conn, "COMMIT");
+    RUN("UPDATE config SET message = 'why'");
+    RUN("BEGIN");
+    RUN("UPDATE config SET content = '{\"v\":1}'");
+    RUN("UPDATE config SET content = '{}'");
+    RUN("COMMIT");
     expect_entries("config c update,config c update,config c update");
 
     /* What falls with something, and what never happened. */
-    test_run(db.conn, "BEGIN");
-    test_run(db.conn, "DELETE FROM node WHERE name = 'n4'");
-    test_run(db.conn, "ROLLBACK");
+    RUN("BEGIN");
+    RUN("DELETE FROM node WHERE name = 'n4'");
+    RUN("ROLLBACK");
     expect_entries("nothing");
-    test_run(db.conn, "DELETE FROM node WHERE name = 'n1'");
-    test_expect(db.conn, "assignment a,node n1",
-                "SELECT string_agg(kind || ' ' || name, ',' ORDER BY kind) FROM audit "
-                "WHERE rev = (SELECT max(rev) FROM changelog) AND action = 'delete'");
-    test_run(db.conn, "SELECT set_config('test.seen', max(id)::text, false) FROM audit");
-    test_run(db.conn, "INSERT INTO assignment (name, config, selector) VALUES ('b', 'c', '{}')");
-    test_run(db.conn, "SELECT set_config('test.seen', max(id)::text, false) FROM audit");
-    test_run(db.conn, "TRUNCATE node CASCADE");
-    test_expect(db.conn, "assignment b delete,node n2 delete,node n4 delete",
-                "SELECT string_agg(concat_ws(' ', kind, name, action), ',' ORDER BY kind, name) "
-                "FROM audit WHERE id > current_setting('test.seen')::bigint");
-    test_expect(db.conn, "t",
-                "SELECT bool_and(rev = (SELECT max(rev) FROM changelog)) FROM audit "
+    RUN("DELETE FROM node WHERE name = 'n1'");
+    EXPECT("assignment a,node n1",
+           "SELECT string_agg(kind || ' ' || name, ',' ORDER BY kind) FROM audit "
+           "WHERE rev = (SELECT max(rev) FROM changelog) AND action = 'delete'");
+    RUN("SELECT set_config('test.seen', max(id)::text, false) FROM audit");
+    RUN("INSERT INTO assignment (name, config, selector) VALUES ('b', 'c', '{}')");
+    RUN("SELECT set_config('test.seen', max(id)::text, false) FROM audit");
+    RUN("TRUNCATE node CASCADE");
+    EXPECT("assignment b delete,node n2 delete,node n4 delete",
+           "SELECT string_agg(concat_ws(' ', kind, name, action), ',' ORDER BY kind, name) "
+           "FROM audit WHERE id > current_setting('test.seen')::bigint");
+    EXPECT("t", "SELECT bool_and(rev = (SELECT max(rev) FROM changelog)) FROM audit "
                 "WHERE id > current_setting('test.seen')::bigint");
     /* session_replication_role, with which other triggers sleep, silences none. */
-    test_run(db.conn, "SELECT set_config('test.seen', max(id)::text, false) FROM audit");
-    test_run(db.conn, "SET session_replication_role = replica");
-    test_run(db.conn, "INSERT INTO node (name) VALUES ('r')");
+    RUN("SELECT set_config('test.seen', max(id)::text, false) FROM audit");
+    RUN("SET session_replication_role = replica");
+    RUN("INSERT INTO node (name) VALUES ('r')");
     expect_entries("node r create");
-    close_database();
+    drop_database();
 }
 END_TEST
 
 START_TEST(test_digests)
 {
     open_database();
-    test_run(db.conn, "INSERT INTO config (name, content) VALUES ('c', '{\"v\":1}')");
-    test_run(db.conn, "UPDATE config SET content = '{\"v\":2}'");
-    test_run(db.conn, "DELETE FROM config");
-    test_expect(db.conn, "t",
-                "SELECT array_agg(old_digest ORDER BY id) = ARRAY[NULL, digest_of('{\"v\":1}'), "
+    RUN("INSERT INTO config (name, content) VALUES ('c', '{\"v\":1}')");
+    RUN("UPDATE config SET content = '{\"v\":2}'");
+    RUN("DELETE FROM config");
+    EXPECT("t", "SELECT array_agg(old_digest ORDER BY id) = ARRAY[NULL, digest_of('{\"v\":1}'), "
                 "digest_of('{\"v\":2}')] AND array_agg(new_digest ORDER BY id) = "
                 "ARRAY[digest_of('{\"v\":1}'), digest_of('{\"v\":2}'), NULL] FROM audit");
 
     /* Equal rows have equal digests; what changes shows. */
-    test_run(db.conn, "INSERT INTO node (name, labels) VALUES ('n', '{\"b\":1, \"a\":2}')");
-    test_run(db.conn, "UPDATE node SET description = 'x'");
-    test_run(db.conn, "UPDATE node SET description = '', labels = '{\"a\":2,\"b\":1}'");
-    test_expect(db.conn, "t",
-                "SELECT c.new_digest = u.old_digest AND u.new_digest <> u.old_digest AND "
+    RUN("INSERT INTO node (name, labels) VALUES ('n', '{\"b\":1, \"a\":2}')");
+    RUN("UPDATE node SET description = 'x'");
+    RUN("UPDATE node SET description = '', labels = '{\"a\":2,\"b\":1}'");
+    EXPECT("t", "SELECT c.new_digest = u.old_digest AND u.new_digest <> u.old_digest AND "
                 "d.old_digest = u.new_digest AND d.new_digest = c.new_digest "
                 "FROM audit AS c JOIN audit AS u ON u.id > c.id JOIN audit AS d ON d.id > u.id "
                 "WHERE c.kind = 'node' AND u.kind = 'node' AND d.kind = 'node'");
-    test_expect(db.conn, "t",
-                "SELECT new_digest = digest_of(convert_to("
+    EXPECT("t", "SELECT new_digest = digest_of(convert_to("
                 "'{\"labels\": {\"a\": 2, \"b\": 1}, \"description\": \"\"}', 'UTF8')) "
                 "FROM audit WHERE kind = 'node' ORDER BY id LIMIT 1");
-    test_run(db.conn, "INSERT INTO config (name, content) VALUES ('c', '{}')");
-    test_run(db.conn, "INSERT INTO assignment (name, config, node) VALUES ('a', 'c', 'n')");
-    test_run(db.conn, "UPDATE assignment SET priority = 1");
-    test_run(db.conn, "UPDATE assignment SET node = NULL, selector = '{}'");
-    test_expect(db.conn, "3",
-                "SELECT count(DISTINCT new_digest) FROM audit "
+    RUN("INSERT INTO config (name, content) VALUES ('c', '{}')");
+    RUN("INSERT INTO assignment (name, config, node) VALUES ('a', 'c', 'n')");
+    RUN("UPDATE assignment SET priority = 1");
+    RUN("UPDATE assignment SET node = NULL, selector = '{}'");
+    EXPECT("3", "SELECT count(DISTINCT new_digest) FROM audit "
                 "WHERE kind = 'assignment'");
-    close_database();
+    drop_database();
 }
 END_TEST
 
 START_TEST(test_who_and_why)
 {
     open_database();
-    test_run(db.conn, "CREATE ROLE alice LOGIN IN ROLE headwater_dba");
+    RUN("CREATE ROLE alice LOGIN IN ROLE headwater_dba");
     PGconn *alice = test_database_connect(&db, "alice");
     test_run(alice, "SET application_name = 'shift'");
     test_run(alice, "BEGIN");
@@ -162,9 +135,9 @@ START_TEST(test_who_and_why)
     test_run(alice, "SET LOCAL headwater.message = 'ELOG 4711'");
     test_run(alice, "INSERT INTO headwater.node (name) VALUES ('n')");
     test_run(alice, "COMMIT");
-    test_expect(db.conn, "alice|shift|ELOG 4711|t",
-                "SELECT concat_ws('|', a.author, a.application_name, a.message, "
-                "(a.rev, a.at) = (c.rev, c.at)) FROM audit AS a, changelog AS c");
+    EXPECT("alice|shift|ELOG 4711|t",
+           "SELECT concat_ws('|', a.author, a.application_name, a.message, "
+           "(a.rev, a.at) = (c.rev, c.at)) FROM audit AS a, changelog AS c");
 
     /* It only grows, whoever asks. */
     for (int i = 0; i < 2; i++) {
@@ -179,8 +152,8 @@ START_TEST(test_who_and_why)
                 "INSERT INTO headwater.audit (author, application_name, kind, name, action) "
                 "VALUES ('bob', '', 'node', 'n', 'delete')");
     PQfinish(alice);
-    close_database();
-    free(test_sql(&pg, "DROP ROLE alice"));
+    drop_database();
+    free(test_sql(&server, "DROP ROLE alice"));
 }
 END_TEST
 
@@ -189,18 +162,18 @@ END_TEST
 START_TEST(test_fleet)
 {
     open_database();
-    test_run(db.conn, "INSERT INTO node (name) VALUES ('n0')");
+    RUN("INSERT INTO node (name) VALUES ('n0')");
     for (int i = 1; i <= 10; i++)
-        test_run(db.conn, "UPDATE node SET description = '%d'", i);
+        RUN("UPDATE node SET description = '%d'", i);
     test_run(db.conn,
              "INSERT INTO node (name) SELECT 'n' || i FROM generate_series(1, 60000) AS i");
-    test_run(db.conn, "UPDATE node SET labels = '{\"a\":1}' WHERE name <> 'n0'");
-    test_run(db.conn, "DELETE FROM node WHERE name <> 'n0'");
-    test_expect(db.conn, "create 60001 2,delete 60000 1,update 60010 11",
-                "SELECT string_agg(concat_ws(' ', action, n, revs), ',' ORDER BY action) FROM "
-                "(SELECT action, count(*) AS n, count(DISTINCT rev) AS revs FROM audit "
-                "GROUP BY action) AS a");
-    close_database();
+    RUN("UPDATE node SET labels = '{\"a\":1}' WHERE name <> 'n0'");
+    RUN("DELETE FROM node WHERE name <> 'n0'");
+    EXPECT("create 60001 2,delete 60000 1,update 60010 11",
+           "SELECT string_agg(concat_ws(' ', action, n, revs), ',' ORDER BY action) FROM "
+           "(SELECT action, count(*) AS n, count(DISTINCT rev) AS revs FROM audit "
+           "GROUP BY action) AS a");
+    drop_database();
 }
 END_TEST
 
@@ -221,12 +194,12 @@ static void expect_items(const char *expected)
 {
     HW_AUTO_FREE char *body = PQescapeLiteral(db.conn, last.body, last.len);
 
-    test_expect(db.conn, expected,
-                "SELECT coalesce(string_agg(concat_ws(' ', e.kind, e.name, e.action, e.author, "
-                "e.message), ',' ORDER BY (e.id) DESC), 'nothing') FROM jsonb_to_recordset("
-                "%s::jsonb -> 'items') AS e (id bigint, kind text, name text, action text, "
-                "author text, message text)",
-                body);
+    EXPECT(expected,
+           "SELECT coalesce(string_agg(concat_ws(' ', e.kind, e.name, e.action, e.author, "
+           "e.message), ',' ORDER BY (e.id) DESC), 'nothing') FROM jsonb_to_recordset("
+           "%s::jsonb -> 'items') AS e (id bigint, kind text, name text, action text, "
+           "author text, message text)",
+           body);
 }
 
 START_TEST(test_http_list)
@@ -234,9 +207,9 @@ START_TEST(test_http_list)
     char url[128];
 
     open_database();
-    snprintf(url, sizeof(url), "postgresql://headwater_api@127.0.0.1:%d/%s", pg.port, db.name);
+    snprintf(url, sizeof(url), "postgresql://headwater_api@127.0.0.1:%d/%s", server.port, db.name);
     test_api_start(&api, url, NULL);
-    test_run(db.conn, "INSERT INTO node (name) VALUES ('n')");
+    RUN("INSERT INTO node (name) VALUES ('n')");
     test_answer_free(&last);
     last = test_http(api.port, "PUT", "/v1/configs/c?message=first", JSON, "{}", 2);
     ck_assert_int_eq(last.status, 201);
@@ -282,7 +255,7 @@ START_TEST(test_http_list)
         ck_assert_msg(get(target) == 400, "%s: %d", target, last.status);
     }
     test_api_stop(&api);
-    close_database();
+    drop_database();
 }
 END_TEST
 
@@ -291,7 +264,7 @@ int main(void)
     Suite *suite = suite_create("sql audit");
     TCase *all = tcase_create("audit");
 
-    tcase_add_unchecked_fixture(all, start, stop);
+    tcase_add_unchecked_fixture(all, start_server, remove_server);
     tcase_set_timeout(all, 120);
     tcase_add_test(all, test_rows);
     tcase_add_test(all, test_digests);

@@ -14,28 +14,23 @@
 #include "common/buf.h"
 #include "common/digest.h"
 #include "common/memory.h"
-#include "tests/support/database.h"
-#include "tests/support/suite.h"
+#include "tests/support/sql.h"
 
 #define WRITERS     8
 #define NODES       60
 #define CONFIGS     12
 #define ASSIGNMENTS 40
 
-static struct test_postgres server;
-static struct test_database db;
-
 static void setup(void)
 {
-    test_postgres_start(&server, true, NULL);
-    test_database_create(&server, &db);
-    test_run(db.conn, "SET search_path = headwater");
+    start_server();
+    create_database();
 }
 
 static void teardown(void)
 {
-    test_database_drop(&server, &db);
-    test_postgres_remove(&server);
+    drop_database();
+    remove_server();
 }
 
 static double env_number(const char *name, double otherwise)

@@ -2,15 +2,7 @@
 #include <stdlib.h>
 
 #include "common/memory.h"
-#include "tests/support/database.h"
-#include "tests/support/suite.h"
-
-static struct test_postgres server;
-static struct test_database db;
-
-#define RUN(...)    test_run(db.conn, __VA_ARGS__)
-#define EXPECT(...) test_expect(db.conn, __VA_ARGS__)
-#define REFUSE(...) test_refuse(db.conn, __VA_ARGS__)
+#include "tests/support/sql.h"
 
 #define STATES                                                                                     \
     "SELECT string_agg(concat_ws(' ', node, state, reported_state), ',' ORDER BY node) FROM fleet"
@@ -18,26 +10,10 @@ static struct test_database db;
     "SELECT coalesce(string_agg(node, ' ' ORDER BY node), '') FROM liveness WHERE silent_since "   \
     "IS NOT NULL"
 
-static void start_server(void)
+static void start_without_autovacuum(void)
 {
     /* A snapshot of autovacuum's would keep rows from being pruned. */
     test_postgres_start(&server, true, "autovacuum = off");
-}
-
-static void remove_server(void)
-{
-    test_postgres_remove(&server);
-}
-
-static void create_database(void)
-{
-    test_database_create(&server, &db);
-    test_run(db.conn, "SET search_path = headwater");
-}
-
-static void drop_database(void)
-{
-    test_database_drop(&server, &db);
 }
 
 /* Nothing is desired, so that whoever reported is unassigned. heartbeat: JSON. */
@@ -323,26 +299,8 @@ START_TEST(test_an_idle_fleet_writes_no_wal)
 }
 END_TEST
 
-int main(void)
-{
-    const TTest *const tests[] = {
-        test_who_falls_silent,
-        test_what_was_reported_stays_visible,
-        test_who_never_beats_is_never_silent,
-        test_only_what_was_listened_to_is_silence,
-        test_the_setting,
-        test_a_deleted_node_is_forgotten,
-        test_what_changed_in_the_fleet,
-        test_an_idle_fleet_writes_no_wal,
-    };
-    Suite *suite = suite_create("sql liveness");
-    TCase *tcase = tcase_create("liveness");
-
-    tcase_set_timeout(tcase, 120);
-    tcase_add_unchecked_fixture(tcase, start_server, remove_server);
-    tcase_add_checked_fixture(tcase, create_database, drop_database);
-    for (size_t i = 0; i < HW_COUNT(tests); i++)
-        tcase_add_test(tcase, tests[i]);
-    suite_add_tcase(suite, tcase);
-    return test_suite_finish(suite);
-}
+TEST_SQL_MAIN_WITH("sql liveness", 120, start_without_autovacuum, create_database,
+                   test_who_falls_silent, test_what_was_reported_stays_visible,
+                   test_who_never_beats_is_never_silent, test_only_what_was_listened_to_is_silence,
+                   test_the_setting, test_a_deleted_node_is_forgotten,
+                   test_what_changed_in_the_fleet, test_an_idle_fleet_writes_no_wal)

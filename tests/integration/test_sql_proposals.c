@@ -3,39 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/support/database.h"
 #include "tests/support/process.h"
-#include "tests/support/suite.h"
+#include "tests/support/sql.h"
 
-static struct test_postgres server;
-static struct test_database db;
-
-#define RUN(...)    test_run(db.conn, __VA_ARGS__)
-#define EXPECT(...) test_expect(db.conn, __VA_ARGS__)
-#define REFUSE(...) test_refuse(db.conn, __VA_ARGS__)
-
-static void start_server(void)
+static void create_with_configs(void)
 {
-    test_postgres_start(&server, true, NULL);
-}
-
-static void remove_server(void)
-{
-    test_postgres_remove(&server);
-}
-
-static void create_database(void)
-{
-    test_database_create(&server, &db);
-    RUN("SET search_path = headwater");
+    create_database();
     RUN("INSERT INTO node (name) VALUES ('n1'), ('n2')");
     RUN("INSERT INTO config (name, content) VALUES ('base', '{\"rate\":1}'), ('other', '{}')");
     RUN("INSERT INTO assignment (name, config, selector) VALUES ('everyone', 'base', '{}')");
-}
-
-static void drop_database(void)
-{
-    test_database_drop(&server, &db);
 }
 
 /* One of n1 for base. more: members that come after, and count instead. Expects this state. */
@@ -346,22 +322,6 @@ START_TEST(test_roles)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("sql proposals");
-    TCase *all = tcase_create("proposals");
-
-    tcase_add_unchecked_fixture(all, start_server, remove_server);
-    tcase_add_checked_fixture(all, create_database, drop_database);
-    tcase_set_timeout(all, 120);
-    tcase_add_test(all, test_approve);
-    tcase_add_test(all, test_reject);
-    tcase_add_test(all, test_stale);
-    tcase_add_test(all, test_refused);
-    tcase_add_test(all, test_limits);
-    tcase_add_test(all, test_once);
-    tcase_add_test(all, test_concurrent);
-    tcase_add_test(all, test_roles);
-    suite_add_tcase(suite, all);
-    return test_suite_finish(suite);
-}
+TEST_SQL_MAIN_WITH("sql proposals", 120, start_server, create_with_configs, test_approve,
+                   test_reject, test_stale, test_refused, test_limits, test_once, test_concurrent,
+                   test_roles)

@@ -4,37 +4,8 @@
 #include <unistd.h>
 
 #include "common/memory.h"
-#include "tests/support/database.h"
 #include "tests/support/service.h"
-#include "tests/support/suite.h"
-
-static struct test_postgres server;
-static struct test_database db;
-
-static void start_cluster(void)
-{
-    test_postgres_start(&server, true, NULL);
-}
-
-static void stop_cluster(void)
-{
-    test_postgres_remove(&server);
-}
-
-static void create(void)
-{
-    test_database_create(&server, &db);
-    test_run(db.conn, "SET search_path = headwater");
-}
-
-static void drop(void)
-{
-    test_database_drop(&server, &db);
-}
-
-#define RUN(...)              test_run(db.conn, __VA_ARGS__)
-#define EXPECT(expected, ...) test_expect(db.conn, expected, __VA_ARGS__)
-#define REFUSE(...)           test_refuse(db.conn, __VA_ARGS__)
+#include "tests/support/sql.h"
 
 /* Every result of an apply, and the members of all sets, in one line. */
 #define RESULTS "SELECT string_agg(concat_ws(' ', kind, name, result), ', ') FROM headwater.apply("
@@ -298,14 +269,9 @@ int main(void)
                                   test_one_after_the_other,
                                   test_same_bytes};
     Suite *suite = suite_create("sql sets");
-    TCase *in_sql = tcase_create("sql"), *by_http = tcase_create("http");
+    TCase *by_http = tcase_create("http");
 
-    tcase_add_unchecked_fixture(in_sql, start_cluster, stop_cluster);
-    tcase_add_checked_fixture(in_sql, create, drop);
-    tcase_set_timeout(in_sql, 240);
-    for (size_t i = 0; i < HW_COUNT(tests); i++)
-        tcase_add_test(in_sql, tests[i]);
-    suite_add_tcase(suite, in_sql);
+    test_sql_add(suite, 240, start_server, create_database, tests, HW_COUNT(tests));
     tcase_add_unchecked_fixture(by_http, start_service, stop_service);
     tcase_set_timeout(by_http, 240);
     tcase_add_test(by_http, test_by_http);

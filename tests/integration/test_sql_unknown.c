@@ -4,39 +4,10 @@
 #include <string.h>
 
 #include "common/memory.h"
-#include "tests/support/database.h"
-#include "tests/support/suite.h"
-
-static struct test_postgres server;
-static struct test_database db;
-
-#define RUN(...)    test_run(db.conn, __VA_ARGS__)
-#define EXPECT(...) test_expect(db.conn, __VA_ARGS__)
-#define REFUSE(...) test_refuse(db.conn, __VA_ARGS__)
+#include "tests/support/sql.h"
 
 #define NAMES "SELECT coalesce(string_agg(name, ' ' ORDER BY name), '') FROM unknown_node"
 #define COUNT "SELECT concat_ws(' ', names, most, is_full, left_out) FROM unknown_count()"
-
-static void start_server(void)
-{
-    test_postgres_start(&server, true, "");
-}
-
-static void remove_server(void)
-{
-    test_postgres_remove(&server);
-}
-
-static void create_database(void)
-{
-    test_database_create(&server, &db);
-    test_run(db.conn, "SET search_path = headwater");
-}
-
-static void drop_database(void)
-{
-    test_database_drop(&server, &db);
-}
 
 /* nodes: an expression of type text[]. */
 static void hear(const char *nodes, int listened_ms)
@@ -221,20 +192,5 @@ START_TEST(test_two_at_once)
 }
 END_TEST
 
-int main(void)
-{
-    const TTest *const tests[] = {
-        test_who_is_listed, test_who_is_silent_goes, test_the_list_is_full,
-        test_hostile_names, test_what_it_costs,      test_two_at_once,
-    };
-    Suite *suite = suite_create("sql unknown");
-    TCase *tcase = tcase_create("unknown");
-
-    tcase_set_timeout(tcase, 120);
-    tcase_add_unchecked_fixture(tcase, start_server, remove_server);
-    tcase_add_checked_fixture(tcase, create_database, drop_database);
-    for (size_t i = 0; i < HW_COUNT(tests); i++)
-        tcase_add_test(tcase, tests[i]);
-    suite_add_tcase(suite, tcase);
-    return test_suite_finish(suite);
-}
+TEST_SQL_MAIN("sql unknown", 120, test_who_is_listed, test_who_is_silent_goes,
+              test_the_list_is_full, test_hostile_names, test_what_it_costs, test_two_at_once)

@@ -7,42 +7,13 @@
 #include <string.h>
 
 #include "common/memory.h"
-#include "tests/support/database.h"
-#include "tests/support/suite.h"
-
-static struct test_postgres server;
-static struct test_database db;
-
-static void start_server(void)
-{
-    test_postgres_start(&server, true, NULL);
-}
-
-static void remove_server(void)
-{
-    test_postgres_remove(&server);
-}
-
-static void create_database(void)
-{
-    test_database_create(&server, &db);
-    test_run(db.conn, "SET search_path = headwater");
-}
-
-static void drop_database(void)
-{
-    test_database_drop(&server, &db);
-}
-
-#define RUN(...)    test_run(db.conn, __VA_ARGS__)
-#define EXPECT(...) test_expect(db.conn, __VA_ARGS__)
-#define REFUSE(...) test_refuse(db.conn, __VA_ARGS__)
+#include "tests/support/sql.h"
 
 #define WARNINGS                                                                                   \
     "SELECT coalesce(string_agg(concat_ws(' ', code, kind, name, message), E'\\n'), '') "          \
     "FROM warnings()"
 
-static void make_fleet(void)
+static void make_nodes(void)
 {
     RUN("INSERT INTO node (name, labels) VALUES ('n1', '{\"slot\": 1, \"on\": true}'), "
         "('n2', '{\"slot\": 2, \"site\": \"a\"}'), ('n3', '{\"slot\": \"3\", \"site\": \"a\"}')");
@@ -67,7 +38,7 @@ START_TEST(test_an_assignment_without_nodes)
     EXPECT("", WARNINGS);
     RUN("ROLLBACK");
 
-    make_fleet();
+    make_nodes();
     EXPECT("", WARNINGS); /* what is committed is no longer this transaction's */
     static const struct {
         const char *selector, *says;
@@ -107,7 +78,7 @@ END_TEST
 
 START_TEST(test_a_base_that_is_replaced)
 {
-    make_fleet();
+    make_nodes();
     RUN("BEGIN");
     RUN("INSERT INTO assignment (name, config, selector, priority) VALUES "
         "('site', 'site', '{\"site\": \"a\"}', 10)");
@@ -164,7 +135,7 @@ END_TEST
 
 START_TEST(test_an_assignment_without_effect)
 {
-    make_fleet();
+    make_nodes();
     RUN("INSERT INTO assignment (name, config, selector, priority) VALUES ('t', 'text', '{}', 20)");
     RUN("BEGIN");
     RUN("INSERT INTO assignment (name, config, node, priority) VALUES ('below', 'site', 'n1', 10)");
@@ -184,7 +155,7 @@ END_TEST
 
 START_TEST(test_who_may_ask)
 {
-    make_fleet();
+    make_nodes();
     static const char *const roles[] = {"headwater_dba", "headwater_api"};
     for (size_t i = 0; i < HW_COUNT(roles); i++) {
         RUN("BEGIN");
@@ -202,7 +173,7 @@ END_TEST
 
 START_TEST(test_references_in_words)
 {
-    make_fleet();
+    make_nodes();
     RUN("INSERT INTO assignment (name, config, selector) "
         "SELECT 'a' || i, 'site', '{}' FROM generate_series(1, 7) AS i");
     REFUSE(
@@ -249,21 +220,6 @@ START_TEST(test_alternatives_are_found_by_the_index)
 }
 END_TEST
 
-int main(void)
-{
-    const TTest *const tests[] = {
-        test_an_assignment_without_nodes,  test_a_base_that_is_replaced,
-        test_an_assignment_without_effect, test_who_may_ask,
-        test_references_in_words,          test_alternatives_are_found_by_the_index,
-    };
-    Suite *suite = suite_create("sql warnings");
-    TCase *tcase = tcase_create("warnings");
-
-    tcase_set_timeout(tcase, 120);
-    tcase_add_unchecked_fixture(tcase, start_server, remove_server);
-    tcase_add_checked_fixture(tcase, create_database, drop_database);
-    for (size_t i = 0; i < HW_COUNT(tests); i++)
-        tcase_add_test(tcase, tests[i]);
-    suite_add_tcase(suite, tcase);
-    return test_suite_finish(suite);
-}
+TEST_SQL_MAIN("sql warnings", 120, test_an_assignment_without_nodes, test_a_base_that_is_replaced,
+              test_an_assignment_without_effect, test_who_may_ask, test_references_in_words,
+              test_alternatives_are_found_by_the_index)
