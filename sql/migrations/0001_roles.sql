@@ -1,6 +1,7 @@
--- Roles, the schema, and the table in which every migration records itself.
+-- The roles, the schema, and the table in which every migration records itself.
 --
--- Each file here is one transaction, in order of its number, and runs with plain psql:
+-- Each migration is one transaction. The files are applied in the order of their numbers, by
+-- headwater-api migrate or by psql:
 --     psql -v ON_ERROR_STOP=1 -f 0001_roles.sql
 -- A file that was applied before stops at its first INSERT and changes nothing.
 
@@ -23,8 +24,8 @@ BEGIN
 END
 $$;
 
--- Roles belong to the whole cluster: another database may have made them already. What is there is
--- left as it is, so that an administrator's own settings and passwords survive.
+-- Roles belong to the whole cluster, so another database may have made them already. A role that
+-- exists is left as it is, so that an administrator's own settings and passwords survive.
 DO $$
 DECLARE
     wanted record;
@@ -41,7 +42,7 @@ BEGIN
     LOOP
         EXECUTE format('CREATE ROLE %I %s', wanted.name, wanted.attributes);
         IF wanted.lock_timeout IS NOT NULL THEN
-            -- A forgotten transaction would hold the lock that all writers queue for.
+            -- A forgotten transaction would hold the lock for which all writers wait.
             EXECUTE format('ALTER ROLE %I SET lock_timeout = %L', wanted.name, wanted.lock_timeout);
             EXECUTE format('ALTER ROLE %I SET idle_in_transaction_session_timeout = %L',
                            wanted.name, wanted.idle_timeout);
@@ -52,7 +53,7 @@ BEGIN
             WHERE rolname = 'headwater_reconciler') THEN
         ALTER ROLE headwater_reconciler REPLICATION;
     END IF;
-    -- Objects are made as headwater_owner.
+    -- Every migration creates its objects as headwater_owner, so this session must be a member.
     IF NOT pg_has_role(current_user, 'headwater_owner', 'USAGE') THEN
         EXECUTE format('GRANT headwater_owner TO %I', current_user);
     END IF;
@@ -73,8 +74,9 @@ EXCEPTION
 END
 $$;
 
--- pg_logical_emit_message() belongs to the superuser. Left to everyone, it would let anyone forge
--- commands to the reconciler.
+-- Commands reach the reconciler as logical messages (0014_replication.sql). PostgreSQL lets
+-- everyone write such messages, and whoever may write them can forge commands, so we take this
+-- right from PUBLIC. Only a superuser, who owns pg_logical_emit_message(), can do that.
 DO $$
 DECLARE
     door regprocedure;
@@ -96,8 +98,9 @@ BEGIN
 END
 $$;
 
--- What a session of another role does, and from where, is not for everyone. The function below may
--- see it, and shows no more of it than it is made for.
+-- PostgreSQL hides from ordinary roles what sessions of other roles do, and from where. The
+-- function reconcilers() runs as headwater_owner and needs to see it; it shows only the
+-- reconcilers.
 DO $$
 BEGIN
     IF NOT pg_has_role('headwater_owner', 'pg_read_all_stats', 'USAGE') THEN
@@ -127,7 +130,8 @@ COMMENT ON SCHEMA headwater
     IS 'Configuration of a fleet: what each node should run, and what it runs';
 COMMENT ON TABLE headwater.migration IS 'The migrations that this database has';
 
--- Functions are for whom they are granted to, those of later migrations as well.
+-- PostgreSQL lets everyone execute a new function. Here only those to whom it is granted may, and
+-- that holds for the functions of later migrations as well.
 ALTER DEFAULT PRIVILEGES FOR ROLE headwater_owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 
 GRANT USAGE ON SCHEMA headwater

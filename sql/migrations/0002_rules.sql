@@ -1,19 +1,21 @@
--- The rules that need no table: names, media types, digests, JSON Merge Patch, and where two JSON
--- documents differ.
+-- The rules that need no table: what is a name, a media type and a digest, how JSON documents
+-- merge, and where two of them differ.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
 INSERT INTO headwater.migration (version, name) VALUES (2, 'rules');
 
--- The bodies that follow are bound when they are created (RETURN ...): no search_path reaches them,
--- and constraints can inline them.
+-- A body written as RETURN ... is parsed when the function is created. The search_path of a caller
+-- has no influence on it, and the planner can inline it into a constraint.
 
--- A legal name is a legal NATS key and allows host names.
+-- Names become parts of NATS keys, so only what NATS takes in a key is legal. Host names are.
 CREATE FUNCTION headwater.is_name(name text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN name ~ '^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$' AND char_length(name) <= 128;
+COMMENT ON FUNCTION headwater.is_name(text)
+    IS 'Is this a legal name of a node, config, assignment, token or set?';
 
--- RFC 6838 section 4.2 (type/subtype), RFC 9110 section 5.6.6 (parameters).
+-- RFC 6838, section 4.2, defines type/subtype, and RFC 9110, section 5.6.6, the parameters.
 CREATE FUNCTION headwater.is_media_type(media_type text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN char_length(media_type) <= 255
@@ -21,34 +23,45 @@ RETURN char_length(media_type) <= 255
         || '/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}'
         || '([ \t]*;[ \t]*[A-Za-z0-9!#$%&''*+.^_`|~-]+='
         || '([A-Za-z0-9!#$%&''*+.^_`|~-]+|"([\t !#-\[\]-~]|\\[\t -~])*"))*$');
+COMMENT ON FUNCTION headwater.is_media_type(text) IS 'Is this a legal media type (RFC 6838)?';
 
--- application/json, and every type with the suffix +json (RFC 6839).
+-- JSON is application/json and every type with the suffix +json (RFC 6839).
 CREATE FUNCTION headwater.is_json_type(media_type text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN media_type ~* '^(application/json|[^;]+\+json)[ \t]*(;|$)';
+COMMENT ON FUNCTION headwater.is_json_type(text)
+    IS 'Is content of this media type JSON, so that it merges?';
 
--- A counted repetition in the pattern would make a large automaton, which took 50 µs to run: for each
--- report twice, and most of what it cost to store one.
+-- The pattern does not count the digits. With {64} PostgreSQL builds a large automaton that takes
+-- 50 µs to run, twice for each report, which was most of the cost of storing one.
 CREATE FUNCTION headwater.is_digest(digest text) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN digest ~ '^sha256:[0-9a-f]+$' AND octet_length(digest) = 71;
+COMMENT ON FUNCTION headwater.is_digest(text) IS 'Is this sha256: and 64 hex digits?';
 
 CREATE FUNCTION headwater.digest_of(bytes bytea) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
 RETURN 'sha256:' || encode(sha256(bytes), 'hex');
+COMMENT ON FUNCTION headwater.digest_of(bytea)
+    IS 'The SHA-256 of bytes, as sha256: and 64 hex digits';
 
--- The bytes that a node gets.
+-- The bytes that a node gets: content is stored as text, or as base64 of any bytes.
 CREATE FUNCTION headwater.bytes_of(content text, encoding text) RETURNS bytea
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
 RETURN CASE encoding WHEN 'base64' THEN decode(content, 'base64')
                      ELSE convert_to(content, 'UTF8') END;
+COMMENT ON FUNCTION headwater.bytes_of(text, text)
+    IS 'The bytes of a content in its encoding, utf-8 or base64';
 
--- 16 MiB, of a config and of a merged document.
+-- A config, and a merged document, has at most 16 MiB.
 CREATE FUNCTION headwater.size_limit() RETURNS int
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 16777216;
+COMMENT ON FUNCTION headwater.size_limit()
+    IS 'How many bytes a config or a merged document has at most';
 
--- The same bytes in the other encoding are the same content: files are sent as text where they can be.
+-- Do two contents have the same bytes, perhaps in different encodings? A client sends a file as
+-- text where it can, so bytes that were stored as base64 may come back as text.
 CREATE FUNCTION headwater.is_same_content(old_content text, old_encoding text,
                                           new_content text, new_encoding text) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE
@@ -58,7 +71,7 @@ RETURN CASE
         THEN old_content = translate(encode(convert_to(new_content, 'UTF8'), 'base64'), E'\n', '')
     ELSE new_content = translate(encode(convert_to(old_content, 'UTF8'), 'base64'), E'\n', '') END;
 
--- At most five of the names, in quotes, and how many more there are.
+-- Lists at most five of the names for a message, in quotes, and says how many more there are.
 CREATE FUNCTION headwater.some_names(names text[]) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (SELECT string_agg(format('"%s"', n.name), ', ' ORDER BY n.number)
@@ -67,7 +80,8 @@ RETURN (SELECT string_agg(format('"%s"', n.name), ', ' ORDER BY n.number)
             ELSE '' END;
 COMMENT ON FUNCTION headwater.some_names(text[]) IS 'Five of the names, for a message';
 
--- RFC 7396 section 2. Members that the patch does not name stay as they are, also null ones.
+-- JSON Merge Patch (RFC 7396, section 2). A member of the target that the patch does not name stays
+-- as it is, even when it is null.
 CREATE FUNCTION headwater.merge_patch(target jsonb, patch jsonb) RETURNS jsonb
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE STRICT
 SET search_path = pg_catalog, headwater, pg_temp
@@ -79,7 +93,8 @@ BEGIN
     IF jsonb_typeof(target) <> 'object' THEN
         target := '{}';
     END IF;
-    -- Without nulls and objects in it, a patch overwrites: what || does, and much faster.
+    -- A patch without nulls and objects only overwrites members. The operator || does the same, and
+    -- is much faster.
     IF NOT jsonb_path_exists(patch, 'strict $.* ? (@ == null || @.type() == "object")') THEN
         RETURN target || patch;
     END IF;
@@ -93,17 +108,22 @@ BEGIN
         WHERE p.value IS DISTINCT FROM 'null');
 END
 $$;
+COMMENT ON FUNCTION headwater.merge_patch(jsonb, jsonb)
+    IS 'Merges a patch over a target by JSON Merge Patch (RFC 7396)';
 
--- RFC 6901: the pointer to a member or an element of what parent points to.
+-- JSON Pointer (RFC 6901): parent points to an object or an array, and the result to its member or
+-- element token.
 CREATE FUNCTION headwater.json_pointer(parent text, token text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
 RETURN parent || '/' || replace(replace(token, '~', '~0'), '/', '~1');
+COMMENT ON FUNCTION headwater.json_pointer(text, text)
+    IS 'The JSON Pointer (RFC 6901) to a member or element of its parent';
 
--- Where two documents differ: [{"path", "old", "new"}], by path; old is not there where something
--- was added, new where it was removed. Objects are compared by member, arrays by position. Bounded:
--- of at most 200 differences, and values of at most 1000 characters; a longer one is left out, and
--- "omitted" names it. That there are more than 200 is told by a last entry {"path": "", "omitted":
--- "more"}.
+-- Lists where two documents differ, as [{"path", "old", "new"}] in the order of the paths. An entry
+-- has no "old" where something was added, and no "new" where something was removed. Objects are
+-- compared member by member, and arrays by position. The answer is bounded: it has at most 200
+-- differences, and a last entry {"path": "", "omitted": "more"} where there are more of them. A
+-- value of more than 1000 characters is left out, and "omitted" says which of the two it was.
 CREATE FUNCTION headwater.json_diff(old jsonb, new jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
@@ -150,6 +170,8 @@ BEGIN ATOMIC
         END ORDER BY n.number), '[]')
     FROM numbered AS n;
 END;
+COMMENT ON FUNCTION headwater.json_diff(jsonb, jsonb)
+    IS 'Lists where two JSON documents differ; at most 200 places';
 
 CREATE FUNCTION headwater.refuse_name(kind text, name text) RETURNS void
 LANGUAGE plpgsql
@@ -164,8 +186,9 @@ BEGIN
 END
 $$;
 
--- object: a JSON object, which merges; value: any other JSON; opaque: not JSON. Refuses what is not
--- JSON although its media type says so.
+-- The kind of a content decides how it merges: an object is a JSON object, a value is any other
+-- JSON, and opaque is everything else. Content that is not JSON although its media type says so is
+-- refused.
 CREATE FUNCTION headwater.kind_of(config text, content text, encoding text, media_type text)
 RETURNS text
 LANGUAGE plpgsql STABLE
@@ -193,7 +216,8 @@ EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex
 END
 $$;
 
--- Constraints are checked with the writer's rights, and these tell nobody anything.
+-- Constraints call these functions with the rights of the writer. They show no data, so everyone
+-- may execute them.
 GRANT EXECUTE ON FUNCTION
     headwater.is_name(text), headwater.is_media_type(text), headwater.is_json_type(text),
     headwater.is_digest(text), headwater.digest_of(bytea), headwater.bytes_of(text, text),

@@ -1,15 +1,20 @@
--- JSON Schema, the subset of 2020-12 that content is checked against: is this a schema, and does a
--- document fit it?
+-- JSON Schema: is this a schema, and does a document fit it?
+--
+-- A config may have a schema that its content must fit. The keywords of JSON Schema 2020-12 that
+-- are checked here are listed in docs/sql.md. A schema with any other keyword is refused when it is
+-- written, so that nobody relies on a rule that nobody checks. check_schema() looks at a schema
+-- once, when it is written, and judge() looks at content each time, so judge() expects a legal
+-- schema.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
 INSERT INTO headwater.migration (version, name) VALUES (3, 'schemas');
 
 CREATE TYPE headwater.verdict AS (
-    steps   int,  -- schemas applied so far
+    steps   int,  -- how many schemas were applied so far
     at      text, -- JSON Pointer into the content
     keyword text, -- JSON Pointer into the schema
-    problem text  -- null: it fits
+    problem text  -- null: the content fits
 );
 
 CREATE FUNCTION headwater.refuse_schema(at text, problem text) RETURNS void
@@ -35,8 +40,9 @@ EXCEPTION WHEN invalid_regular_expression THEN
 END
 $$;
 
--- Refuses what is no schema and every keyword that content is not checked against. Answers where
--- there are schemas, and what is referred to, as {"schema": …} and {"ref": …, "at": …}.
+-- Refuses what is not a schema, and every keyword that judge() does not check. Returns the place of
+-- each schema within the schema as {"schema": pointer}, and each reference as {"ref": pointer,
+-- "at": place}, so that check_schema() can tell whether every reference leads to a schema.
 CREATE FUNCTION headwater.schema_parts(schema jsonb, at text, depth int) RETURNS SETOF jsonb
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, headwater, pg_temp
@@ -153,8 +159,9 @@ BEGIN
 END
 $$;
 
--- Does the instance, which is at a place of the content, fit the schema, which is at place of the
--- root? Answers the first thing that does not. A checked schema is expected. Recursion is bounded.
+-- Does the instance fit the schema? The instance stands at the pointer at in the content, and the
+-- schema at the pointer place in the root schema. Returns the first problem that is found. A schema
+-- may refer to itself, so steps and depth are bounded.
 CREATE FUNCTION headwater.judge(instance jsonb, schema jsonb, root jsonb, at text, place text,
                                 depth int, steps int) RETURNS headwater.verdict
 LANGUAGE plpgsql IMMUTABLE
@@ -200,7 +207,7 @@ BEGIN
 
     FOR key, value IN SELECT * FROM jsonb_each(schema) LOOP
         problem := NULL;
-        -- Keywords that look at the value itself.
+        -- These keywords look at the value itself.
         IF key = 'type' THEN
             IF NOT EXISTS (
                 SELECT FROM jsonb_array_elements_text(
@@ -257,7 +264,7 @@ BEGIN
                 problem := format('lacks the member "%s"', name);
             END IF;
 
-        -- Keywords that look at what is in it.
+        -- These keywords look at the members or elements of the value.
         ELSIF kind = 'object' AND key = 'properties' THEN
             FOR name, part, other IN
                 SELECT p.key, p.value, instance -> p.key FROM jsonb_each(value) AS p
@@ -321,7 +328,7 @@ BEGIN
                 END IF;
             END LOOP;
 
-        -- Keywords that apply other schemas to it.
+        -- These keywords apply other schemas to the value.
         ELSIF key = '$ref' THEN
             other := root #> ARRAY(
                 SELECT replace(replace(t, '~1', '/'), '~0', '~')
@@ -375,7 +382,7 @@ BEGIN
 END
 $$;
 
--- Refuses content that does not fit.
+-- Refuses content that does not fit the schema.
 CREATE FUNCTION headwater.check_content(config text, content jsonb, schema jsonb) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp

@@ -1,9 +1,11 @@
--- Tables. What operators write: node, config, assignment. What follows from it: everything else.
+-- The tables. Operators write three of them: node, config and assignment. All others follow from
+-- these, or from what nodes report, and only functions and triggers write them.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
 INSERT INTO headwater.migration (version, name) VALUES (4, 'tables');
 
+-- The trigger that keeps a table as it is; its argument says why.
 CREATE FUNCTION headwater.refuse_change() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
@@ -25,7 +27,7 @@ CREATE TABLE headwater.node (
     name        text COLLATE "C" PRIMARY KEY,
     labels      jsonb NOT NULL DEFAULT '{}',
     description text NOT NULL DEFAULT '',
-    version     bigint NOT NULL, -- changelog.rev of the last change of this row; set by trigger
+    version     bigint NOT NULL, -- changelog.rev of the row's last change; a trigger sets it
     created_at  timestamptz NOT NULL,
     updated_at  timestamptz NOT NULL,
     CONSTRAINT node_name_is_legal CHECK (headwater.is_name(name)),
@@ -39,13 +41,13 @@ CREATE TABLE headwater.config (
     content     text NOT NULL,
     encoding    text NOT NULL DEFAULT 'utf-8',
     media_type  text NOT NULL DEFAULT 'application/json',
-    revision    int NOT NULL, -- +1 when content, encoding or media_type changes; set by trigger
+    revision    int NOT NULL, -- a trigger adds 1 when content, encoding or media_type changes
     message     text NOT NULL DEFAULT '',
     version     bigint NOT NULL,
     created_at  timestamptz NOT NULL,
     updated_at  timestamptz NOT NULL,
     updated_by  text NOT NULL,
-    schema      jsonb, -- JSON Schema of the content; null: none
+    schema      jsonb, -- a JSON Schema that the content fits; null: none
     CONSTRAINT config_name_is_legal CHECK (headwater.is_name(name)),
     CONSTRAINT config_encoding_is_known CHECK (encoding IN ('utf-8', 'base64')),
     CONSTRAINT config_media_type_is_legal CHECK (headwater.is_media_type(media_type))
@@ -55,14 +57,15 @@ COMMENT ON TABLE headwater.config
 COMMENT ON COLUMN headwater.config.schema
     IS 'JSON Schema (a subset, see docs/sql.md) that the content fits; null: none';
 
--- What config was, for good: no foreign key, the history outlives what it is the history of.
+-- Every revision of every config is kept for good. There is no foreign key to config, because this
+-- history stays when the config is deleted.
 CREATE TABLE headwater.config_revision (
     config      text COLLATE "C",
     revision    int,
     content     text NOT NULL,
     encoding    text NOT NULL,
     media_type  text NOT NULL,
-    kind        text NOT NULL, -- object: JSON, merges; value: other JSON, and opaque: both replace
+    kind        text NOT NULL, -- as kind_of() says: an object merges, value and opaque replace
     digest      text NOT NULL, -- of the decoded bytes
     size        int NOT NULL,  -- of the decoded bytes
     message     text NOT NULL,
@@ -77,10 +80,10 @@ COMMENT ON TABLE headwater.config_revision IS 'Every revision that config ever h
 CREATE TABLE headwater.assignment (
     name        text COLLATE "C" PRIMARY KEY,
     config      text COLLATE "C" NOT NULL,
-    node        text COLLATE "C", -- this node,
-    selector    jsonb,            -- or every node whose labels contain this; {} is everyone
+    node        text COLLATE "C", -- this one node,
+    selector    jsonb,            -- or every node whose labels contain this; {} selects all nodes
     priority    int NOT NULL DEFAULT 0,
-    revision    int,              -- null: always the latest
+    revision    int,              -- null: the latest one
     version     bigint NOT NULL,
     created_at  timestamptz NOT NULL,
     updated_at  timestamptz NOT NULL,
@@ -103,7 +106,8 @@ CREATE INDEX assignment_selector ON headwater.assignment (name) WHERE selector I
 
 CREATE TABLE headwater.changelog (
     rev              bigint PRIMARY KEY,
-    nonce            uuid NOT NULL DEFAULT gen_random_uuid(), -- differs for a rev after a restore
+    -- A database that was restored from a backup uses a rev again, but with another nonce.
+    nonce            uuid NOT NULL DEFAULT gen_random_uuid(),
     xid              xid8 NOT NULL,
     author           text NOT NULL,
     application_name text NOT NULL,
@@ -113,7 +117,8 @@ CREATE TABLE headwater.changelog (
 COMMENT ON TABLE headwater.changelog
     IS 'One row per transaction that changed configuration; append-only';
 
--- One row. Its lock puts all writers in one order; xid and at name the transaction that has rev.
+-- This table has one row. All writers take its lock, which puts them in one order (lock_head() says
+-- more). The columns xid and at name the transaction that took rev.
 CREATE TABLE headwater.changelog_head (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     rev      bigint NOT NULL DEFAULT 0,
@@ -136,31 +141,34 @@ CREATE TABLE headwater.blob (
 );
 COMMENT ON TABLE headwater.blob IS 'The documents that nodes fetch, by digest; append-only';
 
--- No foreign key to node: TRUNCATE node CASCADE must not reach what the stream carries.
--- Half of each page stays free, so that an update of the whole fleet touches no index.
+-- The stream of changes carries this table to the reconciler. It has no foreign key to node,
+-- because TRUNCATE node CASCADE would then empty it without a row in the stream. Half of each page
+-- stays free, so that the new versions of rows fit on their pages when the whole fleet changes, and
+-- no index does.
 CREATE TABLE headwater.desired (
     node       text COLLATE "C" PRIMARY KEY,
-    revision   bigint NOT NULL, -- +1 when digest or media_type changes
+    revision   bigint NOT NULL, -- grows by 1 when digest or media_type changes
     digest     text COLLATE "C" NOT NULL,
     size       int NOT NULL,
     media_type text NOT NULL,
     sources    jsonb NOT NULL, -- [{"config", "revision", "assignment"}], lowest priority first
     changed_at timestamptz NOT NULL,
     wal_lsn    pg_lsn NOT NULL, -- at or before the commit that made this revision
-    -- An entry that travels to the node names them all: it must stay well below 1 MiB.
+    -- The node's entry in NATS lists all sources, and must stay well below 1 MiB.
     CONSTRAINT desired_sources_limit CHECK (jsonb_array_length(sources) <= 1024)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE headwater.desired
     IS 'What each node should run; kept by triggers, in the writer''s transaction';
 
--- A column that an UPDATE leaves out of line is missing in the logical stream.
+-- A value stored out of line is missing in the logical stream when an UPDATE does not change it. So
+-- sources is compressed and kept in the row where possible.
 ALTER TABLE headwater.desired ALTER COLUMN sources SET STORAGE MAIN;
 
 CREATE TABLE headwater.desired_history (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     node       text COLLATE "C" NOT NULL,
     revision   bigint NOT NULL,
-    digest     text COLLATE "C", -- null: removed; revision is the one that was removed
+    digest     text COLLATE "C", -- null: the row of desired went, which had this revision
     media_type text,
     size       int,
     sources    jsonb NOT NULL,
@@ -173,7 +181,7 @@ CREATE INDEX desired_history_node ON headwater.desired_history (node, id);
 
 -- ---- what nodes run -----------------------------------------------------------------------------
 
--- No foreign key to node: a report may come before its node.
+-- There is no foreign key to node, because a report may come before its node is registered.
 CREATE TABLE headwater.reported (
     node               text COLLATE "C" PRIMARY KEY,
     state              text NOT NULL,
@@ -193,12 +201,12 @@ CREATE TABLE headwater.reported (
     agent              text,
     boot_id            text,
     reported_at        timestamptz,
-    kv_created         timestamptz NOT NULL, -- when the bucket was made: a new bucket counts anew
+    kv_created         timestamptz NOT NULL, -- when the bucket was made; a new one counts from 1
     kv_revision        bigint NOT NULL,
     received_at        timestamptz NOT NULL DEFAULT now(),
-    held               jsonb, -- {"since", "reason", "waiting"}; null: not held
-    drift              jsonb, -- {"at", "healed", "error"}; null: none since the last change
-    heartbeat          real,  -- seconds between signs of life, as the node says; null: none come
+    held               jsonb, -- {"since", "reason", "waiting"}; null: the node holds nothing back
+    drift              jsonb, -- {"at", "healed", "error"}; null: none since the last apply
+    heartbeat          real,  -- seconds between two signs of life; null: the node gives none
     CONSTRAINT reported_node_is_legal CHECK (headwater.is_name(node)),
     CONSTRAINT reported_state_is_known CHECK (state IN ('applied', 'failed', 'rejected')),
     CONSTRAINT reported_running_digest_is_legal CHECK (headwater.is_digest(running_digest)),
@@ -211,9 +219,9 @@ CREATE TABLE headwater.reported (
 COMMENT ON TABLE headwater.reported IS 'What each node said last; written by headwater.report()';
 
 CREATE TABLE headwater.reported_history (
-    id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- in the order of commits
+    id                 bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, -- see reported_head
     node               text COLLATE "C" NOT NULL,
-    state              text, -- null: the report went, with its node
+    state              text, -- null: the report was deleted with its node
     running_revision   bigint,
     running_digest     text,
     running_epoch      bigint,
@@ -234,22 +242,27 @@ CREATE TABLE headwater.reported_history (
     drift              jsonb,
     received_at        timestamptz,
     recorded_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
-    wal_lsn            pg_lsn NOT NULL DEFAULT pg_current_wal_insert_lsn(), -- at or before the commit
+    -- A position at or before the commit.
+    wal_lsn            pg_lsn NOT NULL DEFAULT pg_current_wal_insert_lsn(),
     heartbeat          real
 );
 COMMENT ON TABLE headwater.reported_history
     IS 'Every change of what a node reported: state, running, failed, held, drift; append-only';
 CREATE INDEX reported_history_node ON headwater.reported_history (node, id);
 
--- One row, never changed. Whoever writes reported holds its lock to the end of the transaction, so
--- that ids of reported_history become visible in their order: a reader who has seen one has seen
--- all before it. Those of desired_history do for the lock on changelog_head.
+-- This table has one row, which never changes. Whoever writes reported holds the row's lock to the
+-- end of the transaction. Therefore the ids of reported_history become visible in their order: a
+-- reader who has seen an id has seen all smaller ones. The lock on changelog_head does the same for
+-- desired_history.
 CREATE TABLE headwater.reported_head (only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row));
-COMMENT ON TABLE headwater.reported_head IS 'Its row lock puts those who write reports in one order';
+COMMENT ON TABLE headwater.reported_head
+    IS 'Its row lock puts those who write reports in one order';
 INSERT INTO headwater.reported_head DEFAULT VALUES;
 
 -- ---- history stays ------------------------------------------------------------------------------
 
+-- The triggers of this project are ENABLE ALWAYS: they fire also where session_replication_role is
+-- replica.
 DO $$
 DECLARE
     relation text;

@@ -1,13 +1,21 @@
--- From assignments to documents: which sources a node has, what they make, and how desired follows.
+-- From assignments to documents.
+--
+-- Resolution finds the sources of each node: the revisions of configs that its assignments give to
+-- it, in the order of priority. document() merges sources into one document. Materialisation writes
+-- the result to desired, within the transaction that changed a node, a config or an assignment, so
+-- that desired is right before that transaction commits.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
 INSERT INTO headwater.migration (version, name) VALUES (5, 'resolution');
 
--- A set of nodes is an array of names, and null means all nodes. What is looked up for a set is in
--- functions of its own, so that the one way does not spoil the plan of the other.
+-- ---- resolution ---------------------------------------------------------------------------------
 
--- The assignments that may reach one of the nodes: those to them, and all that have a selector.
+-- The argument scope is a set of nodes: an array of names, or null for all nodes. The planner needs
+-- different plans for some nodes and for all of them. Therefore functions such as candidates() have
+-- one statement for each of the two.
+
+-- The assignments that may reach a node of the set: those that name it, and all with a selector.
 CREATE FUNCTION headwater.candidates(scope text[])
 RETURNS TABLE (name text, node text, selector jsonb, priority int, config text, revision int,
                kind text)
@@ -35,11 +43,16 @@ BEGIN
     END IF;
 END
 $$;
+COMMENT ON FUNCTION headwater.candidates(text[])
+    IS 'The assignments that may reach one of these nodes; null: any node';
 
--- The combinations of sources that the nodes have, and which of them have it: sources lowest
--- priority first, equal ones by the name of the assignment. They are listed from the last one on
--- that replaces all before it: what is not a JSON object, or follows something that is not JSON.
--- Nodes without a source are left out.
+-- Returns each distinct combination of sources that nodes of the set have, with those nodes. A
+-- fleet of 100,000 nodes usually has few combinations, and a document is then merged once for each
+-- of them and not once for each node. Sources come in the order of merging: the lowest priority
+-- first, and by the name of the assignment where priorities are equal. Content that is not a JSON
+-- object replaces everything before it, and so does content that follows something that is not
+-- JSON. What is replaced has no part in the document, so it is not listed. A node without a source
+-- is left out.
 CREATE FUNCTION headwater.resolve(scope text[]) RETURNS TABLE (sources jsonb, nodes text[])
 LANGUAGE sql STABLE
 BEGIN ATOMIC
@@ -54,7 +67,8 @@ BEGIN ATOMIC
         SELECT n.name, c.rank FROM candidate AS c JOIN headwater.node AS n ON n.name = c.node
         WHERE scope IS NULL
         UNION ALL
-        -- Some nodes: try each selector on them. All nodes: let each selector find its own.
+        -- For a set, each selector is tried on its nodes. For all nodes, the index on labels finds
+        -- the nodes of each selector.
         SELECT s.name, c.rank FROM candidate AS c JOIN scoped AS s ON s.labels @> c.selector
         WHERE c.selector IS NOT NULL
         UNION ALL
@@ -82,9 +96,12 @@ BEGIN ATOMIC
           FROM link AS l WHERE NOT l.is_replaced GROUP BY l.ranks) AS s
     JOIN combination AS k USING (ranks);
 END;
+COMMENT ON FUNCTION headwater.resolve(text[])
+    IS 'Computes which combinations of sources these nodes have; null: all nodes';
 
--- The document that sources make. Revisions never change: the same sources give the same bytes for
--- ever. A single source is its bytes untouched; several are merged into jsonb's text.
+-- The document that sources make. Revisions never change, so the same sources always give the same
+-- bytes. A single source gives its own bytes, untouched. Several are merged, and the result is the
+-- text form of jsonb.
 CREATE FUNCTION headwater.document(sources jsonb, OUT media_type text, OUT encoding text,
                                    OUT content text, OUT digest text, OUT size int)
 LANGUAGE plpgsql STABLE STRICT
@@ -124,11 +141,17 @@ BEGIN
     digest := digest_of(convert_to(content, 'UTF8'));
 END
 $$;
+COMMENT ON FUNCTION headwater.document(jsonb)
+    IS 'The document that sources make when they are merged';
 
--- ---- the log of changes -------------------------------------------------------------------------
+-- ---- the writers' lock and the log of changes ---------------------------------------------------
 
--- Every writer comes through here first. Under READ COMMITTED the next writer waits and then sees
--- all of this one's rows; under REPEATABLE READ it gets a serialization failure and tries again.
+-- All transactions that change configuration take turns. Each of them locks the one row of
+-- changelog_head before anything else, and holds it to its end. Two writers can therefore never
+-- work out a node's document from configuration that the other one is changing, they cannot
+-- deadlock with each other, and the numbers in changelog.rev have the order of the commits. Under
+-- READ COMMITTED the next writer waits, and then sees everything that this one wrote. Under
+-- REPEATABLE READ it gets a serialization failure, and its client has to try again.
 CREATE FUNCTION headwater.lock_head() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
@@ -144,12 +167,14 @@ BEGIN
 END
 $$;
 
--- The rev that this transaction has, or will have once it changes something. Needs the lock.
+-- The rev of this transaction: the one that it took, or the one that it will take once it changes
+-- something. The answer is right only while the transaction holds the lock.
 CREATE VIEW headwater.own_rev AS
 SELECT CASE WHEN h.xid = pg_current_xact_id() AND h.at = now() THEN h.rev ELSE h.rev + 1 END AS rev
 FROM headwater.changelog_head AS h;
 
--- Who is writing. The API speaks for the people who use it, and nobody else does.
+-- The author of a change is the session's user. Only headwater_api may name somebody else, because
+-- it writes on behalf of the people who use it.
 CREATE FUNCTION headwater.author() RETURNS text
 LANGUAGE sql STABLE
 RETURN coalesce(
@@ -161,7 +186,8 @@ CREATE FUNCTION headwater.message() RETURNS text
 LANGUAGE sql STABLE
 RETURN nullif(left(current_setting('headwater.message', true), 4096), '');
 
--- Something changes for real: once per transaction this takes a rev and writes its changelog row.
+-- To be called whenever something really changes. The first call of a transaction takes a rev and
+-- writes the row of changelog; later ones do nothing.
 CREATE FUNCTION headwater.log_change() RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
@@ -180,7 +206,7 @@ $$;
 
 -- ---- materialisation ----------------------------------------------------------------------------
 
--- The rows of desired of the nodes, and where they are.
+-- The rows of desired of the set of nodes, and the place of each, by which they are updated.
 CREATE FUNCTION headwater.desired_of(scope text[])
 RETURNS TABLE (place tid, node text, revision bigint, digest text, size int, media_type text,
                sources jsonb)
@@ -200,7 +226,7 @@ BEGIN
 END
 $$;
 
--- A document, and the nodes that should run it.
+-- One document, what it is made of, and the nodes that should run it.
 CREATE TYPE headwater.outcome AS (
     sources    jsonb,
     nodes      text[],
@@ -209,8 +235,10 @@ CREATE TYPE headwater.outcome AS (
     size       int
 );
 
--- Makes desired of the nodes what it should be; says how many rows changed. Needs the lock. Merging
--- is done once per distinct combination of sources, whatever the number of nodes.
+-- Brings desired up to date for the set of nodes, and returns how many rows changed. The caller
+-- holds the writers' lock. It works in two statements: the first makes the documents, one for each
+-- combination of sources, and stores those that are new in blob; the second compares the outcome
+-- with desired and writes only the rows that differ, with a row of desired_history for each.
 CREATE FUNCTION headwater.materialise(scope text[]) RETURNS bigint
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
@@ -226,12 +254,14 @@ DECLARE
     outcomes outcome[];
     changes bigint;
 BEGIN
-    -- From about a quarter of the fleet on, all of it costs less than many.
+    -- Above about a quarter of the fleet, working out all nodes costs less than working out so
+    -- many.
     IF cardinality(scope) > 1000 AND cardinality(scope) > (SELECT count(*) FROM node) / 4 THEN
         scope := NULL;
     END IF;
-    -- For few nodes a plan made once is good, and making it would cost more than its use. For many,
-    -- one that knows today's tables is worth making. The setting ends with the function.
+    -- For few nodes, the session's cached plan is good enough, and a new one would cost more than
+    -- it saves. For many nodes, a plan that knows the present size of the tables is worth its cost.
+    -- The setting is undone when the function returns.
     PERFORM set_config('plan_cache_mode', CASE WHEN cardinality(scope) <= 100
                        THEN 'force_generic_plan' ELSE 'force_custom_plan' END, true);
 
@@ -261,11 +291,11 @@ BEGIN
         FULL JOIN desired_of(scope) AS d ON d.node = w.node
         WHERE (w.digest, w.media_type, w.size, w.sources)
             IS DISTINCT FROM (d.digest, d.media_type, d.size, d.sources)
-        ORDER BY node -- in the order of the indexes, which then stay in memory
+        ORDER BY node -- as the indexes are, so that each of their pages is visited once
     ), removed AS (
         DELETE FROM desired AS d USING changed AS c WHERE c.is_gone AND d.ctid = c.place
     ), updated AS (
-        -- All columns, always: the stream then never lacks one.
+        -- This sets all columns, changed or not, so that the stream never lacks one.
         UPDATE desired AS d
         SET revision = c.revision, digest = c.digest, size = c.size, media_type = c.media_type,
             sources = c.sources,
@@ -290,7 +320,7 @@ BEGIN
 END
 $$;
 
--- Materialises the nodes that the given assignments reach.
+-- Brings desired up to date for the nodes that assignments with these targets and selectors reach.
 CREATE FUNCTION headwater.materialise_targets(targets text[], selectors jsonb[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
@@ -312,7 +342,7 @@ BEGIN
 END
 $$;
 
--- For repair: computes everything anew. Changes nothing when all is right.
+-- For repairs: works out all nodes anew, and changes nothing where all is right.
 CREATE FUNCTION headwater.recompute() RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -325,7 +355,8 @@ $$;
 COMMENT ON FUNCTION headwater.recompute()
     IS 'Computes desired anew; the number of rows that were wrong';
 
--- Nodes whose desired row, or its blob, is not what a computation from scratch gives: none.
+-- Lists the nodes whose row of desired differs from what a computation from scratch gives, or whose
+-- document is missing in blob. There should be none.
 CREATE FUNCTION headwater.desired_drift()
 RETURNS TABLE (node text, digest text, right_digest text, sources jsonb, right_sources jsonb,
                has_blob boolean)
@@ -345,11 +376,13 @@ BEGIN ATOMIC
         IS DISTINCT FROM (d.digest, d.media_type, d.size, d.sources)
        OR b.digest IS NULL;
 END;
+COMMENT ON FUNCTION headwater.desired_drift()
+    IS 'Rows of desired that a computation from scratch would change; none when all is right';
 
 -- ---- where a document comes from ----------------------------------------------------------------
 
--- What the document is made of, lowest priority first. tie: another assignment that reaches the
--- node has the same priority, so that the names decided which comes later.
+-- The sources of a node's document, lowest priority first. The column tie says that another
+-- assignment which reaches the node has the same priority, so that the names decided their order.
 CREATE FUNCTION headwater.explain_sources(node text)
 RETURNS TABLE (rank int, assignment text, config text, revision int, priority int, tie boolean)
 LANGUAGE sql STABLE ROWS 10
@@ -367,11 +400,12 @@ AS $$
     ORDER BY s.rank
 $$;
 COMMENT ON FUNCTION headwater.explain_sources(text)
-    IS 'What a node''s document is made of, in the order of merging; where a name decided that order';
+    IS 'What a node''s document is made of, in the order of merging, and where a name decided it';
 
--- Each path (a JSON Pointer, RFC 6901) of the document, and the last source that had a say about it:
--- for an object, the last that named it. deleted: it is not in the document, because that source
--- removed what others had put there. A document that is not a JSON object has the one path ''.
+-- Lists each path of the document (a JSON Pointer, RFC 6901) with the last source that decided
+-- about it; for an object, that is the last source which named it. The column deleted says that the
+-- path is not in the document, because this source removed what earlier ones had put there. A
+-- document that is not a JSON object has one path, ''.
 CREATE FUNCTION headwater.explain(node text)
 RETURNS TABLE (path text, assignment text, config text, revision int, deleted boolean)
 LANGUAGE sql STABLE ROWS 100
@@ -392,7 +426,7 @@ AS $$
         CROSS JOIN LATERAL jsonb_each(CASE jsonb_typeof(m.value)
                                       WHEN 'object' THEN m.value ELSE '{}' END) AS e
     ), said AS (
-        -- The first document is taken as it is; in those that are merged over it null removes.
+        -- The first document is taken as it is. In the ones merged over it, null removes a member.
         SELECT m.*, m.rank > 1 AND m.value = 'null' AS is_removal,
                jsonb_typeof(m.value) = 'object' AS is_object
         FROM member AS m
@@ -403,7 +437,7 @@ AS $$
                coalesce(max(s.rank) FILTER (WHERE NOT s.is_removal), 0) AS last_set
         FROM said AS s GROUP BY s.parent, s.path
     ), standing AS (
-        -- What was said of a member before its parent was replaced is void.
+        -- When a parent is replaced, everything that earlier sources said of its members is void.
         SELECT p.*, 0 AS void FROM place AS p WHERE p.parent IS NULL
         UNION ALL
         SELECT p.*, greatest(s.void, s.last_replaced)

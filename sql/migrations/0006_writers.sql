@@ -1,6 +1,14 @@
--- The triggers on node, config and assignment, with which every write ends with desired up to date.
--- All are ENABLE ALWAYS, save two that put foreign keys in words: session_replication_role turns none
--- off.
+-- The triggers on node, config and assignment. They are what makes psql as safe as the API.
+--
+-- A statement goes through four stages. Before it, a statement trigger takes the writers' lock.
+-- Before each row, a row trigger refuses what is illegal and fills in the columns that are not the
+-- writer's (version, revision, times). After the statement, a trigger that sees all changed rows at
+-- once writes the log and brings desired up to date. Last of all, audit (0007_audit.sql) records
+-- each changed row.
+--
+-- PostgreSQL fires the triggers of one event in the order of their names; the names are chosen for
+-- that. All are ENABLE ALWAYS, so that session_replication_role turns none off, save two that only
+-- give foreign keys better messages.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
@@ -8,7 +16,8 @@ INSERT INTO headwater.migration (version, name) VALUES (6, 'writers');
 
 -- ---- before: one writer at a time ---------------------------------------------------------------
 
--- The lock comes before any row's, in every statement: writers cannot deadlock among themselves.
+-- Every statement takes the writers' lock before it locks any row. That is why writers cannot
+-- deadlock with each other.
 CREATE FUNCTION headwater.before_write() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -18,7 +27,7 @@ DECLARE
 BEGIN
     PERFORM lock_head();
     IF TG_OP = 'TRUNCATE' THEN
-        -- Afterwards nobody can tell what was there.
+        -- After the TRUNCATE nobody could tell whether there were rows.
         EXECUTE format('SELECT EXISTS (SELECT FROM headwater.%I)', TG_TABLE_NAME) INTO has_rows;
         IF has_rows THEN
             PERFORM log_change();
@@ -109,7 +118,8 @@ SET search_path = pg_catalog, headwater, pg_temp
 AS $$
 DECLARE
     bytes bytea;
-    is_explicit boolean := TG_OP = 'INSERT' OR NEW.version IS NULL; -- see before_message
+    -- Did the statement set the message? The trigger before_message marks an UPDATE that did.
+    is_explicit boolean := TG_OP = 'INSERT' OR NEW.version IS NULL;
     is_content boolean := true;
 BEGIN
     IF TG_OP = 'UPDATE' THEN
@@ -160,7 +170,7 @@ BEGIN
         NEW.revision := 1 + coalesce(
             (SELECT max(r.revision) FROM config_revision AS r WHERE r.config = NEW.name), 0);
     END IF;
-    -- An old message does not describe a new revision.
+    -- The message of the previous revision does not describe this one.
     IF is_content AND (NOT is_explicit OR NEW.message = '') THEN
         NEW.message := coalesce(message(), '');
     END IF;
@@ -171,7 +181,8 @@ BEGIN
 END
 $$;
 
--- Fires only for statements that set message, and says so: version is not the writer's to set.
+-- Fires only for an UPDATE that sets message, and tells config_before_row() so by a null in
+-- version. A writer cannot set version, so that column is free to carry the mark.
 CREATE FUNCTION headwater.config_message_is_set() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
@@ -202,14 +213,16 @@ BEGIN
     IF TG_OP = 'INSERT' OR NEW.schema IS DISTINCT FROM OLD.schema THEN
         PERFORM check_schema(NEW.schema);
     END IF;
-    PERFORM kind_of(NEW.name, NEW.content, NEW.encoding, NEW.media_type); -- is it JSON at all?
+    -- This refuses what is not JSON at all.
+    PERFORM kind_of(NEW.name, NEW.content, NEW.encoding, NEW.media_type);
     PERFORM check_content(NEW.name,
         convert_from(bytes_of(NEW.content, NEW.encoding), 'UTF8')::jsonb, NEW.schema);
     RETURN NEW;
 END
 $$;
 
--- Before the constraint of the name of the first argument would say less; the second is the column.
+-- Refuses what a CHECK constraint would refuse next, with a better message. The arguments are the
+-- constraint, the column, what is wrong, and a hint.
 CREATE FUNCTION headwater.explain_check() RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
@@ -298,7 +311,7 @@ SET enable_nestloop = off
 SET jit = off
 AS $$
 DECLARE
-    configs text[]; -- with a new revision, or gone
+    configs text[]; -- those with a new revision, and those that were deleted
     targets text[];
     selectors jsonb[];
     is_change boolean;
@@ -335,7 +348,8 @@ BEGIN
 END
 $$;
 
--- A schema that changes alone makes no revision, but a version, which is a rev of the changelog.
+-- A change of the schema alone makes no new revision of the config. But it makes a new version of
+-- its row, and a version is a rev, so the changelog needs a row.
 CREATE FUNCTION headwater.config_schema_after() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -362,7 +376,9 @@ $$;
 
 -- ---- after: foreign keys, in words --------------------------------------------------------------
 
--- PostgreSQL's own check comes right behind, and finds what this does not: it has the locks.
+-- PostgreSQL checks foreign keys right after these triggers. Its check is the one that counts,
+-- since it takes the locks that exclude a concurrent DELETE; these only give the usual cases a
+-- better message.
 CREATE FUNCTION headwater.explain_reference() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -457,12 +473,12 @@ BEGIN
 END
 $$;
 
--- Triggers fire in the order of their names: this one before before_row.
+-- By its name, this trigger fires before before_row, which reads the mark.
 CREATE TRIGGER before_message BEFORE UPDATE OF message
     ON headwater.config FOR EACH ROW EXECUTE FUNCTION headwater.config_message_is_set();
 ALTER TABLE headwater.config ENABLE ALWAYS TRIGGER before_message;
 
--- Fires behind before_row, whose name comes first.
+-- By its name, this trigger fires after before_row, which has put the content into its stored form.
 CREATE TRIGGER before_schema BEFORE INSERT OR UPDATE
     ON headwater.config FOR EACH ROW EXECUTE FUNCTION headwater.config_before_schema();
 
@@ -472,8 +488,9 @@ CREATE TRIGGER after_update_schema AFTER UPDATE
 ALTER TABLE headwater.config
     ENABLE ALWAYS TRIGGER before_schema, ENABLE ALWAYS TRIGGER after_update_schema;
 
--- Triggers fire in the order of their names, and PostgreSQL's are called RI_...: so the capital.
--- Like them, they are off where session_replication_role is replica.
+-- PostgreSQL's own triggers for foreign keys are called RI_..., and these must fire before them, so
+-- their names begin with a capital E. Like PostgreSQL's, they do not fire where
+-- session_replication_role is replica.
 CREATE TRIGGER "Explain_reference" AFTER INSERT OR UPDATE OF config, node, revision
     ON headwater.assignment FOR EACH ROW EXECUTE FUNCTION headwater.explain_reference();
 CREATE TRIGGER "Explain_use" AFTER DELETE

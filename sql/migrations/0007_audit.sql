@@ -1,5 +1,7 @@
--- The audit trail: who changed what, when and why, by HTTP and by psql alike. A row for each row
--- that a statement changed for real; the triggers see whole statements.
+-- The audit trail: who changed what, when and why, by HTTP and by psql alike. Each row of node,
+-- config and assignment that a statement really changes leaves one row here. The triggers are
+-- statement triggers, which see all changed rows at once: for a large statement they cost far less
+-- than row triggers do.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
@@ -8,15 +10,15 @@ INSERT INTO headwater.migration (version, name) VALUES (7, 'audit');
 CREATE TABLE headwater.audit (
     id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at               timestamptz NOT NULL DEFAULT now(), -- start of the transaction
-    rev              bigint, -- of changelog; null where configuration did not change
+    rev              bigint, -- of changelog; null for what does not change configuration
     author           text NOT NULL,
     application_name text NOT NULL,
     message          text,
     kind             text NOT NULL,
     name             text COLLATE "C" NOT NULL,
     action           text NOT NULL,
-    old_digest       text, -- null: it was not there
-    new_digest       text, -- null: it is gone
+    old_digest       text, -- null: there was nothing before
+    new_digest       text, -- null: there is nothing any more
     CONSTRAINT audit_kind_is_known 
         CHECK (kind IN ('node', 'config', 'assignment', 'token', 'proposal')),
     CONSTRAINT audit_action_is_known 
@@ -31,12 +33,14 @@ CREATE TRIGGER is_kept BEFORE UPDATE OR DELETE OR TRUNCATE
     EXECUTE FUNCTION headwater.refuse_change('it is history, which only grows');
 ALTER TABLE headwater.audit ENABLE ALWAYS TRIGGER is_kept;
 
--- What a digest is of: all that an operator sets. A config's is that of its content, and known.
--- STABLE, as convert_to() is: then they are inlined.
+-- A digest covers everything that an operator sets. That of a config is the digest of its content,
+-- which config_revision has already. The functions are STABLE because convert_to() is: the planner
+-- inlines a function only when it promises no more than its body does.
 CREATE FUNCTION headwater.node_digest(labels jsonb, description text) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN headwater.digest_of(convert_to(
     jsonb_build_object('labels', labels, 'description', description)::text, 'UTF8'));
+COMMENT ON FUNCTION headwater.node_digest(jsonb, text) IS 'The digest that audit has of a node';
 
 CREATE FUNCTION headwater.assignment_digest(config text, node text, selector jsonb, priority int,
                                             revision int) RETURNS text
@@ -44,6 +48,8 @@ LANGUAGE sql STABLE PARALLEL SAFE
 RETURN headwater.digest_of(convert_to(
     jsonb_build_object('config', config, 'node', node, 'selector', selector,
                        'priority', priority, 'revision', revision)::text, 'UTF8'));
+COMMENT ON FUNCTION headwater.assignment_digest(text, text, jsonb, int, int)
+    IS 'The digest that audit has of an assignment';
 
 CREATE FUNCTION headwater.config_digest(config text, revision int) RETURNS text
 LANGUAGE sql STABLE
@@ -51,11 +57,14 @@ BEGIN ATOMIC
     SELECT r.digest FROM headwater.config_revision AS r
     WHERE (r.config, r.revision) = (config_digest.config, config_digest.revision);
 END;
+COMMENT ON FUNCTION headwater.config_digest(text, int)
+    IS 'The digest that audit has of a revision of a config';
 
--- One function for each table, record_<table>(), from one text: ~ is the table, and old and new are
--- the digests of a row before and after. They run last, when the changelog and the history have what
--- they refer to. The plan of a session's first statement serves all later ones, so it must be one that
--- is good for a row and for the whole fleet: sorted or hashed, never row by row.
+-- record_node(), record_config() and record_assignment() are made from one text, in which ~ stands
+-- for the table, and <b> and <a> for the digests of a row before and after. By their names their
+-- triggers fire last, when changelog and config_revision have the rows to which these refer. A
+-- session keeps the plan of its first statement, so the plan must serve one row as well as the
+-- whole fleet. Therefore it joins by sorting or hashing, never row by row (enable_nestloop).
 DO $$
 DECLARE
     wanted record;

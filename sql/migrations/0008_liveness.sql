@@ -1,4 +1,11 @@
--- Signs of life: which nodes were heard of, which have fallen silent, and who is not registered.
+-- Signs of life: which nodes were heard, which have fallen silent, and who is not registered.
+--
+-- An agent gives a sign of life every few seconds. The leading reconciler gathers them and calls
+-- hear(), with the time for which it has listened since its last call. The sum of these times is a
+-- clock of its own (heard_head.tick), and silence is measured by it: while nobody listens, no node
+-- falls silent, and a jump of the server's clock does no harm. The tables that are written all the
+-- time are unlogged, so that an idle fleet writes no WAL. A crash of the server empties them, and
+-- every node then has the whole time again.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
@@ -8,54 +15,58 @@ INSERT INTO headwater.migration (version, name) VALUES (8, 'liveness');
 
 CREATE TABLE headwater.setting (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    silence  interval NOT NULL DEFAULT '5 minutes', -- after which a node that beats is unknown
+    -- A node that gives signs of life is unknown when none came for so long.
+    silence  interval NOT NULL DEFAULT '5 minutes',
     CONSTRAINT setting_silence_is_positive CHECK (silence >= interval '1 second')
 );
 COMMENT ON TABLE headwater.setting IS 'What holds for the whole fleet; one row';
 INSERT INTO headwater.setting DEFAULT VALUES;
 
--- Nodes that were ever heard. Written when that changes, so that an idle fleet leaves no WAL.
+-- The nodes that were ever heard. It is written only when a node is heard for the first time, falls
+-- silent, or comes back.
 CREATE TABLE headwater.liveness (
     node         text COLLATE "C" PRIMARY KEY,
-    silent_since timestamptz, -- when it was heard last; null: it beats
-    id           bigint GENERATED ALWAYS AS IDENTITY -- another with each change; in commit order
+    silent_since timestamptz, -- when it was heard last; null: it is not silent
+    id           bigint GENERATED ALWAYS AS IDENTITY -- each change gives the row the next number
 );
 COMMENT ON TABLE headwater.liveness IS 'Nodes that were ever heard, and since when they are silent';
 CREATE INDEX liveness_silent ON headwater.liveness (node) WHERE silent_since IS NOT NULL;
 CREATE INDEX liveness_id ON headwater.liveness (id);
 
--- Nodes that beat. Written all the time: without WAL, and with room on the page for the new row. A
--- crash of the server empties it; hear() then begins anew.
+-- The nodes that give signs of life. Its rows change every few seconds, so more than half of each
+-- page stays free for their new versions. After a crash has emptied it, hear() fills it from
+-- liveness.
 CREATE UNLOGGED TABLE headwater.heard (
     node text COLLATE "C" PRIMARY KEY,
-    at   timestamptz,    -- null: not since that crash
-    tick bigint NOT NULL -- of heard_head, then
+    at   timestamptz,    -- null: it was not heard since the server crashed
+    tick bigint NOT NULL -- heard_head.tick at that time
 ) WITH (fillfactor = 40);
 COMMENT ON TABLE headwater.heard IS 'Nodes that beat, and when they were heard last; unlogged';
 
--- How long has been listened, in milliseconds. Silence is measured by it, not by the clock: what
--- nobody listened to was no silence, and clocks jump.
+-- For how many milliseconds a reconciler has listened so far; one row.
 CREATE UNLOGGED TABLE headwater.heard_head (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     tick     bigint NOT NULL
 ) WITH (fillfactor = 10);
 COMMENT ON TABLE headwater.heard_head IS 'For how long has been listened; unlogged';
 
--- Names that were heard or that reported, and are no node's. Anybody whom NATS lets in can invent
--- them, so there is a most, and no WAL. A crash of the server empties it; the living come back.
+-- The names that gave a sign of life, or reported, and belong to no node. Anybody whom NATS lets in
+-- can invent such names. Therefore their number has a limit, and they write no WAL. A crash of the
+-- server empties the list, and those who are alive come back by their next sign of life.
 CREATE UNLOGGED TABLE headwater.unknown_heard (
     name       text COLLATE "C" PRIMARY KEY,
     first_seen timestamptz NOT NULL,
     last_seen  timestamptz NOT NULL, -- to within ten seconds
-    tick       bigint NOT NULL       -- of heard_head, then
+    tick       bigint NOT NULL       -- heard_head.tick at that time
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE headwater.unknown_heard
     IS 'Names that were heard or reported and are no node''s; at most unknown_limit(); unlogged';
 
--- Its row lock keeps those who write the list apart, or together they could go beyond the most.
+-- One row, whose lock lets one transaction at a time write the list: two together could go beyond
+-- its limit.
 CREATE UNLOGGED TABLE headwater.unknown_head (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    left_out bigint NOT NULL DEFAULT 0 -- times that a name found no place since there was one
+    left_out bigint NOT NULL DEFAULT 0 -- how often a name was left out since the list is full
 ) WITH (fillfactor = 10);
 COMMENT ON TABLE headwater.unknown_head
     IS 'How often a name found no place in unknown_heard; its row lock puts writers in one order';
@@ -67,8 +78,8 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 1000;
 COMMENT ON FUNCTION headwater.unknown_limit() IS 'How many names unknown_node lists at most';
 
--- These names gave a sign of life: keeps those that are no node's. Names that were registered, or
--- were silent for as long as a node may be, go.
+-- Takes names that gave a sign of life, and lists those that belong to no node. Names that were
+-- registered meanwhile, or were silent for setting.silence, leave the list.
 CREATE FUNCTION headwater.note_unknown(names text[]) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
@@ -108,7 +119,8 @@ BEGIN
 END
 $$;
 
--- A server that only follows another one has no unlogged tables, and must not plan to read one.
+-- A hot standby cannot read unlogged tables, and fails when it plans to. In PL/pgSQL the statement
+-- is planned only when it is reached.
 CREATE FUNCTION headwater.unknown_names()
 RETURNS TABLE (name text, first_seen timestamptz, last_seen timestamptz)
 LANGUAGE plpgsql STABLE ROWS 10
@@ -133,7 +145,7 @@ LEFT JOIN headwater.reported AS r ON r.node = u.name;
 COMMENT ON VIEW headwater.unknown_node
     IS 'Who is alive and not registered: an agent with another name than its node, or a new one';
 
--- How the list stands; one row.
+-- Says in one row how many names the list has, how many it may have, and what was left out.
 CREATE FUNCTION headwater.unknown_count()
 RETURNS TABLE (names int, most int, is_full boolean, left_out bigint)
 LANGUAGE plpgsql STABLE ROWS 1
@@ -155,20 +167,22 @@ COMMENT ON FUNCTION headwater.unknown_count()
 
 -- ---- signs of life ------------------------------------------------------------------------------
 
--- What hear() reads whole, as all else there goes by keys.
+-- The one question of hear() that must read the table heard as a whole. All others go by keys, so
+-- hear() itself forbids sequential scans.
 CREATE FUNCTION headwater.heard_before(tick bigint) RETURNS SETOF text
 LANGUAGE sql STABLE ROWS 10
 SET search_path = pg_catalog, headwater, pg_temp
 SET enable_seqscan = on
 AS $$ SELECT h.node FROM heard AS h WHERE h.tick < heard_before.tick $$;
 
--- The reconciler's door for signs of life: these nodes were heard in the time that it went on
--- listening. Finds out who has fallen silent, and who is unknown. Nodes that were deleted go the
--- same way, so that no writer of nodes ever waits for this.
+-- The reconciler calls this every few seconds: it listened for listened_ms since its last call, and
+-- heard these nodes in that time. The function finds out who has fallen silent, and who is unknown.
+-- It also removes nodes that were deleted; a trigger on node could do that, but then writers of
+-- nodes would wait for this.
 CREATE FUNCTION headwater.hear(nodes text[], listened_ms bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
-SET enable_seqscan = off -- the tables grow from nothing to a fleet before anyone counts rows
+SET enable_seqscan = off -- the tables grow to a whole fleet before their rows are counted
 SET enable_hashjoin = off
 SET enable_mergejoin = off
 SET jit = off
@@ -203,8 +217,9 @@ BEGIN
     END IF;
 
     SELECT extract(epoch FROM s.silence) * 1000 INTO limit_ms FROM setting AS s;
-    -- One that has not reported beats, for it was heard. One whose report does not say so is let go:
-    -- it beats no more; and so is one that was deleted.
+    -- A node that was not heard for too long is silent if it was to be heard: its report says that
+    -- it gives signs of life, or it has not reported yet. Any other, and one that was deleted, is
+    -- forgotten.
     WITH gone AS (
         DELETE FROM heard AS h USING (
             SELECT c.node, CASE WHEN r.node IS NOT NULL THEN r.heartbeat IS NOT NULL
@@ -228,7 +243,7 @@ $$;
 COMMENT ON FUNCTION headwater.hear(text[], bigint)
     IS 'Takes signs of life of nodes, and finds out who has fallen silent';
 
--- A server that only follows another one has no unlogged tables, and must not plan to read one.
+-- As unknown_names(), this answers nothing on a hot standby, which cannot read unlogged tables.
 CREATE FUNCTION headwater.heard_at(node text) RETURNS timestamptz
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, headwater, pg_temp

@@ -1,5 +1,9 @@
--- What nodes say: the door for reports, their history, the view of the fleet, how things stood at a
--- time or a position, and word of every change.
+-- What nodes report.
+--
+-- The reconciler reads reports from NATS and hands them to report(), which stores the newest report
+-- of each node in reported. Triggers keep every change in reported_history and notify whoever
+-- listens. The view fleet sets what a node reported beside what it should run. Both histories can
+-- be asked how things stood at an earlier time or position.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
@@ -7,7 +11,9 @@ INSERT INTO headwater.migration (version, name) VALUES (9, 'reports');
 
 -- ---- taking reports -----------------------------------------------------------------------------
 
--- Takes all reports or fails on the first bad one; says which were taken.
+-- Takes all reports, or fails at the first bad one; says which were taken. A report is newer than
+-- the stored one when its bucket was created later, or when its revision within the same bucket is
+-- larger.
 CREATE FUNCTION headwater.take_reports(reports jsonb)
 RETURNS TABLE (node text, accepted boolean, reason text)
 LANGUAGE plpgsql
@@ -74,8 +80,9 @@ BEGIN
 END
 $$;
 
--- Only reports that this transaction took: what is read again after a restart is no sign of life.
--- OFFSET 0: name by name, by keys.
+-- A report from an unregistered node is a sign of life of an unknown name. That holds only for
+-- reports which this transaction took: after a restart the reconciler reads all reports again, and
+-- old ones say nothing about life. OFFSET 0 makes the planner look up each name by its key.
 CREATE FUNCTION headwater.note_reporters(reports jsonb) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
@@ -97,9 +104,9 @@ BEGIN
 END
 $$;
 
--- The reconciler's door. reports is an array of {"kv_created", "kv_revision", "value"}, value being
--- what the node wrote. Only newer reports are taken; one that is malformed does not hold up others.
--- Answers a row for each report, in order. Those of no node's are a sign of life of the unknown.
+-- The reconciler calls this with an array of {"kv_created", "kv_revision", "value"}, where value is
+-- what the node wrote. It takes reports that are newer than the stored ones, and a malformed report
+-- does not hold up the others. Returns one row for each report, in order.
 CREATE FUNCTION headwater.report(reports jsonb)
 RETURNS TABLE (node text, accepted boolean, reason text)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -119,7 +126,7 @@ BEGIN
             RAISE;
         END IF;
     END;
-    -- One of them is bad: find out which.
+    -- At least one of them is bad. One by one, they show which.
     FOR item IN SELECT * FROM jsonb_array_elements(reports) LOOP
         BEGIN
             RETURN QUERY SELECT * FROM take_reports(jsonb_build_array(item));
@@ -135,8 +142,9 @@ END
 $$;
 COMMENT ON FUNCTION headwater.report(jsonb) IS 'Takes reports of nodes into reported, newest only';
 
--- ---- every report leaves its trace --------------------------------------------------------------
+-- ---- the history of reports ---------------------------------------------------------------------
 
+-- Takes the lock on reported_head, which puts those who write reports in one order.
 CREATE FUNCTION headwater.reported_before_write() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -150,10 +158,12 @@ BEGIN
 END
 $$;
 
+-- Keeps a row for each change of state, running_..., failed_..., held, drift or heartbeat. A report
+-- that differs from the one before in other columns only leaves none.
 CREATE FUNCTION headwater.record_reported() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
-SET enable_nestloop = off -- a plan for few rows would be kept for many
+SET enable_nestloop = off -- the session would keep a plan for few rows also for many
 SET jit = off
 AS $$
 DECLARE
@@ -203,8 +213,8 @@ ALTER TABLE headwater.reported
 
 -- ---- the fleet ----------------------------------------------------------------------------------
 
--- Whoever was heard or reported, and is to run nothing, is unassigned: what it may still run is
--- nobody's wish.
+-- One row a node. A node that was heard or reported, and should run nothing, is unassigned: it may
+-- still run something, but nobody wants it to. docs/sql.md has the table of states.
 CREATE VIEW headwater.fleet AS
 SELECT n.name AS node, n.labels,
        d.revision AS desired_revision, d.digest AS desired_digest,
@@ -234,8 +244,9 @@ CROSS JOIN LATERAL (SELECT CASE
 COMMENT ON VIEW headwater.fleet
     IS 'Each node: what it should run, what it runs, and whether they agree';
 
--- How far the histories go that a node's state follows from; of the audit trail only what is written
--- under the lock of changelog_head, whose ids are in the order of commits.
+-- The newest ids of the histories from which a node's state follows. Of the audit trail, only the
+-- kinds count that are written under the writers' lock, because only their ids become visible in
+-- their order.
 CREATE FUNCTION headwater.fleet_ids()
 RETURNS TABLE (desired_id bigint, reported_id bigint, audit_id bigint, liveness_id bigint)
 LANGUAGE sql STABLE ROWS 1
@@ -249,14 +260,15 @@ AS $$
 $$;
 COMMENT ON FUNCTION headwater.fleet_ids() IS 'How far the histories go that the fleet follows from';
 
--- The nodes whose state may be another one than when the histories went as far as that; a state of
--- null: the node is gone. What it costs depends on how many they are, not on the fleet.
+-- Lists the nodes whose state may have changed since the histories had these newest ids, with their
+-- present state; null means that the node was deleted. The cost depends on the number of these
+-- nodes, not on the size of the fleet.
 CREATE FUNCTION headwater.fleet_changes(desired_id bigint, reported_id bigint, audit_id bigint,
                                         liveness_id bigint)
 RETURNS TABLE (node text, state text, desired_changed_at timestamptz)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, headwater, pg_temp
-SET plan_cache_mode = force_custom_plan -- for as many as there are, this time
+SET plan_cache_mode = force_custom_plan -- the number of nodes differs from call to call
 SET jit = off
 AS $$
 DECLARE
@@ -266,7 +278,7 @@ DECLARE
         UNION SELECT a.name FROM audit AS a WHERE a.id > fleet_changes.audit_id AND a.kind = 'node'
         UNION SELECT v.node FROM liveness AS v WHERE v.id > fleet_changes.liveness_id);
 BEGIN
-    IF cardinality(changed) < 10000 THEN -- by keys, each
+    IF cardinality(changed) < 10000 THEN -- each of them is looked up by its key
         RETURN QUERY
             SELECT c.node, f.state, f.desired_changed_at
             FROM unnest(changed) AS c (node)
@@ -282,7 +294,7 @@ $$;
 COMMENT ON FUNCTION headwater.fleet_changes(bigint, bigint, bigint, bigint)
     IS 'The nodes whose state may have changed since the histories went as far as these ids';
 
--- ---- word of every change -----------------------------------------------------------------------
+-- ---- notifications and events -------------------------------------------------------------------
 
 CREATE FUNCTION headwater.notify_reported() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -315,9 +327,11 @@ CREATE TRIGGER notify AFTER INSERT
     FOR EACH STATEMENT EXECUTE FUNCTION headwater.notify_desired();
 ALTER TABLE headwater.desired_history ENABLE ALWAYS TRIGGER notify;
 
--- At most most changes behind the two ids, older ones first: the ids of a kind come in their order,
--- whatever the clock did. labels are the node's of today. last_desired and last_reported, of every
--- row, are how far the history goes; there is one row, without a kind, when nothing is behind.
+-- Returns what changed after the two ids, older changes first, and no more than most of them. The
+-- changes of one kind come in the order of their ids, even when the clock was set back between
+-- them. The labels are the node's present ones. Each row says in last_desired and last_reported how
+-- far the histories go; when there are no changes, there is one row with these two and without a
+-- kind.
 CREATE FUNCTION headwater.events_after(desired_id bigint, reported_id bigint, most int)
 RETURNS TABLE (kind text, id bigint, node text, labels jsonb, data jsonb, last_desired bigint,
                last_reported bigint)
@@ -355,7 +369,7 @@ $$;
 COMMENT ON FUNCTION headwater.events_after(bigint, bigint, int)
     IS 'What changed in desired_history and reported_history behind two ids, a page at a time';
 
--- ---- as of then ---------------------------------------------------------------------------------
+-- ---- how things stood at an earlier time --------------------------------------------------------
 
 CREATE FUNCTION headwater.refuse_future(wanted text, now text) RETURNS void
 LANGUAGE plpgsql
@@ -367,7 +381,11 @@ BEGIN
               SCHEMA = 'headwater', HINT = 'What will be is not known yet.';
 END
 $$;
+COMMENT ON FUNCTION headwater.refuse_future(text, text)
+    IS 'Refuses a time or a position that is still to come, for desired_at() and reported_at()';
 
+-- desired_at() and reported_at(), each for a time and for a position, are made from one text: the
+-- last row of the node's history at or before that point, unless it says that there was nothing.
 DO $do$
 DECLARE
     item record;

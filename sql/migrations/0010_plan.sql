@@ -1,11 +1,15 @@
--- The dry run: what a transaction would do to nodes, asked from within it, and what it hardly meant.
+-- The dry run: what would a transaction do to nodes, and did its author mean it?
+--
+-- Every statement brings desired up to date within its transaction. So the plan of a transaction
+-- need not be predicted: it is made, read by plan() and warnings() in the same transaction, and
+-- rolled back.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
 INSERT INTO headwater.migration (version, name) VALUES (10, 'plan');
 
--- The nodes whose revision is another than before this transaction. Its own rows of the history are
--- the last ones, for writers take turns: they are found from the end.
+-- The nodes whose revision differs from the one before this transaction. Writers take turns, so
+-- this transaction's own rows of desired_history are the last ones, and are found from the end.
 CREATE FUNCTION headwater.planned()
 RETURNS TABLE (node text, change text,
                old_revision bigint, old_digest text, old_media_type text,
@@ -33,7 +37,7 @@ BEGIN
         LEFT JOIN LATERAL (
             SELECT h.revision, h.digest, h.media_type FROM desired_history AS h
             WHERE h.node = t.node AND h.rev < own ORDER BY h.id DESC LIMIT 1) AS l ON true
-        -- A row of the history without a digest says that there is nothing.
+        -- A row of the history without a digest says that the node had nothing to run.
         LEFT JOIN LATERAL (SELECT l.* WHERE l.digest IS NOT NULL) AS b ON true
         LEFT JOIN desired AS d ON d.node = t.node
         WHERE b.revision IS DISTINCT FROM d.revision;
@@ -41,8 +45,9 @@ END
 $$;
 COMMENT ON FUNCTION headwater.planned() IS 'The same without the differences inside documents';
 
--- The same in order of the nodes, and at most the first ones, with the differences where both
--- documents are JSON. They are computed once for all nodes that go from one document to another.
+-- The same in the order of the nodes, no more than most of them, and with the differences where
+-- both documents are JSON. The differences between two documents are computed once, for all nodes
+-- that go from the one to the other.
 CREATE FUNCTION headwater.plan(most int DEFAULT NULL)
 RETURNS TABLE (node text, change text,
                old_revision bigint, old_digest text, old_media_type text,
@@ -72,8 +77,8 @@ COMMENT ON FUNCTION headwater.plan(int)
 
 -- ---- warnings -----------------------------------------------------------------------------------
 
--- About nodes on which the document of this transaction has lost what lies below: only JSON objects
--- merge, everything else replaces.
+-- Only JSON objects merge; everything else replaces what other assignments give. This lists where
+-- an assignment of this transaction replaced the documents of others on nodes that change.
 CREATE FUNCTION headwater.replaced_bases()
 RETURNS TABLE (assignment text, config text, media_type text, node text, nodes bigint, lost text[])
 LANGUAGE plpgsql STABLE ROWS 10
@@ -86,7 +91,7 @@ BEGIN
     SELECT h.rev INTO own FROM changelog_head AS h
     WHERE h.xid = pg_current_xact_id_if_assigned() AND h.at = now();
     RETURN QUERY
-        -- One node stands for all that have the same sources, and had the same ones.
+        -- One node stands for all nodes with the same sources before and after.
         WITH alike AS MATERIALIZED (
             SELECT d.sources, min(d.node) AS node, count(*) AS nodes
             FROM planned() AS p JOIN desired AS d USING (node)
@@ -116,10 +121,10 @@ $$;
 COMMENT ON FUNCTION headwater.replaced_bases()
     IS 'Where a document lost, in this transaction, what other assignments give to the node';
 
--- What this transaction has done so far and hardly meant. code is for programs:
---   assignment-without-nodes   its selector is in no node's labels
---   assignment-without-effect  on each of its nodes a later assignment replaces what it gives
---   base-replaced              it replaces, on nodes that change, what others give to them
+-- What this transaction did so far that its author may not have meant. The codes are for programs:
+--   assignment-without-nodes   no node's labels contain the assignment's selector
+--   assignment-without-effect  on each of its nodes, a later assignment replaces what it gives
+--   base-replaced              on nodes that change, it replaces what other assignments give
 CREATE FUNCTION headwater.warnings()
 RETURNS TABLE (code text, kind text, name text, message text)
 LANGUAGE plpgsql STABLE ROWS 10
@@ -144,7 +149,8 @@ BEGIN
         FROM assignment AS a WHERE a.version = own ORDER BY a.name LOOP
         name := written.name;
         IF written.is_empty THEN
-            -- The same words in another type; it is the whole fleet to look at, each time.
+            -- Perhaps labels have the same text in another JSON type. Each such look goes through
+            -- the whole fleet, so there are ten of them at most.
             looked := looked + 1;
             alike := CASE WHEN looked <= 10 THEN ARRAY(
                 SELECT n.name FROM node AS n

@@ -1,12 +1,16 @@
--- Many resources in one call: apply(), and named sets of them, from which what the files no longer
--- mention can be removed, and nothing else.
+-- Many resources in one call.
+--
+-- apply() takes a document that lists nodes, configs and assignments, and writes them all or none.
+-- A named set remembers what was applied under its name. When the same set is applied again with
+-- prune, the resources that the document no longer lists are removed; resources of nobody's set, of
+-- another set, and those that somebody changed since, are never removed.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
 INSERT INTO headwater.migration (version, name) VALUES (11, 'apply');
 
 CREATE TYPE headwater.resource AS (
-    ordinal    int, -- in the list, from 0
+    ordinal    int, -- its place in the list, from 0
     kind        text,
     name        text,
     is_delete   boolean,
@@ -15,9 +19,9 @@ CREATE TYPE headwater.resource AS (
     description text,
     content     text,
     encoding    text,
-    member      text, -- that the content came as
+    member      text, -- the member which had the content: content, text or base64
     media_type  text,
-    has_schema  boolean, -- without the member, the schema stays as it is
+    has_schema  boolean, -- false: the schema stays as it is
     schema      jsonb,
     config      text,
     node        text,
@@ -26,12 +30,14 @@ CREATE TYPE headwater.resource AS (
     revision    int
 );
 
+-- Refuses the document for the problem at path (JSONPath), with a hint for what people often get
+-- wrong.
 CREATE FUNCTION headwater.refuse_body(path text, problem text) RETURNS void
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
 AS $$
 DECLARE
-    -- What can be done about it, which depends on the problem alone.
+    -- What can be done about the problem.
     advice CONSTANT text := CASE
         WHEN problem LIKE 'needs one of content%' THEN
             'Exactly one: content is any JSON, text is taken as it is, base64 is bytes.'
@@ -58,8 +64,9 @@ BEGIN
 END
 $$;
 
--- A resource as JSON, read strictly: what is unknown, missing or of another type is refused. json,
--- not jsonb: the text of a content stays as it is.
+-- Reads one resource, strictly: an unknown member, a missing one and one of another type are
+-- refused. The argument is json and not jsonb, so that the text of a content stays as it was
+-- written.
 CREATE FUNCTION headwater.read_resource(item json, ordinal int) RETURNS headwater.resource
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
@@ -156,7 +163,8 @@ EXCEPTION WHEN untranslatable_character OR invalid_text_representation
 END
 $$;
 
--- Writes resources of one kind, all of them to be there or all to be gone; says which changed.
+-- Writes resources of one kind, or deletes them all, and returns the ordinals of those that
+-- changed.
 CREATE FUNCTION headwater.write_resources(items headwater.resource[]) RETURNS int[]
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
@@ -184,7 +192,7 @@ BEGIN
         WITH done AS (
             INSERT INTO config AS c (name, content, encoding, media_type, schema)
             SELECT i.name,
-                   -- The same JSON, written in another way, is no other content.
+                   -- JSON that only differs in its spelling is the same content, which stays.
                    CASE WHEN s.is_same THEN o.content
                         WHEN i.member = 'content' AND (o.media_type, o.encoding)
                              = (i.media_type, i.encoding) THEN
@@ -221,9 +229,9 @@ BEGIN
 END
 $$;
 
--- {"message", "resources": [{"kind", "name", …}]}: all of it or nothing. Nodes come before configs
--- and these before assignments, and what goes, goes the other way round, whatever the order of the
--- list.
+-- Takes {"message", "resources": [{"kind", "name", …}]} and does all of it or nothing. Whatever the
+-- order of the list, nodes are written before configs and these before assignments, because
+-- assignments refer to both. Deletions come last, in the opposite order.
 CREATE FUNCTION headwater.apply(document text)
 RETURNS TABLE (kind text, name text, result text, etag text)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -243,7 +251,7 @@ DECLARE
 BEGIN
     BEGIN
         body := document::json;
-        -- Reads all strings, of which there are some that text cannot hold.
+        -- This reads all strings: some strings of JSON, as "\u0000", cannot be held by a text.
         IF json_typeof(body) = 'object' THEN
             PERFORM FROM json_each(body);
         END IF;
@@ -328,7 +336,7 @@ BEGIN
             changed := changed || write_resources(batch);
         EXCEPTION WHEN integrity_constraint_violation OR data_exception OR program_limit_exceeded
                   OR statement_too_complex OR raise_exception THEN
-            -- One by one they tell which it was.
+            -- One by one, they show which of them failed.
             FOREACH item IN ARRAY batch LOOP
                 BEGIN
                     PERFORM write_resources(ARRAY[item]);
@@ -343,10 +351,11 @@ BEGIN
                             THEN '.' || item.member
                         WHEN place IN ('name', 'media_type') THEN '.' || place ELSE '' END;
                     RAISE EXCEPTION '%: %', place, what
-                        -- 23001, restrict_violation: something else refers to it.
+                        -- 23001 is restrict_violation: another resource refers to this one.
                         USING ERRCODE = CASE WHEN item.is_delete AND code = '23503' THEN '23001'
-                                             ELSE code END, DETAIL = detail, HINT = hint, CONSTRAINT = rule,
-                              COLUMN = place, SCHEMA = 'headwater', TABLE = item.kind;
+                                             ELSE code END,
+                              DETAIL = detail, HINT = hint, CONSTRAINT = rule, COLUMN = place,
+                              SCHEMA = 'headwater', TABLE = item.kind;
                 END;
             END LOOP;
             RAISE;
@@ -372,12 +381,12 @@ COMMENT ON FUNCTION headwater.apply(text)
 
 -- ---- named sets ---------------------------------------------------------------------------------
 
--- A resource is of one set at most.
+-- The members of all sets. A resource is a member of one set at most.
 CREATE TABLE headwater.set_member (
     kind     text COLLATE "C",
     name     text COLLATE "C",
     set_name text COLLATE "C" NOT NULL,
-    version  bigint NOT NULL, -- as the set applied it; of another version it was changed since
+    version  bigint NOT NULL, -- that the set gave it; with another one, it was changed since
     PRIMARY KEY (kind, name),
     CONSTRAINT set_member_kind_is_known CHECK (kind IN ('node', 'config', 'assignment')),
     CONSTRAINT set_member_set_is_legal CHECK (headwater.is_name(set_name))
@@ -386,7 +395,8 @@ COMMENT ON TABLE headwater.set_member
     IS 'Which named set of files a node, config or assignment was applied from; at most one';
 CREATE INDEX set_member_set_name ON headwater.set_member (set_name);
 
--- What goes leaves its set, whoever removes it: one of the same name that comes later is another.
+-- A resource that is deleted leaves its set, whoever deletes it: a later one of the same name is
+-- another resource.
 CREATE FUNCTION headwater.leave_set() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -420,8 +430,8 @@ BEGIN
 END
 $$;
 
--- Removes the members of a set that are not among these resources. One that has another version than
--- the set gave it was changed by someone else: it is kept, and stays a member.
+-- Removes the members of a set that are not among these resources. A member whose version is not
+-- the one that the set gave it was changed by somebody else. It is kept, and stays a member.
 CREATE FUNCTION headwater.prune_set(set_name text, kinds text[], names text[])
 RETURNS TABLE (kind text, name text, result text, etag text)
 LANGUAGE plpgsql
@@ -431,14 +441,15 @@ AS $$
 DECLARE
     mine CONSTANT text := prune_set.set_name;
     why CONSTANT text := message();
-    left_over set_member[]; -- in the version that is there
+    left_over set_member[]; -- with the present versions; a set_name of null: it is kept
     assignments text[];
     configs text[];
     nodes text[];
     used_kind text; used_name text; user_name text;
 BEGIN
     left_over := ARRAY(
-        SELECT ROW(m.kind, m.name, CASE WHEN m.version = v.version THEN mine END, v.version)::set_member
+        SELECT ROW(m.kind, m.name, CASE WHEN m.version = v.version THEN mine END,
+                   v.version)::set_member
         FROM set_member AS m
         LEFT JOIN node AS n ON m.kind = 'node' AND n.name = m.name
         LEFT JOIN config AS c ON m.kind = 'config' AND c.name = m.name
@@ -454,22 +465,25 @@ BEGIN
     INTO assignments, configs, nodes
     FROM unnest(left_over) AS l WHERE l.set_name IS NOT NULL;
 
-    -- The audit trail says which set they went with.
+    -- The audit trail then says with which set they were removed.
     PERFORM set_config('headwater.message',
                        concat_ws(': ', format('pruned from the set "%s"', mine), why), true);
     DELETE FROM assignment AS a WHERE a.name = ANY (assignments);
-    -- An assignment goes with its node: one that is not the set's must not.
+    -- The deletion of a node deletes the assignments to it. An assignment that is not the set's
+    -- must not be deleted in that way.
     SELECT CASE WHEN a.config = ANY (configs) THEN 'config' ELSE 'node' END,
            CASE WHEN a.config = ANY (configs) THEN a.config ELSE a.node END, a.name
     INTO used_kind, used_name, user_name
     FROM assignment AS a WHERE a.config = ANY (configs) OR a.node = ANY (nodes)
     ORDER BY a.name LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'the % "%" of the set "%" cannot be removed: the assignment "%" is about it',
+        RAISE EXCEPTION
+            'the % "%" of the set "%" cannot be removed: the assignment "%" is about it',
             used_kind, used_name, mine, user_name
             USING ERRCODE = 'restrict_violation', CONSTRAINT = 'set_member_is_not_used',
                   SCHEMA = 'headwater', TABLE = used_kind,
-                  HINT = format('Delete that assignment first, or mention the %s again.', used_kind);
+                  HINT = format('Delete that assignment first, or mention the %s again.',
+                                used_kind);
     END IF;
     DELETE FROM config AS c WHERE c.name = ANY (configs);
     DELETE FROM node AS n WHERE n.name = ANY (nodes);
@@ -482,9 +496,9 @@ BEGIN
 END
 $$;
 
--- apply() for a set: what the document mentions becomes the set's; with prune, what the set applied
--- before and the document does not mention is removed. Answers that as well, behind the document's
--- own: deleted, or kept.
+-- apply() for a set: the resources of the document become members of the set. With prune, members
+-- that the document does not list are removed. The answer has them behind those of the document, as
+-- deleted or kept.
 CREATE FUNCTION headwater.apply(document text, set_name text, prune boolean DEFAULT false)
 RETURNS TABLE (kind text, name text, result text, etag text)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -503,12 +517,13 @@ BEGIN
     BEGIN
         SELECT format('$.resources[%s]', e.ordinal - 1), m.kind, m.name, m.set_name
         INTO place, its_kind, its_name, its_set
-        FROM json_array_elements(document::json -> 'resources') WITH ORDINALITY AS e (value, ordinal)
+        FROM json_array_elements(document::json -> 'resources') WITH ORDINALITY
+            AS e (value, ordinal)
         JOIN set_member AS m ON (m.kind, m.name) = (e.value ->> 'kind', e.value ->> 'name')
         WHERE m.set_name <> mine
         ORDER BY e.ordinal LIMIT 1;
     EXCEPTION WHEN data_exception OR statement_too_complex THEN
-        NULL; -- apply() says what is wrong with it
+        NULL; -- apply() will say what is wrong with the document
     END;
     IF its_set IS NOT NULL THEN
         RAISE EXCEPTION '%: the % "%" is of the set "%", so the set "%" cannot have it', place,
@@ -546,7 +561,7 @@ COMMENT ON FUNCTION headwater.apply(text, text, boolean)
 
 GRANT SELECT ON headwater.set_member
     TO headwater_dba, headwater_api, headwater_reconciler, headwater_viewer;
-GRANT DELETE ON headwater.set_member TO headwater_dba; -- to let go of what a set has
+GRANT DELETE ON headwater.set_member TO headwater_dba; -- which takes a resource out of its set
 GRANT EXECUTE ON FUNCTION headwater.apply(text), headwater.apply(text, text, boolean)
     TO headwater_dba, headwater_api;
 

@@ -1,4 +1,9 @@
 -- What nodes propose: new content for a config, which a person approves or rejects.
+--
+-- A proposal is based on a revision of the config, the one that the node saw. It can be approved
+-- only while that is the newest revision; when the config goes on, the proposals that wait on top
+-- of the old revision are in conflict. What becomes of its proposals is told to the node by its row
+-- of decided, which travels to NATS by the stream of changes, as the rows of desired do.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
@@ -7,22 +12,22 @@ INSERT INTO headwater.migration (version, name) VALUES (12, 'proposals');
 CREATE TABLE headwater.proposal (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     node          text COLLATE "C" NOT NULL,
-    ref           text COLLATE "C" NOT NULL, -- what the node calls it: redelivered, it is the same
-    config        text COLLATE "C",          -- that it changes; null: it could not be read
-    base_revision int,                       -- of the config, as the node saw it
-    content       text, -- null: refused, or decided long ago
+    ref           text COLLATE "C" NOT NULL, -- the node's name for it; a repetition has the same
+    config        text COLLATE "C",          -- the config to change; null: it could not be read
+    base_revision int,                       -- the revision of the config that the node saw
+    content       text, -- null: it was refused, or decided on long ago
     encoding      text,
     media_type    text,
     digest        text, -- of the decoded bytes
     size          int,
-    message       text NOT NULL DEFAULT '', -- the node's
+    message       text NOT NULL DEFAULT '', -- why, in the words of the node
     state         text NOT NULL,
     proposed_at   timestamptz NOT NULL DEFAULT now(),
     decided_at    timestamptz,
     decided_by    text,
     reason        text NOT NULL DEFAULT '',
-    revision      int,             -- of the config, that the approval made
-    version       bigint NOT NULL, -- changelog.rev of its last change of state; set by trigger
+    revision      int,             -- the revision of the config that the approval made
+    version       bigint NOT NULL, -- changelog.rev of its last change of state; a trigger sets it
     CONSTRAINT proposal_ref_is_unique UNIQUE (node, ref),
     CONSTRAINT proposal_state_is_known
         CHECK (state IN ('pending', 'approved', 'rejected', 'conflict', 'refused')),
@@ -35,19 +40,20 @@ COMMENT ON TABLE headwater.proposal
 CREATE INDEX proposal_node ON headwater.proposal (node, id);
 CREATE INDEX proposal_pending ON headwater.proposal (config) WHERE state = 'pending';
 
--- What a node is told: one row a node, streamed to its key cfg.decided.<node>. Like desired.sources,
--- decisions must be in the row itself.
+-- What a node is told about its proposals, in one row. The stream of changes carries the row to the
+-- node's key in NATS, so decisions is kept in the row itself, as desired.sources is.
 CREATE TABLE headwater.decided (
     node       text COLLATE "C" PRIMARY KEY,
-    decisions  jsonb NOT NULL, -- [{"ref", "id", "config", "base_revision", "state", …}], newest last
+    decisions  jsonb NOT NULL, -- as decisions_of() makes them
     changed_at timestamptz NOT NULL
 );
 COMMENT ON TABLE headwater.decided
     IS 'What each node is told about its proposals; kept by triggers on proposal';
 ALTER TABLE headwater.decided ALTER COLUMN decisions SET STORAGE MAIN;
 
--- Bounds, of one node: 512 KiB of content, proposals that wait, and proposals within an hour. Beyond
--- twice the latter nothing is written any more, not even that it was refused.
+-- Limits for one node: the bytes of a content (512 KiB), the proposals that wait for a decision,
+-- and the proposals within an hour. A node that proposes more than twice the last number is
+-- ignored: not even a refusal is written.
 CREATE FUNCTION headwater.proposal_size_limit() RETURNS int
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 524288;
@@ -62,7 +68,8 @@ RETURN 60;
 
 -- ---- what a node is told ------------------------------------------------------------------------
 
--- Of its newest 32: more than wait, and more than an agent keeps.
+-- The decisions about the node's newest 32 proposals, newest last: [{"ref", "id", "config",
+-- "base_revision", "state", …}]. That is more than can wait, and more than an agent keeps.
 CREATE FUNCTION headwater.decisions_of(node text) RETURNS jsonb
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, headwater, pg_temp
@@ -86,8 +93,8 @@ BEGIN
 END
 $$;
 
--- A change of what a node is told is a row of the changelog, as a change of what it should run is:
--- that is what puts it in one order with all others.
+-- A change of what a node is told gets a row of the changelog, as a change of desired does. The rev
+-- gives both their place in one order.
 CREATE FUNCTION headwater.proposal_after() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -136,8 +143,8 @@ RETURN CASE WHEN newest IS NULL THEN format('config "%s" is gone', config)
     ELSE format('it is based on revision %s of config "%s", which is at revision %s',
                 base, config, newest) END;
 
--- Those that wait and are based on a revision that is the newest no more are in conflict from here
--- on, and their nodes hear of it.
+-- When a config gets another revision or is deleted, the proposals that wait on top of an older one
+-- are in conflict, and their nodes are told.
 CREATE FUNCTION headwater.config_proposals() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -175,7 +182,7 @@ ALTER TABLE headwater.config
     ENABLE ALWAYS TRIGGER proposals_update, ENABLE ALWAYS TRIGGER proposals_delete,
     ENABLE ALWAYS TRIGGER proposals_truncate;
 
--- With a node goes what it proposed, as does what it reported.
+-- The deletion of a node deletes what it proposed, and what it was told.
 CREATE FUNCTION headwater.node_proposals() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -202,7 +209,8 @@ ALTER TABLE headwater.node
 
 -- ---- taking proposals ---------------------------------------------------------------------------
 
--- Why the content may not become the config's; null: it may, as far as the config alone tells.
+-- Says why this content cannot become the config's; null when nothing about the content speaks
+-- against it.
 CREATE FUNCTION headwater.proposal_problem(config headwater.config, content text, encoding text,
                                            media_type text) RETURNS text
 LANGUAGE plpgsql STABLE
@@ -234,7 +242,8 @@ EXCEPTION WHEN data_exception OR integrity_constraint_violation OR program_limit
 END
 $$;
 
--- One proposal that is not known yet: what its state is to be, and why.
+-- Decides in which state a new proposal begins, and why. The argument problem says why it could not
+-- be read, and recent how many the node made within an hour.
 CREATE FUNCTION headwater.judge_proposal(INOUT p headwater.proposal, problem text, recent bigint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
@@ -283,11 +292,12 @@ BEGIN
 END
 $$;
 
--- The reconciler's door. proposals is an array of {"node", "ref", "config", "base_revision",
--- "content", "encoding", "media_type", "message", "problem"}: media_type null means the config's, and
--- problem says why it could not be read. Each (node, ref) is taken once. Answers a row for each, in
--- order: its id and state; without an id it was not taken, and may come again: 'unknown' (there is no
--- such node), 'ignored' (far too many).
+-- The reconciler calls this with an array of {"node", "ref", "config", "base_revision", "content",
+-- "encoding", "media_type", "message", "problem"}. A media_type of null means that of the config,
+-- and problem says why a proposal could not be read. Each pair of node and ref is taken once.
+-- Returns a row for each proposal, in order, with its id and state. One without an id was not
+-- taken, and may come again: its state is unknown (there is no such node) or ignored (the node
+-- proposes far too much).
 CREATE FUNCTION headwater.propose(proposals jsonb)
 RETURNS TABLE (node text, ref text, id bigint, state text)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -330,7 +340,7 @@ BEGIN
                      p.media_type, p.digest, p.size, p.message, p.state, p.decided_at,
                      p.decided_by, left(p.reason, 4096))
                 RETURNING * INTO p;
-                -- What is kept of a node: its newest 200, and the content of its newest 16.
+                -- The newest 200 proposals of a node are kept, the newest 16 with their content.
                 DELETE FROM proposal AS k
                 WHERE k.node = item.node AND k.state <> 'pending'
                   AND k.id < (SELECT o.id FROM proposal AS o WHERE o.node = item.node
@@ -354,7 +364,7 @@ COMMENT ON FUNCTION headwater.propose(jsonb)
 
 -- ---- deciding -----------------------------------------------------------------------------------
 
--- The proposal, locked, which waits for a decision; anything else is refused.
+-- Returns the proposal, and locks it. One that does not wait for a decision is refused.
 CREATE FUNCTION headwater.pending_proposal(id bigint) RETURNS headwater.proposal
 LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
@@ -385,8 +395,8 @@ BEGIN
 END
 $$;
 
--- The config's content becomes what the node proposed, if it still is what the node based that on.
--- Returns the config's revision.
+-- Makes the proposed content the config's next revision, and returns that. It is refused when the
+-- config went on since the node saw it.
 CREATE FUNCTION headwater.approve(id bigint, reason text DEFAULT '') RETURNS int
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -398,7 +408,7 @@ DECLARE
                                    nullif(approve.reason, ''), nullif(p.message, ''));
     made int;
 BEGIN
-    -- Before the config moves on: it is in conflict with all others.
+    -- This comes before the change of the config, which puts all proposals that wait into conflict.
     UPDATE proposal AS k
     SET state = 'approved', decided_at = now(), decided_by = author(),
         reason = left(coalesce(approve.reason, ''), 4096)

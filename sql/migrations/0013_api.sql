@@ -1,4 +1,4 @@
--- What the HTTP interface keeps in the database: access tokens, and the answers to writes that may be
+-- What the HTTP interface keeps in the database: access tokens, and answers to writes that may be
 -- sent twice.
 
 BEGIN;
@@ -7,12 +7,12 @@ INSERT INTO headwater.migration (version, name) VALUES (13, 'api');
 
 -- ---- tokens -------------------------------------------------------------------------------------
 
--- What is kept of a token is its SHA-256: the database cannot tell it to anyone, nor can a copy of the
--- database be used to get in.
+-- Of a token, only its SHA-256 is kept. Nobody who reads the database, or a copy of it, can get in
+-- with what he finds.
 
--- A revoked token stays, so that its name means the same one for ever.
+-- A revoked token stays in the table, so that its name always means the same token.
 CREATE TABLE headwater.token (
-    id           text COLLATE "C" PRIMARY KEY, -- part of the token's text, and no secret
+    id           text COLLATE "C" PRIMARY KEY, -- a part of the token's text that is not secret
     name         text COLLATE "C" NOT NULL,
     role         text NOT NULL,
     hash         bytea NOT NULL, -- SHA-256 of the token's text
@@ -20,7 +20,7 @@ CREATE TABLE headwater.token (
     created_by   text NOT NULL,
     expires_at   timestamptz, -- null: never
     revoked_at   timestamptz,
-    last_used_at timestamptz, -- within a minute
+    last_used_at timestamptz, -- to within a minute
     CONSTRAINT token_id_is_legal CHECK (id ~ '^[0-9a-f]{16}$'),
     CONSTRAINT token_name_is_unique UNIQUE (name),
     CONSTRAINT token_name_is_legal CHECK (headwater.is_name(name)),
@@ -39,13 +39,14 @@ SELECT t.name, t.id, t.role,
 FROM headwater.token AS t;
 COMMENT ON VIEW headwater.token_info IS 'Tokens without their hashes';
 
--- Random bits from the server's strong source: 122 of each UUID, folded into 256.
+-- 32 random bytes. PostgreSQL's core has one strong source of randomness that SQL can use: each
+-- UUID has 122 random bits, so three of them fill 256.
 CREATE FUNCTION headwater.random_bytes() RETURNS bytea
 LANGUAGE sql VOLATILE
 RETURN sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())
            || uuid_send(gen_random_uuid()));
 
--- Returns the token, which nobody can find out later.
+-- Makes a token and returns its text, which nobody can find out later.
 CREATE FUNCTION headwater.create_token(name text, role text, valid interval DEFAULT NULL)
 RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER
@@ -71,7 +72,7 @@ BEGIN
                   SCHEMA = 'headwater', TABLE = 'token', COLUMN = 'expires_at',
                   DETAIL = format('It would be valid for %s.', valid);
     END IF;
-    -- Two first ones at once: the later one sees the other.
+    -- When two sessions make the first token at once, the later one must see the other's.
     LOCK TABLE token IN SHARE ROW EXCLUSIVE MODE;
     IF role <> 'admin' AND NOT EXISTS (SELECT FROM token_info AS i WHERE i.state = 'active') THEN
         RAISE EXCEPTION 'token "%": the first one must have the role admin, not %', name, role
@@ -88,7 +89,7 @@ $$;
 COMMENT ON FUNCTION headwater.create_token(text, text, interval)
     IS 'Makes an access token; returns its text, which is kept nowhere';
 
--- For good. False: it was revoked before.
+-- Revokes a token for good; returns false when it was revoked before.
 CREATE FUNCTION headwater.revoke_token(name text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -109,11 +110,13 @@ END
 $$;
 COMMENT ON FUNCTION headwater.revoke_token(text) IS 'Ends an access token, for good';
 
--- The API tells which tokens were used, now and then.
+-- The API calls this now and then with the tokens that were used.
 CREATE FUNCTION headwater.note_token_use(ids text[]) RETURNS void
 LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
 AS $$ UPDATE token AS t SET last_used_at = now() WHERE t.id = ANY (ids) $$;
+COMMENT ON FUNCTION headwater.note_token_use(text[])
+    IS 'Records that these tokens were used just now';
 
 CREATE FUNCTION headwater.notify_token() RETURNS trigger
 LANGUAGE plpgsql
@@ -130,7 +133,7 @@ CREATE TRIGGER notify AFTER INSERT OR DELETE OR TRUNCATE
     ON headwater.token FOR EACH STATEMENT EXECUTE FUNCTION headwater.notify_token();
 ALTER TABLE headwater.token ENABLE ALWAYS TRIGGER notify;
 
--- Who made a token, and who ended it. What it may do is in token_info.
+-- The audit trail says who made a token, and who revoked it. What a token may do is in token_info.
 CREATE FUNCTION headwater.record_token() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -155,13 +158,17 @@ CREATE TRIGGER is_kept BEFORE TRUNCATE
     EXECUTE FUNCTION headwater.refuse_change('what happens to a token is recorded one by one');
 ALTER TABLE headwater.token ENABLE ALWAYS TRIGGER record_row, ENABLE ALWAYS TRIGGER is_kept;
 
--- ---- a request that is sent twice is done once --------------------------------------------------
+-- ---- idempotency keys ---------------------------------------------------------------------------
 
+-- A client that lost the connection does not know whether its write was done. It sends the write
+-- again with the same key, which it chose. The answer is stored under that key in the transaction
+-- of the write itself, so the second request finds either both or neither: a write is done once,
+-- and answered as often as it is asked for.
 CREATE TABLE headwater.idempotency (
-    principal  text COLLATE "C", -- who asked, as changelog.author; keys of others are other keys
+    principal  text COLLATE "C", -- who asked, as in changelog.author; everyone has keys of his own
     key        text COLLATE "C",
-    request    text NOT NULL,    -- digest of the request that came with it
-    status     int,              -- the answer, put there before the COMMIT of what was asked for
+    request    text NOT NULL,    -- the digest of the request that came with the key
+    status     int,              -- this and the next three are the answer
     etag       text,
     location   text,
     body       text,
@@ -173,11 +180,11 @@ CREATE TABLE headwater.idempotency (
 COMMENT ON TABLE headwater.idempotency IS 'Answers to writes of the last 24 hours, by key';
 CREATE INDEX idempotency_created_at ON headwater.idempotency (created_at);
 
--- To be called before the write, in its transaction. state is
---   new     go on, keep_answer(), COMMIT
---   kept    it was done before, this is its answer, and a position behind its commit
---   reused  the key came with another request
---   in use  a transaction with the key has not ended: nobody waits for it here
+-- To be called in the transaction of the write, before the write. The state says what to do:
+--   new     do the write, call keep_answer(), and commit
+--   kept    the write was done before; this is its answer, with a position behind its commit
+--   reused  the key came before with another request
+--   in use  another transaction with this key has not ended, and this one does not wait for it
 CREATE FUNCTION headwater.claim_idempotency_key(key text, request text)
 RETURNS TABLE (state text, status int, etag text, location text, body text, lsn pg_lsn)
 LANGUAGE plpgsql SECURITY DEFINER
@@ -191,14 +198,15 @@ BEGIN
     SELECT i.* INTO mine FROM idempotency AS i
     WHERE i.principal = author() AND i.key = claim_idempotency_key.key AND i.created_at >= too_old;
     IF NOT FOUND THEN
-        -- The lock ends with the transaction, after its row can be seen: so look again behind it.
+        -- The other transaction releases this lock after its row became visible. So we look again
+        -- once we have the lock.
         IF NOT pg_try_advisory_xact_lock(
                 hashtextextended(author() || E'\n' || claim_idempotency_key.key, 0)) THEN
             state := 'in use';
             RETURN NEXT;
             RETURN;
         END IF;
-        -- Who writes also clears away, a bounded number, and does not wait for others who do.
+        -- Each write removes some old keys, at most 100, and skips those that others are removing.
         DELETE FROM idempotency WHERE ctid = ANY (ARRAY(
             SELECT i.ctid FROM idempotency AS i WHERE i.created_at < too_old
             ORDER BY i.created_at LIMIT 100 FOR UPDATE SKIP LOCKED));
@@ -225,6 +233,8 @@ BEGIN
     RETURN NEXT;
 END
 $$;
+COMMENT ON FUNCTION headwater.claim_idempotency_key(text, text)
+    IS 'Begins a write that may be sent twice: is its key new, or what was the answer?';
 
 CREATE FUNCTION headwater.keep_answer(key text, status int, etag text, location text, body text)
 RETURNS void
@@ -237,6 +247,8 @@ AS $$
     WHERE principal = author() AND idempotency.key = keep_answer.key
       AND idempotency.status IS NULL
 $$;
+COMMENT ON FUNCTION headwater.keep_answer(text, int, text, text, text)
+    IS 'Keeps the answer to a write whose key was claimed';
 
 GRANT SELECT ON headwater.token, headwater.idempotency TO headwater_dba, headwater_api;
 GRANT SELECT ON headwater.token_info TO headwater_dba, headwater_api, headwater_viewer;

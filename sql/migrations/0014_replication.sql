@@ -1,11 +1,12 @@
--- Commands to the reconciler, which travel in the stream of changes, in order with the data; and who
--- takes part in replication.
+-- Commands to the reconciler, and who takes part in replication.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
 INSERT INTO headwater.migration (version, name) VALUES (14, 'replication');
 
--- Commands travel in the stream of changes, in order with the data.
+-- A command is a logical message: a record in the write-ahead log without a table. It reaches the
+-- reconciler by the stream of changes, in order with the data, so that a resync covers exactly what
+-- was committed before it.
 CREATE FUNCTION headwater.resync() RETURNS pg_lsn
 LANGUAGE sql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -19,8 +20,8 @@ SET search_path = pg_catalog, headwater, pg_temp
 AS $$ SELECT pg_logical_emit_message(true, 'headwater', '{"command":"heartbeat"}') $$;
 COMMENT ON FUNCTION headwater.heartbeat() IS 'Moves the stream on when nothing else does';
 
--- A command like resync() and heartbeat(). What can be seen here is checked here; whether the
--- archive slot reaches back to from_lsn is known to whom reads it.
+-- A command as resync() is. This function checks what the database can tell. Whether the archive
+-- slot reaches back to from_lsn is found out by the reconciler, which reads from that slot.
 CREATE FUNCTION headwater.replay(from_lsn pg_lsn, to_lsn pg_lsn DEFAULT NULL) RETURNS pg_lsn
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
@@ -56,8 +57,9 @@ $$;
 COMMENT ON FUNCTION headwater.replay(pg_lsn, pg_lsn)
     IS 'Tells the reconciler to send once more what was committed between two positions';
 
--- What may not be seen is null. A reconciler, leader or standby, has one session by the name
--- headwater-reconciler; whoever holds a slot of this database is here whatever its name is.
+-- Every reconciler, the leader and those that stand by, has one session with the application name
+-- headwater-reconciler. Whoever else holds a replication slot of this database is listed as well.
+-- What headwater_owner may not see is null.
 CREATE FUNCTION headwater.reconcilers()
 RETURNS TABLE (pid int, application text, role text, address text, connected_at timestamptz,
                slot text, state text)
