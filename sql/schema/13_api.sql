@@ -1,0 +1,1 @@
+../migrations/0013_api.sql
