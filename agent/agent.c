@@ -15,6 +15,7 @@
 #include "agent/proposer.h"
 #include "agent/report.h"
 #include "agent/reporter.h"
+#include "agent/store.h"
 #include "agent/watch.h"
 #include "common/memory.h"
 #include "common/points.h"
@@ -746,13 +747,6 @@ static void on_unconfirmed(void *arg)
     happen(a, TAKE_BACK);
 }
 
-/* Was the last failure about what runs, so that trying again means applying that again? */
-static bool running_failed(const struct agent_state *state)
-{
-    return state->failed.set && state->running.set &&
-           hw_fence_compare(state->failed.document.fence, state->running.fence) == 0;
-}
-
 /* The end of a try that did not succeed, and of a recovery: records, reports, decides what is next.
  */
 static void conclude(struct agent *a)
@@ -786,9 +780,9 @@ static void conclude(struct agent *a)
     if (failed && !same_failure(&next.failed, &a->failure)) {
         tell(a, HW_LOG_WARN, words[a->failure.stage], &a->failure.document, a->failure.error);
         /* What failed is what is desired; that the way back fails, too, stands in its text. */
-        if (!recovered || !next.failed.set || running_failed(&next))
+        if (!recovered || !next.failed.set || agent_state_running_failed(&next))
             next.failed = a->failure;
-    } else if (!failed && running_failed(&next)) {
+    } else if (!failed && agent_state_running_failed(&next)) {
         next.failed.set = false;
     }
     if (!failed)
@@ -1185,7 +1179,7 @@ static void start_from_disk(struct agent *a)
             keep_copy(a);
         }
         /* Without an output the owner knows of nothing yet. */
-        if (running_failed(state) || (a->hooks.applies && a->output == NULL))
+        if (agent_state_running_failed(state) || (a->hooks.applies && a->output == NULL))
             a->recover = a->touched = true;
     }
     a->retry = state->failed.set && state->trial.attempts < ATTEMPTS_MAX;
@@ -1339,7 +1333,7 @@ void agent_retry(struct agent *a)
         tell(a, HW_LOG_ERROR, "cannot record the state", NULL, err.message);
     a->retry = true;
     a->failures = 0;
-    if (a->phase == AGENT_IDLE && running_failed(&next))
+    if (a->phase == AGENT_IDLE && agent_state_running_failed(&next))
         a->recover = a->touched = true;
     if (a->recover || a->target.set)
         due_in(a, 0);

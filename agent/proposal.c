@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/store.h"
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/digest.h"

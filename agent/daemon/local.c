@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "agent/report.h"
-#include "agent/state.h"
+#include "agent/store.h"
 #include "common/file.h"
 #include "common/json.h"
 #include "common/memory.h"

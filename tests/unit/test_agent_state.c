@@ -7,7 +7,7 @@
 
 #include "agent/desired.h"
 #include "agent/report.h"
-#include "agent/state.h"
+#include "agent/store.h"
 #include "common/file.h"
 #include "common/memory.h"
 #include "tests/support/process.h"
