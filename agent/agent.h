@@ -29,6 +29,7 @@ enum agent_phase {
     AGENT_CHECKING,
     AGENT_ROLLING_BACK,
 };
+const char *agent_phase_name(enum agent_phase phase);
 
 struct agent_options {
     /* A connection that agents on this loop share, a thousand of them in one process, say; it is

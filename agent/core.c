@@ -99,6 +99,39 @@ void agent_core_keep_copy(struct agent *a)
 
 /* ---- moving ---- */
 
+const char *agent_phase_name(enum agent_phase phase)
+{
+    static const char *const names[] = {
+        [AGENT_IDLE] = "idle",
+        [AGENT_FETCHING] = "fetching",
+        [AGENT_VERIFYING] = "verifying",
+        [AGENT_VALIDATING] = "validating",
+        [AGENT_APPLYING] = "applying",
+        [AGENT_CHECKING] = "checking",
+        [AGENT_ROLLING_BACK] = "rolling back",
+    };
+
+    return (size_t)phase < HW_COUNT(names) ? names[phase] : "unknown";
+}
+
+static void refuse_unlisted(struct agent *a, enum agent_event event)
+{
+    static const char *const names[] = {
+        [AGENT_EVENT_BEGIN] = "begin",     [AGENT_EVENT_DONE] = "done",
+        [AGENT_EVENT_FAILED] = "failed",   [AGENT_EVENT_POSTPONED] = "postponed",
+        [AGENT_EVENT_RECOVER] = "recover", [AGENT_EVENT_TAKE_BACK] = "take-back",
+    };
+    HW_AUTO_FREE char *which =
+        hw_sprintf("phase %s, event %s", agent_phase_name(a->phase), names[event]);
+
+    agent_core_tell(a, HW_LOG_WARN, "an event that the table of phases does not list; ignored",
+                    NULL, which);
+#ifdef HW_FAULTS
+    fprintf(stderr, "the table of phases does not list it: %s\n", which);
+    abort();
+#endif
+}
+
 void agent_core_take(struct agent *a, enum agent_event event)
 {
     for (size_t i = 0; i < a->transition_count; i++) {
@@ -117,7 +150,7 @@ void agent_core_take(struct agent *a, enum agent_event event)
             return;
         }
     }
-    abort(); /* an event that the table does not know is a mistake in this file */
+    refuse_unlisted(a, event);
 }
 
 static void on_step(void *arg)

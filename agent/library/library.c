@@ -104,10 +104,7 @@ const char *headwater_agent_version_text(void)
 
 const char *headwater_agent_phase_name(enum headwater_agent_phase phase)
 {
-    static const char *const names[] = {"idle",     "fetching", "verifying",   "validating",
-                                        "applying", "checking", "rolling back"};
-
-    return (size_t)phase < HW_COUNT(names) ? names[phase] : "unknown";
+    return agent_phase_name((enum agent_phase)phase);
 }
 
 /* ---- from the agent's thread to the program's ---- */
