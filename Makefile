@@ -147,10 +147,10 @@ $(B)/$(LIBRARY_SO).$(VERSION): $(B)/pic/headwater-agent.o agent/library/headwate
 	@ln -sf $(@F) $(B)/$(SONAME)
 	@ln -sf $(SONAME) $(B)/$(LIBRARY_SO)
 
-$(B)/examples/%: examples/%.c agent/headwater_agent.h $(B)/libheadwater-agent.a
+$(B)/examples/%: examples/%.c agent/library/headwater_agent.h $(B)/libheadwater-agent.a
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(ALL_CFLAGS) -Iagent $(ALL_LDFLAGS) -o $@ $< $(B)/libheadwater-agent.a $(LIBRARY_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) -Iagent/library $(ALL_LDFLAGS) -o $@ $< $(B)/libheadwater-agent.a $(LIBRARY_LIBS)
 
 $(B)/pic/%.o: %.c
 	@mkdir -p $(@D)
@@ -323,7 +323,7 @@ SH_FILES := .ci/run tests/run tests/fuzz/run model/run $(wildcard scripts/* test
 	tests/container/enter tests/container/rootfs tests/readme deploy/db/entrypoint cli/completion/headwater
 
 # On all processors; silent about a file that is clean.
-TIDY = said=$$(clang-tidy --quiet "$$@" -- $(CPPFLAGS) -Iagent -std=gnu17 $(PKG_CFLAGS) 2>&1) || \
+TIDY = said=$$(clang-tidy --quiet "$$@" -- $(CPPFLAGS) -Iagent/library -std=gnu17 $(PKG_CFLAGS) 2>&1) || \
 	{ echo "$$said"; exit 1; }
 
 lint: deps-dev ## clang-format, clang-tidy, shellcheck, mandoc, systemd-analyze
@@ -362,7 +362,7 @@ install: all ## install below PREFIX (default /usr/local), under DESTDIR
 	install -m 0644 $(LIBRARIES) $(DESTDIR)$(LIBDIR)
 	ln -sf $(LIBRARY_SO).$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/$(LIBRARY_SO)
-	install -m 0644 agent/headwater_agent.h $(DESTDIR)$(INCLUDEDIR)
+	install -m 0644 agent/library/headwater_agent.h $(DESTDIR)$(INCLUDEDIR)
 	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' \
 		agent/library/headwater-agent.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/headwater-agent.pc
 	install -m 0644 examples/*.c $(DESTDIR)$(DOCDIR)/examples

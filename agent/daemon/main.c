@@ -19,7 +19,7 @@
 #include "agent/daemon/metrics.h"
 #include "agent/daemon/runner.h"
 #include "agent/daemon/words.h"
-#include "agent/headwater_agent.h"
+#include "agent/library/headwater_agent.h"
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/notify.h"

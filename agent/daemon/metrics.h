@@ -3,7 +3,7 @@
 #ifndef AGENT_DAEMON_METRICS_H
 #define AGENT_DAEMON_METRICS_H
 
-#include "agent/headwater_agent.h"
+#include "agent/library/headwater_agent.h"
 #include "http/monitor.h"
 
 /* For struct hw_monitor_source; arg is the struct headwater_agent. Ready is an agent that NATS can

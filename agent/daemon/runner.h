@@ -5,7 +5,7 @@
 #ifndef AGENT_DAEMON_RUNNER_H
 #define AGENT_DAEMON_RUNNER_H
 
-#include "agent/headwater_agent.h"
+#include "agent/library/headwater_agent.h"
 #include "common/loop.h"
 
 struct agent_runner_command {

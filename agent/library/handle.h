@@ -16,7 +16,7 @@
 #include <stdbool.h>
 
 #include "agent/agent.h"
-#include "agent/headwater_agent.h"
+#include "agent/library/headwater_agent.h"
 
 struct library_line;
 struct library_decision;

@@ -2,7 +2,7 @@
  * The public face, headwater_agent.h: the life of a handle, its threads, what the program wishes,
  * and the dispatching of what the agent has for the program.
  */
-#include "agent/headwater_agent.h"
+#include "agent/library/headwater_agent.h"
 
 #include <errno.h>
 #include <poll.h>

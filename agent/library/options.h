@@ -3,7 +3,7 @@
 #define HW_AGENT_LIBRARY_OPTIONS_H
 
 #include "agent/agent.h"
-#include "agent/headwater_agent.h"
+#include "agent/library/headwater_agent.h"
 #include "common/status.h"
 
 /* HW_EINVAL says what is wrong with them. A program that was built with an older header has a

@@ -3,7 +3,7 @@
 #define HW_AGENT_LIBRARY_SHOWN_H
 
 #include "agent/document.h"
-#include "agent/headwater_agent.h"
+#include "agent/library/headwater_agent.h"
 
 struct library_shown {
     struct headwater_agent_document document;

@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/headwater_agent.h"
+#include "agent/library/headwater_agent.h"
 #include "common/memory.h"
 #include "common/version.h"
 #include "tests/support/process.h"

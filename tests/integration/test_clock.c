@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "agent/headwater_agent.h"
+#include "agent/library/headwater_agent.h"
 #include "common/clock.h"
 #include "common/memory.h"
 #include "tests/support/process.h"

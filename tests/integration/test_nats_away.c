@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "agent/headwater_agent.h"
+#include "agent/library/headwater_agent.h"
 #include "common/loop.h"
 #include "common/memory.h"
 #include "nats/connection.h"

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/headwater_agent.h"
+#include "agent/library/headwater_agent.h"
 #include "common/file.h"
 #include "common/memory.h"
 #include "tests/support/pipeline.h"
