@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "agent/store.h"
+#include "common/base64.h"
 #include "common/buf.h"
 #include "common/clock.h"
-#include "common/digest.h"
 #include "common/file.h"
 #include "common/json.h"
 #include "common/memory.h"

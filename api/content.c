@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "api/row.h"
-#include "common/digest.h"
+#include "common/base64.h"
 #include "common/memory.h"
 
 void api_content_answer(struct api_request *request, const PGresult *row, const char *name)

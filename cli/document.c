@@ -6,8 +6,8 @@
 
 #include "cli/text.h"
 #include "cli/yaml.h"
+#include "common/base64.h"
 #include "common/buf.h"
-#include "common/digest.h"
 #include "common/memory.h"
 #include "common/utf8.h"
 

@@ -32,15 +32,4 @@ char *hw_digest_hex(const struct hw_digest *d, char out[static HW_DIGEST_HEX_MAX
 enum hw_status hw_digest_parse(const char *text, struct hw_digest *digest,
                                struct hw_error *err) HW_CHECKED;
 
-/*
- * Base64 (RFC 4648 section 4) and its URL-safe form without wrapping (section 5, padded). Results
- * are malloc'ed and NUL-terminated; the caller frees them. Decoding accepts no white space.
- */
-char *hw_base64_encode(const void *data, size_t len);
-char *hw_base64url_encode(const void *data, size_t len);
-enum hw_status hw_base64_decode(const char *text, size_t len, unsigned char **data, size_t *size,
-                                struct hw_error *err) HW_CHECKED;
-enum hw_status hw_base64url_decode(const char *text, size_t len, unsigned char **data, size_t *size,
-                                   struct hw_error *err) HW_CHECKED;
-
 #endif

@@ -9,7 +9,7 @@
 #include "api/resource.h"
 #include "api/row.h"
 #include "api/transaction.h"
-#include "common/digest.h"
+#include "common/base64.h"
 #include "common/memory.h"
 #include "common/utf8.h"
 #include "http/media_type.h"

@@ -1,6 +1,7 @@
 /* Digests have one spelling; base64 is what its encoder makes of the bytes, up to stray bits. */
 #include <string.h>
 
+#include "common/base64.h"
 #include "common/digest.h"
 #include "tests/fuzz/fuzz.h"
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base64.h"
 #include "common/memory.h"
 #include "nats/kv.h"
 #include "nats/objstore.h"

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "common/base64.h"
 #include "common/buf.h"
 #include "common/digest.h"
 #include "common/json.h"

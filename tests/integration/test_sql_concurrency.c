@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "common/base64.h"
 #include "common/buf.h"
 #include "common/digest.h"
 #include "common/memory.h"

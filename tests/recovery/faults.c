@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/digest.h"
+#include "common/base64.h"
 #include "common/memory.h"
 #include "tests/support/process.h"
 

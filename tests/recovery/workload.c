@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base64.h"
 #include "common/buf.h"
-#include "common/digest.h"
 #include "common/memory.h"
 #include "tests/recovery/chance.h"
 #include "tests/support/process.h"

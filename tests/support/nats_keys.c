@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/digest.h"
+#include "common/base64.h"
 #include "common/memory.h"
 #include "nats/nkey.h"
 #include "tests/support/process.h"

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#include "common/digest.h"
+#include "common/base64.h"
 #include "common/memory.h"
 #include "tests/support/http.h"
 #include "tests/support/process.h"

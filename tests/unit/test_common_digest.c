@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base64.h"
 #include "common/digest.h"
 #include "common/memory.h"
 #include "tests/support/suite.h"
