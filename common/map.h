@@ -1,4 +1,9 @@
-/* A hash table from strings to pointers. Keys are borrowed: usually they are part of the item. */
+/*
+ * A hash table from strings to pointers. Keys are borrowed: usually they are part of the item.
+ *
+ * The hash only chooses places in the table. It is no digest: two strings with one hash are found
+ * in seconds, so nothing may be taken for equal because its hash is.
+ */
 #ifndef HW_MAP_H
 #define HW_MAP_H
 
