@@ -1,7 +1,6 @@
 #include "api/auth.h"
 
 #include <inttypes.h>
-#include <microhttpd.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 #include <sys/queue.h>
 
 #include "api/migrate.h"
+#include "api/problem.h"
 #include "api/row.h"
 #include "api/throttle.h"
 #include "common/buf.h"
@@ -19,6 +19,7 @@
 #include "common/map.h"
 #include "common/memory.h"
 #include "common/outage.h"
+#include "http/answer.h"
 #include "http/tls.h"
 #include "pg/database.h"
 
@@ -69,25 +70,6 @@ struct api_auth {
     struct hw_error trouble;
     struct hw_outage outage; /* of a database that is there, and not as it is needed */
 };
-
-static const char *const role_names[] = {
-    [API_ROLE_NONE] = "none",         [API_ROLE_VIEWER] = "viewer",
-    [API_ROLE_OPERATOR] = "operator", [API_ROLE_APPROVER] = "approver",
-    [API_ROLE_ADMIN] = "admin",
-};
-
-enum api_role api_role_of(const char *name)
-{
-    for (size_t i = API_ROLE_VIEWER; i < HW_COUNT(role_names); i++)
-        if (strcmp(name, role_names[i]) == 0)
-            return (enum api_role)i;
-    return API_ROLE_NONE;
-}
-
-static const char *role_name(enum api_role role)
-{
-    return role_names[role <= API_ROLE_ADMIN ? role : API_ROLE_NONE];
-}
 
 /* ---- the tokens ---- */
 
@@ -415,21 +397,19 @@ void api_auth_reread(struct api_auth *auth, void (*done)(void *arg), void *arg)
 
 /* ---- judging ---- */
 
-static void answer_unauthenticated(struct api_request *request, const char *why)
+static void answer_unauthenticated(struct http_request *request, const char *why)
 {
-    api_answer_header(request, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
-    api_answer_problem(request, API_UNAUTHENTICATED, "%s", why);
+    http_answer_header(request, HTTP_WWW_AUTHENTICATE, "Bearer");
+    http_answer_problem(request, &api_unauthenticated, "%s", why);
 }
 
 /* Only what was wrong counts: whoever has a token gets in whatever others at the address do.
  * token: whose it is, where that is known. */
-static void refuse(struct api_auth *auth, struct api_request *request, const char *token,
+static void refuse(struct api_auth *auth, struct http_request *request, const char *token,
                    const char *why)
 {
-    const struct sockaddr *peer =
-        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)
-            ->client_addr;
-    const int64_t wait_ms = api_throttle_failed(&auth->throttle, peer, hw_loop_now());
+    const int64_t wait_ms =
+        api_throttle_failed(&auth->throttle, http_request_peer(request), hw_loop_now());
     char seconds[24];
 
     if (wait_ms == 0) {
@@ -439,11 +419,12 @@ static void refuse(struct api_auth *auth, struct api_request *request, const cha
         return;
     }
     snprintf(seconds, sizeof(seconds), "%" PRId64, (wait_ms + 999) / 1000);
-    api_answer_header(request, MHD_HTTP_HEADER_RETRY_AFTER, seconds);
-    api_answer_problem(request, API_RATE_LIMITED,
-                       "%d wrong tokens came from this address within a minute. Try again in %s s; "
-                       "a right one is taken at any time",
-                       API_THROTTLE_MOST, seconds);
+    http_answer_header(request, HTTP_RETRY_AFTER, seconds);
+    http_answer_problem(
+        request, &api_rate_limited,
+        "%d wrong tokens came from this address within a minute. Try again in %s s; "
+        "a right one is taken at any time",
+        API_THROTTLE_MOST, seconds);
 }
 
 /* The token in "Bearer <token>", or NULL. */
@@ -500,17 +481,18 @@ static void note_use(struct api_auth *auth, struct token *token)
 }
 
 /* The caller is known by author (taken over): may they do it? */
-static bool permit(struct api_request *request, enum api_role role, char *author)
+static bool permit(struct http_request *request, enum api_role role, char *author)
 {
-    request->author = api_request_keep(request, author);
-    if (role >= request->route->role)
+    request->author = http_request_keep(request, author);
+    if ((int)role >= request->route->role)
         return true;
-    api_answer_problem(request, API_FORBIDDEN, "This needs the role %s; %s has %s",
-                       role_name(request->route->role), author, role_name(role));
+    http_answer_problem(request, &api_forbidden, "This needs the role %s; %s has %s",
+                        api_role_name((enum api_role)request->route->role), author,
+                        api_role_name(role));
     return false;
 }
 
-static bool judge_token(struct api_auth *auth, struct api_request *request,
+static bool judge_token(struct api_auth *auth, struct http_request *request,
                         const char *authorization)
 {
     const char *text = bearer(authorization);
@@ -536,7 +518,7 @@ static bool judge_token(struct api_auth *auth, struct api_request *request,
     return false;
 }
 
-static void ask_for_token(const struct api_auth *auth, struct api_request *request)
+static void ask_for_token(const struct api_auth *auth, struct http_request *request)
 {
     if (auth->tokens.count == 0)
         answer_unauthenticated(request,
@@ -551,22 +533,22 @@ static void ask_for_token(const struct api_auth *auth, struct api_request *reque
                                "admin's makes one, by headwater token create NAME --role ROLE");
 }
 
-bool api_auth_judge(struct api_auth *auth, struct api_request *request, const char *authorization)
+bool api_auth_judge(struct api_auth *auth, struct http_request *request, const char *authorization)
 {
     if (request->route->role == API_ROLE_NONE)
         return true;
     if (!auth->known) {
         if (auth->lacks_schema)
-            api_answer_problem(request, API_NOT_READY, "%s", auth->trouble.message);
+            http_answer_problem(request, &api_not_ready, "%s", auth->trouble.message);
         else
-            api_answer_problem(request, API_DATABASE_UNAVAILABLE, "The service has no database: %s",
-                               auth->trouble.message);
+            http_answer_problem(request, &api_database_unavailable,
+                                "The service has no database: %s", auth->trouble.message);
         return false;
     }
     if (authorization != NULL && auth->tokens.count > 0)
         return judge_token(auth, request, authorization);
     if (auth->config.certificate_role != API_ROLE_NONE) {
-        char *name = api_tls_client_name(request->connection);
+        char *name = http_tls_client_name(request->connection);
 
         if (name != NULL) {
             char *author = hw_sprintf("cert:%s", name);
@@ -581,9 +563,9 @@ bool api_auth_judge(struct api_auth *auth, struct api_request *request, const ch
     return false;
 }
 
-bool api_auth_still(const struct api_auth *auth, const struct api_request *request)
+bool api_auth_still(const struct api_auth *auth, const struct http_request *request)
 {
-    const char *authorization = api_request_header(request, MHD_HTTP_HEADER_AUTHORIZATION);
+    const char *authorization = http_request_header(request, HTTP_AUTHORIZATION);
     const char *text = authorization != NULL ? bearer(authorization) : NULL;
     const struct token *token;
 
@@ -593,5 +575,5 @@ bool api_auth_still(const struct api_auth *auth, const struct api_request *reque
         return strncmp(request->author, "http:", 5) == 0;
     token = text != NULL && is_well_formed(text) ? find_token(auth, text) : NULL;
     return token != NULL && !token->is_revoked && !has_expired(token) &&
-           token->role >= request->route->role;
+           (int)token->role >= request->route->role;
 }

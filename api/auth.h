@@ -11,10 +11,10 @@
 
 #include <stdbool.h>
 
+#include "api/role.h"
 #include "common/loop.h"
 #include "common/status.h"
 #include "http/request.h"
-#include "http/router.h"
 
 struct api_auth_config {
     struct hw_loop *loop;
@@ -40,17 +40,14 @@ const char *api_auth_trouble(const struct api_auth *auth);
  * False when it was answered instead: 401, 403, 429, or 503 while nobody knows which tokens there
  * are.
  */
-bool api_auth_judge(struct api_auth *auth, struct api_request *request, const char *authorization);
+bool api_auth_judge(struct api_auth *auth, struct http_request *request, const char *authorization);
 
 /* May the caller of a request that was let in still do it, by what is known now? For those that
  * last. */
-bool api_auth_still(const struct api_auth *auth, const struct api_request *request);
+bool api_auth_still(const struct api_auth *auth, const struct http_request *request);
 
 /* Calls done when what is committed now is known here; perhaps at once, where the database is lost.
  */
 void api_auth_reread(struct api_auth *auth, void (*done)(void *arg), void *arg);
-
-/* "viewer"; API_ROLE_NONE for a word that is no role. */
-enum api_role api_role_of(const char *name);
 
 #endif

@@ -3,11 +3,13 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "api/problem.h"
 #include "common/buf.h"
 #include "common/json.h"
 #include "common/json_text.h"
 #include "common/memory.h"
 #include "common/nearest.h"
+#include "http/answer.h"
 
 static const char *type_name(const json_t *value)
 {
@@ -31,16 +33,16 @@ static const char *type_name(const json_t *value)
     return "null";
 }
 
-static void refuse(struct api_request *request, const char *name, const char *what)
+static void refuse(struct http_request *request, const char *name, const char *what)
 {
     HW_AUTO_FREE char *path = hw_sprintf("$%s%s", *name != '\0' ? "." : "", name);
 
-    api_answer_problem_with(request, API_INVALID_BODY, json_pack("{s:s}", "path", path), "%s: %s",
-                            path, what);
+    http_answer_problem_with(request, &api_invalid_body, json_pack("{s:s}", "path", path), "%s: %s",
+                             path, what);
 }
 
 /* Which members there are, and which of them was meant. */
-static void refuse_unknown(struct api_request *request, const struct api_field *fields,
+static void refuse_unknown(struct http_request *request, const struct api_field *fields,
                            size_t count, const char *name)
 {
     struct hw_nearest nearest = {.word = name};
@@ -57,7 +59,7 @@ static void refuse_unknown(struct api_request *request, const struct api_field *
     hw_buf_free(&what);
 }
 
-static bool read_field(struct api_request *request, const struct api_field *field, json_t *value)
+static bool read_field(struct http_request *request, const struct api_field *field, json_t *value)
 {
     static const struct {
         json_type type;
@@ -79,20 +81,20 @@ static bool read_field(struct api_request *request, const struct api_field *fiel
     }
     switch (field->type) {
     case API_FIELD_STRING:
-        *field->value = api_request_keep(request, hw_strdup(json_string_value(value)));
+        *field->value = http_request_keep(request, hw_strdup(json_string_value(value)));
         break;
     case API_FIELD_INTEGER:
-        *field->value = api_request_keep(
+        *field->value = http_request_keep(
             request, hw_sprintf("%" JSON_INTEGER_FORMAT, json_integer_value(value)));
         break;
     case API_FIELD_OBJECT:
-        *field->value = api_request_keep(request, hw_json_text(value, false));
+        *field->value = http_request_keep(request, hw_json_text(value, false));
         break;
     }
     return true;
 }
 
-static bool read_fields(struct api_request *request, const struct api_field *fields, size_t count,
+static bool read_fields(struct http_request *request, const struct api_field *fields, size_t count,
                         json_t *object)
 {
     const char *name;
@@ -121,28 +123,29 @@ static bool read_fields(struct api_request *request, const struct api_field *fie
 }
 
 /* NULL when the request was answered with the problem. */
-static json_t *parse(struct api_request *request)
+static json_t *parse(struct http_request *request)
 {
     json_error_t error;
     json_t *value = json_loadb(request->body, request->body_len,
                                JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 
     if (value == NULL)
-        api_answer_problem_with(request, API_MALFORMED_JSON,
-                                json_pack("{s:i, s:i}", "line", error.line, "column", error.column),
-                                "line %d, column %d: %s%s", error.line, error.column, error.text,
-                                hw_json_hint(request->body, request->body_len, &error));
+        http_answer_problem_with(
+            request, &api_malformed_json,
+            json_pack("{s:i, s:i}", "line", error.line, "column", error.column),
+            "line %d, column %d: %s%s", error.line, error.column, error.text,
+            hw_json_hint(request->body, request->body_len, &error));
     return value;
 }
 
-bool api_body_check(struct api_request *request)
+bool api_body_check(struct http_request *request)
 {
     HW_AUTO_JSON json_t *value = parse(request);
 
     return value != NULL;
 }
 
-bool api_body_read(struct api_request *request, const struct api_field *fields, size_t count)
+bool api_body_read(struct http_request *request, const struct api_field *fields, size_t count)
 {
     HW_AUTO_JSON json_t *value = parse(request);
 

@@ -22,9 +22,9 @@ struct api_field {
 };
 
 /* False when the request was answered with the problem. */
-bool api_body_read(struct api_request *request, const struct api_field *fields, size_t count);
+bool api_body_read(struct http_request *request, const struct api_field *fields, size_t count);
 
 /* The body is any JSON, which goes to the database as it came. False as above. */
-bool api_body_check(struct api_request *request);
+bool api_body_check(struct http_request *request);
 
 #endif

@@ -1,14 +1,14 @@
 #include "api/content.h"
 
-#include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "api/row.h"
 #include "common/base64.h"
 #include "common/memory.h"
+#include "http/answer.h"
 
-void api_content_answer(struct api_request *request, const PGresult *row, const char *name)
+void api_content_answer(struct http_request *request, const PGresult *row, const char *name)
 {
     const char *content = api_row_text(row, 0, "content");
     const size_t len = strlen(content);
@@ -19,18 +19,18 @@ void api_content_answer(struct api_request *request, const PGresult *row, const 
 
     if (strcmp(api_row_text(row, 0, "encoding"), "base64") == 0) {
         if (hw_base64_decode(content, len, &bytes, &size, &err) != HW_OK) {
-            api_answer_internal(request, "decoding content", err.message);
+            http_answer_internal(request, "decoding content", err.message);
             return;
         }
     } else {
         bytes = malloc(len + 1);
         if (bytes == NULL) {
-            api_answer_problem(request, API_OVERLOADED, "There is no memory for the content");
+            http_answer_problem(request, &http_overloaded, "There is no memory for the content");
             return;
         }
         memcpy(bytes, content, len + 1);
     }
-    api_answer_etag(request, "%s", api_row_text(row, 0, "tag"));
-    api_answer_header(request, MHD_HTTP_HEADER_CONTENT_DISPOSITION, disposition);
-    api_answer_bytes(request, MHD_HTTP_OK, bytes, size, api_row_text(row, 0, "media_type"));
+    http_answer_etag(request, "%s", api_row_text(row, 0, "tag"));
+    http_answer_header(request, HTTP_CONTENT_DISPOSITION, disposition);
+    http_answer_bytes(request, HTTP_OK, bytes, size, api_row_text(row, 0, "media_type"));
 }

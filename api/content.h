@@ -8,6 +8,6 @@
 
 /* Answers row 0: columns content, encoding, media_type, and tag, which becomes the ETag. name is
  * what a browser would call the file. */
-void api_content_answer(struct api_request *request, const PGresult *row, const char *name);
+void api_content_answer(struct http_request *request, const PGresult *row, const char *name);
 
 #endif

@@ -1,12 +1,13 @@
 #include "api/idempotency.h"
 
 #include <inttypes.h>
-#include <microhttpd.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "common/digest.h"
 #include "common/memory.h"
+#include "http/answer.h"
+#include "http/router.h"
 
 enum { KEY_MAX = 255 };
 
@@ -30,14 +31,14 @@ static void add_part(struct hw_digester *digester, const char *bytes, size_t len
     hw_digester_add(digester, bytes, len);
 }
 
-static const char *digest_request(struct api_request *request, const char *raw_target)
+static const char *digest_request(struct http_request *request)
 {
     const char *const parts[] = {
         request->method,
-        raw_target,
+        request->raw_target,
         request->media_type,
-        api_request_header(request, MHD_HTTP_HEADER_IF_MATCH),
-        api_request_header(request, MHD_HTTP_HEADER_IF_NONE_MATCH),
+        http_request_header(request, HTTP_IF_MATCH),
+        http_request_header(request, HTTP_IF_NONE_MATCH),
     };
     struct hw_digester *digester = hw_digester_new();
     struct hw_digest digest;
@@ -49,21 +50,21 @@ static const char *digest_request(struct api_request *request, const char *raw_t
     add_part(digester, request->body != NULL ? request->body : "", request->body_len);
     hw_digester_finish(digester, &digest);
     hw_digester_free(digester);
-    return api_request_keep(request, hw_strdup(hw_digest_format(&digest, text)));
+    return http_request_keep(request, hw_strdup(hw_digest_format(&digest, text)));
 }
 
-bool api_idempotency_read(struct api_request *request, const char *raw_target)
+bool api_idempotency_read(struct http_request *request)
 {
-    const char *key = api_request_header(request, "Idempotency-Key");
+    const char *key = http_request_header(request, HTTP_IDEMPOTENCY_KEY);
 
-    if (key == NULL || !api_router_takes(request->route, "dry_run"))
+    if (key == NULL || !http_router_takes(request->route, "dry_run"))
         return true;
     if (!is_key(key)) {
-        api_answer_problem(request, API_MALFORMED_REQUEST,
-                           "Idempotency-Key: must be 1 to %d printable ASCII characters", KEY_MAX);
+        http_answer_problem(request, &http_malformed_request,
+                            "Idempotency-Key: must be 1 to %d printable ASCII characters", KEY_MAX);
         return false;
     }
     request->idempotency_key = key;
-    request->idempotency_request = digest_request(request, raw_target);
+    request->idempotency_request = digest_request(request);
     return true;
 }

@@ -3,11 +3,15 @@
 #ifndef API_IDEMPOTENCY_H
 #define API_IDEMPOTENCY_H
 
+#include <stdbool.h>
+
 #include "http/request.h"
 
-/* Reads the field, and the digest of what it is the key of, into the request, whose body is whole.
- * raw_target: as it was sent. Only writes of configuration have a key, other routes ignore it.
- * False when the request was answered with the problem. */
-bool api_idempotency_read(struct api_request *request, const char *raw_target);
+/*
+ * Reads the field, and the digest of what it is the key of, into the request, whose body is whole.
+ * Only writes of configuration have a key; other routes ignore the field. False when the request
+ * was answered with the problem.
+ */
+bool api_idempotency_read(struct http_request *request);
 
 #endif

@@ -7,7 +7,14 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "api/auth.h"
+#include "api/idempotency.h"
+#include "api/metrics.h"
 #include "api/migrate.h"
+#include "api/nats.h"
+#include "api/resources/events.h"
+#include "api/resources/wait.h"
+#include "api/routes.h"
 #include "api/token_command.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -15,8 +22,10 @@
 #include "common/notify.h"
 #include "common/options.h"
 #include "common/version.h"
+#include "http/server.h"
 #include "http/tls.h"
 #include "nats/connection.h"
+#include "pg/pool.h"
 #include "protocol/permissions.h"
 
 #define ROLES "viewer|operator|approver|admin"
@@ -31,7 +40,7 @@ struct options {
     const char *database;
     const char *listen;
     const char *hosts;
-    struct api_tls_config tls;
+    struct http_tls_config tls;
     const char *client_role;
     const char *nats, *bucket, *slot;
     struct hw_nats_files nats_files;
@@ -189,7 +198,7 @@ static const struct hw_program program = {
 
 struct service {
     struct api api;
-    struct api_tls *tls; /* or NULL */
+    struct http_tls *tls; /* or NULL */
     struct hw_notify *notify;
     struct hw_timer drain_timer;
     int signals;
@@ -227,7 +236,7 @@ static void on_stop_signal(void *arg, int signo)
     hw_timer_start(service->api.loop, &service->drain_timer, DRAIN_MS, on_drain_timeout, service);
     api_waits_stop(service->api.waits);
     api_events_stop(service->api.events);
-    api_server_drain(service->api.server, on_drained, service);
+    http_server_drain(service->api.server, on_drained, service);
 }
 
 static enum api_role certificate_role(const struct options *options)
@@ -237,7 +246,7 @@ static enum api_role certificate_role(const struct options *options)
 
 static void notify_ready(const struct service *service)
 {
-    HW_AUTO_FREE char *status = hw_sprintf("serving %s", api_server_name(service->api.server));
+    HW_AUTO_FREE char *status = hw_sprintf("serving %s", http_server_name(service->api.server));
 
     hw_notify_ready(service->notify, status);
 }
@@ -251,11 +260,30 @@ static void on_reload_signal(void *arg, int signo)
     if (service->tls == NULL || service->api.server == NULL || service->signals > 0)
         return;
     hw_notify_reloading(service->notify);
-    if (api_tls_reload(service->tls, &err) == HW_OK)
+    if (http_tls_reload(service->tls, &err) == HW_OK)
         hw_log_info("certificates read again");
     else
         hw_log_error("cannot read the certificates again, those before stay in use", HW_E(&err));
     notify_ready(service);
+}
+
+static bool authorise(struct http_request *request, const char *authorization)
+{
+    return api_auth_judge(api_of(request)->auth, request, authorization);
+}
+
+static void on_answered(void *context, const struct http_route *route, int status, int64_t took_ns)
+{
+    const struct api *api = context;
+
+    api_metrics_answered(api->metrics, route, status, took_ns);
+}
+
+static void on_aborted(void *context)
+{
+    const struct api *api = context;
+
+    api_metrics_aborted(api->metrics);
 }
 
 static enum hw_status open_service(struct service *service, const struct options *options,
@@ -271,7 +299,7 @@ static enum hw_status open_service(struct service *service, const struct options
     if (status == HW_OK)
         status = hw_loop_on_signal(api->loop, SIGINT, on_stop_signal, service, err);
     if (status == HW_OK && options->tls.cert != NULL)
-        status = api_tls_open(&options->tls, &service->tls, err);
+        status = http_tls_open(&options->tls, &service->tls, err);
     if (status == HW_OK)
         status = hw_loop_on_signal(api->loop, SIGHUP, on_reload_signal, service, err);
     if (status == HW_OK)
@@ -305,17 +333,20 @@ static enum hw_status open_service(struct service *service, const struct options
         status = api_auth_open(&auth, &api->auth, err);
     }
     if (status == HW_OK) {
-        const struct api_server_config server = {.loop = api->loop,
-                                                 .api = api,
-                                                 .routes = api_routes,
-                                                 .address = *address,
-                                                 .hosts = options->hosts,
-                                                 .tls = service->tls,
-                                                 .request_timeout_ms = options->request_timeout,
-                                                 .memory = options->memory,
-                                                 .config_body_max = options->max_body};
+        api->metrics = api_metrics_new(api_routes);
+        const struct http_server_config server = {
+            .loop = api->loop,
+            .context = api,
+            .hooks = {authorise, api_idempotency_read, on_answered, on_aborted},
+            .routes = api_routes,
+            .address = *address,
+            .hosts = options->hosts,
+            .tls = service->tls,
+            .request_timeout_ms = options->request_timeout,
+            .memory = options->memory,
+            .large_body_max = options->max_body};
 
-        status = api_server_start(&server, &api->server, err);
+        status = http_server_start(&server, &api->server, err);
     }
     return status;
 }
@@ -374,7 +405,7 @@ static int serve(const struct options *options)
     mallopt(M_MMAP_THRESHOLD, MMAP_FROM);
     status = open_service(&service, options, &address, &err);
     if (status == HW_OK) {
-        hw_log_info("serving", HW_S("address", api_server_name(service.api.server)),
+        hw_log_info("serving", HW_S("address", http_server_name(service.api.server)),
                     HW_S("version", HW_VERSION), HW_I("schema", api_migrate_version()));
         notify_ready(&service);
         status = hw_loop_run(service.api.loop, &err);
@@ -385,9 +416,10 @@ static int serve(const struct options *options)
     hw_pool_free(service.api.pool);
     api_auth_free(service.api.auth);
     api_nats_free(service.api.nats);
-    api_server_free(service.api.server);
+    http_server_free(service.api.server);
     api_events_free(service.api.events);
-    api_tls_free(service.tls);
+    api_metrics_free(service.api.metrics);
+    http_tls_free(service.tls);
     hw_notify_close(service.notify);
     hw_loop_free(service.api.loop);
     return status == HW_OK ? HW_EXIT_OK : HW_EXIT_FAILURE;

@@ -1,13 +1,9 @@
 #include "api/metrics.h"
 
-#include <microhttpd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
-#include "api/api.h"
-#include "api/handlers.h"
 #include "common/memory.h"
 #include "common/metrics.h"
 
@@ -20,7 +16,7 @@ struct counted {
 };
 
 struct api_metrics {
-    const struct api_route *routes;
+    const struct http_route *routes;
     size_t count;            /* of routes */
     struct counted *counted; /* count + 1 */
     uint64_t codes[CODE_LAST + 1];
@@ -29,7 +25,7 @@ struct api_metrics {
 
 /* ---- counting ---- */
 
-struct api_metrics *api_metrics_new(const struct api_route *routes)
+struct api_metrics *api_metrics_new(const struct http_route *routes)
 {
     struct api_metrics *metrics = hw_alloc(sizeof(*metrics));
 
@@ -48,16 +44,8 @@ void api_metrics_free(struct api_metrics *metrics)
     free(metrics);
 }
 
-int64_t api_metrics_now(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-void api_metrics_answered(struct api_metrics *metrics, const struct api_route *route, int status,
-                          int64_t begun)
+void api_metrics_answered(struct api_metrics *metrics, const struct http_route *route, int status,
+                          int64_t took_ns)
 {
     const size_t place = route != NULL ? (size_t)(route - metrics->routes) : metrics->count;
     struct counted *counted = &metrics->counted[place];
@@ -67,7 +55,7 @@ void api_metrics_answered(struct api_metrics *metrics, const struct api_route *r
     counted->used = true;
     counted->classes[status / 100]++;
     metrics->codes[status]++;
-    hw_histogram_observe(&counted->duration, (double)(api_metrics_now() - begun) / 1e9);
+    hw_histogram_observe(&counted->duration, (double)took_ns / 1e9);
 }
 
 void api_metrics_aborted(struct api_metrics *metrics)
@@ -75,34 +63,7 @@ void api_metrics_aborted(struct api_metrics *metrics)
     metrics->aborted++;
 }
 
-/* ---- GET /metrics ---- */
-
-struct held {
-    uint64_t aborted;
-    double requests, connections, connections_limit, bytes, bytes_limit;
-    double pool_size, pool_busy, pool_down, pool_waiting, database_up, waiters;
-};
-
-#define ROW(member, name, text)                                                                    \
-    {                                                                                              \
-        HW_METRIC(struct held, member, "headwater_api_" name, text)                                \
-    }
-
-static const struct hw_metric held_table[] = {
-    ROW(aborted, "aborted_requests_total", "Requests whose client was gone before the answer."),
-    ROW(requests, "requests_in_flight", "Requests that have begun and not ended."),
-    ROW(connections, "connections", "Connections of clients."),
-    ROW(connections_limit, "connections_limit", "Connections that there may be."),
-    ROW(bytes, "body_bytes", "Memory that bodies and large answers take."),
-    ROW(bytes_limit, "body_bytes_limit", "Memory that they may take (--memory)."),
-    ROW(pool_size, "pool_connections", "Connections to the database, up or not (--pool)."),
-    ROW(pool_busy, "pool_busy", "Those that a request uses."),
-    ROW(pool_down, "pool_down", "Those that are not up."),
-    ROW(pool_waiting, "pool_waiting", "Requests in line for one."),
-    ROW(database_up, "database_up", "1 while the database can be asked."),
-    ROW(waiters, "waiters", "Requests that wait for nodes (/v1/wait)."),
-    {0},
-};
+/* ---- writing ---- */
 
 static const char *method_of(const struct api_metrics *metrics, size_t place)
 {
@@ -166,31 +127,16 @@ static void write_durations(const struct api_metrics *metrics, struct hw_buf *ou
     }
 }
 
-void api_metrics_get(struct api_request *request)
+void api_metrics_write(const struct api_metrics *metrics, struct hw_buf *out)
 {
-    const struct api *api = request->api;
-    const struct api_metrics *metrics = api_server_metrics(api->server);
-    const struct api_server_load server = api_server_load(api->server);
-    const struct hw_pool_load pool = hw_pool_load(api->pool);
-    const struct held held = {
-        .aborted = metrics->aborted,
-        .requests = (double)server.requests,
-        .connections = (double)server.connections,
-        .connections_limit = (double)server.connections_limit,
-        .bytes = (double)server.bytes,
-        .bytes_limit = (double)server.bytes_limit,
-        .pool_size = pool.size,
-        .pool_busy = pool.busy,
-        .pool_down = pool.size - pool.up,
-        .pool_waiting = pool.waiting,
-        .database_up = hw_pool_up(api->pool),
-        .waiters = api_waits_count(api->waits),
+    static const struct hw_metric table[] = {
+        {HW_METRIC(struct api_metrics, aborted, "headwater_api_aborted_requests_total",
+                   "Requests whose client was gone before the answer.")},
+        {0},
     };
-    struct hw_buf out = {0};
 
-    write_requests(metrics, &out);
-    write_codes(metrics, &out);
-    write_durations(metrics, &out);
-    hw_metrics_write(&(struct hw_metrics){held_table, &held}, &out);
-    api_answer_bytes(request, MHD_HTTP_OK, out.data, out.len, HW_METRICS_MEDIA_TYPE);
+    write_requests(metrics, out);
+    write_codes(metrics, out);
+    write_durations(metrics, out);
+    hw_metrics_write(&(struct hw_metrics){table, metrics}, out);
 }

@@ -8,21 +8,23 @@
 
 #include <stdint.h>
 
+#include "common/buf.h"
 #include "http/router.h"
 
 struct api_metrics;
 
 /* One place for each route of the table, and one for requests that match none. */
-struct api_metrics *api_metrics_new(const struct api_route *routes);
+struct api_metrics *api_metrics_new(const struct http_route *routes);
 void api_metrics_free(struct api_metrics *metrics); /* NULL is fine */
 
-int64_t api_metrics_now(void); /* nanoseconds; never goes back */
-
-/* An answer is ready to be sent. route: NULL where none matched. begun: when the request was here,
- * api_metrics_now(). */
-void api_metrics_answered(struct api_metrics *metrics, const struct api_route *route, int status,
-                          int64_t begun);
+/* An answer is ready to be sent, so many nanoseconds after its request was here. route: NULL where
+ * none matched. */
+void api_metrics_answered(struct api_metrics *metrics, const struct http_route *route, int status,
+                          int64_t took_ns);
 /* A request ended without an answer: its client is gone, or was too slow. */
 void api_metrics_aborted(struct api_metrics *metrics);
+
+/* Adds all of it in the form of common/metrics.h. */
+void api_metrics_write(const struct api_metrics *metrics, struct hw_buf *out);
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "common/lsn.h"
 #include "common/memory.h"
+#include "http/answer.h"
 
 /* RFC 3339 section 5.6, by its shape: PostgreSQL refuses days that there are not. In a query an
  * offset's "+" that was not escaped arrives as a space, and is put right. */
@@ -30,9 +31,9 @@ static bool is_time(char *text)
            strspn(rest + 1, "0123456789") == 2 && strspn(rest + 4, "0123456789") == 2;
 }
 
-bool api_moment_read(struct api_request *request, struct api_moment *moment)
+bool api_moment_read(struct http_request *request, struct api_moment *moment)
 {
-    const char *given = api_request_parameter(request, "at");
+    const char *given = http_request_parameter(request, "at");
     hw_lsn lsn;
     char *text;
 
@@ -40,7 +41,7 @@ bool api_moment_read(struct api_request *request, struct api_moment *moment)
         *moment = (struct api_moment){.kind = API_MOMENT_NOW};
         return true;
     }
-    text = api_request_keep(request, hw_strdup(given));
+    text = http_request_keep(request, hw_strdup(given));
     if (hw_lsn_parse(text, &lsn, NULL) == HW_OK) {
         *moment = (struct api_moment){.kind = API_MOMENT_LSN, .text = text};
         return true;
@@ -49,8 +50,8 @@ bool api_moment_read(struct api_request *request, struct api_moment *moment)
         *moment = (struct api_moment){.kind = API_MOMENT_TIME, .text = text};
         return true;
     }
-    api_answer_problem(request, API_INVALID_PARAMETER,
-                       "at: must be a time such as 2026-01-31T12:00:00Z, or a position such as "
-                       "0/16B3748");
+    http_answer_problem(request, &http_invalid_parameter,
+                        "at: must be a time such as 2026-01-31T12:00:00Z, or a position such as "
+                        "0/16B3748");
     return false;
 }

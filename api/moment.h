@@ -14,6 +14,6 @@ struct api_moment {
 };
 
 /* Takes an LSN or a time of RFC 3339; none is now. False when the request was answered. */
-bool api_moment_read(struct api_request *request, struct api_moment *moment);
+bool api_moment_read(struct http_request *request, struct api_moment *moment);
 
 #endif

@@ -1,17 +1,18 @@
 /* /openapi.json, /v1 and /v1/reference: what the service says about itself. */
 #include "api/openapi.h"
 
-#include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "api/handlers.h"
+#include "api/routes.h"
 #include "common/buf.h"
 #include "common/digest.h"
 #include "common/json.h"
 #include "common/memory.h"
 #include "common/version.h"
+#include "http/answer.h"
 #include "http/request.h"
 
 /* A page that is made of one document may load nothing at all. */
@@ -312,34 +313,34 @@ static char *make_page(json_t *document, size_t *len)
 /* ---- routes ---- */
 
 /* The answer was made of this program's own bytes, so that its version is theirs. */
-static void answer_own(struct api_request *request, char *data, size_t len, const char *media_type)
+static void answer_own(struct http_request *request, char *data, size_t len, const char *media_type)
 {
     struct hw_digest digest;
     char hex[HW_DIGEST_HEX_MAX];
 
     hw_digest_of(data, len, &digest);
-    api_answer_etag(request, "%.32s", hw_digest_hex(&digest, hex));
-    api_answer_bytes(request, MHD_HTTP_OK, data, len, media_type);
+    http_answer_etag(request, "%.32s", hw_digest_hex(&digest, hex));
+    http_answer_bytes(request, HTTP_OK, data, len, media_type);
 }
 
 /* NULL when the request was answered with the problem. */
-static json_t *load(struct api_request *request)
+static json_t *load(struct http_request *request)
 {
     json_t *document = NULL;
     struct hw_error err;
 
     if (hw_json_parse_object(api_openapi, api_openapi_len, &document, &err) != HW_OK)
-        api_answer_internal(request, "reading the API's description", err.message);
+        http_answer_internal(request, "reading the API's description", err.message);
     return document;
 }
 
-void api_openapi_get(struct api_request *request)
+void api_openapi_get(struct http_request *request)
 {
     answer_own(request, hw_strndup(api_openapi, api_openapi_len), api_openapi_len,
                "application/json");
 }
 
-void api_openapi_reference(struct api_request *request)
+void api_openapi_reference(struct http_request *request)
 {
     HW_AUTO_JSON json_t *document = load(request);
     char *page;
@@ -348,11 +349,11 @@ void api_openapi_reference(struct api_request *request)
     if (document == NULL)
         return;
     page = make_page(document, &len);
-    api_answer_header(request, "Content-Security-Policy", CONTENT_POLICY);
+    http_answer_header(request, "Content-Security-Policy", CONTENT_POLICY);
     answer_own(request, page, len, "text/html; charset=utf-8");
 }
 
-static json_t *find_operation(const json_t *paths, const struct api_route *route)
+static json_t *find_operation(const json_t *paths, const struct http_route *route)
 {
     const char *method;
     json_t *operation;
@@ -365,7 +366,7 @@ static json_t *find_operation(const json_t *paths, const struct api_route *route
     return NULL;
 }
 
-void api_openapi_routes(struct api_request *request)
+void api_openapi_routes(struct http_request *request)
 {
     HW_AUTO_JSON json_t *document = load(request);
     const json_t *paths = json_object_get(document, "paths");
@@ -374,7 +375,7 @@ void api_openapi_routes(struct api_request *request)
     if (document == NULL)
         return;
     routes = json_array();
-    for (const struct api_route *route = api_routes; route->method != NULL; route++) {
+    for (const struct http_route *route = api_routes; route->method != NULL; route++) {
         const json_t *operation = find_operation(paths, route);
 
         json_array_append_new(routes,
@@ -383,8 +384,8 @@ void api_openapi_routes(struct api_request *request)
                                         json_string_value(json_object_get(operation, "x-role")),
                                         "summary", text_of(operation, "summary")));
     }
-    api_answer_json(request, MHD_HTTP_OK,
-                    json_pack("{s:s, s:s, s:s, s:s, s:o}", "service", "headwater-api", "version",
-                              HW_VERSION, "openapi", "/openapi.json", "reference", "/v1/reference",
-                              "routes", routes));
+    http_answer_json(request, HTTP_OK,
+                     json_pack("{s:s, s:s, s:s, s:s, s:o}", "service", "headwater-api", "version",
+                               HW_VERSION, "openapi", "/openapi.json", "reference", "/v1/reference",
+                               "routes", routes));
 }

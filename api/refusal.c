@@ -2,54 +2,56 @@
 
 #include <string.h>
 
+#include "api/problem.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "http/answer.h"
 
 /* SQLSTATEs and what they are to a client (PostgreSQL manual, appendix A); the first match counts.
  */
 static const struct {
     const char *sqlstate;   /* a whole one, or a class */
     const char *constraint; /* or NULL: any */
-    enum api_problem problem;
+    const struct http_problem *problem;
 } rules[] = {
-    {"54", "config_size_limit", API_TOO_LARGE},
-    {"54", "config_schema_limit", API_INVALID_CONTENT},
-    {"23", "config_content_is_json", API_INVALID_CONTENT},
-    {"23", "config_content_fits_schema", API_INVALID_CONTENT},
-    {"22", "apply_body_is_json", API_MALFORMED_JSON},
-    {"22", "apply_body_is_legal", API_INVALID_BODY},
-    {"55000", "apply_if_match_holds", API_PRECONDITION_FAILED},
-    {"55000", "set_member_is_of_one_set", API_CONFLICT},
-    {"55000", "proposal_base_is_newest", API_CONFLICT},
-    {"55000", "proposal_is_pending", API_CONFLICT},
-    {"23001", NULL, API_CONFLICT},
-    {"23505", NULL, API_CONFLICT},
-    {"22023", "position_is_past", API_POSITION_AHEAD},
-    {"22", NULL, API_REFUSED},
-    {"23", NULL, API_REFUSED},
-    {"54", NULL, API_REFUSED},
-    {"P0001", NULL, API_REFUSED},
-    {"P0002", NULL, API_NO_SUCH_RESOURCE},
-    {"55P03", NULL, API_CONTENTION},
-    {"40", NULL, API_CONTENTION},
-    {"57014", NULL, API_OVERLOADED},
-    {"53", NULL, API_OVERLOADED},
-    {"3D000", NULL, API_NOT_READY}, /* no such database, schema, table, column, function */
-    {"3F000", NULL, API_NOT_READY},
-    {"42P01", NULL, API_NOT_READY},
-    {"42703", NULL, API_NOT_READY},
-    {"42883", NULL, API_NOT_READY},
-    {"25006", NULL, API_NOT_READY}, /* a standby, or default_transaction_read_only */
-    {"42501", NULL, API_NOT_READY},
+    {"54", "config_size_limit", &http_too_large},
+    {"54", "config_schema_limit", &api_invalid_content},
+    {"23", "config_content_is_json", &api_invalid_content},
+    {"23", "config_content_fits_schema", &api_invalid_content},
+    {"22", "apply_body_is_json", &api_malformed_json},
+    {"22", "apply_body_is_legal", &api_invalid_body},
+    {"55000", "apply_if_match_holds", &api_precondition_failed},
+    {"55000", "set_member_is_of_one_set", &api_conflict},
+    {"55000", "proposal_base_is_newest", &api_conflict},
+    {"55000", "proposal_is_pending", &api_conflict},
+    {"23001", NULL, &api_conflict},
+    {"23505", NULL, &api_conflict},
+    {"22023", "position_is_past", &api_position_ahead},
+    {"22", NULL, &api_refused},
+    {"23", NULL, &api_refused},
+    {"54", NULL, &api_refused},
+    {"P0001", NULL, &api_refused},
+    {"P0002", NULL, &api_no_such_resource},
+    {"55P03", NULL, &api_contention},
+    {"40", NULL, &api_contention},
+    {"57014", NULL, &http_overloaded},
+    {"53", NULL, &http_overloaded},
+    {"3D000", NULL, &api_not_ready}, /* no such database, schema, table, column, function */
+    {"3F000", NULL, &api_not_ready},
+    {"42P01", NULL, &api_not_ready},
+    {"42703", NULL, &api_not_ready},
+    {"42883", NULL, &api_not_ready},
+    {"25006", NULL, &api_not_ready}, /* a standby, or default_transaction_read_only */
+    {"42501", NULL, &api_not_ready},
 };
 
-static enum api_problem classify(const struct hw_db_outcome *outcome)
+static const struct http_problem *classify(const struct hw_db_outcome *outcome)
 {
     for (size_t i = 0; i < HW_COUNT(rules); i++)
         if (strncmp(outcome->sqlstate, rules[i].sqlstate, strlen(rules[i].sqlstate)) == 0 &&
             (rules[i].constraint == NULL || strcmp(outcome->constraint, rules[i].constraint) == 0))
             return rules[i].problem;
-    return API_INTERNAL;
+    return &http_internal;
 }
 
 static const char *field(const struct hw_db_outcome *outcome, int code)
@@ -92,69 +94,70 @@ static const char *joint(const char *first, const char *second)
     return len > 0 && first[len - 1] == '.' ? " " : ". ";
 }
 
-static void answer_sql_error(struct api_request *request, const struct hw_db_outcome *outcome)
+/* The database is not as this program needs it. */
+static void answer_unfit(struct http_request *request, const struct hw_db_outcome *outcome,
+                         const char *message)
 {
-    enum api_problem problem = classify(outcome);
+    if (strcmp(outcome->sqlstate, "42501") == 0) {
+        hw_log_warn("the database refuses our role; it needs what headwater_api may",
+                    HW_E(&outcome->err));
+        http_answer_problem(request, &api_not_ready,
+                            "The database refuses the service's role (%s); connect as "
+                            "headwater_api, or GRANT headwater_api to that role",
+                            message);
+    } else if (strcmp(outcome->sqlstate, "25006") == 0) {
+        http_answer_problem(request, &api_not_ready,
+                            "The database takes no writes (%s): is it a standby? With several "
+                            "hosts in --database, target_session_attrs=read-write finds the "
+                            "primary",
+                            message);
+    } else {
+        hw_log_warn("the database's schema is not this version's", HW_E(&outcome->err));
+        http_answer_problem(request, &api_not_ready,
+                            "The database does not have the schema (%s); "
+                            "run headwater-api migrate",
+                            message);
+    }
+}
+
+static void answer_sql_error(struct http_request *request, const struct hw_db_outcome *outcome)
+{
+    const struct http_problem *problem = classify(outcome);
     const char *message = primary_message(outcome);
 
     /* What others refer to cannot go; what refers to nothing cannot come. */
     if (strcmp(outcome->sqlstate, "23503") == 0 && strcmp(request->method, "DELETE") == 0)
-        problem = API_CONFLICT;
-    switch (problem) {
-    case API_INTERNAL:
-        api_answer_internal(request, outcome->sqlstate, outcome->err.message);
-        return;
-    case API_NOT_READY:
-        if (strcmp(outcome->sqlstate, "42501") == 0) {
-            hw_log_warn("the database refuses our role; it needs what headwater_api may",
-                        HW_E(&outcome->err));
-            api_answer_problem(request, problem,
-                               "The database refuses the service's role (%s); connect as "
-                               "headwater_api, or GRANT headwater_api to that role",
-                               message);
-            return;
-        }
-        if (strcmp(outcome->sqlstate, "25006") == 0) {
-            api_answer_problem(request, problem,
-                               "The database takes no writes (%s): is it a standby? With several "
-                               "hosts in --database, target_session_attrs=read-write finds the "
-                               "primary",
-                               message);
-            return;
-        }
-        hw_log_warn("the database's schema is not this version's", HW_E(&outcome->err));
-        api_answer_problem(request, problem,
-                           "The database does not have the schema (%s); "
-                           "run headwater-api migrate",
-                           message);
-        return;
-    default:
-        api_answer_problem_with(
+        problem = &api_conflict;
+    if (problem == &http_internal)
+        http_answer_internal(request, outcome->sqlstate, outcome->err.message);
+    else if (problem == &api_not_ready)
+        answer_unfit(request, outcome, message);
+    else
+        http_answer_problem_with(
             request, problem, members(outcome), "%s%s%s%s%s", message,
             joint(message, outcome->detail), outcome->detail,
             joint(*outcome->detail != '\0' ? outcome->detail : message, outcome->hint),
             outcome->hint);
-    }
 }
 
-void api_refusal_answer(struct api_request *request, const struct hw_db_outcome *outcome,
+void api_refusal_answer(struct http_request *request, const struct hw_db_outcome *outcome,
                         bool write)
 {
     switch (outcome->status) {
     case HW_EUNAVAIL:
     case HW_ESTOPPED:
         if (write && outcome->sent)
-            api_answer_problem(request, API_COMMIT_OUTCOME_UNKNOWN,
-                               "The database was lost while it worked on this: read the resource "
-                               "to find out whether the change is there");
+            http_answer_problem(request, &api_commit_outcome_unknown,
+                                "The database was lost while it worked on this: read the resource "
+                                "to find out whether the change is there");
         else if (outcome->status == HW_ESTOPPED)
-            api_answer_problem(request, API_SHUTTING_DOWN, "Try again when it is back");
+            http_answer_problem(request, &api_shutting_down, "Try again when it is back");
         else
-            api_answer_problem(request, API_DATABASE_UNAVAILABLE, "%s", outcome->err.message);
+            http_answer_problem(request, &api_database_unavailable, "%s", outcome->err.message);
         return;
     default:
         if (outcome->sqlstate[0] == '\0')
-            api_answer_problem(request, API_OVERLOADED, "%s", outcome->err.message);
+            http_answer_problem(request, &http_overloaded, "%s", outcome->err.message);
         else
             answer_sql_error(request, outcome);
     }

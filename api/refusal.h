@@ -8,7 +8,7 @@
 #include "pg/database.h"
 
 /* Answers the request. write: was something to be committed? */
-void api_refusal_answer(struct api_request *request, const struct hw_db_outcome *outcome,
+void api_refusal_answer(struct http_request *request, const struct hw_db_outcome *outcome,
                         bool write);
 
 #endif

@@ -1,62 +1,66 @@
 #include "api/resource.h"
 
-#include <microhttpd.h>
 #include <string.h>
 
+#include "api/parameter.h"
+#include "api/precondition.h"
+#include "api/problem.h"
 #include "api/transaction.h"
 #include "api/warnings.h"
 #include "common/buf.h"
 #include "common/memory.h"
+#include "http/answer.h"
 #include "http/etag.h"
 
-static const char *name_of(const struct api_request *request)
+static const char *name_of(const struct http_request *request)
 {
-    return api_request_variable(request, "name");
+    return http_request_variable(request, "name");
 }
 
-static void set_version_etag(struct api_request *request, const PGresult *rows)
+static void set_version_etag(struct http_request *request, const PGresult *rows)
 {
-    api_answer_etag(request, "%s", api_row_text(rows, 0, "version"));
+    http_answer_etag(request, "%s", api_row_text(rows, 0, "version"));
 }
 
-void api_resource_missing(struct api_request *request, const char *kind, const char *name)
+void api_resource_missing(struct http_request *request, const char *kind, const char *name)
 {
-    api_answer_problem(request, API_NO_SUCH_RESOURCE,
-                       "There is no %s \"%s\"; GET /v1/%ss lists those that there are", kind, name,
-                       kind);
+    http_answer_problem(request, &api_no_such_resource,
+                        "There is no %s \"%s\"; GET /v1/%ss lists those that there are", kind, name,
+                        kind);
 }
 
 /* ---- put ---- */
 
-static bool condition_holds(const struct api_request *request, const PGresult *rows)
+static bool condition_holds(const struct http_request *request, const PGresult *rows)
 {
-    const char *match = api_request_header(request, MHD_HTTP_HEADER_IF_MATCH);
+    const char *match = http_request_header(request, HTTP_IF_MATCH);
     HW_AUTO_FREE char *etag = NULL;
 
-    if (api_request_header(request, MHD_HTTP_HEADER_IF_NONE_MATCH) != NULL || PQntuples(rows) == 0)
+    if (http_request_header(request, HTTP_IF_NONE_MATCH) != NULL || PQntuples(rows) == 0)
         return false;
     etag = hw_sprintf("\"%s\"", api_row_text(rows, 0, "version"));
-    return match == NULL || api_etag_list_has(match, etag);
+    return match == NULL || http_etag_list_has(match, etag);
 }
 
-static void refuse_condition(struct api_request *request, const PGresult *rows, const char *kind)
+static void refuse_condition(struct http_request *request, const PGresult *rows, const char *kind)
 {
     const char *name = name_of(request);
 
     if (PQntuples(rows) == 0)
-        api_answer_problem(request, API_PRECONDITION_FAILED, "If-Match: there is no %s \"%s\"",
-                           kind, name);
+        http_answer_problem(request, &api_precondition_failed, "If-Match: there is no %s \"%s\"",
+                            kind, name);
     else
-        api_answer_problem(request, API_PRECONDITION_FAILED,
-                           "The %s \"%s\" is there in version \"%s\": read it again, and name that "
-                           "version if the change still fits",
-                           kind, name, api_row_text(rows, 0, "version"));
+        http_answer_problem(
+            request, &api_precondition_failed,
+            "The %s \"%s\" is there in version \"%s\": read it again, and name that "
+            "version if the change still fits",
+            kind, name, api_row_text(rows, 0, "version"));
 }
 
-void api_resource_on_put(struct api_request *request, const void *arg, PGresult *const *results)
+void api_resource_on_put(struct http_request *request, const void *arg, PGresult *const *results)
 {
     const struct api_resource *resource = arg;
-    int status = MHD_HTTP_OK;
+    int status = HTTP_OK;
     json_t *answer;
 
     if (PQntuples(results[0]) == 0 && !condition_holds(request, results[1])) {
@@ -66,17 +70,17 @@ void api_resource_on_put(struct api_request *request, const void *arg, PGresult 
     if (PQntuples(results[0]) > 0 && api_row_is_true(results[0], 0, "created")) {
         HW_AUTO_FREE char *location = hw_sprintf("%s%s", resource->path, name_of(request));
 
-        status = MHD_HTTP_CREATED;
-        api_answer_header(request, MHD_HTTP_HEADER_LOCATION, location);
+        status = HTTP_CREATED;
+        http_answer_header(request, HTTP_LOCATION, location);
     }
     set_version_etag(request, results[1]);
     answer = api_row_object(results[1], 0, resource->columns);
     if (resource->warns)
         json_object_set_new(answer, "warnings", api_warnings_json(results[2]));
-    api_answer_json(request, status, answer);
+    http_answer_json(request, status, answer);
 }
 
-void api_resource_put(struct api_request *request, const struct api_resource *resource, int count,
+void api_resource_put(struct http_request *request, const struct api_resource *resource, int count,
                       const char *const *values)
 {
     const char *name = name_of(request);
@@ -85,7 +89,7 @@ void api_resource_put(struct api_request *request, const struct api_resource *re
     struct api_transaction *tx;
     bool update;
 
-    if (!api_request_precondition(request, &condition))
+    if (!api_precondition_read(request, &condition))
         return;
     update = condition.if_match != NULL;
     memcpy(v, values, (size_t)count * sizeof(*v));
@@ -95,13 +99,13 @@ void api_resource_put(struct api_request *request, const struct api_resource *re
                         v[3], v[4], v[5]);
     api_transaction_add(tx, resource->select, 1, name);
     if (resource->warns)
-        api_warnings_ask(tx);
+        api_transaction_add(tx, api_warnings_sql, 0);
     api_transaction_run(tx, api_resource_on_put, resource);
 }
 
 /* ---- get ---- */
 
-static void on_get(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_get(struct http_request *request, const void *arg, PGresult *const *results)
 {
     const struct api_resource *resource = arg;
 
@@ -110,10 +114,10 @@ static void on_get(struct api_request *request, const void *arg, PGresult *const
         return;
     }
     set_version_etag(request, results[0]);
-    api_answer_json(request, MHD_HTTP_OK, api_row_object(results[0], 0, resource->columns));
+    http_answer_json(request, HTTP_OK, api_row_object(results[0], 0, resource->columns));
 }
 
-void api_resource_get(struct api_request *request, const struct api_resource *resource)
+void api_resource_get(struct http_request *request, const struct api_resource *resource)
 {
     struct api_transaction *tx = api_transaction_read(request);
 
@@ -123,25 +127,25 @@ void api_resource_get(struct api_request *request, const struct api_resource *re
 
 /* ---- delete ---- */
 
-static void on_delete(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_delete(struct http_request *request, const void *arg, PGresult *const *results)
 {
     const struct api_resource *resource = arg;
 
     if (PQntuples(results[0]) > 0)
-        api_answer_empty(request, MHD_HTTP_NO_CONTENT);
+        http_answer_empty(request, HTTP_NO_CONTENT);
     else if (PQntuples(results[1]) > 0 && !condition_holds(request, results[1]))
         refuse_condition(request, results[1], resource->kind);
     else
         api_resource_missing(request, resource->kind, name_of(request));
 }
 
-void api_resource_delete(struct api_request *request, const struct api_resource *resource)
+void api_resource_delete(struct http_request *request, const struct api_resource *resource)
 {
     const char *name = name_of(request);
     struct api_precondition condition;
     struct api_transaction *tx;
 
-    if (!api_request_precondition(request, &condition))
+    if (!api_precondition_read(request, &condition))
         return;
     tx = api_transaction_write(request);
     api_transaction_add(tx, resource->delete, 2, name, condition.versions);
@@ -183,9 +187,9 @@ static bool lists(const char *list, const char *word, size_t len)
     }
 }
 
-bool api_resource_fields(struct api_request *request, const struct api_column *columns)
+bool api_resource_fields(struct http_request *request, const struct api_column *columns)
 {
-    const char *fields = api_request_parameter(request, "fields");
+    const char *fields = http_request_parameter(request, "fields");
     struct hw_buf known = {0};
     bool good = true;
 
@@ -198,9 +202,9 @@ bool api_resource_fields(struct api_request *request, const struct api_column *c
 
         good = lists(hw_buf_str(&known), p, len);
         if (!good)
-            api_answer_problem(request, API_INVALID_PARAMETER,
-                               "fields: there is no \"%.*s\"; there are: %s", (int)len, p,
-                               hw_buf_str(&known));
+            http_answer_problem(request, &http_invalid_parameter,
+                                "fields: there is no \"%.*s\"; there are: %s", (int)len, p,
+                                hw_buf_str(&known));
         p += len;
         if (*p == '\0')
             break;
@@ -209,9 +213,9 @@ bool api_resource_fields(struct api_request *request, const struct api_column *c
     return good;
 }
 
-json_t *api_resource_select(const struct api_request *request, json_t *page)
+json_t *api_resource_select(const struct http_request *request, json_t *page)
 {
-    const char *fields = api_request_parameter(request, "fields"), *name;
+    const char *fields = http_request_parameter(request, "fields"), *name;
     json_t *item, *value;
     void *next;
     size_t i;
@@ -229,28 +233,28 @@ json_t *api_resource_select(const struct api_request *request, json_t *page)
     return page;
 }
 
-void api_resource_on_list(struct api_request *request, const void *columns,
+void api_resource_on_list(struct http_request *request, const void *columns,
                           PGresult *const *results)
 {
     const char *ignored;
     int limit;
 
-    if (api_request_limit(request, &limit, &ignored))
-        api_answer_json(
-            request, MHD_HTTP_OK,
+    if (api_parameter_limit(request, &limit, &ignored))
+        http_answer_json(
+            request, HTTP_OK,
             api_resource_select(request, api_resource_page(results[0], limit, columns)));
 }
 
-void api_resource_list(struct api_request *request, const struct api_resource *resource)
+void api_resource_list(struct http_request *request, const struct api_resource *resource)
 {
     struct api_transaction *tx;
     const char *most;
     int limit;
 
-    if (!api_request_limit(request, &limit, &most) ||
+    if (!api_parameter_limit(request, &limit, &most) ||
         !api_resource_fields(request, resource->columns))
         return;
     tx = api_transaction_read(request);
-    api_transaction_add(tx, resource->list, 2, api_request_parameter(request, "after"), most);
+    api_transaction_add(tx, resource->list, 2, http_request_parameter(request, "after"), most);
     api_transaction_run(tx, api_resource_on_list, resource->columns);
 }

@@ -35,29 +35,29 @@ struct api_resource {
 enum { API_RESOURCE_VALUES_MAX = 6 };
 
 /* PUT: the values are those from $3 on. Answers 201 or 200 with the resource, or 412. */
-void api_resource_put(struct api_request *request, const struct api_resource *resource, int count,
+void api_resource_put(struct http_request *request, const struct api_resource *resource, int count,
                       const char *const *values);
 /* The end of it, for a change by another statement. results: the change, the resource as it is. */
-void api_resource_on_put(struct api_request *request, const void *resource,
+void api_resource_on_put(struct http_request *request, const void *resource,
                          PGresult *const *results);
-void api_resource_get(struct api_request *request, const struct api_resource *resource);
-void api_resource_delete(struct api_request *request, const struct api_resource *resource);
-void api_resource_list(struct api_request *request, const struct api_resource *resource);
+void api_resource_get(struct http_request *request, const struct api_resource *resource);
+void api_resource_delete(struct http_request *request, const struct api_resource *resource);
+void api_resource_list(struct http_request *request, const struct api_resource *resource);
 /* The end of it, for a list by another statement: struct api_column, and one more row than ?limit=
  * where there is a next page. */
-void api_resource_on_list(struct api_request *request, const void *columns,
+void api_resource_on_list(struct http_request *request, const void *columns,
                           PGresult *const *results);
 
 /* 404: there is no <kind> "<name>". */
-void api_resource_missing(struct api_request *request, const char *kind, const char *name);
+void api_resource_missing(struct http_request *request, const char *kind, const char *name);
 
 /* {"items":[…],"next":…} of at most limit rows. The first column is the key that they are in order
  * of: next is the last one's, for ?after=, when there are more. */
 json_t *api_resource_page(const PGresult *rows, int limit, const struct api_column *columns);
 
 /* ?fields=a,b: may there be such members? False when the request was answered with the problem. */
-bool api_resource_fields(struct api_request *request, const struct api_column *columns);
+bool api_resource_fields(struct http_request *request, const struct api_column *columns);
 /* Leaves of a page's items only these members, where they were asked for; returns the page. */
-json_t *api_resource_select(const struct api_request *request, json_t *page);
+json_t *api_resource_select(const struct http_request *request, json_t *page);
 
 #endif

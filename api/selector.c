@@ -7,6 +7,7 @@
 #include "common/json.h"
 #include "common/json_text.h"
 #include "common/memory.h"
+#include "http/answer.h"
 
 /* The value that a word spells in JSON when it is no string; NULL: none that we can hold. */
 static json_t *scalar_of(const char *word)
@@ -168,4 +169,25 @@ char *api_selector_array(const json_t *alternatives)
     }
     hw_buf_putc(&array, '}');
     return array.data;
+}
+
+bool api_selector_alternatives(struct http_request *request, json_t **alternatives)
+{
+    const char *given = http_request_parameter(request, "selector");
+    struct hw_error err;
+
+    if (api_selector_parse(given != NULL ? given : "", alternatives, &err) == HW_OK)
+        return true;
+    http_answer_problem(request, &http_invalid_parameter, "selector: %s", err.message);
+    return false;
+}
+
+bool api_selector_read(struct http_request *request, const char **array)
+{
+    HW_AUTO_JSON json_t *alternatives = NULL;
+
+    if (!api_selector_alternatives(request, &alternatives))
+        return false;
+    *array = http_request_keep(request, api_selector_array(alternatives));
+    return true;
 }

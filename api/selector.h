@@ -9,8 +9,10 @@
 #define API_SELECTOR_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "common/status.h"
+#include "http/request.h"
 
 #define API_SELECTOR_ALTERNATIVES 64 /* at most */
 
@@ -23,5 +25,11 @@ enum hw_status api_selector_parse(const char *text, json_t **alternatives,
 /* The same as PostgreSQL writes a jsonb[], malloc'ed: "labels @> ANY ($1::jsonb[])" uses the index.
  */
 char *api_selector_array(const json_t *alternatives);
+
+/* ?selector= as a list of objects. False when the request was answered with the problem. The caller
+ * frees *alternatives with json_decref. */
+bool api_selector_alternatives(struct http_request *request, json_t **alternatives);
+/* The same as a jsonb[], kept by the request. */
+bool api_selector_read(struct http_request *request, const char **array);
 
 #endif

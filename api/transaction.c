@@ -1,18 +1,21 @@
 #include "api/transaction.h"
 
-#include <microhttpd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "api/api.h"
+#include "api/parameter.h"
+#include "api/problem.h"
 #include "api/refusal.h"
 #include "api/row.h"
 #include "api/warnings.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "http/answer.h"
+#include "pg/pool.h"
 
 enum {
     STATEMENTS_MAX = 12,
@@ -35,7 +38,7 @@ enum {
 enum step { STEP_WHOLE, STEP_CLAIM, STEP_WORK, STEP_KEEP, STEP_ROLLBACK };
 
 struct api_transaction {
-    struct api_request *request;
+    struct http_request *request;
     bool write, dry_run, keyed;
     bool again; /* after the rollback */
     enum step step;
@@ -44,7 +47,7 @@ struct api_transaction {
     struct hw_db_query queries[STATEMENTS_MAX];
     const char *values[STATEMENTS_MAX][VALUES_MAX];
     struct hw_db_query tail;
-    struct api_job job;
+    struct hw_pool_job job;
     api_transaction_done_fn *done;
     const void *arg;
     int attempts;
@@ -55,7 +58,7 @@ struct api_transaction {
     } keep;
 };
 
-static struct api_transaction *new_transaction(struct api_request *request, bool write)
+static struct api_transaction *new_transaction(struct http_request *request, bool write)
 {
     struct api_transaction *tx = hw_alloc(sizeof(*tx));
 
@@ -64,15 +67,15 @@ static struct api_transaction *new_transaction(struct api_request *request, bool
     return tx;
 }
 
-struct api_transaction *api_transaction_read(struct api_request *request)
+struct api_transaction *api_transaction_read(struct http_request *request)
 {
     return new_transaction(request, false);
 }
 
-struct api_transaction *api_transaction_write(struct api_request *request)
+struct api_transaction *api_transaction_write(struct http_request *request)
 {
     struct api_transaction *tx = new_transaction(request, true);
-    const char *message = api_request_parameter(request, "message");
+    const char *message = http_request_parameter(request, "message");
 
     /* An open transaction begins here; one that is a single batch does without. */
     api_transaction_add(tx, "BEGIN", 0);
@@ -148,7 +151,7 @@ static void submit_again(struct api_transaction *tx)
     const int64_t most = (int64_t)PAUSE_FIRST_MS << (tx->attempts - 1);
 
     set_first_job(tx);
-    hw_pool_submit_after(tx->request->api->pool, &tx->job, 1 + random() % most);
+    hw_pool_submit_after(api_of(tx->request)->pool, &tx->job, 1 + random() % most);
 }
 
 /* ---- answers ---- */
@@ -211,60 +214,60 @@ static void add_results(json_t *plan, const char *answer, size_t len)
 /* What the handler would have refused is refused; success is answered with what it would change. */
 static void answer_dry_run(struct api_transaction *tx, const struct hw_db_outcome *outcome)
 {
-    struct api_request *request = tx->request;
+    struct http_request *request = tx->request;
     PGresult *const *plan = outcome->results + tx->count - 3;
 
-    api_answer_hold(request);
+    http_answer_hold(request);
     tx->done(request, tx->arg, outcome->results + tx->first);
-    if (request->held.status >= MHD_HTTP_BAD_REQUEST) {
-        api_answer_release(request);
+    if (request->held.status >= HTTP_BAD_REQUEST) {
+        http_answer_release(request);
         return;
     }
     json_t *answer = plan_json(plan[0], plan[1], plan[2]);
     if (request->held.data != NULL)
         add_results(answer, request->held.data, request->held.len);
-    api_answer_drop(request);
-    api_answer_json(request, MHD_HTTP_OK, answer);
+    http_answer_drop(request);
+    http_answer_json(request, HTTP_OK, answer);
 }
 
 static void answer_whole(struct api_transaction *tx, const struct hw_db_outcome *outcome)
 {
-    struct api_request *request = tx->request;
+    struct http_request *request = tx->request;
 
     if (tx->dry_run) {
         answer_dry_run(tx, outcome);
         return;
     }
     if (tx->write)
-        api_answer_header(request, "Headwater-LSN", last_value(outcome));
+        http_answer_header(request, "Headwater-LSN", last_value(outcome));
     tx->done(request, tx->arg, outcome->results + (tx->write ? tx->first - 1 : 0));
 }
 
 /* The answer that the first request with this key got; only the position is today's. */
-static void answer_kept(struct api_request *request, const PGresult *row)
+static void answer_kept(struct http_request *request, const PGresult *row)
 {
     const char *etag = api_row_text(row, 0, "etag");
     const char *location = api_row_text(row, 0, "location");
     const char *body = api_row_text(row, 0, "body");
     const int status = (int)strtol(api_row_text(row, 0, "status"), NULL, 10);
 
-    api_answer_header(request, "Idempotency-Replayed", "true");
-    api_answer_header(request, "Headwater-LSN", api_row_text(row, 0, "lsn"));
+    http_answer_header(request, "Idempotency-Replayed", "true");
+    http_answer_header(request, "Headwater-LSN", api_row_text(row, 0, "lsn"));
     if (etag != NULL)
         snprintf(request->etag, sizeof(request->etag), "%s", etag);
     if (location != NULL)
-        api_answer_header(request, MHD_HTTP_HEADER_LOCATION, location);
+        http_answer_header(request, HTTP_LOCATION, location);
     if (body != NULL)
-        api_answer_bytes(request, status, hw_strdup(body), strlen(body), "application/json");
+        http_answer_bytes(request, status, hw_strdup(body), strlen(body), "application/json");
     else
-        api_answer_empty(request, status);
+        http_answer_empty(request, status);
 }
 
 /* ---- steps ---- */
 
 static void after_claim(struct api_transaction *tx, const struct hw_db_outcome *outcome)
 {
-    struct api_request *request = tx->request;
+    struct http_request *request = tx->request;
     const PGresult *row = outcome->results[tx->first - 1];
     const char *state = api_row_text(row, 0, "state");
 
@@ -273,35 +276,27 @@ static void after_claim(struct api_transaction *tx, const struct hw_db_outcome *
         hw_pool_go_on(&tx->job);
         return;
     }
-    api_answer_hold(request);
+    http_answer_hold(request);
     if (strcmp(state, "kept") == 0)
         answer_kept(request, row);
     else if (strcmp(state, "reused") == 0)
-        api_answer_problem(request, API_IDEMPOTENCY_KEY_REUSED,
-                           "Idempotency-Key: it came with another request within the last 24 "
-                           "hours; take a new key for a new request");
+        http_answer_problem(request, &api_idempotency_key_reused,
+                            "Idempotency-Key: it came with another request within the last 24 "
+                            "hours; take a new key for a new request");
     else
-        api_answer_problem(request, API_IDEMPOTENCY_KEY_IN_USE,
-                           "Idempotency-Key: a request with this key still runs; try again for "
-                           "its answer");
+        http_answer_problem(request, &api_idempotency_key_in_use,
+                            "Idempotency-Key: a request with this key still runs; try again for "
+                            "its answer");
     roll_back(tx, false);
-}
-
-static const char *answered_header(const struct api_request *request, const char *name)
-{
-    for (int i = 0; i < request->header_count; i++)
-        if (strcmp(request->headers[i].name, name) == 0)
-            return request->headers[i].value;
-    return NULL;
 }
 
 static void after_work(struct api_transaction *tx, const struct hw_db_outcome *outcome)
 {
-    struct api_request *request = tx->request;
+    struct http_request *request = tx->request;
 
-    api_answer_hold(request);
+    http_answer_hold(request);
     tx->done(request, tx->arg, outcome->results);
-    if (request->held.status >= MHD_HTTP_BAD_REQUEST) {
+    if (request->held.status >= HTTP_BAD_REQUEST) {
         roll_back(tx, false); /* nothing was done, so there is nothing to keep */
         return;
     }
@@ -309,7 +304,7 @@ static void after_work(struct api_transaction *tx, const struct hw_db_outcome *o
     tx->keep.values[0] = request->idempotency_key;
     tx->keep.values[1] = tx->keep.status;
     tx->keep.values[2] = *request->etag != '\0' ? request->etag : NULL;
-    tx->keep.values[3] = answered_header(request, MHD_HTTP_HEADER_LOCATION);
+    tx->keep.values[3] = http_answer_header_set(request, HTTP_LOCATION);
     tx->keep.values[4] = request->held.data;
     tx->keep.queries[0] = (struct hw_db_query){
         .sql = "SELECT headwater.keep_answer($1, $2::int, $3, $4, $5)",
@@ -331,7 +326,7 @@ static void after_rollback(struct api_transaction *tx, const struct hw_db_outcom
     if (tx->again)
         api_refusal_answer(tx->request, outcome, false);
     else
-        api_answer_release(tx->request);
+        http_answer_release(tx->request);
     free(tx);
 }
 
@@ -346,9 +341,9 @@ static void after_failure(struct api_transaction *tx, const struct hw_db_outcome
         tx->step == STEP_KEEP || (tx->step == STEP_WHOLE && tx->write && !tx->dry_run);
 
     if (tx->step == STEP_KEEP)
-        api_answer_drop(tx->request);
+        http_answer_drop(tx->request);
     if (is_open && !again)
-        api_answer_hold(tx->request);
+        http_answer_hold(tx->request);
     if (!again)
         api_refusal_answer(tx->request, outcome, may_be_done);
     if (is_open)
@@ -379,8 +374,8 @@ static void finish(void *arg, const struct hw_db_outcome *outcome)
         after_work(tx, outcome);
         return;
     case STEP_KEEP:
-        api_answer_header(tx->request, "Headwater-LSN", last_value(outcome));
-        api_answer_release(tx->request);
+        http_answer_header(tx->request, "Headwater-LSN", last_value(outcome));
+        http_answer_release(tx->request);
         break;
     default:
         answer_whole(tx, outcome);
@@ -394,7 +389,7 @@ void api_transaction_run(struct api_transaction *tx, api_transaction_done_fn *do
 
     tx->done = done;
     tx->arg = arg;
-    if (tx->write && !api_request_flag(tx->request, "dry_run", &tx->dry_run)) {
+    if (tx->write && !api_parameter_flag(tx->request, "dry_run", &tx->dry_run)) {
         free(tx);
         return;
     }
@@ -408,10 +403,10 @@ void api_transaction_run(struct api_transaction *tx, api_transaction_done_fn *do
         api_transaction_add(tx, "SET CONSTRAINTS ALL IMMEDIATE", 0);
         api_transaction_add(tx, "SELECT count(*) AS nodes FROM headwater.planned()", 0);
         api_transaction_add(tx, "SELECT * FROM headwater.plan($1::int)", 1, PLAN_MOST);
-        api_warnings_ask(tx);
+        api_transaction_add(tx, api_warnings_sql, 0);
     }
     set_first_job(tx);
-    outcome.status = hw_pool_submit(tx->request->api->pool, &tx->job, &outcome.err);
+    outcome.status = hw_pool_submit(api_of(tx->request)->pool, &tx->job, &outcome.err);
     if (outcome.status == HW_OK)
         return;
     api_refusal_answer(tx->request, &outcome, tx->write);

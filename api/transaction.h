@@ -18,12 +18,12 @@
 struct api_transaction;
 
 /* results[i] belongs to the i-th statement added; gone when done returns. arg: as given to run. */
-typedef void api_transaction_done_fn(struct api_request *request, const void *arg,
+typedef void api_transaction_done_fn(struct http_request *request, const void *arg,
                                      PGresult *const *results);
 
-struct api_transaction *api_transaction_read(struct api_request *request);
+struct api_transaction *api_transaction_read(struct http_request *request);
 /* The author and ?message= go along, for the change log. */
-struct api_transaction *api_transaction_write(struct api_request *request);
+struct api_transaction *api_transaction_write(struct http_request *request);
 
 /* The values are count C strings (NULL: SQL NULL), which live until the request is answered. */
 void api_transaction_add(struct api_transaction *tx, const char *sql, int count, ...);

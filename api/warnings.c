@@ -1,7 +1,6 @@
 #include "api/warnings.h"
 
 #include "api/row.h"
-#include "api/transaction.h"
 
 static const struct api_column columns[] = {
     {.name = "code", .type = API_COLUMN_STRING},
@@ -11,10 +10,7 @@ static const struct api_column columns[] = {
     {.name = NULL},
 };
 
-void api_warnings_ask(struct api_transaction *tx)
-{
-    api_transaction_add(tx, "SELECT code, kind, name, message FROM headwater.warnings()", 0);
-}
+const char api_warnings_sql[] = "SELECT code, kind, name, message FROM headwater.warnings()";
 
 json_t *api_warnings_json(const PGresult *rows)
 {

@@ -5,10 +5,8 @@
 #include <jansson.h>
 #include <libpq-fe.h>
 
-struct api_transaction;
-
-/* Adds the statement, behind those that change something. */
-void api_warnings_ask(struct api_transaction *tx);
+/* The statement, which must stand behind those that change something. */
+extern const char api_warnings_sql[];
 
 /* [{"code", "kind", "name", "message"}], from its rows. */
 json_t *api_warnings_json(const PGresult *rows);

@@ -6,20 +6,24 @@
 #define HTTP_ETAG_H
 
 #include <stdbool.h>
-
-#include "common/status.h"
+#include <stddef.h>
 
 /* May field be the value of If-Match or If-None-Match? */
-bool api_etag_list_valid(const char *field);
+bool http_etag_list_valid(const char *field);
 
 /* Does If-None-Match: field hold etag (with its quotes), by weak comparison? "*" holds any. */
-bool api_etag_list_has(const char *field, const char *etag);
+bool http_etag_list_has(const char *field, const char *etag);
 
-/*
- * Those of If-Match: field that can be versions, as PostgreSQL's array literal "{17,18}";
- * malloc'ed.
- * "*" gives NULL: no version is asked for. Weak tags never match (RFC 9110 section 13.1.1).
- */
-char *api_etag_versions(const char *field);
+/* One tag of a list. */
+struct http_etag {
+    const char *opaque; /* in the field, with its quotes */
+    size_t len;
+    bool weak;
+};
+/* Takes the next tag of a list and moves *at behind it. False at the end, and also where the text
+ * is no list; then *valid turns false. */
+bool http_etag_next(const char **at, struct http_etag *tag, bool *valid);
+/* "*", which any tag matches. */
+bool http_etag_is_any(const char *field);
 
 #endif

@@ -10,20 +10,20 @@
 
 #include "common/json_text.h"
 #include "common/memory.h"
-#include "http/request.h"
+#include "http/answer.h"
 
 /* ---- what we find ---- */
 
 struct reading {
     struct MHD_Connection *connection;
-    struct api_head *head;
+    struct http_head *head;
 };
 
 static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const char *name,
                                    const char *value)
 {
     const struct reading *reading = arg;
-    struct api_head *head = reading->head;
+    struct http_head *head = reading->head;
     const char *if_match = NULL, *if_none_match = NULL, *idempotency_key = NULL;
     const struct {
         const char *name;
@@ -36,7 +36,7 @@ static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const cha
         {MHD_HTTP_HEADER_AUTHORIZATION, &head->authorization},
         {MHD_HTTP_HEADER_IF_MATCH, &if_match},
         {MHD_HTTP_HEADER_IF_NONE_MATCH, &if_none_match},
-        {"Idempotency-Key", &idempotency_key},
+        {HTTP_IDEMPOTENCY_KEY, &idempotency_key},
     };
 
     (void)kind;
@@ -52,52 +52,52 @@ static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const cha
     return MHD_YES;
 }
 
-void api_head_read(struct MHD_Connection *connection, struct api_head *head)
+void http_head_read(struct MHD_Connection *connection, struct http_head *head)
 {
     struct reading reading = {.connection = connection, .head = head};
 
-    *head = (struct api_head){0};
+    *head = (struct http_head){0};
     MHD_get_connection_values(connection, MHD_HEADER_KIND, note_header, &reading);
 }
 
-size_t api_head_length(const struct api_head *head)
+size_t http_head_length(const struct http_head *head)
 {
     return head->content_length != NULL ? strtoull(head->content_length, NULL, 10) : 0;
 }
 
-bool api_head_has_body(const struct api_head *head)
+bool http_head_has_body(const struct http_head *head)
 {
-    return head->transfer_encoding != NULL || api_head_length(head) > 0;
+    return head->transfer_encoding != NULL || http_head_length(head) > 0;
 }
 
-static void fail(struct api_fault *fault, enum api_problem problem, const char *detail)
+static void fail(struct http_fault *fault, const struct http_problem *problem, const char *detail)
 {
     fault->problem = problem;
     snprintf(fault->detail, sizeof(fault->detail), "%s", detail);
 }
 
-static bool names_no_coding(const struct api_head *head)
+static bool names_no_coding(const struct http_head *head)
 {
     return head->transfer_encoding == NULL || strcasecmp(head->transfer_encoding, "chunked") == 0;
 }
 
-static void fail_coding(struct api_fault *fault)
+static void fail_coding(struct http_fault *fault)
 {
-    fail(fault, API_NOT_IMPLEMENTED, "Transfer-Encoding: only chunked is known");
+    fail(fault, &http_not_implemented, "Transfer-Encoding: only chunked is known");
 }
 
-bool api_framing_judge(const struct api_head *head, const char *version, struct api_fault *fault)
+bool http_framing_judge(const struct http_head *head, const char *version, struct http_fault *fault)
 {
     if (head->twice != NULL) {
-        fault->problem = API_MALFORMED_REQUEST;
+        fault->problem = &http_malformed_request;
         snprintf(fault->detail, sizeof(fault->detail), "%s: is given twice", head->twice);
     } else if (head->transfer_encoding != NULL && head->content_length != NULL) {
-        fail(fault, API_MALFORMED_REQUEST,
+        fail(fault, &http_malformed_request,
              "Content-Length and Transfer-Encoding exclude each other");
     } else if (!names_no_coding(head)) {
         fail_coding(fault);
     } else if (head->host == NULL && strcmp(version, "HTTP/1.1") == 0) {
-        fail(fault, API_MALFORMED_REQUEST, "Host: is missing");
+        fail(fault, &http_malformed_request, "Host: is missing");
     } else {
         return true;
     }
@@ -114,41 +114,42 @@ static const char head_detail[] =
 static const char chunk_detail[] = "The chunks of the body cannot be read";
 
 /* The library says no more than a status, and that in its versions' ways. */
-static void judge_refusal(struct MHD_Connection *connection, unsigned status, enum api_stage stage,
-                          struct api_fault *fault)
+static void judge_refusal(struct MHD_Connection *connection, unsigned status, enum http_stage stage,
+                          struct http_fault *fault)
 {
-    struct api_head head;
+    struct http_head head;
 
     switch (status) {
     case MHD_HTTP_CONTENT_TOO_LARGE:
-        fail(fault, API_TOO_LARGE,
-             stage == API_IN_BODY ? "A chunk is larger than any body may be"
-                                  : "The body is larger than any may be");
+        fail(fault, &http_too_large,
+             stage == HTTP_IN_BODY ? "A chunk is larger than any body may be"
+                                   : "The body is larger than any may be");
         return;
     case MHD_HTTP_URI_TOO_LONG:
-        fail(fault, API_TARGET_TOO_LONG, "Request line and header fields may have 16 KiB together");
+        fail(fault, &http_target_too_long,
+             "Request line and header fields may have 16 KiB together");
         return;
     case MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE:
-        fail(fault, API_HEADERS_TOO_LARGE,
+        fail(fault, &http_headers_too_large,
              "Request line and header fields may have 16 KiB together");
         return;
     case MHD_HTTP_HTTP_VERSION_NOT_SUPPORTED:
-        fail(fault, API_VERSION_NOT_SUPPORTED, "HTTP/1.1 and HTTP/1.0 are known");
+        fail(fault, &http_version_not_supported, "HTTP/1.1 and HTTP/1.0 are known");
         return;
     case MHD_HTTP_INTERNAL_SERVER_ERROR:
     case MHD_HTTP_SERVICE_UNAVAILABLE:
-        fail(fault, API_OVERLOADED, "There is no memory to read the request into");
+        fail(fault, &http_overloaded, "There is no memory to read the request into");
         return;
     default:
         break;
     }
-    if (stage != API_IN_HEAD) {
-        fail(fault, API_MALFORMED_REQUEST, stage == API_IN_BODY ? chunk_detail : line_detail);
+    if (stage != HTTP_IN_HEAD) {
+        fail(fault, &http_malformed_request, stage == HTTP_IN_BODY ? chunk_detail : line_detail);
         return;
     }
-    api_head_read(connection, &head);
+    http_head_read(connection, &head);
     if (names_no_coding(&head))
-        fail(fault, API_MALFORMED_REQUEST, head_detail);
+        fail(fault, &http_malformed_request, head_detail);
     else
         fail_coding(fault);
 }
@@ -158,22 +159,22 @@ static void judge_refusal(struct MHD_Connection *connection, unsigned status, en
  * as if nothing had been, and sends the head of its answer twice. Nothing is sent but what is sent
  * here, when it is told that the answer could not be queued: it then closes the connection.
  */
-static bool must_be_sent(unsigned status, enum api_stage stage)
+static bool must_be_sent(unsigned status, enum http_stage stage)
 {
-    return stage == API_IN_HEAD && *MHD_get_version() == '0' &&
+    return stage == HTTP_IN_HEAD && *MHD_get_version() == '0' &&
            (status == MHD_HTTP_BAD_REQUEST || status == MHD_HTTP_CONTENT_TOO_LARGE);
 }
 
 /* Nothing else is on its way to the client. Also after HEAD the body is sent: which method it is
  * cannot be known, and the connection ends with it. */
-static void send_problem(struct MHD_Connection *connection, const struct api_fault *fault)
+static void send_problem(struct MHD_Connection *connection, const struct http_fault *fault)
 {
     const union MHD_ConnectionInfo *tls =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
     const int fd =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-    const int status = api_problem_kind(fault->problem)->status;
-    json_t *document = api_problem_document(fault->problem, fault->detail, NULL);
+    const int status = fault->problem->status;
+    json_t *document = http_problem_document(fault->problem, fault->detail, NULL);
     HW_AUTO_FREE char *body = hw_json_text(document, false);
     HW_AUTO_FREE char *text =
         hw_sprintf("HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\n"
@@ -194,10 +195,10 @@ static void send_problem(struct MHD_Connection *connection, const struct api_fau
  * in front of the library's own, for the library too: so every answer passes here. (As long as it
  * is a shared library, and not linked with -Bsymbolic; test_api_server would find HTML.)
  */
-static const struct api_refusals *taken;
+static const struct http_refusals *taken;
 
-enum MHD_Result api_framing_queue(struct MHD_Connection *connection, int status,
-                                  struct MHD_Response *response)
+enum MHD_Result http_framing_queue(struct MHD_Connection *connection, int status,
+                                   struct MHD_Response *response)
 {
     static __typeof__(MHD_queue_response) *queue;
 
@@ -212,29 +213,29 @@ enum MHD_Result MHD_queue_response(struct MHD_Connection *connection, unsigned i
                                    struct MHD_Response *response)
 {
     struct MHD_Response *ours;
-    struct api_fault fault;
-    enum api_stage stage;
+    struct http_fault fault;
+    enum http_stage stage;
     enum MHD_Result result;
     int our_status;
 
     if (taken == NULL ||
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_DAEMON)->daemon != taken->daemon)
-        return api_framing_queue(connection, (int)status, response);
+        return http_framing_queue(connection, (int)status, response);
     stage = taken->stage(taken->arg, connection);
     judge_refusal(connection, status, stage, &fault);
-    our_status = api_problem_kind(fault.problem)->status;
+    our_status = fault.problem->status;
     taken->refused(taken->arg, connection, our_status);
     if (must_be_sent(status, stage)) {
         send_problem(connection, &fault);
         return MHD_NO;
     }
-    ours = api_problem_response(fault.problem, fault.detail);
-    result = api_framing_queue(connection, our_status, ours);
+    ours = http_answer_response(fault.problem, fault.detail);
+    result = http_framing_queue(connection, our_status, ours);
     MHD_destroy_response(ours);
     return result;
 }
 
-void api_framing_take_refusals(const struct api_refusals *refusals)
+void http_framing_take_refusals(const struct http_refusals *refusals)
 {
     taken = refusals;
 }

@@ -15,30 +15,31 @@
 #include "http/problem.h"
 
 /* The fields that the server itself goes by; NULL where there is none. */
-struct api_head {
+struct http_head {
     const char *content_length, *transfer_encoding, *content_type, *host, *authorization;
     const char *twice; /* a field that may come once came again */
 };
-void api_head_read(struct MHD_Connection *connection, struct api_head *head);
-bool api_head_has_body(const struct api_head *head);
-size_t api_head_length(const struct api_head *head); /* as Content-Length says; 0 without */
+void http_head_read(struct MHD_Connection *connection, struct http_head *head);
+bool http_head_has_body(const struct http_head *head);
+size_t http_head_length(const struct http_head *head); /* as Content-Length says; 0 without */
 
-struct api_fault {
-    enum api_problem problem;
+struct http_fault {
+    const struct http_problem *problem;
     char detail[200];
 };
 
 /* version: "HTTP/1.1". False: fault is filled. */
-bool api_framing_judge(const struct api_head *head, const char *version, struct api_fault *fault);
+bool http_framing_judge(const struct http_head *head, const char *version,
+                        struct http_fault *fault);
 
 /* ---- what the library refuses ---- */
 
 /* How far receiving a request has come. */
-enum api_stage { API_IN_REQUEST_LINE, API_IN_HEAD, API_IN_BODY };
+enum http_stage { HTTP_IN_REQUEST_LINE, HTTP_IN_HEAD, HTTP_IN_BODY };
 
-struct api_refusals {
+struct http_refusals {
     const struct MHD_Daemon *daemon;
-    enum api_stage (*stage)(void *arg, struct MHD_Connection *connection);
+    enum http_stage (*stage)(void *arg, struct MHD_Connection *connection);
     /* A connection's request is being answered with this, and then the connection is closed. */
     void (*refused)(void *arg, struct MHD_Connection *connection, int status);
     void *arg;
@@ -46,10 +47,10 @@ struct api_refusals {
 
 /* From now on what the daemon refuses by itself is answered with a problem; refusals are borrowed
  * until NULL takes their place. For one daemon a process, on its thread. */
-void api_framing_take_refusals(const struct api_refusals *refusals);
+void http_framing_take_refusals(const struct http_refusals *refusals);
 
 /* Queues a response of ours: MHD_queue_response, which itself means the library's from now on. */
-enum MHD_Result api_framing_queue(struct MHD_Connection *connection, int status,
-                                  struct MHD_Response *response);
+enum MHD_Result http_framing_queue(struct MHD_Connection *connection, int status,
+                                   struct MHD_Response *response);
 
 #endif

@@ -14,22 +14,22 @@ enum { LINGERS_MAX = 64, LINGER_MS = 5000, LINGER_BYTES = 64 << 20 };
 
 struct lingerer {
     LIST_ENTRY(lingerer) link;
-    struct api_lingers *all;
+    struct http_lingers *all;
     struct hw_io *io;
     struct hw_timer timer;
     int fd;
     size_t bytes;
 };
 
-struct api_lingers {
+struct http_lingers {
     struct hw_loop *loop;
     LIST_HEAD(, lingerer) list;
     int count;
 };
 
-struct api_lingers *api_lingers_new(struct hw_loop *loop)
+struct http_lingers *http_lingers_new(struct hw_loop *loop)
 {
-    struct api_lingers *lingers = hw_alloc(sizeof(*lingers));
+    struct http_lingers *lingers = hw_alloc(sizeof(*lingers));
 
     lingers->loop = loop;
     LIST_INIT(&lingers->list);
@@ -48,7 +48,7 @@ static void end(void *arg)
     free(linger);
 }
 
-void api_lingers_free(struct api_lingers *lingers)
+void http_lingers_free(struct http_lingers *lingers)
 {
     if (lingers == NULL)
         return;
@@ -75,7 +75,7 @@ static void drop_input(void *arg, short revents)
         end(linger);
 }
 
-void api_linger(struct api_lingers *lingers, int fd)
+void http_linger(struct http_lingers *lingers, int fd)
 {
     struct lingerer *linger;
     const int copy = lingers->count < LINGERS_MAX ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;

@@ -10,11 +10,11 @@
 
 #include "common/loop.h"
 
-struct api_lingers;
-struct api_lingers *api_lingers_new(struct hw_loop *loop);
-void api_lingers_free(struct api_lingers *lingers); /* NULL is fine */
+struct http_lingers;
+struct http_lingers *http_lingers_new(struct hw_loop *loop);
+void http_lingers_free(struct http_lingers *lingers); /* NULL is fine */
 
 /* fd stays the caller's, to close as always. Nothing happens when too many linger already. */
-void api_linger(struct api_lingers *lingers, int fd);
+void http_linger(struct http_lingers *lingers, int fd);
 
 #endif

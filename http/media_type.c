@@ -60,7 +60,7 @@ static enum hw_status add_parameter(const char **at, struct hw_buf *out, struct 
     return HW_OK;
 }
 
-enum hw_status api_media_type_parse(const char *field, char **media_type, struct hw_error *err)
+enum hw_status http_media_type_parse(const char *field, char **media_type, struct hw_error *err)
 {
     static const char *const forms[] = {"application/x-www-form-urlencoded", "multipart/form-data"};
     const size_t type_len = token(field);
@@ -110,12 +110,12 @@ static bool is(const char *media_type, const char *type)
     return essence == len && strncmp(media_type, type, len) == 0;
 }
 
-bool api_media_type_is_json(const char *media_type)
+bool http_media_type_is_json(const char *media_type)
 {
     return is(media_type, "application/json") || is(media_type, "+json");
 }
 
-bool api_media_type_is_text(const char *media_type)
+bool http_media_type_is_text(const char *media_type)
 {
     static const char *const types[] = {
         "text/",
@@ -128,7 +128,7 @@ bool api_media_type_is_text(const char *media_type)
         "application/javascript",
     };
 
-    if (api_media_type_is_json(media_type))
+    if (http_media_type_is_json(media_type))
         return true;
     for (size_t i = 0; i < HW_COUNT(types); i++)
         if (is(media_type, types[i]))

@@ -12,12 +12,12 @@
  * result is malloc'ed. HW_EINVAL for what is no media type, another charset, and the types that
  * clients send when nobody chose one (forms).
  */
-enum hw_status api_media_type_parse(const char *field, char **media_type,
-                                    struct hw_error *err) HW_CHECKED;
+enum hw_status http_media_type_parse(const char *field, char **media_type,
+                                     struct hw_error *err) HW_CHECKED;
 
-bool api_media_type_is_json(const char *media_type);
+bool http_media_type_is_json(const char *media_type);
 
 /* Text travels as UTF-8, everything else as bytes: text/…, JSON, XML, YAML, TOML, JavaScript. */
-bool api_media_type_is_text(const char *media_type);
+bool http_media_type_is_text(const char *media_type);
 
 #endif

@@ -1,63 +1,37 @@
 /*
  * Problems: every error that a client sees is an application/problem+json document (RFC 9457). Its
- * type is API_PROBLEM_URN and the problem's name; docs/http.md explains each.
+ * type is HTTP_PROBLEM_URN followed by the problem's name. docs/http.md explains each problem.
+ *
+ * The problems declared here are those that a server of any program may answer. A program adds its
+ * own in the same form (api/problem.h).
  */
 #ifndef HTTP_PROBLEM_H
 #define HTTP_PROBLEM_H
 
 #include <jansson.h>
 
-#define API_PROBLEM_URN "urn:headwater:problem:"
+#define HTTP_PROBLEM_URN "urn:headwater:problem:"
 
-enum api_problem {
-    API_MALFORMED_REQUEST,
-    API_MALFORMED_JSON,
-    API_INVALID_PARAMETER,
-    API_UNAUTHENTICATED,
-    API_FORBIDDEN,
-    API_NO_SUCH_ROUTE,
-    API_NO_SUCH_RESOURCE,
-    API_METHOD_NOT_ALLOWED,
-    API_CONFLICT,
-    API_APPLY_FAILED,
-    API_IDEMPOTENCY_KEY_IN_USE,
-    API_PRECONDITION_FAILED,
-    API_TOO_LARGE,
-    API_TARGET_TOO_LONG,
-    API_UNSUPPORTED_MEDIA_TYPE,
-    API_MISDIRECTED,
-    API_INVALID_BODY,
-    API_INVALID_CONTENT,
-    API_REFUSED,
-    API_POSITION_AHEAD,
-    API_IDEMPOTENCY_KEY_REUSED,
-    API_RATE_LIMITED,
-    API_HEADERS_TOO_LARGE,
-    API_INTERNAL,
-    API_NOT_IMPLEMENTED,
-    API_DATABASE_UNAVAILABLE,
-    API_NOT_READY,
-    API_OVERLOADED,
-    API_CONTENTION,
-    API_COMMIT_OUTCOME_UNKNOWN,
-    API_SHUTTING_DOWN,
-    API_WAIT_TIMEOUT,
-    API_VERSION_NOT_SUPPORTED,
-    API_PROBLEM_COUNT
-};
-
-struct api_problem_kind {
+struct http_problem {
     const char *name;
     int status;
     const char *title;
-    int retry_after_s; /* 0: no Retry-After */
+    int retry_after_s; /* 0: the answer has no Retry-After field */
 };
-const struct api_problem_kind *api_problem_kind(enum api_problem problem);
+
+extern const struct http_problem http_malformed_request, http_invalid_parameter, http_no_such_route,
+    http_method_not_allowed, http_too_large, http_target_too_long, http_unsupported_media_type,
+    http_misdirected, http_headers_too_large, http_internal, http_not_implemented, http_overloaded,
+    http_version_not_supported;
+
+/* All of them; NULL ends the list. */
+extern const struct http_problem *const http_problems[];
 
 /*
- * The document: type, title, status and detail, then members (an object, borrowed, or NULL).
- * Caller: json_decref.
+ * The document: type, title, status and detail, followed by the members of an object (borrowed; may
+ * be NULL). The caller frees the result with json_decref.
  */
-json_t *api_problem_document(enum api_problem problem, const char *detail, json_t *members);
+json_t *http_problem_document(const struct http_problem *problem, const char *detail,
+                              json_t *members);
 
 #endif

@@ -15,13 +15,13 @@ static const char *next_segment(const char **at, size_t *len)
     return segment;
 }
 
-static bool matches(const char *pattern, const struct api_target *target)
+static bool matches(const char *pattern, const struct http_target *target)
 {
     const char *segment;
     size_t len;
     int i = 0;
 
-    if (target->segment_count > API_TARGET_SEGMENTS)
+    if (target->segment_count > HTTP_TARGET_SEGMENTS)
         return false;
     while ((segment = next_segment(&pattern, &len)) != NULL) {
         if (i == target->segment_count)
@@ -44,13 +44,13 @@ static void allow_method(struct hw_buf *allow, const char *method)
         hw_buf_puts(allow, ", HEAD");
 }
 
-enum hw_status api_router_find(const struct api_route *routes, const char *method,
-                               const struct api_target *target, const struct api_route **route,
-                               struct hw_buf *allow)
+enum hw_status http_router_find(const struct http_route *routes, const char *method,
+                                const struct http_target *target, const struct http_route **route,
+                                struct hw_buf *allow)
 {
     const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
 
-    for (const struct api_route *r = routes; r->method != NULL; r++) {
+    for (const struct http_route *r = routes; r->method != NULL; r++) {
         if (!matches(r->pattern, target))
             continue;
         if (strcmp(r->method, wanted) == 0) {
@@ -63,8 +63,8 @@ enum hw_status api_router_find(const struct api_route *routes, const char *metho
     return allow->len > 0 ? HW_EDENIED : HW_ENOENT;
 }
 
-const char *api_router_variable(const struct api_route *route, const struct api_target *target,
-                                const char *name)
+const char *http_router_variable(const struct http_route *route, const struct http_target *target,
+                                 const char *name)
 {
     const char *pattern = route->pattern;
     const size_t name_len = strlen(name);
@@ -91,12 +91,12 @@ static bool takes(const char *words, const char *word)
     return false;
 }
 
-bool api_router_takes(const struct api_route *route, const char *parameter)
+bool http_router_takes(const struct http_route *route, const char *parameter)
 {
     return takes(route->query, parameter);
 }
 
-const char *api_router_unknown(const struct api_route *route, const struct api_target *target)
+const char *http_router_unknown(const struct http_route *route, const struct http_target *target)
 {
     for (int i = 0; i < target->parameter_count; i++)
         if (!takes(route->query, target->parameters[i].name))

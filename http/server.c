@@ -11,14 +11,14 @@
 #include <strings.h>
 #include <sys/queue.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
-#include "api/api.h"
-#include "api/idempotency.h"
-#include "api/metrics.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "http/answer.h"
 #include "http/framing.h"
+#include "http/hangup.h"
 #include "http/linger.h"
 #include "http/media_type.h"
 
@@ -40,37 +40,38 @@ struct connection {
     bool refused; /* its client may be sending still when it is closed */
     int64_t deadline;
     int fd;
-    struct api_tls_credentials *credentials; /* or NULL: no TLS */
-    struct api_server_request *request;      /* that is being received or answered, or NULL */
+    struct http_tls_credentials *credentials; /* or NULL: no TLS */
+    struct http_server_request *request;      /* that is being received or answered, or NULL */
 };
 
-struct api_server_request {
-    struct api_request request; /* first: they are one */
-    struct api_server *server;
-    LIST_ENTRY(api_server_request) link;
+struct http_server_request {
+    struct http_request request; /* first: they are one */
+    struct http_server *server;
+    LIST_ENTRY(http_server_request) link;
     char *raw_target;
     const char *version; /* "HTTP/1.1" */
     bool judged, called, sleeping, queued;
     bool has_body;
     bool dropping; /* a chunked body that cannot be kept: the rest is read and dropped */
-    enum api_problem dropped_for;
+    const struct http_problem *dropped_for;
     size_t dropped;
     size_t body_cap, body_max;
     size_t charged;
-    int64_t begun; /* when it was here whole, api_metrics_now() */
+    bool watched;  /* for a hang-up of its client */
+    int64_t begun; /* when its request line, and then the whole of it, was here; now_ns() */
 };
 
-struct api_server {
-    struct api_server_config config;
+struct http_server {
+    struct http_server_config config;
     struct MHD_Daemon *daemon;
-    struct api_refusals refusals;
+    struct http_refusals refusals;
     struct hw_io *io;
     struct hw_timer run_again;
     struct hw_timer sweep;
     TAILQ_HEAD(, connection) waiting_for_client; /* by deadline, which is the same for all */
-    LIST_HEAD(, api_server_request) requests;
-    struct api_lingers *lingers;
-    struct api_metrics *metrics;
+    LIST_HEAD(, http_server_request) requests;
+    struct http_lingers *lingers;
+    struct http_hangups *hangups;
     unsigned connections_limit;
     size_t request_count;
     size_t charged;
@@ -82,11 +83,19 @@ struct api_server {
     void *drained_arg;
 };
 
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 /* ---- deadlines ---- */
 
 static void sweep_deadlines(void *arg);
 
-static void start_sweep(struct api_server *server)
+static void start_sweep(struct http_server *server)
 {
     const struct connection *first = TAILQ_FIRST(&server->waiting_for_client);
 
@@ -95,14 +104,14 @@ static void start_sweep(struct api_server *server)
                        sweep_deadlines, server);
 }
 
-static void clients_turn_ends(struct api_server *server, struct connection *connection)
+static void clients_turn_ends(struct http_server *server, struct connection *connection)
 {
     if (connection->listed)
         TAILQ_REMOVE(&server->waiting_for_client, connection, link);
     connection->listed = false;
 }
 
-static void clients_turn(struct api_server *server, struct connection *connection)
+static void clients_turn(struct http_server *server, struct connection *connection)
 {
     clients_turn_ends(server, connection);
     connection->deadline = hw_loop_now() + server->config.request_timeout_ms;
@@ -115,7 +124,7 @@ static void clients_turn(struct api_server *server, struct connection *connectio
  */
 static void sweep_deadlines(void *arg)
 {
-    struct api_server *server = arg;
+    struct http_server *server = arg;
     struct connection *connection;
 
     while ((connection = TAILQ_FIRST(&server->waiting_for_client)) != NULL &&
@@ -134,21 +143,21 @@ static struct connection *connection_of(struct MHD_Connection *c)
 static void on_connection(void *arg, struct MHD_Connection *c, void **context,
                           enum MHD_ConnectionNotificationCode code)
 {
-    struct api_server *server = arg;
+    struct http_server *server = arg;
     struct connection *connection = *context;
 
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         connection = hw_alloc(sizeof(*connection));
         connection->fd = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
         if (server->config.tls != NULL)
-            connection->credentials = api_tls_attach(server->config.tls, c);
+            connection->credentials = http_tls_attach(server->config.tls, c);
         *context = connection;
         clients_turn(server, connection);
     } else if (connection != NULL) {
         clients_turn_ends(server, connection);
         if (connection->refused && !server->draining)
-            api_linger(server->lingers, connection->fd);
-        api_tls_detach(connection->credentials);
+            http_linger(server->lingers, connection->fd);
+        http_tls_detach(connection->credentials);
         free(connection);
         *context = NULL;
         server->place_freed = true;
@@ -157,89 +166,94 @@ static void on_connection(void *arg, struct MHD_Connection *c, void **context,
 
 /* ---- the memory bound ---- */
 
-bool api_server_charge(struct api_request *request, size_t bytes)
+/* A request is the first member of the server's own record of it. */
+static struct http_server_request *record_of(struct http_request *request)
 {
-    struct api_server *server = request->server->server;
+    return (struct http_server_request *)request;
+}
 
-    if (server->charged + bytes > (size_t)server->config.memory)
+static bool charge(struct http_request *request, size_t bytes, bool owed)
+{
+    struct http_server_request *r = record_of(request);
+    struct http_server *server = r->server;
+
+    /* What was counted for a body that is freed is there for the answer. */
+    if (owed)
+        bytes = bytes > r->charged ? bytes - r->charged : 0;
+    else if (server->charged + bytes > (size_t)server->config.memory)
         return false;
     server->charged += bytes;
-    request->server->charged += bytes;
+    r->charged += bytes;
     return true;
 }
 
-int api_server_socket(const struct api_request *request)
-{
-    return connection_of(request->connection)->fd;
-}
-
 /* Counts a body of len bytes in full, less what is counted already. */
-static bool charge_body(struct api_server_request *r, size_t len)
+static bool charge_body(struct http_server_request *r, size_t len)
 {
-    const size_t copies = r->request.route->body >= API_BODY_LARGE_JSON ? CONFIG_COPIES : 1;
+    const size_t copies = r->request.route->body >= HTTP_BODY_LARGE_JSON ? CONFIG_COPIES : 1;
     const size_t owed = copies * len;
 
-    return owed <= r->charged || api_server_charge(&r->request, owed - r->charged);
+    return owed <= r->charged || charge(&r->request, owed - r->charged, false);
 }
 
-static void answer_no_room(struct api_request *request)
+static void answer_no_room(struct http_request *request)
 {
-    api_answer_problem(request, API_OVERLOADED,
-                       "Other large bodies take all the memory that they may");
+    http_answer_problem(request, &http_overloaded,
+                        "Other large bodies take all the memory that they may");
 }
 
 /* Many resources may be as large as some contents together, as long as there is memory for them. */
-static size_t body_most(const struct api_server_config *config, enum api_body policy)
+static size_t body_most(const struct http_server_config *config, enum http_body policy)
 {
-    const int64_t large = RESOURCES_CONFIGS * config->config_body_max;
+    const int64_t large = RESOURCES_CONFIGS * config->large_body_max;
     const int64_t room = config->memory / CONFIG_COPIES;
 
     switch (policy) {
-    case API_BODY_CONFIG:
-        return (size_t)config->config_body_max;
-    case API_BODY_LARGE_JSON:
+    case HTTP_BODY_ANY:
+        return (size_t)config->large_body_max;
+    case HTTP_BODY_LARGE_JSON:
         return (size_t)(large < room ? large : room);
     default:
-        return API_JSON_BODY_MAX;
+        return HTTP_JSON_BODY_MAX;
     }
 }
 
 /* ---- judging a request by its head ---- */
 
-static bool judge_body(struct api_server_request *r, const struct api_head *head)
+static bool judge_body(struct http_server_request *r, const struct http_head *head)
 {
-    struct api_request *request = &r->request;
-    const enum api_body policy = request->route->body;
-    const bool config = policy == API_BODY_CONFIG;
-    const size_t length = api_head_length(head);
+    struct http_request *request = &r->request;
+    const enum http_body policy = request->route->body;
+    const bool config = policy == HTTP_BODY_ANY;
+    const size_t length = http_head_length(head);
     struct hw_error err;
 
-    if (policy == API_BODY_NONE) {
+    if (policy == HTTP_BODY_NONE) {
         if (r->has_body)
-            api_answer_problem(request, API_MALFORMED_REQUEST, "This request takes no body");
+            http_answer_problem(request, &http_malformed_request, "This request takes no body");
         return !r->has_body;
     }
     if (head->content_type == NULL) {
-        api_answer_problem(request, API_UNSUPPORTED_MEDIA_TYPE, "Content-Type: is missing; %s",
-                           config ? "it says what the content is, for example application/json"
-                                  : "must be application/json");
+        http_answer_problem(request, &http_unsupported_media_type, "Content-Type: is missing; %s",
+                            config ? "it says what the content is, for example application/json"
+                                   : "must be application/json");
         return false;
     }
-    if (api_media_type_parse(head->content_type, &request->media_type, &err) != HW_OK) {
-        api_answer_problem(request, API_UNSUPPORTED_MEDIA_TYPE, "%s", err.message);
+    if (http_media_type_parse(head->content_type, &request->media_type, &err) != HW_OK) {
+        http_answer_problem(request, &http_unsupported_media_type, "%s", err.message);
         return false;
     }
     if (!config && strcmp(request->media_type, "application/json") != 0 &&
-        (policy != API_BODY_SCHEMA ||
+        (policy != HTTP_BODY_JSON_SCHEMA ||
          strcmp(request->media_type, "application/schema+json") != 0)) {
-        api_answer_problem(request, API_UNSUPPORTED_MEDIA_TYPE,
-                           "Content-Type: must be application/json");
+        http_answer_problem(request, &http_unsupported_media_type,
+                            "Content-Type: must be application/json");
         return false;
     }
     r->body_max = body_most(&r->server->config, policy);
     if (length > r->body_max) {
-        api_answer_problem(request, API_TOO_LARGE, "The body has %zu bytes; the limit is %zu bytes",
-                           length, r->body_max);
+        http_answer_problem(request, &http_too_large,
+                            "The body has %zu bytes; the limit is %zu bytes", length, r->body_max);
         return false;
     }
     if (!charge_body(r, length)) {
@@ -249,38 +263,39 @@ static bool judge_body(struct api_server_request *r, const struct api_head *head
     return true;
 }
 
-static bool judge_route(struct api_server_request *r, const struct api_head *head)
+static bool judge_route(struct http_server_request *r, const struct http_head *head)
 {
-    struct api_request *request = &r->request;
+    const struct http_hooks *hooks = &r->server->config.hooks;
+    struct http_request *request = &r->request;
     struct hw_buf allow = {0};
     struct hw_error err;
     const char *unknown;
 
-    if (api_target_parse(r->raw_target, &request->target, &err) != HW_OK) {
-        api_answer_problem(request, API_MALFORMED_REQUEST, "%s", err.message);
+    if (http_target_parse(r->raw_target, &request->target, &err) != HW_OK) {
+        http_answer_problem(request, &http_malformed_request, "%s", err.message);
         return false;
     }
-    switch (api_router_find(r->server->config.routes, request->method, &request->target,
-                            &request->route, &allow)) {
+    switch (http_router_find(r->server->config.routes, request->method, &request->target,
+                             &request->route, &allow)) {
     case HW_OK:
         break;
     case HW_EDENIED:
-        api_answer_header(request, MHD_HTTP_HEADER_ALLOW, allow.data);
-        api_answer_problem(request, API_METHOD_NOT_ALLOWED, "%s is not one of %s", request->method,
-                           allow.data);
+        http_answer_header(request, MHD_HTTP_HEADER_ALLOW, allow.data);
+        http_answer_problem(request, &http_method_not_allowed, "%s is not one of %s",
+                            request->method, allow.data);
         hw_buf_free(&allow);
         return false;
     default:
-        api_answer_problem(request, API_NO_SUCH_ROUTE, "GET /v1 lists what there is");
+        http_answer_problem(request, &http_no_such_route, "GET /v1 lists what there is");
         return false;
     }
-    if (!api_auth_judge(request->api->auth, request, head->authorization))
+    if (hooks->authorise != NULL && !hooks->authorise(request, head->authorization))
         return false;
-    unknown = api_router_unknown(request->route, &request->target);
+    unknown = http_router_unknown(request->route, &request->target);
     if (unknown != NULL) {
-        api_answer_problem(request, API_INVALID_PARAMETER, "%s: no such parameter here%s%s",
-                           unknown, *request->route->query != '\0' ? "; there are: " : "",
-                           request->route->query);
+        http_answer_problem(request, &http_invalid_parameter, "%s: no such parameter here%s%s",
+                            unknown, *request->route->query != '\0' ? "; there are: " : "",
+                            request->route->query);
         return false;
     }
     return judge_body(r, head);
@@ -288,7 +303,7 @@ static bool judge_route(struct api_server_request *r, const struct api_head *hea
 
 /* An address, a name without a dot, or a name that was given to us; of any case (RFC 9110 section
  * 4.2.3), with any port. */
-static bool is_our_host(const struct api_server *server, const char *host)
+static bool is_our_host(const struct http_server *server, const char *host)
 {
     const size_t len = strcspn(host, ":");
     const char *name = server->config.hosts;
@@ -306,20 +321,20 @@ static bool is_our_host(const struct api_server *server, const char *host)
 }
 
 /* Reads the head alone. Whatever is wrong is answered before a byte of the body is stored. */
-static void judge(struct api_server_request *r)
+static void judge(struct http_server_request *r)
 {
-    struct api_request *request = &r->request;
-    struct api_head head;
-    struct api_fault fault;
+    struct http_request *request = &r->request;
+    struct http_head head;
+    struct http_fault fault;
 
-    api_head_read(request->connection, &head);
-    r->has_body = api_head_has_body(&head);
-    if (!api_framing_judge(&head, r->version, &fault))
-        api_answer_problem(request, fault.problem, "%s", fault.detail);
+    http_head_read(request->connection, &head);
+    r->has_body = http_head_has_body(&head);
+    if (!http_framing_judge(&head, r->version, &fault))
+        http_answer_problem(request, fault.problem, "%s", fault.detail);
     else if (head.host != NULL && !is_our_host(r->server, head.host))
-        api_answer_problem(request, API_MISDIRECTED,
-                           "Host: %s is not a name of this service; --host tells it those that are",
-                           head.host);
+        http_answer_problem(
+            request, &http_misdirected,
+            "Host: %s is not a name of this service; --host tells it those that are", head.host);
     else
         (void)judge_route(r, &head);
 }
@@ -327,7 +342,7 @@ static void judge(struct api_server_request *r)
 /* ---- the body ---- */
 
 /* A chunked body shows its size only as it comes; the library takes no answer until it ends. */
-static void drop_body(struct api_server_request *r, enum api_problem why)
+static void drop_body(struct http_server_request *r, const struct http_problem *why)
 {
     r->dropping = true;
     r->dropped_for = why;
@@ -336,15 +351,15 @@ static void drop_body(struct api_server_request *r, enum api_problem why)
     r->charged = 0;
 }
 
-static enum MHD_Result take_body(struct api_server_request *r, const char *data, size_t size)
+static enum MHD_Result take_body(struct http_server_request *r, const char *data, size_t size)
 {
-    struct api_request *request = &r->request;
+    struct http_request *request = &r->request;
     const size_t wanted = request->body_len + size;
 
     if (!r->dropping && wanted > r->body_max)
-        drop_body(r, API_TOO_LARGE);
+        drop_body(r, &http_too_large);
     else if (!r->dropping && !charge_body(r, wanted))
-        drop_body(r, API_OVERLOADED);
+        drop_body(r, &http_overloaded);
     if (r->dropping) {
         r->dropped += size;
         return r->dropped <= DROPPED_MAX ? MHD_YES : MHD_NO;
@@ -369,24 +384,76 @@ static enum MHD_Result take_body(struct api_server_request *r, const char *data,
 }
 
 /* False when the request was answered instead. */
-static bool finish_body(struct api_server_request *r)
+static bool finish_body(struct http_server_request *r)
 {
-    struct api_request *request = &r->request;
+    struct http_request *request = &r->request;
 
-    if (r->dropping && r->dropped_for == API_TOO_LARGE)
-        api_answer_problem(request, API_TOO_LARGE, "The body has more than the limit of %zu bytes",
-                           r->body_max);
+    if (r->dropping && r->dropped_for == &http_too_large)
+        http_answer_problem(request, &http_too_large,
+                            "The body has more than the limit of %zu bytes", r->body_max);
     else if (r->dropping)
         answer_no_room(request);
     if (r->dropping)
         return false;
-    if (request->route->body == API_BODY_NONE)
+    if (request->route->body == HTTP_BODY_NONE)
         return true;
     if (request->body == NULL)
         request->body = hw_strdup("");
     request->body[request->body_len] = '\0';
     return true;
 }
+
+/* ---- what requests ask of their server ---- */
+
+static void run_soon(struct http_server *server);
+
+static void wake(struct http_request *request)
+{
+    struct http_server_request *r = record_of(request);
+
+    if (!r->sleeping)
+        return;
+    r->sleeping = false;
+    MHD_resume_connection(request->connection);
+    run_soon(r->server); /* with an external loop the library does not wake itself */
+}
+
+static void streaming(struct http_request *request, bool has_bytes)
+{
+    struct http_server_request *r = record_of(request);
+    struct connection *connection = connection_of(request->connection);
+
+    if (has_bytes) {
+        clients_turn(r->server, connection);
+        return;
+    }
+    clients_turn_ends(r->server, connection);
+    r->sleeping = true;
+    MHD_suspend_connection(request->connection);
+}
+
+static void watch(struct http_request *request)
+{
+    struct http_server_request *r = record_of(request);
+
+    if (!r->watched)
+        http_hangups_watch(r->server->hangups, connection_of(request->connection)->fd, r);
+    r->watched = true;
+}
+
+static void on_gone(void *arg)
+{
+    struct http_server_request *r = arg;
+    struct http_request *request = &r->request;
+
+    request->is_gone = true;
+    if (request->response != NULL)
+        wake(request);
+    else if (request->gone != NULL)
+        HW_TAKE(request->gone)(request->gone_arg);
+}
+
+static const struct http_transport transport = {wake, streaming, charge, watch};
 
 /* ---- libmicrohttpd's callbacks ---- */
 
@@ -406,19 +473,20 @@ static void spare_library(struct MHD_Connection *c, const char *raw_target)
 
 static void *on_target(void *arg, const char *raw_target, struct MHD_Connection *c)
 {
-    struct api_server *server = arg;
-    struct api_server_request *r = hw_alloc(sizeof(*r));
+    struct http_server *server = arg;
+    struct http_server_request *r = hw_alloc(sizeof(*r));
     const struct sockaddr *peer =
         MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
 
     r->server = server;
     r->raw_target = hw_strdup(raw_target != NULL ? raw_target : "");
     spare_library(c, raw_target);
-    r->request.api = server->config.api;
+    r->request.context = server->config.context;
+    r->request.transport = &transport;
     r->request.connection = c;
-    r->request.server = r;
     r->request.method = "";
-    r->begun = api_metrics_now();
+    r->request.raw_target = r->raw_target;
+    r->begun = now_ns();
     if (getnameinfo(peer,
                     peer->sa_family == AF_INET ? sizeof(struct sockaddr_in)
                                                : sizeof(struct sockaddr_in6),
@@ -430,53 +498,60 @@ static void *on_target(void *arg, const char *raw_target, struct MHD_Connection 
     return r;
 }
 
-static enum MHD_Result queue_answer(struct api_server_request *r)
+static void note_answered(const struct http_server *server, const struct http_route *route,
+                          int status, int64_t begun)
+{
+    if (server->config.hooks.answered != NULL)
+        server->config.hooks.answered(server->config.context, route, status, now_ns() - begun);
+}
+
+static enum MHD_Result queue_answer(struct http_server_request *r)
 {
     struct MHD_Response *response = r->request.response;
 
     if (r->server->draining)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     r->queued = true;
-    api_metrics_answered(r->server->metrics, r->request.route, r->request.status, r->begun);
+    note_answered(r->server, r->request.route, r->request.status, r->begun);
     clients_turn(r->server, connection_of(r->request.connection));
-    return api_framing_queue(r->request.connection, r->request.status, response);
+    return http_framing_queue(r->request.connection, r->request.status, response);
 }
 
 /* ---- what the library refuses by itself ---- */
 
-static enum api_stage stage_of(void *arg, struct MHD_Connection *c)
+static enum http_stage stage_of(void *arg, struct MHD_Connection *c)
 {
-    const struct api_server_request *r = connection_of(c)->request;
+    const struct http_server_request *r = connection_of(c)->request;
 
     (void)arg;
     if (r == NULL)
-        return API_IN_REQUEST_LINE;
-    return r->judged ? API_IN_BODY : API_IN_HEAD;
+        return HTTP_IN_REQUEST_LINE;
+    return r->judged ? HTTP_IN_BODY : HTTP_IN_HEAD;
 }
 
 static void on_refused(void *arg, struct MHD_Connection *c, int status)
 {
-    struct api_server *server = arg;
+    struct http_server *server = arg;
     struct connection *connection = connection_of(c);
-    struct api_server_request *r = connection->request;
+    struct http_server_request *r = connection->request;
 
     connection->refused = true;
     if (r != NULL) {
         r->queued = true;
         r->request.status = status;
     }
-    api_metrics_answered(server->metrics, r != NULL ? r->request.route : NULL, status,
-                         r != NULL ? r->begun : api_metrics_now());
+    note_answered(server, r != NULL ? r->request.route : NULL, status,
+                  r != NULL ? r->begun : now_ns());
 }
 
 static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char *url,
                                  const char *method, const char *version, const char *data,
                                  size_t *size, void **context)
 {
-    struct api_server_request *r = *context;
-    struct api_request *request = &r->request;
+    const struct http_hooks *hooks = &((const struct http_server *)arg)->config.hooks;
+    struct http_server_request *r = *context;
+    struct http_request *request = &r->request;
 
-    (void)arg;
     (void)url;
     if (!r->judged) {
         r->judged = true;
@@ -498,10 +573,10 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char
     }
     if (!r->called) {
         r->called = true;
-        r->begun = api_metrics_now();
+        r->begun = now_ns();
         clients_turn_ends(r->server, connection_of(c));
         if (request->response == NULL && finish_body(r) &&
-            api_idempotency_read(request, r->raw_target))
+            (hooks->admit == NULL || hooks->admit(request)))
             request->route->handler(request);
     }
     if (request->response != NULL)
@@ -511,9 +586,9 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char
     return MHD_YES;
 }
 
-static void free_request(struct api_server_request *r)
+static void free_request(struct http_server_request *r)
 {
-    struct api_request *request = &r->request;
+    struct http_request *request = &r->request;
 
     r->server->charged -= r->charged;
     r->server->request_count--;
@@ -527,13 +602,13 @@ static void free_request(struct api_server_request *r)
     free(request->body);
     free(request->media_type);
     free(r->raw_target);
-    api_target_free(&request->target);
+    http_target_free(&request->target);
     if (request->response != NULL)
         MHD_destroy_response(request->response);
     free(r);
 }
 
-static void note_drained(struct api_server *server)
+static void note_drained(struct http_server *server)
 {
     if (server->draining && server->drained != NULL && LIST_EMPTY(&server->requests))
         HW_TAKE(server->drained)(server->drained_arg);
@@ -542,8 +617,8 @@ static void note_drained(struct api_server *server)
 static void on_completed(void *arg, struct MHD_Connection *c, void **context,
                          enum MHD_RequestTerminationCode code)
 {
-    struct api_server *server = arg;
-    struct api_server_request *r = *context;
+    struct http_server *server = arg;
+    struct http_server_request *r = *context;
     struct connection *connection = connection_of(c);
 
     if (r == NULL)
@@ -551,8 +626,12 @@ static void on_completed(void *arg, struct MHD_Connection *c, void **context,
     *context = NULL;
     hw_log_debug("answered", HW_S("method", r->request.method), HW_S("target", r->raw_target),
                  HW_I("http", r->request.status), HW_I("complete", code == 0));
-    if (!r->queued)
-        api_metrics_aborted(server->metrics);
+    if (!r->queued && server->config.hooks.aborted != NULL)
+        server->config.hooks.aborted(server->config.context);
+    if (r->watched)
+        http_hangups_forget(
+            server->hangups,
+            MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd);
     free_request(r);
     if (connection != NULL) {
         connection->request = NULL;
@@ -561,7 +640,7 @@ static void on_completed(void *arg, struct MHD_Connection *c, void **context,
     note_drained(server);
 }
 
-/* Escapes are decoded by api_target, which knows errors. */
+/* Escapes are decoded by http_target, which knows errors. */
 static size_t leave_escaped(void *arg, struct MHD_Connection *c, char *text)
 {
     (void)arg;
@@ -597,7 +676,7 @@ static void on_library_message(void *arg, const char *fmt, va_list args)
 
 /* ---- running ---- */
 
-static void run(struct api_server *server);
+static void run(struct http_server *server);
 
 static void on_ready(void *arg, short revents)
 {
@@ -610,45 +689,24 @@ static void on_run_again(void *arg)
     run(arg);
 }
 
-static void run(struct api_server *server)
+static void run_soon(struct http_server *server)
+{
+    hw_timer_start(server->config.loop, &server->run_again, 0, on_run_again, server);
+}
+
+static void run(struct http_server *server)
 {
     MHD_UNSIGNED_LONG_LONG wait_ms;
 
     server->place_freed = false;
     MHD_run(server->daemon);
     if (server->place_freed)
-        hw_timer_start(server->config.loop, &server->run_again, 0, on_run_again, server);
+        run_soon(server);
     else if (MHD_get_timeout(server->daemon, &wait_ms) == MHD_YES)
         hw_timer_start(server->config.loop, &server->run_again, (int64_t)wait_ms, on_run_again,
                        server);
     else
         hw_timer_stop(&server->run_again);
-}
-
-void api_server_answered(struct api_request *request)
-{
-    struct api_server *server = request->server->server;
-
-    if (!request->server->sleeping)
-        return;
-    request->server->sleeping = false;
-    MHD_resume_connection(request->connection);
-    /* With an external loop the library does not wake itself. */
-    hw_timer_start(server->config.loop, &server->run_again, 0, on_run_again, server);
-}
-
-void api_server_streaming(struct api_request *request, bool has_bytes)
-{
-    struct api_server_request *r = request->server;
-    struct connection *connection = connection_of(request->connection);
-
-    if (has_bytes) {
-        clients_turn(r->server, connection);
-        return;
-    }
-    clients_turn_ends(r->server, connection);
-    r->sleeping = true;
-    MHD_suspend_connection(request->connection);
 }
 
 /* As many connections as there may be descriptors, within reason. */
@@ -688,22 +746,27 @@ static int refuse_handshake(gnutls_session_t session, const gnutls_datum_t *auth
     return -1;
 }
 
-enum hw_status api_server_start(const struct api_server_config *config, struct api_server **out,
-                                struct hw_error *err)
+enum hw_status http_server_start(const struct http_server_config *config, struct http_server **out,
+                                 struct hw_error *err)
 {
-    struct api_server *server;
+    struct http_hangups *hangups;
+    struct http_server *server;
     int listen_fd = -1;
 
-    if (hw_address_listen(&config->address, &listen_fd, err) != HW_OK)
+    if (http_hangups_new(config->loop, on_gone, &hangups, err) != HW_OK)
+        return err->status;
+    if (hw_address_listen(&config->address, &listen_fd, err) != HW_OK) {
+        http_hangups_free(hangups);
         return hw_fail_in(err, "--listen");
+    }
     server = hw_alloc(sizeof(*server));
     server->config = *config;
     server->listen_fd = listen_fd;
     TAILQ_INIT(&server->waiting_for_client);
     LIST_INIT(&server->requests);
     hw_address_format_bound(listen_fd, server->name);
-    server->lingers = api_lingers_new(config->loop);
-    server->metrics = api_metrics_new(config->routes);
+    server->lingers = http_lingers_new(config->loop);
+    server->hangups = hangups;
     server->connections_limit = connections_max();
     const struct MHD_OptionItem options[] = {
         {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_library_message, NULL},
@@ -722,17 +785,17 @@ enum hw_status api_server_start(const struct api_server_config *config, struct a
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | (tls ? MHD_USE_TLS : 0), 0,
         NULL, NULL, on_access, server, MHD_OPTION_ARRAY, options,
         tls ? MHD_OPTION_HTTPS_CERT_CALLBACK : MHD_OPTION_END, refuse_handshake,
-        MHD_OPTION_HTTPS_PRIORITIES, API_TLS_PRIORITIES, MHD_OPTION_END);
+        MHD_OPTION_HTTPS_PRIORITIES, HTTP_TLS_PRIORITIES, MHD_OPTION_END);
     if (server->daemon == NULL) {
-        api_lingers_free(server->lingers);
-        api_metrics_free(server->metrics);
+        http_lingers_free(server->lingers);
+        http_hangups_free(server->hangups);
         close(listen_fd);
         free(server);
         return hw_fail(err, HW_EIO, "starting the HTTP server: the log above says why");
     }
-    server->refusals = (struct api_refusals){
+    server->refusals = (struct http_refusals){
         .daemon = server->daemon, .stage = stage_of, .refused = on_refused, .arg = server};
-    api_framing_take_refusals(&server->refusals);
+    http_framing_take_refusals(&server->refusals);
     server->io = hw_io_add(config->loop,
                            MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
                            POLLIN, on_ready, server);
@@ -741,14 +804,14 @@ enum hw_status api_server_start(const struct api_server_config *config, struct a
     return HW_OK;
 }
 
-const char *api_server_name(const struct api_server *server)
+const char *http_server_name(const struct http_server *server)
 {
     return server->name;
 }
 
-struct api_server_load api_server_load(const struct api_server *server)
+struct http_server_load http_server_load(const struct http_server *server)
 {
-    return (struct api_server_load){
+    return (struct http_server_load){
         .requests = server->request_count,
         .connections = MHD_get_daemon_info(server->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)
                            ->num_connections,
@@ -758,12 +821,7 @@ struct api_server_load api_server_load(const struct api_server *server)
     };
 }
 
-struct api_metrics *api_server_metrics(const struct api_server *server)
-{
-    return server->metrics;
-}
-
-void api_server_drain(struct api_server *server, void (*done)(void *arg), void *arg)
+void http_server_drain(struct http_server *server, void (*done)(void *arg), void *arg)
 {
     const int fd = MHD_quiesce_daemon(server->daemon);
 
@@ -776,7 +834,7 @@ void api_server_drain(struct api_server *server, void (*done)(void *arg), void *
     note_drained(server);
 }
 
-void api_server_free(struct api_server *server)
+void http_server_free(struct http_server *server)
 {
     struct connection *connection;
 
@@ -788,13 +846,13 @@ void api_server_free(struct api_server *server)
     hw_io_remove(server->io);
     hw_timer_stop(&server->run_again);
     MHD_stop_daemon(server->daemon);
-    api_framing_take_refusals(NULL);
+    http_framing_take_refusals(NULL);
     hw_timer_stop(&server->sweep);
     while ((connection = TAILQ_FIRST(&server->waiting_for_client)) != NULL) {
         TAILQ_REMOVE(&server->waiting_for_client, connection, link);
         free(connection);
     }
-    api_lingers_free(server->lingers);
-    api_metrics_free(server->metrics);
+    http_lingers_free(server->lingers);
+    http_hangups_free(server->hangups);
     free(server);
 }

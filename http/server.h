@@ -17,48 +17,51 @@
 #include "http/router.h"
 #include "http/tls.h"
 
-struct api_server_config {
-    struct hw_loop *loop;
-    struct api *api; /* for the handlers */
-    const struct api_route *routes;
-    struct hw_address address;
-    const char *hosts;          /* names that Host may hold, separated by commas, or NULL */
-    struct api_tls *tls;        /* or NULL */
-    int64_t request_timeout_ms; /* to send a request, to fetch an answer, to be idle */
-    int64_t memory;             /* bytes of bodies and answers at a time */
-    int64_t config_body_max;    /* at most API_CONFIG_BODY_MAX */
+/* What the program that serves has a say in. Any of them may be NULL. They must not block. */
+struct http_hooks {
+    /* Once the route is known, before a byte of the body is kept. authorization: the field's value,
+     * or NULL. False: the request was answered instead of being let in. */
+    bool (*authorise)(struct http_request *request, const char *authorization);
+    /* Once the request is here whole, right before its handler. False as above. */
+    bool (*admit)(struct http_request *request);
+    /* An answer is ready to be sent, so many nanoseconds after the request was here whole. route:
+     * NULL where none matched. */
+    void (*answered)(void *context, const struct http_route *route, int status, int64_t took_ns);
+    /* A request ended without an answer: its client is gone, or was too slow. */
+    void (*aborted)(void *context);
 };
 
-struct api_server;
-enum hw_status api_server_start(const struct api_server_config *config, struct api_server **server,
-                                struct hw_error *err) HW_CHECKED;
+struct http_server_config {
+    struct hw_loop *loop;
+    void *context; /* the program's own: request->context for handlers and hooks */
+    struct http_hooks hooks;
+    const struct http_route *routes;
+    struct hw_address address;
+    const char *hosts;          /* names that Host may hold, separated by commas, or NULL */
+    struct http_tls *tls;       /* or NULL */
+    int64_t request_timeout_ms; /* to send a request, to fetch an answer, to be idle */
+    int64_t memory;             /* bytes of bodies and answers at a time */
+    int64_t large_body_max;     /* bytes of a body of HTTP_BODY_ANY */
+};
+
+struct http_server;
+enum hw_status http_server_start(const struct http_server_config *config,
+                                 struct http_server **server, struct hw_error *err) HW_CHECKED;
 
 /* "127.0.0.1:45123": what it listens on. */
-const char *api_server_name(const struct api_server *server);
+const char *http_server_name(const struct http_server *server);
 
-struct api_server_load {
+struct http_server_load {
     size_t requests; /* that have begun and not ended */
     size_t connections, connections_limit;
     size_t bytes, bytes_limit; /* of bodies and large answers */
 };
-struct api_server_load api_server_load(const struct api_server *server);
-struct api_metrics *api_server_metrics(const struct api_server *server);
+struct http_server_load http_server_load(const struct http_server *server);
 
 /* Stops accepting; done is called once, when no request is left. */
-void api_server_drain(struct api_server *server, void (*done)(void *arg), void *arg);
+void http_server_drain(struct http_server *server, void (*done)(void *arg), void *arg);
 
 /* Ends what is left. No handler may still be waiting to answer. NULL is fine. */
-void api_server_free(struct api_server *server);
-
-/* ---- for request.c ---- */
-
-/* The request has its answer, or a stream more to send: wakes its connection. */
-void api_server_answered(struct api_request *request);
-/* A stream has given bytes, which its client is to fetch in time, or none: then it sleeps. */
-void api_server_streaming(struct api_request *request, bool has_bytes);
-/* Counts bytes against the memory bound, until the request ends; false when there is no room. */
-bool api_server_charge(struct api_request *request, size_t bytes);
-/* The socket of a sleeping request, to find out whether its client is still there. */
-int api_server_socket(const struct api_request *request);
+void http_server_free(struct http_server *server);
 
 #endif

@@ -50,7 +50,7 @@ static enum hw_status decode(char *text, bool query, const char *what, struct hw
     return HW_OK;
 }
 
-static enum hw_status parse_path(char *path, struct api_target *target, struct hw_error *err)
+static enum hw_status parse_path(char *path, struct http_target *target, struct hw_error *err)
 {
     char *rest = path;
     char *segment;
@@ -61,7 +61,7 @@ static enum hw_status parse_path(char *path, struct api_target *target, struct h
 
         if (status != HW_OK)
             return status;
-        if (target->segment_count == API_TARGET_SEGMENTS) {
+        if (target->segment_count == HTTP_TARGET_SEGMENTS) {
             target->segment_count++;
             return HW_OK;
         }
@@ -70,7 +70,7 @@ static enum hw_status parse_path(char *path, struct api_target *target, struct h
     return HW_OK;
 }
 
-static enum hw_status parse_query(char *query, struct api_target *target, struct hw_error *err)
+static enum hw_status parse_query(char *query, struct http_target *target, struct hw_error *err)
 {
     char *name;
 
@@ -89,12 +89,13 @@ static enum hw_status parse_query(char *query, struct api_target *target, struct
             status = decode(value, true, "query", err);
         if (status != HW_OK)
             return status;
-        if (api_target_parameter(target, name) != NULL)
+        if (http_target_parameter(target, name) != NULL)
             return hw_fail(err, HW_EINVAL, "query: parameter \"%s\" is given twice", name);
-        if (target->parameter_count == API_TARGET_PARAMETERS)
-            return hw_fail(err, HW_EINVAL, "query: more than %d parameters", API_TARGET_PARAMETERS);
+        if (target->parameter_count == HTTP_TARGET_PARAMETERS)
+            return hw_fail(err, HW_EINVAL, "query: more than %d parameters",
+                           HTTP_TARGET_PARAMETERS);
         target->parameters[target->parameter_count++] =
-            (struct api_parameter){.name = name, .value = value};
+            (struct http_parameter){.name = name, .value = value};
     }
     return HW_OK;
 }
@@ -110,9 +111,9 @@ static const char *without_authority(const char *raw)
     return *path == '/' ? path : "/";
 }
 
-enum hw_status api_target_parse(const char *raw, struct api_target *target, struct hw_error *err)
+enum hw_status http_target_parse(const char *raw, struct http_target *target, struct hw_error *err)
 {
-    struct api_target t = {.text = hw_strdup(without_authority(raw))};
+    struct http_target t = {.text = hw_strdup(without_authority(raw))};
     char *query = strchr(t.text, '?');
     enum hw_status status;
 
@@ -133,13 +134,13 @@ enum hw_status api_target_parse(const char *raw, struct api_target *target, stru
     return HW_OK;
 }
 
-void api_target_free(struct api_target *target)
+void http_target_free(struct http_target *target)
 {
     free(target->text);
-    *target = (struct api_target){0};
+    *target = (struct http_target){0};
 }
 
-const char *api_target_parameter(const struct api_target *target, const char *name)
+const char *http_target_parameter(const struct http_target *target, const char *name)
 {
     for (int i = 0; i < target->parameter_count; i++)
         if (strcmp(target->parameters[i].name, name) == 0)

@@ -9,26 +9,26 @@
 
 #include "common/status.h"
 
-enum { API_TARGET_SEGMENTS = 8, API_TARGET_PARAMETERS = 16 };
+enum { HTTP_TARGET_SEGMENTS = 8, HTTP_TARGET_PARAMETERS = 16 };
 
-struct api_parameter {
+struct http_parameter {
     const char *name, *value;
 };
 
-struct api_target {
+struct http_target {
     char *text;        /* what all else points into */
-    int segment_count; /* one more than fit: API_TARGET_SEGMENTS + 1 */
-    const char *segments[API_TARGET_SEGMENTS];
+    int segment_count; /* one more than fit: HTTP_TARGET_SEGMENTS + 1 */
+    const char *segments[HTTP_TARGET_SEGMENTS];
     int parameter_count;
-    struct api_parameter parameters[API_TARGET_PARAMETERS];
+    struct http_parameter parameters[HTTP_TARGET_PARAMETERS];
 };
 
-/* Takes "/path?query", or the same behind "http://authority". Free with api_target_free. */
-enum hw_status api_target_parse(const char *raw, struct api_target *target,
-                                struct hw_error *err) HW_CHECKED;
-void api_target_free(struct api_target *target);
+/* Takes "/path?query", or the same behind "http://authority". Free with http_target_free. */
+enum hw_status http_target_parse(const char *raw, struct http_target *target,
+                                 struct hw_error *err) HW_CHECKED;
+void http_target_free(struct http_target *target);
 
 /* The value of a query parameter, or NULL. */
-const char *api_target_parameter(const struct api_target *target, const char *name);
+const char *http_target_parameter(const struct http_target *target, const char *name);
 
 #endif

@@ -11,17 +11,17 @@
 
 enum { NAME_MAX_BYTES = 128 };
 
-struct api_tls_credentials {
+struct http_tls_credentials {
     gnutls_certificate_credentials_t x509;
     int users;
 };
 
-struct api_tls {
-    struct api_tls_config config;
-    struct api_tls_credentials *current;
+struct http_tls {
+    struct http_tls_config config;
+    struct http_tls_credentials *current;
 };
 
-static void release(struct api_tls_credentials *credentials)
+static void release(struct http_tls_credentials *credentials)
 {
     if (credentials == NULL || --credentials->users > 0)
         return;
@@ -29,8 +29,8 @@ static void release(struct api_tls_credentials *credentials)
     free(credentials);
 }
 
-static enum hw_status load(const struct api_tls_config *config,
-                           struct api_tls_credentials *credentials, struct hw_error *err)
+static enum hw_status load(const struct http_tls_config *config,
+                           struct http_tls_credentials *credentials, struct hw_error *err)
 {
     int result = gnutls_certificate_set_x509_key_file2(credentials->x509, config->cert, config->key,
                                                        GNUTLS_X509_FMT_PEM, NULL, 0);
@@ -48,9 +48,9 @@ static enum hw_status load(const struct api_tls_config *config,
     return HW_OK;
 }
 
-enum hw_status api_tls_reload(struct api_tls *tls, struct hw_error *err)
+enum hw_status http_tls_reload(struct http_tls *tls, struct hw_error *err)
 {
-    struct api_tls_credentials *credentials = hw_alloc(sizeof(*credentials));
+    struct http_tls_credentials *credentials = hw_alloc(sizeof(*credentials));
     enum hw_status status;
 
     credentials->users = 1;
@@ -66,14 +66,14 @@ enum hw_status api_tls_reload(struct api_tls *tls, struct hw_error *err)
     return HW_OK;
 }
 
-enum hw_status api_tls_open(const struct api_tls_config *config, struct api_tls **out,
-                            struct hw_error *err)
+enum hw_status http_tls_open(const struct http_tls_config *config, struct http_tls **out,
+                             struct hw_error *err)
 {
-    struct api_tls *tls = hw_alloc(sizeof(*tls));
+    struct http_tls *tls = hw_alloc(sizeof(*tls));
     enum hw_status status;
 
     tls->config = *config;
-    status = api_tls_reload(tls, err);
+    status = http_tls_reload(tls, err);
     if (status != HW_OK) {
         free(tls);
         return status;
@@ -82,7 +82,7 @@ enum hw_status api_tls_open(const struct api_tls_config *config, struct api_tls 
     return HW_OK;
 }
 
-void api_tls_free(struct api_tls *tls)
+void http_tls_free(struct http_tls *tls)
 {
     if (tls == NULL)
         return;
@@ -98,7 +98,8 @@ static gnutls_session_t session_of(struct MHD_Connection *connection)
     return info != NULL ? info->tls_session : NULL;
 }
 
-struct api_tls_credentials *api_tls_attach(struct api_tls *tls, struct MHD_Connection *connection)
+struct http_tls_credentials *http_tls_attach(struct http_tls *tls,
+                                             struct MHD_Connection *connection)
 {
     const gnutls_session_t session = session_of(connection);
 
@@ -113,7 +114,7 @@ struct api_tls_credentials *api_tls_attach(struct api_tls *tls, struct MHD_Conne
     return tls->current;
 }
 
-void api_tls_detach(struct api_tls_credentials *credentials)
+void http_tls_detach(struct http_tls_credentials *credentials)
 {
     release(credentials);
 }
@@ -128,7 +129,7 @@ static bool is_name(const char *text, size_t len)
     return true;
 }
 
-char *api_tls_client_name(struct MHD_Connection *connection)
+char *http_tls_client_name(struct MHD_Connection *connection)
 {
     const gnutls_session_t session = session_of(connection);
     const gnutls_datum_t *chain;

@@ -10,29 +10,30 @@
 
 struct MHD_Connection;
 
-struct api_tls_config {
+struct http_tls_config {
     const char *cert, *key; /* PEM files: the chain, leaf first, and the key of the leaf */
     const char *client_ca;  /* PEM file, or NULL: clients need no certificate */
 };
 
 /* What the server takes part in, for GnuTLS. */
-#define API_TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
+#define HTTP_TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
 
-struct api_tls;
-enum hw_status api_tls_open(const struct api_tls_config *config, struct api_tls **tls,
-                            struct hw_error *err) HW_CHECKED;
+struct http_tls;
+enum hw_status http_tls_open(const struct http_tls_config *config, struct http_tls **tls,
+                             struct hw_error *err) HW_CHECKED;
 /* Reads the files again. What was there stays in use when they are wrong. */
-enum hw_status api_tls_reload(struct api_tls *tls, struct hw_error *err) HW_CHECKED;
-void api_tls_free(struct api_tls *tls); /* when no connection is left; NULL is fine */
+enum hw_status http_tls_reload(struct http_tls *tls, struct hw_error *err) HW_CHECKED;
+void http_tls_free(struct http_tls *tls); /* when no connection is left; NULL is fine */
 
 /* Gives a new connection its credentials, which it returns when it is closed. With an authority
  * configured, a client without a certificate of it does not get through the handshake. */
-struct api_tls_credentials;
-struct api_tls_credentials *api_tls_attach(struct api_tls *tls, struct MHD_Connection *connection);
-void api_tls_detach(struct api_tls_credentials *credentials); /* NULL is fine */
+struct http_tls_credentials;
+struct http_tls_credentials *http_tls_attach(struct http_tls *tls,
+                                             struct MHD_Connection *connection);
+void http_tls_detach(struct http_tls_credentials *credentials); /* NULL is fine */
 
 /* The common name in the client's certificate, malloc'ed; NULL when there is none that is text of
  * 1 to 128 bytes. */
-char *api_tls_client_name(struct MHD_Connection *connection);
+char *http_tls_client_name(struct MHD_Connection *connection);
 
 #endif

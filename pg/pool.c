@@ -22,7 +22,7 @@ struct pooled {
     bool ready;    /* up, and its session is set up */
     bool heavy;    /* libpq's buffers have grown */
     bool deciding; /* a job's done runs, which may go on: nobody else's yet */
-    struct api_job *job;
+    struct hw_pool_job *job;
     struct hw_timer watch; /* over the job that runs, or until the next try to set up */
 };
 
@@ -31,8 +31,8 @@ struct hw_pool {
     char *conninfo;
     struct pooled *connections;
     int ready_count;
-    TAILQ_HEAD(, api_job) line;
-    TAILQ_HEAD(, api_job) paused;
+    TAILQ_HEAD(, hw_pool_job) line;
+    TAILQ_HEAD(, hw_pool_job) paused;
     int in_line;
     struct hw_timer line_timer;
     struct hw_error trouble;
@@ -45,7 +45,7 @@ static void serve_line(struct hw_pool *pool);
 
 /* ---- ends of jobs ---- */
 
-static void fail_job(struct api_job *job, const struct hw_error *why, bool sent)
+static void fail_job(struct hw_pool_job *job, const struct hw_error *why, bool sent)
 {
     const struct hw_db_outcome outcome = {
         .status = why->status,
@@ -59,7 +59,7 @@ static void fail_job(struct api_job *job, const struct hw_error *why, bool sent)
     job->done(job->arg, &outcome);
 }
 
-static void leave_line(struct hw_pool *pool, struct api_job *job)
+static void leave_line(struct hw_pool *pool, struct hw_pool_job *job)
 {
     TAILQ_REMOVE(&pool->line, job, link);
     pool->in_line--;
@@ -67,13 +67,13 @@ static void leave_line(struct hw_pool *pool, struct api_job *job)
 
 static void fail_line(struct hw_pool *pool, const struct hw_error *why)
 {
-    for (struct api_job *job; (job = TAILQ_FIRST(&pool->line)) != NULL;) {
+    for (struct hw_pool_job *job; (job = TAILQ_FIRST(&pool->line)) != NULL;) {
         leave_line(pool, job);
         fail_job(job, why, false);
     }
 }
 
-static void end_pause(struct api_job *job)
+static void end_pause(struct hw_pool_job *job)
 {
     hw_timer_stop(&job->pause);
     TAILQ_REMOVE(&job->pool->paused, job, link);
@@ -83,7 +83,7 @@ static void on_line_timer(void *arg)
 {
     struct hw_pool *pool = arg;
     struct hw_error late;
-    struct api_job *job;
+    struct hw_pool_job *job;
 
     hw_fail(&late, HW_ETIMEOUT, "every database connection is busy");
     while ((job = TAILQ_FIRST(&pool->line)) != NULL && job->deadline <= hw_loop_now()) {
@@ -121,7 +121,7 @@ static void reopen(struct pooled *c)
 static void on_silence(void *arg)
 {
     struct pooled *c = arg;
-    struct api_job *job = HW_TAKE(c->job);
+    struct hw_pool_job *job = HW_TAKE(c->job);
     struct hw_error err;
 
     hw_fail(&err, HW_EUNAVAIL, "the database does not answer");
@@ -130,7 +130,7 @@ static void on_silence(void *arg)
     fail_job(job, &err, true);
 }
 
-static size_t batch_bytes(const struct api_job *job, const struct hw_db_outcome *outcome)
+static size_t batch_bytes(const struct hw_pool_job *job, const struct hw_db_outcome *outcome)
 {
     size_t bytes = 0;
 
@@ -146,7 +146,7 @@ static size_t batch_bytes(const struct api_job *job, const struct hw_db_outcome 
 static void on_done(void *arg, const struct hw_db_outcome *outcome)
 {
     struct pooled *c = arg;
-    struct api_job *job = HW_TAKE(c->job);
+    struct hw_pool_job *job = HW_TAKE(c->job);
 
     hw_timer_stop(&c->watch);
     c->heavy = c->heavy || batch_bytes(job, outcome) > HEAVY_BATCH;
@@ -160,7 +160,7 @@ static void on_done(void *arg, const struct hw_db_outcome *outcome)
     serve_line(c->pool);
 }
 
-static void give(struct pooled *c, struct api_job *job)
+static void give(struct pooled *c, struct hw_pool_job *job)
 {
     struct hw_error err;
 
@@ -187,7 +187,7 @@ static struct pooled *find_idle(struct hw_pool *pool)
 
 static void serve_line(struct hw_pool *pool)
 {
-    struct api_job *job;
+    struct hw_pool_job *job;
     struct pooled *c;
 
     while (!pool->stopping && (job = TAILQ_FIRST(&pool->line)) != NULL &&
@@ -320,13 +320,13 @@ void hw_pool_stop(struct hw_pool *pool)
     pool->stopping = true;
     hw_fail(&err, HW_ESTOPPED, "the service is stopping");
     fail_line(pool, &err);
-    for (struct api_job *job; (job = TAILQ_FIRST(&pool->paused)) != NULL;) {
+    for (struct hw_pool_job *job; (job = TAILQ_FIRST(&pool->paused)) != NULL;) {
         end_pause(job);
         fail_job(job, &err, false);
     }
     for (int i = 0; i < pool->config.size; i++) {
         struct pooled *c = &pool->connections[i];
-        struct api_job *job = HW_TAKE(c->job);
+        struct hw_pool_job *job = HW_TAKE(c->job);
 
         hw_timer_stop(&c->watch);
         set_ready(c, false);
@@ -368,7 +368,7 @@ struct hw_pool_load hw_pool_load(const struct hw_pool *pool)
     return load;
 }
 
-enum hw_status hw_pool_submit(struct hw_pool *pool, struct api_job *job, struct hw_error *err)
+enum hw_status hw_pool_submit(struct hw_pool *pool, struct hw_pool_job *job, struct hw_error *err)
 {
     struct pooled *c;
 
@@ -393,14 +393,14 @@ enum hw_status hw_pool_submit(struct hw_pool *pool, struct api_job *job, struct 
     return HW_OK;
 }
 
-void hw_pool_go_on(struct api_job *job)
+void hw_pool_go_on(struct hw_pool_job *job)
 {
     give(job->connection, job);
 }
 
 static void on_pause_over(void *arg)
 {
-    struct api_job *job = arg;
+    struct hw_pool_job *job = arg;
     struct hw_error err;
 
     end_pause(job);
@@ -408,7 +408,7 @@ static void on_pause_over(void *arg)
         fail_job(job, &err, false);
 }
 
-void hw_pool_submit_after(struct hw_pool *pool, struct api_job *job, int64_t after_ms)
+void hw_pool_submit_after(struct hw_pool *pool, struct hw_pool_job *job, int64_t after_ms)
 {
     job->pool = pool;
     TAILQ_INSERT_TAIL(&pool->paused, job, link);

@@ -25,7 +25,7 @@ struct hw_pool_config {
 };
 
 /* Owned by whoever submits it, with all that it points to, until done is called. */
-struct api_job {
+struct hw_pool_job {
     enum hw_db_mode mode;
     const struct hw_db_query *queries;
     int count;
@@ -35,7 +35,7 @@ struct api_job {
     void *arg;
 
     /* the pool's own */
-    TAILQ_ENTRY(api_job) link;
+    TAILQ_ENTRY(hw_pool_job) link;
     int64_t deadline;
     struct hw_pool *pool;
     struct pooled *connection;
@@ -62,14 +62,14 @@ struct hw_pool_load {
 struct hw_pool_load hw_pool_load(const struct hw_pool *pool);
 
 /* HW_EUNAVAIL, HW_ELIMIT (the line is full), HW_ESTOPPED: done is not called then. */
-enum hw_status hw_pool_submit(struct hw_pool *pool, struct api_job *job,
+enum hw_status hw_pool_submit(struct hw_pool *pool, struct hw_pool_job *job,
                               struct hw_error *err) HW_CHECKED;
 
 /* From within done: the job, with another batch, goes on at once on the connection that it had, in
  * the transaction that it left open there. A failure is told by done alone. */
-void hw_pool_go_on(struct api_job *job);
+void hw_pool_go_on(struct hw_pool_job *job);
 
 /* The same, a little later; for a job whose done was called. A failure is told by done alone. */
-void hw_pool_submit_after(struct hw_pool *pool, struct api_job *job, int64_t after_ms);
+void hw_pool_submit_after(struct hw_pool *pool, struct hw_pool_job *job, int64_t after_ms);
 
 #endif

@@ -49,22 +49,22 @@ static const struct api_resource assignments = {
     .warns = true,
 };
 
-void api_assignments_list(struct api_request *request)
+void api_assignments_list(struct http_request *request)
 {
     api_resource_list(request, &assignments);
 }
 
-void api_assignments_get(struct api_request *request)
+void api_assignments_get(struct http_request *request)
 {
     api_resource_get(request, &assignments);
 }
 
-void api_assignments_delete(struct api_request *request)
+void api_assignments_delete(struct http_request *request)
 {
     api_resource_delete(request, &assignments);
 }
 
-void api_assignments_put(struct api_request *request)
+void api_assignments_put(struct http_request *request)
 {
     const char *config = NULL, *node = NULL, *selector = NULL, *priority = "0", *revision = NULL;
     const struct api_field fields[] = {

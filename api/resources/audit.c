@@ -1,11 +1,12 @@
 /* /v1/audit: who changed what, newest first. */
-#include <microhttpd.h>
 #include <string.h>
 
 #include "api/handlers.h"
+#include "api/parameter.h"
 #include "api/resource.h"
 #include "api/transaction.h"
 #include "common/memory.h"
+#include "http/answer.h"
 
 static const struct api_column columns[] = {
     {.name = "id", .type = API_COLUMN_INTEGER},
@@ -25,35 +26,35 @@ static const struct api_column columns[] = {
 static const char *const kinds[] = {"node", "config", "assignment", "token", "proposal"};
 
 /* False when the request was answered with the problem. */
-static bool check_kind(struct api_request *request, const char *kind)
+static bool check_kind(struct http_request *request, const char *kind)
 {
     for (size_t i = 0; i < HW_COUNT(kinds); i++)
         if (kind == NULL || strcmp(kind, kinds[i]) == 0)
             return true;
-    api_answer_problem(request, API_INVALID_PARAMETER,
-                       "kind: must be node, config, assignment, token or proposal");
+    http_answer_problem(request, &http_invalid_parameter,
+                        "kind: must be node, config, assignment, token or proposal");
     return false;
 }
 
-static bool check_after(struct api_request *request, const char *after)
+static bool check_after(struct http_request *request, const char *after)
 {
     const size_t digits = after != NULL ? strspn(after, "0123456789") : 1;
 
     if (digits >= 1 && digits <= 18 && (after == NULL || after[digits] == '\0'))
         return true;
-    api_answer_problem(request, API_INVALID_PARAMETER, "after: must be the id of an entry");
+    http_answer_problem(request, &http_invalid_parameter, "after: must be the id of an entry");
     return false;
 }
 
-void api_audit_list(struct api_request *request)
+void api_audit_list(struct http_request *request)
 {
-    const char *kind = api_request_parameter(request, "kind");
-    const char *after = api_request_parameter(request, "after");
+    const char *kind = http_request_parameter(request, "kind");
+    const char *after = http_request_parameter(request, "after");
     struct api_transaction *tx;
     const char *most;
     int limit;
 
-    if (!api_request_limit(request, &limit, &most) || !check_kind(request, kind) ||
+    if (!api_parameter_limit(request, &limit, &most) || !check_kind(request, kind) ||
         !check_after(request, after) || !api_resource_fields(request, columns))
         return;
     tx = api_transaction_read(request);
@@ -63,6 +64,6 @@ void api_audit_list(struct api_request *request)
         "action, old_digest, new_digest FROM headwater.audit "
         "WHERE ($1::text IS NULL OR kind = $1) AND ($2::text IS NULL OR name = $2) "
         "AND ($3::bigint IS NULL OR id < $3::bigint) ORDER BY id DESC LIMIT $4::int",
-        4, kind, api_request_parameter(request, "name"), after, most);
+        4, kind, http_request_parameter(request, "name"), after, most);
     api_transaction_run(tx, api_resource_on_list, columns);
 }

@@ -1,17 +1,20 @@
 /* /v1/configs: documents and fragments of documents, their bytes and their history. */
-#include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "api/body.h"
 #include "api/content.h"
 #include "api/handlers.h"
+#include "api/parameter.h"
+#include "api/precondition.h"
+#include "api/problem.h"
 #include "api/resource.h"
 #include "api/row.h"
 #include "api/transaction.h"
 #include "common/base64.h"
 #include "common/memory.h"
 #include "common/utf8.h"
+#include "http/answer.h"
 #include "http/media_type.h"
 
 #define SELECT_CONFIG                                                                              \
@@ -55,17 +58,17 @@ static const struct api_resource configs = {
     .columns = columns,
 };
 
-void api_configs_list(struct api_request *request)
+void api_configs_list(struct http_request *request)
 {
     api_resource_list(request, &configs);
 }
 
-void api_configs_get(struct api_request *request)
+void api_configs_get(struct http_request *request)
 {
     api_resource_get(request, &configs);
 }
 
-void api_configs_delete(struct api_request *request)
+void api_configs_delete(struct http_request *request)
 {
     api_resource_delete(request, &configs);
 }
@@ -73,29 +76,29 @@ void api_configs_delete(struct api_request *request)
 /* ---- put ---- */
 
 /* False when the request was answered: text must be what the database takes as text. */
-static bool check_text(struct api_request *request)
+static bool check_text(struct http_request *request)
 {
     size_t bad;
 
     if (memchr(request->body, '\0', request->body_len) != NULL) {
-        api_answer_problem(request, API_INVALID_CONTENT,
-                           "The content holds a NUL byte, which %s may not", request->media_type);
+        http_answer_problem(request, &api_invalid_content,
+                            "The content holds a NUL byte, which %s may not", request->media_type);
         return false;
     }
     if (!hw_utf8_valid(request->body, request->body_len, &bad)) {
-        api_answer_problem(request, API_INVALID_CONTENT,
-                           "The content is not UTF-8 at byte %zu, as %s must be; another media "
-                           "type, such as application/octet-stream, takes any bytes",
-                           bad, request->media_type);
+        http_answer_problem(request, &api_invalid_content,
+                            "The content is not UTF-8 at byte %zu, as %s must be; another media "
+                            "type, such as application/octet-stream, takes any bytes",
+                            bad, request->media_type);
         return false;
     }
     return true;
 }
 
 /* The database keeps text: what is text goes as it is, everything else as base64. */
-void api_configs_put(struct api_request *request)
+void api_configs_put(struct http_request *request)
 {
-    const bool is_text = api_media_type_is_text(request->media_type);
+    const bool is_text = http_media_type_is_text(request->media_type);
 
     if (is_text && !check_text(request))
         return;
@@ -112,15 +115,15 @@ void api_configs_put(struct api_request *request)
 
 /* ---- content ---- */
 
-static void on_content(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_content(struct http_request *request, const void *arg, PGresult *const *results)
 {
-    const char *revision = api_request_parameter(request, "revision");
-    const char *name = api_request_variable(request, "name");
+    const char *revision = http_request_parameter(request, "revision");
+    const char *name = http_request_variable(request, "name");
 
     (void)arg;
     if (PQntuples(results[0]) == 0 && revision != NULL)
-        api_answer_problem(
-            request, API_NO_SUCH_RESOURCE,
+        http_answer_problem(
+            request, &api_no_such_resource,
             "There is no revision %s of config \"%s\"; GET /v1/configs/%s/revisions lists them",
             revision, name, name);
     else if (PQntuples(results[0]) == 0)
@@ -131,13 +134,13 @@ static void on_content(struct api_request *request, const void *arg, PGresult *c
 
 /* The latest has the version of the config as its tag, so that what was read can be put back with
  * If-Match; a revision never changes. */
-void api_configs_content(struct api_request *request)
+void api_configs_content(struct http_request *request)
 {
-    const char *name = api_request_variable(request, "name");
+    const char *name = http_request_variable(request, "name");
     struct api_transaction *tx;
     const char *revision;
 
-    if (!api_request_number(request, "revision", &revision))
+    if (!api_parameter_number(request, "revision", &revision))
         return;
     tx = api_transaction_read(request);
     if (revision != NULL)
@@ -167,23 +170,23 @@ static const struct api_column revision_columns[] = {
     {.name = NULL},
 };
 
-static void on_revisions(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_revisions(struct http_request *request, const void *arg, PGresult *const *results)
 {
-    if (PQntuples(results[0]) == 0 && api_request_parameter(request, "after") == NULL)
-        api_resource_missing(request, "config", api_request_variable(request, "name"));
+    if (PQntuples(results[0]) == 0 && http_request_parameter(request, "after") == NULL)
+        api_resource_missing(request, "config", http_request_variable(request, "name"));
     else
         api_resource_on_list(request, arg, results);
 }
 
 /* Newest first, also of a config that was deleted. */
-void api_configs_revisions(struct api_request *request)
+void api_configs_revisions(struct http_request *request)
 {
     const char *most, *after;
     struct api_transaction *tx;
     int limit;
 
-    if (!api_request_limit(request, &limit, &most) ||
-        !api_request_number(request, "after", &after) ||
+    if (!api_parameter_limit(request, &limit, &most) ||
+        !api_parameter_number(request, "after", &after) ||
         !api_resource_fields(request, revision_columns))
         return;
     tx = api_transaction_read(request);
@@ -192,37 +195,37 @@ void api_configs_revisions(struct api_request *request)
                         "FROM headwater.config_revision "
                         "WHERE config = $1 AND ($2::int IS NULL OR revision < $2::int) "
                         "ORDER BY revision DESC LIMIT $3::int",
-                        3, api_request_variable(request, "name"), after, most);
+                        3, http_request_variable(request, "name"), after, most);
     api_transaction_run(tx, on_revisions, revision_columns);
 }
 
-static void on_rollback(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_rollback(struct http_request *request, const void *arg, PGresult *const *results)
 {
-    const char *name = api_request_variable(request, "name");
+    const char *name = http_request_variable(request, "name");
 
     (void)arg;
     if (PQntuples(results[1]) == 0)
         api_resource_missing(request, "config", name);
     else if (PQntuples(results[2]) == 0)
-        api_answer_problem(request, API_NO_SUCH_RESOURCE,
-                           "There is no such revision of config \"%s\", whose newest is %s; GET "
-                           "/v1/configs/%s/revisions lists them",
-                           name, api_row_text(results[1], 0, "revision"), name);
+        http_answer_problem(request, &api_no_such_resource,
+                            "There is no such revision of config \"%s\", whose newest is %s; GET "
+                            "/v1/configs/%s/revisions lists them",
+                            name, api_row_text(results[1], 0, "revision"), name);
     else
         api_resource_on_put(request, &configs, results);
 }
 
 /* A rollback is a new revision with an old one's bytes. */
-void api_configs_rollback(struct api_request *request)
+void api_configs_rollback(struct http_request *request)
 {
-    const char *name = api_request_variable(request, "name");
+    const char *name = http_request_variable(request, "name");
     const char *revision = NULL;
     const struct api_field fields[] = {{"revision", API_FIELD_INTEGER, true, &revision}};
     struct api_precondition condition;
     struct api_transaction *tx;
 
     if (!api_body_read(request, fields, HW_COUNT(fields)) ||
-        !api_request_precondition(request, &condition))
+        !api_precondition_read(request, &condition))
         return;
     tx = api_transaction_write(request);
     api_transaction_add(tx,
@@ -247,17 +250,17 @@ void api_configs_rollback(struct api_request *request)
 
 static const char schema_type[] = "application/schema+json";
 
-static void missing_schema(struct api_request *request, const PGresult *config)
+static void missing_schema(struct http_request *request, const PGresult *config)
 {
-    const char *name = api_request_variable(request, "name");
+    const char *name = http_request_variable(request, "name");
 
     if (PQntuples(config) == 0)
         api_resource_missing(request, "config", name);
     else
-        api_answer_problem(request, API_NO_SUCH_RESOURCE, "Config \"%s\" has no schema", name);
+        http_answer_problem(request, &api_no_such_resource, "Config \"%s\" has no schema", name);
 }
 
-static void on_schema(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_schema(struct http_request *request, const void *arg, PGresult *const *results)
 {
     const char *schema = PQntuples(results[0]) > 0 ? api_row_text(results[0], 0, "schema") : NULL;
 
@@ -266,35 +269,35 @@ static void on_schema(struct api_request *request, const void *arg, PGresult *co
         missing_schema(request, results[0]);
         return;
     }
-    api_answer_etag(request, "%s", api_row_text(results[0], 0, "version"));
-    api_answer_bytes(request, MHD_HTTP_OK, hw_strdup(schema), strlen(schema), schema_type);
+    http_answer_etag(request, "%s", api_row_text(results[0], 0, "version"));
+    http_answer_bytes(request, HTTP_OK, hw_strdup(schema), strlen(schema), schema_type);
 }
 
-void api_configs_schema_get(struct api_request *request)
+void api_configs_schema_get(struct http_request *request)
 {
     struct api_transaction *tx = api_transaction_read(request);
 
     api_transaction_add(tx, "SELECT schema, version FROM headwater.config WHERE name = $1", 1,
-                        api_request_variable(request, "name"));
+                        http_request_variable(request, "name"));
     api_transaction_run(tx, on_schema, NULL);
 }
 
-static void on_schema_put(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_schema_put(struct http_request *request, const void *arg, PGresult *const *results)
 {
     if (PQntuples(results[1]) == 0)
-        api_resource_missing(request, "config", api_request_variable(request, "name"));
+        api_resource_missing(request, "config", http_request_variable(request, "name"));
     else
         api_resource_on_put(request, arg, results);
 }
 
 /* The version is the config's, so a schema has the tags of its config. */
-void api_configs_schema_put(struct api_request *request)
+void api_configs_schema_put(struct http_request *request)
 {
-    const char *name = api_request_variable(request, "name");
+    const char *name = http_request_variable(request, "name");
     struct api_precondition condition;
     struct api_transaction *tx;
 
-    if (!api_body_check(request) || !api_request_precondition(request, &condition))
+    if (!api_body_check(request) || !api_precondition_read(request, &condition))
         return;
     tx = api_transaction_write(request);
     api_transaction_add(tx,
@@ -307,26 +310,27 @@ void api_configs_schema_put(struct api_request *request)
     api_transaction_run(tx, on_schema_put, &configs);
 }
 
-static void on_schema_delete(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_schema_delete(struct http_request *request, const void *arg,
+                             PGresult *const *results)
 {
     (void)arg;
     if (PQntuples(results[0]) > 0)
-        api_answer_empty(request, MHD_HTTP_NO_CONTENT);
+        http_answer_empty(request, HTTP_NO_CONTENT);
     else if (PQntuples(results[1]) > 0 && api_row_text(results[1], 0, "schema") != NULL)
-        api_answer_problem(
-            request, API_PRECONDITION_FAILED, "The config \"%s\" is there in version \"%s\"",
-            api_request_variable(request, "name"), api_row_text(results[1], 0, "version"));
+        http_answer_problem(
+            request, &api_precondition_failed, "The config \"%s\" is there in version \"%s\"",
+            http_request_variable(request, "name"), api_row_text(results[1], 0, "version"));
     else
         missing_schema(request, results[1]);
 }
 
-void api_configs_schema_delete(struct api_request *request)
+void api_configs_schema_delete(struct http_request *request)
 {
-    const char *name = api_request_variable(request, "name");
+    const char *name = http_request_variable(request, "name");
     struct api_precondition condition;
     struct api_transaction *tx;
 
-    if (!api_request_precondition(request, &condition))
+    if (!api_precondition_read(request, &condition))
         return;
     tx = api_transaction_write(request);
     api_transaction_add(tx,

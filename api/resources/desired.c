@@ -1,33 +1,35 @@
 /* /v1/nodes/{name}/desired, /reported: what a node should run, and what it said that it runs. */
-#include <microhttpd.h>
 
 #include "api/content.h"
 #include "api/handlers.h"
 #include "api/moment.h"
+#include "api/problem.h"
 #include "api/resource.h"
 #include "api/row.h"
 #include "api/transaction.h"
+#include "http/answer.h"
 
 /* results: the node's name if it is there, and the row. False when answered. */
-static bool found(struct api_request *request, PGresult *const *results, const char *what)
+static bool found(struct http_request *request, PGresult *const *results, const char *what)
 {
-    const char *name = api_request_variable(request, "name");
+    const char *name = http_request_variable(request, "name");
 
     if (PQntuples(results[1]) > 0)
         return true;
     if (PQntuples(results[0]) == 0)
         api_resource_missing(request, "node", name);
     else
-        api_answer_problem(request, API_NO_SUCH_RESOURCE, "Node \"%s\" %s %s", name,
-                           api_request_parameter(request, "at") != NULL ? "had then" : "has", what);
+        http_answer_problem(request, &api_no_such_resource, "Node \"%s\" %s %s", name,
+                            http_request_parameter(request, "at") != NULL ? "had then" : "has",
+                            what);
     return false;
 }
 
 /* The statement by the kind of ?at=: $1 is the node, and for a time or a position $2 that. */
-static void run(struct api_request *request, const char *const sql[static 3],
+static void run(struct http_request *request, const char *const sql[static 3],
                 api_transaction_done_fn *done)
 {
-    const char *name = api_request_variable(request, "name");
+    const char *name = http_request_variable(request, "name");
     struct api_moment moment;
     struct api_transaction *tx;
 
@@ -53,14 +55,14 @@ static const struct api_column desired_columns[] = {
     {.name = NULL},
 };
 
-static void on_desired(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_desired(struct http_request *request, const void *arg, PGresult *const *results)
 {
     (void)arg;
     if (found(request, results, nothing_desired))
-        api_answer_json(request, MHD_HTTP_OK, api_row_object(results[1], 0, desired_columns));
+        http_answer_json(request, HTTP_OK, api_row_object(results[1], 0, desired_columns));
 }
 
-void api_desired_get(struct api_request *request)
+void api_desired_get(struct http_request *request)
 {
 #define COLUMNS                                                                                    \
     "SELECT node, revision, digest, size, media_type, sources, changed_at FROM headwater."
@@ -74,14 +76,14 @@ void api_desired_get(struct api_request *request)
     run(request, sql, on_desired);
 }
 
-static void on_content(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_content(struct http_request *request, const void *arg, PGresult *const *results)
 {
     (void)arg;
     if (found(request, results, nothing_desired))
-        api_content_answer(request, results[1], api_request_variable(request, "name"));
+        api_content_answer(request, results[1], http_request_variable(request, "name"));
 }
 
-void api_desired_content(struct api_request *request)
+void api_desired_content(struct http_request *request)
 {
 #define CONTENT                                                                                    \
     "SELECT b.content, b.encoding, d.media_type, d.revision AS tag "                               \
@@ -137,7 +139,7 @@ static json_t *part(const PGresult *row, const struct api_column *columns)
                                                          : json_null();
 }
 
-static void on_reported(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_reported(struct http_request *request, const void *arg, PGresult *const *results)
 {
     json_t *report;
 
@@ -147,10 +149,10 @@ static void on_reported(struct api_request *request, const void *arg, PGresult *
     report = api_row_object(results[1], 0, reported_columns);
     json_object_set_new(report, "running", part(results[1], running_columns));
     json_object_set_new(report, "failed", part(results[1], failed_columns));
-    api_answer_json(request, MHD_HTTP_OK, report);
+    http_answer_json(request, HTTP_OK, report);
 }
 
-void api_reported_get(struct api_request *request)
+void api_reported_get(struct http_request *request)
 {
 #define COLUMNS                                                                                    \
     "SELECT node, state, running_revision, running_digest, running_epoch, running_lsn, "           \

@@ -2,19 +2,21 @@
 
 #include <inttypes.h>
 #include <jansson.h>
-#include <microhttpd.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 
 #include "api/api.h"
+#include "api/auth.h"
 #include "api/handlers.h"
+#include "api/problem.h"
 #include "api/row.h"
+#include "api/selector.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "http/answer.h"
 #include "pg/database.h"
 
 enum {
@@ -23,7 +25,7 @@ enum {
     RING_AT_START = 1024, /* of each history: for those who come back after a restart */
     PAGE = 256,           /* events that one query reads */
     PAGES_MOST = 64,      /* streams that hold a page of their own */
-    TICK_MS = 1000,       /* for what no notification tells: a lost one, a client that hung up */
+    TICK_MS = 1000,       /* stands in for a notification that was lost */
     HEARTBEAT_MS = 15000,
     JUDGE_TICKS = 5, /* between two looks at whether clients may still listen */
 };
@@ -50,7 +52,7 @@ struct stream {
     TAILQ_ENTRY(stream) link;
     TAILQ_ENTRY(stream) page_link;
     struct api_events *events;
-    struct api_request *request;
+    struct http_request *request;
     bool begun; /* answered, and so the connection's; before that the request is ours to answer */
     bool ending;
 
@@ -295,9 +297,9 @@ static void on_ended(void *arg)
 }
 
 /* For one that has not begun: its request is to be answered with a problem. */
-static struct api_request *give_up(struct stream *stream)
+static struct http_request *give_up(struct stream *stream)
 {
-    struct api_request *request = stream->request;
+    struct http_request *request = stream->request;
 
     free_stream(stream);
     return request;
@@ -306,7 +308,7 @@ static struct api_request *give_up(struct stream *stream)
 static void end_stream(struct stream *stream)
 {
     stream->ending = true;
-    api_server_answered(stream->request);
+    http_answer_more(stream->request);
 }
 
 static struct event *take_event(struct stream *stream)
@@ -404,42 +406,21 @@ static ssize_t on_read(void *arg, char *out, size_t room)
     return len > 0 ? (ssize_t)len : stream->ending ? -1 : 0;
 }
 
+/* A stream that has begun ends by itself then. */
+static void on_gone(void *arg)
+{
+    http_answer_problem(give_up(arg), &api_wait_timeout, "Nobody listens any more");
+}
+
 static void begin(struct stream *stream)
 {
     stream->begun = true;
     stream->sent_at = hw_loop_now();
     put_text(stream, ": connected\nretry: 2000\n", "\n");
-    api_answer_stream(stream->request, "text/event-stream", on_read, on_ended, stream);
+    http_answer_stream(stream->request, "text/event-stream", on_read, on_ended, stream);
 }
 
 /* ---- the tick ---- */
-
-/* Nobody tells us when a client hangs up while its connection sleeps: look at all of them at once.
- */
-static void drop_gone(struct api_events *events)
-{
-    struct pollfd *sockets = hw_alloc((size_t)events->count * sizeof(*sockets));
-    struct stream *stream, *next;
-    int count = 0;
-
-    TAILQ_FOREACH(stream, &events->streams, link)
-    sockets[count++] =
-        (struct pollfd){.fd = api_server_socket(stream->request), .events = POLLRDHUP};
-    if (poll(sockets, (nfds_t)count, 0) > 0) {
-        const struct pollfd *socket = sockets;
-
-        for (stream = TAILQ_FIRST(&events->streams); stream != NULL; stream = next, socket++) {
-            next = TAILQ_NEXT(stream, link);
-            if (socket->revents == 0)
-                continue;
-            if (stream->begun)
-                end_stream(stream);
-            else
-                api_answer_problem(give_up(stream), API_WAIT_TIMEOUT, "Nobody listens any more");
-        }
-    }
-    free(sockets);
-}
 
 static void on_tick(void *arg)
 {
@@ -453,15 +434,13 @@ static void on_tick(void *arg)
     {
         if (!stream->begun)
             continue;
-        if (judge && !api_auth_still(stream->request->api->auth, stream->request)) {
+        if (judge && !api_auth_still(api_of(stream->request)->auth, stream->request)) {
             end_stream(stream);
         } else if (now - stream->sent_at >= HEARTBEAT_MS) {
             stream->beat = true;
-            api_server_answered(stream->request);
+            http_answer_more(stream->request);
         }
     }
-    if (events->count > 0)
-        drop_gone(events);
     events->dirty = true;
     pump(events);
 }
@@ -489,11 +468,11 @@ static void take_page(struct stream *stream, const PGresult *rows)
         if (stream->begun)
             end_stream(stream);
         else
-            api_answer_problem(give_up(stream), API_CONFLICT,
-                               "Last-Event-ID: is ahead of the history, which ends at "
-                               "%" PRId64 "-%" PRId64 ": the database was restored from a backup, "
-                               "or is another one. Read the state anew, and come without it",
-                               last.desired, last.reported);
+            http_answer_problem(give_up(stream), &api_conflict,
+                                "Last-Event-ID: is ahead of the history, which ends at "
+                                "%" PRId64 "-%" PRId64 ": the database was restored from a backup, "
+                                "or is another one. Read the state anew, and come without it",
+                                last.desired, last.reported);
         return;
     }
     stream->page_count = count_events(rows);
@@ -504,7 +483,7 @@ static void take_page(struct stream *stream, const PGresult *rows)
     for (int i = 0; i < stream->page_count; i++)
         stream->page[i] = new_event(rows, i);
     if (stream->begun)
-        api_server_answered(stream->request);
+        http_answer_more(stream->request);
     else
         begin(stream);
 }
@@ -553,7 +532,7 @@ static void take_news(struct api_events *events, const PGresult *rows)
     TAILQ_FOREACH(stream, &events->streams, link)
     if (stream->begun && !stream->page_wanted && stream->page == NULL &&
         (stream->next < events->first || look(stream) != NULL))
-        api_server_answered(stream->request);
+        http_answer_more(stream->request);
 }
 
 static void on_rows(void *arg, const struct hw_db_outcome *outcome)
@@ -569,8 +548,8 @@ static void on_rows(void *arg, const struct hw_db_outcome *outcome)
         if (stream != NULL && stream->begun)
             want_page(stream);
         else if (stream != NULL)
-            api_answer_problem(give_up(stream), API_DATABASE_UNAVAILABLE, "%s",
-                               outcome->err.message);
+            http_answer_problem(give_up(stream), &api_database_unavailable, "%s",
+                                outcome->err.message);
         return; /* the tick tries again */
     }
     events->complained = false;
@@ -658,7 +637,7 @@ static void on_down(void *arg, const struct hw_error *why)
     for (stream = TAILQ_FIRST(&events->line); stream != NULL; stream = next) {
         next = TAILQ_NEXT(stream, page_link);
         if (!stream->begun)
-            api_answer_problem(give_up(stream), API_DATABASE_UNAVAILABLE, "%s", why->message);
+            http_answer_problem(give_up(stream), &api_database_unavailable, "%s", why->message);
     }
 }
 
@@ -717,7 +696,7 @@ void api_events_stop(struct api_events *events)
         if (stream->begun)
             end_stream(stream);
         else
-            api_answer_problem(give_up(stream), API_SHUTTING_DOWN, "Come again when it is back");
+            http_answer_problem(give_up(stream), &api_shutting_down, "Come again when it is back");
     }
 }
 
@@ -767,24 +746,24 @@ static int parse_types(const char *text)
     }
 }
 
-static bool read_start(struct api_request *request, struct cursor *at, bool *resumes)
+static bool read_start(struct http_request *request, struct cursor *at, bool *resumes)
 {
-    const char *id = api_request_header(request, "Last-Event-ID");
+    const char *id = http_request_header(request, "Last-Event-ID");
 
     if (id == NULL)
-        id = api_request_parameter(request, "last_event_id");
+        id = http_request_parameter(request, "last_event_id");
     *resumes = id != NULL;
     if (id == NULL || parse_id(id, at))
         return true;
-    api_answer_problem(request, API_INVALID_PARAMETER,
-                       "Last-Event-ID: must be an id that an event had, such as 120-45");
+    http_answer_problem(request, &http_invalid_parameter,
+                        "Last-Event-ID: must be an id that an event had, such as 120-45");
     return false;
 }
 
-void api_events_get(struct api_request *request)
+void api_events_get(struct http_request *request)
 {
-    struct api_events *events = request->api->events;
-    const char *types = api_request_parameter(request, "types");
+    struct api_events *events = api_of(request)->events;
+    const char *types = http_request_parameter(request, "types");
     const int kinds = types != NULL ? parse_types(types) : DESIRED | REPORTED;
     HW_AUTO_JSON json_t *alternatives = NULL;
     struct cursor at = events->at;
@@ -792,29 +771,29 @@ void api_events_get(struct api_request *request)
     bool resumes;
 
     if (kinds == 0) {
-        api_answer_problem(request, API_INVALID_PARAMETER,
-                           "types: must be desired, reported, or desired,reported");
+        http_answer_problem(request, &http_invalid_parameter,
+                            "types: must be desired, reported, or desired,reported");
         return;
     }
-    if (!api_request_alternatives(request, &alternatives) || !read_start(request, &at, &resumes))
+    if (!api_selector_alternatives(request, &alternatives) || !read_start(request, &at, &resumes))
         return;
     if (events->stopped || !api_events_ready(events)) {
         if (events->stopped)
-            api_answer_problem(request, API_SHUTTING_DOWN, "Come again when it is back");
+            http_answer_problem(request, &api_shutting_down, "Come again when it is back");
         else
-            api_answer_problem(request, API_DATABASE_UNAVAILABLE,
-                               "The events cannot be read from the database: %s", events->trouble);
+            http_answer_problem(request, &api_database_unavailable,
+                                "The events cannot be read from the database: %s", events->trouble);
         return;
     }
     if (strcmp(request->method, "HEAD") == 0) {
-        api_answer_bytes(request, MHD_HTTP_OK, NULL, 0, "text/event-stream");
+        http_answer_bytes(request, HTTP_OK, NULL, 0, "text/event-stream");
         return;
     }
     stream = hw_alloc(sizeof(*stream));
     stream->events = events;
     stream->request = request;
     stream->kinds = kinds;
-    stream->node = api_request_parameter(request, "node");
+    stream->node = http_request_parameter(request, "node");
     stream->alternatives = HW_TAKE(alternatives);
     stream->at = at;
     stream->next = events->first;
@@ -822,8 +801,10 @@ void api_events_get(struct api_request *request)
     events->count++;
     /* An id that this instance has not come to may be another's, which is faster, or of another
      * history: the database knows. */
-    if (resumes && (is_behind(at, events->from) || is_behind(events->at, at)))
+    if (resumes && (is_behind(at, events->from) || is_behind(events->at, at))) {
+        http_request_on_gone(request, on_gone, stream);
         want_page(stream);
-    else
+    } else {
         begin(stream);
+    }
 }

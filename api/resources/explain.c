@@ -1,5 +1,4 @@
 /* /v1/nodes/{name}/explain: which source each part of a node's document is from. */
-#include <microhttpd.h>
 #include <string.h>
 
 #include "api/handlers.h"
@@ -7,6 +6,7 @@
 #include "api/row.h"
 #include "api/transaction.h"
 #include "common/memory.h"
+#include "http/answer.h"
 
 static const struct api_column desired_columns[] = {
     {.name = "revision", .type = API_COLUMN_INTEGER},
@@ -44,28 +44,28 @@ static json_t *objects(const PGresult *rows, const struct api_column *columns)
     return array;
 }
 
-static void on_explain(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_explain(struct http_request *request, const void *arg, PGresult *const *results)
 {
-    const char *name = api_request_variable(request, "name");
+    const char *name = http_request_variable(request, "name");
 
     (void)arg;
     if (PQntuples(results[1]) == 0) {
         api_resource_missing(request, "node", name);
         return;
     }
-    api_answer_json(request, MHD_HTTP_OK,
-                    json_pack("{s:s, s:o, s:o, s:o}", "node", name, "desired",
-                              PQntuples(results[2]) > 0
-                                  ? api_row_object(results[2], 0, desired_columns)
-                                  : json_null(),
-                              "sources", objects(results[3], source_columns), "keys",
-                              objects(results[4], key_columns)));
+    http_answer_json(request, HTTP_OK,
+                     json_pack("{s:s, s:o, s:o, s:o}", "node", name, "desired",
+                               PQntuples(results[2]) > 0
+                                   ? api_row_object(results[2], 0, desired_columns)
+                                   : json_null(),
+                               "sources", objects(results[3], source_columns), "keys",
+                               objects(results[4], key_columns)));
 }
 
-void api_explain_get(struct api_request *request)
+void api_explain_get(struct http_request *request)
 {
-    const char *name = api_request_variable(request, "name");
-    const char *path = api_request_parameter(request, "path");
+    const char *name = http_request_variable(request, "name");
+    const char *path = http_request_parameter(request, "path");
     struct api_transaction *tx;
 
     if (path != NULL && *path != '\0' && *path != '/') {
@@ -74,8 +74,8 @@ void api_explain_get(struct api_request *request)
         for (char *p = pointer; *p != '\0'; p++)
             if (*p == '.')
                 *p = '/';
-        api_answer_problem(request, API_INVALID_PARAMETER,
-                           "path: must be a JSON Pointer (RFC 6901), such as %s", pointer);
+        http_answer_problem(request, &http_invalid_parameter,
+                            "path: must be a JSON Pointer (RFC 6901), such as %s", pointer);
         return;
     }
     tx = api_transaction_read(request);

@@ -1,14 +1,16 @@
 /* /v1/fleet: how many nodes are in which state, and each node's. */
 #include "api/resources/fleet.h"
 
-#include <microhttpd.h>
 #include <string.h>
 
 #include "api/handlers.h"
+#include "api/parameter.h"
 #include "api/resource.h"
+#include "api/selector.h"
 #include "api/transaction.h"
 #include "common/json.h"
 #include "common/memory.h"
+#include "http/answer.h"
 
 static const char *const states[] = {"in_sync", "pending", "failed", "unassigned", "unknown"};
 
@@ -43,46 +45,46 @@ json_t *api_fleet_counts(const PGresult *rows)
     return counts;
 }
 
-static void on_fleet(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_fleet(struct http_request *request, const void *arg, PGresult *const *results)
 {
     const char *ignored;
     json_t *answer;
     int limit;
 
     (void)arg;
-    if (!api_request_limit(request, &limit, &ignored))
+    if (!api_parameter_limit(request, &limit, &ignored))
         return;
     answer = json_pack("{s:o}", "counts", api_fleet_counts(results[0]));
     HW_AUTO_JSON json_t *page =
         api_resource_select(request, api_resource_page(results[1], limit, columns));
     json_object_update(answer, page);
-    api_answer_json(request, MHD_HTTP_OK, answer);
+    http_answer_json(request, HTTP_OK, answer);
 }
 
-static bool read_state(struct api_request *request, const char **state)
+static bool read_state(struct http_request *request, const char **state)
 {
-    *state = api_request_parameter(request, "state");
+    *state = http_request_parameter(request, "state");
     if (*state == NULL)
         return true;
     for (size_t i = 0; i < HW_COUNT(states); i++)
         if (strcmp(*state, states[i]) == 0)
             return true;
-    api_answer_problem(request, API_INVALID_PARAMETER,
-                       "state: must be in_sync, pending, failed, unassigned or unknown");
+    http_answer_problem(request, &http_invalid_parameter,
+                        "state: must be in_sync, pending, failed, unassigned or unknown");
     return false;
 }
 
 /* The counts are of all nodes that the selector matches, and of one that is named, whatever state
  * is asked for. */
-void api_fleet_get(struct api_request *request)
+void api_fleet_get(struct http_request *request)
 {
-    const char *node = api_request_parameter(request, "node");
+    const char *node = http_request_parameter(request, "node");
     const char *state, *selector, *most;
     struct api_transaction *tx;
     int limit;
 
-    if (!read_state(request, &state) || !api_request_selector(request, &selector) ||
-        !api_request_limit(request, &limit, &most) || !api_resource_fields(request, columns))
+    if (!read_state(request, &state) || !api_selector_read(request, &selector) ||
+        !api_parameter_limit(request, &limit, &most) || !api_resource_fields(request, columns))
         return;
     tx = api_transaction_read(request);
     api_transaction_add(tx,
@@ -99,6 +101,6 @@ void api_fleet_get(struct api_request *request)
         "WHERE ($1::text IS NULL OR node > $1) AND labels @> ANY ($2::jsonb[]) "
         "AND ($3::text IS NULL OR state = $3) AND ($5::text IS NULL OR node = $5) "
         "ORDER BY node LIMIT $4::int",
-        5, api_request_parameter(request, "after"), selector, state, most, node);
+        5, http_request_parameter(request, "after"), selector, state, most, node);
     api_transaction_run(tx, on_fleet, NULL);
 }

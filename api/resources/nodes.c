@@ -1,9 +1,10 @@
 /* /v1/nodes: the fleet, and the labels that selectors look at. */
-#include <microhttpd.h>
 
 #include "api/body.h"
 #include "api/handlers.h"
+#include "api/parameter.h"
 #include "api/resource.h"
+#include "api/selector.h"
 #include "api/transaction.h"
 #include "common/memory.h"
 
@@ -40,17 +41,17 @@ static const struct api_resource nodes = {
     .columns = columns,
 };
 
-void api_nodes_get(struct api_request *request)
+void api_nodes_get(struct http_request *request)
 {
     api_resource_get(request, &nodes);
 }
 
-void api_nodes_delete(struct api_request *request)
+void api_nodes_delete(struct http_request *request)
 {
     api_resource_delete(request, &nodes);
 }
 
-void api_nodes_put(struct api_request *request)
+void api_nodes_put(struct http_request *request)
 {
     const char *labels = "{}", *description = "";
     const struct api_field fields[] = {
@@ -62,13 +63,13 @@ void api_nodes_put(struct api_request *request)
         api_resource_put(request, &nodes, 2, (const char *[]){labels, description});
 }
 
-void api_nodes_list(struct api_request *request)
+void api_nodes_list(struct http_request *request)
 {
     struct api_transaction *tx;
     const char *most, *selector;
     int limit;
 
-    if (!api_request_limit(request, &limit, &most) || !api_request_selector(request, &selector) ||
+    if (!api_parameter_limit(request, &limit, &most) || !api_selector_read(request, &selector) ||
         !api_resource_fields(request, columns))
         return;
     tx = api_transaction_read(request);
@@ -76,6 +77,6 @@ void api_nodes_list(struct api_request *request)
                         "SELECT " COLUMNS " FROM headwater.node "
                         "WHERE ($1::text IS NULL OR name > $1) AND labels @> ANY ($3::jsonb[]) "
                         "ORDER BY name LIMIT $2::int",
-                        3, api_request_parameter(request, "after"), most, selector);
+                        3, http_request_parameter(request, "after"), most, selector);
     api_transaction_run(tx, api_resource_on_list, columns);
 }

@@ -1,13 +1,16 @@
 /* /v1/proposals: what nodes propose, newest first, approved and rejected by approvers. */
-#include <microhttpd.h>
 #include <string.h>
 
 #include "api/body.h"
 #include "api/content.h"
 #include "api/handlers.h"
+#include "api/parameter.h"
+#include "api/precondition.h"
+#include "api/problem.h"
 #include "api/resource.h"
 #include "api/transaction.h"
 #include "common/memory.h"
+#include "http/answer.h"
 
 #define SELECT                                                                                     \
     "SELECT id, node, ref, config, base_revision, media_type, digest, size, message, state, "      \
@@ -41,9 +44,9 @@ static bool is_id(const char *text)
 }
 
 /* NULL when the request was answered: there can be no such proposal. */
-static const char *id_of(struct api_request *request)
+static const char *id_of(struct http_request *request)
 {
-    const char *id = api_request_variable(request, "id");
+    const char *id = http_request_variable(request, "id");
 
     if (is_id(id))
         return id;
@@ -53,7 +56,7 @@ static const char *id_of(struct api_request *request)
 
 /* ---- reading ---- */
 
-static bool check_list(struct api_request *request, const char *state, const char *after)
+static bool check_list(struct http_request *request, const char *state, const char *after)
 {
     static const char *const states[] = {"pending", "approved", "rejected", "conflict", "refused"};
     bool known = state == NULL;
@@ -61,24 +64,25 @@ static bool check_list(struct api_request *request, const char *state, const cha
     for (size_t i = 0; i < HW_COUNT(states) && !known; i++)
         known = strcmp(state, states[i]) == 0;
     if (!known)
-        api_answer_problem(request, API_INVALID_PARAMETER,
-                           "state: must be pending, approved, rejected, conflict or refused");
+        http_answer_problem(request, &http_invalid_parameter,
+                            "state: must be pending, approved, rejected, conflict or refused");
     else if (after != NULL && !is_id(after))
-        api_answer_problem(request, API_INVALID_PARAMETER, "after: must be the id of a proposal");
+        http_answer_problem(request, &http_invalid_parameter,
+                            "after: must be the id of a proposal");
     else
         return true;
     return false;
 }
 
-void api_proposals_list(struct api_request *request)
+void api_proposals_list(struct http_request *request)
 {
-    const char *state = api_request_parameter(request, "state");
-    const char *after = api_request_parameter(request, "after");
+    const char *state = http_request_parameter(request, "state");
+    const char *after = http_request_parameter(request, "after");
     struct api_transaction *tx;
     const char *most;
     int limit;
 
-    if (!api_request_limit(request, &limit, &most) || !check_list(request, state, after) ||
+    if (!api_parameter_limit(request, &limit, &most) || !check_list(request, state, after) ||
         !api_resource_fields(request, columns))
         return;
     tx = api_transaction_read(request);
@@ -87,26 +91,26 @@ void api_proposals_list(struct api_request *request)
                         "WHERE ($1::text IS NULL OR node = $1) AND ($2::text IS NULL OR state = $2)"
                         " AND ($3::bigint IS NULL OR id < $3::bigint)"
                         " ORDER BY id DESC LIMIT $4::int",
-                        4, api_request_parameter(request, "node"), state, after, most);
+                        4, http_request_parameter(request, "node"), state, after, most);
     api_transaction_run(tx, api_resource_on_list, columns);
 }
 
-static void answer(struct api_request *request, const PGresult *row)
+static void answer(struct http_request *request, const PGresult *row)
 {
-    api_answer_etag(request, "%s", api_row_text(row, 0, "version"));
-    api_answer_json(request, MHD_HTTP_OK, api_row_object(row, 0, columns));
+    http_answer_etag(request, "%s", api_row_text(row, 0, "version"));
+    http_answer_json(request, HTTP_OK, api_row_object(row, 0, columns));
 }
 
-static void on_get(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_get(struct http_request *request, const void *arg, PGresult *const *results)
 {
     (void)arg;
     if (PQntuples(results[0]) == 0)
-        api_resource_missing(request, "proposal", api_request_variable(request, "id"));
+        api_resource_missing(request, "proposal", http_request_variable(request, "id"));
     else
         answer(request, results[0]);
 }
 
-void api_proposals_get(struct api_request *request)
+void api_proposals_get(struct http_request *request)
 {
     const char *id = id_of(request);
     struct api_transaction *tx;
@@ -118,21 +122,21 @@ void api_proposals_get(struct api_request *request)
     api_transaction_run(tx, on_get, NULL);
 }
 
-static void on_content(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_content(struct http_request *request, const void *arg, PGresult *const *results)
 {
-    const char *id = api_request_variable(request, "id");
+    const char *id = http_request_variable(request, "id");
 
     (void)arg;
     if (PQntuples(results[0]) == 0)
         api_resource_missing(request, "proposal", id);
     else if (api_row_text(results[0], 0, "content") == NULL)
-        api_answer_problem(request, API_NO_SUCH_RESOURCE,
-                           "The content of proposal \"%s\" is not kept", id);
+        http_answer_problem(request, &api_no_such_resource,
+                            "The content of proposal \"%s\" is not kept", id);
     else
         api_content_answer(request, results[0], api_row_text(results[0], 0, "config"));
 }
 
-void api_proposals_content(struct api_request *request)
+void api_proposals_content(struct http_request *request)
 {
     const char *id = id_of(request);
     struct api_transaction *tx;
@@ -149,20 +153,20 @@ void api_proposals_content(struct api_request *request)
 
 /* ---- deciding ---- */
 
-static void on_decided(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_decided(struct http_request *request, const void *arg, PGresult *const *results)
 {
     (void)arg;
     if (PQntuples(results[1]) == 0)
-        api_resource_missing(request, "proposal", api_request_variable(request, "id"));
+        api_resource_missing(request, "proposal", http_request_variable(request, "id"));
     else if (PQntuples(results[0]) == 0)
-        api_answer_problem(
-            request, API_PRECONDITION_FAILED, "The proposal \"%s\" is there in version \"%s\"",
-            api_request_variable(request, "id"), api_row_text(results[1], 0, "version"));
+        http_answer_problem(
+            request, &api_precondition_failed, "The proposal \"%s\" is there in version \"%s\"",
+            http_request_variable(request, "id"), api_row_text(results[1], 0, "version"));
     else
         answer(request, results[1]);
 }
 
-static void decide(struct api_request *request, const char *sql)
+static void decide(struct http_request *request, const char *sql)
 {
     const char *reason = "";
     const struct api_field fields[] = {{"reason", API_FIELD_STRING, false, &reason}};
@@ -171,7 +175,7 @@ static void decide(struct api_request *request, const char *sql)
     struct api_transaction *tx;
 
     if (id == NULL || !api_body_read(request, fields, HW_COUNT(fields)) ||
-        !api_request_precondition(request, &condition))
+        !api_precondition_read(request, &condition))
         return;
     tx = api_transaction_write(request);
     api_transaction_add(tx, sql, 3, id, condition.versions, reason);
@@ -183,12 +187,12 @@ static void decide(struct api_request *request, const char *sql)
     " FROM headwater.proposal AS p WHERE p.id = $1::bigint "                                       \
     "AND ($2::bigint[] IS NULL OR p.version = ANY ($2::bigint[]))"
 
-void api_proposals_approve(struct api_request *request)
+void api_proposals_approve(struct http_request *request)
 {
     decide(request, "SELECT headwater.approve(p.id, $3)" WHERE);
 }
 
-void api_proposals_reject(struct api_request *request)
+void api_proposals_reject(struct http_request *request)
 {
     decide(request, "SELECT headwater.reject(p.id, $3)" WHERE);
 }

@@ -4,7 +4,6 @@
  * privilege, is null, and the rest is there.
  */
 #include <inttypes.h>
-#include <microhttpd.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,12 +11,16 @@
 #include "api/diagnosis.h"
 #include "api/handlers.h"
 #include "api/migrate.h"
+#include "api/nats.h"
 #include "api/refusal.h"
 #include "api/resources/fleet.h"
 #include "api/row.h"
 #include "common/clock.h"
 #include "common/memory.h"
 #include "common/version.h"
+#include "http/answer.h"
+#include "http/server.h"
+#include "pg/pool.h"
 
 enum { SERVER, SYSTEM_ID, SCHEMA, SLOTS, LAG, RECONCILERS, CHANGELOG, FLEET, QUESTIONS };
 
@@ -97,8 +100,8 @@ static const struct api_column changelog_columns[] = {
 };
 
 struct look {
-    struct api_request *request;
-    struct api_job job;
+    struct http_request *request;
+    struct hw_pool_job job;
     struct hw_db_query queries[QUESTIONS];
     const char *values[1];
     bool has_sql, has_nats;
@@ -193,8 +196,8 @@ static json_t *slot_json(const struct look *look, const struct hw_db_outcome *ou
     const PGresult *slots = answer_to(outcome, SLOTS);
     json_t *slot = row_or_unknown(slots, archive, slot_columns);
 
-    json_object_set_new(slot, "name",
-                        json_sprintf("%s%s", look->request->api->slot, archive ? "_archive" : ""));
+    json_object_set_new(
+        slot, "name", json_sprintf("%s%s", api_of(look->request)->slot, archive ? "_archive" : ""));
     if (archive)
         json_object_set_new(slot, "ahead",
                             slots != NULL ? api_row_value(slots, 1, "ahead", API_COLUMN_BOOLEAN)
@@ -266,7 +269,7 @@ static void take_sql(struct look *look, const struct hw_db_outcome *outcome, con
     json_t *sessions = sessions_json(outcome);
     json_t *slot = slot_json(look, outcome, false);
     const PGresult *changelog = answer_to(outcome, CHANGELOG);
-    const char *name = look->request->api->slot;
+    const char *name = api_of(look->request)->slot;
     json_t *holder = holder_of(sessions, name);
 
     json_object_set(slot, "holder", holder != NULL ? holder : json_null());
@@ -302,7 +305,7 @@ static json_t *leads(const json_t *document)
 
 static void answer(struct look *look)
 {
-    struct api_request *request = look->request;
+    struct http_request *request = look->request;
     json_t *document = look->document, *problems;
 
     if (!look->has_sql || !look->has_nats)
@@ -311,7 +314,7 @@ static void answer(struct look *look)
     problems = api_diagnosis(document);
     json_object_set_new(document, "healthy", json_boolean(json_array_size(problems) == 0));
     json_object_set_new(document, "problems", problems);
-    api_answer_json(request, MHD_HTTP_OK, document);
+    http_answer_json(request, HTTP_OK, document);
     free(look);
 }
 
@@ -345,13 +348,13 @@ static json_t *api_json(const struct api *api)
     char started_at[HW_CLOCK_MAX];
 
     return json_pack("{s:s, s:s, s:s}", "version", HW_VERSION, "address",
-                     api_server_name(api->server), "started_at",
+                     http_server_name(api->server), "started_at",
                      hw_clock_format(api->started_at, 3, started_at));
 }
 
-void api_system_get(struct api_request *request)
+void api_system_get(struct http_request *request)
 {
-    struct api *api = request->api;
+    struct api *api = api_of(request);
     struct look *look = hw_alloc(sizeof(*look));
     struct hw_error err;
 
@@ -362,11 +365,11 @@ void api_system_get(struct api_request *request)
     for (int i = 0; i < QUESTIONS; i++)
         look->queries[i] = (struct hw_db_query){
             .sql = questions[i], .count = i == SLOTS || i == LAG, .values = look->values};
-    look->job = (struct api_job){.mode = HW_DB_SEPARATE,
-                                 .queries = look->queries,
-                                 .count = QUESTIONS,
-                                 .done = on_sql,
-                                 .arg = look};
+    look->job = (struct hw_pool_job){.mode = HW_DB_SEPARATE,
+                                     .queries = look->queries,
+                                     .count = QUESTIONS,
+                                     .done = on_sql,
+                                     .arg = look};
     if (hw_pool_submit(api->pool, &look->job, &err) != HW_OK)
         take_sql(look, NULL, err.message);
     api_nats_ask(api->nats, on_nats, look);

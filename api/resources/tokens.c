@@ -1,14 +1,16 @@
 /* /v1/tokens: who may call, made and ended by admins. */
-#include <microhttpd.h>
 #include <stdlib.h>
 
 #include "api/api.h"
+#include "api/auth.h"
 #include "api/body.h"
 #include "api/handlers.h"
+#include "api/problem.h"
 #include "api/resource.h"
 #include "api/transaction.h"
 #include "common/memory.h"
 #include "common/options.h"
+#include "http/answer.h"
 
 #define SELECT                                                                                     \
     "SELECT name, id, role, state, created_at, created_by, expires_at, revoked_at, last_used_at "  \
@@ -27,7 +29,7 @@ static const struct api_column columns[] = {
     {.name = NULL},
 };
 
-void api_tokens_list(struct api_request *request)
+void api_tokens_list(struct http_request *request)
 {
     static const struct api_resource tokens = {
         .list = SELECT "WHERE ($1::text IS NULL OR name > $1) ORDER BY name LIMIT $2::int",
@@ -37,27 +39,27 @@ void api_tokens_list(struct api_request *request)
     api_resource_list(request, &tokens);
 }
 
-static void on_get(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_get(struct http_request *request, const void *arg, PGresult *const *results)
 {
     (void)arg;
     if (PQntuples(results[0]) == 0)
-        api_resource_missing(request, "token", api_request_variable(request, "name"));
+        api_resource_missing(request, "token", http_request_variable(request, "name"));
     else
-        api_answer_json(request, MHD_HTTP_OK, api_row_object(results[0], 0, columns));
+        http_answer_json(request, HTTP_OK, api_row_object(results[0], 0, columns));
 }
 
-void api_tokens_get(struct api_request *request)
+void api_tokens_get(struct http_request *request)
 {
     struct api_transaction *tx = api_transaction_read(request);
 
-    api_transaction_add(tx, SELECT "WHERE name = $1", 1, api_request_variable(request, "name"));
+    api_transaction_add(tx, SELECT "WHERE name = $1", 1, http_request_variable(request, "name"));
     api_transaction_run(tx, on_get, NULL);
 }
 
 /* ---- changes: answered when this service knows them as well ---- */
 
 struct change {
-    struct api_request *request;
+    struct http_request *request;
     json_t *token; /* what was made; NULL: one was revoked */
 };
 
@@ -66,22 +68,22 @@ static void on_known(void *arg)
     struct change *change = arg;
 
     if (change->token != NULL)
-        api_answer_json(change->request, MHD_HTTP_CREATED, change->token);
+        http_answer_json(change->request, HTTP_CREATED, change->token);
     else
-        api_answer_empty(change->request, MHD_HTTP_NO_CONTENT);
+        http_answer_empty(change->request, HTTP_NO_CONTENT);
     free(change);
 }
 
-static void answer_when_known(struct api_request *request, json_t *token)
+static void answer_when_known(struct http_request *request, json_t *token)
 {
     struct change *change = hw_alloc(sizeof(*change));
 
     change->request = request;
     change->token = token;
-    api_auth_reread(request->api->auth, on_known, change);
+    api_auth_reread(api_of(request)->auth, on_known, change);
 }
 
-static void on_created(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_created(struct http_request *request, const void *arg, PGresult *const *results)
 {
     json_t *token = api_row_object(results[2], 0, columns);
     HW_AUTO_FREE char *location =
@@ -90,12 +92,12 @@ static void on_created(struct api_request *request, const void *arg, PGresult *c
     (void)arg;
     json_object_set_new(token, "token", api_row_value(results[1], 0, "token", API_COLUMN_STRING));
     json_object_set_new(token, "first", json_boolean(api_row_is_true(results[0], 0, "is_first")));
-    api_answer_header(request, MHD_HTTP_HEADER_LOCATION, location);
-    api_answer_header(request, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    http_answer_header(request, HTTP_LOCATION, location);
+    http_answer_header(request, HTTP_CACHE_CONTROL, "no-store");
     answer_when_known(request, token);
 }
 
-void api_tokens_post(struct api_request *request)
+void api_tokens_post(struct http_request *request)
 {
     const char *name = NULL, *role = NULL, *expires_in = NULL, *seconds = NULL;
     const struct api_field fields[] = {
@@ -110,13 +112,13 @@ void api_tokens_post(struct api_request *request)
         return;
     if (expires_in != NULL) {
         if (!hw_options_duration(expires_in, &ms)) {
-            api_answer_problem_with(request, API_INVALID_BODY,
-                                    json_pack("{s:s}", "path", "$.expires_in"),
-                                    "$.expires_in: must be a time such as \"12h\" or \"30d\", or "
-                                    "null: never");
+            http_answer_problem_with(request, &api_invalid_body,
+                                     json_pack("{s:s}", "path", "$.expires_in"),
+                                     "$.expires_in: must be a time such as \"12h\" or \"30d\", or "
+                                     "null: never");
             return;
         }
-        seconds = api_request_keep(request, hw_sprintf("%.3f", (double)ms / 1000));
+        seconds = http_request_keep(request, hw_sprintf("%.3f", (double)ms / 1000));
     }
     tx = api_transaction_write(request);
     /* Behind the first one nobody gets in without: whoever makes it should know. */
@@ -129,18 +131,18 @@ void api_tokens_post(struct api_request *request)
     api_transaction_run(tx, on_created, NULL);
 }
 
-static void on_revoked(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_revoked(struct http_request *request, const void *arg, PGresult *const *results)
 {
     (void)arg;
     (void)results;
     answer_when_known(request, NULL);
 }
 
-void api_tokens_delete(struct api_request *request)
+void api_tokens_delete(struct http_request *request)
 {
     struct api_transaction *tx = api_transaction_write(request);
 
     api_transaction_add(tx, "SELECT headwater.revoke_token($1)", 1,
-                        api_request_variable(request, "name"));
+                        http_request_variable(request, "name"));
     api_transaction_run(tx, on_revoked, NULL);
 }

@@ -1,10 +1,11 @@
 /* /v1/unknown-nodes: who is alive and was never registered. */
-#include <microhttpd.h>
 
 #include "api/handlers.h"
+#include "api/parameter.h"
 #include "api/resource.h"
 #include "api/transaction.h"
 #include "common/json.h"
+#include "http/answer.h"
 
 static const struct api_column columns[] = {
     {.name = "name", .type = API_COLUMN_STRING},
@@ -17,7 +18,7 @@ static const struct api_column columns[] = {
     {.name = NULL},
 };
 
-static void on_unknown(struct api_request *request, const void *arg, PGresult *const *results)
+static void on_unknown(struct http_request *request, const void *arg, PGresult *const *results)
 {
     const PGresult *const count = results[0];
     const char *ignored;
@@ -25,7 +26,7 @@ static void on_unknown(struct api_request *request, const void *arg, PGresult *c
     int limit;
 
     (void)arg;
-    if (!api_request_limit(request, &limit, &ignored))
+    if (!api_parameter_limit(request, &limit, &ignored))
         return;
     answer = json_pack("{s:o, s:o, s:b, s:o}", "count",
                        api_row_value(count, 0, "names", API_COLUMN_INTEGER), "most",
@@ -35,17 +36,17 @@ static void on_unknown(struct api_request *request, const void *arg, PGresult *c
     HW_AUTO_JSON json_t *page =
         api_resource_select(request, api_resource_page(results[1], limit, columns));
     json_object_update(answer, page);
-    api_answer_json(request, MHD_HTTP_OK, answer);
+    http_answer_json(request, HTTP_OK, answer);
 }
 
 /* The counts are of the whole list, whichever page is asked for. */
-void api_unknown_list(struct api_request *request)
+void api_unknown_list(struct http_request *request)
 {
     struct api_transaction *tx;
     const char *most;
     int limit;
 
-    if (!api_request_limit(request, &limit, &most) || !api_resource_fields(request, columns))
+    if (!api_parameter_limit(request, &limit, &most) || !api_resource_fields(request, columns))
         return;
     tx = api_transaction_read(request);
     api_transaction_add(tx, "SELECT names, most, is_full, left_out FROM headwater.unknown_count()",
@@ -54,6 +55,6 @@ void api_unknown_list(struct api_request *request)
                         "SELECT name, first_seen, last_seen, agent, reported_state, "
                         "reported_revision, reported_digest FROM headwater.unknown_node "
                         "WHERE $1::text IS NULL OR name > $1 ORDER BY name LIMIT $2::int",
-                        2, api_request_parameter(request, "after"), most);
+                        2, http_request_parameter(request, "after"), most);
     api_transaction_run(tx, on_unknown, NULL);
 }

@@ -1,7 +1,5 @@
 #include "api/resources/wait.h"
 
-#include <microhttpd.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +7,7 @@
 
 #include "api/api.h"
 #include "api/handlers.h"
+#include "api/problem.h"
 #include "api/refusal.h"
 #include "api/row.h"
 #include "api/transaction.h"
@@ -16,11 +15,13 @@
 #include "common/log.h"
 #include "common/lsn.h"
 #include "common/memory.h"
+#include "http/answer.h"
+#include "pg/database.h"
 
 enum {
     TIMEOUT_DEFAULT_MS = 30000,
     TIMEOUT_MOST_MS = 600000,
-    TICK_MS = 1000,     /* for what no notification tells: a lost one, a client that hung up */
+    TICK_MS = 1000,     /* stands in for a notification that was lost */
     PAUSE_LEAST_MS = 5, /* between two queries, and at least as long as the last one took */
 };
 
@@ -62,7 +63,7 @@ static const char judge_sql[] =
 struct waiter {
     TAILQ_ENTRY(waiter) link;
     struct api_waits *waits;
-    struct api_request *request;
+    struct http_request *request;
     hw_lsn lsn;
     bool asked;   /* the query that runs is about it, too */
     bool expired; /* its time is over: the next judgement is the last */
@@ -84,9 +85,9 @@ static void ask(void *arg);
 
 /* ---- waiters ---- */
 
-static struct api_request *remove_waiter(struct waiter *waiter)
+static struct http_request *remove_waiter(struct waiter *waiter)
 {
-    struct api_request *request = waiter->request;
+    struct http_request *request = waiter->request;
 
     TAILQ_REMOVE(&waiter->waits->waiters, waiter, link);
     if (--waiter->waits->count == 0)
@@ -112,41 +113,19 @@ static void on_expired(void *arg)
     if (waits->ready)
         wake(waits);
     else
-        api_answer_problem(remove_waiter(waiter), API_DATABASE_UNAVAILABLE,
-                           "The database cannot be reached to find out: %s", waits->trouble);
+        http_answer_problem(remove_waiter(waiter), &api_database_unavailable,
+                            "The database cannot be reached to find out: %s", waits->trouble);
 }
 
-/* Nobody tells us when a client hangs up while its connection sleeps: look at all of them at once.
- */
-static void drop_gone(struct api_waits *waits)
+static void on_gone(void *arg)
 {
-    struct pollfd *sockets = hw_alloc((size_t)waits->count * sizeof(*sockets));
-    struct waiter *waiter, *next;
-    int count = 0;
-
-    TAILQ_FOREACH(waiter, &waits->waiters, link)
-    sockets[count++] =
-        (struct pollfd){.fd = api_server_socket(waiter->request), .events = POLLRDHUP};
-    if (poll(sockets, (nfds_t)count, 0) > 0) {
-        const struct pollfd *socket = sockets;
-
-        for (waiter = TAILQ_FIRST(&waits->waiters); waiter != NULL; waiter = next, socket++) {
-            next = TAILQ_NEXT(waiter, link);
-            if (socket->revents != 0)
-                api_answer_problem(remove_waiter(waiter), API_WAIT_TIMEOUT,
-                                   "Nobody waits any more");
-        }
-    }
-    free(sockets);
+    http_answer_problem(remove_waiter(arg), &api_wait_timeout, "Nobody waits any more");
 }
 
 static void on_tick(void *arg)
 {
     struct api_waits *waits = arg;
 
-    drop_gone(waits);
-    if (waits->count == 0)
-        return;
     hw_timer_start(waits->loop, &waits->tick, TICK_MS, on_tick, waits);
     wake(waits);
 }
@@ -182,21 +161,21 @@ static void judge(struct waiter *waiter, const PGresult *rows, int row)
     const bool done = is_zero(rows, row, "pending");
 
     if (api_row_is_true(rows, row, "ahead"))
-        api_answer_problem(remove_waiter(waiter), API_POSITION_AHEAD,
-                           "lsn: the database is at %s; wait for a position that a write answered",
-                           api_row_text(rows, row, "now"));
+        http_answer_problem(remove_waiter(waiter), &api_position_ahead,
+                            "lsn: the database is at %s; wait for a position that a write answered",
+                            api_row_text(rows, row, "now"));
     else if (done && is_zero(rows, row, "failed"))
-        api_answer_json(remove_waiter(waiter), MHD_HTTP_OK, judgement(rows, row, "applied"));
+        http_answer_json(remove_waiter(waiter), HTTP_OK, judgement(rows, row, "applied"));
     else if (done)
-        api_answer_problem_with(remove_waiter(waiter), API_APPLY_FAILED,
-                                judgement(rows, row, "failed"), "%s of %s nodes failed",
-                                api_row_text(rows, row, "failed"),
-                                api_row_text(rows, row, "nodes"));
+        http_answer_problem_with(remove_waiter(waiter), &api_apply_failed,
+                                 judgement(rows, row, "failed"), "%s of %s nodes failed",
+                                 api_row_text(rows, row, "failed"),
+                                 api_row_text(rows, row, "nodes"));
     else if (waiter->expired)
-        api_answer_problem_with(remove_waiter(waiter), API_WAIT_TIMEOUT,
-                                judgement(rows, row, "pending"), "%s of %s nodes are pending",
-                                api_row_text(rows, row, "pending"),
-                                api_row_text(rows, row, "nodes"));
+        http_answer_problem_with(remove_waiter(waiter), &api_wait_timeout,
+                                 judgement(rows, row, "pending"), "%s of %s nodes are pending",
+                                 api_row_text(rows, row, "pending"),
+                                 api_row_text(rows, row, "nodes"));
 }
 
 static int find_row(const PGresult *rows, hw_lsn lsn)
@@ -344,7 +323,8 @@ void api_waits_stop(struct api_waits *waits)
     waits->stopped = true;
     for (waiter = TAILQ_FIRST(&waits->waiters); waiter != NULL; waiter = next) {
         next = TAILQ_NEXT(waiter, link);
-        api_answer_problem(remove_waiter(waiter), API_SHUTTING_DOWN, "Wait again when it is back");
+        http_answer_problem(remove_waiter(waiter), &api_shutting_down,
+                            "Wait again when it is back");
     }
     hw_timer_stop(&waits->pause);
     waits->ready = false;
@@ -383,31 +363,32 @@ static int64_t parse_timeout(const char *text)
     return -1;
 }
 
-void api_wait_get(struct api_request *request)
+void api_wait_get(struct http_request *request)
 {
-    struct api_waits *waits = request->api->waits;
-    const char *lsn = api_request_parameter(request, "lsn");
-    const char *timeout = api_request_parameter(request, "timeout");
+    struct api_waits *waits = api_of(request)->waits;
+    const char *lsn = http_request_parameter(request, "lsn");
+    const char *timeout = http_request_parameter(request, "timeout");
     const int64_t timeout_ms = timeout != NULL ? parse_timeout(timeout) : TIMEOUT_DEFAULT_MS;
     struct waiter *waiter;
     hw_lsn position;
 
     if (lsn == NULL || hw_lsn_parse(lsn, &position, NULL) != HW_OK) {
-        api_answer_problem(request, API_INVALID_PARAMETER,
-                           "lsn: must be a position such as 0/16B3748, as Headwater-LSN gives it");
+        http_answer_problem(request, &http_invalid_parameter,
+                            "lsn: must be a position such as 0/16B3748, as Headwater-LSN gives it");
         return;
     }
     if (timeout_ms < 0) {
-        api_answer_problem(request, API_INVALID_PARAMETER,
-                           "timeout: must be a time such as 500ms, 30s or 2m, at most 10m");
+        http_answer_problem(request, &http_invalid_parameter,
+                            "timeout: must be a time such as 500ms, 30s or 2m, at most 10m");
         return;
     }
     if (waits->stopped || !waits->ready) {
         if (waits->stopped)
-            api_answer_problem(request, API_SHUTTING_DOWN, "Wait again when it is back");
+            http_answer_problem(request, &api_shutting_down, "Wait again when it is back");
         else
-            api_answer_problem(request, API_DATABASE_UNAVAILABLE,
-                               "Nobody can be waited for without the database: %s", waits->trouble);
+            http_answer_problem(request, &api_database_unavailable,
+                                "Nobody can be waited for without the database: %s",
+                                waits->trouble);
         return;
     }
     waiter = hw_alloc(sizeof(*waiter));
@@ -416,6 +397,7 @@ void api_wait_get(struct api_request *request)
     waiter->lsn = position;
     TAILQ_INSERT_TAIL(&waits->waiters, waiter, link);
     waiter->expired = timeout_ms == 0;
+    http_request_on_gone(request, on_gone, waiter);
     if (timeout_ms > 0)
         hw_timer_start(waits->loop, &waiter->timer, timeout_ms, on_expired, waiter);
     if (waits->count++ == 0)

@@ -2,24 +2,26 @@
 #include <string.h>
 
 #include "api/body.h"
+#include "api/problem.h"
 #include "common/utf8.h"
+#include "http/answer.h"
 #include "tests/fuzz/fuzz.h"
 
-static enum api_problem answered;
+static const struct http_problem *answered;
 static void *kept[8];
 static size_t kept_count;
 
-void api_answer_problem_with(struct api_request *request, enum api_problem problem, json_t *members,
-                             const char *fmt, ...)
+void http_answer_problem_with(struct http_request *request, const struct http_problem *problem,
+                              json_t *members, const char *fmt, ...)
 {
     (void)request;
     (void)fmt;
-    FUZZ_HOLDS(answered == API_PROBLEM_COUNT);
+    FUZZ_HOLDS(answered == NULL);
     answered = problem;
     json_decref(members);
 }
 
-void *api_request_keep(struct api_request *request, void *memory)
+void *http_request_keep(struct http_request *request, void *memory)
 {
     (void)request;
     FUZZ_HOLDS(kept_count < HW_COUNT(kept));
@@ -29,7 +31,7 @@ void *api_request_keep(struct api_request *request, void *memory)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     HW_AUTO_FREE char *body = hw_alloc(size + 1);
-    struct api_request request = {.body = body, .body_len = size};
+    struct http_request request = {.body = body, .body_len = size};
     const char *config = NULL, *selector = NULL, *priority = NULL;
     const struct api_field fields[] = {
         {"config", API_FIELD_STRING, true, &config},
@@ -38,14 +40,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     };
 
     memcpy(body, data, size);
-    answered = API_PROBLEM_COUNT;
+    answered = NULL;
     if (api_body_read(&request, fields, HW_COUNT(fields))) {
-        FUZZ_HOLDS(answered == API_PROBLEM_COUNT);
+        FUZZ_HOLDS(answered == NULL);
         FUZZ_HOLDS(config != NULL && hw_utf8_valid(config, strlen(config), NULL));
         FUZZ_HOLDS(selector == NULL || (selector[0] == '{' && strlen(selector) >= 2));
         FUZZ_HOLDS(priority == NULL || strspn(priority, "-0123456789") == strlen(priority));
     } else {
-        FUZZ_HOLDS(answered == API_MALFORMED_JSON || answered == API_INVALID_BODY);
+        FUZZ_HOLDS(answered == &api_malformed_json || answered == &api_invalid_body);
     }
     while (kept_count > 0)
         free(kept[--kept_count]);

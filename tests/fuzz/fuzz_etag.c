@@ -1,6 +1,7 @@
 /* Lists of entity tags: a tag on the first line, a field behind it. */
 #include <string.h>
 
+#include "api/precondition.h"
 #include "http/etag.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -9,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     HW_AUTO_FREE char *text = fuzz_text(data, size);
     char *field = text;
     const char *etag = strsep(&field, "\n");
-    HW_AUTO_FREE char *versions = api_etag_versions(field != NULL ? field : etag);
+    HW_AUTO_FREE char *versions = api_precondition_versions(field != NULL ? field : etag);
 
     if (field == NULL)
         field = text;
@@ -21,9 +22,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_HOLDS(strspn(versions + 1, "0123456789,") == strlen(versions) - 2);
         FUZZ_HOLDS(strstr(versions, ",,") == NULL && strstr(versions, "{,") == NULL);
     }
-    if (api_etag_list_valid(field))
+    if (http_etag_list_valid(field))
         FUZZ_HOLDS(strcmp(field, "*") == 0 || strchr(field, '"') != NULL);
-    if (api_etag_list_has(field, etag) && etag[0] != '\0')
+    if (http_etag_list_has(field, etag) && etag[0] != '\0')
         FUZZ_HOLDS(strcmp(field, "*") == 0 || strstr(field, etag) != NULL);
     return 0;
 }

@@ -11,14 +11,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     HW_AUTO_FREE char *again = NULL;
     struct hw_error err = {0};
 
-    if (api_media_type_parse(text, &stored, &err) != HW_OK) {
+    if (http_media_type_parse(text, &stored, &err) != HW_OK) {
         FUZZ_HOLDS(err.status == HW_EINVAL && err.message[0] != '\0' && stored == NULL);
         return 0;
     }
     for (const char *p = stored; *p != '\0'; p++)
         FUZZ_HOLDS(*p >= ' ' && *p <= '~'); /* as agents want it */
-    FUZZ_HOLDS(api_media_type_parse(stored, &again, NULL) == HW_OK && strcmp(stored, again) == 0);
-    if (api_media_type_is_json(stored))
-        FUZZ_HOLDS(api_media_type_is_text(stored));
+    FUZZ_HOLDS(http_media_type_parse(stored, &again, NULL) == HW_OK && strcmp(stored, again) == 0);
+    if (http_media_type_is_json(stored))
+        FUZZ_HOLDS(http_media_type_is_text(stored));
     return 0;
 }

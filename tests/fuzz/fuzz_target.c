@@ -1,8 +1,8 @@
 /* Request targets, and the way from them to a route. */
 #include <string.h>
 
+#include "api/routes.h"
 #include "common/utf8.h"
-#include "http/router.h"
 #include "tests/fuzz/fuzz.h"
 
 static void check(const char *text)
@@ -14,40 +14,40 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const char *const methods[] = {"GET", "HEAD", "PUT", "POST", "DELETE", "PATCH"};
     HW_AUTO_FREE char *raw = fuzz_text(data, size);
-    struct api_target target;
+    struct http_target target;
     struct hw_error err = {0};
 
-    if (api_target_parse(raw, &target, &err) != HW_OK) {
+    if (http_target_parse(raw, &target, &err) != HW_OK) {
         FUZZ_HOLDS(err.status == HW_EINVAL && err.message[0] != '\0');
         return 0;
     }
-    FUZZ_HOLDS(target.segment_count >= 1 && target.segment_count <= API_TARGET_SEGMENTS + 1);
-    for (int i = 0; i < target.segment_count && i < API_TARGET_SEGMENTS; i++) {
+    FUZZ_HOLDS(target.segment_count >= 1 && target.segment_count <= HTTP_TARGET_SEGMENTS + 1);
+    for (int i = 0; i < target.segment_count && i < HTTP_TARGET_SEGMENTS; i++) {
         check(target.segments[i]);
         FUZZ_HOLDS(strchr(target.segments[i], '/') == NULL);
     }
     for (int i = 0; i < target.parameter_count; i++) {
         check(target.parameters[i].name);
         check(target.parameters[i].value);
-        FUZZ_HOLDS(api_target_parameter(&target, target.parameters[i].name) ==
+        FUZZ_HOLDS(http_target_parameter(&target, target.parameters[i].name) ==
                    target.parameters[i].value);
     }
     for (size_t i = 0; i < HW_COUNT(methods); i++) {
-        const struct api_route *route;
+        const struct http_route *route;
         struct hw_buf allow = {0};
         const enum hw_status status =
-            api_router_find(api_routes, methods[i], &target, &route, &allow);
+            http_router_find(api_routes, methods[i], &target, &route, &allow);
 
         FUZZ_HOLDS(status == HW_OK || status == HW_ENOENT || (status == HW_EDENIED && allow.len));
         if (status == HW_OK) {
-            const char *name = api_router_variable(route, &target, "name");
+            const char *name = http_router_variable(route, &target, "name");
 
             FUZZ_HOLDS((strstr(route->pattern, "{name}") != NULL) == (name != NULL));
             FUZZ_HOLDS(name == NULL || *name != '\0');
-            (void)api_router_unknown(route, &target);
+            (void)http_router_unknown(route, &target);
         }
         hw_buf_free(&allow);
     }
-    api_target_free(&target);
+    http_target_free(&target);
     return 0;
 }

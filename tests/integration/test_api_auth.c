@@ -7,10 +7,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "api/routes.h"
 #include "common/buf.h"
 #include "common/memory.h"
-#include "http/problem.h"
-#include "http/router.h"
 #include "tests/support/api_program.h"
 #include "tests/support/database.h"
 #include "tests/support/http.h"
@@ -263,14 +262,14 @@ END_TEST
 
 static const struct {
     const char *name;
-    enum api_role role;
+    int role;
 } roles[] = {{"admin", API_ROLE_ADMIN},
              {"viewer", API_ROLE_VIEWER},
              {"operator", API_ROLE_OPERATOR},
              {"approver", API_ROLE_APPROVER}};
 
 /* The route's path with something in the place of each variable. */
-static char *target_of(const struct api_route *route)
+static char *target_of(const struct http_route *route)
 {
     struct hw_buf target = {0};
 
@@ -287,12 +286,12 @@ static char *target_of(const struct api_route *route)
     return target.data;
 }
 
-static void check_route(const struct api_route *route, const char *method, const char *token,
-                        enum api_role role)
+static void check_route(const struct http_route *route, const char *method, const char *token,
+                        int role)
 {
     HW_AUTO_FREE char *target = target_of(route);
     const bool by_head = strcmp(method, "HEAD") == 0;
-    const int status = call(token, method, target, route->body != API_BODY_NONE ? "{}" : NULL);
+    const int status = call(token, method, target, route->body != HTTP_BODY_NONE ? "{}" : NULL);
     const int expected = role >= route->role ? 400 : token == NULL ? 401 : 403;
 
     ck_assert_msg(status == expected, "%s %s as %d: %d instead of %d", method, target, role, status,
@@ -323,7 +322,7 @@ START_TEST(test_routes_by_role)
     for (size_t i = 0; i < HW_COUNT(roles); i++)
         tokens[i] = create_token(roles[i].name, roles[i].name);
     test_api_start(&api, api_url, NULL);
-    for (const struct api_route *r = api_routes; r->method != NULL; r++) {
+    for (const struct http_route *r = api_routes; r->method != NULL; r++) {
         const bool is_open = is_for_everyone(r->pattern);
         const bool is_get = strcmp(r->method, "GET") == 0;
         const bool is_token = strncmp(r->pattern, "/v1/tokens", 10) == 0;

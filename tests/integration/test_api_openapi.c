@@ -8,11 +8,11 @@
 #include <unistd.h>
 
 #include "api/openapi.h"
+#include "api/problem.h"
+#include "api/routes.h"
 #include "common/buf.h"
 #include "common/memory.h"
 #include "common/version.h"
-#include "http/problem.h"
-#include "http/router.h"
 #include "tests/support/api_program.h"
 #include "tests/support/database.h"
 #include "tests/support/http.h"
@@ -349,9 +349,9 @@ END_TEST
 
 /* ---- the table of routes ---- */
 
-static const struct api_route *find_route(const char *method, const char *path)
+static const struct http_route *find_route(const char *method, const char *path)
 {
-    const struct api_route *route = api_routes;
+    const struct http_route *route = api_routes;
 
     while (route->method != NULL &&
            (strcmp(route->method, method) != 0 || strcmp(route->pattern, path) != 0))
@@ -387,7 +387,7 @@ static int count_words(const char *words)
 static void check_route(const char *path, const char *method, json_t *operation, void *arg)
 {
     static const char *const roles[] = {NULL, "viewer", "operator", "approver", "admin"};
-    const struct api_route *route = find_route(method, path);
+    const struct http_route *route = find_route(method, path);
     HW_AUTO_FREE char *where = hw_sprintf("%s %s", method, path);
     const json_t *body = json_object_get(operation, "requestBody");
     const char *role = text_of(operation, "x-role"), *expected;
@@ -418,10 +418,10 @@ static void check_route(const char *path, const char *method, json_t *operation,
         variables--;
     ck_assert_msg(variables == 0, "%s: a variable is not documented", where);
     ck_assert_msg(queries == count_words(route->query), "%s: takes %s", where, route->query);
-    ck_assert_msg((body != NULL) == (route->body != API_BODY_NONE), "%s: its body", where);
+    ck_assert_msg((body != NULL) == (route->body != HTTP_BODY_NONE), "%s: its body", where);
     if (body != NULL)
         ck_assert_int_eq(json_object_get(json_object_get(body, "content"), "*/*") != NULL,
-                         route->body == API_BODY_CONFIG);
+                         route->body == HTTP_BODY_ANY);
     expected = roles[route->role];
     ck_assert_msg(role == expected ||
                       (role != NULL && expected != NULL && strcmp(role, expected) == 0),
@@ -448,9 +448,16 @@ START_TEST(test_problems)
     const json_t *problems = json_object_get(document, "x-problems");
     HW_AUTO_FREE char *docs = test_read_file("docs/http.md");
 
-    ck_assert_uint_eq(json_object_size(problems), API_PROBLEM_COUNT);
-    for (int i = 0; i < API_PROBLEM_COUNT; i++) {
-        const struct api_problem_kind *kind = api_problem_kind((enum api_problem)i);
+    const struct http_problem *all[64];
+    size_t count = 0;
+
+    for (const struct http_problem *const *p = http_problems; *p != NULL; p++)
+        all[count++] = *p;
+    for (const struct http_problem *const *p = api_problems; *p != NULL; p++)
+        all[count++] = *p;
+    ck_assert_uint_eq(json_object_size(problems), count);
+    for (size_t i = 0; i < count; i++) {
+        const struct http_problem *kind = all[i];
         HW_AUTO_FREE char *row = hw_sprintf("\n| `%s` | %d | ", kind->name, kind->status);
         const json_t *problem = json_object_get(problems, kind->name);
 
@@ -718,7 +725,7 @@ START_TEST(test_served)
     ck_assert_ptr_nonnull(strstr(answer.body, "</html>"));
     ck_assert_ptr_null(strstr(answer.body, "<script"));
     ck_assert_ptr_null(strstr(answer.body, "src="));
-    for (const struct api_route *route = api_routes; route->method != NULL; route++) {
+    for (const struct http_route *route = api_routes; route->method != NULL; route++) {
         HW_AUTO_FREE char *heading =
             hw_sprintf("<span class=\"method\">%s</span> %s</code>", route->method, route->pattern);
 
@@ -728,7 +735,7 @@ START_TEST(test_served)
 
     answer = test_http(api.port, "GET", "/v1", NULL, NULL, 0);
     list = test_answer_json(&answer);
-    for (const struct api_route *route = api_routes; route->method != NULL; route++) {
+    for (const struct http_route *route = api_routes; route->method != NULL; route++) {
         const json_t *row =
             json_array_get(json_object_get(list, "routes"), (size_t)(route - api_routes));
 

@@ -3,6 +3,9 @@
 #include <string.h>
 
 #include "api/migrate.h"
+#include "api/precondition.h"
+#include "api/problem.h"
+#include "api/routes.h"
 #include "api/selector.h"
 #include "common/file.h"
 #include "common/json.h"
@@ -21,42 +24,42 @@
 
 START_TEST(test_target)
 {
-    struct api_target t;
+    struct http_target t;
     struct hw_error err;
 
     ck_assert_int_eq(
-        api_target_parse("/v1/nodes/a%2Eb?limit=5&selector=%7B%22a%22:1%7D&x=a+b&e", &t, &err),
+        http_target_parse("/v1/nodes/a%2Eb?limit=5&selector=%7B%22a%22:1%7D&x=a+b&e", &t, &err),
         HW_OK);
     ck_assert_int_eq(t.segment_count, 3);
     ck_assert_str_eq(t.segments[0], "v1");
     ck_assert_str_eq(t.segments[2], "a.b");
-    ck_assert_str_eq(api_target_parameter(&t, "limit"), "5");
-    ck_assert_str_eq(api_target_parameter(&t, "selector"), "{\"a\":1}");
-    ck_assert_str_eq(api_target_parameter(&t, "x"), "a b");
-    ck_assert_str_eq(api_target_parameter(&t, "e"), "");
-    ck_assert_ptr_null(api_target_parameter(&t, "y"));
-    api_target_free(&t);
+    ck_assert_str_eq(http_target_parameter(&t, "limit"), "5");
+    ck_assert_str_eq(http_target_parameter(&t, "selector"), "{\"a\":1}");
+    ck_assert_str_eq(http_target_parameter(&t, "x"), "a b");
+    ck_assert_str_eq(http_target_parameter(&t, "e"), "");
+    ck_assert_ptr_null(http_target_parameter(&t, "y"));
+    http_target_free(&t);
 
-    ck_assert_int_eq(api_target_parse("HTTP://host:80/v1/fleet?state=failed", &t, &err), HW_OK);
+    ck_assert_int_eq(http_target_parse("HTTP://host:80/v1/fleet?state=failed", &t, &err), HW_OK);
     ck_assert_str_eq(t.segments[1], "fleet");
-    ck_assert_str_eq(api_target_parameter(&t, "state"), "failed");
-    api_target_free(&t);
+    ck_assert_str_eq(http_target_parameter(&t, "state"), "failed");
+    http_target_free(&t);
 
-    ck_assert_int_eq(api_target_parse("http://host", &t, &err), HW_OK);
+    ck_assert_int_eq(http_target_parse("http://host", &t, &err), HW_OK);
     ck_assert_int_eq(t.segment_count, 1);
     ck_assert_str_eq(t.segments[0], "");
-    api_target_free(&t);
+    http_target_free(&t);
 
-    ck_assert_int_eq(api_target_parse("/1/2/3/4/5/6/7/8/9/10", &t, &err), HW_OK);
-    ck_assert_int_gt(t.segment_count, API_TARGET_SEGMENTS);
-    api_target_free(&t);
+    ck_assert_int_eq(http_target_parse("/1/2/3/4/5/6/7/8/9/10", &t, &err), HW_OK);
+    ck_assert_int_gt(t.segment_count, HTTP_TARGET_SEGMENTS);
+    http_target_free(&t);
 
     /* Neither dots nor double slashes are folded. */
-    ck_assert_int_eq(api_target_parse("/v1//..", &t, &err), HW_OK);
+    ck_assert_int_eq(http_target_parse("/v1//..", &t, &err), HW_OK);
     ck_assert_int_eq(t.segment_count, 3);
     ck_assert_str_eq(t.segments[1], "");
     ck_assert_str_eq(t.segments[2], "..");
-    api_target_free(&t);
+    http_target_free(&t);
 }
 END_TEST
 
@@ -74,36 +77,36 @@ START_TEST(test_target_refused)
         "/a?x=%fe",   "/a?x=1&x=2",
         "/a?x&x",     "/a?1=&2=&3=&4=&5=&6=&7=&8=&9=&10=&11=&12=&13=&14=&15=&16=&17=",
     };
-    struct api_target t;
+    struct http_target t;
     struct hw_error err;
 
     for (size_t i = 0; i < HW_COUNT(bad); i++)
-        ck_assert_msg(api_target_parse(bad[i], &t, &err) == HW_EINVAL, "%s was taken", bad[i]);
+        ck_assert_msg(http_target_parse(bad[i], &t, &err) == HW_EINVAL, "%s was taken", bad[i]);
 }
 END_TEST
 
 /* ---- routes ---- */
 
-static const struct api_route routes[] = {
-    {"GET", "/things", NULL, "limit after", API_BODY_NONE, API_ROLE_NONE},
-    {"GET", "/things/{name}", NULL, "", API_BODY_NONE, API_ROLE_NONE},
-    {"PUT", "/things/{name}", NULL, "message", API_BODY_JSON, API_ROLE_NONE},
-    {"GET", "/things/{name}/parts/{part}", NULL, "", API_BODY_NONE, API_ROLE_NONE},
-    {"POST", "/act", NULL, "", API_BODY_NONE, API_ROLE_NONE},
+static const struct http_route routes[] = {
+    {"GET", "/things", NULL, "limit after", HTTP_BODY_NONE, API_ROLE_NONE},
+    {"GET", "/things/{name}", NULL, "", HTTP_BODY_NONE, API_ROLE_NONE},
+    {"PUT", "/things/{name}", NULL, "message", HTTP_BODY_JSON, API_ROLE_NONE},
+    {"GET", "/things/{name}/parts/{part}", NULL, "", HTTP_BODY_NONE, API_ROLE_NONE},
+    {"POST", "/act", NULL, "", HTTP_BODY_NONE, API_ROLE_NONE},
     {0},
 };
 
 /* The index of the route, -404, or -405 with what is allowed. */
 static int find(const char *method, const char *raw, const char *allowed)
 {
-    struct api_target t;
+    struct http_target t;
     struct hw_error err;
     struct hw_buf allow = {0};
-    const struct api_route *route = NULL;
+    const struct http_route *route = NULL;
     int result;
 
-    ck_assert_int_eq(api_target_parse(raw, &t, &err), HW_OK);
-    switch (api_router_find(routes, method, &t, &route, &allow)) {
+    ck_assert_int_eq(http_target_parse(raw, &t, &err), HW_OK);
+    switch (http_router_find(routes, method, &t, &route, &allow)) {
     case HW_OK:
         result = (int)(route - routes);
         break;
@@ -115,7 +118,7 @@ static int find(const char *method, const char *raw, const char *allowed)
         result = -404;
     }
     hw_buf_free(&allow);
-    api_target_free(&t);
+    http_target_free(&t);
     return result;
 }
 
@@ -145,19 +148,19 @@ END_TEST
 
 START_TEST(test_router_variables)
 {
-    struct api_target t;
+    struct http_target t;
     struct hw_error err;
 
-    ck_assert_int_eq(api_target_parse("/things/x/parts/y?limit=1&lim=2", &t, &err), HW_OK);
-    ck_assert_str_eq(api_router_variable(&routes[3], &t, "name"), "x");
-    ck_assert_str_eq(api_router_variable(&routes[3], &t, "part"), "y");
-    ck_assert_ptr_null(api_router_variable(&routes[3], &t, "par"));
-    ck_assert_str_eq(api_router_unknown(&routes[3], &t), "limit");
-    ck_assert_str_eq(api_router_unknown(&routes[0], &t), "lim");
-    api_target_free(&t);
-    ck_assert_int_eq(api_target_parse("/things?after=&limit=1", &t, &err), HW_OK);
-    ck_assert_ptr_null(api_router_unknown(&routes[0], &t));
-    api_target_free(&t);
+    ck_assert_int_eq(http_target_parse("/things/x/parts/y?limit=1&lim=2", &t, &err), HW_OK);
+    ck_assert_str_eq(http_router_variable(&routes[3], &t, "name"), "x");
+    ck_assert_str_eq(http_router_variable(&routes[3], &t, "part"), "y");
+    ck_assert_ptr_null(http_router_variable(&routes[3], &t, "par"));
+    ck_assert_str_eq(http_router_unknown(&routes[3], &t), "limit");
+    ck_assert_str_eq(http_router_unknown(&routes[0], &t), "lim");
+    http_target_free(&t);
+    ck_assert_int_eq(http_target_parse("/things?after=&limit=1", &t, &err), HW_OK);
+    ck_assert_ptr_null(http_router_unknown(&routes[0], &t));
+    http_target_free(&t);
 }
 END_TEST
 
@@ -171,13 +174,13 @@ START_TEST(test_etag)
                                           "w/\"1\"", "\"1\"\"2\"", "W/ \"1\"", ",",      "'1'"};
 
     for (size_t i = 0; i < HW_COUNT(valid); i++)
-        ck_assert_msg(api_etag_list_valid(valid[i]), "%s was refused", valid[i]);
+        ck_assert_msg(http_etag_list_valid(valid[i]), "%s was refused", valid[i]);
     for (size_t i = 0; i < HW_COUNT(invalid); i++)
-        ck_assert_msg(!api_etag_list_valid(invalid[i]), "%s was taken", invalid[i]);
+        ck_assert_msg(!http_etag_list_valid(invalid[i]), "%s was taken", invalid[i]);
 
-    ck_assert(api_etag_list_has("*", "\"1\""));
-    ck_assert(api_etag_list_has("\"0\", W/\"1\"", "\"1\""));
-    ck_assert(!api_etag_list_has("\"11\", \"2\"", "\"1\""));
+    ck_assert(http_etag_list_has("*", "\"1\""));
+    ck_assert(http_etag_list_has("\"0\", W/\"1\"", "\"1\""));
+    ck_assert(!http_etag_list_has("\"11\", \"2\"", "\"1\""));
 }
 END_TEST
 
@@ -192,9 +195,9 @@ START_TEST(test_etag_versions)
         {"\"x\", \"017\", \"-1\", \"\", \"1}'; DROP\", \"9999999999999999999\", \"5\"", "{5}"},
     };
 
-    ck_assert_ptr_null(api_etag_versions("*"));
+    ck_assert_ptr_null(api_precondition_versions("*"));
     for (size_t i = 0; i < HW_COUNT(cases); i++) {
-        HW_AUTO_FREE char *versions = api_etag_versions(cases[i].field);
+        HW_AUTO_FREE char *versions = api_precondition_versions(cases[i].field);
 
         ck_assert_str_eq(versions, cases[i].versions);
     }
@@ -324,16 +327,16 @@ START_TEST(test_media_type)
     for (size_t i = 0; i < HW_COUNT(cases); i++) {
         HW_AUTO_FREE char *type = NULL;
 
-        ck_assert_msg(api_media_type_parse(cases[i].field, &type, &err) == HW_OK, "%s: %s",
+        ck_assert_msg(http_media_type_parse(cases[i].field, &type, &err) == HW_OK, "%s: %s",
                       cases[i].field, err.message);
         ck_assert_str_eq(type, cases[i].stored);
-        ck_assert_int_eq(api_media_type_is_json(type), cases[i].json);
-        ck_assert_int_eq(api_media_type_is_text(type), cases[i].text);
+        ck_assert_int_eq(http_media_type_is_json(type), cases[i].json);
+        ck_assert_int_eq(http_media_type_is_text(type), cases[i].text);
     }
     for (size_t i = 0; i < HW_COUNT(bad); i++) {
         char *type;
 
-        ck_assert_msg(api_media_type_parse(bad[i], &type, &err) == HW_EINVAL, "%s was taken",
+        ck_assert_msg(http_media_type_parse(bad[i], &type, &err) == HW_EINVAL, "%s was taken",
                       bad[i]);
     }
 }
@@ -398,7 +401,7 @@ END_TEST
 START_TEST(test_problem)
 {
     json_t *members = json_pack("{s:i}", "line", 3);
-    json_t *document = api_problem_document(API_MALFORMED_JSON, "line 3: \xff", members);
+    json_t *document = http_problem_document(&api_malformed_json, "line 3: \xff", members);
 
     ck_assert_str_eq(json_string_value(json_object_get(document, "type")),
                      "urn:headwater:problem:malformed-json");
@@ -410,6 +413,16 @@ START_TEST(test_problem)
 }
 END_TEST
 
+static void check_documented(const char *docs, const struct http_problem *const *problems)
+{
+    for (; *problems != NULL; problems++) {
+        HW_AUTO_FREE char *row =
+            hw_sprintf("| `%s` | %d |", (*problems)->name, (*problems)->status);
+
+        ck_assert_msg(strstr(docs, row) != NULL, "docs/http.md lacks %s", row);
+    }
+}
+
 /* Each problem is described in docs/http.md, and so is each route. */
 START_TEST(test_documented)
 {
@@ -418,13 +431,9 @@ START_TEST(test_documented)
     struct hw_error err;
 
     ck_assert_int_eq(hw_file_read("docs/http.md", 1 << 20, &docs, &len, &err), HW_OK);
-    for (int i = 0; i < API_PROBLEM_COUNT; i++) {
-        const struct api_problem_kind *kind = api_problem_kind((enum api_problem)i);
-        HW_AUTO_FREE char *row = hw_sprintf("| `%s` | %d |", kind->name, kind->status);
-
-        ck_assert_msg(strstr(docs, row) != NULL, "docs/http.md lacks %s", row);
-    }
-    for (const struct api_route *r = api_routes; r->method != NULL; r++) {
+    check_documented(docs, http_problems);
+    check_documented(docs, api_problems);
+    for (const struct http_route *r = api_routes; r->method != NULL; r++) {
         HW_AUTO_FREE char *row = hw_sprintf("`%s %s", r->method, r->pattern);
 
         ck_assert_msg(strstr(docs, row) != NULL, "docs/http.md lacks %s", row);
