@@ -468,9 +468,63 @@ static enum hw_status read_command(const struct hw_program *program, int argc, c
     return HW_OK;
 }
 
-enum hw_status hw_options_parse(const struct hw_program *program, int argc, char **argv,
-                                void *values, const char **command, char ***operands, int *count,
-                                struct hw_error *err)
+/* tls.client_ca is --tls-client-ca; malloc'ed. */
+static char *flag_of(const char *member)
+{
+    char *flag = hw_strdup(member);
+
+    for (char *p = flag; *p != '\0'; p++)
+        if (*p == '_' || *p == '.')
+            *p = '-';
+    return flag;
+}
+
+/* --tls-client-ca is HEADWATER_TLS_CLIENT_CA; malloc'ed. */
+static char *variable_of(const char *flag)
+{
+    char *variable = hw_sprintf("HEADWATER_%s", flag);
+
+    for (char *p = variable; *p != '\0'; p++)
+        *p = (char)(*p == '-' ? '_' : *p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p);
+    return variable;
+}
+
+/* A copy of the program's table in which every row has its name and its variable. */
+static struct hw_option *derive_rows(const struct hw_option *table)
+{
+    struct hw_option *rows;
+    size_t count = 0;
+
+    while (table[count].member != NULL || table[count].name != NULL)
+        count++;
+    rows = hw_alloc((count + 1) * sizeof(*rows));
+    for (size_t i = 0; i < count; i++) {
+        struct hw_option *const o = &rows[i];
+
+        *o = table[i];
+        if (o->name == NULL)
+            o->name = flag_of(o->member);
+        if (o->member != NULL && o->env == NULL && !o->no_env)
+            o->env = variable_of(o->name);
+    }
+    return rows;
+}
+
+static void free_rows(const struct hw_option *table, struct hw_option *rows)
+{
+    for (size_t i = 0; rows[i].name != NULL; i++) {
+        if (rows[i].name != table[i].name)
+            free((void *)(uintptr_t)rows[i].name);
+        if (rows[i].env != table[i].env)
+            free((void *)(uintptr_t)rows[i].env);
+    }
+    free(rows);
+}
+
+/* program: with a table in which every row has its name. */
+static enum hw_status parse(const struct hw_program *program, int argc, char **argv, void *values,
+                            const char **command, char ***operands, int *count,
+                            struct hw_error *err)
 {
     const struct hw_command *chosen = NULL;
     struct tables tables = {0};
@@ -498,6 +552,20 @@ enum hw_status hw_options_parse(const struct hw_program *program, int argc, char
     *operands = argv + optind;
     *count = argc - optind;
     return HW_OK;
+}
+
+enum hw_status hw_options_parse(const struct hw_program *program, int argc, char **argv,
+                                void *values, const char **command, char ***operands, int *count,
+                                struct hw_error *err)
+{
+    struct hw_option *const rows = derive_rows(program->options);
+    struct hw_program derived = *program;
+    enum hw_status status;
+
+    derived.options = rows;
+    status = parse(&derived, argc, argv, values, command, operands, count, err);
+    free_rows(program->options, rows);
+    return status;
 }
 
 int hw_options_usage_error(const struct hw_program *program, const struct hw_error *err)

@@ -22,10 +22,14 @@ enum hw_option_type {
     HW_OPT_LIST, /* char *; malloc'ed; several values, ':' between them: the flag may come again */
 };
 
+/* A row that has neither member nor name ends the table. */
 struct hw_option {
-    const char *name; /* without dashes; NULL ends the table */
+    const char *
+        member; /* of the struct: tls.client_ca gives --tls-client-ca and HEADWATER_TLS_CLIENT_CA */
+    const char *name; /* without dashes; NULL: as member says */
+    const char *env;  /* environment variable; NULL: as name says, if there is a member */
+    bool no_env;      /* there is no variable */
     char letter;      /* short flag, or 0 */
-    const char *env;  /* environment variable, or NULL */
     enum hw_option_type type;
     size_t offset;      /* offsetof(struct <program>_options, member) */
     size_t by_flag;     /* of a bool: a flag gave the value, not the environment; 0: never mind */
@@ -73,66 +77,60 @@ int hw_options_usage_error(const struct hw_program *program, const struct hw_err
 /* Sets up the log from the two standard options. */
 enum hw_status hw_options_log(const char *level, const char *format,
                               struct hw_error *err) HW_CHECKED;
-#define HW_OPTIONS_LOG(struct_type)                                                                \
-    {.name = "log-level",                                                                          \
-     .env = "HEADWATER_LOG_LEVEL",                                                                 \
-     .type = HW_OPT_CHOICE,                                                                        \
-     .offset = offsetof(struct_type, log_level),                                                   \
-     .value = "LEVEL",                                                                             \
-     .preset = "info",                                                                             \
-     .choices = "error|warn|info|debug",                                                           \
-     .help = "how much to log"},                                                                   \
-    {                                                                                              \
-        .name = "log-format", .env = "HEADWATER_LOG_FORMAT", .type = HW_OPT_CHOICE,                \
-        .offset = offsetof(struct_type, log_format), .value = "FORMAT", .preset = "logfmt",        \
-        .choices = "logfmt|json", .help = "how to write each line of the log"                      \
-    }
 
-/* The options that several programs share; owner is the struct that has the member of that name. */
+/*
+ * A row of a table: owner is the struct that has the member, kind the type without HW_OPT_. What
+ * else a row says follows by name:
+ *
+ *     HW_OPTION(struct options, keep, INT, "COUNT", "how many to keep", .preset = "5", .min = 1)
+ */
+#define HW_OPTION(owner, member_, kind, shown, text, ...)                                          \
+    {                                                                                              \
+        .member = #member_, .type = HW_OPT_##kind, .offset = offsetof(owner, member_),             \
+        .value = (shown), .help = (text), __VA_ARGS__                                              \
+    }
+/* The same without an environment variable. */
+#define HW_OPTION_NO_ENV(owner, member_, kind, shown, ...)                                         \
+    HW_OPTION(owner, member_, kind, shown, __VA_ARGS__, .no_env = true)
+
+/* ---- options that several programs share ---- */
+
+#define HW_OPTIONS_LOG(owner)                                                                      \
+    HW_OPTION(owner, log_level, CHOICE, "LEVEL", "how much to log", .preset = "info",              \
+              .choices = "error|warn|info|debug"),                                                 \
+        HW_OPTION(owner, log_format, CHOICE, "FORMAT", "how to write each line of the log",        \
+                  .preset = "logfmt", .choices = "logfmt|json")
 #define HW_OPTION_DATABASE(owner)                                                                  \
-    {                                                                                              \
-        .name = "database", .env = "HEADWATER_DATABASE_URL", .type = HW_OPT_STRING,                \
-        .offset = offsetof(owner, database), .value = "URL", .secret = true,                       \
-        .help = "the PostgreSQL database, as a libpq URI or connection string"                     \
-    }
+    HW_OPTION(owner, database, STRING, "URL",                                                      \
+              "the PostgreSQL database, as a libpq URI or connection string",                      \
+              .env = "HEADWATER_DATABASE_URL", .secret = true)
 #define HW_OPTION_MONITOR(owner)                                                                   \
-    {                                                                                              \
-        .name = "monitor", .env = "HEADWATER_MONITOR", .type = HW_OPT_STRING,                      \
-        .offset = offsetof(owner, monitor), .value = "HOST:PORT",                                  \
-        .help = "where to show /healthz, /readyz and /metrics; a loopback address; default: "      \
-                "nowhere"                                                                          \
-    }
+    HW_OPTION(                                                                                     \
+        owner, monitor, STRING, "HOST:PORT",                                                       \
+        "where to show /healthz, /readyz and /metrics; a loopback address; default: nowhere")
 #define HW_OPTION_NATS(owner)                                                                      \
-    {                                                                                              \
-        .name = "nats", .env = "HEADWATER_NATS_URL", .type = HW_OPT_STRING,                        \
-        .offset = offsetof(owner, nats), .value = "URL", .preset = "nats://127.0.0.1:4222",        \
-        .secret = true, .help = "where NATS is; a comma between the servers of a cluster"          \
-    }
-#define HW_OPTION_NATS_FILE(owner, flag, variable, member, text)                                   \
-    {                                                                                              \
-        .name = "nats-" flag, .env = "HEADWATER_NATS_" variable, .type = HW_OPT_STRING,            \
-        .offset = offsetof(owner, nats_files.member), .value = "FILE", .help = (text)              \
-    }
+    HW_OPTION(owner, nats, STRING, "URL",                                                          \
+              "where NATS is; a comma between the servers of a cluster",                           \
+              .env = "HEADWATER_NATS_URL", .preset = "nats://127.0.0.1:4222", .secret = true)
 /* owner has a struct hw_nats_files nats_files. */
 #define HW_OPTIONS_NATS_FILES(owner)                                                               \
-    HW_OPTION_NATS_FILE(owner, "ca", "CA", ca,                                                     \
-                        "certificates of the authorities that NATS is checked against; needs "     \
-                        "TLS"),                                                                    \
-        HW_OPTION_NATS_FILE(owner, "cert", "CERT", cert, "TLS certificate to show to NATS"),       \
-        HW_OPTION_NATS_FILE(owner, "key", "KEY", key, "private key of that certificate"),          \
-        HW_OPTION_NATS_FILE(owner, "creds", "CREDS", creds, "credentials file for NATS"),          \
-        HW_OPTION_NATS_FILE(owner, "nkey", "NKEY", nkey, "nkey seed of the user in NATS")
+    HW_OPTION(owner, nats_files.ca, STRING, "FILE",                                                \
+              "certificates of the authorities that NATS is checked against; needs TLS",           \
+              .name = "nats-ca"),                                                                  \
+        HW_OPTION(owner, nats_files.cert, STRING, "FILE", "TLS certificate to show to NATS",       \
+                  .name = "nats-cert"),                                                            \
+        HW_OPTION(owner, nats_files.key, STRING, "FILE", "private key of that certificate",        \
+                  .name = "nats-key"),                                                             \
+        HW_OPTION(owner, nats_files.creds, STRING, "FILE", "credentials file for NATS",            \
+                  .name = "nats-creds"),                                                           \
+        HW_OPTION(owner, nats_files.nkey, STRING, "FILE", "nkey seed of the user in NATS",         \
+                  .name = "nats-nkey")
 #define HW_OPTION_BUCKET(owner)                                                                    \
-    {                                                                                              \
-        .name = "bucket", .env = "HEADWATER_BUCKET", .type = HW_OPT_STRING,                        \
-        .offset = offsetof(owner, bucket), .value = "NAME", .preset = "headwater",                 \
-        .help = "bucket of desired state and objects; reports go to NAME_reports"                  \
-    }
+    HW_OPTION(owner, bucket, STRING, "NAME",                                                       \
+              "bucket of desired state and objects; reports go to NAME_reports",                   \
+              .preset = "headwater")
 #define HW_OPTION_SLOT(owner, text)                                                                \
-    {                                                                                              \
-        .name = "slot", .env = "HEADWATER_SLOT", .type = HW_OPT_STRING,                            \
-        .offset = offsetof(owner, slot), .value = "NAME", .preset = "headwater", .help = (text)    \
-    }
+    HW_OPTION(owner, slot, STRING, "NAME", text, .preset = "headwater")
 
 /* Exit codes that every program shares. */
 #define HW_EXIT_OK      0

@@ -428,6 +428,41 @@ START_TEST(test_the_nearest_word)
 }
 END_TEST
 
+/* A row of HW_OPTION says one name, the member's. */
+START_TEST(test_names_of_a_member)
+{
+    struct nested {
+        struct {
+            const char *client_ca;
+        } tls;
+        int64_t max_age;
+        const char *left, *right;
+    } v = {0};
+    const struct hw_option rows[] = {
+        HW_OPTION(struct nested, tls.client_ca, STRING, "FILE", "whom to admit"),
+        HW_OPTION(struct nested, max_age, INT, "N", "how old", .min = 1, .max = 9),
+        HW_OPTION_NO_ENV(struct nested, left, STRING, "TEXT", "no variable"),
+        HW_OPTION(struct nested, right, STRING, "TEXT", "two names", .name = "last", .env = "T_R"),
+        {0},
+    };
+    const struct hw_program program = {.name = "prog", .summary = "", .options = rows};
+    char *argv[] = {(char[]){"prog"}, (char[]){"--max-age=5"}, (char[]){"--last=x"}, NULL};
+    setenv("HEADWATER_TLS_CLIENT_CA", "/ca", 1);
+    setenv("HEADWATER_MAX_AGE", "4", 1);
+    setenv("HEADWATER_LEFT", "not this", 1);
+    ck_assert_int_eq(hw_options_parse(&program, 3, argv, &v, &command, &operands, &count, &err),
+                     HW_OK);
+    ck_assert_str_eq(v.tls.client_ca, "/ca");
+    ck_assert_int_eq(v.max_age, 5);
+    ck_assert_ptr_null(v.left);
+    ck_assert_str_eq(v.right, "x");
+    setenv("HEADWATER_MAX_AGE", "10", 1);
+    ck_assert_int_eq(hw_options_parse(&program, 1, argv, &v, &command, &operands, &count, &err),
+                     HW_EINVAL);
+    ck_assert_msg(strstr(err.message, "HEADWATER_MAX_AGE") != NULL, "%s", err.message);
+}
+END_TEST
+
 START_TEST(test_log_options)
 {
     ck_assert_int_eq(hw_options_log("debug", "json", &err), HW_OK);
@@ -442,4 +477,4 @@ TEST_MAIN("options", 20, test_presets, test_flag_wins_over_environment_over_pres
           test_booleans_in_the_environment, test_durations_and_sizes, test_refusals_name_the_option,
           test_secrets_are_not_echoed, test_commands_and_operands, test_help_shows_everything,
           test_options_of_some_commands, test_lists, test_options_of_the_environment_alone,
-          test_version, test_the_nearest_word, test_log_options)
+          test_version, test_the_nearest_word, test_names_of_a_member, test_log_options)
