@@ -73,7 +73,7 @@ TOOL_OBJ := $(call objects,cdc/tool)
 API_OBJ := $(call objects,api api/resources) $(B)/gen/migrations.o $(B)/gen/openapi.o
 RECONCILER_OBJ := $(call objects,reconciler reconciler/counts reconciler/publish reconciler/intake reconciler/compare)
 AGENT_OBJ := $(call objects,agent agent/library agent/daemon)
-CLI_OBJ := $(call objects,cli cli/commands)
+CLI_OBJ := $(call objects,cli cli/client cli/commands)
 
 # libheadwater-agent: the agent without the daemon, position-independent.
 LIBRARY_OBJ := $(patsubst $(B)/%,$(B)/pic/%,$(call objects,agent agent/library))

@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "cli/http.h"
+#include "cli/client/http.h"
 #include "common/json.h"
 #include "common/status.h"
 

@@ -6,7 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "cli/http.h"
+#include "cli/client/http.h"
 #include "common/log.h"
 
 enum { PAUSE_MS = 1000, PAUSE_MOST_MS = 30000, INTERRUPTED = 128 + SIGINT };

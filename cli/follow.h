@@ -3,7 +3,7 @@
 #define HW_CLI_FOLLOW_H
 
 #include "cli/cli.h"
-#include "cli/events.h"
+#include "cli/client/events.h"
 
 struct cli_follower {
     cli_event_fn *event;     /* false ends it */

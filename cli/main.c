@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "cli/commands/contexts.h"
+#include "cli/contexts.h"
 #include "cli/text.h"
 #include "common/file.h"
 #include "common/memory.h"

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/events.h"
+#include "cli/client/events.h"
 #include "cli/pointer.h"
 #include "cli/resources.h"
 #include "cli/text.h"

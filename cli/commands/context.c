@@ -1,5 +1,5 @@
 /* context list | add | use | remove, and what the one in use means for every other command. */
-#include "cli/commands/contexts.h"
+#include "cli/contexts.h"
 
 #include <errno.h>
 #include <stdio.h>

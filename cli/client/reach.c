@@ -1,4 +1,4 @@
-#include "cli/reach.h"
+#include "cli/client/reach.h"
 
 #include <errno.h>
 #include <string.h>

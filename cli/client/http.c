@@ -1,4 +1,4 @@
-#include "cli/http.h"
+#include "cli/client/http.h"
 
 #include <curl/curl.h>
 #include <poll.h>
@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "cli/reach.h"
+#include "cli/client/reach.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/lsn.h"

@@ -1,4 +1,4 @@
-#include "cli/events.h"
+#include "cli/client/events.h"
 
 #include <stdlib.h>
 #include <string.h>
