@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/client/http.h"
 #include "cli/text.h"
 #include "cli/yaml.h"
 #include "common/base64.h"

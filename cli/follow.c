@@ -6,8 +6,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "cli/client/http.h"
+#include "cli/client/stream.h"
 #include "common/log.h"
+#include "common/loop.h"
 
 enum { PAUSE_MS = 1000, PAUSE_MOST_MS = 30000, INTERRUPTED = 128 + SIGINT };
 
@@ -67,7 +68,7 @@ static enum hw_status connect_once(struct cli *cli, struct following *following,
 
     cli_events_reconnect(events);
     const enum hw_status st =
-        cli_http_stream(cli->http, path, cli_events_last_id(events), &stream, &status, err);
+        cli_stream_follow(cli->http, path, cli_events_last_id(events), &stream, &status, err);
     *established = status == 200;
     if (events->too_large)
         return hw_fail(err, HW_ELIMIT, "an event is larger than %zu MiB", CLI_EVENT_MOST >> 20);
@@ -78,20 +79,20 @@ static enum hw_status connect_once(struct cli *cli, struct following *following,
 static void take_pause(int64_t pause_ms, int64_t deadline_ms)
 {
     struct pollfd stop = {.fd = interrupts, .events = POLLIN};
-    const int64_t left = deadline_ms > 0 ? deadline_ms - cli_now_ms() : pause_ms;
+    const int64_t left = deadline_ms > 0 ? deadline_ms - hw_loop_now() : pause_ms;
 
     poll(&stop, 1, (int)(left < 0 ? 0 : left < pause_ms ? left : pause_ms));
 }
 
 static bool is_over(int64_t deadline_ms)
 {
-    return deadline_ms > 0 && cli_now_ms() >= deadline_ms;
+    return deadline_ms > 0 && hw_loop_now() >= deadline_ms;
 }
 
 enum hw_status cli_follow(struct cli *cli, const char *path, const struct cli_follower *follower,
                           bool *over, struct hw_error *err)
 {
-    const int64_t deadline_ms = cli->o->by_flag.timeout ? cli_now_ms() + cli->o->timeout : 0;
+    const int64_t deadline_ms = cli->o->by_flag.timeout ? hw_loop_now() + cli->o->timeout : 0;
     struct following following = {.to = follower};
     bool ever = false, established;
     int64_t pause = PAUSE_MS;

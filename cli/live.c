@@ -6,10 +6,12 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "cli/fetch.h"
 #include "cli/follow.h"
 #include "cli/text.h"
 #include "cli/yaml.h"
 #include "common/log.h"
+#include "common/loop.h"
 #include "common/memory.h"
 
 enum {
@@ -205,7 +207,7 @@ static bool on_event(void *arg, const struct cli_event *event)
 
 static bool is_due(const struct live *live)
 {
-    const int64_t since = cli_now_ms() - live->looked_ms;
+    const int64_t since = hw_loop_now() - live->looked_ms;
 
     return live->list == NULL ||
            (since >= live->took_ms * LOOK_SHARE && (live->changed || since >= LOOK_MOST_MS));
@@ -215,14 +217,14 @@ static bool is_due(const struct live *live)
 static bool on_rest(void *arg)
 {
     struct live *live = arg;
-    const int64_t begun_ms = cli_now_ms();
+    const int64_t begun_ms = hw_loop_now();
     json_t *list = NULL;
 
     if (!is_due(live))
         return true;
     live->changed = false;
     const enum hw_status st = fetch(live, &list, live->err);
-    live->looked_ms = cli_now_ms();
+    live->looked_ms = hw_loop_now();
     live->took_ms = live->looked_ms - begun_ms;
     if (st == HW_OK) {
         show(live, list);

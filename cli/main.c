@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/client/http.h"
+#include "cli/commands/commands.h"
 #include "cli/contexts.h"
 #include "cli/text.h"
 #include "common/file.h"
@@ -107,66 +109,21 @@ static const struct hw_option options_table[] = {
 };
 
 static const struct hw_command commands[] = {
-    {"get", "KIND [NAME]",
-     "show nodes, configs, assignments, fleet; node, config, assignment, "
-     "desired or reported NAME"},
-    {"describe", "KIND NAME", "show everything about a node, config or assignment"},
-    {"accept", "[NODE...]", "register nodes that are alive and unknown"},
-    {"apply", "[FILE...]", "make resources as files describe them, all or none"},
-    {"diff", "[FILE...]", "show what apply would change on which node"},
-    {"put", "CONFIG -f FILE", "make a file the content of a config, byte for byte"},
-    {"edit", "[KIND] NAME", "change a config, node or assignment in an editor"},
-    {"set", "CONFIG PATH=VALUE...", "change members of a JSON config"},
-    {"delete", "KIND NAME", "remove a node, config or assignment"},
-    {"history", "CONFIG", "show the revisions of a config"},
-    {"rollback", "CONFIG REVISION", "make an old revision of a config the newest"},
-    {"explain", "NODE [PATH]", "show where each part of a node's document comes from"},
-    {"proposals", "[ID]", "show what nodes propose, newest first"},
-    {"approve", "ID", "make a proposal the next revision of its config"},
-    {"reject", "ID", "end a proposal without a change"},
-    {"wait", "[LSN]", "wait until nodes did what was asked"},
-    {"watch", NULL, "show events as they happen"},
-    {"fleet", NULL, "show how many nodes are in which state, and each"},
-    {"status", NULL, "show how the whole system stands, and what is wrong with it"},
-    {"audit", "[KIND [NAME]]", "show who changed what, newest first"},
-    {"token", "list|create NAME|revoke NAME", "manage the tokens of the API"},
-    {"export", "DIR", "write everything to files that apply takes"},
-    {"context", "list|add NAME|use NAME|remove NAME", "name servers, and choose one"},
-    {.name = NULL},
+#define ROW(command, operands, least, most, text) {#command, (operands), (text)},
+    CLI_COMMANDS(ROW)
+#undef ROW
+        {.name = NULL},
 };
 
-/* In the order of commands. */
+/* In the same order. */
 static const struct {
     cli_command_fn *run;
     int least, most; /* operands */
 } runners[] = {
-    // clang-format off
-    {cli_get, 1, 2},
-    {cli_describe, 2, 2},
-    {cli_accept, 0, INT32_MAX},
-    {cli_apply, 0, INT32_MAX},
-    {cli_diff, 0, INT32_MAX},
-    {cli_put, 1, 2},
-    {cli_edit, 1, 2},
-    {cli_set, 2, INT32_MAX},
-    {cli_delete, 2, 2},
-    {cli_history, 1, 1},
-    {cli_rollback, 2, 2},
-    {cli_explain, 1, 2},
-    {cli_proposals, 0, 1},
-    {cli_approve, 1, 1},
-    {cli_reject, 1, 1},
-    {cli_wait, 0, 1},
-    {cli_watch, 0, 0},
-    {cli_fleet, 0, 0},
-    {cli_status, 0, 0},
-    {cli_audit, 0, 2},
-    {cli_token, 1, 2},
-    {cli_export, 1, 1},
-    {cli_context, 1, 2},
-    // clang-format on
+#define ROW(command, operands, least, most, text) {cli_##command, (least), (most)},
+    CLI_COMMANDS(ROW)
+#undef ROW
 };
-_Static_assert(HW_COUNT(runners) + 1 == HW_COUNT(commands), "a command without a runner");
 
 static const struct hw_program program = {
     .name = "headwater",

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/fetch.h"
 #include "cli/text.h"
 #include "cli/yaml.h"
 #include "common/json.h"
@@ -298,6 +299,17 @@ void cli_print(struct cli *cli, const json_t *answer, cli_show_fn *table)
     }
 }
 
+enum hw_status cli_print_list(struct cli *cli, const char *path, int64_t preset, cli_show_fn *show,
+                              struct hw_error *err)
+{
+    HW_AUTO_JSON json_t *list = NULL;
+    const enum hw_status st = cli_fetch_list(cli, path, preset, &list, err);
+
+    if (st == HW_OK)
+        cli_print(cli, list, show);
+    return st;
+}
+
 void cli_print_bytes(const char *bytes, size_t len)
 {
     struct hw_buf safe = {0};
@@ -323,4 +335,32 @@ void cli_print_text(const struct cli *cli, const char *text, int colour)
     else
         fputs(hw_buf_str(&safe), stdout);
     hw_buf_free(&safe);
+}
+
+void cli_show_config(struct cli *cli, const json_t *answer)
+{
+    const char *name = json_string_value(json_object_get(answer, "name"));
+    HW_AUTO_FREE char *line =
+        hw_sprintf("config %.130s is at revision %lld\n", name != NULL ? name : "?",
+                   (long long)json_integer_value(json_object_get(answer, "revision")));
+
+    cli_print_text(cli, line, 0);
+}
+
+void cli_warn(const json_t *answer)
+{
+    const json_t *warning;
+    size_t i;
+
+    json_array_foreach(json_object_get(answer, "warnings"), i, warning)
+    {
+        const json_t *message = json_object_get(warning, "message");
+        struct hw_buf safe = {0};
+
+        if (!json_is_string(message))
+            continue;
+        cli_text_add(&safe, json_string_value(message), json_string_length(message), false);
+        fprintf(stderr, "headwater: warning: %s\n", hw_buf_str(&safe));
+        hw_buf_free(&safe);
+    }
 }

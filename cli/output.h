@@ -31,10 +31,20 @@ void cli_print_fields(const struct cli *cli, const json_t *object, const struct 
 /* In the form that -o asks for; table: for people, NULL stands for cli_print_details. */
 void cli_print(struct cli *cli, const json_t *answer, cli_show_fn *table);
 
+/* Fetches a list as cli_fetch_list does, and prints it so. */
+enum hw_status cli_print_list(struct cli *cli, const char *path, int64_t preset, cli_show_fn *table,
+                              struct hw_error *err) HW_CHECKED;
+
 /* Bytes as they are; to a terminal, text that does it no harm. */
 void cli_print_bytes(const char *bytes, size_t len);
 
 /* Text that may hold words of others. colour: 31 red, 32 green, 33 yellow, 1 bold; 0 none. */
 void cli_print_text(const struct cli *cli, const char *text, int colour);
+
+/* "config NAME is at revision N" */
+cli_show_fn cli_show_config;
+
+/* The warnings of an answer, on stderr. */
+void cli_warn(const json_t *answer);
 
 #endif

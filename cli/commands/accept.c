@@ -4,52 +4,18 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/cli.h"
+#include "cli/commands/commands.h"
 #include "cli/output.h"
 #include "cli/text.h"
+#include "cli/unknown.h"
+#include "cli/write.h"
 #include "common/memory.h"
-
-static const struct cli_column unknown_columns[] = {
-    {"NAME", "name", CLI_TEXT},
-    {"FIRST SEEN", "first_seen", CLI_TIME},
-    {"LAST SEEN", "last_seen", CLI_TIME},
-    {"AGENT", "agent", CLI_TEXT},
-    {"RUNNING", "reported_revision", CLI_TEXT},
-    {"DIGEST", "reported_digest", CLI_DIGEST},
-    {.heading = NULL},
-};
 
 static const struct cli_column result_columns[] = {
     {"NODE", "name", CLI_TEXT},
     {"RESULT", "result", CLI_TEXT},
     {.heading = NULL},
 };
-
-static const char path[] = "/v1/unknown-nodes";
-
-/* ---- get nodes --unknown ---- */
-
-static void show_unknown(struct cli *cli, const json_t *list)
-{
-    cli_print_table(cli, json_object_get(list, "items"), unknown_columns);
-    if (json_is_true(json_object_get(list, "full")))
-        printf("\nThe list is full: it holds %lld names. Signs of life of others that found no "
-               "place: %lld.\n",
-               (long long)json_integer_value(json_object_get(list, "most")),
-               (long long)json_integer_value(json_object_get(list, "left_out")));
-}
-
-enum hw_status cli_get_unknown(struct cli *cli, struct hw_error *err)
-{
-    HW_AUTO_JSON json_t *list = NULL;
-    const enum hw_status st = cli_fetch_list(cli, path, 0, &list, err);
-
-    if (st == HW_OK)
-        cli_print(cli, list, show_unknown);
-    return st;
-}
-
-/* ---- accept ---- */
 
 /* site=north,role=daq, whose values are strings, or a JSON object; NULL: none. */
 static enum hw_status read_labels(const char *text, json_t **out, struct hw_error *err)
@@ -184,7 +150,7 @@ enum hw_status cli_accept(struct cli *cli, char **operands, int count, struct hw
         (void)hw_fail_in(err, "--labels");
         return err->status = HW_EINVAL;
     }
-    st = cli_fetch_list(cli, path, 0, &list, err);
+    st = cli_unknown_fetch(cli, &list, err);
     if (st == HW_OK)
         st = choose(list, operands, count, named, err);
     if (st != HW_OK)
@@ -198,7 +164,7 @@ enum hw_status cli_accept(struct cli *cli, char **operands, int count, struct hw
         HW_AUTO_FREE char *text = cli_json_text(labels, false);
         HW_AUTO_FREE char *line = hw_sprintf("\nwith the labels %s\n\n", text);
 
-        cli_print_table(cli, chosen, unknown_columns);
+        cli_print_table(cli, chosen, cli_unknown_columns);
         cli_print_text(cli, line, 0);
         fflush(stdout);
     }

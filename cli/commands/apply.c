@@ -4,11 +4,12 @@
 #include <string.h>
 
 #include "cli/ask.h"
-#include "cli/cli.h"
+#include "cli/commands/commands.h"
 #include "cli/output.h"
 #include "cli/plan.h"
 #include "cli/resources.h"
 #include "cli/text.h"
+#include "cli/write.h"
 #include "common/memory.h"
 
 static const struct cli_column result_columns[] = {

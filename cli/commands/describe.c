@@ -4,7 +4,8 @@
 #include <string.h>
 #include <time.h>
 
-#include "cli/cli.h"
+#include "cli/commands/commands.h"
+#include "cli/fetch.h"
 #include "cli/output.h"
 #include "common/memory.h"
 

@@ -5,12 +5,14 @@
 #include <strings.h>
 
 #include "cli/ask.h"
-#include "cli/cli.h"
+#include "cli/client/http.h"
+#include "cli/commands/commands.h"
 #include "cli/editor.h"
 #include "cli/output.h"
 #include "cli/plan.h"
 #include "cli/resources.h"
 #include "cli/text.h"
+#include "cli/write.h"
 #include "cli/yaml.h"
 #include "common/file.h"
 #include "common/memory.h"

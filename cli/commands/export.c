@@ -10,9 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/commands/commands.h"
 #include "cli/document.h"
 #include "cli/export_dir.h"
+#include "cli/fetch.h"
 #include "cli/output.h"
 #include "cli/yaml.h"
 #include "common/buf.h"

@@ -3,15 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/client/http.h"
+#include "cli/commands/commands.h"
 #include "cli/document.h"
+#include "cli/fetch.h"
 #include "cli/live.h"
 #include "cli/output.h"
-#include "cli/pointer.h"
+#include "cli/unknown.h"
 #include "common/memory.h"
 #include "common/nearest.h"
-
-enum { AUDIT_PRESET = 50 };
 
 /* ---- lists ---- */
 
@@ -57,22 +57,6 @@ static const struct cli_column fleet_columns[] = {
     {.heading = NULL},
 };
 
-static const struct cli_column revision_columns[] = {
-    {"CONFIG REV", "revision", CLI_TEXT},
-    {"CREATED", "created_at", CLI_TIME},
-    {"AUTHOR", "author", CLI_TEXT},
-    {"SIZE", "size", CLI_TEXT},
-    {"DIGEST", "digest", CLI_DIGEST},
-    {"MESSAGE", "message", CLI_TEXT},
-    {.heading = NULL},
-};
-
-static const struct cli_column audit_columns[] = {
-    {"AT", "at", CLI_TIME},           {"REV", "rev", CLI_TEXT},   {"AUTHOR", "author", CLI_TEXT},
-    {"ACTION", "action", CLI_TEXT},   {"KIND", "kind", CLI_TEXT}, {"NAME", "name", CLI_TEXT},
-    {"MESSAGE", "message", CLI_TEXT}, {.heading = NULL},
-};
-
 static void show_items(struct cli *cli, const json_t *list, const struct cli_column *columns)
 {
     cli_print_table(cli, json_object_get(list, "items"), columns);
@@ -93,16 +77,6 @@ static void show_assignments(struct cli *cli, const json_t *list)
     show_items(cli, list, assignment_columns);
 }
 
-static void show_revisions(struct cli *cli, const json_t *list)
-{
-    show_items(cli, list, revision_columns);
-}
-
-static void show_audit(struct cli *cli, const json_t *list)
-{
-    show_items(cli, list, audit_columns);
-}
-
 static void show_fleet(struct cli *cli, const json_t *list)
 {
     const char *state;
@@ -116,17 +90,6 @@ static void show_fleet(struct cli *cli, const json_t *list)
     }
     fputs("\n\n", stdout);
     show_items(cli, list, fleet_columns);
-}
-
-static enum hw_status print_list(struct cli *cli, const char *path, int64_t preset,
-                                 cli_show_fn *show, struct hw_error *err)
-{
-    HW_AUTO_JSON json_t *list = NULL;
-    const enum hw_status st = cli_fetch_list(cli, path, preset, &list, err);
-
-    if (st == HW_OK)
-        cli_print(cli, list, show);
-    return st;
 }
 
 /* What tells that a list may have changed, or one node's part of it. */
@@ -322,7 +285,7 @@ enum hw_status cli_get(struct cli *cli, char **operands, int count, struct hw_er
     if (kind->show == NULL)
         return get_one(cli, kind, operands[1], err);
     if (cli->o->unknown)
-        return cli_get_unknown(cli, err);
+        return cli_unknown_print(cli, err);
     struct hw_buf path = {0};
     hw_buf_puts(&path, "/v1");
     cli_path_add(&path, kind->collection);
@@ -331,96 +294,4 @@ enum hw_status cli_get(struct cli *cli, char **operands, int count, struct hw_er
         show_list(cli, path.data, kind->columns, kind->show, kind->collection, err);
     hw_buf_free(&path);
     return listed;
-}
-
-/* ---- history, explain, audit ---- */
-
-enum hw_status cli_history(struct cli *cli, char **operands, int count, struct hw_error *err)
-{
-    struct hw_buf path = {0};
-    enum hw_status st = cli_check_name(operands[0], err);
-
-    (void)count;
-    if (st != HW_OK)
-        return st;
-    hw_buf_puts(&path, "/v1/configs");
-    cli_path_add(&path, operands[0]);
-    cli_path_add(&path, "revisions");
-    st = print_list(cli, path.data, 0, show_revisions, err);
-    hw_buf_free(&path);
-    return st;
-}
-
-static const struct cli_column source_columns[] = {
-    {"PRIORITY", "priority", CLI_TEXT}, {"ASSIGNMENT", "assignment", CLI_TEXT},
-    {"CONFIG", "config", CLI_TEXT},     {"CONFIG REV", "revision", CLI_TEXT},
-    {"TIE", "tie", CLI_FLAG},           {.heading = NULL},
-};
-
-static const struct cli_column key_columns[] = {
-    {"PATH", "path", CLI_TEXT},
-    {"ASSIGNMENT", "assignment", CLI_TEXT},
-    {"CONFIG", "config", CLI_TEXT},
-    {"CONFIG REV", "revision", CLI_TEXT},
-    {.heading = NULL},
-};
-
-static void show_explanation(struct cli *cli, const json_t *answer)
-{
-    cli_print_table(cli, json_object_get(answer, "sources"), source_columns);
-    putchar('\n');
-    cli_print_table(cli, json_object_get(answer, "keys"), key_columns);
-}
-
-enum hw_status cli_explain(struct cli *cli, char **operands, int count, struct hw_error *err)
-{
-    HW_AUTO_JSON json_t *answer = NULL;
-    struct hw_buf path = {0};
-    enum hw_status st = cli_check_name(operands[0], err);
-
-    if (st != HW_OK)
-        return st;
-    hw_buf_puts(&path, "/v1/nodes");
-    cli_path_add(&path, operands[0]);
-    cli_path_add(&path, "explain");
-    HW_AUTO_FREE char *pointer = count > 1 ? cli_pointer_of(operands[1]) : NULL;
-    cli_query_add(&path, "path", pointer);
-    st = cli_fetch(cli, path.data, &answer, err);
-    if (st == HW_OK && count > 1 && json_array_size(json_object_get(answer, "keys")) == 0)
-        st = hw_fail(
-            err, HW_ENOENT,
-            "node \"%.130s\": its document has nothing at %.200s, and nobody removed anything "
-            "there; \"headwater explain %.130s\" shows every path",
-            operands[0], pointer, operands[0]);
-    if (st == HW_OK)
-        cli_print(cli, answer, show_explanation);
-    hw_buf_free(&path);
-    return st;
-}
-
-static bool is_audited(const char *kind)
-{
-    static const char *const audited[] = {"node", "config", "assignment", "token", "proposal"};
-
-    for (size_t i = 0; i < HW_COUNT(audited); i++)
-        if (strcmp(kind, audited[i]) == 0)
-            return true;
-    return false;
-}
-
-enum hw_status cli_audit(struct cli *cli, char **operands, int count, struct hw_error *err)
-{
-    struct hw_buf path = {0};
-
-    if (count > 0 && !is_audited(operands[0]))
-        return cli_misused(cli, err,
-                           "audit %.100s: the kind comes first: node, config, assignment, token or "
-                           "proposal, such as audit config %.100s",
-                           operands[0], operands[0]);
-    hw_buf_puts(&path, "/v1/audit");
-    cli_query_add(&path, "kind", count > 0 ? operands[0] : NULL);
-    cli_query_add(&path, "name", count > 1 ? operands[1] : NULL);
-    const enum hw_status st = print_list(cli, path.data, AUDIT_PRESET, show_audit, err);
-    hw_buf_free(&path);
-    return st;
 }

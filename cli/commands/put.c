@@ -2,8 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/commands/commands.h"
+#include "cli/output.h"
 #include "cli/resources.h"
+#include "cli/write.h"
 #include "common/file.h"
 #include "common/memory.h"
 

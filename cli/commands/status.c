@@ -4,13 +4,13 @@
 #include <string.h>
 #include <time.h>
 
-#include "cli/cli.h"
+#include "cli/commands/commands.h"
 #include "cli/output.h"
-#include "cli/text.h"
+#include "cli/trouble.h"
 #include "common/clock.h"
 #include "common/memory.h"
 
-enum { ASK_MS = 3000, TROUBLE_MOST = 3, GREEN = 32, RED = 31, YELLOW = 33 };
+enum { GREEN = 32, RED = 31, YELLOW = 33 };
 
 /* ---- reading: what is absent or null is unknown ---- */
 
@@ -255,41 +255,10 @@ static void show(struct cli *cli, const json_t *system)
 
 /* ---- asking ---- */
 
-/* The API answers, and that it cannot say anything: of no database, or none with a schema. */
-static json_t *system_of_problem(const struct cli_answer *answer)
-{
-    const json_t *problem = answer->details;
-    const bool lacks_schema = strcmp(answer->problem, "not-ready") == 0;
-
-    if (problem == NULL || (!lacks_schema && strcmp(answer->problem, "database-unavailable") != 0))
-        return NULL;
-    return json_pack("{s:b, s:[{s:s, s:s, s:s, s:s, s:s}], s:{s:b}}", "healthy", false, "problems",
-                     "code", lacks_schema ? "schema_old" : "database_unreachable", "part",
-                     "database", "severity", "error", "what", text(problem, "detail"), "do",
-                     lacks_schema
-                         ? "run headwater-api migrate as the database's owner or a superuser"
-                         : "see that PostgreSQL runs, and that headwater-api's --database "
-                           "(HEADWATER_DATABASE_URL) names it, its user and its password",
-                     "database", "reachable", false);
-}
-
-static enum hw_status ask(struct cli *cli, int64_t timeout_ms, json_t **system,
-                          struct hw_error *err)
-{
-    const struct cli_request request = {.path = "/v1/system", .timeout_ms = timeout_ms};
-    struct cli_answer answer = {0};
-    enum hw_status st = cli_http_json(cli->http, &request, &answer, system, err);
-
-    if (st == HW_EUNAVAIL && (*system = system_of_problem(&answer)) != NULL)
-        st = HW_OK;
-    cli_answer_free(&answer);
-    return st;
-}
-
 enum hw_status cli_status(struct cli *cli, char **operands, int count, struct hw_error *err)
 {
     HW_AUTO_JSON json_t *system = NULL;
-    enum hw_status st = ask(cli, 0, &system, err);
+    enum hw_status st = cli_trouble_ask(cli, 0, &system, err);
 
     (void)operands, (void)count;
     if (st == HW_EUNAVAIL || st == HW_ETIMEOUT) {
@@ -306,26 +275,4 @@ enum hw_status cli_status(struct cli *cli, char **operands, int count, struct hw
     cli_print(cli, system, show);
     cli->negative = !json_is_true(json_object_get(system, "healthy"));
     return HW_OK;
-}
-
-void cli_tell_trouble(struct cli *cli)
-{
-    HW_AUTO_JSON json_t *system = NULL;
-    const json_t *problem;
-    struct hw_error err;
-    size_t i;
-
-    if (ask(cli, ASK_MS, &system, &err) != HW_OK)
-        return;
-    json_array_foreach(at(system, "problems"), i, problem)
-    {
-        HW_AUTO_FREE char *line = hw_sprintf("%s: %s", text(problem, "what"), text(problem, "do"));
-        struct hw_buf safe = {0};
-
-        if (i == TROUBLE_MOST)
-            break;
-        cli_text_add(&safe, line, strlen(line), false);
-        fprintf(stderr, "headwater: %s\n", hw_buf_str(&safe));
-        hw_buf_free(&safe);
-    }
 }

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/client/http.h"
+#include "cli/commands/commands.h"
+#include "cli/fetch.h"
 #include "cli/output.h"
 #include "cli/text.h"
 #include "common/memory.h"

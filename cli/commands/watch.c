@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/commands/commands.h"
 #include "cli/follow.h"
 #include "cli/output.h"
 #include "cli/text.h"

@@ -4,23 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/client/http.h"
+#include "cli/commands/commands.h"
 #include "cli/output.h"
 #include "cli/pointer.h"
 #include "cli/text.h"
+#include "cli/write.h"
 #include "common/memory.h"
 
 enum { SET_ATTEMPTS = 5 };
-
-void cli_show_config(struct cli *cli, const json_t *answer)
-{
-    const char *name = json_string_value(json_object_get(answer, "name"));
-    HW_AUTO_FREE char *line =
-        hw_sprintf("config %.130s is at revision %lld\n", name != NULL ? name : "?",
-                   (long long)json_integer_value(json_object_get(answer, "revision")));
-
-    cli_print_text(cli, line, 0);
-}
 
 /* ---- set ---- */
 

@@ -1,0 +1,14 @@
+/* The position of the last write to each server, kept in a file of the user's, so that a later
+ * command can wait for it. It is an aid: not to keep one is no error. */
+#ifndef HW_CLI_POSITION_H
+#define HW_CLI_POSITION_H
+
+#include "cli/cli.h"
+
+void cli_position_keep(const struct cli *cli, const char *lsn);
+
+/* The one that is kept for the server; malloc'ed. HW_ENOENT: there is none. */
+enum hw_status cli_position_read(const struct cli *cli, char **lsn,
+                                 struct hw_error *err) HW_CHECKED;
+
+#endif
