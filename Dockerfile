@@ -47,6 +47,7 @@ FROM accounts AS build
 WORKDIR /src
 RUN install-deps make
 COPY Makefile ./
+COPY mk/ mk/
 COPY common/version.h common/
 COPY scripts/install-deps scripts/
 RUN make deps-build
