@@ -10,6 +10,7 @@ TIDY = said=$$(clang-tidy --quiet "$$@" -- $(CPPFLAGS) -Iagent/library -std=gnu1
 	{ echo "$$said"; exit 1; }
 
 lint: deps-dev ## layers, format, clang-tidy, shellcheck, manual pages, systemd units
+	scripts/check-includes
 	clang-format --dry-run -Werror $(C_FILES)
 	@echo 'clang-tidy, some minutes of one processor'
 	@printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -n 4 -P "$$(nproc)" sh -c '$(TIDY)' tidy
