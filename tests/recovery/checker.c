@@ -150,8 +150,7 @@ static json_t *column(const json_t *change, const char *list, const char *name)
     size_t i;
     json_t *item;
 
-    json_array_foreach(json_object_get(change, list), i, item)
-    {
+    json_array_foreach(json_object_get(change, list), i, item) {
         const char *found = json_string_value(json_object_get(item, "name"));
         if (found != NULL && strcmp(found, name) == 0)
             return json_object_get(item, "value");
