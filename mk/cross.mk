@@ -23,7 +23,7 @@ TESTS_32 = $(filter build/tests/unit/% build/tests/integration/test_agent% \
 	build/tests/integration/test_nats,$(TESTS))
 check-32: ## build with 32 bits, and pass unit tests and those of the agent, in a fresh i386 system
 	@scripts/install-deps debootstrap
-	@tests/container/i386.sh $(PACKAGES_32) -- $(TESTS_32)
+	@tests/container/i386.sh '$(PACKAGES_32)' $(TESTS_32)
 
 # Without test_agent_command: qemu-user does not fail as a kernel does when a program cannot be started.
 PACKAGES_S390X := $(filter-out gcc make pkg-config,$(BUILD_PACKAGES)) check
@@ -31,4 +31,4 @@ TESTS_S390X = $(filter-out %/test_agent_command,$(filter build/tests/unit/%,$(TE
 	build/tests/integration/test_agent_power build/tests/integration/test_nats
 check-s390x: ## the other byte order: unit tests, and those of NATS and disk, for s390x with qemu-user
 	@scripts/install-deps debootstrap gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user nats-server
-	@tests/container/s390x.sh $(PACKAGES_S390X) -- $(TESTS_S390X)
+	@tests/container/s390x.sh '$(PACKAGES_S390X)' $(TESTS_S390X)

@@ -12,25 +12,11 @@
 # Exit status: 0 passed, 77 skipped, else failed.
 set -eu
 
-here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=tests/container/support.sh
+. "$(dirname "$0")/support.sh"
 project=headwater-test-$$
 export COMPOSE_PROJECT_NAME="$project"
 started=
-work=
-
-say() {
-    echo "#### compose: $*"
-}
-
-skip() {
-    echo "skipped: $*" >&2
-    exit 77
-}
-
-fail() {
-    echo "failed: $*" >&2
-    exit 1
-}
 
 # Options come last: docker compose and docker-compose agree on these.
 compose() {
@@ -50,20 +36,13 @@ do_as_told() {
     timeout 300 sh -euc "$commands" </dev/null || fail "README.md, In containers"
 }
 
-finish() {
-    status=$?
-    trap - EXIT
-    if [ -n "$started" ]; then
-        if [ "$status" -ne 0 ]; then
-            compose ps -a >&2 || true
-            compose logs --tail=40 >&2 || true
-        fi
-        compose down -v >/dev/null 2>&1 || status=1
+tidy_up() {
+    [ -n "$started" ] || return 0
+    if [ "$1" -ne 0 ]; then
+        compose ps -a >&2 || true
+        compose logs --tail=40 >&2 || true
     fi
-    if [ -n "$work" ]; then
-        rm -rf --one-file-system "$work"
-    fi
-    exit "$status"
+    compose down -v >/dev/null 2>&1
 }
 
 # until_true SECONDS WHAT COMMAND...
@@ -105,11 +84,7 @@ provide_base() {
     fi
     HEADWATER_BASE=headwater-test-base
     say "it cannot be pulled: making $HEADWATER_BASE with debootstrap"
-    work=$(mktemp -d "${TMPDIR:-/tmp}/headwater-compose.XXXXXX")
-    "$here/rootfs" "$work/root" >"$work/log" 2>&1 || {
-        tail -n 20 "$work/log" >&2
-        fail "no base image"
-    }
+    make_system "$work/root" ''
     tar -C "$work/root" -c . | docker import - "$HEADWATER_BASE" >/dev/null
 }
 
@@ -142,10 +117,8 @@ docker info >/dev/null 2>&1 || skip "no Docker engine answers"
 compose version >/dev/null 2>&1 || skip "neither docker compose nor docker-compose is installed"
 command -v curl >/dev/null || skip "curl is not installed"
 
-trap finish EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-cd "$here/../.."
+make_work
+cd "$repository"
 
 HEADWATER_BASE=${HEADWATER_BASE:-debian:12-slim}
 HEADWATER_PORT=${HEADWATER_PORT:-$(choose_port)}

@@ -31,15 +31,6 @@ who='root user'
 times=2
 summary=
 
-say() {
-    printf '\n#### fresh: %s\n' "$*"
-}
-
-usage() {
-    sed -n 's/^#  *\(tests\/container\/fresh.sh.*\)/usage: \1/p' "$0" >&2
-    exit 2
-}
-
 # What is there, and what may not be, as a script for the inside:
 #   /left list CLONE         notes every process, and every path outside the clone's build/
 #   /left check CLONE WHICH  what has come since; WHICH is "packages" where packages have, too
@@ -175,11 +166,10 @@ done
 
 needs debootstrap unshare nsenter git
 needs_namespaces
-make_work fresh
+make_work
 for release in $releases; do
     say "$release: the minimal system"
-    ROOTFS_SUITE=$release make_system "$work/$release" "${FRESH_BASE:+$FRESH_BASE/$release}" \
-        git make ca-certificates
+    make_release "$work/$release" "$release"
     for one in $who; do
         run "$release" "$one"
     done

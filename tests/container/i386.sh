@@ -2,7 +2,7 @@
 # Builds everything with 32 bits, and runs tests, in a fresh minimal Debian of the architecture i386:
 # make check-32. Nothing of this machine is changed; the system shares its network.
 #
-#   tests/container/i386.sh PACKAGE... -- TEST...
+#   tests/container/i386.sh 'PACKAGE...' TEST...
 #
 # Needs root, debootstrap and an x86-64 kernel that runs i386 programs (else it is skipped).
 #
@@ -15,27 +15,19 @@ set -eu
 
 # shellcheck source=tests/container/support.sh
 . "$(dirname "$0")/support.sh"
-packages=
-
-while [ $# -gt 0 ] && [ "$1" != -- ]; do
-    packages="$packages $1"
-    shift
-done
-if [ $# -lt 2 ]; then
-    echo 'usage: i386.sh PACKAGE... -- TEST...' >&2
-    exit 2
-fi
+[ $# -ge 2 ] || usage
+packages=$1
 shift
 
 needs debootstrap unshare
 [ "$(uname -m)" = x86_64 ] || skip 'this machine runs no i386 programs'
 needs_namespaces
-make_work i386
+make_work
 root=$work/system
 # shellcheck disable=SC2086
 ROOTFS_ARCH=i386 make_system "$root" "${I386_BASE:-}" $packages
 mkdir "$root/headwater"
-tar -C "$repository" -c --exclude=./build --exclude=./.git . | tar -C "$root/headwater" -x
+copy_sources "$repository" "$root/headwater"
 # The inner shell's arguments.
 # shellcheck disable=SC2016
 "$here/enter" "$root" sh -euc '

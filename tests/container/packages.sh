@@ -16,18 +16,11 @@ set -eu
 # shellcheck source=tests/container/support.sh
 . "$(dirname "$0")/support.sh"
 
-say() {
-    printf '\n#### packages: %s\n' "$*"
-}
-
 # build FROM TO: the packages of a copy of the sources FROM, into TO.
 build() {
     mkdir -p "$2"
-    tar -C "$1" -c --exclude=./build --exclude=./.git . | tar -C "$2" -x
-    make -C "$2" deb >"$work/build.log" 2>&1 || {
-        tail -n 30 "$work/build.log" >&2
-        fail "the packages cannot be built"
-    }
+    copy_sources "$1" "$2"
+    quietly build "the packages cannot be built" make -C "$2" deb
 }
 
 # fresh ROOT PACKAGE...: a minimal system of this machine's release with these packages.
@@ -35,7 +28,7 @@ fresh() {
     root=$1
     shift
     ROOTFS_SUITE=$VERSION_CODENAME make_system "$root" \
-        "${PACKAGES_BASE:+$PACKAGES_BASE/${root##*/}}" "$@" || fail "no minimal system"
+        "${PACKAGES_BASE:+$PACKAGES_BASE/${root##*/}}" "$@"
 }
 
 # install_into ROOT: the packages, with what they depend on.
@@ -47,22 +40,15 @@ install_into() {
             *) cp "$package" "$1/packages/" ;;
         esac
     done
-    chroot "$1" sh -euc '
-        export DEBIAN_FRONTEND=noninteractive
-        apt-get -qq update
-        apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends /packages/*.deb' \
-        >"$work/install.log" 2>&1 || {
-        tail -n 20 "$work/install.log" >&2
-        fail "the packages cannot be installed"
-    }
+    quietly install "the packages cannot be installed" \
+        chroot "$1" sh -euc "set -- /packages/*.deb$apt_install"
 }
 
 # shellcheck source=/dev/null
 . /etc/os-release
 
-make_work packages
+make_work
 unset TMPDIR # what is installed in there has another /tmp
-chmod 755 "$work"
 
 say "building twice, in two places"
 build "$repository" "$work/one"
@@ -118,11 +104,8 @@ fresh "$work/booted" dbus curl nats-server postgresql \
 install_into "$work/booted"
 status=0
 boot "$work/booted" 'nats-server.service postgresql.service' "$here/packages-inside.sh" || status=$?
-if [ ! -e "$work/booted/inside.log" ]; then
-    tail -n 20 "$work/boot.log" >&2
-    say "passed, but for what is booted: no system can be booted here"
-    exit 0
-fi
-cat "$work/booted/inside.log"
-[ "$status" -eq 0 ] || fail "under systemd"
-say "passed"
+case $status in
+    0) say "passed" ;;
+    77) say "passed, but for what is booted" ;;
+    *) fail "under systemd" ;;
+esac

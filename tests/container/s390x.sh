@@ -2,7 +2,7 @@
 # Builds for a big-endian machine, s390x, with Debian's cross compiler against Debian's libraries of
 # that port, and runs tests with qemu-user; servers are this machine's: make check-s390x.
 #
-#   tests/container/s390x.sh PACKAGE... -- TEST...
+#   tests/container/s390x.sh 'PACKAGE...' TEST...
 #
 # The libraries are unpacked into a temporary directory; the machine's own packages stay as they are.
 # Needs root, debootstrap, qemu-user and gcc-s390x-linux-gnu (else it is skipped).
@@ -15,20 +15,12 @@ set -eu
 
 # shellcheck source=tests/container/support.sh
 . "$(dirname "$0")/support.sh"
-packages=
-
-while [ $# -gt 0 ] && [ "$1" != -- ]; do
-    packages="$packages${packages:+,}$1"
-    shift
-done
-if [ $# -lt 2 ]; then
-    echo 'usage: s390x.sh PACKAGE... -- TEST...' >&2
-    exit 2
-fi
+[ $# -ge 2 ] || usage
+packages=$(echo "$1" | tr ' ' ,)
 shift
 
 needs debootstrap qemu-s390x s390x-linux-gnu-gcc
-make_work s390x
+make_work
 root=$work/root
 
 # What apt reads of Debian on this machine.
@@ -37,17 +29,15 @@ mirror=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' 'Created-By: Pack
     sed -n 's/^Debian //p' | grep -v -- - | head -n 1)
 # shellcheck source=/dev/null
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-debootstrap --foreign --arch=s390x --variant=minbase --include="$packages" "$suite" "$root" \
-    "${mirror:?apt has no lists of a Debian mirror here: run apt-get update}" >"$work/log" 2>&1 || {
-    tail -n 20 "$work/log" >&2
-    exit 1
-}
+quietly root "the libraries of s390x cannot be had" \
+    debootstrap --foreign --arch=s390x --variant=minbase --include="$packages" "$suite" "$root" \
+    "${mirror:?apt has no lists of a Debian mirror here: run apt-get update}"
 for package in "$root"/var/cache/apt/archives/*.deb; do
     dpkg -x "$package" "$root"
 done
 
 mkdir "$work/headwater"
-tar -C "$repository" -c --exclude=./build --exclude=./.git . | tar -C "$work/headwater" -x
+copy_sources "$repository" "$work/headwater"
 cd "$work/headwater"
 export PKG_CONFIG_SYSROOT_DIR="$root"
 export PKG_CONFIG_LIBDIR="$root/usr/lib/s390x-linux-gnu/pkgconfig:$root/usr/share/pkgconfig"

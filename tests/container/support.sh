@@ -1,10 +1,15 @@
 # shellcheck shell=sh
-# What the scripts share that run something in a Debian system in a directory; they source it.
+# What the scripts of this directory share; they source it. Most of them run something in a Debian system
+# that is a directory.
 
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck disable=SC2034 # of those who source this
+name=$(basename "$0" .sh)
 repository=$(cd "$here/../.." && pwd)
 work=
+
+say() {
+    printf '\n#### %s: %s\n' "$name" "$*"
+}
 
 fail() {
     echo "failed: $*" >&2
@@ -15,6 +20,36 @@ skip() {
     echo "skipped: $*" >&2
     exit 77
 }
+
+# The lines of the script's first comment that show how it is called.
+usage() {
+    sed -n "s,^#  *\(tests/container/$name.sh.*\),usage: \1,p" "$0" >&2
+    exit 2
+}
+
+# quietly LOG WHAT COMMAND...: runs the command with its output in $work/LOG.log. When it fails, the end
+# of that is shown, and so does the script, with WHAT.
+quietly() {
+    log=$work/$1.log
+    what=$2
+    shift 2
+    "$@" >"$log" 2>&1 || {
+        tail -n 20 "$log" >&2
+        fail "$what"
+    }
+}
+
+# copy_sources FROM TO: all files, built ones and git's excepted, into an existing directory.
+copy_sources() {
+    tar -C "$1" -c --exclude=./build --exclude=./.git . | tar -C "$2" -x
+}
+
+# A script for sh -euc inside a system, which installs the packages that are its arguments.
+# shellcheck disable=SC2016
+apt_install='
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -qq update
+    apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@"'
 
 # needs TOOL...: root, and these.
 needs() {
@@ -74,15 +109,9 @@ inside_as() {
 
 # An ordinary user, "user", who may use sudo.
 make_user() {
-    inside sh -euc '
-        export DEBIAN_FRONTEND=noninteractive
-        apt-get -qq update
-        apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends sudo
+    quietly user 'no user with sudo' inside sh -euc "$apt_install"'
         useradd --create-home --shell /bin/bash user
-        echo "user ALL=(ALL) NOPASSWD: ALL" > /etc/sudoers.d/user' >"$work/user.log" 2>&1 || {
-        tail -n 20 "$work/user.log" >&2
-        fail 'no user with sudo'
-    }
+        echo "user ALL=(ALL) NOPASSWD: ALL" > /etc/sudoers.d/user' make_user sudo
 }
 
 # clone_into ROOT CLONE WHO: what is committed, in the system that runs.
@@ -93,9 +122,10 @@ clone_into() {
 
 # ---- a system that is booted, with systemd and a network of its own ----
 
-# boot ROOT UNITS SCRIPT: runs the script in there once UNITS are up, and ends with the system and the
-# script's status. What it said is in ROOT/inside.log: no such file, no system can be booted here.
+# boot ROOT UNITS SCRIPT: boots it, runs the script in there once UNITS are up, and shows what the script
+# said. Returns the script's status, and 77 where no system can be booted.
 boot() {
+    ended=0
     install -m 0755 "$3" "$1/inside"
     cat >"$1/etc/systemd/system/inside.service" <<END
 [Unit]
@@ -117,27 +147,40 @@ END
     ln -s /etc/systemd/system/inside.service \
         "$1/etc/systemd/system/multi-user.target.wants/inside.service"
     systemd-nspawn --quiet --register=no --keep-unit --private-network --console=pipe \
-        --directory="$1" --boot </dev/null >"$work/boot.log" 2>&1
+        --directory="$1" --boot </dev/null >"$work/boot.log" 2>&1 || ended=$?
+    if [ ! -e "$1/inside.log" ]; then
+        tail -n 20 "$work/boot.log" >&2
+        say 'no system can be booted here'
+        return 77
+    fi
+    cat "$1/inside.log"
+    return "$ended"
 }
 
 # ---- a directory of our own ----
+
+# A script redefines this when it leaves something else behind. $1 is the status that it ends with.
+tidy_up() {
+    :
+}
 
 finish() {
     status=$?
     trap - EXIT
     leave
+    tidy_up "$status" || status=1
     if [ -n "$work" ]; then
         rm -rf --one-file-system "$work"
     fi
     exit "$status"
 }
 
-# make_work NAME: a temporary directory, $work, that is removed at the end, whatever that is.
+# Makes a temporary directory, $work, that is removed at the end, however the script ends.
 make_work() {
     trap finish EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
-    work=$(mktemp -d "${TMPDIR:-/tmp}/headwater-$1.XXXXXX")
+    work=$(mktemp -d "${TMPDIR:-/tmp}/headwater-$name.XXXXXX")
     chmod 755 "$work"
 }
 
@@ -151,12 +194,14 @@ make_system() {
         cp -a "$kept" "$system"
         return
     fi
-    "$here/rootfs" "$system" "$@" >"$work/rootfs.log" 2>&1 || {
-        tail -n 20 "$work/rootfs.log" >&2
-        return 1
-    }
+    quietly rootfs 'no minimal system can be made' "$here/rootfs" "$system" "$@"
     if [ -n "$kept" ]; then
         mkdir -p "${kept%/*}"
         cp -a "$system" "$kept"
     fi
+}
+
+# make_release DIRECTORY NAME: a minimal Debian of that release with what a clone and make need.
+make_release() {
+    ROOTFS_SUITE=$2 make_system "$1" "${FRESH_BASE:+$FRESH_BASE/$2}" git make ca-certificates
 }
