@@ -14,10 +14,10 @@
 #include "tests/support/process.h"
 
 enum {
-    GETS = 3,     /* of one agent for one change: the entry, the object's description, its bytes */
+    GETS = 3, /* an agent reads for one change: the entry, the object's description, its bytes */
     THREADS = 16, /* as many as headwater-fleet has */
     REPORT_SIZE = 512,
-    POLL_MS = 20, /* between two questions */
+    POLL_MS = 20, /* between two looks at SQL */
 };
 
 static void start_agents(struct rig *rig, struct test_program *agents, int nodes)
@@ -39,7 +39,8 @@ static long applied(struct rig *rig, const char *digest)
     return strtol(count, NULL, 10);
 }
 
-/* Until SQL says that all run what is desired now; returns when that was seen. */
+/* Waits until SQL says that all nodes run what is desired now, and returns the time when that was
+ * seen. */
 static double wait_applied(struct rig *rig, struct test_program *agents, int nodes)
 {
     const struct timespec pause = {.tv_nsec = POLL_MS * 1000000L};
@@ -59,7 +60,8 @@ static double wait_applied(struct rig *rig, struct test_program *agents, int nod
     return test_now();
 }
 
-/* The least that a change is: all entries, what each agent reads, its report, and SQL's part. */
+/* The limit of a change: publishing all entries, reading what each agent reads, publishing the
+ * reports, and taking them in SQL. */
 static double limit(struct rig *rig, int nodes, int run)
 {
     return limit_publish(rig, false, nodes, nodes, rig->size) +
@@ -81,15 +83,12 @@ static struct cpu cpu_now(const struct rig *rig, const struct test_program *agen
 
 static void note_cpu(struct bench *bench, const struct cpu *before, const struct cpu *after)
 {
-    figures_add(&bench->figures,
-                (struct figure_name){"agents", "of one change: CPU of nats-server", "s", NULL},
-                after->nats - before->nats, 0);
-    figures_add(&bench->figures,
-                (struct figure_name){"agents", "of one change: CPU of the reconciler", "s", NULL},
-                after->reconciler - before->reconciler, 0);
-    figures_add(&bench->figures,
-                (struct figure_name){"agents", "of one change: CPU of all agents", "s", NULL},
-                after->agents - before->agents, 0);
+    bench_add(bench, "agents", "of one change: CPU of nats-server", "s",
+              after->nats - before->nats);
+    bench_add(bench, "agents", "of one change: CPU of the reconciler", "s",
+              after->reconciler - before->reconciler);
+    bench_add(bench, "agents", "of one change: CPU of all agents", "s",
+              after->agents - before->agents);
 }
 
 static void measure_change(struct bench *bench, struct rig *rig, struct test_program *agents,
@@ -105,17 +104,14 @@ static void measure_change(struct bench *bench, struct rig *rig, struct test_pro
     const double entries = rig_wait_count(rig, nodes);
 
     rig_wait_caught_up(rig);
-    figures_add(&bench->figures,
-                (struct figure_name){"agents", "one UPDATE, until all have applied it, in SQL", "s",
-                                     "the statement, publishing, reading, reports: the sum"},
-                end - start, committed - start + limit(rig, nodes, run));
-    figures_add(&bench->figures,
-                (struct figure_name){"agents", "of that, to the last entry", "s", NULL},
-                entries - start, 0);
+    bench_add_beside(bench, "agents", "one UPDATE, until all have applied it, in SQL", "s",
+                     end - start, committed - start + limit(rig, nodes, run),
+                     "the statement, publishing, reading, reports: the sum");
+    bench_add(bench, "agents", "of that, to the last entry", "s", entries - start);
     note_cpu(bench, &before, &after);
 }
 
-/* What is changed while NATS is away is there with it. */
+/* The documents change while NATS is away; agents have them some time after it is back. */
 static void measure_restart(struct bench *bench, struct rig *rig, struct test_program *agents,
                             int nodes, int run)
 {
@@ -131,24 +127,18 @@ static void measure_restart(struct bench *bench, struct rig *rig, struct test_pr
 
     rig_connect(rig);
     rig_wait_caught_up(rig);
-    figures_add(&bench->figures,
-                (struct figure_name){"agents", "NATS comes back, until all run the newest", "s",
-                                     "its start, publishing, reading, reports: the sum"},
-                end - start, started - start + parts);
+    bench_add_beside(bench, "agents", "NATS comes back, until all run the newest", "s", end - start,
+                     started - start + parts, "its start, publishing, reading, reports: the sum");
 }
 
 static void note_memory(struct bench *bench, const struct rig *rig,
                         const struct test_program *agents)
 {
-    figures_add(&bench->figures,
-                (struct figure_name){"agents", "peak memory of nats-server", "MiB", NULL},
-                usage_of(rig->nats.pid).peak, 0);
-    figures_add(&bench->figures,
-                (struct figure_name){"agents", "peak memory of the reconciler", "MiB", NULL},
-                usage_of(rig->reconciler.pid).peak, 0);
-    figures_add(&bench->figures,
-                (struct figure_name){"agents", "peak memory of all agents together", "MiB", NULL},
-                usage_of(agents->pid).peak, 0);
+    bench_add(bench, "agents", "peak memory of nats-server", "MiB", usage_of(rig->nats.pid).peak);
+    bench_add(bench, "agents", "peak memory of the reconciler", "MiB",
+              usage_of(rig->reconciler.pid).peak);
+    bench_add(bench, "agents", "peak memory of all agents together", "MiB",
+              usage_of(agents->pid).peak);
 }
 
 void bench_agents(struct bench *bench)

@@ -69,14 +69,10 @@ void bench_api(struct bench *bench)
         const double puts = pgbench(&rig, "bench/put.sql", seconds);
         const double gets = pgbench(&rig, "bench/get.sql", seconds);
 
-        figures_add(&bench->figures,
-                    (struct figure_name){"api", "PUT of a node, " CONNECTIONS " connections",
-                                         "requests/s", "pgbench, the same SQL"},
-                    wrk(api.port, "bench/put.lua", seconds), puts);
-        figures_add(&bench->figures,
-                    (struct figure_name){"api", "GET of a node, " CONNECTIONS " connections",
-                                         "requests/s", "pgbench, the same SQL"},
-                    wrk(api.port, "bench/get.lua", seconds), gets);
+        bench_add_beside(bench, "api", "PUT of a node, " CONNECTIONS " connections", "requests/s",
+                         wrk(api.port, "bench/put.lua", seconds), puts, "pgbench, the same SQL");
+        bench_add_beside(bench, "api", "GET of a node, " CONNECTIONS " connections", "requests/s",
+                         wrk(api.port, "bench/get.lua", seconds), gets, "pgbench, the same SQL");
     }
     test_api_stop(&api);
     rig_close(&rig);

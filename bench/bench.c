@@ -122,7 +122,7 @@ enum { FACTS = 16 };
 
 static void gather(struct figures_fact facts[FACTS], const struct bench *bench)
 {
-    /* The one that the servers of the rig are of says its version itself. */
+    /* A server like those of the rig tells its version. */
     struct test_postgres pg;
     struct utsname system;
 
@@ -230,7 +230,7 @@ int main(int argc, char *argv[])
         if (only != NULL && !is_in(only, groups[i].name))
             continue;
         groups[i].measure(&bench);
-        /* After each group: what is measured is not lost with one that fails. */
+        /* Written after each group, so that a group which fails does not lose the ones before. */
         free(last->value);
         *last = (struct figures_fact){"load after (1, 5, 15 minutes)", load_now()};
         write_file(dir, "bench.json", &bench, facts, figures_json);

@@ -1,6 +1,5 @@
 /* One document of the largest size: from its commit to the disk of a node, verified. */
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +25,7 @@ struct node {
     int watch;
 };
 
-/* Text that does not compress to nothing, and is another each time. */
+/* Text that compresses badly, and differs each time. */
 static void fill(char *content, int change)
 {
     uint64_t state = 0x9E3779B97F4A7C15U * (uint64_t)(change + 1);
@@ -69,19 +68,16 @@ static void open_node(struct rig *rig, struct node *node)
     node->dir = test_temp_dir();
     node->output_dir = hw_sprintf("%s/out", node->dir);
     node->output = hw_sprintf("%s/config", node->output_dir);
-    HW_AUTO_FREE char *state = hw_sprintf("%s/state", node->dir);
-    const char *const argv[] = {"headwater-agent", "--nats",     rig->nats.url, "--node", "n1",
-                                "--output",        node->output, "--state-dir", state,    NULL};
 
     mkdir(node->output_dir, 0755);
-    test_program_start(&node->agent, argv, NULL);
+    rig_start_agent(rig, &node->agent, "n1", node->output, node->dir);
     test_wait_for(has_output(node), RIG_WAIT_S);
     node->watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (node->watch < 0 || inotify_add_watch(node->watch, node->output_dir, IN_MOVED_TO) < 0)
         test_fail("cannot watch %s", node->output_dir);
 }
 
-/* Until the file is renamed into its place, which is behind its fsync. */
+/* Waits until the agent renames the file into its place, which it does after fsync. */
 static double wait_output(struct node *node)
 {
     struct pollfd watch = {.fd = node->watch, .events = POLLIN};
@@ -99,8 +95,7 @@ static double wait_output(struct node *node)
 
 static void close_node(struct node *node)
 {
-    if (test_program_stop(&node->agent, SIGTERM) != 0)
-        test_fail("the agent failed, see %s", node->agent.log);
+    rig_stop_agent(&node->agent);
     close(node->watch);
     free(node->dir);
     free(node->output_dir);
@@ -187,13 +182,12 @@ void bench_blob(struct bench *bench)
             limit[i] =
                 read_blob(&rig) + through_nats(&rig, content) + hash(content) + limit_file(SIZE);
         }
-        figures_add(&bench->figures,
-                    (struct figure_name){"blob", "16 MiB, commit to the node's disk", "s",
-                                         "SELECT, into and out of NATS, SHA-256, a file: the sum"},
-                    figures_quantile(ours, REPEATS, 0.5), figures_quantile(limit, REPEATS, 0.5));
-        figures_add(&bench->figures,
-                    (struct figure_name){"blob", "the statement itself", "s", NULL},
-                    figures_quantile(statement, REPEATS, 0.5), 0);
+        bench_add_beside(bench, "blob", "16 MiB, commit to the node's disk", "s",
+                         figures_quantile(ours, REPEATS, 0.5),
+                         figures_quantile(limit, REPEATS, 0.5),
+                         "SELECT, into and out of NATS, SHA-256, a file: the sum");
+        bench_add(bench, "blob", "the statement itself", "s",
+                  figures_quantile(statement, REPEATS, 0.5));
     }
     close_node(&node);
     rig_close(&rig);

@@ -14,7 +14,7 @@ struct backlog {
     void (*make)(struct rig *rig, int run, int nodes, int rounds);
 };
 
-/* As people change configurations: a statement, thousands of nodes. */
+/* As people change configurations: one statement changes thousands of nodes. */
 static void make_statements(struct rig *rig, int run, int nodes, int rounds)
 {
     (void)nodes;
@@ -22,8 +22,8 @@ static void make_statements(struct rig *rig, int run, int nodes, int rounds)
         rig_change_fleet(rig, run * rounds + i + 1);
 }
 
-/* As many rows in each transaction, over all nodes in turn. Waiting for each commit is not what is
- * measured. */
+/* Changes count rows, so many in each transaction, over all nodes in turn. Commits do not wait for
+ * the disk, since making the backlog is not what is measured. */
 static void make_transactions(struct rig *rig, int nodes, long count, int rows)
 {
     rig_run(rig->sql, "SET synchronous_commit = off");
@@ -33,7 +33,8 @@ static void make_transactions(struct rig *rig, int nodes, long count, int rows)
             "FROM generate_series(0, %d - 1) AS i); COMMIT; END LOOP; END $$",
             count / rows, rows, nodes, rows);
     rig_run(rig->sql, "RESET synchronous_commit");
-    rig_run(rig->sql, "SELECT headwater.heartbeat()"); /* waits for all that was before */
+    rig_run(rig->sql,
+            "SELECT headwater.heartbeat()"); /* waits until all before it is on the disk */
 }
 
 /* The worst case for the log: a transaction a row. */
@@ -88,20 +89,14 @@ static void measure(struct bench *bench, struct rig *rig, const struct backlog *
     const double end = rig_wait_confirmed(rig, lsn);
     const double first = rig->first;
 
-    figures_add(&bench->figures,
-                (struct figure_name){"drain", backlog->combined, "changes/s",
-                                     "pg_recvlogical and raw publishing at once"},
-                (double)count / (end - start), combined);
-    figures_add(&bench->figures,
-                (struct figure_name){"drain", backlog->entries, "changes/s", "the same"},
-                (double)count / (last - first), combined);
-    figures_add(&bench->figures,
-                (struct figure_name){"drain", backlog->drain, "changes/s", "pg_recvlogical alone"},
-                (double)count / (end - start), drain);
-    figures_add(
-        &bench->figures,
-        (struct figure_name){"drain", backlog->publish, "changes/s", "raw publishing alone"},
-        (double)count / (end - start), publish);
+    bench_add_beside(bench, "drain", backlog->combined, "changes/s", (double)count / (end - start),
+                     combined, "pg_recvlogical and raw publishing at once");
+    bench_add_beside(bench, "drain", backlog->entries, "changes/s", (double)count / (last - first),
+                     combined, "the same");
+    bench_add_beside(bench, "drain", backlog->drain, "changes/s", (double)count / (end - start),
+                     drain, "pg_recvlogical alone");
+    bench_add_beside(bench, "drain", backlog->publish, "changes/s", (double)count / (end - start),
+                     publish, "raw publishing alone");
     rig_wait_ready(rig);
 }
 

@@ -1,6 +1,6 @@
 /*
- * Figures and their limits, of several runs, and what is made of them: a table, JSON, Markdown.
- * Names and texts are borrowed and must outlive the figures; string literals do.
+ * Figures and their limits, of several runs, and the table, the JSON and the Markdown that are made
+ * of them. Names and texts are borrowed and must outlive the figures, as string literals do.
  */
 #ifndef BENCH_FIGURES_H
 #define BENCH_FIGURES_H
@@ -27,11 +27,12 @@ struct figures {
     size_t count;
 };
 
-/* One run of one figure; the first one makes its row. limit is passed over where name has none. */
+/* Adds one run of a figure; its first run makes its row. limit counts only where name says what it
+ * is. */
 void figures_add(struct figures *figures, struct figure_name name, double ours, double limit);
 void figures_free(struct figures *figures);
 
-/* q from 0 to 1; sorts the values, of which there must be one. */
+/* The quantile q, from 0 to 1, of at least one value. Sorts the values. */
 double figures_quantile(double *values, size_t count, double q);
 
 /* Where and how it was measured: names and values, ended by a NULL. */

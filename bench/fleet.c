@@ -1,4 +1,5 @@
-/* What reaches every node at once: a change, everything anew, and all their reports. */
+/* Work that concerns every node at once: a change, a resync into an empty NATS, and all their
+ * reports. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,12 +25,10 @@ static void measure_change(struct bench *bench, struct rig *rig, const struct na
     const double end = rig_wait_count(rig, nodes);
 
     rig_wait_caught_up(rig);
-    figures_add(
-        &bench->figures,
-        (struct figure_name){"fleet", names->change, "s", "the statement, then raw publishing"},
-        end - start, committed - start + limit_publish(rig, false, nodes, nodes, rig->size));
-    figures_add(&bench->figures, (struct figure_name){"fleet", names->statement, "s", NULL},
-                committed - start, 0);
+    bench_add_beside(bench, "fleet", names->change, "s", end - start,
+                     committed - start + limit_publish(rig, false, nodes, nodes, rig->size),
+                     "the statement, then raw publishing");
+    bench_add(bench, "fleet", names->statement, "s", committed - start);
 }
 
 static void measure_resync(struct bench *bench, struct rig *rig, const struct names *names,
@@ -37,22 +36,14 @@ static void measure_resync(struct bench *bench, struct rig *rig, const struct na
 {
     const double limit = limit_publish(rig, false, nodes, nodes, rig->size);
 
-    rig_stop(rig);
-    rig_disconnect(rig);
-    test_nats_stop(&rig->nats);
+    rig_stop_all(rig);
     test_nats_wipe(&rig->nats);
-    test_nats_restart(&rig->nats);
-    rig_connect(rig);
-    rig_forget(rig);
-    const double start = test_now();
-    rig_start(rig);
+    const double start = rig_start_all(rig);
     rig_wait_count(rig, nodes);
     rig_wait_ready(rig);
-    figures_add(&bench->figures,
-                (struct figure_name){"fleet", names->resync, "s", "raw publishing"},
-                test_now() - start, limit);
-    figures_add(&bench->figures, (struct figure_name){"fleet", names->memory, "MiB", NULL},
-                usage_of(rig->reconciler.pid).peak, 0);
+    bench_add_beside(bench, "fleet", names->resync, "s", test_now() - start, limit,
+                     "raw publishing");
+    bench_add(bench, "fleet", names->memory, "MiB", usage_of(rig->reconciler.pid).peak);
 }
 
 /* ---- reports ---- */
@@ -108,10 +99,9 @@ static void measure_reports(struct bench *bench, struct rig *rig, int nodes, int
     end = test_now();
     PQclear(reports);
     PQfinish(listener);
-    figures_add(&bench->figures,
-                (struct figure_name){"fleet", "reports of all at once, first to all in SQL", "s",
-                                     "publishing them, then headwater.report() alone"},
-                end - start, published - start + limit_take_reports(rig, nodes, run));
+    bench_add_beside(bench, "fleet", "reports of all at once, first to all in SQL", "s",
+                     end - start, published - start + limit_take_reports(rig, nodes, run),
+                     "publishing them, then headwater.report() alone");
 }
 
 static void measure_large(struct bench *bench)

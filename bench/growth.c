@@ -41,8 +41,9 @@ static double change_one(struct rig *rig, int *change)
     return figures_quantile(took, SINGLES, 0.5);
 }
 
-/* Of the reconciler while nothing happens, not even an autovacuum that writes to the log, and once
- * two of its looks at the fleet have followed what was before; ms. */
+/* How much CPU the reconciler takes in a minute in which nothing happens, in ms. The minute begins
+ * when two of its looks at the fleet have followed what happened before. VACUUM comes first, so
+ * that no autovacuum writes to the log meanwhile. */
 static double idle_cpu(struct rig *rig)
 {
     rig_run(rig->sql, "VACUUM ANALYZE");
@@ -85,24 +86,20 @@ static void measure(struct bench *bench, struct rig *rig, bool idle)
         rig_wait_caught_up(rig);
         const double all = change_all(rig, sizes[i].nodes, &change);
 
-        figures_add(&bench->figures, (struct figure_name){"growth", sizes[i].total, "ms", NULL},
-                    1e3 * all, 0);
-        figures_add(&bench->figures, (struct figure_name){"growth", sizes[i].each, "µs", NULL},
-                    1e6 * all / sizes[i].nodes, 0);
+        bench_add(bench, "growth", sizes[i].total, "ms", 1e3 * all);
+        bench_add(bench, "growth", sizes[i].each, "µs", 1e6 * all / sizes[i].nodes);
         const double one = change_one(rig, &change);
-        figures_add(&bench->figures, (struct figure_name){"growth", sizes[i].one, "ms", NULL},
-                    1e3 * one, 0);
+        bench_add(bench, "growth", sizes[i].one, "ms", 1e3 * one);
         plots_add(&bench->plots, PLOT_GROWTH, "all nodes change", sizes[i].nodes, 1e3 * all);
         plots_add(&bench->plots, PLOT_GROWTH, "one node changes", sizes[i].nodes, 1e3 * one);
         if (idle && sizes[i].idle != NULL)
-            figures_add(&bench->figures, (struct figure_name){"growth", sizes[i].idle, "ms", NULL},
-                        idle_cpu(rig), 0);
+            bench_add(bench, "growth", sizes[i].idle, "ms", idle_cpu(rig));
         if (bench->quick && sizes[i].nodes == 1000)
             break;
     }
 }
 
-/* The statement's start to the last entry. */
+/* Measures from the statement's start to the last entry. */
 void bench_growth(struct bench *bench)
 {
     for (int run = 0; run < bench->runs; run++) {

@@ -2,7 +2,6 @@
  * One commit at a time on an idle system, from its acknowledgement: until a subscriber has the
  * entry, and until a node runs it and SQL knows.
  */
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,13 +14,13 @@
 
 enum {
     NODES = 100,
-    DOCUMENT = 4096, /* bytes, of the node with an agent */
+    DOCUMENT = 4096, /* bytes of the document of the node with an agent */
     PAD = DOCUMENT - 30,
 };
 
 static int changes; /* every change is another document */
 
-/* Of one node; 40 bytes, or with pad as many more. */
+/* Changes the document of one node. It has 40 bytes, and pad more. */
 static void change_node(struct rig *rig, const char *node, int pad)
 {
     rig_run(rig->sql,
@@ -36,7 +35,7 @@ static void change_small(struct rig *rig, int i)
     change_node(rig, "n1", 0);
 }
 
-/* What was there before the commit was acknowledged is drawn as the least. */
+/* An entry that came before its commit was acknowledged is drawn as 0.01 ms. */
 static void plot(struct bench *bench, const char *line, const double *values, int count)
 {
     for (int i = 0; i < count; i++)
@@ -74,7 +73,7 @@ static void measure_entries(struct bench *bench, struct rig *rig, int count)
         ours[i] = came > committed ? came - committed : 0;
     }
     rig_wait_caught_up(rig);
-    rig_stop(rig); /* it would take its part of the cores, and reads the same log */
+    rig_stop(rig); /* it would take its part of the cores, and read the same log */
     limit_receive_each(rig, change_small, receive, count);
     limit_publish_each(rig, rig->size, publish, count);
     rig_start(rig);
@@ -83,15 +82,13 @@ static void measure_entries(struct bench *bench, struct rig *rig, int count)
     plot(bench, "limit: commit to frame received", receive, count);
     plot(bench, "limit: publish to subscriber", publish, count);
     for (int i = 0; i < 2; i++)
-        figures_add(&bench->figures,
-                    (struct figure_name){"latency", names[i], "ms",
-                                         "commit to frame, and publish to subscriber: the sum"},
-                    1e3 * figures_quantile(ours, (size_t)count, quantiles[i]),
-                    1e3 * (figures_quantile(receive, (size_t)count, quantiles[i]) +
-                           figures_quantile(publish, (size_t)count, quantiles[i])));
-    figures_add(&bench->figures,
-                (struct figure_name){"latency", "the statement itself, p50", "ms", NULL},
-                1e3 * figures_quantile(statement, (size_t)count, 0.5), 0);
+        bench_add_beside(bench, "latency", names[i], "ms",
+                         1e3 * figures_quantile(ours, (size_t)count, quantiles[i]),
+                         1e3 * (figures_quantile(receive, (size_t)count, quantiles[i]) +
+                                figures_quantile(publish, (size_t)count, quantiles[i])),
+                         "commit to frame, and publish to subscriber: the sum");
+    bench_add(bench, "latency", "the statement itself, p50", "ms",
+              1e3 * figures_quantile(statement, (size_t)count, 0.5));
 }
 
 /* ---- commit to SQL ---- */
@@ -114,20 +111,16 @@ static void open_node(struct rig *rig, struct node *node)
 {
     node->dir = test_temp_dir();
     HW_AUTO_FREE char *output = hw_sprintf("%s/config.json", node->dir);
-    HW_AUTO_FREE char *state = hw_sprintf("%s/state", node->dir);
-    const char *const argv[] = {"headwater-agent", "--nats", rig->nats.url, "--node", "n2",
-                                "--output",        output,   "--state-dir", state,    NULL};
 
     node->listener = rig_sql_connect(rig->pg.url);
     rig_run(node->listener, "LISTEN headwater_reported");
-    test_program_start(&node->agent, argv, NULL);
+    rig_start_agent(rig, &node->agent, "n2", output, node->dir);
     test_wait_for(has_applied(rig), RIG_WAIT_S);
 }
 
 static void close_node(struct node *node)
 {
-    if (test_program_stop(&node->agent, SIGTERM) != 0)
-        test_fail("the agent failed, see %s", node->agent.log);
+    rig_stop_agent(&node->agent);
     PQfinish(node->listener);
     free(node->dir);
 }
@@ -166,13 +159,12 @@ static void measure_reports(struct bench *bench, struct rig *rig, int count)
     }
     plot(bench, "commit to applied, in SQL, 4 KiB", ours, count);
     for (int i = 0; i < 2; i++)
-        figures_add(&bench->figures,
-                    (struct figure_name){"latency", names[i], "ms",
-                                         "our commit to entry, a durable file, a commit: the sum"},
-                    1e3 * figures_quantile(ours, (size_t)count, quantiles[i]),
-                    1e3 * (figures_quantile(entry, (size_t)count, quantiles[i]) +
-                           figures_quantile(file, (size_t)count, quantiles[i]) +
-                           figures_quantile(commit, (size_t)count, quantiles[i])));
+        bench_add_beside(bench, "latency", names[i], "ms",
+                         1e3 * figures_quantile(ours, (size_t)count, quantiles[i]),
+                         1e3 * (figures_quantile(entry, (size_t)count, quantiles[i]) +
+                                figures_quantile(file, (size_t)count, quantiles[i]) +
+                                figures_quantile(commit, (size_t)count, quantiles[i])),
+                         "our commit to entry, a durable file, a commit: the sum");
 }
 
 void bench_latency(struct bench *bench)

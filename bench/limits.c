@@ -15,7 +15,7 @@
 
 enum {
     WINDOW = 4096,
-    BATCH = 1000, /* as the reconciler hands reports over */
+    BATCH = 1000, /* reports that the reconciler hands over at once */
 };
 
 /* ---- reading the slot ---- */
@@ -99,7 +99,7 @@ static void count_message(natsConnection *nc, natsSubscription *sub, natsMsg *ms
     __atomic_fetch_add((long *)arg, 1, __ATOMIC_RELEASE);
 }
 
-/* Like the bucket's, so that it is stored alike. Returns how many messages of a key are kept. */
+/* Makes a stream with the settings of the bucket's. Returns how many messages of a key it keeps. */
 static long add_stream(struct rig *rig)
 {
     jsStreamInfo *info = rig_bucket(rig);
@@ -137,8 +137,8 @@ static natsMsg *new_message(long key, const char *value, int size)
     return msg;
 }
 
-/* The stream is ours alone: the sequence that a key has is known before it is acknowledged. first:
- * how many were published before. */
+/* Nobody else writes to the stream, so the sequence of each message is known before it is
+ * acknowledged. first: how many messages were published before. */
 static void publish_all(jsCtx *js, long first, long count, long keys, int size)
 {
     HW_AUTO_FREE char *value = hw_alloc((size_t)size + 1);
@@ -238,7 +238,7 @@ void limit_publish_each(struct rig *rig, int size, double *times, int count)
 
     memset(value, 'x', (size_t)size);
     add_stream(rig);
-    /* Otherwise libnats waits for more to send, a millisecond. */
+    /* Otherwise libnats waits a millisecond for more to send. */
     if (natsOptions_Create(&connect) != NATS_OK ||
         natsOptions_SetURL(connect, rig->nats.url) != NATS_OK ||
         natsOptions_SetSendAsap(connect, true) != NATS_OK ||
@@ -347,7 +347,7 @@ double limit_take_reports(struct rig *rig, int nodes, int run)
             test_fail("%s", PQresultErrorMessage(result));
         PQclear(result);
     }
-    rig_run(rig->sql, "ROLLBACK"); /* the bucket's own reports are to be newer again */
+    rig_run(rig->sql, "ROLLBACK"); /* the reports in the bucket must count as newer again */
     return took;
 }
 

@@ -1,6 +1,6 @@
 /*
  * Points for plots, and the plots: each is a file of points and, where gnuplot is installed, an SVG
- * of the same name. Names are borrowed and must outlive the plots; string literals do.
+ * of the same name. Names are borrowed and must outlive the plots, as string literals do.
  */
 #ifndef BENCH_PLOTS_H
 #define BENCH_PLOTS_H
@@ -33,7 +33,8 @@ struct plots {
 void plots_add(struct plots *plots, enum plot plot, const char *line, double x, double y);
 void plots_free(struct plots *plots);
 
-/* Writes those that have points into dir; false: without gnuplot, so only the points. */
+/* Writes the plots that have points into dir. False: there is no gnuplot, and only the points were
+ * written. */
 bool plots_write(const struct plots *plots, const char *dir);
 
 #endif

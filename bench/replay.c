@@ -1,6 +1,6 @@
 /*
- * NATS comes back as it was before many changes: they are sent once more out of the archive slot,
- * each with its own entry.
+ * NATS comes back as it was before many changes. The reconciler sends them once more out of the
+ * archive slot, each with its own entry.
  */
 #include <string.h>
 
@@ -18,21 +18,6 @@ static bool has_replayed(struct rig *rig)
     return strstr(log, "msg=\"replayed from the log\"") != NULL;
 }
 
-static void stop(struct rig *rig)
-{
-    rig_stop(rig);
-    rig_disconnect(rig);
-    test_nats_stop(&rig->nats);
-}
-
-static void start(struct rig *rig)
-{
-    test_nats_restart(&rig->nats);
-    rig_connect(rig);
-    rig_forget(rig);
-    rig_start(rig);
-}
-
 static void copy_tree(const char *from, const char *to)
 {
     const char *const argv[] = {"/usr/bin/env", "cp", "-a", from, to, NULL};
@@ -41,7 +26,7 @@ static void copy_tree(const char *from, const char *to)
         test_fail("cannot copy %s to %s", from, to);
 }
 
-/* An archive that begins here, so that nothing is read that was in it before. */
+/* Makes the archive slot anew, so that a replay reads nothing from before. */
 static void renew_archive(struct rig *rig)
 {
     rig_leave_behind(rig);
@@ -64,34 +49,30 @@ static void measure(struct bench *bench, struct rig *rig, int run)
     HW_AUTO_FREE char *backup = hw_sprintf("%s/backup", rig->nats.dir);
 
     renew_archive(rig);
-    stop(rig);
+    rig_stop_all(rig);
     copy_tree(store, backup);
-    start(rig);
+    rig_start_all(rig);
     rig_wait_ready(rig);
     for (int i = 0; i < rounds; i++)
         rig_change_fleet(rig, run * rounds + i + 1);
     rig_wait_caught_up(rig);
     const double limit = limit_publish(rig, true, count, nodes, rig->size);
 
-    stop(rig);
+    rig_stop_all(rig);
     test_remove_tree(store);
     copy_tree(backup, store);
     test_remove_tree(backup);
-    start(rig);
-    const double begun = test_now();
+    const double begun = rig_start_all(rig);
     const double last = rig_wait_count(rig, count);
     const double first = rig->first;
 
     rig_wait_ready(rig);
     if (!has_replayed(rig))
         test_fail("the entries did not come by a replay");
-    figures_add(&bench->figures,
-                (struct figure_name){"replay", "reconciler's start to all replayed", "changes/s",
-                                     "raw publishing alone"},
-                (double)count / (last - begun), (double)count / limit);
-    figures_add(&bench->figures,
-                (struct figure_name){"replay", "first to last entry", "changes/s", "the same"},
-                (double)count / (last - first), (double)count / limit);
+    bench_add_beside(bench, "replay", "reconciler's start to all replayed", "changes/s",
+                     (double)count / (last - begun), (double)count / limit, "raw publishing alone");
+    bench_add_beside(bench, "replay", "first to last entry", "changes/s",
+                     (double)count / (last - first), (double)count / limit, "the same");
 }
 
 void bench_replay(struct bench *bench)

@@ -235,7 +235,42 @@ void rig_wait_ready(struct rig *rig)
     test_wait_for(is_ready(rig), RIG_WAIT_S);
 }
 
+/* ---- the agent of one node ---- */
+
+void rig_start_agent(struct rig *rig, struct test_program *agent, const char *node,
+                     const char *output, const char *dir)
+{
+    HW_AUTO_FREE char *state = hw_sprintf("%s/state", dir);
+    const char *const argv[] = {"headwater-agent", "--nats", rig->nats.url, "--node", node,
+                                "--output",        output,   "--state-dir", state,    NULL};
+
+    test_program_start(agent, argv, NULL);
+}
+
+void rig_stop_agent(struct test_program *agent)
+{
+    if (test_program_stop(agent, SIGTERM) != 0)
+        test_fail("the agent failed, see %s", agent->log);
+}
+
 /* ---- all of it ---- */
+
+void rig_stop_all(struct rig *rig)
+{
+    rig_stop(rig);
+    rig_disconnect(rig);
+    test_nats_stop(&rig->nats);
+}
+
+double rig_start_all(struct rig *rig)
+{
+    test_nats_restart(&rig->nats);
+    rig_connect(rig);
+    rig_forget(rig);
+    const double start = test_now();
+    rig_start(rig);
+    return start;
+}
 
 void rig_open(struct rig *rig)
 {

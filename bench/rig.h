@@ -1,7 +1,7 @@
 /*
- * What is measured: our own PostgreSQL (with fsync) and nats-server, the reconciler between them,
- * and a subscriber of everything that becomes desired, which notes when it came. What goes wrong
- * ends the program.
+ * The system that is measured: a PostgreSQL of our own (with fsync), a nats-server of our own, the
+ * reconciler between them, and a subscriber of all desired entries, which notes when each came. An
+ * error ends the program with a message. Times are those of test_now(), in seconds.
  */
 #ifndef BENCH_RIG_H
 #define BENCH_RIG_H
@@ -13,7 +13,7 @@
 
 #include "tests/support/servers.h"
 
-/* Of postgresql.conf, on top of what tests/support/servers.h says. */
+/* Lines of postgresql.conf, beside those that tests/support/servers.h writes. */
 #define RIG_SETTINGS                                                                               \
     "fsync = on\nshared_buffers = 256MB\nmax_wal_size = 4GB\nautovacuum_naptime = 10s\n"
 
@@ -35,44 +35,58 @@ struct rig {
     int size;           /* bytes of the last value */
 };
 
-/* Servers and the reconciler, which leads when the call returns. */
+/* Starts the servers and the reconciler, which leads when the call returns. */
 void rig_open(struct rig *rig);
 void rig_close(struct rig *rig);
 void rig_start(struct rig *rig); /* does not wait */
 void rig_stop(struct rig *rig);
 void rig_wait_ready(struct rig *rig);
 
-/* Around what is done to NATS while it is stopped. */
+/* The rig's own connection to NATS, which must be closed while nats-server is stopped. */
 void rig_disconnect(struct rig *rig);
 void rig_connect(struct rig *rig);
 
+/* Stops the reconciler and then nats-server, whose storage may be changed in between. */
+void rig_stop_all(struct rig *rig);
+/* Starts both again and forgets the entries that came before; does not wait for the reconciler.
+ * Returns when the reconciler was started. */
+double rig_start_all(struct rig *rig);
+
+/* Starts the agent of a node, which writes to output and keeps its state in dir/state. */
+void rig_start_agent(struct rig *rig, struct test_program *agent, const char *node,
+                     const char *output, const char *dir);
+void rig_stop_agent(struct test_program *agent);
+
 PGconn *rig_sql_connect(const char *url);
-/* Runs statements; the first value, malloc'ed, or NULL. */
+/* Runs statements and returns the first value of the last one, malloc'ed, or NULL. */
 char *rig_sql(PGconn *conn, const char *sql, ...) __attribute__((format(printf, 2, 3)));
 void rig_run(PGconn *conn, const char *sql, ...) __attribute__((format(printf, 2, 3)));
 
-/* Waits for a notification, and returns when it came. */
+/* Waits for a notification, and returns the time when it came. */
 double rig_wait_notice(PGconn *listener);
 
-/* Nodes n1 to n<count>, and a config "fleet" that goes to all of them. */
+/* Makes nodes n1 to n<count>, and a config "fleet" that is assigned to all of them. */
 void rig_make_fleet(struct rig *rig, int count);
-/* One change of all of them, in one statement; what makes it different from the one before. */
+/* Changes the documents of all nodes with one statement. Each call needs another number, so that
+ * the document differs from the one before. */
 void rig_change_fleet(struct rig *rig, int change);
-/* The slots need nothing of the log up to here: they go on to where nothing was running when they
- * have read that it was so, which a checkpoint writes. */
+/* Lets both slots move up to here, so that they need nothing of the log before. A slot moves to a
+ * position only when the log says that no transaction was running there, and a checkpoint writes
+ * that. */
 void rig_leave_behind(struct rig *rig);
-jsStreamInfo *rig_bucket(struct rig *rig); /* of nodes' entries; jsStreamInfo_Destroy */
-/* As many as the bucket keeps of each key: from then on each entry drops one, as in a bucket that
- * has been in use. */
+/* The stream that holds the nodes' entries; free it with jsStreamInfo_Destroy. */
+jsStreamInfo *rig_bucket(struct rig *rig);
+/* Changes every node as often as the bucket keeps revisions of a key. From then on each entry drops
+ * an old one, as in a bucket that has been in use. */
 void rig_fill_history(struct rig *rig);
 
-/* Entries that came. */
+/* The subscriber counts entries; rig_forget begins at 0 again. */
 void rig_forget(struct rig *rig);
 long rig_count(struct rig *rig);
-/* Waits for so many since rig_forget; returns when the last of them came. */
+/* Waits for so many entries since rig_forget, and returns the time when the last of them came. */
 double rig_wait_count(struct rig *rig, long count);
 
-/* Waits until the log is confirmed up to lsn; returns when that was seen. */
+/* Waits until the log is confirmed up to lsn, and returns the time when that was seen. */
 double rig_wait_confirmed(struct rig *rig, const char *lsn);
 void rig_wait_caught_up(struct rig *rig);
 

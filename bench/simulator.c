@@ -1,8 +1,8 @@
 /*
- * headwater-fleet: tens of thousands of agents in one process, against any NATS. Each is the agent
- * of agent/agent.h, whole: its hints, direct gets, fetches, checks and reports are those of a real
- * node. Only connections and loops are shared, and there is no output and no command. What an agent
- * keeps on disk is kept as always, by default where fsync costs nothing.
+ * headwater-fleet: tens of thousands of agents in one process, against any NATS. Each is a whole
+ * agent of agent/agent.h: its hints, direct gets, fetches, checks and reports are those of a real
+ * node. Only connections and loops are shared, and there is no output and no command. An agent
+ * keeps its state on disk as always, by default on a tmpfs, where fsync costs nothing.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,8 +22,9 @@
 #include "common/memory.h"
 #include "common/options.h"
 
-#define WARNINGS_SHOWN 3 /* of a loop's, between two looks: an outage is one of each agent's */
-#define FILES_BESIDE   256
+/* In an outage every agent warns: of each loop's warnings so many are shown between two looks. */
+#define WARNINGS_SHOWN 3
+#define FILES_BESIDE   256 /* open files beside those of agents and connections */
 
 struct options {
     const char *nats, *bucket, *prefix, *state_dir;
@@ -225,7 +226,7 @@ static void on_stop(void *arg)
     hw_loop_stop(shard->loop);
 }
 
-/* How many of so many fall to one of the loops, when they are dealt out in turn. */
+/* How many of all things fall to a loop when they are dealt out to the loops in turn. */
 static size_t share(int64_t all, int64_t loops, int64_t number)
 {
     return (size_t)(all / loops + (number < all % loops ? 1 : 0));
@@ -269,7 +270,7 @@ static void close_shard(struct shard *shard)
 
 /* ---- the program ---- */
 
-/* False: one of the loops could not go on. */
+/* Sums up all loops. False: one of them could not go on. */
 static bool add_up(struct shard *shards, int64_t count, struct totals *sum)
 {
     bool well = true;
@@ -293,7 +294,7 @@ static bool add_up(struct shard *shards, int64_t count, struct totals *sum)
     return well;
 }
 
-/* Until a signal. */
+/* Logs the totals when they change, until a signal comes. */
 static bool watch(const struct options *o, struct shard *shards, const sigset_t *signals)
 {
     const struct timespec every = {.tv_sec = o->every / 1000, .tv_nsec = o->every % 1000 * 1000000};
@@ -317,7 +318,8 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path);
 }
 
-/* A directory that goes when this process is gone, in whatever way: a child sees to it. */
+/* Makes a directory, and a child process that removes it when this process is gone, however that
+ * went: the child waits for the end of a pipe that only this process holds open. */
 static enum hw_status make_directory(char *dir, struct hw_error *err)
 {
     int ends[2];
@@ -405,7 +407,7 @@ int main(int argc, char **argv)
         return hw_options_usage_error(&program, &err);
     if (options.threads > options.connections)
         options.threads = options.connections;
-    /* Otherwise libnats gives each subscription, so each agent, a thread. */
+    /* Otherwise libnats starts a thread for each subscription, so one for each agent. */
     setenv("NATS_DEFAULT_TO_LIB_MSG_DELIVERY", "1", 1);
     status = allow_files(&options, &err);
     if (status == HW_OK && options.state_dir == NULL)

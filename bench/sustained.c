@@ -1,6 +1,6 @@
 /*
- * The same load for a long time: single-row transactions, so many a second. Does the lag stay
- * bounded, and the memory of all that take part flat?
+ * The same load for a long time: so many single-row transactions a second. Does the lag stay
+ * bounded, and does the memory of all programs stay flat?
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +35,7 @@ struct series {
 struct watch {
     natsSubscription *sub;
     pthread_mutex_t mutex;
-    double worst; /* seconds from a commit to here, since it was last asked */
+    double worst; /* the longest time from a commit to here, in s, since the last look */
 };
 
 /* ---- series ---- */
@@ -55,7 +55,7 @@ static void clear(struct series *s)
     *s = (struct series){0};
 }
 
-/* How much y grows for each x: least squares over the second half. */
+/* How much y grows for each unit of x, by least squares over the second half. */
 static double slope(const struct series *s)
 {
     const size_t first = s->count / 2;
@@ -158,7 +158,7 @@ static void start_pgbench(const struct rig *rig, const char *script, const char 
     test_program_start(program, argv, NULL);
 }
 
-/* Transactions a second, as it says in the end. */
+/* The transactions a second that pgbench prints at its end. */
 static double end_pgbench(struct test_program *program)
 {
     const int status = test_program_stop(program, 0);
@@ -203,21 +203,13 @@ static double lag_bytes(struct rig *rig)
 
 static void say_lag(struct bench *bench, const struct series *seconds, const struct series *bytes)
 {
-    figures_add(&bench->figures,
-                (struct figure_name){"sustained", "lag, worst of each second: median", "ms", NULL},
-                1e3 * quantile(seconds, 0.5), 0);
-    figures_add(&bench->figures, (struct figure_name){"sustained", "lag, worst of all", "ms", NULL},
-                1e3 * quantile(seconds, 1), 0);
+    bench_add(bench, "sustained", "lag, worst of each second: median", "ms",
+              1e3 * quantile(seconds, 0.5));
+    bench_add(bench, "sustained", "lag, worst of all", "ms", 1e3 * quantile(seconds, 1));
     if (seconds->count >= FILLED_S)
-        figures_add(&bench->figures,
-                    (struct figure_name){"sustained", "lag grows, each minute", "ms", NULL},
-                    6e4 * slope(seconds), 0);
-    figures_add(&bench->figures,
-                (struct figure_name){"sustained", "log not confirmed: median", "KiB", NULL},
-                quantile(bytes, 0.5) / 1024, 0);
-    figures_add(&bench->figures,
-                (struct figure_name){"sustained", "log not confirmed: most", "KiB", NULL},
-                quantile(bytes, 1) / 1024, 0);
+        bench_add(bench, "sustained", "lag grows, each minute", "ms", 6e4 * slope(seconds));
+    bench_add(bench, "sustained", "log not confirmed: median", "KiB", quantile(bytes, 0.5) / 1024);
+    bench_add(bench, "sustained", "log not confirmed: most", "KiB", quantile(bytes, 1) / 1024);
 }
 
 static void say_programs(struct bench *bench, const struct series memory[PROGRAMS],
@@ -235,15 +227,10 @@ static void say_programs(struct bench *bench, const struct series memory[PROGRAM
     };
 
     for (int i = 0; i < PROGRAMS; i++) {
-        figures_add(&bench->figures, (struct figure_name){"sustained", names[i].most, "MiB", NULL},
-                    quantile(&memory[i], 1), 0);
+        bench_add(bench, "sustained", names[i].most, "MiB", quantile(&memory[i], 1));
         if (memory[i].count >= FILLED_S)
-            figures_add(&bench->figures,
-                        (struct figure_name){"sustained", names[i].grows, "MiB", NULL},
-                        60 * slope(&memory[i]), 0);
-        figures_add(&bench->figures,
-                    (struct figure_name){"sustained", names[i].cpu, "% of a core", NULL},
-                    100 * cpu[i] / took, 0);
+            bench_add(bench, "sustained", names[i].grows, "MiB", 60 * slope(&memory[i]));
+        bench_add(bench, "sustained", names[i].cpu, "% of a core", 100 * cpu[i] / took);
     }
 }
 
@@ -282,10 +269,8 @@ static void measure_load(struct bench *bench, struct rig *rig, int seconds)
     const double took = test_now() - start;
     for (int i = 0; i < PROGRAMS; i++)
         cpu[i] = usage_of(pids[i]).cpu - cpu[i];
-    figures_add(
-        &bench->figures,
-        (struct figure_name){"sustained", "single-row transactions", "transactions/s", "asked for"},
-        end_pgbench(&load), RATE);
+    bench_add_beside(bench, "sustained", "single-row transactions", "transactions/s",
+                     end_pgbench(&load), RATE, "asked for");
     rig_wait_caught_up(rig);
     natsSubscription_Destroy(watch.sub);
     say_lag(bench, &lag, &bytes);
@@ -296,7 +281,7 @@ static void measure_load(struct bench *bench, struct rig *rig, int seconds)
         clear(&memory[i]);
 }
 
-/* As people write: the document of one node, with all that the database makes of it. */
+/* As people write: a config is changed, and the database works out the document of its node. */
 static void measure_writes(struct bench *bench, struct rig *rig, int seconds)
 {
     rig_run(rig->sql, "CREATE TABLE public.mark AS SELECT 1 AS n;"
@@ -313,11 +298,8 @@ static void measure_writes(struct bench *bench, struct rig *rig, int seconds)
                                       "'}' WHERE name = 'c' || :i;\n",
                                       CONNECTIONS, seconds);
     rig_wait_caught_up(rig);
-    figures_add(&bench->figures,
-                (struct figure_name){"sustained",
-                                     "changes of a config, " CONNECTIONS " connections",
-                                     "transactions/s", "one commit after another, of one row"},
-                writes, commits);
+    bench_add_beside(bench, "sustained", "changes of a config, " CONNECTIONS " connections",
+                     "transactions/s", writes, commits, "one commit after another, of one row");
 }
 
 void bench_sustained(struct bench *bench)

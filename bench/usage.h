@@ -1,4 +1,4 @@
-/* What a process has taken of the machine, as /proc says. */
+/* How much of the machine a process has used, as /proc says. */
 #ifndef BENCH_USAGE_H
 #define BENCH_USAGE_H
 
