@@ -1,4 +1,4 @@
-/* Chance that can be had again: a generator of numbers (splitmix64) that a seed determines. */
+/* Chance that can be repeated: a generator of numbers (splitmix64) that a seed determines. */
 #ifndef RECOVERY_CHANCE_H
 #define RECOVERY_CHANCE_H
 
@@ -9,7 +9,8 @@ struct chance {
     uint64_t state;
 };
 
-/* One of many sequences of a seed: what one part draws does not move what another one gets. */
+/* Each part of the harness has a sequence of its own from the same seed, so that the numbers that
+ * one part draws do not change those of another. */
 static inline struct chance chance_of(uint64_t seed, uint64_t part)
 {
     return (struct chance){seed * UINT64_C(0xd1342543de82ef95) +

@@ -33,13 +33,13 @@ enum {
     PATIENCE_MS = 30000
 };
 
-/* What a transaction left of a node. text: revision, digest, media type and sources; NULL: no row.
- */
+/* What a transaction left of a node. text has revision, digest, media type and sources; NULL means
+ * that the transaction removed the row. */
 struct outcome {
     hw_lsn lsn;
     int64_t rev;
     char *text;
-    unsigned seen[STORES_MOST + 1]; /* entries that carry its fence, in each storage */
+    unsigned seen[STORES_MOST + 1]; /* how many entries carry its fence, in each storage */
 };
 
 struct entry {
@@ -47,29 +47,28 @@ struct entry {
     uint64_t seq;
     bool foreign, fenced;
     struct hw_fence fence;
-    hw_lsn checkpoint; /* that stood before this entry in its stream; 0: none */
-    char *text;        /* as in struct outcome; "?…" when it is not as it must be */
+    hw_lsn checkpoint; /* the one that was in the stream before this entry; 0: none */
+    char *text;        /* as in struct outcome; "?" and the value when that is not as it must be */
 };
 
 struct node {
     char *name;
     struct outcome *outcomes;
     size_t outcome_count;
-    struct entry *entries; /* storage after storage, each by sequence */
+    struct entry *entries; /* by storage, then by sequence */
     size_t entry_count;
     bool bad;
 };
 
-/* One storage that NATS had, from when it was given to when it was taken away; the last one lives.
- */
+/* One storage that NATS had for a while. The last of them is the one that it has now. */
 struct store {
-    char *dir, *copy; /* copy: what it began with, or NULL */
-    hw_lsn confirmed; /* everything up to here was confirmed when it was taken away */
+    char *dir, *copy; /* copy: the storage that it began as, or NULL */
+    hw_lsn confirmed; /* the log was confirmed up to here when this storage was taken away */
     hw_lsn checkpoint;
 };
 
-/* Transactions behind after and up to upto may be missing in a storage; unless_in: only when that
- * earlier one has them (-1: whatever). */
+/* Transactions after the position after and up to upto may be missing in a storage; with unless_in
+ * not -1 only those which that earlier storage has. */
 struct excuse {
     hw_lsn after, upto;
     int unless_in;
@@ -79,7 +78,7 @@ struct checker {
     const struct test_postgres *pg;
     const struct test_nats *nats;
     struct store stores[STORES_MOST + 1];
-    int store_count; /* with the living one */
+    int store_count; /* including the one that NATS has now */
     struct hw_map nodes;
     int transactions, entries, repairs, problems;
     const char *failure_dir;
@@ -158,7 +157,7 @@ static json_t *column(const json_t *change, const char *list, const char *name)
     return NULL;
 }
 
-/* The transaction that is being read: what it left of each node, its rev. */
+/* The transaction that is being read: its rev, and what it left of each node. */
 struct reading {
     int64_t rev;
     struct node **nodes;
@@ -298,7 +297,7 @@ static const char *header(natsMsg *msg, const char *name)
     return natsMsgHeader_Get(msg, name, &value) == NATS_OK ? value : NULL;
 }
 
-/* An entry's value must be complete, and agree with its headers. */
+/* Reads an entry, whose value must be complete and agree with its headers. */
 static char *text_of_value(natsMsg *msg, const char *node, const struct hw_fence *fence)
 {
     json_t *root = json_loadb(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), 0, NULL);
@@ -336,8 +335,9 @@ static void read_message(natsMsg *msg, uint64_t seq, struct entry *entry)
             text_of_value(msg, natsMsg_GetSubject(msg) + strlen(DESIRED_PREFIX), &entry->fence);
 }
 
-/* Calls each for every message of the bucket, or for the last one of every key. What a consumer
- * says is still to come is not relied on: the end is the stream's last sequence. */
+/* Calls each for every message of the bucket, or for the last message of every key. The end is the
+ * stream's last sequence: nats-server 2.9 counts wrong how many messages a consumer has yet to get.
+ */
 typedef void message_fn(void *arg, natsMsg *msg, uint64_t seq);
 static void read_stream(const char *url, bool last_only, message_fn *each, void *arg)
 {
@@ -346,7 +346,7 @@ static void read_stream(const char *url, bool last_only, message_fn *each, void 
     jsStreamInfo *info = NULL;
     jsSubOptions options;
     uint64_t last = 0, seq = 0, pending = 1;
-    int waits = 0; /* in vain */
+    int waits = 0; /* that brought nothing */
     jsCtx *js;
 
     checker_connect(url, &nc, &js);
@@ -391,14 +391,15 @@ static void read_stream(const char *url, bool last_only, message_fn *each, void 
     }
     if (s != NATS_OK)
         test_fail("reading the stream: %s", natsStatus_GetText(s));
-    /* More may come: libnats' reading thread must have ended before what it uses is freed. */
+    /* More messages may come, so libnats' reading thread must end before the subscription that it
+     * uses is freed. */
     natsConnection_Close(nc);
     natsSubscription_Destroy(sub);
     jsCtx_Destroy(js);
     natsConnection_Destroy(nc);
 }
 
-/* The position of a checkpoint, 0 when it is none. */
+/* The position of a checkpoint; 0 when the message is not one. */
 static hw_lsn checkpoint_of(natsMsg *msg, int64_t *rev)
 {
     json_t *root = json_loadb(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), 0, NULL);
@@ -419,7 +420,7 @@ struct loading {
     struct checker *checker;
     int store;
     hw_lsn checkpoint; /* the newest one that the reconciler wrote */
-    hw_lsn standing;   /* and what stands there: 0 behind a stranger's */
+    hw_lsn standing;   /* the one that the key has now; 0 when a stranger wrote over it */
 };
 
 static void load_message(void *arg, natsMsg *msg, uint64_t seq)
@@ -516,7 +517,7 @@ static void write_history(struct checker *c, const struct node *node)
     fclose(file);
 }
 
-/* The last outcome at or before lsn; NULL where there is none. */
+/* The last outcome of the node at or before lsn; NULL where there is none. */
 static struct outcome *outcome_at(const struct node *node, hw_lsn lsn)
 {
     size_t low = 0, high = node->outcome_count;
@@ -580,8 +581,8 @@ static bool excused(const struct outcome *o, const struct excuse *excuses, int c
     return false;
 }
 
-/* Every transaction is in every storage that lived long enough for a checkpoint to cover it; that
- * the slot is confirmed may be the merit of an earlier storage. */
+/* Every transaction must be in every storage that NATS had long enough for a checkpoint to cover
+ * the transaction. A confirmed slot alone proves nothing: an earlier storage may have earned it. */
 static void judge_missing(struct checker *c, struct node *node, int number,
                           const struct excuse *excuses, int excuse_count)
 {
@@ -595,7 +596,7 @@ static void judge_missing(struct checker *c, struct node *node, int number,
         if (o->lsn > upto || o->seen[number] > 0 || excused(o, excuses, excuse_count))
             continue;
         if (o->text == NULL && (i == 0 || node->outcomes[i - 1].text == NULL))
-            continue; /* came and went in one transaction: nothing to tell of */
+            continue; /* the node came and went in one transaction, so it needs no entry */
         problem(c, node, "storage %d: nothing carries fence %s (rev %" PRId64 ": %s)", number,
                 HW_LSN(o->lsn), o->rev, o->text != NULL ? o->text : "removed");
     }
@@ -614,7 +615,7 @@ static void judge(struct checker *c, const struct checker_options *options)
             const struct store *lost = &c->stores[number - 1];
             const hw_lsn covered =
                 lost->checkpoint > lost->confirmed ? lost->checkpoint : lost->confirmed;
-            /* Behind an older storage with a checkpoint the log is replayed. */
+            /* After an older storage with a checkpoint was put back, the log is replayed. */
             hw_lsn from =
                 c->stores[number].copy != NULL ? load_storage(NULL, 0, c->stores[number].copy) : 0;
 

@@ -1,8 +1,8 @@
 /*
  * Proves, after a run, that NATS was told what PostgreSQL committed: each transaction once, in
- * order, nothing else. It trusts neither the reconciler nor its tables: what was committed it reads
- * from the write-ahead log, through a replication slot of its own; what was published, from the
- * streams, of which no message may have been dropped. docs/reliability.md has the rules.
+ * order, and nothing else. It trusts neither the reconciler nor its tables. It reads from the
+ * write-ahead log, through a replication slot of its own, what was committed, and from the streams,
+ * of which no message may have been dropped, what was published. docs/reliability.md has the rules.
  */
 #ifndef RECOVERY_CHECKER_H
 #define RECOVERY_CHECKER_H
@@ -15,10 +15,10 @@
 #include "common/lsn.h"
 #include "tests/support/servers.h"
 
-/* A message that carries it was written by a stranger: the harness. */
+/* A message with this header was written by the harness, as a stranger. */
 #define CHECKER_FOREIGN "Recovery-Foreign"
 
-/* A connection that waits for a loaded server; what goes wrong ends the test. */
+/* Connects, and waits long enough for a loaded server. An error ends the test. */
 void checker_connect(const char *url, natsConnection **nc, jsCtx **js);
 
 struct checker;
@@ -31,22 +31,22 @@ void checker_free(struct checker *checker);
 void checker_make_stream(const char *nats_url);
 
 /*
- * The storage of NATS was taken away. store: a directory with what it was, kept until the check;
- * confirmed: up to where the slot was confirmed thereafter; copy: the older storage that was put
- * back, or NULL when nothing was.
+ * Tells the checker that the storage of NATS was taken away. store: a directory with that storage,
+ * kept until the check; confirmed: the position up to which the slot was confirmed thereafter;
+ * copy: the older storage that was put back, or NULL when none was.
  */
 void checker_storage_lost(struct checker *checker, const char *store, hw_lsn confirmed,
                           const char *copy);
 
-/* Does NATS hold what the database wants, are objects, files of agents and reports as they must be,
- * and is everything up to position confirmed? outputs[i] is the file of the agent of node n<i>.
- * Otherwise a malloc'ed sentence says what is not. */
+/* NULL when NATS holds what the database wants, objects, agents' files and reports are as they must
+ * be, and everything up to position is confirmed; otherwise a malloc'ed sentence that says what is
+ * not so. outputs[i] is the file of the agent of node n<i>. */
 char *checker_unsettled(struct checker *checker, hw_lsn position, const char *const outputs[],
                         bool with_reports);
 
 struct checker_options {
-    bool strict_replay;      /* what a rollback of NATS lost must come back, each exactly once */
-    const char *failure_dir; /* made on failure, for the histories of keys; NULL: say nothing */
+    bool strict_replay;      /* entries that a rollback of NATS lost must come back exactly once */
+    const char *failure_dir; /* made on failure, for the histories of keys; NULL: no messages */
 };
 struct checker_result {
     int transactions, entries, repairs, problems;

@@ -26,7 +26,8 @@ static void start_reconciler(struct rig *rig, struct rig_reconciler *r)
     const char *const argv[] = {
         "headwater-reconciler", "--database", r->database, "--nats", r->nats, NULL};
     const int point = chance_below(&rig->chance, HW_COUNT(points));
-    /* A few passages or many: entries are many, the others few. */
+    /* How often the point is passed before it acts. Points of entries are passed often, others
+     * seldom. */
     const int count =
         chance_between(&rig->chance, 1, point <= 1 && chance_in(&rig->chance, 2) ? 40 : 4);
     HW_AUTO_FREE char *armed = hw_sprintf("HEADWATER_POINT=%s:%d%s", points[point], count,
@@ -68,7 +69,7 @@ static bool has_checkpoint(struct rig *rig)
     return found;
 }
 
-/* So that its disk can be full without that of the machine being so. */
+/* NATS gets a file system of its own, so that it can be full while the machine's is not. */
 static void limit_storage(struct test_nats *nats)
 {
     char path[160];
@@ -127,7 +128,7 @@ static bool is_stopped(pid_t pid)
     return behind_name != NULL && behind_name[1] == ' ' && behind_name[2] == 'T';
 }
 
-/* What died must have been killed. */
+/* A program that ended by itself, not by a signal of ours, fails the test. */
 static void reap(struct test_program *program)
 {
     HW_AUTO_FREE char *log = hw_strdup(program->log);
@@ -242,7 +243,7 @@ void rig_stop(struct rig *rig)
 
 /* ---- the programs ---- */
 
-/* One that is there, or NULL. */
+/* A reconciler that runs, or NULL. */
 static struct rig_reconciler *a_reconciler(struct rig *rig)
 {
     const int first = chance_below(&rig->chance, RIG_RECONCILERS);
@@ -297,7 +298,8 @@ static void freeze_reconciler(struct rig *rig)
     freeze(rig, 20, 1500);
 }
 
-/* Longer than the server waits for a silent client: another one leads when it wakes. */
+/* Stops a reconciler for longer than PostgreSQL waits for a silent client, so that another one
+ * leads when it goes on. */
 static void freeze_long(struct rig *rig)
 {
     struct rig_reconciler *other = &rig->reconcilers[1];
@@ -348,7 +350,7 @@ static void kill_postgres(struct rig *rig)
 
 static void restart_postgres(struct rig *rig)
 {
-    /* A stopped client of its keeps a server that ends waiting: all of them run. */
+    /* PostgreSQL does not end while a client of its is stopped, so all clients go on first. */
     for (int i = 0; i < RIG_RECONCILERS; i++)
         if (rig->reconcilers[i].wake_at != 0)
             rig->reconcilers[i].wake_at = test_now();
@@ -442,7 +444,7 @@ static void stop_nats(struct rig *rig)
         test_nats_stop(&rig->nats);
 }
 
-/* Takes the storage away; replacement becomes it. NATS is down. */
+/* Takes the storage away and puts replacement in its place. NATS must be down. */
 static void lose_storage(struct rig *rig, const char *replacement, const char *copy)
 {
     HW_AUTO_FREE char *store = store_of(&rig->nats), *kept = new_path("lost-storage");
@@ -584,7 +586,8 @@ static void edit_checkpoint(struct rig *rig)
         kill_reconciler(rig);
 }
 
-/* An object that is wanted loses its description; a comparison with the database is asked for. */
+/* Purges the description of an object that is needed, and asks for a comparison with the database.
+ */
 static void lose_object(struct rig *rig)
 {
     HW_AUTO_FREE char *digest =

@@ -1,6 +1,6 @@
 /*
- * A fleet to break, servers and programs, and the ways in which it is broken. Programs that died
- * are started again by rig_tick, after a while.
+ * A fleet of servers and programs, and the ways in which it is broken. rig_tick starts programs
+ * that died again after a while.
  */
 #ifndef RECOVERY_FAULTS_H
 #define RECOVERY_FAULTS_H
@@ -22,8 +22,8 @@ struct rig_reconciler {
     struct proxy *to_postgres, *to_nats;
     char database[256], nats[64];
     bool wanted;     /* started again when it ends */
-    double start_at; /* when it does not run */
-    double wake_at;  /* when it is stopped */
+    double start_at; /* when to start it again, while it does not run */
+    double wake_at;  /* when to continue it, while it is stopped; 0: it is not */
 };
 
 struct rig_agent {
@@ -39,24 +39,24 @@ struct rig {
     struct rig_reconciler reconcilers[RIG_RECONCILERS];
     struct rig_agent agents[WORKLOAD_AGENTS];
     struct chance chance; /* of the faults */
-    int points;           /* how many of the next starts die at a named point */
-    char *copy;           /* of NATS's storage, to be put back */
+    int points;           /* so many of the next starts will die at a named point */
+    char *copy;           /* a copy of NATS's storage, to be put back later */
     struct hw_buf told;   /* the faults that happened */
-    bool lost;            /* NATS's storage was, or a part of it */
+    bool lost;            /* NATS lost its storage, or a part of it */
     bool verbose;
 };
 
-/* Everything runs, and the reconciler leads; the number of reconcilers is 1 or 2. */
+/* Starts everything; the reconciler leads when the call returns. reconcilers is 1 or 2. */
 void rig_start(struct rig *rig, uint64_t seed, int reconcilers);
-/* Restarts and wakes what is due. */
+/* Starts and continues the programs that are due. */
 void rig_tick(struct rig *rig);
 /* Lets time pass. */
 void rig_wait(struct rig *rig, double seconds);
-/* No faults any more: the network heals, what is stopped goes on, all programs run. */
+/* Ends all faults: the network heals, stopped programs go on, and all programs run. */
 void rig_heal(struct rig *rig);
 /* Ends all programs, in order, and fails the test unless they end well. */
 void rig_stop_programs(struct rig *rig);
-/* The same, and all servers; frees what it holds. */
+/* Ends all programs like that, then the servers, and frees everything. */
 void rig_stop(struct rig *rig);
 
 struct fault {

@@ -18,12 +18,12 @@
 
 enum { LINKS_MOST = 64, PIPE_SIZE = 1 << 16, TICK_MS = 5 };
 
-/* One direction of a connection: what was read and not yet written. */
+/* One direction of a connection: the bytes that were read and not yet written. */
 struct half {
     char data[PIPE_SIZE];
     size_t from, to;
-    double due; /* not to be written before */
-    bool ended; /* nothing more comes, and that was passed on */
+    double due; /* the time before which they are not written */
+    bool ended; /* the sender has ended, and the receiver was told so */
 };
 
 struct link {
@@ -34,11 +34,11 @@ struct link {
 struct proxy {
     int listener, wake, port, target;
     pthread_t thread;
-    pthread_mutex_t lock; /* over what follows, which other threads set */
+    pthread_mutex_t lock; /* guards the members below, which other threads set */
     bool stop, cut, reset;
     int delay_ms;
     double delay_until, hole_until;
-    /* The thread's own. */
+    /* Only the proxy's thread uses these. */
     struct link *links[LINKS_MOST];
     int count;
 };
@@ -95,7 +95,7 @@ static void accept_one(struct proxy *p)
     p->links[p->count++] = link;
 }
 
-/* Moves what can be moved in one direction; false when the connection is over. */
+/* Moves bytes in one direction, as many as can be moved. False when the connection is over. */
 static bool pump(struct half *half, int from, int to, bool readable, double delay)
 {
     if (readable && half->from == half->to && !half->ended) {

@@ -1,6 +1,6 @@
 /*
- * A TCP proxy on loopback that can misbehave: cut its connections, hold bytes back for a time, or
- * swallow everything as a network does that has gone away. A thread of its own runs it.
+ * A TCP proxy on loopback that can misbehave: it cuts its connections, holds bytes back for a time,
+ * or swallows everything, like a network that has gone away. It runs in a thread of its own.
  */
 #ifndef RECOVERY_PROXY_H
 #define RECOVERY_PROXY_H
@@ -14,13 +14,13 @@ struct proxy *proxy_start(int target);
 void proxy_stop(struct proxy *proxy);
 int proxy_port(const struct proxy *proxy);
 
-/* Ends all connections, with a reset or in order. */
+/* Ends all connections, with a reset or with an orderly end. */
 void proxy_cut(struct proxy *proxy, bool reset);
-/* For the given time, every piece of data waits delay_ms before it goes on. */
+/* For the given time, each piece of data waits delay_ms before the proxy sends it on. */
 void proxy_delay(struct proxy *proxy, int delay_ms, double seconds);
 /* For the given time nothing is accepted, read or written; connections stay open. */
 void proxy_blackhole(struct proxy *proxy, double seconds);
-/* Ends what the two above began. */
+/* Ends a delay or a black hole that is under way. */
 void proxy_heal(struct proxy *proxy);
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * The fault harness: a fleet under a workload, faults at random moments, and then the proof that
+ * The fault harness: a fleet under a workload, faults at random moments, and then a proof that
  * nothing was lost, doubled or reordered. A seed decides what happens; when it happens is also up
  * to the machine. docs/reliability.md tells more.
  */
@@ -26,7 +26,7 @@ enum {
     PLAN_MOST = 32,
 };
 
-/* What make check runs: a little of everything. */
+/* The seeds that make check runs, chosen so that most kinds of faults are among them. */
 static const uint64_t fixed_seeds[] = {20, 24, 38, 61, 70};
 
 struct run {
@@ -88,7 +88,7 @@ static void print_plan(const struct run *run, uint64_t seed)
 
 /* ---- one seed ---- */
 
-/* Like test_fail, without the ends of all logs: they are kept. */
+/* Like test_fail, but prints no ends of logs, since the logs are kept. */
 static void __attribute__((noreturn, format(printf, 2, 3)))
 give_up(const struct rig *rig, const char *fmt, ...)
 {
@@ -102,7 +102,8 @@ give_up(const struct rig *rig, const char *fmt, ...)
     exit(EXIT_FAILURE);
 }
 
-/* What goes wrong around a program is a warning there; and no loss is seen where there was none. */
+/* Programs must log faults around them as warnings, not errors, and must not believe that NATS lost
+ * data when it did not. */
 static bool logs_are_clean(const struct rig *rig)
 {
     HW_AUTO_FREE char *pattern = hw_sprintf("%s/headwater-*", test_base_dir());
@@ -153,7 +154,7 @@ static void settle(const struct run *run, struct rig *rig, const char *failure)
     }
 }
 
-/* Damage after damage, each must add to the problems. */
+/* Does one damage after another; each must add to the problems that the checker finds. */
 static void prove_checker(struct rig *rig, const struct run *run)
 {
     int before = 0;
@@ -221,7 +222,7 @@ static bool run_seed(const struct run *run, uint64_t seed)
 
 /* ---- many seeds ---- */
 
-/* What the seed left goes away, or is kept where a person finds it. */
+/* Removes the files of a seed, or keeps them where a person finds them. */
 static void clear(uint64_t seed, bool passed)
 {
     HW_AUTO_FREE char *pattern = hw_sprintf("%s/*", test_base_dir());
@@ -329,7 +330,7 @@ int main(int argc, char **argv)
     bool plan_only = false;
     int failed = 0;
 
-    /* As make check calls it. */
+    /* make check calls it without arguments. */
     run.prove = run.strict_replay = argc == 1;
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         bool good = true;
@@ -360,7 +361,7 @@ int main(int argc, char **argv)
             return option == 'h' ? 0 : 2;
         }
     }
-    /* The programs that were built with this one. */
+    /* Runs the programs that were built with this one. */
     char *inside = strstr(argv[0], "/tests/recovery/");
     if (inside != NULL) {
         HW_AUTO_FREE char *dir = hw_strndup(argv[0], (size_t)(inside - argv[0]));
@@ -377,7 +378,7 @@ int main(int argc, char **argv)
 
         printf("seed %" PRIu64 "\n", seed);
         failed += !run_in_fork(&run, seed);
-        run.prove &= argc > 1; /* once is enough there */
+        run.prove &= argc > 1; /* in make check one proof is enough */
     }
     if (failed > 0)
         printf("%d of %" PRIu64 " seeds FAILED\n", failed, count);

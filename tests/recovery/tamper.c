@@ -18,8 +18,8 @@ static void check(natsStatus s)
         test_fail("tampering: %s", natsStatus_GetText(s));
 }
 
-/* Publishes what stands at from under to, with a position that is shift away; as a deletion, too.
- */
+/* Publishes the last message of subject from once more under subject to, or a deletion there. The
+ * position of its fence is moved by shift. */
 static void write_again(jsCtx *js, const char *from, const char *to, int shift, bool deletion)
 {
     natsMsg *last = NULL, *msg = NULL;

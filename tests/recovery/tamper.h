@@ -1,10 +1,11 @@
-/* Damage that the checker must notice: without it, a checker that sees nothing would pass all runs.
- */
+/* Damage that the checker must notice. Without this proof, a checker that sees nothing would pass
+ * every run. */
 #ifndef RECOVERY_TAMPER_H
 #define RECOVERY_TAMPER_H
 
-/* Does one more kind of damage to the stream at each call, in the reconciler's name; says which, or
- * returns NULL when there are no more kinds. Nothing else writes meanwhile. */
+/* Damages the stream in the reconciler's name, with another kind of damage for each number. Returns
+ * the name of the kind, or NULL when there is none of that number. Nothing else may write
+ * meanwhile. */
 const char *tamper(const char *nats_url, int number);
 
 #endif

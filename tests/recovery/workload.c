@@ -23,7 +23,7 @@ enum {
     ASSIGNMENTS = 20,
     SELECTORS = 4,
     GROUPS = 4,
-    BULK_MOST = 1000, /* nodes of a large transaction */
+    BULK_MOST = 1000, /* nodes that a large transaction changes at most */
 };
 
 struct writer {
@@ -35,7 +35,7 @@ struct writer {
 
 struct workload {
     char *url;
-    int transactions; /* of each writer */
+    int transactions; /* how many each writer sends */
     double seconds;
     struct writer writers[WRITERS];
     atomic_int sent, running;
@@ -43,7 +43,7 @@ struct workload {
 
 /* ---- statements ---- */
 
-/* One of few values, so that content comes back after it was gone. */
+/* Draws one of few values, so that earlier content comes back now and then. */
 static void add_json(struct hw_buf *sql, struct chance *c, int config)
 {
     if (chance_in(c, 4))
@@ -211,8 +211,8 @@ static PGconn *connect_to(const char *url)
     return conn;
 }
 
-/* A refusal of the data (two writers do not know of each other) is part of the work; what a server
- * says that goes down is, too. */
+/* A refusal of the data is part of the work, since two writers do not know of each other, and so is
+ * the error of a server that goes down. */
 static bool is_expected(const char *sqlstate)
 {
     return strncmp(sqlstate, "23", 2) == 0 || strncmp(sqlstate, "40", 2) == 0 ||
@@ -243,7 +243,7 @@ static void *write_all(void *arg)
 
         make_transaction(&sql, &w->chance, n + w->number * 13);
         usleep((useconds_t)chance_below(&w->chance, most_us + 1));
-        while (PQstatus(conn) != CONNECTION_OK) { /* a commit that had no answer is not repeated */
+        while (PQstatus(conn) != CONNECTION_OK) { /* a commit without an answer is not sent again */
             test_pause();
             PQfinish(conn);
             conn = connect_to(load->url);

@@ -1,7 +1,7 @@
 /*
- * What operators do, from a seed: many small transactions and some large ones, by two writers at
- * once, who go on while servers come and go. What they committed is not recorded here: a commit
- * whose answer was lost may or may not have happened, and the database alone knows.
+ * The work of operators, drawn from a seed: many small transactions and some large ones, by two
+ * writers at once, who go on while servers come and go. They do not record what they committed: a
+ * commit whose answer was lost may or may not have happened, and only the database knows.
  */
 #ifndef RECOVERY_WORKLOAD_H
 #define RECOVERY_WORKLOAD_H
@@ -14,19 +14,19 @@
 struct workload_options {
     const char *url; /* of the database */
     uint64_t seed;
-    int transactions; /* about */
-    double seconds;   /* over which they spread, when nothing is down */
+    int transactions; /* about so many */
+    double seconds;   /* how long they take when no server is down */
 };
 
 struct workload;
 struct workload *workload_start(const struct workload_options *options);
 bool workload_done(struct workload *workload);
-/* Waits for its end; returns how many transactions were sent. */
+/* Waits for its end, frees it, and returns how many transactions were sent. */
 int workload_finish(struct workload *workload);
 
-/* Nodes, configs and assignments to begin with; blocks. */
+/* Makes the first nodes, configs and assignments. Blocks. */
 void workload_prepare(const char *url, uint64_t seed);
-/* Gives the agents' nodes a document, whatever became of them; blocks. */
+/* Gives the agents' nodes a document, whatever the workload did to them. Blocks. */
 void workload_settle(const char *url);
 
 #endif
