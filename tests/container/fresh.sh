@@ -18,7 +18,7 @@
 # Needs root and debootstrap (else it is skipped).
 #
 #   FRESH_BASE  a directory that keeps the minimal systems, below the names of their releases
-#   MAKEFLAGS   handed on: '-- TESTS=build/tests/unit/test_pg' has make check run one program
+#   MAKEFLAGS   handed on: '-- TESTS=build/tests/integration/test_pg_database' has make check run one program
 #   TMPDIR      where the systems are made: some 2 GB each
 #
 # Exit status: 0 all passed, 77 skipped, else failed.
