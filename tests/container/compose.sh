@@ -18,7 +18,7 @@ project=headwater-test-$$
 export COMPOSE_PROJECT_NAME="$project"
 started=
 
-# Options come last: docker compose and docker-compose agree on these.
+# Runs either of the two; their common options must come behind the command.
 compose() {
     if docker compose version >/dev/null 2>&1; then
         docker compose "$@"
@@ -27,7 +27,7 @@ compose() {
     fi
 }
 
-# README.md's commands, up to the first that fails.
+# Runs README.md's commands, up to the first one that fails.
 do_as_told() {
     commands=$("$here/../readme" 'In containers')
     docker compose version >/dev/null 2>&1 ||
@@ -45,7 +45,7 @@ tidy_up() {
     compose down -v >/dev/null 2>&1
 }
 
-# until_true SECONDS WHAT COMMAND...
+# until_true SECONDS WHAT COMMAND...: fails with WHAT when the command does not succeed in time.
 until_true() {
     deadline=$(($(date +%s) + $1))
     what=$2
@@ -56,7 +56,7 @@ until_true() {
     done
 }
 
-# Nobody listens there: connecting is refused (curl's exit status 7).
+# is_free PORT: nobody listens there, so that connecting is refused (curl's exit status 7).
 is_free() {
     connected=0
     curl -s -o /dev/null --max-time 2 "http://127.0.0.1:$1/" || connected=$?
@@ -92,7 +92,7 @@ sql() {
     compose exec -T db psql -X -q -At -v ON_ERROR_STOP=1 -d headwater -c "$1" </dev/null
 }
 
-# all_applied REVISION: of all three nodes.
+# all_applied REVISION: do all three nodes run that revision?
 all_applied() {
     [ "$(sql "SELECT count(*) FROM headwater.fleet
               WHERE state = 'in_sync' AND desired_revision = $1 AND reported_revision = $1")" = 3 ]
@@ -103,7 +103,7 @@ has_migrated() {
         "$(compose ps -a -q migrate)")" = 'exited 0' ]
 }
 
-# on_every_disk CONTENT
+# on_every_disk CONTENT: fails unless each agent's file holds it.
 on_every_disk() {
     for index in 1 2 3; do
         found=$(compose exec -T --index="$index" agent \

@@ -26,7 +26,7 @@ set -eu
 release=bookworm
 skipped=
 
-# A system with a user who has a clone: in $root, running.
+# begin NAME PACKAGE...: starts a system, in $root, in which a user has a clone, and installs packages.
 begin() {
     root=$work/$1
     shift
@@ -39,14 +39,15 @@ begin() {
     clone_into "$root" /home/user/headwater user
 }
 
-# as_reader NAME: what standard input says, in one shell of the user's, in the clone.
+# as_reader NAME: runs the commands on standard input in one shell of the user's, in the clone. NAME is the
+# file that keeps them.
 as_reader() {
     cat >"$root/home/user/$1"
     inside_as user env MAKEFLAGS="${MAKEFLAGS:-}" \
         bash -euc "cd ~/headwater && set -x && . ../$1" </dev/null 2>&1
 }
 
-# holds FILE TEXT WHAT
+# holds FILE TEXT WHAT: fails with WHAT unless one of the file's lines is the text.
 holds() {
     grep -qxF "$2" "$1" || fail "$3 does not hold $2: $(cat "$1")"
 }
@@ -56,7 +57,7 @@ from_source() {
     begin source
     begun=$(date +%s)
     {
-        # Whoever pastes takes the lines that are indented.
+        # A reader pastes the indented lines that the demonstration ends with.
         echo "make demo ARGS=--keep >../kept"
         echo "eval \"\$(sed -n 's/^  export /export /p' ../kept)\""
         "$repository/tests/readme" 'A tour of five minutes'
@@ -64,7 +65,7 @@ from_source() {
         # shellcheck disable=SC2016 # the reader's
         echo 'scripts/demo --stop "$DEMO"'
     } | as_reader commands
-    # It has no line feed at its end.
+    # grep -x wants a line, and the file has no line feed at its end.
     echo >>"$root/home/user/headwater/my-node/config.json"
     holds "$root/home/user/headwater/my-node/config.json" \
         '{"rate_hz": 4000, "trigger": "external", "channels": [1, 2, 3]}' 'the node of one'"'"'s own'

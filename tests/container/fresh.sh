@@ -31,9 +31,10 @@ who='root user'
 times=2
 summary=
 
-# What is there, and what may not be, as a script for the inside:
+# Prints a script for the inside that finds what a target left behind:
 #   /left list CLONE         notes every process, and every path outside the clone's build/
-#   /left check CLONE WHICH  what has come since; WHICH is "packages" where packages have, too
+#   /left check CLONE WHICH  fails for each that has come since; WHICH is "packages" when packages may
+#                            have been installed, and "none" otherwise
 left_behind() {
     cat <<'END'
 paths() {
@@ -41,7 +42,7 @@ paths() {
         -print | sort
 }
 
-# Without a child of its own.
+# This must not start a child, which would be listed.
 processes() {
     for process in /proc/[0-9]*; do
         case ${process#/proc/} in
@@ -54,8 +55,8 @@ processes() {
     done 2>/dev/null
 }
 
-# What packages bring is not told from what their scripts make, but all of it is in these places; and
-# apt has helpers that it does not wait for.
+# Packages and their scripts make files only in these places. apt has helpers that it does not wait for,
+# which stay as zombies.
 expected() {
     if [ "$1" = packages ]; then
         grep -Ev '^/(etc|run|usr|var)/|, state Z: (apt|dpkg)'
@@ -94,19 +95,19 @@ exit 1
 END
 }
 
-# make_target WHO CLONE TARGET: MAKEFLAGS may be empty.
+# make_target WHO CLONE TARGET
 make_target() {
     inside_as "$1" env MAKEFLAGS="${MAKEFLAGS:-}" make -C "$2" "$3" </dev/null
 }
 
-# The demonstration alone needs none of these.
+# Fails when make demo installed packages that only make check needs.
 check_packages_of_demo() {
     for package in check g++ prometheus; do
         ! inside dpkg-query -W "$package" >/dev/null 2>&1 || fail "make demo installed $package"
     done
 }
 
-# run RELEASE WHO: a system of its own, and all targets in it, again and again.
+# run RELEASE WHO: makes all targets in a system of their own, as often as was asked for.
 run() {
     root=$work/$1-$2
     home=/root

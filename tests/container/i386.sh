@@ -28,7 +28,7 @@ root=$work/system
 ROOTFS_ARCH=i386 make_system "$root" "${I386_BASE:-}" $packages
 mkdir "$root/headwater"
 copy_sources "$repository" "$root/headwater"
-# The inner shell's arguments.
+# $1 and $* are arguments of the inner shell.
 # shellcheck disable=SC2016
 "$here/enter" "$root" sh -euc '
     cd /headwater

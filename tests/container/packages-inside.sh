@@ -1,7 +1,7 @@
 #!/bin/sh
-# Inside a booted system with the packages, PostgreSQL and NATS: configures the services and has them
-# do their work, ends them in the ways that systemd knows, upgrades, and removes them. packages.sh
-# starts it.
+# Runs inside a booted system with the packages, PostgreSQL and NATS, started by packages.sh. Configures the
+# services and has them do their work, ends them in the ways that systemd knows, upgrades the packages, and
+# removes them.
 set -eu
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
@@ -36,7 +36,7 @@ shows() {
     [ "$(systemctl show -P "$2" "$1")" = "$3" ]
 }
 
-# With the reason behind it.
+# The reconciler's status says that it waits, and why.
 waits_for_postgresql() {
     systemctl show -P StatusText headwater-reconciler | grep -q '^PostgreSQL cannot be reached: '
 }
@@ -77,7 +77,7 @@ if "/usr/lib/postgresql/$version/bin/postgres" --describe-config | grep -q ^outp
     echo "output_plugin_libraries = 'pgoutput, test_decoding, wal2json'" \
         >>"$postgres/conf.d/headwater.conf"
 fi
-# The reconciler comes by the socket, as the user that it is; the API with a password.
+# The reconciler connects by the socket and is known by its user; the API has a password.
 sed -i '1i local headwater headwater_reconciler peer map=headwater' "$postgres/pg_hba.conf"
 echo 'headwater headwater-reconciler headwater_reconciler' >>"$postgres/pg_ident.conf"
 printf '\njetstream {\n    store_dir: /var/lib/nats\n}\n' >>/etc/nats-server.conf
@@ -105,7 +105,7 @@ HEADWATER_OUTPUT=/var/lib/headwater-agent/config.json
 HEADWATER_APPLY=sh -c 'cp "$HEADWATER_FILE" "$HEADWATER_FILE.used"'
 END
 echo 'HEADWATER_OUTPUT=/var/lib/headwater-agent/daq-2/config.json' >/etc/headwater/agent-daq-2.env
-# The state directory of daq-2 is the agent's to make.
+# The agent makes the state directory of daq-2 itself.
 for service in $services; do
     systemctl start "$service" || fail "$service does not start"
     shows "$service" ActiveState active || fail "$service is not active"

@@ -16,14 +16,14 @@ set -eu
 # shellcheck source=tests/container/support.sh
 . "$(dirname "$0")/support.sh"
 
-# build FROM TO: the packages of a copy of the sources FROM, into TO.
+# build FROM TO: copies the sources FROM to TO, and builds the packages there.
 build() {
     mkdir -p "$2"
     copy_sources "$1" "$2"
     quietly build "the packages cannot be built" make -C "$2" deb
 }
 
-# fresh ROOT PACKAGE...: a minimal system of this machine's release with these packages.
+# fresh ROOT PACKAGE...: makes a minimal system of this machine's release with these packages.
 fresh() {
     root=$1
     shift
@@ -31,7 +31,7 @@ fresh() {
         "${PACKAGES_BASE:+$PACKAGES_BASE/${root##*/}}" "$@"
 }
 
-# install_into ROOT: the packages, with what they depend on.
+# install_into ROOT: installs our packages there, with their dependencies.
 install_into() {
     mkdir "$1/packages"
     for package in "$work"/one/build/deb/*.deb; do
@@ -81,7 +81,7 @@ done
 for file in api reconciler agent; do
     [ "$(stat -c '%a %U' "/etc/headwater/$file.env")" = '600 root' ]
 done
-# Each package brings the page of the docs that is about it, and the server's what watches it.
+# Each package brings the page of docs/ that is about it; the server's also brings what watches it.
 doc=/usr/share/doc
 for file in "$doc/headwater/cli.md" "$doc/headwater-agent/agent.md" \
     "$doc/libheadwater-agent-dev/agent.md" "$doc/headwater-server/README.md" \

@@ -23,7 +23,7 @@ needs debootstrap qemu-s390x s390x-linux-gnu-gcc
 make_work
 root=$work/root
 
-# What apt reads of Debian on this machine.
+# The mirror of Debian that this machine's apt reads.
 # shellcheck disable=SC2016
 mirror=$(apt-get indextargets --format '$(ORIGIN) $(REPO_URI)' 'Created-By: Packages' |
     sed -n 's/^Debian //p' | grep -v -- - | head -n 1)

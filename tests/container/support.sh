@@ -21,14 +21,14 @@ skip() {
     exit 77
 }
 
-# The lines of the script's first comment that show how it is called.
+# Prints the line of the script's first comment that shows how it is called.
 usage() {
     sed -n "s,^#  *\(tests/container/$name.sh.*\),usage: \1,p" "$0" >&2
     exit 2
 }
 
-# quietly LOG WHAT COMMAND...: runs the command with its output in $work/LOG.log. When it fails, the end
-# of that is shown, and so does the script, with WHAT.
+# quietly LOG WHAT COMMAND...: runs the command with its output in $work/LOG.log. A command that fails ends
+# the script, which shows the end of that output and WHAT.
 quietly() {
     log=$work/$1.log
     what=$2
@@ -39,7 +39,7 @@ quietly() {
     }
 }
 
-# copy_sources FROM TO: all files, built ones and git's excepted, into an existing directory.
+# copy_sources FROM TO: copies all files but build/ and .git into an existing directory.
 copy_sources() {
     tar -C "$1" -c --exclude=./build --exclude=./.git . | tar -C "$2" -x
 }
@@ -51,7 +51,7 @@ apt_install='
     apt-get -qq update
     apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@"'
 
-# needs TOOL...: root, and these.
+# needs TOOL...: skips the script unless root runs it and these tools are there.
 needs() {
     [ "$(id -u)" -eq 0 ] || skip 'a fresh system cannot be made without root'
     for tool in "$@"; do
@@ -63,12 +63,12 @@ needs_namespaces() {
     unshare --mount --pid --fork true 2>/dev/null || skip 'no namespaces may be made here'
 }
 
-# ---- a system that runs: its first process sleeps, and waits for nobody's children ----
+# ---- a system that runs: its first process sleeps, and never waits for orphans ----
 
 space= # the process around it
 first= # its first process
 
-# A system ends with its first process.
+# Ends the system that runs, which ends with its first process.
 leave() {
     if [ -n "$space" ]; then
         kill -KILL "$space" 2>/dev/null || true
@@ -77,12 +77,13 @@ leave() {
     fi
 }
 
-# The file that a process runs; of one in another root the end of its path is what counts.
+# runs PID NAME: does the process run a file of that name? Only the end of the path counts, since a process
+# in another root shows it with a path of its own.
 runs() {
     [ "$(basename "$(readlink "/proc/$1/exe" 2>/dev/null || true)")" = "$2" ]
 }
 
-# start ROOT: its first process sleeps from here on.
+# start ROOT: starts the system, whose first process sleeps from then on.
 start() {
     "$here/enter" "$1" sleep infinity </dev/null >/dev/null &
     space=$!
@@ -94,27 +95,27 @@ start() {
     done
 }
 
-# inside COMMAND...: as root in the system that runs.
+# inside COMMAND...: runs a command as root in the system that runs.
 inside() {
     nsenter --target "$first" --mount --pid --ipc --uts --root --wd -- \
         env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 "$@"
 }
 
-# inside_as WHO COMMAND...: as that user, from nothing of ours.
+# inside_as WHO COMMAND...: runs a command as that user, with a new environment.
 inside_as() {
     as=$1
     shift
     inside setpriv --reuid="$as" --regid="$as" --init-groups --reset-env -- "$@"
 }
 
-# An ordinary user, "user", who may use sudo.
+# Makes an ordinary user, "user", who may use sudo.
 make_user() {
     quietly user 'no user with sudo' inside sh -euc "$apt_install"'
         useradd --create-home --shell /bin/bash user
         echo "user ALL=(ALL) NOPASSWD: ALL" > /etc/sudoers.d/user' make_user sudo
 }
 
-# clone_into ROOT CLONE WHO: what is committed, in the system that runs.
+# clone_into ROOT CLONE WHO: gives a user of the system that runs a clone of what is committed.
 clone_into() {
     git clone --quiet --no-hardlinks "$repository" "$1$2"
     inside chown -R "$3:" "$2"
@@ -184,8 +185,8 @@ make_work() {
     chmod 755 "$work"
 }
 
-# make_system DIRECTORY KEPT PACKAGE...: a fresh minimal system, as rootfs makes it; a copy of the one
-# in KEPT where there is one, and KEPT is made a copy of it where not. KEPT may be empty.
+# make_system DIRECTORY KEPT PACKAGE...: makes a minimal system with these packages, by rootfs. A system that
+# was kept in the directory KEPT is copied instead; otherwise the new one is kept there. KEPT may be empty.
 make_system() {
     system=$1
     kept=$2
@@ -201,7 +202,7 @@ make_system() {
     fi
 }
 
-# make_release DIRECTORY NAME: a minimal Debian of that release with what a clone and make need.
+# make_release DIRECTORY NAME: makes a minimal Debian of that release with what a clone and make need.
 make_release() {
     ROOTFS_SUITE=$2 make_system "$1" "${FRESH_BASE:+$FRESH_BASE/$2}" git make ca-certificates
 }
