@@ -28,7 +28,7 @@ install: all ## install below PREFIX (default /usr/local), under DESTDIR
 	install -m 0644 $(LIBRARIES) $(DESTDIR)$(LIBDIR)
 	ln -sf $(LIBRARY_SO).$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/$(LIBRARY_SO)
-	install -m 0644 agent/library/headwater_agent.h $(DESTDIR)$(INCLUDEDIR)
+	install -m 0644 $(PUBLIC_HEADER) $(DESTDIR)$(INCLUDEDIR)
 	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|' \
 		agent/library/headwater-agent.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/headwater-agent.pc
 	install -m 0644 examples/*.c $(DESTDIR)$(DOCDIR)/examples
@@ -37,7 +37,7 @@ install: all ## install below PREFIX (default /usr/local), under DESTDIR
 uninstall: ## remove what install put there
 	rm -f $(BINARIES:$(B)/%=$(DESTDIR)$(BINDIR)/%) \
 		$(patsubst man/%,$(DESTDIR)$(MANDIR)/man1/%,$(wildcard man/*.1)) \
-		$(DESTDIR)$(LIBDIR)/libheadwater-agent.* $(DESTDIR)$(INCLUDEDIR)/headwater_agent.h \
+		$(DESTDIR)$(LIBDIR)/libheadwater-agent.* $(DESTDIR)$(INCLUDEDIR)/$(notdir $(PUBLIC_HEADER)) \
 		$(DESTDIR)$(LIBDIR)/pkgconfig/headwater-agent.pc \
 		$(DESTDIR)$(COMPDIR)/headwater
 	rm -rf $(DESTDIR)$(DOCDIR) $(DESTDIR)$(DATADIR)

@@ -1,5 +1,6 @@
 # libheadwater-agent: the agent without its daemon, for programs that are agents themselves.
 
+PUBLIC_HEADER := agent/library/headwater_agent.h
 LIBRARY_OBJ := $(patsubst $(B)/%,$(B)/pic/%,$(filter-out $(B)/agent/daemon/%,$(AGENT_OBJ)))
 LIBRARY_SHARED := $(patsubst $(B)/%,$(B)/pic/%,$(call objects,common nats protocol))
 LIBRARY_SO := libheadwater-agent.so
@@ -33,7 +34,7 @@ $(B)/$(LIBRARY_SO).$(VERSION): $(B)/pic/headwater-agent.o agent/library/headwate
 	@ln -sf $(@F) $(B)/$(SONAME)
 	@ln -sf $(SONAME) $(B)/$(LIBRARY_SO)
 
-$(B)/examples/%: examples/%.c agent/library/headwater_agent.h $(B)/libheadwater-agent.a
+$(B)/examples/%: examples/%.c $(PUBLIC_HEADER) $(B)/libheadwater-agent.a
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(ALL_CFLAGS) -Iagent/library $(ALL_LDFLAGS) -o $@ $< $(B)/libheadwater-agent.a $(LIBRARY_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) -I$(dir $(PUBLIC_HEADER)) $(ALL_LDFLAGS) -o $@ $< $(B)/libheadwater-agent.a $(LIBRARY_LIBS)

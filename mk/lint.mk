@@ -6,7 +6,7 @@ SH_FILES = $(shell find .ci scripts tests model deploy -type f \( -perm -u+x -o 
 .PHONY: lint format
 
 # A part of the files at a time, on all processors; silent about a file that is clean.
-TIDY = said=$$(clang-tidy --quiet "$$@" -- $(CPPFLAGS) -Iagent/library -std=gnu17 $(PKG_CFLAGS) 2>&1) || \
+TIDY = said=$$(clang-tidy --quiet "$$@" -- $(CPPFLAGS) -I$(dir $(PUBLIC_HEADER)) -std=gnu17 $(PKG_CFLAGS) 2>&1) || \
 	{ echo "$$said"; exit 1; }
 
 lint: deps-dev ## layers, format, clang-tidy, shellcheck, manual pages, systemd units
