@@ -1,8 +1,8 @@
 # Headwater. The two commands: make demo, make check. `make help` lists the rest.
 #
-# One makefile that knows every file, in parts: flags, what is built and how are here; what is made of it
-# is in mk/*.mk. A program is a folder and the folders in it; its main.c stands on everything else there.
-# So a new file needs no line here, nor does a new folder in a program's folder.
+# Not recursive: here are the flags, what is built, the rules, and the two commands; mk/*.mk has the rest.
+# A program is a folder and the folders in it, and its main.c stands on everything else there. So a new
+# file needs no line here, nor does a new folder in a program's folder.
 
 VERSION := $(shell sed -n 's/^\#define HW_VERSION "\(.*\)"/\1/p' common/version.h)
 
@@ -51,7 +51,7 @@ ALL_LDFLAGS += -fsanitize=$(sanitizers)
 endif
 
 # ---- what is built ------------------------------------------------------------------------------
-# What programs share, each of which knows only those before it (docs/architecture.md).
+# The folders that programs share (docs/architecture.md).
 SHARED := common pg nats http protocol
 PROGRAMS := api reconciler agent cdc
 PRODUCT := $(SHARED) $(PROGRAMS) cli
@@ -78,7 +78,7 @@ TESTS += $(RECOVERY)
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-# These say what else is built; those at the end, what is done with it.
+# These files say what else is built; those that are included at the end say what is done with it.
 include mk/packages.mk mk/library.mk mk/bench.mk mk/fuzz.mk
 
 all: $(BINARIES) $(LIBRARIES) $(EXAMPLES) ## build programs, library and examples into build/
@@ -134,7 +134,7 @@ demo: ## install, build, and watch a configuration travel; ARGS=--keep leaves it
 	@$(MAKE) --no-print-directory $(BINARIES)
 	@scripts/demo $(ARGS)
 
-# Those that also say something without a sanitizer, such as how much memory is taken.
+# make check runs these without sanitizers as well, since they tell how much memory is taken.
 PLAIN_TESTS := build/tests/integration/test_flow
 
 CHECKED = $(TESTS:build/%=build/address/%)
