@@ -11,6 +11,8 @@ enum { API_CONFIG_BODY_MAX = 16 << 20 }; /* bytes of a config's content that the
 struct api {
     struct hw_loop *loop;
     struct hw_pool *pool;
+    struct api_listener *listener;
+    struct api_token_table *tokens;
     struct api_auth *auth;
     struct api_waits *waits;
     struct api_events *events;

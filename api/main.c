@@ -6,9 +6,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api/access/auth.h"
+#include "api/access/token_table.h"
 #include "api/api.h"
-#include "api/auth.h"
 #include "api/idempotency.h"
+#include "api/listener.h"
 #include "api/metrics.h"
 #include "api/migrate.h"
 #include "api/nats.h"
@@ -78,7 +80,7 @@ static const struct hw_option options_table[] = {
     HW_OPTION_BUCKET(struct options),
     HW_OPTION_SLOT(struct options, "the reconciler's replication slot, to show how it stands"),
     OPTION(pool, INT, "N",
-           "database connections for requests (three more listen for reports, tokens and events)",
+           "database connections for requests (one more listens for reports, tokens and events)",
            .preset = "4", .min = 1, .max = 64),
     OPTION(max_body, SIZE, "SIZE", "the largest content of a config", .preset = "16MiB", .min = 1,
            .max = API_CONFIG_BODY_MAX),
@@ -149,7 +151,8 @@ static void on_drain_timeout(void *arg)
     hw_log_warn("stopping with requests unfinished");
     /* They get their answers now: that nobody knows, or that it was not begun. */
     hw_pool_stop(service->api.pool);
-    api_auth_stop(service->api.auth);
+    api_listener_stop(service->api.listener);
+    api_token_table_stop(service->api.tokens);
     api_nats_stop(service->api.nats);
     hw_loop_stop(service->api.loop);
 }
@@ -251,16 +254,15 @@ static enum hw_status open_service(struct service *service, const struct options
         status = api_nats_open(&nats, &api->nats, err);
     }
     if (status == HW_OK)
-        status = api_waits_open(api->loop, options->database, &api->waits, err);
-    if (status == HW_OK)
-        status = api_events_open(api->loop, options->database, &api->events, err);
+        status = api_listener_open(api->loop, options->database, &api->listener, err);
     if (status == HW_OK) {
-        const struct api_auth_config auth = {.loop = api->loop,
-                                             .conninfo = options->database,
-                                             .is_loopback = hw_address_is_loopback(address),
-                                             .certificate_role = certificate_role(options)};
-
-        status = api_auth_open(&auth, &api->auth, err);
+        api->waits = api_waits_new(api->loop, api->listener);
+        api->events = api_events_new(api->loop, api->listener);
+        api->tokens = api_token_table_new(api->loop, api->listener);
+        api->auth =
+            api_auth_new(&(struct api_auth_config){.tokens = api->tokens,
+                                                   .is_loopback = hw_address_is_loopback(address),
+                                                   .certificate_role = certificate_role(options)});
     }
     if (status == HW_OK) {
         api->metrics = api_metrics_new(api_routes);
@@ -342,12 +344,14 @@ static int serve(const struct options *options)
     }
     if (status != HW_OK)
         hw_log_error("cannot serve", HW_E(&err));
+    api_listener_free(service.api.listener);
     api_waits_free(service.api.waits);
     hw_pool_free(service.api.pool);
-    api_auth_free(service.api.auth);
+    api_token_table_free(service.api.tokens);
     api_nats_free(service.api.nats);
     http_server_free(service.api.server);
     api_events_free(service.api.events);
+    api_auth_free(service.api.auth);
     api_metrics_free(service.api.metrics);
     http_tls_free(service.tls);
     hw_notify_close(service.notify);

@@ -2,7 +2,7 @@
 #ifndef API_ROUTES_H
 #define API_ROUTES_H
 
-#include "api/role.h"
+#include "api/access/role.h"
 #include "http/router.h"
 
 /* The last one has no method. role is an enum api_role. */

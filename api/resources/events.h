@@ -1,9 +1,9 @@
 /*
- * GET /v1/events: changes of what nodes should run, and of what they report, as server-sent events
- * (WHATWG HTML, section 9.2). One database connection reads the two histories for all streams: when
- * it is notified, and at a slow tick. What it reads stands, encoded once, in a ring in memory, from
- * which all streams are served; a stream that begins behind the ring, or falls behind it, is read
- * pages of its own, a few streams at a time, by the same connection. An idle stream costs no query.
+ * GET /v1/events: changes of what nodes should run, and of what they report, as server-sent events.
+ * The two histories are read once for all streams, on the listener's connection: when it is
+ * notified, and at a slow tick. What is read stands in a ring in memory (event_ring.h), from which
+ * all streams are served; pages for streams that are behind the ring are read in turn with that. An
+ * idle stream costs no query.
  *
  * An event's id is "<desired>-<reported>": up to where in each history its stream has come. So it
  * does not matter in which order another instance, or this one after a restart, mixes the two.
@@ -13,12 +13,11 @@
 
 #include <stdbool.h>
 
+#include "api/listener.h"
 #include "common/loop.h"
-#include "common/status.h"
 
 struct api_events;
-enum hw_status api_events_open(struct hw_loop *loop, const char *conninfo,
-                               struct api_events **events, struct hw_error *err) HW_CHECKED;
+struct api_events *api_events_new(struct hw_loop *loop, struct api_listener *listener);
 bool api_events_ready(const struct api_events *events); /* the histories are being read */
 /* Why they are not, with what to do; no secret. */
 const char *api_events_trouble(const struct api_events *events);

@@ -1,13 +1,13 @@
 /* /healthz, /readyz: does the process live, and can it do its work? */
 #include <stdlib.h>
 
+#include "api/access/token_table.h"
 #include "api/api.h"
-#include "api/auth.h"
 #include "api/handlers.h"
+#include "api/listener.h"
 #include "api/migrate.h"
 #include "api/problem.h"
 #include "api/resources/events.h"
-#include "api/resources/wait.h"
 #include "api/row.h"
 #include "api/transaction.h"
 #include "http/answer.h"
@@ -27,14 +27,14 @@ static void on_version(struct http_request *request, const void *arg, PGresult *
     (void)arg;
     if (api_migrate_check(version, &why) != HW_OK)
         http_answer_problem(request, &api_not_ready, "%s", why.message);
-    else if (!api_auth_ready(api->auth))
+    else if (!api_token_table_known(api->tokens))
         http_answer_problem(request, &api_database_unavailable,
                             "The tokens cannot be read from the database: %s",
-                            api_auth_trouble(api->auth));
-    else if (!api_waits_ready(api->waits))
+                            api_token_table_trouble(api->tokens));
+    else if (!api_listener_up(api->listener))
         http_answer_problem(request, &api_database_unavailable,
                             "The reports cannot be read from the database: %s",
-                            api_waits_trouble(api->waits));
+                            api_listener_trouble(api->listener));
     else if (!api_events_ready(api->events))
         http_answer_problem(request, &api_database_unavailable,
                             "The events cannot be read from the database: %s",

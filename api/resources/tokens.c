@@ -1,8 +1,8 @@
 /* /v1/tokens: who may call, made and ended by admins. */
 #include <stdlib.h>
 
+#include "api/access/token_table.h"
 #include "api/api.h"
-#include "api/auth.h"
 #include "api/body.h"
 #include "api/handlers.h"
 #include "api/problem.h"
@@ -80,7 +80,7 @@ static void answer_when_known(struct http_request *request, json_t *token)
 
     change->request = request;
     change->token = token;
-    api_auth_reread(api_of(request)->auth, on_known, change);
+    api_token_table_reread(api_of(request)->tokens, on_known, change);
 }
 
 static void on_created(struct http_request *request, const void *arg, PGresult *const *results)

@@ -16,7 +16,6 @@
 #include "common/lsn.h"
 #include "common/memory.h"
 #include "http/answer.h"
-#include "pg/database.h"
 
 enum {
     TIMEOUT_DEFAULT_MS = 30000,
@@ -72,16 +71,22 @@ struct waiter {
 
 struct api_waits {
     struct hw_loop *loop;
-    struct hw_db *pg;
-    bool ready, asking, dirty, stopped;
+    struct api_listener *listener;
+    struct api_subscriber subscriber;
+    bool asking, dirty, stopped;
     TAILQ_HEAD(waiters, waiter) waiters;
     int count;
     int64_t asked_at;
     struct hw_timer tick, pause;
-    char trouble[HW_ERROR_MAX]; /* why it is not ready */
 };
 
-static void ask(void *arg);
+static void line_up(void *arg)
+{
+    struct api_waits *waits = arg;
+
+    if (waits->dirty && waits->count > 0 && !waits->asking && !hw_timer_running(&waits->pause))
+        api_listener_line_up(waits->listener, &waits->subscriber);
+}
 
 /* ---- waiters ---- */
 
@@ -100,8 +105,7 @@ static struct http_request *remove_waiter(struct waiter *waiter)
 static void wake(struct api_waits *waits)
 {
     waits->dirty = true;
-    if (!waits->asking && !hw_timer_running(&waits->pause))
-        ask(waits);
+    line_up(waits);
 }
 
 static void on_expired(void *arg)
@@ -110,11 +114,12 @@ static void on_expired(void *arg)
     struct api_waits *waits = waiter->waits;
 
     waiter->expired = true;
-    if (waits->ready)
+    if (api_listener_up(waits->listener))
         wake(waits);
     else
         http_answer_problem(remove_waiter(waiter), &api_database_unavailable,
-                            "The database cannot be reached to find out: %s", waits->trouble);
+                            "The database cannot be reached to find out: %s",
+                            api_listener_trouble(waits->listener));
 }
 
 static void on_gone(void *arg)
@@ -207,7 +212,7 @@ static void on_judged(void *arg, const struct hw_db_outcome *outcome)
     }
     if (waits->count > 0)
         hw_timer_start(waits->loop, &waits->pause, took > PAUSE_LEAST_MS ? took : PAUSE_LEAST_MS,
-                       ask, waits);
+                       line_up, waits);
 }
 
 /* One query about all that anyone waits for; again only when something happened meanwhile. */
@@ -216,9 +221,8 @@ static void ask(void *arg)
     struct api_waits *waits = arg;
     struct hw_buf positions = {0};
     struct waiter *waiter;
-    struct hw_error err;
 
-    if (!waits->dirty || !waits->ready || waits->count == 0)
+    if (!waits->dirty || waits->asking || waits->count == 0)
         return;
     hw_buf_putc(&positions, '{');
     TAILQ_FOREACH(waiter, &waits->waiters, link)
@@ -231,84 +235,32 @@ static void ask(void *arg)
     const struct hw_db_query query = {.sql = judge_sql, .count = 1, .values = values};
 
     waits->asked_at = hw_loop_now();
-    if (hw_db_run(waits->pg, HW_DB_ATOMIC, &query, 1, NULL, on_judged, waits, &err) == HW_OK) {
+    if (api_listener_ask(waits->listener, HW_DB_ATOMIC, &query, 1, on_judged, waits)) {
         waits->asking = true;
         waits->dirty = false;
     }
     hw_buf_free(&positions);
 }
 
-/* ---- the connection ---- */
+/* ---- beginning and end ---- */
 
-static void on_listening(void *arg, const struct hw_db_outcome *outcome)
+static void on_report(void *arg)
 {
-    struct api_waits *waits = arg;
-
-    waits->ready = outcome->status == HW_OK;
-    if (waits->ready)
-        wake(waits);
-    else if (outcome->status != HW_EUNAVAIL)
-        hw_log_error("cannot listen for reports", HW_E(&outcome->err));
-    if (!waits->ready)
-        snprintf(waits->trouble, sizeof(waits->trouble), "%s", outcome->err.message);
-}
-
-static void on_up(void *arg)
-{
-    static const struct hw_db_query queries[] = {
-        {.sql = "SELECT set_config('statement_timeout', '30s', false)"},
-        {.sql = "LISTEN headwater_reported"},
-    };
-    struct api_waits *waits = arg;
-    struct hw_error err;
-
-    if (hw_db_run(waits->pg, HW_DB_SEPARATE, queries, HW_COUNT(queries), NULL, on_listening, waits,
-                  &err) != HW_OK)
-        hw_log_error("cannot listen for reports", HW_E(&err));
-}
-
-static void on_down(void *arg, const struct hw_error *why)
-{
-    struct api_waits *waits = arg;
-
-    waits->ready = false; /* the pool tells */
-    snprintf(waits->trouble, sizeof(waits->trouble), "%s", why->message);
-}
-
-static void on_notify(void *arg, const char *channel)
-{
-    (void)channel;
     wake(arg);
 }
 
-enum hw_status api_waits_open(struct hw_loop *loop, const char *conninfo, struct api_waits **out,
-                              struct hw_error *err)
+struct api_waits *api_waits_new(struct hw_loop *loop, struct api_listener *listener)
 {
+    static const char *const channels[] = {"headwater_reported", NULL};
     struct api_waits *waits = hw_alloc(sizeof(*waits));
-    const struct hw_db_events events = {
-        .up = on_up, .down = on_down, .notify = on_notify, .arg = waits};
-    const enum hw_status status =
-        hw_db_open(loop, conninfo, "headwater-api wait", &events, &waits->pg, err);
 
-    if (status != HW_OK) {
-        free(waits);
-        return status;
-    }
     waits->loop = loop;
-    snprintf(waits->trouble, sizeof(waits->trouble), "it was not reached yet");
+    waits->listener = listener;
     TAILQ_INIT(&waits->waiters);
-    *out = waits;
-    return HW_OK;
-}
-
-bool api_waits_ready(const struct api_waits *waits)
-{
-    return waits->ready;
-}
-
-const char *api_waits_trouble(const struct api_waits *waits)
-{
-    return waits->trouble;
+    waits->subscriber = (struct api_subscriber){
+        .channels = channels, .up = on_report, .notify = on_report, .turn = ask, .arg = waits};
+    api_listener_subscribe(listener, &waits->subscriber);
+    return waits;
 }
 
 int api_waits_count(const struct api_waits *waits)
@@ -327,8 +279,6 @@ void api_waits_stop(struct api_waits *waits)
                             "Wait again when it is back");
     }
     hw_timer_stop(&waits->pause);
-    waits->ready = false;
-    hw_db_close(HW_TAKE(waits->pg));
 }
 
 void api_waits_free(struct api_waits *waits)
@@ -382,13 +332,13 @@ void api_wait_get(struct http_request *request)
                             "timeout: must be a time such as 500ms, 30s or 2m, at most 10m");
         return;
     }
-    if (waits->stopped || !waits->ready) {
+    if (waits->stopped || !api_listener_up(waits->listener)) {
         if (waits->stopped)
             http_answer_problem(request, &api_shutting_down, "Wait again when it is back");
         else
             http_answer_problem(request, &api_database_unavailable,
                                 "Nobody can be waited for without the database: %s",
-                                waits->trouble);
+                                api_listener_trouble(waits->listener));
         return;
     }
     waiter = hw_alloc(sizeof(*waiter));

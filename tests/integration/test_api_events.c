@@ -707,8 +707,8 @@ START_TEST(test_many)
             }
         }
     }
-    /* Two programs of seven: the pool's four, and who listens for what. */
-    test_wait_for(test_sql_is(&pg, "14",
+    /* Two programs of five: the pool's four, and the one that listens. */
+    test_wait_for(test_sql_is(&pg, "10",
                               "SELECT count(*) FROM pg_stat_activity "
                               "WHERE application_name LIKE 'headwater-api%%'"),
                   30);

@@ -235,8 +235,8 @@ START_TEST(test_many)
     report("d%", 1, true);
     for (int i = 0; i < WAITERS; i += 2)
         check_counts(finish(fds[i], 200, NULL), "applied", 2, 2, 0);
-    /* The pool, who listens for reports, for tokens, for events. */
-    test_wait_for(test_sql_is(&pg, "7",
+    /* The pool, and the one that listens. */
+    test_wait_for(test_sql_is(&pg, "5",
                               "SELECT count(*) FROM pg_stat_activity "
                               "WHERE application_name LIKE 'headwater-api%%'"),
                   30);

@@ -472,8 +472,8 @@ START_TEST(test_mutations)
     chance = seed * 2654435761U + 1;
     for (int i = 0; i < CALLS; i++)
         calls[i].fd = -1;
-    /* The pool, and who listens for what: all of them are there. */
-    test_wait_for(test_sql_is(&pg, "7",
+    /* The pool, and the one that listens: all of them are there. */
+    test_wait_for(test_sql_is(&pg, "5",
                               "SELECT count(*) FROM pg_stat_activity "
                               "WHERE application_name LIKE 'headwater-api%%'"),
                   60);

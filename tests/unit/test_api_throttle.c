@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "api/throttle.h"
+#include "api/access/throttle.h"
 #include "common/memory.h"
 #include "tests/support/suite.h"
 

@@ -1,4 +1,4 @@
-#include "api/throttle.h"
+#include "api/access/throttle.h"
 
 #include <netinet/in.h>
 #include <string.h>

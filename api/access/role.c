@@ -1,4 +1,4 @@
-#include "api/role.h"
+#include "api/access/role.h"
 
 #include <string.h>
 

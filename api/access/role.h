@@ -1,6 +1,6 @@
 /* The roles of callers. */
-#ifndef API_ROLE_H
-#define API_ROLE_H
+#ifndef API_ACCESS_ROLE_H
+#define API_ACCESS_ROLE_H
 
 /* Each may do everything that those before it may. */
 enum api_role {

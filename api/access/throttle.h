@@ -3,8 +3,8 @@
  * its /64 network, whose hosts are one's to choose (RFC 4291 section 2.5.4). The table is bounded:
  * where many addresses fail at once, those that began longest ago are forgotten.
  */
-#ifndef API_THROTTLE_H
-#define API_THROTTLE_H
+#ifndef API_ACCESS_THROTTLE_H
+#define API_ACCESS_THROTTLE_H
 
 #include <stdint.h>
 #include <sys/socket.h>
