@@ -4,6 +4,7 @@
 
 #include "agent/backoff.h"
 #include "common/memory.h"
+#include "common/number.h"
 
 #define RETRY_LIMIT_MS 30000
 #define LATE_LOOKS     5
@@ -81,13 +82,11 @@ static void on_hint(void *arg, natsMsg *msg)
 {
     struct agent_watch *w = arg;
     const char *text = NULL;
+    uint64_t seq;
 
-    if (natsMsgHeader_Get(msg, "Nats-Sequence", &text) == NATS_OK) {
-        const uint64_t seq = strtoull(text, NULL, 10);
-
-        if (seq > w->hinted)
-            w->hinted = seq;
-    }
+    if (natsMsgHeader_Get(msg, "Nats-Sequence", &text) == NATS_OK && hw_number_parse(text, &seq) &&
+        seq > w->hinted)
+        w->hinted = seq;
     w->late = 0;
     agent_watch_look(w, 0);
 }

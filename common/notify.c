@@ -1,7 +1,7 @@
 #include "common/notify.h"
 
-#include <errno.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/memory.h"
+#include "common/number.h"
 
 enum {
     START_TICK_MS = 10000, /* between signs of life while starting, without a watchdog */
@@ -87,14 +88,10 @@ static enum hw_status set_address(struct hw_notify *n, const char *path, struct 
     return HW_OK;
 }
 
-static enum hw_status parse_number(const char *name, const char *text, long long *value,
-                                   struct hw_error *err)
+static enum hw_status parse_positive(const char *name, const char *text, uint64_t *value,
+                                     struct hw_error *err)
 {
-    char *end;
-
-    errno = 0;
-    *value = strtoll(text, &end, 10);
-    if (*text < '0' || *text > '9' || *end != '\0' || errno != 0 || *value == 0)
+    if (!hw_number_parse(text, value) || *value == 0 || *value > INT64_MAX)
         return hw_fail(err, HW_EINVAL, "%s: \"%s\" is not a positive number", name, text);
     return HW_OK;
 }
@@ -103,16 +100,17 @@ static enum hw_status set_watchdog(struct hw_notify *n, struct hw_error *err)
 {
     HW_AUTO_FREE char *usec = take_variable("WATCHDOG_USEC");
     HW_AUTO_FREE char *pid = take_variable("WATCHDOG_PID");
-    long long time, whose = getpid();
+    const uint64_t own = (uint64_t)getpid();
+    uint64_t time, whose = own;
     enum hw_status status = HW_OK;
 
     if (pid != NULL)
-        status = parse_number("WATCHDOG_PID", pid, &whose, err);
-    if (status != HW_OK || usec == NULL || whose != getpid())
+        status = parse_positive("WATCHDOG_PID", pid, &whose, err);
+    if (status != HW_OK || usec == NULL || whose != own)
         return status;
-    status = parse_number("WATCHDOG_USEC", usec, &time, err);
+    status = parse_positive("WATCHDOG_USEC", usec, &time, err);
     if (status == HW_OK)
-        n->watchdog_ms = time < 2000 ? 2 : time / 1000;
+        n->watchdog_ms = time < 2000 ? 2 : (int64_t)(time / 1000);
     return status;
 }
 

@@ -1,11 +1,11 @@
 #include "nats/consumer.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/memory.h"
+#include "common/number.h"
 
 enum {
     HEARTBEAT_MS = 2000, /* of a server that has nothing to deliver */
@@ -26,17 +26,6 @@ struct hw_consumer {
     struct hw_timer silence;
 };
 
-static bool parse_number(const char *text, uint64_t *value)
-{
-    char *end;
-
-    if (text == NULL || *text < '0' || *text > '9')
-        return false;
-    errno = 0;
-    *value = strtoull(text, &end, 10);
-    return errno == 0 && (*end == '\0' || *end == '.');
-}
-
 bool hw_delivered_parse(const char *reply, struct hw_delivered *delivered)
 {
     enum { OF_SHORT = 9, OF_LONG = 11, TOKENS = 12 };
@@ -56,8 +45,9 @@ bool hw_delivered_parse(const char *reply, struct hw_delivered *delivered)
         return false;
     /* The long form has domain and account before the stream, and may have more at its end. */
     const char **const last = tokens + (count == OF_SHORT ? OF_SHORT : OF_LONG) - 1;
-    if (!parse_number(last[-3], &read.seq) || !parse_number(last[-2], &read.number) ||
-        !parse_number(last[0], &read.pending))
+    if (!hw_number_parse_until(last[-3], '.', &read.seq) ||
+        !hw_number_parse_until(last[-2], '.', &read.number) ||
+        !hw_number_parse_until(last[0], '.', &read.pending))
         return false;
     *delivered = read;
     return true;
@@ -112,7 +102,7 @@ static void on_control(struct hw_consumer *consumer, natsMsg *msg)
     if (natsMsgHeader_Get(msg, "Nats-Consumer-Stalled", &value) == NATS_OK)
         answer_flow(consumer, value);
     if (natsMsgHeader_Get(msg, "Nats-Last-Consumer", &value) == NATS_OK &&
-        parse_number(value, &sent) && sent != consumer->received)
+        hw_number_parse(value, &sent) && sent != consumer->received)
         lose(consumer, "messages were lost");
 }
 

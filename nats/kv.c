@@ -1,6 +1,5 @@
 #include "nats/kv.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +7,7 @@
 
 #include "common/json.h"
 #include "common/memory.h"
+#include "common/number.h"
 #include "nats/stored.h"
 #include "nats/watch.h"
 #include "protocol/statement.h"
@@ -124,23 +124,12 @@ static const char *header(natsMsg *msg, const char *name)
     return natsMsgHeader_Get(msg, name, &value) == NATS_OK ? value : NULL;
 }
 
-static bool parse_u64(const char *text, uint64_t *value)
-{
-    char *end;
-
-    if (text == NULL || *text < '0' || *text > '9')
-        return false;
-    errno = 0;
-    *value = strtoull(text, &end, 10);
-    return errno == 0 && *end == '\0';
-}
-
 static bool parse_fence(natsMsg *msg, struct hw_fence *fence)
 {
     const char *lsn = header(msg, HW_HEADER_LSN);
 
     /* Epochs are counted by one: a huge one is forged, and must not make us overflow. */
-    return lsn != NULL && parse_u64(header(msg, HW_HEADER_EPOCH), &fence->epoch) &&
+    return lsn != NULL && hw_number_parse(header(msg, HW_HEADER_EPOCH), &fence->epoch) &&
            fence->epoch <= UINT32_MAX && hw_lsn_parse(lsn, &fence->lsn, NULL) == HW_OK;
 }
 
@@ -368,7 +357,7 @@ static void on_probe_answer(void *arg, natsMsg *msg)
     uint64_t asked_at;
     json_int_t last, code;
 
-    if (mark == NULL || !parse_u64(mark + 1, &asked_at))
+    if (mark == NULL || !hw_number_parse(mark + 1, &asked_at))
         return;
     if (hw_json_parse_object(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), &root,
                              NULL) != HW_OK)

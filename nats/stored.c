@@ -1,6 +1,5 @@
 #include "nats/stored.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 #include "common/clock.h"
 #include "common/json.h"
 #include "common/memory.h"
+#include "common/number.h"
 
 enum { SUBJECT_MOST = 1024 };
 
@@ -29,17 +29,6 @@ static const char *given(natsMsg *msg, const char *name)
         last = values[count - 1];
     free(values);
     return last;
-}
-
-static bool parse_sequence(const char *text, uint64_t *seq)
-{
-    char *end;
-
-    if (text == NULL || *text < '1' || *text > '9')
-        return false;
-    errno = 0;
-    *seq = strtoull(text, &end, 10);
-    return errno == 0 && *end == '\0';
 }
 
 /* What the server says instead of a message. */
@@ -63,7 +52,7 @@ enum hw_status hw_stored_read(natsMsg *msg, struct hw_stored *stored, struct hw_
     struct hw_stored read = {.msg = msg};
     const char *time;
 
-    if (!parse_sequence(given(msg, "Nats-Sequence"), &read.seq)) {
+    if (!hw_number_parse(given(msg, "Nats-Sequence"), &read.seq) || read.seq == 0) {
         const enum hw_status status = refusal(msg, err);
 
         natsMsg_Destroy(msg);

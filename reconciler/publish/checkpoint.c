@@ -1,6 +1,5 @@
 #include "reconciler/publish/checkpoint.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,6 +7,7 @@
 
 #include "common/json.h"
 #include "common/memory.h"
+#include "common/number.h"
 
 char *rec_checkpoint_value(const struct rec_checkpoint *c)
 {
@@ -23,7 +23,6 @@ static enum hw_status parse(const struct hw_kv_entry *entry, struct rec_checkpoi
 {
     HW_AUTO_JSON json_t *root = NULL;
     const char *lsn, *system_id, *nonce, *slot = "";
-    char *end;
     json_int_t epoch, timeline, rev;
 
     if (hw_json_parse_object(entry->value, entry->size, &root, err) != HW_OK ||
@@ -40,9 +39,7 @@ static enum hw_status parse(const struct hw_kv_entry *entry, struct rec_checkpoi
         strspn(slot, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(slot))
         return hw_fail(err, HW_ECORRUPT, "the slot has a name that none has");
     c->fence.epoch = (uint64_t)epoch;
-    errno = 0;
-    c->system_id = strtoull(system_id, &end, 10);
-    if (errno != 0 || *end != '\0' || strspn(system_id, "0123456789") == 0)
+    if (!hw_number_parse(system_id, &c->system_id))
         return hw_fail(err, HW_ECORRUPT, "the system identifier is no number of 64 bits");
     c->timeline = (uint32_t)timeline;
     c->rev = rev;
