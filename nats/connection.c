@@ -1,21 +1,16 @@
 #include "nats/connection.h"
 
 #include <inttypes.h>
-#include <malloc.h>
-#include <openssl/ssl.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/memory.h"
 #include "common/outage.h"
-#include "nats/nkey.h"
+#include "nats/mailbox.h"
 #include "nats/probe.h"
 
 enum {
@@ -23,104 +18,37 @@ enum {
     ACK_TIMEOUT_MS = 5000,
     MAX_PENDING = 4096,
     REOPEN_MS = 2000,
-    CLOCK_MS = 10000,      /* between looks at the clock */
-    CLOCK_SLACK_MS = 1000, /* that it may be set back without consequence */
-    LEAVING_MS = 2000,     /* between taking a subscription out of the connection and freeing it */
-    MAIL_MOST = 8192, /* messages waiting for the loop before libnats' threads are made to wait */
+    CLOCK_MS = 10000,       /* between looks at the clock */
+    CLOCK_SLACK_MS = 1000,  /* that it may be set back without consequence */
     PROBE_EVERY_MS = 20000, /* while there is no connection; a third of HW_OUTAGE_AGAIN_MS */
     PROBE_WITHIN_MS = 1000, /* of a loss, where many clients share a server */
-    JS_WRONG_LAST_SEQUENCE = 10071,
-    JS_NO_MESSAGE = 10037,
-    JS_STREAM_NOT_FOUND = 10059,
-    JS_INSUFFICIENT_RESOURCES = 10023,
-    JS_STORAGE_EXCEEDED = 10047,
-};
-
-/* ---- mail: what libnats' threads tell the loop ---- */
-
-enum mail_kind {
-    MAIL_UP,
-    MAIL_AWAY,
-    MAIL_DOWN,
-    MAIL_CLOSED,
-    MAIL_PROBED,
-    MAIL_TROUBLE,
-    MAIL_MESSAGE,
-    MAIL_ACK
-};
-
-struct mail {
-    enum mail_kind kind;
-    natsMsg *msg;   /* MESSAGE: received; ACK: the one that was published */
-    uint64_t sub;   /* MESSAGE: id of the subscription */
-    uint64_t seq;   /* ACK */
-    natsStatus s;   /* ACK, TROUBLE, DOWN */
-    jsErrCode code; /* ACK */
-    char text[160]; /* ACK: server's words */
-};
-
-/*
- * The closure of every libnats callback. A thread of the library may still be on its way into a
- * callback while the connection is closed, and nothing tells when the last one is through, so
- * letter boxes are kept on a list for the life of the process: they are small, and few.
- */
-struct mailbox {
-    pthread_mutex_t lock;
-    pthread_cond_t drained;
-    struct hw_nats *nats; /* NULL once closed: everything that comes is thrown away */
-    struct mail *mails, *spare;
-    size_t count, cap, spare_cap;
-    pthread_cond_t answered; /* or there will be no answer */
-    uint64_t question;       /* number of the one that is waited for; 0: none */
-    natsMsg *answer;
-    struct mailbox *next;
-};
-static struct mailbox *all_mailboxes;
-static pthread_mutex_t all_mailboxes_lock = PTHREAD_MUTEX_INITIALIZER;
-
-struct hw_nats_sub {
-    struct hw_nats *nats;
-    uint64_t id;
-    char *subject;
-    natsSubscription *sub;
-    hw_nats_msg_fn *fn;
-    void *arg;
-    struct hw_nats_sub *next;
-};
-
-/* One that is not used any more. */
-struct leaving {
-    natsSubscription *sub;
-    int64_t due; /* hw_loop_now(): when it may be freed */
-    struct leaving *next;
-};
-
-/* A publish in flight, found by the address of its message. */
-struct flight {
-    const natsMsg *msg; /* NULL: free */
-    hw_ack_fn *done;
-    void *arg;
 };
 
 struct hw_nats {
     struct hw_loop *loop;
-    struct mailbox *box;
+    struct hw_mailbox *box;
     struct hw_nats_events events;
     struct hw_nats_listener *listeners;
     natsOptions *options;
-    natsConnection *nc;
+    natsConnection *nc; /* NULL: none was opened yet, or libnats gave it up */
     jsCtx *js;
     int64_t timeout_ms;
     int max_pending;
     bool up;
-    char trouble[160];
-    char *prefix;    /* NULL: none */
-    natsStatus away; /* why the last try to connect failed, as the owner was told */
+    char trouble[160]; /* what the server complained of last, since the connection was up */
+    char *prefix;      /* NULL: none */
+    natsStatus away;   /* why the last try to connect failed, as the owner was told */
     struct hw_timer reopen;
+
+    struct hw_subscriptions subs;
+    struct hw_flights flights;
+    natsInbox *inbox;          /* answers come under "<inbox>.<number of the question>" */
+    natsSubscription *answers; /* NULL: nothing was asked by this connection yet */
+    uint64_t questions;
 
     /* Why there is no connection. */
     char *url, *shown;          /* shown: without users and passwords */
-    struct hw_nats_files files; /* those for TLS */
+    struct hw_nats_files files; /* copies */
     bool many;                  /* clients share the server */
     struct hw_nats_probe *probe;
     struct hw_timer find_out;
@@ -131,273 +59,11 @@ struct hw_nats {
 
     struct hw_timer clock_timer;
     int64_t clock_ahead; /* ms: the time of day, less the monotonic clock */
-    uint64_t next_sub;
-    struct hw_nats_sub *subs;
-    natsInbox *inbox;          /* answers come under "<inbox>.<number of the question>" */
-    natsSubscription *answers; /* NULL: nothing was asked by this connection yet */
-    uint64_t questions;
-    struct leaving *leaving, **leaving_end;
-    struct hw_timer leaving_timer;
-    struct flight *flights; /* open addressing, linear probing */
-    size_t flight_mask, in_flight;
 };
 
-static void read_mail(void *arg);
 static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err);
 
-/* The lock is held. NULL: there will be no answer. */
-static void end_question(struct mailbox *box, natsMsg *answer)
-{
-    box->question = 0;
-    box->answer = answer;
-    pthread_cond_signal(&box->answered);
-}
-
-/* Called on libnats' threads. Takes mail.msg. */
-static void post(struct mailbox *box, const struct mail *mail)
-{
-    pthread_mutex_lock(&box->lock);
-    while (box->nats != NULL && mail->kind == MAIL_MESSAGE && box->count >= MAIL_MOST)
-        pthread_cond_wait(&box->drained, &box->lock);
-    if (box->nats == NULL) {
-        pthread_mutex_unlock(&box->lock);
-        natsMsg_Destroy(mail->msg);
-        return;
-    }
-    if (box->count == box->cap) {
-        box->cap = box->cap > 0 ? 2 * box->cap : 16;
-        box->mails = hw_realloc(box->mails, box->cap * sizeof(*box->mails));
-    }
-    box->mails[box->count++] = *mail;
-    /* An answer that has come, and is not taken yet, stays. */
-    if (box->question != 0 && (mail->kind == MAIL_DOWN || mail->kind == MAIL_CLOSED))
-        end_question(box, NULL);
-    if (box->count == 1)
-        hw_loop_post(box->nats->loop, read_mail, box);
-    pthread_mutex_unlock(&box->lock);
-}
-
-static void on_connected(natsConnection *nc, void *closure)
-{
-    (void)nc;
-    post(closure, &(struct mail){.kind = MAIL_UP});
-}
-
-static void on_disconnected(natsConnection *nc, void *closure)
-{
-    const char *text = NULL;
-
-    post(closure, &(struct mail){.kind = MAIL_DOWN, .s = natsConnection_GetLastError(nc, &text)});
-}
-
-static void on_closed(natsConnection *nc, void *closure)
-{
-    (void)nc;
-    post(closure, &(struct mail){.kind = MAIL_CLOSED});
-}
-
-static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus s, void *closure)
-{
-    struct mail mail = {.kind = MAIL_TROUBLE, .s = s};
-    const char *text = NULL;
-
-    (void)sub;
-    if (natsConnection_GetLastError(nc, &text) != NATS_OK && text != NULL)
-        snprintf(mail.text, sizeof(mail.text), "%s", text);
-    post(closure, &mail);
-}
-
-/* The closure of one subscription's callback; freed when libnats says that it is through. */
-struct sub_box {
-    struct mailbox *box;
-    uint64_t id;
-};
-
-static void on_message(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure)
-{
-    const struct sub_box *sb = closure;
-
-    (void)nc;
-    (void)sub;
-    post(sb->box, &(struct mail){.kind = MAIL_MESSAGE, .msg = msg, .sub = sb->id});
-}
-
-static void on_ack(jsCtx *js, natsMsg *msg, jsPubAck *pa, jsPubAckErr *pae, void *closure)
-{
-    struct mail mail = {.kind = MAIL_ACK, .msg = msg};
-
-    (void)js;
-    if (pae != NULL) {
-        mail.s = pae->Err != NATS_OK ? pae->Err : NATS_ERR;
-        mail.code = pae->ErrCode;
-        if (pae->ErrText != NULL)
-            snprintf(mail.text, sizeof(mail.text), "%s", pae->ErrText);
-    } else {
-        mail.seq = pa->Sequence;
-    }
-    post(closure, &mail);
-}
-
-/* ---- errors ---- */
-
-static enum hw_status status_of(natsStatus s, jsErrCode code)
-{
-    switch ((int)code) {
-    case 0:
-        break;
-    case JS_WRONG_LAST_SEQUENCE:
-        return HW_ECONFLICT;
-    case JS_NO_MESSAGE:
-    case JS_STREAM_NOT_FOUND:
-        return HW_ENOENT;
-    case JS_INSUFFICIENT_RESOURCES:
-    case JS_STORAGE_EXCEEDED:
-        return HW_ELIMIT;
-    default:
-        return HW_EPROTO;
-    }
-    switch (s) {
-    case NATS_OK:
-        return HW_OK;
-    case NATS_TIMEOUT:
-        return HW_ETIMEOUT;
-    case NATS_NOT_FOUND:
-        return HW_ENOENT;
-    case NATS_NOT_PERMITTED:
-    case NATS_CONNECTION_AUTH_FAILED:
-        return HW_EDENIED;
-    case NATS_MAX_PAYLOAD:
-        return HW_ELIMIT;
-    case NATS_INVALID_ARG:
-    case NATS_INVALID_SUBJECT:
-        return HW_EINVAL;
-    case NATS_PROTOCOL_ERROR:
-    case NATS_ERR: /* headers that libnats cannot parse */
-        return HW_EPROTO;
-    default:
-        return HW_EUNAVAIL;
-    }
-}
-
-enum hw_status hw_nats_fail(struct hw_error *err, natsStatus s, jsErrCode code, const char *fmt,
-                            ...)
-{
-    const enum hw_status status = status_of(s, code);
-    char doing[HW_ERROR_MAX];
-    va_list args;
-
-    va_start(args, fmt);
-    vsnprintf(doing, sizeof(doing), fmt, args);
-    va_end(args);
-    if (s == NATS_NO_RESPONDERS)
-        return hw_fail(err, HW_EUNAVAIL,
-                       "%s: nobody answers; the bucket is missing or JetStream is off", doing);
-    if (code != 0)
-        return hw_fail(err, status, "%s: %s (JetStream error %d)", doing, natsStatus_GetText(s),
-                       (int)code);
-    return hw_fail(err, status, "%s: %s", doing, natsStatus_GetText(s));
-}
-
-/* A denied publish shows as a timeout here and as an asynchronous error there: join the two. */
-static void add_trouble(const struct hw_nats *nats, struct hw_error *err)
-{
-    if (err != NULL && err->status == HW_ETIMEOUT && nats->trouble[0] != '\0') {
-        struct hw_error before = *err;
-
-        hw_fail(err, before.status, "%s (the server also said: %s)", before.message, nats->trouble);
-    }
-}
-
-/* ---- publishes in flight ---- */
-
-static size_t flight_home(const struct hw_nats *nats, const natsMsg *msg)
-{
-    return (size_t)(((uintptr_t)msg >> 4) * UINT64_C(0x9E3779B97F4A7C15) >> 32) & nats->flight_mask;
-}
-
-static void add_flight(struct hw_nats *nats, struct flight flight)
-{
-    size_t place = flight_home(nats, flight.msg);
-
-    while (nats->flights[place].msg != NULL)
-        place = (place + 1) & nats->flight_mask;
-    nats->flights[place] = flight;
-    nats->in_flight++;
-}
-
-static bool take_flight(struct hw_nats *nats, const natsMsg *msg, struct flight *flight)
-{
-    size_t place = flight_home(nats, msg);
-    size_t hole;
-
-    while (nats->flights[place].msg != msg) {
-        if (nats->flights[place].msg == NULL)
-            return false;
-        place = (place + 1) & nats->flight_mask;
-    }
-    *flight = nats->flights[place];
-    nats->in_flight--;
-    /* Close the gap: move back whatever is further from its home than the hole is. */
-    hole = place;
-    for (;;) {
-        place = (place + 1) & nats->flight_mask;
-        if (nats->flights[place].msg == NULL)
-            break;
-        const size_t home = flight_home(nats, nats->flights[place].msg);
-        if (((place - home) & nats->flight_mask) >= ((place - hole) & nats->flight_mask)) {
-            nats->flights[hole] = nats->flights[place];
-            hole = place;
-        }
-    }
-    nats->flights[hole] = (struct flight){0};
-    return true;
-}
-
-static void land(struct hw_nats *nats, const struct mail *mail)
-{
-    struct flight flight;
-    struct hw_ack ack = {.seq = mail->seq};
-
-    if (!take_flight(nats, mail->msg, &flight))
-        return;
-    if (mail->s != NATS_OK) {
-        const char *subject = natsMsg_GetSubject(mail->msg);
-
-        ack.status = hw_nats_fail(&ack.err, mail->s, mail->code, "publishing to %s", subject);
-        if (mail->text[0] != '\0' && mail->code != 0)
-            hw_fail(&ack.err, ack.status, "publishing to %s: %s (JetStream error %d)", subject,
-                    mail->text, (int)mail->code);
-        add_trouble(nats, &ack.err);
-    }
-    flight.done(flight.arg, &ack);
-}
-
-/* The connection is gone for good: nothing in flight will ever be answered. */
-static void crash_flights(struct hw_nats *nats, enum hw_status status)
-{
-    struct flight *flights = nats->flights;
-    const size_t count = nats->flight_mask + 1;
-    struct hw_ack ack = {.status = status};
-
-    hw_fail(&ack.err, status, "the connection to NATS was closed before an acknowledgement");
-    nats->flights = hw_alloc(count * sizeof(*flights));
-    nats->in_flight = 0;
-    for (size_t i = 0; i < count; i++)
-        if (flights[i].msg != NULL)
-            flights[i].done(flights[i].arg, &ack);
-    free(flights);
-}
-
-/* ---- reading mail, on the loop ---- */
-
-static struct hw_nats_sub *find_sub(struct hw_nats *nats, uint64_t id)
-{
-    struct hw_nats_sub *sub = nats->subs;
-
-    while (sub != NULL && sub->id != id)
-        sub = sub->next;
-    return sub;
-}
+/* ---- why there is no connection ---- */
 
 static void tell_away(struct hw_nats *nats, const char *why)
 {
@@ -411,9 +77,10 @@ static void tell_away(struct hw_nats *nats, const char *why)
         nats->events.away(nats->events.arg, &away);
 }
 
+/* On the thread of the probe. */
 static void on_probed(void *arg)
 {
-    post(arg, &(struct mail){.kind = MAIL_PROBED});
+    hw_mailbox_post(arg, &(struct hw_mail){.kind = HW_MAIL_PROBED});
 }
 
 static void find_out(void *arg)
@@ -430,7 +97,7 @@ static void find_out_soon(struct hw_nats *nats)
                    nats->many ? arc4random_uniform(PROBE_WITHIN_MS) : 0, find_out, nats);
 }
 
-/* The servers were looked at. What is right with them is as telling: then it is us. */
+/* The servers were looked at. Where nothing is wrong with them, the reason is on this side. */
 static void take_findings(struct hw_nats *nats)
 {
     struct hw_nats_probe *const probe = HW_TAKE(nats->probe);
@@ -454,7 +121,9 @@ static void take_findings(struct hw_nats *nats)
     hw_nats_probe_free(probe);
 }
 
-/* Once for each cause: a refused client tries again every few seconds. */
+/* ---- up and down ---- */
+
+/* Tells each cause once: a client that is refused tries again every few seconds. */
 static void stay_away(struct hw_nats *nats, natsStatus s)
 {
     if (s == NATS_OK)
@@ -537,65 +206,18 @@ static void look_at_clock(void *arg)
     hw_timer_start(nats->loop, &nats->clock_timer, CLOCK_MS, look_at_clock, nats);
 }
 
-/*
- * libnats' reading thread looks a subscription up, lets go of the connection's lock, and then takes
- * the subscription's (seen with 3.4.1; mended in 3.6): one that is freed in between crashes it. So
- * it is taken out of the connection first, and freed when no thread can still be on its way to it.
- */
-static void free_leaving(struct hw_nats *nats, int64_t now)
-{
-    while (nats->leaving != NULL && nats->leaving->due <= now) {
-        struct leaving *leaving = nats->leaving;
-
-        nats->leaving = leaving->next;
-        natsSubscription_Destroy(leaving->sub);
-        free(leaving);
-    }
-    if (nats->leaving == NULL)
-        nats->leaving_end = &nats->leaving;
-}
-
-static void on_leaving_timer(void *arg)
-{
-    struct hw_nats *nats = arg;
-
-    free_leaving(nats, hw_loop_now());
-    if (nats->leaving != NULL)
-        hw_timer_start(nats->loop, &nats->leaving_timer, LEAVING_MS, on_leaving_timer, nats);
-}
-
-static void leave(struct hw_nats *nats, natsSubscription *sub)
-{
-    struct leaving *leaving = hw_alloc(sizeof(*leaving));
-
-    /* Where it fails there is no connection that anything could arrive by. */
-    (void)natsSubscription_Unsubscribe(sub);
-    *leaving = (struct leaving){.sub = sub, .due = hw_loop_now() + LEAVING_MS};
-    *nats->leaving_end = leaving;
-    nats->leaving_end = &leaving->next;
-    if (!hw_timer_running(&nats->leaving_timer))
-        hw_timer_start(nats->loop, &nats->leaving_timer, LEAVING_MS, on_leaving_timer, nats);
-}
-
 static void close_connection(struct hw_nats *nats)
 {
     /* Its threads have ended when this returns. */
     if (nats->nc != NULL)
         natsConnection_Close(nats->nc);
-    for (struct hw_nats_sub *sub = nats->subs; sub != NULL; sub = sub->next) {
-        natsSubscription_Destroy(sub->sub);
-        sub->sub = NULL;
-    }
-    natsSubscription_Destroy(nats->answers);
-    nats->answers = NULL;
-    free_leaving(nats, INT64_MAX);
-    jsCtx_Destroy(nats->js);
-    nats->js = NULL;
-    natsConnection_Destroy(nats->nc);
-    nats->nc = NULL;
+    hw_subscriptions_detach(&nats->subs);
+    natsSubscription_Destroy(HW_TAKE(nats->answers));
+    jsCtx_Destroy(HW_TAKE(nats->js));
+    natsConnection_Destroy(HW_TAKE(nats->nc));
 }
 
-static void on_trouble(struct hw_nats *nats, const struct mail *mail)
+static void on_trouble(struct hw_nats *nats, const struct hw_mail *mail)
 {
     snprintf(nats->trouble, sizeof(nats->trouble), "%s",
              mail->text[0] != '\0' ? mail->text : natsStatus_GetText(mail->s));
@@ -608,76 +230,39 @@ static void on_trouble(struct hw_nats *nats, const struct mail *mail)
     }
 }
 
-static void deliver(struct hw_nats *nats, const struct mail *mail)
+static void on_mail(void *arg, const struct hw_mail *mail)
 {
-    struct hw_nats_sub *sub;
+    struct hw_nats *nats = arg;
 
     switch (mail->kind) {
-    case MAIL_UP:
+    case HW_MAIL_UP:
         go_up(nats);
         break;
-    case MAIL_AWAY:
+    case HW_MAIL_AWAY:
         stay_away(nats, mail->s);
         break;
-    case MAIL_DOWN:
+    case HW_MAIL_DOWN:
         go_down(nats, mail->s != NATS_OK ? natsStatus_GetText(mail->s) : "connection lost");
         break;
-    case MAIL_CLOSED:
+    case HW_MAIL_CLOSED:
         go_down(nats, "closed");
         close_connection(nats);
-        crash_flights(nats, HW_EUNAVAIL);
+        hw_flights_end_all(&nats->flights, HW_EUNAVAIL);
         reopen_within(nats, REOPEN_MS);
         break;
-    case MAIL_PROBED:
+    case HW_MAIL_PROBED:
         take_findings(nats);
         break;
-    case MAIL_TROUBLE:
+    case HW_MAIL_TROUBLE:
         on_trouble(nats, mail);
         break;
-    case MAIL_MESSAGE:
-        sub = find_sub(nats, mail->sub);
-        if (sub != NULL)
-            sub->fn(sub->arg, mail->msg);
+    case HW_MAIL_MESSAGE:
+        hw_subscriptions_deliver(&nats->subs, mail->sub, mail->msg);
         break;
-    case MAIL_ACK:
-        land(nats, mail);
+    case HW_MAIL_ACK:
+        hw_flights_land(&nats->flights, mail, nats->trouble);
         break;
     }
-}
-
-static void read_mail(void *arg)
-{
-    struct mailbox *box = arg;
-    struct mail *mails;
-    size_t count, cap;
-
-    pthread_mutex_lock(&box->lock);
-    mails = box->mails;
-    count = box->count;
-    cap = box->cap;
-    box->mails = box->spare;
-    box->cap = box->spare_cap;
-    box->count = 0;
-    box->spare = NULL;
-    box->spare_cap = 0;
-    pthread_cond_broadcast(&box->drained);
-    pthread_mutex_unlock(&box->lock);
-
-    /* box->nats changes on this thread alone. */
-    for (size_t i = 0; i < count && box->nats != NULL; i++)
-        deliver(box->nats, &mails[i]);
-    /* All at once: each wakes a thread of libnats', which frees it, unless that is awake. */
-    for (size_t i = 0; i < count; i++)
-        natsMsg_Destroy(mails[i].msg);
-
-    pthread_mutex_lock(&box->lock);
-    if (box->nats != NULL && box->spare == NULL) {
-        box->spare = mails;
-        box->spare_cap = cap;
-        mails = NULL;
-    }
-    pthread_mutex_unlock(&box->lock);
-    free(mails);
 }
 
 /* ---- opening and closing ---- */
@@ -695,130 +280,7 @@ static natsStatus set_servers(natsOptions *options, const char *url)
     return natsOptions_SetServers(options, servers, count);
 }
 
-static bool is_given(const char *path)
-{
-    return path != NULL && *path != '\0';
-}
-
-const char *hw_nats_exposed(const struct hw_nats_files *files)
-{
-    const char *const secrets[] = {files->key, files->creds, files->nkey};
-    struct stat st;
-
-    for (size_t i = 0; i < HW_COUNT(secrets); i++)
-        if (is_given(secrets[i]) && stat(secrets[i], &st) == 0 && (st.st_mode & S_IROTH) != 0)
-            return secrets[i];
-    return NULL;
-}
-
-static enum hw_status tls_failed(struct hw_error *err, const char *option, const char *path)
-{
-    return hw_fail(err, HW_EINVAL,
-                   "%s %s cannot be used: it must be PEM, and a key that of its "
-                   "certificate",
-                   option, path);
-}
-
-static enum hw_status check_files(const struct hw_nats_files *files, struct hw_error *err)
-{
-    const struct {
-        const char *option, *path;
-    } all[] = {{"--nats-ca", files->ca},
-               {"--nats-cert", files->cert},
-               {"--nats-key", files->key},
-               {"--nats-creds", files->creds},
-               {"--nats-nkey", files->nkey}};
-
-    for (size_t i = 0; i < HW_COUNT(all); i++)
-        if (is_given(all[i].path) && access(all[i].path, R_OK) != 0) {
-            hw_fail_errno(err, "%s: reading %s", all[i].option, all[i].path);
-            return err->status;
-        }
-    if (is_given(files->cert) != is_given(files->key))
-        return hw_fail(err, HW_EINVAL, "--nats-cert and --nats-key need each other");
-    if (is_given(files->creds) && is_given(files->nkey))
-        return hw_fail(err, HW_EINVAL, "--nats-creds and --nats-nkey: only one of them can be");
-    return HW_OK;
-}
-
-/*
- * libnats adds the system's authorities to its TLS context, and has no way to leave them out. So
- * the context is got hold of when OpenSSL makes it, and the store in it replaced: whoever names the
- * authorities means those and no others.
- */
-static _Thread_local struct {
-    bool wanted;
-    SSL_CTX *context;
-} made;
-
-static void on_context_made(void *parent, void *value, CRYPTO_EX_DATA *data, int index, long number,
-                            void *arg)
-{
-    (void)value;
-    (void)data;
-    (void)index;
-    (void)number;
-    (void)arg;
-    if (made.wanted)
-        made.context = parent;
-}
-
-static bool set_secure(natsOptions *o, bool own_authorities)
-{
-    X509_STORE *store;
-    int index;
-
-    if (!own_authorities)
-        return natsOptions_SetSecure(o, true) == NATS_OK;
-    index = CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL_CTX, 0, NULL, on_context_made, NULL, NULL);
-    made.context = NULL;
-    made.wanted = true;
-    const natsStatus s = natsOptions_SetSecure(o, true);
-    made.wanted = false;
-    CRYPTO_free_ex_index(CRYPTO_EX_INDEX_SSL_CTX, index);
-    store = X509_STORE_new();
-    if (s != NATS_OK || made.context == NULL || store == NULL) {
-        X509_STORE_free(store);
-        return false;
-    }
-    SSL_CTX_set_cert_store(made.context, store);
-    malloc_trim(0); /* the system has many */
-    return true;
-}
-
-/* TLS and who this client is. */
-static enum hw_status set_files(struct hw_nats *nats, const struct hw_nats_options *wish,
-                                struct hw_error *err)
-{
-    const struct hw_nats_files *const files = &wish->files;
-    natsOptions *const o = nats->options;
-    char public_key[HW_NKEY_PUBLIC_MAX];
-    enum hw_status status = check_files(files, err);
-    natsStatus s = NATS_OK;
-
-    if (status != HW_OK)
-        return status;
-    const bool tls =
-        is_given(files->ca) || is_given(files->cert) || strstr(wish->url, "tls://") != NULL;
-    if (tls && !set_secure(o, is_given(files->ca)))
-        return hw_fail(err, HW_EIO, "TLS cannot be set up");
-    if (is_given(files->ca) && natsOptions_LoadCATrustedCertificates(o, files->ca) != NATS_OK)
-        return tls_failed(err, "--nats-ca", files->ca);
-    if (is_given(files->cert) &&
-        natsOptions_LoadCertificatesChain(o, files->cert, files->key) != NATS_OK)
-        return tls_failed(err, "--nats-cert", files->cert);
-    if (is_given(files->creds))
-        s = natsOptions_SetUserCredentialsFromFiles(o, files->creds, NULL);
-    if (is_given(files->nkey)) {
-        status = hw_nkey_public_of_file(files->nkey, public_key, err);
-        if (status != HW_OK)
-            return hw_fail_in(err, "--nats-nkey");
-        s = natsOptions_SetNKeyFromSeed(o, public_key, files->nkey);
-    }
-    return s == NATS_OK ? HW_OK : hw_nats_fail(err, s, 0, "setting NATS credentials");
-}
-
-/* Called on a thread of libnats; attempts counts from 1. */
+/* On a thread of libnats; attempts counts from 1. */
 static int64_t reconnect_delay(natsConnection *nc, int attempts, void *closure)
 {
     const int64_t limit = (int64_t)(intptr_t)closure;
@@ -865,21 +327,11 @@ static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_op
     if (s == NATS_OK)
         s = natsOptions_SetPingInterval(o, 10000);
     if (s == NATS_OK)
-        s = natsOptions_SetRetryOnFailedConnect(o, true, on_connected, nats->box);
-    if (s == NATS_OK)
-        s = natsOptions_SetReconnectedCB(o, on_connected, nats->box);
-    if (s == NATS_OK)
-        s = natsOptions_SetDisconnectedCB(o, on_disconnected, nats->box);
-    if (s == NATS_OK)
-        s = natsOptions_SetClosedCB(o, on_closed, nats->box);
-    if (s == NATS_OK)
-        s = natsOptions_SetErrorHandler(o, on_error, nats->box);
+        s = hw_mailbox_attach(nats->box, o);
     if (s != NATS_OK)
         return hw_nats_fail(err, s, 0, "setting NATS options");
-    return set_files(nats, wish, err);
+    return hw_nats_files_apply(&wish->files, wish->url, o, err);
 }
-
-static enum hw_status subscribe(struct hw_nats_sub *sub, struct hw_error *err);
 
 static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err)
 {
@@ -897,38 +349,22 @@ static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err
     js_options.Wait = nats->timeout_ms;
     js_options.Prefix = nats->prefix;
     js_options.PublishAsync.MaxPending = nats->max_pending;
-    js_options.PublishAsync.AckHandler = on_ack;
+    js_options.PublishAsync.AckHandler = hw_mailbox_on_ack;
     js_options.PublishAsync.AckHandlerClosure = nats->box;
     s = natsConnection_JetStream(&nats->js, nats->nc, &js_options);
     if (s != NATS_OK) {
         close_connection(nats);
         return hw_nats_fail(err, s, 0, "setting up JetStream");
     }
-    for (struct hw_nats_sub *sub = nats->subs; sub != NULL; sub = sub->next) {
-        if (subscribe(sub, err) != HW_OK) {
-            close_connection(nats);
-            return err->status;
-        }
+    if (hw_subscriptions_attach(&nats->subs, nats->nc, err) != HW_OK) {
+        close_connection(nats);
+        return err->status;
     }
     /* An attempt that succeeds later is told by on_connected; one that fails, by nobody else. */
-    post(nats->box, &(struct mail){.kind = connected ? MAIL_UP : MAIL_AWAY,
-                                   .s = natsConnection_GetLastError(nats->nc, &text)});
+    hw_mailbox_post(nats->box,
+                    &(struct hw_mail){.kind = connected ? HW_MAIL_UP : HW_MAIL_AWAY,
+                                      .s = natsConnection_GetLastError(nats->nc, &text)});
     return HW_OK;
-}
-
-static struct mailbox *new_mailbox(struct hw_nats *nats)
-{
-    struct mailbox *box = hw_alloc(sizeof(*box));
-
-    pthread_mutex_init(&box->lock, NULL);
-    pthread_cond_init(&box->drained, NULL);
-    pthread_cond_init(&box->answered, NULL);
-    box->nats = nats;
-    pthread_mutex_lock(&all_mailboxes_lock);
-    box->next = all_mailboxes;
-    all_mailboxes = box;
-    pthread_mutex_unlock(&all_mailboxes_lock);
-    return box;
 }
 
 /*
@@ -949,20 +385,6 @@ static void open_library(void)
         (void)sched_setscheduler(0, SCHED_OTHER, &none);
 }
 
-static void keep_files(struct hw_nats *nats, const struct hw_nats_files *files)
-{
-    nats->files = (struct hw_nats_files){
-        .ca = is_given(files->ca) ? hw_strdup(files->ca) : NULL,
-        .cert = is_given(files->cert) ? hw_strdup(files->cert) : NULL,
-        .key = is_given(files->key) ? hw_strdup(files->key) : NULL,
-    };
-}
-
-static void free_text(const char *text)
-{
-    free((void *)(uintptr_t)text);
-}
-
 enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *options,
                             const struct hw_nats_events *events, struct hw_nats **out,
                             struct hw_error *err)
@@ -970,26 +392,22 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
     struct hw_nats *nats = hw_alloc(sizeof(*nats));
     enum hw_status status;
     static pthread_once_t opened = PTHREAD_ONCE_INIT;
-    size_t places = 64;
 
     pthread_once(&opened, open_library);
     nats->loop = loop;
     nats->url = hw_strdup(options->url);
     nats->shown = hw_nats_url_shown(options->url);
-    keep_files(nats, &options->files);
+    hw_nats_files_copy(&nats->files, &options->files);
     nats->many = options->reconnect_ms > 0;
-    nats->leaving_end = &nats->leaving;
     nats->events = *events;
     nats->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : TIMEOUT_MS;
     nats->max_pending = options->max_pending > 0 ? options->max_pending : MAX_PENDING;
-    while (places < 2 * (size_t)nats->max_pending)
-        places *= 2;
-    nats->flight_mask = places - 1;
-    nats->flights = hw_alloc(places * sizeof(*nats->flights));
-    nats->box = new_mailbox(nats);
+    hw_flights_init(&nats->flights, (size_t)nats->max_pending);
+    nats->box = hw_mailbox_new(loop, on_mail, nats);
+    hw_subscriptions_init(&nats->subs, loop, nats->box);
     if (natsInbox_Create(&nats->inbox) != NATS_OK)
         abort(); /* out of memory */
-    if (is_given(options->prefix))
+    if (options->prefix != NULL && *options->prefix != '\0')
         nats->prefix = hw_strdup(options->prefix);
     status = make_options(nats, options, err);
     if (status == HW_OK && options->first_ms > 0)
@@ -1008,41 +426,23 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
 
 void hw_nats_close(struct hw_nats *nats)
 {
-    struct mailbox *box;
-
     if (nats == NULL)
         return;
-    box = nats->box;
     hw_timer_stop(&nats->reopen);
     hw_timer_stop(&nats->clock_timer);
-    hw_timer_stop(&nats->leaving_timer);
     hw_timer_stop(&nats->find_out);
     hw_nats_probe_free(HW_TAKE(nats->probe));
-
-    pthread_mutex_lock(&box->lock);
-    box->nats = NULL;
-    pthread_cond_broadcast(&box->drained);
-    for (size_t i = 0; i < box->count; i++)
-        natsMsg_Destroy(box->mails[i].msg);
-    free(box->mails);
-    free(box->spare);
-    box->mails = box->spare = NULL;
-    box->count = box->cap = box->spare_cap = 0;
-    pthread_mutex_unlock(&box->lock);
-
+    hw_mailbox_close(nats->box);
     nats->up = false;
     close_connection(nats);
-    crash_flights(nats, HW_ESTOPPED);
-    while (nats->subs != NULL)
-        hw_nats_unsubscribe(nats->subs);
+    hw_flights_end_all(&nats->flights, HW_ESTOPPED);
+    hw_subscriptions_clear(&nats->subs);
     natsOptions_Destroy(nats->options);
     natsInbox_Destroy(nats->inbox);
     free(nats->url);
     free(nats->shown);
-    free_text(nats->files.ca);
-    free_text(nats->files.cert);
-    free_text(nats->files.key);
-    free(nats->flights);
+    hw_nats_files_free(&nats->files);
+    hw_flights_free(&nats->flights);
     free(nats->prefix);
     free(nats);
 }
@@ -1098,7 +498,7 @@ size_t hw_nats_max_payload(const struct hw_nats *nats)
 
 size_t hw_nats_in_flight(const struct hw_nats *nats)
 {
-    return nats->in_flight;
+    return nats->flights.count;
 }
 
 void hw_nats_listen(struct hw_nats *nats, struct hw_nats_listener *listener)
@@ -1126,70 +526,15 @@ static enum hw_status need_up(const struct hw_nats *nats, struct hw_error *err)
 
 /* ---- subscriptions ---- */
 
-static struct sub_box *new_sub_box(const struct hw_nats_sub *sub)
-{
-    struct sub_box *sb = hw_alloc(sizeof(*sb));
-
-    *sb = (struct sub_box){.box = sub->nats->box, .id = sub->id};
-    return sb;
-}
-
-static struct hw_nats_sub *add_sub(struct hw_nats *nats, hw_nats_msg_fn *fn, void *arg)
-{
-    struct hw_nats_sub *sub = hw_alloc(sizeof(*sub));
-
-    *sub = (struct hw_nats_sub){
-        .nats = nats, .id = ++nats->next_sub, .fn = fn, .arg = arg, .next = nats->subs};
-    nats->subs = sub;
-    return sub;
-}
-
-static enum hw_status subscribe(struct hw_nats_sub *sub, struct hw_error *err)
-{
-    struct sub_box *sb = new_sub_box(sub);
-    natsStatus s = natsConnection_Subscribe(&sub->sub, sub->nats->nc, sub->subject, on_message, sb);
-
-    if (s != NATS_OK) {
-        free(sb);
-        return hw_nats_fail(err, s, 0, "subscribing to %s", sub->subject);
-    }
-    s = natsSubscription_SetOnCompleteCB(sub->sub, free, sb);
-    return s == NATS_OK ? HW_OK : hw_nats_fail(err, s, 0, "subscribing to %s", sub->subject);
-}
-
 enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_nats_msg_fn *fn,
-                                 void *arg, struct hw_nats_sub **out, struct hw_error *err)
+                                 void *arg, struct hw_nats_sub **sub, struct hw_error *err)
 {
-    struct hw_nats_sub *sub = add_sub(nats, fn, arg);
-
-    sub->subject = hw_strdup(subject);
-    /* Without a connection, the next one brings it. */
-    if (nats->nc != NULL) {
-        const enum hw_status status = subscribe(sub, err);
-
-        if (status != HW_OK) {
-            hw_nats_unsubscribe(sub);
-            return status;
-        }
-    }
-    *out = sub;
-    return HW_OK;
+    return hw_subscriptions_add(&nats->subs, subject, fn, arg, sub, err);
 }
 
 void hw_nats_unsubscribe(struct hw_nats_sub *sub)
 {
-    if (sub == NULL)
-        return;
-    for (struct hw_nats_sub **p = &sub->nats->subs; *p != NULL; p = &(*p)->next) {
-        if (*p == sub) {
-            *p = sub->next;
-            break;
-        }
-    }
-    if (sub->sub != NULL)
-        leave(sub->nats, sub->sub);
-    free(sub->subject);
-    free(sub);
+    hw_subscriptions_remove(sub);
 }
 
 void hw_nats_signal(struct hw_nats *nats, const char *subject)
@@ -1200,29 +545,10 @@ void hw_nats_signal(struct hw_nats *nats, const char *subject)
 
 bool hw_nats_has_mail(const struct hw_nats *nats)
 {
-    pthread_mutex_lock(&nats->box->lock);
-    const bool has = nats->box->count > 0;
-    pthread_mutex_unlock(&nats->box->lock);
-    return has;
+    return hw_mailbox_has_mail(nats->box);
 }
 
 /* ---- questions ---- */
-
-/* On a thread of libnats'. What is not waited for any more came too late. */
-static void on_answer(natsConnection *nc, natsSubscription *sub, natsMsg *msg, void *closure)
-{
-    struct mailbox *box = closure;
-    const char *dot = strrchr(natsMsg_GetSubject(msg), '.');
-    const uint64_t number = dot != NULL ? strtoull(dot + 1, NULL, 10) : 0;
-
-    (void)nc;
-    (void)sub;
-    pthread_mutex_lock(&box->lock);
-    if (number != 0 && box->question == number)
-        end_question(box, HW_TAKE(msg));
-    pthread_mutex_unlock(&box->lock);
-    natsMsg_Destroy(msg);
-}
 
 static natsStatus listen_for_answers(struct hw_nats *nats)
 {
@@ -1230,24 +556,7 @@ static natsStatus listen_for_answers(struct hw_nats *nats)
         return NATS_OK;
     HW_AUTO_FREE char *all = hw_sprintf("%s.*", nats->inbox);
 
-    return natsConnection_Subscribe(&nats->answers, nats->nc, all, on_answer, nats->box);
-}
-
-/* The answer to the question, or NULL when none came in time, or the connection went. */
-static natsMsg *wait_for_answer(struct hw_nats *nats, uint64_t number)
-{
-    struct mailbox *const box = nats->box;
-    const int64_t until = hw_loop_now() + nats->timeout_ms;
-    const struct timespec at = {.tv_sec = until / 1000, .tv_nsec = until % 1000 * 1000000};
-
-    pthread_mutex_lock(&box->lock);
-    while (box->question == number &&
-           pthread_cond_clockwait(&box->answered, &box->lock, CLOCK_MONOTONIC, &at) == 0)
-        ;
-    natsMsg *answer = HW_TAKE(box->answer);
-    box->question = 0;
-    pthread_mutex_unlock(&box->lock);
-    return answer;
+    return natsConnection_Subscribe(&nats->answers, nats->nc, all, hw_mailbox_on_answer, nats->box);
 }
 
 enum hw_status hw_nats_request(struct hw_nats *nats, const char *subject, const void *data,
@@ -1264,13 +573,12 @@ enum hw_status hw_nats_request(struct hw_nats *nats, const char *subject, const 
     const uint64_t number = ++nats->questions;
     HW_AUTO_FREE char *reply = hw_sprintf("%s.%" PRIu64, nats->inbox, number);
 
-    pthread_mutex_lock(&nats->box->lock);
-    nats->box->question = number;
-    pthread_mutex_unlock(&nats->box->lock);
+    hw_mailbox_expect(nats->box, number);
     s = listen_for_answers(nats);
     if (s == NATS_OK)
         s = natsConnection_PublishRequest(nats->nc, to, reply, data, (int)size);
-    *answer = s == NATS_OK ? wait_for_answer(nats, number) : NULL;
+    *answer =
+        s == NATS_OK ? hw_mailbox_wait(nats->box, number, hw_loop_now() + nats->timeout_ms) : NULL;
     if (*answer != NULL)
         return HW_OK;
     if (s == NATS_OK)
@@ -1278,7 +586,7 @@ enum hw_status hw_nats_request(struct hw_nats *nats, const char *subject, const 
                 ? NATS_TIMEOUT
                 : NATS_CONNECTION_DISCONNECTED;
     const enum hw_status status = hw_nats_fail(err, s, 0, "asking NATS");
-    add_trouble(nats, err);
+    hw_nats_fail_also(err, nats->trouble);
     return status;
 }
 
@@ -1320,12 +628,12 @@ enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expe
 {
     enum hw_status status = need_up(nats, err);
     jsPubOptions options;
-    struct flight flight;
+    struct hw_flight flight;
     natsStatus s;
 
     msg = readdress(nats, msg);
     const natsMsg *const identity = msg;
-    if (status == HW_OK && nats->in_flight >= (size_t)nats->max_pending)
+    if (status == HW_OK && nats->flights.count >= (size_t)nats->max_pending)
         status = hw_fail(err, HW_EUNAVAIL, "%d publishes are waiting for NATS already",
                          nats->max_pending);
     if (status != HW_OK) {
@@ -1335,10 +643,10 @@ enum hw_status hw_nats_publish(struct hw_nats *nats, natsMsg *msg, uint64_t expe
     jsPubOptions_Init(&options);
     options.MaxWait = ACK_TIMEOUT_MS;
     set_expectation(&options, expected_seq);
-    add_flight(nats, (struct flight){.msg = identity, .done = done, .arg = arg});
+    hw_flights_add(&nats->flights, (struct hw_flight){.msg = identity, .done = done, .arg = arg});
     s = js_PublishMsgAsync(nats->js, &msg, &options);
     if (s != NATS_OK) {
-        take_flight(nats, identity, &flight);
+        (void)hw_flights_take(&nats->flights, identity, &flight);
         status = hw_nats_fail(err, s, 0, "publishing to %s", natsMsg_GetSubject(msg));
         natsMsg_Destroy(msg);
     }
@@ -1363,7 +671,7 @@ enum hw_status hw_nats_publish_wait(struct hw_nats *nats, natsMsg *msg, uint64_t
     s = js_PublishMsg(&ack, nats->js, msg, &options, &code);
     if (s != NATS_OK) {
         status = hw_nats_fail(err, s, code, "publishing to %s", natsMsg_GetSubject(msg));
-        add_trouble(nats, err);
+        hw_nats_fail_also(err, nats->trouble);
         goto out;
     }
     if (seq != NULL)

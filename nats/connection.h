@@ -13,8 +13,11 @@
 #include <stdint.h>
 
 #include "common/loop.h"
-#include "common/lsn.h"
 #include "common/status.h"
+#include "nats/error.h"
+#include "nats/flights.h"
+#include "nats/subscriptions.h"
+#include "nats/tls.h"
 
 struct hw_nats;
 
@@ -34,16 +37,6 @@ struct hw_nats_events {
     void *arg;
 };
 
-/* How a server is checked and this client proves who it is. All files; NULL or "": not used. */
-struct hw_nats_files {
-    const char *ca;    /* PEM: authorities that may vouch for the server, instead of the system's;
-                          asks for TLS */
-    const char *cert;  /* PEM: certificate of this client, with key */
-    const char *key;   /* PEM: its private key */
-    const char *creds; /* JWT and seed, as a credentials file has them; or */
-    const char *nkey;  /* seed of a user */
-};
-
 struct hw_nats_options {
     const char *url;    /* nats://host:port, comma-separated for a cluster */
     const char *name;   /* of the connection, as the server's monitoring shows it */
@@ -58,9 +51,6 @@ struct hw_nats_options {
      * are. */
     const char *prefix;
 };
-
-/* The first file with a secret in it that others than its owner and group may read; or NULL. */
-const char *hw_nats_exposed(const struct hw_nats_files *files);
 
 /*
  * Starts connecting and returns; a server that is away, or refuses this client, is tried again for
@@ -99,8 +89,6 @@ struct hw_loop *hw_nats_loop(struct hw_nats *nats);
 size_t hw_nats_max_payload(const struct hw_nats *nats); /* bytes; 1 MiB while it is not known */
 
 /* ---- plain subscriptions; fn runs on the loop. They outlive the loss of the connection. ---- */
-struct hw_nats_sub;
-typedef void hw_nats_msg_fn(void *arg, natsMsg *msg); /* msg is destroyed after fn returns */
 enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_nats_msg_fn *fn,
                                  void *arg, struct hw_nats_sub **sub,
                                  struct hw_error *err) HW_CHECKED;
@@ -125,14 +113,6 @@ enum hw_status hw_nats_request(struct hw_nats *nats, const char *subject, const 
 #define HW_SEQ_ANY  UINT64_MAX    /* no expectation about the subject's last sequence */
 #define HW_SEQ_NONE ((uint64_t)0) /* the subject must have no message yet */
 
-struct hw_ack {
-    enum hw_status status; /* HW_OK; HW_ECONFLICT: the expectation failed (JetStream error 10071);
-                              HW_ETIMEOUT, HW_EUNAVAIL: outcome unknown; others: refused */
-    uint64_t seq;          /* of the stored message when HW_OK */
-    struct hw_error err;
-};
-typedef void hw_ack_fn(void *arg, const struct hw_ack *ack);
-
 /*
  * Publishes without waiting. msg is taken in every case. When HW_OK is returned, done is called
  * exactly once, later, from the loop; after any other status it is never called.
@@ -144,9 +124,5 @@ size_t hw_nats_in_flight(const struct hw_nats *nats);
 /* Publishes and waits (blocks). msg is taken. */
 enum hw_status hw_nats_publish_wait(struct hw_nats *nats, natsMsg *msg, uint64_t expected_seq,
                                     uint64_t *seq, struct hw_error *err) HW_CHECKED;
-
-/* Fills err from a natsStatus and an optional JetStream error code; "doing" says what was tried. */
-enum hw_status hw_nats_fail(struct hw_error *err, natsStatus s, jsErrCode code, const char *fmt,
-                            ...) HW_PRINTF(4, 5);
 
 #endif

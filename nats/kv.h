@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/lsn.h"
 #include "nats/connection.h"
 #include "nats/consumer.h"
 

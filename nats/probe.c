@@ -44,7 +44,7 @@ struct hw_nats_probe {
 
     /* The thread's, until done. */
     char *url;
-    char *ca, *cert, *key;
+    struct hw_nats_files files; /* copies */
     bool tls;
     char why[HW_NATS_WHY_MAX];
 };
@@ -323,14 +323,15 @@ static SSL_CTX *make_context(const struct hw_nats_probe *probe, char why[static 
         return NULL;
     }
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
-    if ((probe->ca != NULL ? SSL_CTX_load_verify_locations(context, probe->ca, NULL)
-                           : SSL_CTX_set_default_verify_paths(context)) != 1)
+    if ((probe->files.ca != NULL ? SSL_CTX_load_verify_locations(context, probe->files.ca, NULL)
+                                 : SSL_CTX_set_default_verify_paths(context)) != 1)
         (void)bad(why, "the authorities%s%s cannot be read",
-                  probe->ca != NULL ? " in --nats-ca " : "", probe->ca != NULL ? probe->ca : "");
-    else if (probe->cert != NULL && probe->key != NULL &&
-             (SSL_CTX_use_certificate_chain_file(context, probe->cert) != 1 ||
-              SSL_CTX_use_PrivateKey_file(context, probe->key, SSL_FILETYPE_PEM) != 1))
-        (void)bad(why, "--nats-cert %s and --nats-key cannot be used", probe->cert);
+                  probe->files.ca != NULL ? " in --nats-ca " : "",
+                  probe->files.ca != NULL ? probe->files.ca : "");
+    else if (probe->files.cert != NULL && probe->files.key != NULL &&
+             (SSL_CTX_use_certificate_chain_file(context, probe->files.cert) != 1 ||
+              SSL_CTX_use_PrivateKey_file(context, probe->files.key, SSL_FILETYPE_PEM) != 1))
+        (void)bad(why, "--nats-cert %s and --nats-key cannot be used", probe->files.cert);
     else
         return context;
     SSL_CTX_free(context);
@@ -355,7 +356,7 @@ static bool shake_hands(const struct hw_nats_probe *probe, const struct server *
     (void)SSL_set_tlsext_host_name(ssl, s->host);
     ERR_clear_error();
     if (SSL_set_fd(ssl, fd) != 1 || SSL_connect(ssl) != 1) {
-        handshake_failed(s, ssl, probe->ca != NULL, why);
+        handshake_failed(s, ssl, probe->files.ca != NULL, why);
         goto out;
     }
     /* In TLS 1.3 the server judges the client's certificate when the client is through already. */
@@ -363,7 +364,7 @@ static bool shake_hands(const struct hw_nats_probe *probe, const struct server *
     const int got = SSL_read(ssl, &byte, 1);
     well = got > 0 || SSL_get_error(ssl, got) != SSL_ERROR_SSL;
     if (!well)
-        handshake_failed(s, ssl, probe->ca != NULL, why);
+        handshake_failed(s, ssl, probe->files.ca != NULL, why);
 out:
     SSL_free(ssl);
     SSL_CTX_free(context);
@@ -423,9 +424,7 @@ static void let_go(struct hw_nats_probe *probe)
     pthread_cond_destroy(&probe->left);
     pthread_mutex_destroy(&probe->lock);
     free(probe->url);
-    free(probe->ca);
-    free(probe->cert);
-    free(probe->key);
+    hw_nats_files_free(&probe->files);
     free(probe);
 }
 
@@ -459,11 +458,6 @@ static void *run(void *arg)
     return NULL;
 }
 
-static char *copy(const char *text)
-{
-    return text != NULL && *text != '\0' ? hw_strdup(text) : NULL;
-}
-
 struct hw_nats_probe *hw_nats_probe_start(const char *url, const struct hw_nats_files *files,
                                           void (*done)(void *arg), void *arg)
 {
@@ -478,10 +472,9 @@ struct hw_nats_probe *hw_nats_probe_start(const char *url, const struct hw_nats_
     probe->done = done;
     probe->arg = arg;
     probe->url = hw_strdup(url);
-    probe->ca = copy(files->ca);
-    probe->cert = copy(files->cert);
-    probe->key = copy(files->key);
-    probe->tls = probe->ca != NULL || probe->cert != NULL || strstr(url, "tls://") != NULL;
+    hw_nats_files_copy(&probe->files, files);
+    probe->tls =
+        probe->files.ca != NULL || probe->files.cert != NULL || strstr(url, "tls://") != NULL;
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     if (pthread_create(&thread, &attr, run, probe) != 0) {

@@ -7,7 +7,7 @@
 #ifndef HW_NATS_PROBE_H
 #define HW_NATS_PROBE_H
 
-#include "nats/connection.h"
+#include "nats/tls.h"
 
 #define HW_NATS_WHY_MAX 512
 

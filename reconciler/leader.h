@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/lsn.h"
 #include "nats/connection.h"
 #include "pg/database.h"
 #include "reconciler/publish/checkpoint.h"

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/lsn.h"
 #include "nats/kv.h"
 
 #define REC_CHECKPOINT_KEY "cfg.checkpoint"
