@@ -10,7 +10,7 @@
 
 #define CHECK_MS 30000
 
-/* Age is kept to a hundredth of keep_ms: so many marks stand within it, and room for a few more. */
+/* A mark is set every hundredth of keep_ms, so about 100 of them are young enough to be kept. */
 #define MARKS_WITHIN 100
 #define MARKS        (MARKS_WITHIN + 4)
 
@@ -30,9 +30,9 @@ struct cdc_archive {
     struct mark marks[MARKS]; /* a ring, oldest first */
     int first, count;
 
-    hw_lsn advanced_from; /* restart_lsn before the last advance; HW_LSN_NONE: none is to follow */
+    hw_lsn advanced_from; /* restart_lsn before the last advance; HW_LSN_NONE: no other is due */
     bool hindered;        /* the last look found the archive slot in use */
-    struct hw_error told; /* the trouble that there is; HW_OK: none */
+    struct hw_error told; /* the trouble that was told and still lasts; HW_OK: none */
 };
 
 /* What one look finds. */
@@ -65,7 +65,7 @@ static void tell_change(struct cdc_archive *a, const struct cdc_archive_state *s
         a->events.changed(a->events.arg, state);
 }
 
-/* A statement failed: what is to be told, and when it is tried again. */
+/* A statement failed: tells of it, and tries again at the next look. */
 static void failed(struct cdc_archive *a, const struct hw_db_outcome *outcome, const char *doing)
 {
     struct hw_error err = outcome->err;
@@ -74,8 +74,9 @@ static void failed(struct cdc_archive *a, const struct hw_db_outcome *outcome, c
 
     a->hindered = in_use;
     again(a, a->check_ms);
-    /* Of a connection that is gone, on_down tells. A predecessor's last statement may still run.
-     * 42710: somebody else made it meanwhile. */
+    /* The loss of the connection is told by on_down. A slot in use is told only when the next look
+     * finds it in use again, for a predecessor's last statement may still run. SQLSTATE 42710: the
+     * slot exists by now, somebody else made it. */
     if (err.status == HW_EUNAVAIL || (in_use && first) || strcmp(outcome->sqlstate, "42710") == 0)
         return;
     cdc_slot_advise(outcome->sqlstate, &err);
@@ -104,7 +105,7 @@ static void set_mark(struct cdc_archive *a, hw_lsn at)
     a->marks[(a->first + a->count++) % MARKS] = (struct mark){.time = now, .at = at};
 }
 
-/* The youngest position that is old enough to go; those before it are of no use any more. */
+/* The youngest position that is old enough to be given up. Older marks are dropped. */
 static hw_lsn old_enough(struct cdc_archive *a)
 {
     const int64_t now = hw_loop_now();
@@ -127,7 +128,7 @@ static void run(struct cdc_archive *a, const char *sql, const char *const *value
 {
     const struct hw_db_query query = {.sql = sql, .count = count, .values = values};
 
-    /* A connection that is down calls look when it is up again. */
+    /* When the connection is down, on_up looks again. */
     (void)!hw_db_run(a->pg, HW_DB_SEPARATE, &query, 1, NULL, done, a, NULL);
 }
 
@@ -211,7 +212,7 @@ static bool read_sight(const PGresult *result, struct sight *sight)
     return true;
 }
 
-/* Where the archive should begin. */
+/* The position at which the archive should begin, by size and by age. */
 static hw_lsn target_of(struct cdc_archive *a, const struct sight *sight)
 {
     hw_lsn target = old_enough(a);
@@ -222,9 +223,9 @@ static hw_lsn target_of(struct cdc_archive *a, const struct sight *sight)
 }
 
 /*
- * The server learns from where it must read only while it moves a slot past positions that were
- * confirmed before: restart_lsn comes after confirmed_flush_lsn by one more advance, to the same
- * place, and that is done again as long as it brings something.
+ * pg_replication_slot_advance moves confirmed_flush_lsn at once, but restart_lsn, which decides how
+ * much log the server keeps, only up to positions that were confirmed before the call. So the slot
+ * is advanced to the same place once more, as long as that moves restart_lsn.
  */
 static void keep(struct cdc_archive *a, const struct sight *sight)
 {

@@ -3,13 +3,15 @@
  * distance and keeps the log in between. What the first one has confirmed, and PostgreSQL would
  * have forgotten, can be streamed again from a temporary copy of it (cdc_slot_copy_sql).
  *
- * It is made as a copy of the slot, so that it never knows less than the slot does, and moved on by
- * size and by age. Whoever leads keeps it: two that do so at once only hinder each other.
+ * It is made as a copy of the slot, so that it reaches back as far as the slot does, and is moved
+ * forward by size and by age. The reconciler that leads looks after it; if two did so at once, they
+ * would only hinder each other.
  *
- * What was where at what time is remembered in memory only: behind a restart nothing is older than
- * the restart, and age moves the archive again only after keep_ms. The bound by size always holds,
- * up to what the server needs in order to decode (transactions that were open then, and the log
- * since its last checkpoint), and never beyond what the slot itself has confirmed.
+ * Which position belonged to which time is kept in memory only. After a restart nothing counts as
+ * older than the restart, so age moves the archive again only after keep_ms. The bound by size
+ * always holds, with two limits: the server keeps what it needs in order to decode (transactions
+ * that were open then, and the log since its last checkpoint), and the archive never goes beyond
+ * what the slot itself has confirmed.
  */
 #ifndef CDC_ARCHIVE_H
 #define CDC_ARCHIVE_H
@@ -39,7 +41,7 @@ struct cdc_archive_state {
 struct cdc_archive_events {
     /* It was made, moved or dropped. May be NULL. */
     void (*changed)(void *arg, const struct cdc_archive_state *state);
-    /* It does not stand as it should: lost (HW_ELIMIT; it is made anew), no room for a slot, no
+    /* Something is wrong with it: it is lost (HW_ELIMIT; it is made anew), there is no room, no
      * connection, … Tried again at the next look; the same trouble is told once, until it is over.
      * HW_ENOENT: there is no slot to follow. */
     void (*trouble)(void *arg, const struct hw_error *err);

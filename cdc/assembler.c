@@ -53,7 +53,7 @@ static enum hw_status take(struct cdc_assembler *a, hw_lsn at, const struct cdc_
     if (record->action == 'B')
         return take_begin(a, record, err);
     if (record->action == 'M' && record->xid == 0)
-        return HW_OK; /* belongs to no transaction, and may come from one that is rolled back */
+        return HW_OK; /* a message outside of transactions, which even a rollback leaves */
     if (!a->open)
         return hw_fail(err, HW_EPROTO, "record %c of transaction %" PRIu32 " at %s has no begin",
                        record->action, record->xid, HW_LSN(at));

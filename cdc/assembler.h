@@ -1,8 +1,8 @@
 /*
- * From records to transactions: checks that they come as BEGIN, changes, COMMIT, that all of a
- * transaction's records carry its xid, that both of its ends name one position, and that positions
- * grow; passes over what the consumer has already. It keeps nothing of a transaction but its head,
- * so that transactions may be of any size.
+ * The assembler makes transactions of records. It checks that they come as BEGIN, changes, COMMIT,
+ * that all records of a transaction carry its xid, that BEGIN and COMMIT name the same position,
+ * and that positions grow. It passes over transactions that the consumer has already. It keeps
+ * nothing of a transaction but its head, so a transaction may be of any size.
  */
 #ifndef CDC_ASSEMBLER_H
 #define CDC_ASSEMBLER_H

@@ -1,7 +1,7 @@
 /*
- * Orphans: slots of wal2json in this database that nobody streams from and that are not ours. Each
- * holds log back, until the disk is full or max_slot_wal_keep_size gives it up. Left out are
- * temporary slots, and the archive slots of slots that are streamed from.
+ * Orphans are slots of wal2json in this database that nobody streams from and that are not ours.
+ * Each holds log back, until the disk is full or max_slot_wal_keep_size gives the slot up.
+ * Temporary slots do not count, nor do the archive slots of slots that are streamed from.
  */
 #ifndef CDC_ORPHANS_H
 #define CDC_ORPHANS_H
@@ -9,7 +9,7 @@
 #include <libpq-fe.h>
 #include <stdint.h>
 
-/* For values {slot}, which is ours with its archive slot; a row for each orphan. */
+/* Parameters: {slot}, which is ours, and so is its archive slot. A row for each orphan. */
 extern const char cdc_orphans_sql[];
 
 struct cdc_orphan {

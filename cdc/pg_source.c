@@ -23,8 +23,8 @@
 #define TURN_BYTES    ((size_t)1024 * 1024)
 
 /*
- * What the session depends on. The time-out is short because a leader that froze holds the slot
- * until the server drops it.
+ * The settings of the session that decoding depends on. wal_sender_timeout is short because a
+ * leader that froze holds the slot until the server drops its connection.
  */
 #define SESSION_OPTIONS                                                                            \
     "-c bytea_output=hex -c datestyle=ISO -c timezone=UTC -c wal_sender_timeout=10s"
@@ -56,7 +56,7 @@ struct pg_source {
     bool backlog;   /* libpq may hold messages that were not taken yet */
     bool unflushed; /* libpq holds bytes that the socket would not take */
     bool reply_due; /* the server asked for feedback */
-    int busy;       /* depth of calls from the loop; no freeing below them */
+    int busy;       /* depth of calls from the loop; the source is freed when it is 0 again */
     bool closed;
 
     struct cdc_assembler assembler; /* with received */
@@ -100,7 +100,7 @@ static short wanted_events(const struct pg_source *s)
     if (s->stage == STAGE_CONNECTING)
         return s->connect_events;
     short events = s->unflushed ? POLLOUT : 0;
-    /* With messages left over, reading more would only make libpq's buffer grow. */
+    /* While messages are left over, the socket is not read: libpq's buffer would only grow. */
     if (s->stage != STAGE_STREAMING || (!s->paused && !s->backlog))
         events |= POLLIN;
     return events;
@@ -146,7 +146,7 @@ static void fail(struct pg_source *s, struct hw_error *err)
     s->assembler.handler.failed(s->assembler.handler.arg, err);
 }
 
-/* With libpq's own text, its line ends turned into spaces. */
+/* The error has libpq's own text, with spaces for its line ends. */
 static enum hw_status fail_with_text(struct hw_error *err, enum hw_status status, const char *doing,
                                      const char *text)
 {
@@ -211,15 +211,16 @@ static hw_lsn later(hw_lsn a, hw_lsn b)
     return a > b ? a : b;
 }
 
-/* Everything up to it has come, as far as it is for us. */
+/* Everything up to this position has come, as far as it concerns us. */
 static hw_lsn arrived(const struct pg_source *s)
 {
     return later(s->assembler.received, s->idle_end);
 }
 
 /*
- * What the server may forget: what the consumer has stored, and never more than the server itself
- * has told us of, since a position from another history would spoil the slot for good.
+ * The position that the server may forget up to: what the consumer has stored, but never more than
+ * the server itself has told us of. A position from another history of the database, confirmed
+ * once, would spoil the slot for good.
  */
 static hw_lsn confirmable(const struct pg_source *s)
 {
@@ -259,7 +260,7 @@ static enum hw_status flush(struct pg_source *s, struct hw_error *err)
     return HW_OK;
 }
 
-/* Standby status update. One that the socket does not take now is made up for by the next. */
+/* Sends a standby status update. When the socket does not take it now, the next one says it all. */
 static enum hw_status feedback(struct pg_source *s, struct hw_error *err)
 {
     if (s->unflushed)
@@ -279,7 +280,7 @@ static enum hw_status feedback(struct pg_source *s, struct hw_error *err)
 
 /* ---- the stream ---- */
 
-/* Primary keepalive: nothing that commits before its position is still to come. */
+/* A primary keepalive: no transaction that commits before its position is still to come. */
 static void take_keepalive(struct pg_source *s, hw_lsn end, bool reply)
 {
     s->reply_due |= reply;
@@ -314,13 +315,13 @@ static enum hw_status end_of_stream(struct pg_source *s, struct hw_error *err)
 }
 
 /*
- * Takes what libpq holds and what has come meanwhile, within the limits of a turn, until it is
- * paused, closed or has failed.
+ * Takes the messages that libpq holds and that have come meanwhile, within the limits of a turn,
+ * until the source is paused, closed or has failed.
  */
 static enum hw_status drain(struct pg_source *s, struct hw_error *err)
 {
     size_t bytes = 0;
-    int looked = 0; /* at the socket, when so many were taken */
+    int looked = 0; /* the socket was read when so many messages were taken */
     s->backlog = true;
     for (int n = 0; n < TURN_MESSAGES && bytes < TURN_BYTES && !s->paused && !s->closed; n++) {
         char *message;
@@ -349,8 +350,8 @@ static enum hw_status drain(struct pg_source *s, struct hw_error *err)
         return HW_OK;
     if (s->backlog && !s->paused)
         hw_timer_start(s->loop, &s->turn_timer, 0, on_turn, s);
-    /* A server that shuts down asks again as soon as it is answered, until all is confirmed: what
-     * it knows already can wait for the next status update. */
+    /* A server that shuts down asks again as soon as it is answered, until all is confirmed. So an
+     * answer that tells it nothing new waits for the next status update. */
     if (s->reply_due && (confirmable(s) != s->confirmed || arrived(s) != s->written))
         return feedback(s, err);
     return HW_OK;
@@ -477,7 +478,8 @@ static void on_io(void *arg, short revents)
     leave(s);
 }
 
-/* A turn that no descriptor asked for: the first one, and those that take what libpq holds. */
+/* A turn without an event of the descriptor: the first one, and those that take what libpq holds.
+ */
 static void on_turn(void *arg)
 {
     struct pg_source *s = arg;
@@ -524,7 +526,7 @@ static void pg_confirm(struct cdc_source *base, hw_lsn stored)
     if (stored <= s->stored)
         return;
     s->stored = stored;
-    /* While more comes, one message for many. */
+    /* While more comes, one status update confirms many positions. */
     const int64_t ms = stored >= arrived(s) ? 0 : CONFIRM_MS;
     if (live(s) && s->stage == STAGE_STREAMING && s->status_timer.due > hw_loop_now() + ms)
         hw_timer_start(s->loop, &s->status_timer, ms, on_status, s);
@@ -534,7 +536,7 @@ static void pg_close(struct cdc_source *base)
 {
     struct pg_source *s = (struct pg_source *)base;
     if (s->stage == STAGE_STREAMING && feedback(s, NULL) != HW_OK)
-        s->stage = STAGE_ENDED; /* it was for politeness */
+        s->stage = STAGE_ENDED; /* the good-bye was for politeness: its failure is not told */
     s->closed = true;
     disconnect(s);
     if (s->busy == 0)
@@ -567,7 +569,7 @@ static char *make_start_command(const struct cdc_pg_options *o)
         {"include-timestamp", "on"},
         {"include-types", "off"},
         {"add-tables", o->tables},
-        /* Without any name the plug-in would send the messages of all prefixes. */
+        /* With an empty list the plug-in would send the messages of all prefixes. */
         {"add-msg-prefixes", o->message_prefix != NULL ? o->message_prefix : "headwater-none"},
     };
     struct hw_buf sql = {0};
@@ -593,7 +595,7 @@ static enum hw_status start_connecting(const struct cdc_pg_options *o, PGconn **
     char *why = NULL;
     PQconninfoOption *given = PQconninfoParse(o->conninfo, &why);
     if (given == NULL) {
-        /* libpq may quote the whole of it, and there may be a password in it. */
+        /* libpq's text may quote the whole string, with a password in it: it is left out. */
         bool quoted = why == NULL || strstr(why, o->conninfo) != NULL;
         enum hw_status st = fail_with_text(err, HW_EINVAL, "database URL",
                                            quoted ? "not a libpq URI or connection string" : why);
@@ -603,7 +605,8 @@ static enum hw_status start_connecting(const struct cdc_pg_options *o, PGconn **
     const char *name = o->application_name != NULL ? o->application_name : "headwater";
     const char *const defaults[][2] = {
         {"fallback_application_name", name},
-        /* A host that is gone is noticed by the feedback that it does not acknowledge. */
+        /* When the host is gone, feedback is not acknowledged, and the kernel ends the connection.
+         */
         {"tcp_user_timeout", "10000"},
         {"keepalives_idle", "10"},
     };

@@ -8,15 +8,16 @@
 
 #include "common/memory.h"
 
-/* Two quoted lists would be one name to the server: every element stands in its own quotes. */
+/* Every element stands in quotes of its own: a quoted list would be one name to the server. */
 #define ALLOW_PLUGIN                                                                               \
     "ALTER SYSTEM SET output_plugin_libraries = 'pgoutput', 'test_decoding', 'wal2json'; "         \
     "SELECT pg_reload_conf();"
 
 /*
- * Everything in it may be called by an ordinary role. output_plugin_libraries is read through
- * pg_settings, which leaves out what a role may not see; current_setting would fail. The control
- * file's timeline lags behind a promotion until the next checkpoint, a WAL file's name does not.
+ * Every function and view in it may be used by an ordinary role. output_plugin_libraries is read
+ * through pg_settings, which leaves out what a role may not see; current_setting would fail. The
+ * control file's timeline lags behind a promotion until the next checkpoint, a WAL file's name does
+ * not.
  */
 const char cdc_server_sql[] =
     "WITH asked AS (\n"

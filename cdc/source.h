@@ -6,8 +6,8 @@
  * nothing by itself. Positions have four separate names and never share a variable:
  *
  *   received   the end of the last transaction that arrived whole
- *   stored     the position that the consumer has made durable in its sink
- *   confirmed  what the source was told that it may forget (<= stored)
+ *   stored     the position up to which the consumer has made everything durable in its sink
+ *   confirmed  the position up to which the source may forget (<= stored)
  *   end        where the source's log ends, as far as it told us
  *
  * cdc/pg_source.h is the one for PostgreSQL's logical replication with wal2json.
@@ -67,9 +67,9 @@ struct cdc_change {
 };
 
 /*
- * What a consumer gives a source. Everything a callback is handed is borrowed until it returns. A
- * callback that fails ends the stream: it is then passed on to failed. begin, change and commit of
- * one transaction come without anything in between.
+ * The callbacks that a consumer gives a source. What they are handed is borrowed until they return.
+ * A callback that fails ends the stream: it is then passed on to failed. begin, change and commit
+ * of one transaction come without anything in between.
  */
 struct cdc_handler {
     enum hw_status (*begin)(void *arg, const struct cdc_transaction *tx, struct hw_error *err);
@@ -78,7 +78,7 @@ struct cdc_handler {
     enum hw_status (*commit)(void *arg, const struct cdc_transaction *tx, struct hw_error *err);
     /* The stream runs: its slot is ours, and changes will follow. May be NULL. */
     void (*started)(void *arg);
-    /* Outside any transaction: nothing that commits up to position is still to come. */
+    /* Called between transactions: no transaction that commits up to position is still to come. */
     void (*progress)(void *arg, hw_lsn position);
     /* The stream ended (not by close) and delivers nothing more: HW_EUNAVAIL, HW_EPROTO, …; the
      * source may be closed from here. */

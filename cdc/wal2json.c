@@ -22,7 +22,7 @@ struct value {
     size_t len;
 };
 
-/* The members that are looked at. */
+/* The members of a record that are used; others are passed over. */
 enum member {
     ACTION,
     XID,
@@ -42,7 +42,7 @@ static const char *const member_names[MEMBERS] = {
     "action", "xid",     "lsn",      "nextlsn",       "timestamp", "schema",
     "table",  "columns", "identity", "transactional", "prefix",    "content"};
 
-/* One record on its way through, with what its errors need to name it. */
+/* The reading of one record, with what an error needs to name it. */
 struct reader {
     char *text, *p, *end;
     hw_lsn at;
@@ -107,7 +107,8 @@ static enum hw_status unexpected(struct reader *r, const char *wanted)
                   wanted);
 }
 
-/* What the escape at p stands for, and its length; 0 where it is none that the plug-in writes. */
+/* The character that the escape at p stands for, and its length; 0 for an escape that the plug-in
+ * does not write. */
 static size_t unescape(const char *p, const char *end, char *out)
 {
     static const char letters[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
@@ -198,8 +199,8 @@ static size_t scan_number(const char *p, const char *end, bool *integer)
     return (size_t)(s - p);
 }
 
-/* Of a number that is no int64, the text. The NUL needs room: one byte of the name or bracket
- * before it, which was read. */
+/* The text of a number that is no int64, moved one byte towards the start to make room for its NUL:
+ * the byte in front of it, of a name or a bracket, was read already. */
 static enum hw_status read_number(struct reader *r, struct value *value)
 {
     bool integer;
@@ -262,7 +263,7 @@ static enum hw_status pass_over(struct reader *r, const char *name, void *arg)
     return read_value(r, &value);
 }
 
-/* Of an array or object, only that it is one. */
+/* Reads any value. Of an array or an object it keeps only that it is one. */
 static enum hw_status read_value(struct reader *r, struct value *value)
 {
     switch (peek(r)) {

@@ -93,8 +93,9 @@ static char *answer(const struct rec_leader *leader)
 /* ---- answering ---- */
 
 /*
- * A server sends a reply with our rights to whatever subject the question named, a key of ours
- * perhaps: only what can be nothing but an inbox is answered, here or in another account.
+ * The server publishes a reply with our rights, to whatever subject the question named: that could
+ * be a key of ours. So only subjects that can be nothing but an inbox are answered, of this account
+ * or of another one.
  */
 static bool is_inbox(const char *subject)
 {

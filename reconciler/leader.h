@@ -1,7 +1,7 @@
 /*
- * The leader's answer to whoever asks on NATS how it stands (protocol/leader.h): what it reads and
- * writes, how far it is, and what went wrong last. It is put together when it is asked for; nothing
- * here waits.
+ * The leader's answer to whoever asks on NATS how it stands (protocol/leader.h): which slot it
+ * reads and which bucket it writes, how far it is, and what went wrong last. The answer is put
+ * together when somebody asks; nothing here waits.
  */
 #ifndef REC_LEADER_H
 #define REC_LEADER_H
@@ -45,10 +45,10 @@ void rec_leader_free(struct rec_leader *leader); /* before the two connections; 
 enum hw_status rec_leader_begin(struct rec_leader *leader, struct hw_error *err) HW_CHECKED;
 void rec_leader_end(struct rec_leader *leader);
 
-/* What went wrong, to be told as the last error until another one comes. */
+/* Something went wrong: it is told as the last error until another one comes. */
 void rec_leader_failed(struct rec_leader *leader, const struct hw_error *err);
 
-/* What is to be asked of the database now and then, and its answer. */
+/* The statement to ask the database now and then, and the taking of its answer. */
 struct hw_db_query rec_leader_query(void);
 void rec_leader_take(struct rec_leader *leader, const PGresult *result);
 

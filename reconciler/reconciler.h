@@ -1,6 +1,7 @@
 /*
- * The reconciler: takes the lead by holding the slot, decides how to go on (resume from the
- * checkpoint, or read a snapshot), and then keeps NATS equal to what was committed.
+ * The reconciler keeps NATS equal to what was committed in PostgreSQL. One of them leads, the one
+ * that holds the replication slot; the others stand by. A leader decides how to go on (behind the
+ * checkpoint, behind a replay, or by a comparison of everything), and then follows the log.
  */
 #ifndef RECONCILER_RECONCILER_H
 #define RECONCILER_RECONCILER_H
@@ -17,7 +18,8 @@ struct rec_reconciler;
 enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_config *config,
                                     struct rec_reconciler **reconciler,
                                     struct hw_error *err) HW_CHECKED;
-/* Compares everything with the database now, if it leads: whoever begins to lead does so anyway. */
+/* Compares everything with the database now, if it leads. One that begins to lead does so anyway.
+ */
 void rec_reconciler_resync(struct rec_reconciler *reconciler);
 /* Finishes what is under way (at most timeout_ms), running the loop. */
 void rec_reconciler_drain(struct rec_reconciler *reconciler, int64_t timeout_ms);

@@ -1,6 +1,11 @@
 /*
- * How a stream is taken up: what the checkpoint, the database and its slots say together. Nothing
- * here asks anyone anything.
+ * The recovery: the way in which one who begins to lead takes the stream up. It follows from what
+ * the checkpoint, the database and its slots say together. The survey gathers these facts; the
+ * choice is a function of them alone.
+ *
+ * An epoch stands for one history of the database. Where the checkpoint is of another history (the
+ * database was restored, or a standby that lacked the newest changes was promoted), the epoch is
+ * raised, so that what the database commits from now on counts as newer than what it forgot.
  */
 #ifndef REC_RECOVERY_H
 #define REC_RECOVERY_H
@@ -11,12 +16,13 @@
 #include "reconciler/publish/checkpoint.h"
 
 enum rec_way {
-    REC_RESUME,  /* behind the checkpoint */
-    REC_REPLAY,  /* the checkpoint is older than the slot: what lies between comes from the archive
-                  */
-    REC_REBUILD, /* no checkpoint says what stands in NATS: it is withheld until a comparison is
-                  * through
-                  */
+    REC_RESUME, /* behind the checkpoint */
+    /* The checkpoint is older than the slot: the log between the two comes from the archive slot.
+     */
+    REC_REPLAY,
+    /* No checkpoint says what stands in NATS: everything is compared with the database, and no
+     * checkpoint is stored until that is done. */
+    REC_REBUILD,
 };
 
 struct rec_facts {
@@ -24,17 +30,19 @@ struct rec_facts {
     bool checkpoint_valid;
     const struct cdc_server *server; /* its slot is there */
     const char *slot;
-    const char *nonce;        /* of the checkpoint's rev in the database's changelog, or "" */
-    struct hw_fence reported; /* the newest that a node is known to have accepted; epoch 0: none, or
-                                 nobody asked: the checkpoint knows the epoch */
+    const char *nonce; /* of the checkpoint's rev in the database's changelog, or "" */
+    /* The newest fence that a node is known to have accepted. Epoch 0: none is known, or it was not
+     * asked for, because the checkpoint knows the epoch. */
+    struct hw_fence reported;
 };
 
 struct rec_recovery {
     enum rec_way way;
     uint64_t epoch;
-    const char *why; /* unless it is to resume */
-    bool rewrite;    /* a rebuild that also replaces what is right but of an older epoch: nodes may
-                        refuse it */
+    const char *why; /* NULL with REC_RESUME */
+    /* Of a rebuild: entries of an older epoch are written anew even where they say what they
+     * should, for nodes may refuse them. */
+    bool rewrite;
 };
 
 struct rec_recovery rec_recovery_choose(const struct rec_facts *facts);

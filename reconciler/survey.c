@@ -43,8 +43,8 @@ static bool is_lost(const struct cdc_server *server)
     return strcmp(server->slot_wal_status, "lost") == 0;
 }
 
-/* What the server says of itself and of the slot, judged as headwater-cdc preflight judges it.
- * False where that was the end of the survey; a slot that has lost its log is made anew. */
+/* Judges server and slot as headwater-cdc preflight does. False where that was the end of the
+ * survey; a slot that has lost its log is no end, for it is made anew. */
 static bool judge(struct rec_survey *survey, const PGresult *result)
 {
     struct cdc_server *const server = &survey->found.server;
@@ -124,7 +124,8 @@ enum hw_status rec_survey_checkpoint(struct hw_nats *nats, const char *bucket,
 
 static void look_at_database(struct rec_survey *survey);
 
-/* Before the database: the checkpoint cannot be ahead of it then. */
+/* NATS is read before the database: a checkpoint that was written meanwhile by another leader would
+ * otherwise seem to be ahead of the database. */
 static void look_at_sink(struct rec_survey *survey)
 {
     const struct rec_survey_config *config = &survey->config;
@@ -206,8 +207,8 @@ static void make_slot(struct rec_survey *survey, bool drop)
     run(survey, drop ? queries : queries + 1, drop ? 2 : 1, on_slot_made);
 }
 
-/* A slot that held a place in the log and is gone, or has lost it: nothing that was committed is
- * lost with it, but its place is. */
+/* The slot is gone, or has lost its log. Nothing that was committed is lost with it, but the place
+ * in the log is. */
 static void replace_slot(struct rec_survey *survey, const char *what)
 {
     const char *slot = survey->config.slot;

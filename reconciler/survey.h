@@ -1,7 +1,7 @@
 /*
- * What is found before a reconciler leads: is the slot free, what does the checkpoint say, is it of
- * this database's history? Makes what is missing on the way: buckets, and the slot. Ends with a
- * recovery.
+ * The survey before a reconciler leads: is the slot free, what does the checkpoint say, and is the
+ * checkpoint of this database's history? On the way it makes the buckets and the slot where they
+ * are missing. It ends with the choice of a recovery.
  */
 #ifndef REC_SURVEY_H
 #define REC_SURVEY_H
@@ -36,7 +36,7 @@ struct rec_survey_events {
     void (*done)(void *arg, const struct rec_findings *found);
     /* Another reconciler holds the slot. */
     void (*taken)(void *arg, const struct cdc_server *server);
-    /* Another one, with another slot, holds the bucket: nothing was made, and nothing is to be. */
+    /* A reconciler with another slot writes the bucket: nothing was made, and nothing may be. */
     void (*held)(void *arg, const struct hw_error *why);
     void (*failed)(void *arg, const struct hw_error *why);
     void *arg;

@@ -119,7 +119,7 @@ static void add_check(void *arg, const char *name, bool ok, const char *text)
         printf("%-5s %-10s %s\n", ok ? "ok" : "FAIL", name, text);
 }
 
-/* Nothing fails because of them, before the disk is full. */
+/* Orphan slots are told of, but fail no check: they do no harm until the disk is full. */
 static void add_orphans(struct preflight *p, const PGresult *orphans)
 {
     for (int i = 0; i < PQntuples(orphans); i++) {
@@ -305,7 +305,7 @@ static void print_archive(const struct cdc_server *s, const char *archive)
                CDC_BYTES(bytes_behind(s, s->archive_restart)), s->archive_wal_status);
 }
 
-/* What preflight would say of the same server: only what is wrong. */
+/* The checks of preflight that fail on the same server. */
 struct problems {
     json_t *list; /* of {"name", "text"} */
     bool of_slot;

@@ -265,7 +265,7 @@ static void on_failed(void *arg, const struct hw_error *err)
         finish(r, err);
 }
 
-/* What the end of reading means for the ends of the range. */
+/* Reading has ended: sets the ends of the range that were not found by then. */
 static enum hw_status settle(struct replay *r, struct hw_error *err)
 {
     if (!found(&r->from))
@@ -393,7 +393,7 @@ static void print_contents(const struct replay *r)
 
 static void look(void *arg);
 
-/* What is said when the command is given, but its end is not seen. */
+/* The sentence for a command that was given, and whose end is not seen. */
 static void give_up(struct replay *r, const char *why)
 {
     struct hw_error err;
@@ -444,9 +444,9 @@ static void on_looked(void *arg, const struct hw_db_outcome *outcome)
 }
 
 /*
- * The reconciler's connections. Where the replay is stands in pg_stat_replication only for who may
- * see it (pg_read_all_stats); the others look at what its slot has confirmed. To a role that is not
- * the reconciler's, its connections have no name: it only learns of the end.
+ * The reconciler's connections. How far the replay is stands in pg_stat_replication, for roles that
+ * may see it (pg_read_all_stats); any other role looks at what the slot has confirmed. A role that
+ * is not the reconciler's does not see the names of its connections, and only learns of the end.
  */
 static void look(void *arg)
 {
@@ -474,7 +474,7 @@ static void look(void *arg)
     }
 }
 
-/* The time without the database is nobody's fault. */
+/* The time without the database does not count as time without a leader. */
 static void on_up(void *arg)
 {
     struct replay *r = arg;
@@ -529,7 +529,7 @@ static enum hw_status follow(struct replay *r, struct hw_error *err)
     return HW_OK;
 }
 
-/* Behind the commit, the log's end is behind the command's transaction, too. */
+/* Asked after the commit, the log's end is behind the command's transaction. */
 static enum hw_status give_command(struct replay *r, PGconn *conn, struct hw_error *err)
 {
     const char *const values[] = {HW_LSN(r->from.lsn), found(&r->to) ? HW_LSN(r->to.lsn) : NULL};
@@ -586,7 +586,7 @@ static enum hw_status look_at_server(struct replay *r, PGconn *conn, struct hw_e
     PQclear(result);
     if (st != HW_OK)
         return st;
-    /* All is well with a slot that the leader streams from. */
+    /* A slot that the leader streams from is in use, and that is as it should be. */
     st = cdc_server_check(&r->server, r->options->slot, true, err);
     if (st != HW_OK && st != HW_ECONFLICT)
         return st;

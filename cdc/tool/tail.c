@@ -15,12 +15,12 @@
 #include "common/log.h"
 #include "common/memory.h"
 
-/* How much output may wait for its reader before the stream is paused, and when it goes on. */
+/* So much output may wait for its reader before the stream is paused; at so little it goes on. */
 #define PAUSE_BYTES  ((size_t)1024 * 1024)
 #define RESUME_BYTES ((size_t)256 * 1024)
-/* What a pipe that polls as writable surely takes without blocking. */
+/* A pipe that poll(2) calls writable takes at least so many bytes without blocking. */
 #define WRITE_BYTES 4096
-/* How long a signal lets the line that is being printed go on. */
+/* After a signal, the line that is being printed may go on for so long. */
 #define GRACE_MS 2000
 
 struct tail {
@@ -49,7 +49,7 @@ static size_t waiting(const struct tail *t)
     return t->out.len - t->written;
 }
 
-/* Lets go of the stream; what was printed is still written. */
+/* Closes the stream. Output that waits is still written. */
 static void end(struct tail *t)
 {
     t->ending = true;
@@ -76,7 +76,7 @@ static void reader_gone(struct tail *t)
     end(t);
 }
 
-/* What follows from how much output waits. */
+/* Pauses the stream or lets it go on, by how much output waits. */
 static void balance(struct tail *t)
 {
     if (waiting(t) == 0) {
@@ -219,7 +219,7 @@ static void on_failed(void *arg, const struct hw_error *err)
     *t->err = *err;
     t->status = err->status;
     if (t->line_open)
-        hw_buf_putc(&t->out, '\n'); /* what comes behind it in a file is a line again */
+        hw_buf_putc(&t->out, '\n'); /* so that whatever follows in the same file begins a line */
     balance(t);
     end(t);
 }
@@ -242,7 +242,7 @@ static void on_signal(void *arg, int signo)
     end_when_complete(t);
 }
 
-/* The server is fit, and has not been told to forget what is asked for. */
+/* Is the server fit, and does the slot still have what is asked for? */
 static enum hw_status check_server(const struct cdc_tail_options *options, const char *slot,
                                    struct hw_error *err)
 {

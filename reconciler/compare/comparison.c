@@ -30,10 +30,11 @@ struct rec_comparison {
     struct hw_kv_watch *watch; /* while keys are read */
     struct hw_timer next;      /* goes on from the loop */
     uint64_t number;
-    hw_lsn behind; /* the snapshot sees nothing that ends behind it; HW_LSN_NONE: not known yet */
-    bool passed;   /* the stream is behind it, and all is acknowledged */
-    bool listed;   /* every key was read */
-    bool running;  /* a statement is on its way */
+    hw_lsn
+        behind;  /* every transaction that the snapshot sees ends before it; HW_LSN_NONE: unknown */
+    bool passed; /* the stream has passed that position, and all is acknowledged */
+    bool listed; /* every key was read */
+    bool running; /* a statement is on its way */
     bool paused;
     bool exhausted; /* every page was read */
 };
@@ -100,7 +101,8 @@ static void on_begun(void *arg, const struct hw_db_outcome *outcome)
     rec_comparison_moved(comparison, rec_apply_position(comparison->config.apply));
 }
 
-/* Strictly behind: a repair's fence is then newer than that of the last transaction seen. */
+/* position must be greater, not equal: a repair's fence is then newer than the fence of the last
+ * transaction that the snapshot sees. */
 void rec_comparison_moved(struct rec_comparison *comparison, hw_lsn position)
 {
     if (comparison->behind == HW_LSN_NONE || comparison->passed || position <= comparison->behind)
@@ -130,7 +132,7 @@ static void on_key(void *arg, struct hw_kv_entry *found)
         rec_entry_compare(entry, found, comparison->config.signer);
 }
 
-/* Keys that are gone altogether were purged. */
+/* Keys that the list did not have were purged. */
 static void forget_purged(struct rec_comparison *comparison)
 {
     struct rec_entry *entry;
@@ -186,7 +188,7 @@ static struct rec_tx *new_repair(const struct rec_comparison *comparison)
         (struct hw_fence){.epoch = comparison->config.epoch, .lsn = comparison->result.position});
 }
 
-/* To be written anew though it says what it should. */
+/* Is an entry to be written anew though it says what it should? */
 static bool outdated(const struct rec_comparison *comparison, const struct rec_entry *entry)
 {
     return entry->seq != 0 && (entry->missigned || (comparison->config.rewrite &&

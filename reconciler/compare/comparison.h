@@ -1,14 +1,14 @@
 /*
- * The comparison: compares every key and every object in NATS with one snapshot of the database,
- * while the stream goes on, and hands over what differs as repairs.
+ * The comparison holds every key and every object in NATS against one snapshot of the database,
+ * while the stream goes on. Whatever differs is handed over to apply as a repair.
  *
- * All transactions that change configuration are in one order, that of changelog.rev: the row lock
- * that gives the next number is held to the end of each. A snapshot whose newest number is R has
- * seen those up to R and no other. So: read R; wait until everything up to it has come by the
- * stream and is acknowledged (the position is then called P); read all keys from NATS; compare them
- * with the snapshot's rows. Keys that a transaction newer than R touched are passed over: the
- * stream has brought, or brings, their state. What differs gets the fence P: newer than all that
- * the key had, older than all that comes.
+ * All transactions that change configuration are in one order, that of changelog.rev, for each
+ * holds the row lock that gives the next number until it ends. A snapshot whose newest number is R
+ * has therefore seen the transactions up to R and no other. The comparison reads R; waits until
+ * everything up to R has come by the stream and is acknowledged (that position is called P); reads
+ * all keys from NATS; and compares them with the snapshot's rows. A key that a transaction newer
+ * than R touched is passed over, because the stream brings its state. A repair gets the fence P,
+ * which is newer than every fence that the key had, and older than every fence that comes.
  *
  *     begin ─▶ R known ─▶ (heartbeat) ─▶ position passed ─▶ keys read ─▶ rows, page by page ─▶ done
  */
@@ -27,14 +27,14 @@ struct rec_comparison_result {
     int64_t rev; /* newest changelog row that the snapshot saw */
     char nonce[40];
     hw_lsn position; /* P */
-    size_t nodes;    /* rows of desired */
-    size_t keys;     /* that differed, and were handed over … */
-    size_t removed;  /* … of them, those of nodes for which nothing is desired */
-    size_t objects;  /* that were missing */
+    size_t nodes;    /* rows of desired in the snapshot */
+    size_t keys;     /* keys that differed, and were handed over … */
+    size_t removed;  /* … and those among them for which nothing is desired */
+    size_t objects;  /* objects that were missing */
 };
 
 struct rec_comparison_events {
-    /* R is known; a transaction behind it lets the stream pass it. */
+    /* R is known. Any later transaction lets the stream pass it: have one committed. */
     void (*begun)(void *arg);
     /* All differences are handed over, and may still be on their way. */
     void (*done)(void *arg, const struct rec_comparison_result *result);
@@ -48,9 +48,9 @@ struct rec_comparison_config {
     const char *conninfo, *bucket;
     struct rec_apply *apply;
     struct rec_sink *sink;
-    struct hw_signer *signer; /* what has not its signature counts as different; or NULL */
+    struct hw_signer *signer; /* an entry without its signature counts as different; or NULL */
     uint64_t epoch;
-    bool rewrite; /* what is of an older epoch counts as different */
+    bool rewrite; /* an entry of an older epoch counts as different */
     bool quiet;   /* differences are expected: they are counted, and not logged one by one */
 };
 
@@ -65,7 +65,7 @@ enum hw_status rec_comparison_start(const struct rec_comparison_config *config,
 void rec_comparison_moved(struct rec_comparison *comparison, hw_lsn position);
 void rec_comparison_pause(struct rec_comparison *comparison,
                           bool pause); /* back-pressure from apply */
-/* Also from its callbacks; they do not come any more. NULL is fine. */
+/* May be called from its own events, of which none comes any more. NULL is fine. */
 void rec_comparison_free(struct rec_comparison *comparison);
 
 #endif

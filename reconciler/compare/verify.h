@@ -1,6 +1,6 @@
 /*
- * Verify: compares what PostgreSQL says with what stands in NATS, digest by digest, and writes
- * nothing anywhere.
+ * Verify is the comparison for people: it holds what stands in NATS against what PostgreSQL says,
+ * by SHA-256, tells every difference, and writes nothing anywhere.
  *
  * One read-only snapshot of the database gives the newest change R and all rows of desired and
  * decided. When the checkpoint in NATS covers R, every key and every object must be what the

@@ -9,14 +9,14 @@
 
 enum { IDS = 4 };
 
-/* GONE also is what a state is that this version does not know. */
+/* GONE: the node was deleted, or is in a state that this version does not know. */
 enum state { IN_SYNC, PENDING, FAILED, UNASSIGNED, UNKNOWN, GONE };
 static const char *const names[] = {"in_sync", "pending", "failed", "unassigned", "unknown"};
 
 struct node {
     char *name;
     enum state state;
-    double changed_at;         /* of what is desired, Unix seconds; 0: nothing is */
+    double changed_at;         /* when its desired state changed, Unix seconds; 0: it has none */
     struct node *next, **link; /* among those that are pending */
 };
 
@@ -25,7 +25,7 @@ struct rec_fleet {
     struct node *pending;
     size_t counts[GONE + 1];
     bool loaded;
-    char ids[IDS][24]; /* how far the histories went that were read */
+    char ids[IDS][24]; /* the last ids of the histories that were read */
     const char *values[IDS];
 };
 

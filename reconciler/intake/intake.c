@@ -127,7 +127,7 @@ static void put_back(struct rec_intake *intake)
     intake->batch_count = 0;
 }
 
-/* What came meanwhile stays. */
+/* A newer message of the same node, which came meanwhile, stays. */
 static void forget_batch(struct rec_intake *intake)
 {
     for (size_t i = 0; i < intake->batch_count; i++)
@@ -141,7 +141,7 @@ static void on_written(void *arg, const struct hw_db_outcome *outcome)
     struct rec_intake *intake = arg;
     const struct rec_intake_config *config = &intake->config;
 
-    /* Class 22, data exception: no attempt will ever succeed. */
+    /* Class 22, data exception: another attempt would fail as well. */
     if (outcome->status != HW_OK && strncmp(outcome->sqlstate, "22", 2) == 0) {
         intake->one_by_one = true;
         if (intake->batch_count == 1) {
@@ -204,7 +204,7 @@ static void write_batch(void *arg)
     hw_buf_putc(&json, ']');
     const char *const values[] = {hw_buf_str(&json)};
     const struct hw_db_query query = {.sql = config->sql, .count = 1, .values = values};
-    /* What speaks against it now is over when the connection is up again. */
+    /* When the connection is down, the batch is written as soon as it is up again. */
     if (hw_db_run(intake->pg, HW_DB_ATOMIC, &query, 1, NULL, on_written, intake, NULL) != HW_OK)
         put_back(intake);
     hw_buf_free(&json);
@@ -222,7 +222,7 @@ void rec_intake_write_later(struct rec_intake *intake)
 
 /* ---- life ---- */
 
-/* A stream that was made anew, or put back, counts anew. */
+/* A stream that was made anew, or put back from a copy, gives its numbers once more. */
 static enum hw_status on_starting(void *arg, struct hw_error *err)
 {
     struct rec_intake *intake = arg;

@@ -1,11 +1,23 @@
 /*
- * What nodes write under <prefix><node> goes into the database: of each node the newest, in order
- * of arrival, in batches, over a connection of its own. The two kinds of it are reports and
- * proposals.
+ * The intake: messages of nodes go from a NATS bucket into the database, in batches. There are two
+ * kinds, reports and proposals, each with an intake of its own.
  *
- * Everything waits until the database has answered. What it cannot read (SQLSTATE class 22) is
- * found by sending one at a time, and passed over. Memory is bounded: what would be too much is
- * left in the bucket until there is room.
+ * A watch brings the newest message under <prefix><node> of each node, whenever it changes. Of each
+ * node the newest message waits, in order of arrival; a newer one takes its place. A batch goes to
+ * the database as one statement, and is forgotten when the database has answered. When the database
+ * cannot read one of them (SQLSTATE class 22, data exception), they are sent one at a time, and the
+ * one that fails is logged and passed over. Memory is bounded: beyond 32 MiB, messages are left in
+ * the bucket, and the watch begins again when there is room.
+ *
+ * Nothing is lost when this process is killed, for the bucket keeps the newest message of each
+ * node, and the next watch begins with them. Nothing counts twice either, for the database passes
+ * over a report that is not newer than the one it has, and over a proposal that it knows.
+ *
+ * Every intake has a database connection of its own, and so have the signs of life (liveness.h).
+ * A statement with a new proposal waits for the writers' lock, which a person may hold for as long
+ * as a transaction is left open, and a batch of 1000 reports may take a second. On one connection,
+ * each would hold up the others: reports would stop because somebody has not committed, and nodes
+ * would not be heard while the reports of a fleet come in.
  */
 #ifndef RECONCILER_INTAKE_INTAKE_H
 #define RECONCILER_INTAKE_INTAKE_H
@@ -19,7 +31,7 @@ struct rec_intake;
 
 struct rec_item {
     char *node;
-    char *text; /* what read gave */
+    char *text; /* as config.read gave it */
     size_t size;
     uint64_t seq;       /* of its entry … */
     int64_t created_ns; /* … and the identity of the stream that counts it */
@@ -28,22 +40,23 @@ struct rec_item {
 struct rec_intake_config {
     struct hw_loop *loop;
     struct hw_nats *nats;
-    const char *database; /* conninfo; these and the callbacks' arg are borrowed until the end */
+    const char *database; /* conninfo; the strings and arg are borrowed until the end */
     const char *bucket;
     const char *prefix;
     const char *what; /* "reports", for logs and the name of the connection */
     const char *sql;  /* $1: a JSON array of items */
     size_t batch_most;
 
-    /* The stream as it is now, each time that the watch (re)starts. May block. NULL: it is looked
-     * at, and waited for where it is missing. */
+    /* Looks at the stream each time that the watch (re)starts. May block. NULL: the intake looks by
+     * itself, and waits where the bucket is missing. */
     enum hw_status (*identify)(void *arg, struct hw_kv_stream *stream, struct hw_error *err);
-    /* Text, malloc'ed, of an entry that is no deletion; NULL where there is none to hand over,
-     * which is logged. */
+    /* Makes the text, malloc'ed, that is handed over for an entry that is no deletion. NULL: the
+     * entry is passed over, and read has logged why. */
     char *(*read)(void *arg, const char *node, const struct hw_kv_entry *entry);
-    /* May be written? If not now, rec_intake_write follows. NULL: always. pg is idle. */
+    /* May a batch be written? After false, the owner calls rec_intake_write when it may. pg is
+     * idle. NULL: always. */
     bool (*ready)(void *arg, struct hw_db *pg);
-    /* Adds the item as JSON. NULL: the text is that. */
+    /* Adds the item to the batch, as JSON. NULL: its text is JSON. */
     void (*add)(void *arg, const struct rec_item *item, struct hw_buf *json);
     void (*answered)(void *arg, const PGresult *result);
     void *arg;
@@ -51,8 +64,8 @@ struct rec_intake_config {
 
 enum hw_status rec_intake_start(const struct rec_intake_config *config, struct rec_intake **intake,
                                 struct hw_error *err) HW_CHECKED;
-void rec_intake_write(struct rec_intake *intake); /* what waits, if anything does */
-/* The same a little later, for something was in the way. */
+void rec_intake_write(struct rec_intake *intake); /* writes what waits, if anything does */
+/* The same a second later, after a failure. */
 void rec_intake_write_later(struct rec_intake *intake);
 void rec_intake_stop(struct rec_intake *intake); /* NULL is fine */
 

@@ -73,8 +73,8 @@ static void on_written(void *arg, const struct hw_db_outcome *outcome)
     live->failing = outcome->status != HW_OK;
 }
 
-/* A statement that fails is not sent again: what it would have said of the time is no silence
- * either, and nodes go on beating. */
+/* A statement that fails is not sent again. The time of which it would have told then counts for
+ * nobody as silence, and nodes go on beating. */
 static void write_heard(void *arg)
 {
     struct rec_liveness *live = arg;

@@ -1,7 +1,8 @@
 /*
- * Signs of life: what agents say under <bucket>.alive.<node>, without an answer and not kept by
- * anyone, is gathered and goes into SQL by headwater.hear(), one statement every few seconds. With
- * it goes how long has been listened, for silence counts only while somebody listens.
+ * Signs of life: agents publish under <bucket>.alive.<node>, which nobody answers and no stream
+ * keeps. The names that were heard go into SQL by headwater.hear(), in one statement every 3 s, and
+ * with them how long this process has listened: a node counts as silent only for the time in which
+ * somebody listened.
  */
 #ifndef RECONCILER_INTAKE_LIVENESS_H
 #define RECONCILER_INTAKE_LIVENESS_H
@@ -13,7 +14,7 @@
 
 struct rec_liveness;
 
-/* Starts listening, and writing over a connection of its own. */
+/* Starts listening, and writing over a connection of its own (see intake.h for why). */
 enum hw_status rec_liveness_start(struct hw_loop *loop, struct hw_nats *nats, const char *conninfo,
                                   const char *bucket, struct rec_counts *counts,
                                   struct rec_liveness **liveness, struct hw_error *err) HW_CHECKED;

@@ -53,7 +53,8 @@ static enum hw_status check(const char *node, json_t *root, struct hw_error *err
     return HW_OK;
 }
 
-/* The same bytes have the same word, so that they are refused once. */
+/* Without a usable ref, one is made of the bytes: the same bytes have the same ref, and are refused
+ * once. */
 static char *problem_of(const char *node, const char *ref, const char *value, size_t size,
                         const struct hw_error *why)
 {

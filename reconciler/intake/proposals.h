@@ -1,7 +1,7 @@
 /*
- * What nodes propose under cfg.proposed.<node>, in the bucket of the reports, goes into
- * headwater.proposal, each proposal once. What becomes of it comes back by the stream, as does the
- * answer to one that is malformed.
+ * Proposals of nodes: the value under cfg.proposed.<node>, in the bucket of the reports, goes into
+ * headwater.proposal, each proposal once. The decision about it is a row of headwater.decided and
+ * comes back by the stream, and so does the answer to a malformed one.
  */
 #ifndef RECONCILER_INTAKE_PROPOSALS_H
 #define RECONCILER_INTAKE_PROPOSALS_H
@@ -15,8 +15,8 @@ enum hw_status rec_proposals_start(struct hw_loop *loop, struct hw_nats *nats, c
                                    struct hw_error *err) HW_CHECKED;
 
 /*
- * What headwater.propose() is given of what stands under the key of node: JSON with the members of
- * the proposal, or with "problem" why there is none. malloc'ed.
+ * Makes the item for headwater.propose() of the value under the key of node: JSON with the members
+ * of the proposal, or with a member "problem" that says why it is no proposal. malloc'ed.
  */
 char *rec_proposal_read(const char *node, const char *value, size_t size);
 

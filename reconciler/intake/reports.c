@@ -25,9 +25,10 @@ struct rec_reports {
     rec_reports_fence_fn *fence;
     void *arg;
     struct rec_intake *intake;
-    int64_t created_ns;    /* of the stream … */
-    uint64_t last_seq;     /* … and its last sequence when the watch began */
-    int64_t generation_ns; /* what the database is told as created_ns; 0: it must be asked first */
+    int64_t created_ns; /* of the stream … */
+    uint64_t last_seq;  /* … and its last sequence when the watch began */
+    int64_t
+        generation_ns; /* sent to the database in place of created_ns; 0: it must be asked first */
 };
 
 /* ---- checking ---- */
@@ -58,7 +59,7 @@ static enum hw_status check_running(json_t *running, struct hw_fence *newest, st
     return check_fence("running", epoch, lsn, newest, err);
 }
 
-/* Of an entry that the node could not read, nothing is known but that it was refused. */
+/* When the node could not read the entry, all members but these three are null. */
 static enum hw_status check_failed(json_t *failed, struct hw_fence *newest, struct hw_error *err)
 {
     const char *digest, *lsn = NULL, *stage, *error, *at;
@@ -127,7 +128,8 @@ static char *read_report(void *arg, const char *node, const struct hw_kv_entry *
 
 /* ---- writing ---- */
 
-/* What report_sql answers. A report that is no news is neither written nor refused. */
+/* The rows that report_sql answers. A report that is not newer counts as neither written nor
+ * refused. */
 static void take_answers(void *arg, const PGresult *result)
 {
     const struct rec_reports *reports = arg;
@@ -147,9 +149,10 @@ static void take_answers(void *arg, const PGresult *result)
 }
 
 /*
- * A stream that was put back to an older copy keeps its time of creation and gives its sequence
- * numbers a second time. When the database knows of later ones than there are, the stream counts as
- * a new one, made now; that time stands in the database from then on.
+ * The database takes a report only when its sequence number is newer than the one that it has of
+ * the same stream, and knows a stream by its time of creation. A stream that was put back from an
+ * older copy keeps that time and gives its sequence numbers a second time. So when the database
+ * knows of a later number than the stream has, the stream counts as a new one, made now.
  */
 static void on_known(void *arg, const struct hw_db_outcome *outcome)
 {
@@ -185,7 +188,7 @@ static bool generation_known(void *arg, struct hw_db *pg)
 
     if (reports->generation_ns != 0)
         return true;
-    /* What speaks against it now is over when the connection is up again. */
+    /* When the connection is down, this is asked as soon as it is up again. */
     (void)!hw_db_run(pg, HW_DB_SEPARATE, &query, 1, NULL, on_known, reports, NULL);
     return false;
 }
@@ -204,9 +207,10 @@ static void add(void *arg, const struct rec_item *item, struct hw_buf *json)
 }
 
 /*
- * Writes the reports; a row for each, in order. Where one says for the first time that the node
- * runs what it should, seconds is the age of that: both times are the database's own. reported is
- * seen here as it stood before, for the statement's snapshot is older than what report() writes.
+ * Writes the reports, and answers a row for each, in order. seconds is set where a report says for
+ * the first time that the node runs what it should: the time since its desired state changed, both
+ * ends by the database's clock. The table reported is seen as it stood before report() wrote, for
+ * the statement's snapshot is older.
  */
 static const char report_sql[] =
     "SELECT r.node, r.accepted, r.reason,"

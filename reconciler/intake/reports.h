@@ -1,10 +1,7 @@
 /*
- * The way back: what agents report under cfg.reported.<node> goes into headwater.reported, newest
- * only, in batches.
- *
- * A report that is no report (garbage, another node's name) is logged and passed over. Reports that
- * cannot be written now wait; for each node the newest one waits, so memory is bounded by the
- * fleet.
+ * Reports of nodes: the value under cfg.reported.<node> goes into headwater.reported, as intake.h
+ * describes. A value that is no report (garbage, or another node's name in it) is logged and passed
+ * over.
  */
 #ifndef RECONCILER_INTAKE_REPORTS_H
 #define RECONCILER_INTAKE_REPORTS_H
@@ -16,7 +13,7 @@
 
 struct rec_reports;
 
-/* The newest fence that a report names: the node has had an entry with it. From the loop. */
+/* Called with the newest fence that a report names: the node has had an entry with it. */
 typedef void rec_reports_fence_fn(void *arg, struct hw_fence fence);
 
 /* Starts watching bucket, which is borrowed, and made where it is missing, and writing over a

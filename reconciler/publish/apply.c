@@ -16,8 +16,8 @@ enum {
     QUEUE_MOST = 16384,         /* changes waiting before the source is paused … */
     BLOBS_MOST = 256,           /* … or objects on their way … */
     BLOB_BYTES_MOST = 32 << 20, /* … or their bytes */
-    PULSE_MS = 1000,            /* a loop that turns is alive … */
-    FROZEN_MS = 4000,           /* … and one that stood still so long may lead no more */
+    PULSE_MS = 1000,            /* so often a loop that turns notes that it does … */
+    FROZEN_MS = 4000, /* … and one that stood still for so long may have lost its slot */
 };
 
 struct rec_tx;
@@ -38,14 +38,14 @@ struct rec_tx {
     uint64_t serial;
     struct hw_fence fence;
     int64_t committed_at; /* Unix nanoseconds; 0: not to be measured */
-    bool repair;   /* of a comparison: moves no position, and is needed whatever stands there */
+    bool repair; /* of a comparison: it moves no position, and is published whatever stands there */
     bool releases; /* the checkpoint, when it is done */
     int64_t rev;
     char nonce[40];
     struct rec_change *changes;
     size_t count, cap;
-    size_t published; /* changes[0..published) are done, in flight or waiting for their key */
-    size_t undone;    /* of all changes: not yet acknowledged or found needless */
+    size_t published; /* changes[0 .. published - 1] are done, in flight or waiting for their key */
+    size_t undone;    /* changes that are neither acknowledged nor found needless yet */
     size_t blobs;     /* objects that are not yet acknowledged */
     size_t refs;      /* acknowledgements to come, plus one while it is queued */
     bool abandoned;   /* by a reset */
@@ -55,7 +55,7 @@ struct rec_tx {
 struct blob_put {
     struct rec_tx *tx;
     char hex[HW_DIGEST_HEX_MAX];
-    size_t size; /* of what waits to be acknowledged; 0 while it is fetched */
+    size_t size; /* of the object, once it was sent; 0 while it is fetched from the database */
 };
 
 struct rec_apply {
@@ -63,7 +63,7 @@ struct rec_apply {
     struct rec_apply_events events;
     uint64_t serial;
     struct rec_tx *open;         /* begun, not yet committed */
-    struct rec_tx *release;      /* to be committed behind it */
+    struct rec_tx *release;      /* to be committed behind the open one */
     struct rec_tx *first, *last; /* committed, in commit order */
     struct rec_tx *cursor;       /* the first of them that is not published whole */
     size_t in_flight;            /* publishes of entries */
@@ -73,22 +73,22 @@ struct rec_apply {
     bool failed;
     bool hold; /* no checkpoint until rec_apply_release */
 
-    hw_lsn told;                   /* to moved */
-    hw_lsn reached;                /* by the stream: nothing up to here is still to come */
-    struct rec_checkpoint applied; /* behind which everything is acknowledged */
-    hw_lsn changed;                /* the end of the last transaction among it that had changes */
+    hw_lsn told;                   /* the last position that was given to events.moved */
+    hw_lsn reached;                /* by the stream: no transaction up to here is still to come */
+    struct rec_checkpoint applied; /* everything up to it is acknowledged */
+    hw_lsn changed;                /* end of the last transaction in it that had changes */
     struct rec_checkpoint stored;  /* the one that stands in KV */
     struct rec_checkpoint sent;    /* in flight, while checkpoint_busy */
     bool checkpoint_busy;
     uint64_t checkpoint_ticket;
     int64_t checkpoint_at; /* when the last one was stored, hw_loop_now() */
-    uint64_t generation;   /* of resets: tells a late checkpoint acknowledgement */
+    uint64_t generation;   /* counts resets: an acknowledgement from before one is too late */
     struct hw_timer checkpoint_timer;
 
     int64_t pulse_at; /* when the loop was last known to turn, hw_loop_now() */
     struct hw_timer pulse_timer;
 
-    struct hw_error failure; /* to be told from the loop: who fails may be called by its hearer */
+    struct hw_error failure; /* told from the loop, for the listener may be what called us */
     struct hw_timer failure_timer;
 };
 
@@ -113,8 +113,10 @@ static void fail(struct rec_apply *apply, const struct hw_error *err)
 }
 
 /*
- * Stopped and continued, a leader does not know that it was away. Nothing is published before the
- * next pulse, and there is none after a time in which the slot may have gone to another one.
+ * A process that was stopped and continued does not know that it was away. PostgreSQL drops a
+ * connection that says nothing for 10 s (wal_sender_timeout, cdc/pg_source.c), and another
+ * reconciler may lead by then. So a loop that stood still for longer than 4 s publishes nothing
+ * more, and everything begins anew.
  */
 static bool frozen(struct rec_apply *apply)
 {
@@ -242,7 +244,7 @@ void rec_apply_changelog(struct rec_apply *apply, int64_t rev, const char *nonce
     snprintf(apply->open->nonce, sizeof(apply->open->nonce), "%s", nonce);
 }
 
-/* Its acknowledgements still come, and find nothing to do. */
+/* Acknowledgements of its publishes still come, and then do nothing but free it. */
 static void abandon(struct rec_tx *tx)
 {
     tx->abandoned = true;
@@ -380,7 +382,8 @@ static void on_blob_ack(void *arg, const struct hw_ack *ack)
     end_put(arg, ack->status == HW_OK ? NULL : &ack->err);
 }
 
-/* Known from here on: whatever refers to it is published behind this transaction. */
+/* Counts as there from now on: an entry that refers to it is published behind this transaction,
+ * which waits until the object is acknowledged. */
 static struct blob_put *new_put(struct rec_tx *tx, const char *hex)
 {
     struct blob_put *put = hw_alloc(sizeof(*put));
@@ -427,7 +430,7 @@ static void on_fetched(void *arg, enum hw_status status, const void *data, size_
         regulate(apply);
 }
 
-/* A row refers to it. */
+/* A row refers to the object: has it fetched where NATS lacks it. */
 static void want_object(struct rec_tx *tx, const char *hex, size_t size)
 {
     struct rec_apply *apply = tx->apply;
@@ -466,7 +469,12 @@ enum hw_status rec_apply_blob(struct rec_apply *apply, const char *hex, const vo
 
 /* ---- entries ---- */
 
-/* Also a removal where nothing stands is published: a node may still run what NATS has lost. */
+/*
+ * Exactly one entry for each transaction and key, whatever was killed in between: an entry with the
+ * same fence is this transaction's own, from an attempt before a crash, and one with a newer fence
+ * says what came after it. Where the key was never written (seq 0), even a removal is published: a
+ * node may still run an entry that NATS has lost.
+ */
 static bool needless(const struct rec_change *change)
 {
     const struct rec_entry *entry = change->entry;
@@ -525,7 +533,7 @@ static void publish_or_wait(struct rec_change *change)
         rec_entry_wait(entry, &change->write);
 }
 
-/* The key is free: those that wait for it may go, in their order. */
+/* The key is free: publishes the writes that wait for it, in their order. */
 static void publish_waiting(struct rec_entry *entry, struct rec_apply *apply)
 {
     struct rec_write *next;
@@ -540,9 +548,10 @@ static void note_written(const struct rec_change *change, uint64_t seq)
 }
 
 /*
- * Someone wrote the key behind our back. Our own fence: an earlier attempt that was never
- * acknowledged. A newer one: another reconciler leads, and we are a zombie. Anything else is not of
- * ours: write over it. An entry without a fence may hide either: the key's history has it.
+ * The key has another sequence number than we expected: someone wrote it. With our own fence it is
+ * an earlier attempt of ours that was never acknowledged. With a newer fence another reconciler
+ * leads, and we must stop. Anything else is a stranger's, and is written over. An entry without a
+ * fence may hide one of the first two, so the newest fence in the key's history counts.
  */
 static void resolve_conflict(struct rec_change *change)
 {
@@ -628,8 +637,8 @@ static void on_entry_ack(void *arg, const struct hw_ack *ack)
 
 static void store_checkpoint(struct rec_apply *apply);
 
-/* Changes count once their checkpoint is stored: whoever waits for them has more to do, which would
- * delay it. */
+/* A transaction with changes is told of only when its checkpoint is stored: a comparison that waits
+ * for it begins to work then, and would delay the checkpoint. */
 static void tell_moved(struct rec_apply *apply)
 {
     const bool owed = !apply->hold && apply->stored.fence.lsn < apply->changed;
@@ -680,7 +689,7 @@ static void on_checkpoint_timer(void *arg)
     store_checkpoint(arg);
 }
 
-/* Stores the applied position, now or when the last one is old enough. */
+/* Stores the applied position, at once or when the last checkpoint is old enough. */
 static void store_checkpoint(struct rec_apply *apply)
 {
     const bool behind = hw_fence_compare(apply->stored.fence, apply->applied.fence) < 0;
@@ -718,8 +727,8 @@ static void store_checkpoint(struct rec_apply *apply)
     apply->checkpoint_busy = true;
 }
 
-/* Another leader's checkpoint is never behind the one that we stored: its first is that very one.
- */
+/* Another leader's checkpoint is never older than the one that we stored, for a leader's first act
+ * is to store ours again (claim.h). */
 void rec_apply_defend_checkpoint(struct rec_apply *apply)
 {
     struct rec_checkpoint found = {0};
@@ -727,7 +736,7 @@ void rec_apply_defend_checkpoint(struct rec_apply *apply)
     enum hw_status status;
 
     if (apply->checkpoint_busy || apply->failed)
-        return; /* its acknowledgement tells */
+        return; /* its acknowledgement will show the same */
     status = rec_checkpoint_read(apply->config.nats, apply->config.bucket, &found, &err);
     if (status == HW_OK && found.seq == apply->stored.seq)
         return;
@@ -787,7 +796,7 @@ static void retire(struct rec_apply *apply)
     tell_moved(apply);
 }
 
-/* Publishes in commit order as far as the window and missing objects let it. */
+/* Publishes in commit order, until the window is full or an object is not acknowledged yet. */
 static void pump(struct rec_apply *apply)
 {
     while (apply->cursor != NULL && apply->cursor->blobs == 0 && !apply->failed) {

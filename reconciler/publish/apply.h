@@ -1,15 +1,22 @@
 /*
- * Applying transactions to the sink: exactly one KV revision for every transaction and key.
+ * Apply writes transactions to the sink, with exactly one revision in NATS for every transaction
+ * and key, whatever was killed in between.
  *
  *   begin ─▶ change… ─▶ commit ─▶ [blobs acknowledged] ─▶ entries published ─▶ all acknowledged
  *                                                              │
  *            checkpoint ◀── in commit order ◀──────────────────┘
  *
- * Changes are coalesced to the last state of a key; each entry is published with the sequence that
- * its key must have (compare and set) and the fence of its transaction; an entry whose key already
- * carries that fence, or a newer one, is left alone. A key with a publish in flight makes the next
- * change of the same key wait; other keys go on. Everything is asynchronous within a bounded
- * window.
+ * Of several changes of a key in one transaction, the last one counts. Each entry is published with
+ * the sequence number that its key must have, so that NATS refuses it when somebody else has
+ * written the key, and with the fence of its transaction. Where the key carries that fence already,
+ * or a newer one, nothing is published: this is how a transaction that the log gives a second time,
+ * after a crash, is known. While a publish of a key is under way, the next change of that key
+ * waits; other keys go on. Nothing here blocks, and the number of publishes under way is bounded.
+ *
+ * The bookkeeping of positions: a transaction is done when all its entries are acknowledged. The
+ * position moves to its end when all transactions before it are done as well. The checkpoint with
+ * that position is published next, and only what an acknowledged checkpoint covers is confirmed to
+ * PostgreSQL. So the log still has everything that no checkpoint covers.
  */
 #ifndef RECONCILER_PUBLISH_APPLY_H
 #define RECONCILER_PUBLISH_APPLY_H
@@ -63,9 +70,9 @@ struct rec_apply *rec_apply_new(const struct rec_apply_config *config,
 void rec_apply_free(struct rec_apply *apply); /* after hw_nats_close */
 
 /*
- * Forgets all work and starts anew. stored is the checkpoint that stands in KV (its seq alone
- * counts where it means nothing); applied is where the work goes on. With hold, no checkpoint is
- * stored until rec_apply_release: what stands in the sink is not yet what the database says. Late
+ * Forgets all work and starts anew. stored is the checkpoint that stands in NATS; where there is no
+ * valid one, only its seq counts. applied is where the work goes on. With hold, no checkpoint is
+ * stored until rec_apply_release, because NATS does not hold yet what the database says. Late
  * acknowledgements of the forgotten work do no harm.
  */
 void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *stored,
@@ -76,18 +83,19 @@ void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *store
 void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence, int64_t committed_at);
 void rec_apply_set(struct rec_apply *apply, const struct rec_desired *row);
 void rec_apply_tell(struct rec_apply *apply, const struct rec_decided *row);
-void rec_apply_remove(struct rec_apply *apply, const char *key); /* one that the sink has */
-/* An object that entries of this transaction, or later ones, point to. hex: of its digest. Entries
- * that point to one that was neither handed over nor is in the sink have it fetched. */
+void rec_apply_remove(struct rec_apply *apply, const char *key); /* rec_sink_has_key(key) */
+/* Hands over an object that entries of this transaction, or later ones, point to. hex: of its
+ * digest. An object that was neither handed over nor is in NATS is fetched when an entry points to
+ * it. */
 enum hw_status rec_apply_blob(struct rec_apply *apply, const char *hex, const void *data,
                               size_t size, struct hw_error *err) HW_CHECKED;
 /* The newest changelog row of the transaction. */
 void rec_apply_changelog(struct rec_apply *apply, int64_t rev, const char *nonce);
 void rec_apply_commit(struct rec_apply *apply);
-void rec_apply_rollback(struct rec_apply *apply); /* forgets the one that was begun, if any */
+void rec_apply_rollback(struct rec_apply *apply); /* forgets what was begun, if anything */
 
-/* Nothing that commits up to lsn is still to come: the checkpoint may follow when all is applied.
- */
+/* No transaction that commits up to lsn is still to come: the checkpoint may follow when all is
+ * applied. */
 void rec_apply_progress(struct rec_apply *apply, hw_lsn lsn);
 
 /* ---- repairs: what a comparison found to differ, begun and committed in one go ---- */
@@ -98,8 +106,8 @@ void rec_apply_repair_remove(struct rec_tx *repair, const struct rec_entry *entr
 void rec_apply_repair_object(struct rec_tx *repair, const char *hex, size_t size);
 void rec_apply_repair_commit(struct rec_tx *repair);
 
-/* Did a streamed transaction newer than rev touch the entry? Then its row in a snapshot of rev says
- * nothing about it. */
+/* Did a streamed transaction newer than rev touch the entry? Then a snapshot of rev says nothing
+ * about the entry. */
 bool rec_apply_touched(const struct rec_apply *apply, const struct rec_entry *entry, int64_t rev);
 
 /* Lets the checkpoint go once everything so far is acknowledged; rev and nonce are the changelog's

@@ -7,7 +7,8 @@
 #include "common/memory.h"
 #include "reconciler/publish/blob.h"
 
-/* Of a table with one row a node. *gone: no row came, for it was deleted, or all were. */
+/* A change of a table with one row for each node. *gone: there is no new row, because this one or
+ * all of them were deleted. */
 static enum hw_status take_removal(struct rec_apply *apply, const struct cdc_transaction *tx,
                                    const struct cdc_change *change, const char *prefix,
                                    struct rec_commands *commands, bool *gone, struct hw_error *err)
@@ -22,7 +23,8 @@ static enum hw_status take_removal(struct rec_apply *apply, const struct cdc_tra
 
         rec_apply_remove(apply, key);
     } else if (*gone) {
-        /* A trigger refuses it; whoever took that away has left no row to tell of. */
+        /* A trigger refuses TRUNCATE. Where somebody removed the trigger, no row says which nodes
+         * there were. */
         hw_log_warn("a table was truncated: comparing everything", HW_S("table", change->table),
                     HW_I("xid", tx->xid));
         commands->command = REC_COMMAND_RESYNC;
@@ -105,7 +107,7 @@ static enum hw_status take_changelog(struct rec_apply *apply, const struct cdc_c
     return HW_OK;
 }
 
-/* What cannot be understood is logged and passed over: a message must not stop the stream. */
+/* A message that cannot be understood is logged and passed over: it must not stop the stream. */
 static void take_message(const struct cdc_change *change, struct rec_commands *commands)
 {
     HW_AUTO_JSON json_t *root = NULL;

@@ -1,6 +1,6 @@
 /*
- * Streamed rows, as PostgreSQL commits them, on their way into apply: what a row of each table, and
- * a message, means to the reconciler.
+ * Streamed changes on their way into apply: the meaning of a row of each table, and of a logical
+ * message.
  */
 #ifndef RECONCILER_PUBLISH_CHANGES_H
 #define RECONCILER_PUBLISH_CHANGES_H

@@ -11,7 +11,8 @@
 
 char *rec_checkpoint_value(const struct rec_checkpoint *c)
 {
-    /* A system identifier has 64 bits: more than JSON numbers hold for most readers. */
+    /* Written as a string: a system identifier has 64 bits, and most readers of JSON numbers
+     * keep 53. */
     return hw_sprintf(
         "{\"epoch\":%" PRIu64 ",\"lsn\":\"%s\",\"system_id\":\"%" PRIu64 "\",\"timeline\":%" PRIu32
         ",\"rev\":%" PRId64 ",\"nonce\":\"%s\",\"slot\":\"%s\"}",

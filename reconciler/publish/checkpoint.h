@@ -1,7 +1,9 @@
 /*
- * The checkpoint: what the sink holds, written into the sink itself (key cfg.checkpoint, in the
- * bucket of the entries it covers). Everything committed up to lsn is in KV and acknowledged. One
- * with the LSN 0/0 covers nothing: a rebuild was begun, in this epoch and for this history.
+ * The checkpoint says how much of the database's log stands in NATS: everything that was committed
+ * up to lsn. It is kept in NATS itself (key cfg.checkpoint, in the bucket of the entries), so that
+ * when NATS is lost or put back, the checkpoint is lost or put back with the entries that it
+ * covers. One with the LSN 0/0 covers nothing: a rebuild was begun, in this epoch and for this
+ * history.
  */
 #ifndef RECONCILER_PUBLISH_CHECKPOINT_H
 #define RECONCILER_PUBLISH_CHECKPOINT_H
@@ -20,7 +22,7 @@ struct rec_checkpoint {
     uint32_t timeline;
     int64_t rev;    /* of the newest changelog row that is covered; 0: none */
     char nonce[40]; /* that row's; "" with rev 0 */
-    char slot[64];  /* that its writer streams from; "": it is of a version that did not say */
+    char slot[64];  /* the slot that its writer streams from; "" in checkpoints of older versions */
     uint64_t seq;   /* of the checkpoint entry itself, as last known; not part of the value */
 };
 

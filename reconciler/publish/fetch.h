@@ -1,6 +1,6 @@
 /*
- * Documents out of headwater.blob, for entries whose object NATS lacks. The rows of that table
- * never change, so they may be read at any time, whatever the stream's position.
+ * Fetches documents from headwater.blob, for entries whose object NATS lacks. The rows of that
+ * table never change, so they may be read at any time, whatever the stream's position.
  */
 #ifndef RECONCILER_PUBLISH_FETCH_H
 #define RECONCILER_PUBLISH_FETCH_H

@@ -19,7 +19,7 @@ static void pass(struct rec_ledger *ledger)
     set_ours(ledger, ledger->next++, false);
 }
 
-/* Goes on as far as numbers are accounted for, or known to be foreign. */
+/* Goes on as long as the next number is accounted for, or known to be foreign. */
 static void settle(struct rec_ledger *ledger)
 {
     for (;;) {
@@ -42,7 +42,7 @@ static void settle(struct rec_ledger *ledger)
     }
 }
 
-/* Someone wrote more than the ledger spans: all of that is told of as one. */
+/* Someone wrote more messages than the ledger spans: they are told of as one. */
 static void make_room(struct rec_ledger *ledger, uint64_t seq)
 {
     if (seq < ledger->next + REC_LEDGER_SPAN)

@@ -1,10 +1,12 @@
 /*
- * The ledger of the stream of entries: a leader writes it alone, so every sequence number behind
- * its claim is one that was acknowledged to it. One that was not is a foreign write, noticed
- * without reading a single message back.
+ * The ledger notices foreign writes without reading a single message back. The leader alone writes
+ * the stream of entries, and NATS numbers the messages of a stream without gaps. So every sequence
+ * number behind the leader's claim must be one that was acknowledged to the leader; any other one
+ * is somebody else's write.
  *
- * A number counts as foreign once every publish that was under way when a later number was heard of
- * has come to an end. Numbers are heard of by acknowledgements, and by asking the server.
+ * Acknowledgements may come late and in any order. So a missing number counts as foreign only when
+ * every publish has ended that was under way when a later number was heard of. Numbers are heard of
+ * by acknowledgements, and by asking the server for its last one.
  */
 #ifndef RECONCILER_PUBLISH_LEDGER_H
 #define RECONCILER_PUBLISH_LEDGER_H

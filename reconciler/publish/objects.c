@@ -65,8 +65,8 @@ static void on_removed(void *arg, const struct hw_ack *ack)
         hw_log_debug("an object could not be removed", HW_E(&ack->err));
 }
 
-/* Forgotten in the sink first: a transaction that refers to it from now on has it fetched and put
- * anew, behind the removal. */
+/* The sink forgets the object before it is removed: a transaction that refers to it from now on has
+ * it fetched and put anew, behind the removal. */
 static bool drop(struct rec_objects *objects, struct rec_object *object)
 {
     struct hw_error err;
@@ -115,7 +115,7 @@ static bool is_described(void *arg, const char *nuid)
     return hw_map_get(arg, nuid) != NULL;
 }
 
-/* Removes chunks that were left behind without metadata: by a crash, say. */
+/* Removes chunks without metadata, such as a crash between the two leaves behind. */
 static void collect_chunks(struct rec_objects *objects)
 {
     struct hw_map described = {0};
@@ -175,7 +175,7 @@ static void read_next(void *arg)
     hw_timer_start(objects->config.loop, &objects->reading, READ_MS, read_next, objects);
     status = check(objects, object->name, &err);
     if (status != HW_ECORRUPT && status != HW_ELIMIT && status != HW_ENOENT)
-        return; /* it is well; or NATS does not answer, and the next comparison reads it again */
+        return; /* sound; or NATS does not answer, and the next comparison has it read again */
     objects->config.counts->drift++;
     hw_log_warn("an object is damaged: it is put again", HW_S("object", object->name), HW_E(&err));
     if (status == HW_ENOENT)

@@ -30,8 +30,8 @@ struct rec_objects_events {
 /* Starts watching. */
 struct rec_objects *rec_objects_start(const struct rec_objects_config *config,
                                       const struct rec_objects_events *events);
-/* A comparison is through: removes what has long had no use, and begins to read the others, one by
- * one between all other work. */
+/* A comparison is through: removes objects that had no use for the time of grace, and begins to
+ * read the others, one every 5 ms between all other work. */
 void rec_objects_compared(struct rec_objects *objects);
 void rec_objects_stop(struct rec_objects *objects); /* from its events too; NULL is fine */
 

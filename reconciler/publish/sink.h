@@ -29,8 +29,8 @@ struct rec_write {
 struct rec_entry {
     char *key;
     uint64_t seq;             /* 0: the key was never written */
-    struct hw_fence fence;    /* of what stands there; zero where it carries none */
-    struct hw_digest content; /* rec_content_… of what a comparison read there */
+    struct hw_fence fence;    /* of the entry that stands there; zero where it carries none */
+    struct hw_digest content; /* rec_content_… of the entry that a comparison read */
     bool known;               /* content is set, and fits the fence of the entry's headers */
     bool deleted;             /* a delete marker, or nothing */
     bool missigned;           /* a comparison did not find our signature on it, where we sign */
@@ -85,7 +85,7 @@ void rec_entry_purged(struct rec_entry *entry); /* the key is gone altogether */
 
 /* The transaction with this serial changes the key: its change number place. */
 void rec_entry_touch(struct rec_entry *entry, uint64_t serial, size_t place);
-/* … and is number rev of the changelog. */
+/* The transaction that changes the key commits, as number rev of the changelog. */
 void rec_entry_commit(struct rec_entry *entry, int64_t rev);
 
 /* One write to a key is under way at a time; the others wait in their order. */

@@ -139,6 +139,47 @@ START_TEST(test_way)
 }
 END_TEST
 
+/*
+ * Proposals wait for the writers' lock, which a person may hold for as long as a transaction is
+ * left open. Reports and signs of life must not wait with them: each of the three has a connection.
+ */
+START_TEST(test_an_open_write_holds_up_proposals_alone)
+{
+    struct test_program writer;
+    const char *const argv[] = {
+        "psql",   "-X",
+        "-c",     "SELECT FROM headwater.changelog_head FOR UPDATE; SELECT pg_sleep(600)",
+        p.pg.url, NULL};
+
+    pipeline_wait_until_caught_up(&p);
+    test_program_start(&writer, argv, NULL);
+    test_wait_for(test_sql_is(&p.pg, "1",
+                              "SELECT count(*) FROM pg_stat_activity"
+                              " WHERE application_name = 'psql'"
+                              " AND wait_event = 'PgSleep'"),
+                  30);
+    propose("n1", "a", 1, "{\"a\":1}");
+    test_wait_for(test_sql_is(&p.pg, "1",
+                              "SELECT count(*) FROM pg_stat_activity"
+                              " WHERE application_name LIKE '%%: proposals'"
+                              " AND wait_event_type = 'Lock'"),
+                  30);
+    pipeline_put(&p, "$KV.headwater_reports.cfg.reported.n1",
+                 "{\"node\":\"n1\",\"state\":\"applied\",\"running\":null,\"failed\":null,"
+                 "\"reported_at\":\"2026-01-31T12:00:00Z\"}",
+                 NULL);
+    ck_assert_int_eq(natsConnection_PublishString(p.nc, "headwater.alive.n2", ""), NATS_OK);
+    test_wait_for(test_sql_is(&p.pg, "1", "SELECT count(*) FROM headwater.reported"), 30);
+    test_wait_for(test_sql_is(&p.pg, "1", "SELECT count(*) FROM headwater.heard WHERE node = 'n2'"),
+                  30);
+    ck_assert(test_sql_is(&p.pg, "0", "SELECT count(*) FROM headwater.proposal"));
+    test_program_stop(&writer, SIGKILL);
+    free(test_sql(&p.pg, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                         " WHERE application_name = 'psql' AND wait_event = 'PgSleep'"));
+    test_wait_for(is_told("n1", "a pending"), 30);
+}
+END_TEST
+
 /* A node sends each thing again and again, while what is between it and the database is killed. */
 START_TEST(test_exactly_once)
 {
@@ -209,5 +250,5 @@ START_TEST(test_drift)
 }
 END_TEST
 
-TEST_MAIN_BETWEEN("reconciler proposals", 240, setup, teardown, test_way, test_exactly_once,
-                  test_drift)
+TEST_MAIN_BETWEEN("reconciler proposals", 240, setup, teardown, test_way,
+                  test_an_open_write_holds_up_proposals_alone, test_exactly_once, test_drift)
