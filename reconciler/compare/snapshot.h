@@ -24,7 +24,7 @@ struct rec_snapshot_object {
     char digest[HW_DIGEST_STR_MAX];
 };
 
-/* What both sides say of one key of a node. 100,000 of them take 25 MB. */
+/* What both sides say of one key of a node. 100,000 of them take about 20 MB. */
 struct rec_snapshot_key {
     struct hw_digest wanted; /* rec_content_… of the row, where there is one … */
     struct hw_digest found;  /* … and of the key's value, where it is an entry of ours */
