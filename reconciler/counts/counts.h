@@ -1,17 +1,18 @@
-/* What a reconciler counts, and how it shows it: see common/metrics.h. */
+/* The numbers that a reconciler counts, and the table that shows them as metrics
+ * (common/metrics.h). */
 #ifndef RECONCILER_COUNTS_COUNTS_H
 #define RECONCILER_COUNTS_COUNTS_H
 
 #include "common/metrics.h"
 
 struct rec_counts {
-    uint64_t transactions; /* streamed, that changed something or not */
-    uint64_t entries;      /* acknowledged by NATS */
+    uint64_t transactions; /* from the stream, also those that changed no node */
+    uint64_t entries;      /* that NATS has acknowledged */
     uint64_t drift;        /* keys, objects and checkpoints that others had changed */
     uint64_t comparisons, rebuilds, replays;
     uint64_t streams;    /* times that the stream was taken up */
     uint64_t failures;   /* times that everything was begun anew because something failed */
-    uint64_t slots_lost; /* found lost or missing where a checkpoint said that it must be there */
+    uint64_t slots_lost; /* times that the slot was lost or gone although a checkpoint needs it */
     uint64_t repaired;   /* entries that a comparison wrote */
     uint64_t collected;  /* objects removed because nobody needs them */
     uint64_t reports_written, reports_refused;
@@ -22,10 +23,10 @@ struct rec_counts {
     double leading; /* 1 while the slot is ours and the stream runs */
     double epoch;
     double nodes, objects;
-    double lag_seconds; /* between now and when what is confirmed was the log's end */
+    double lag_seconds; /* how long ago the confirmed position was the log's end */
 
-    /* Of the last look at slot and fleet; NaN: this process has not looked, as it does not lead. */
-    double lag_bytes;       /* between the log's end and what is confirmed */
+    /* As of the last check-up. NaN while this process does not lead, and so does not look. */
+    double lag_bytes;       /* of log behind the confirmed position */
     double slot_usable;     /* 0: lost, missing or refused */
     double slot_safe_bytes; /* until it is lost; -1: no limit */
     double retained_bytes;  /* of log that the slot holds back */
@@ -39,7 +40,7 @@ struct rec_counts {
 
 extern const struct hw_metric rec_counts_table[];
 
-/* What only a leader looks at is not known any more: NaN. */
+/* Sets the numbers that only a leader knows to NaN. */
 void rec_counts_forget(struct rec_counts *counts);
 
 #endif

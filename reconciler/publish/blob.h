@@ -12,7 +12,7 @@ struct rec_blob {
     unsigned char *owned; /* what data points into, where it had to be decoded */
 };
 
-/* Borrows content where it needs no decoding. Clear it in every case of HW_OK. */
+/* The blob borrows content where it needs no decoding. After HW_OK, clear it in either case. */
 enum hw_status rec_blob_decode(const char *encoding, const char *content, size_t len,
                                struct rec_blob *blob, struct hw_error *err) HW_CHECKED;
 void rec_blob_clear(struct rec_blob *blob);

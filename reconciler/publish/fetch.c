@@ -160,7 +160,7 @@ void rec_fetch_want(struct rec_fetch *fetch, const char *hex, size_t size, rec_f
     else
         fetch->first = want;
     fetch->last = want;
-    /* The connection string was used for others before: it can be read. */
+    /* It cannot fail for a wrong connection string, for others were opened with the same one. */
     if (fetch->pg == NULL &&
         hw_db_open(fetch->loop, fetch->conninfo, "headwater-reconciler: documents", &events,
                    &fetch->pg, &err) != HW_OK)
@@ -175,7 +175,7 @@ void rec_fetch_reset(struct rec_fetch *fetch)
 
     fetch->last = NULL;
     hw_timer_stop(&fetch->next);
-    /* An answer that is still to come finds nobody. */
+    /* First, so that no answer comes any more. */
     hw_db_close(HW_TAKE(fetch->pg));
     end_all(asked, HW_ESTOPPED, NULL);
     end_all(waiting, HW_ESTOPPED, NULL);

@@ -12,15 +12,16 @@
 
 struct rec_fetch;
 
-/* Connects when there is something to fetch for the first time. */
+/* The connection is opened when something is to be fetched for the first time. */
 struct rec_fetch *rec_fetch_new(struct hw_loop *loop, const char *conninfo);
-void rec_fetch_free(struct rec_fetch *fetch); /* NULL is fine; ends what is wanted as reset does */
+void rec_fetch_free(struct rec_fetch *fetch); /* NULL is fine; as reset, it ends what is wanted */
 
 /* data is borrowed. status: HW_OK, HW_ESTOPPED after a reset, else what went wrong (in err). */
 typedef void rec_fetch_fn(void *arg, enum hw_status status, const void *data, size_t size,
                           const struct hw_error *err);
 
-/* Calls done once, later, or from rec_fetch_reset; hex: of the digest; size: about how large. */
+/* Calls done once: later, or from rec_fetch_reset. hex: of the digest; size: of the document,
+ * roughly. */
 void rec_fetch_want(struct rec_fetch *fetch, const char *hex, size_t size, rec_fetch_fn *done,
                     void *arg);
 void rec_fetch_reset(struct rec_fetch *fetch);

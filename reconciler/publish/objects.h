@@ -1,6 +1,7 @@
 /*
- * The object bucket while a reconciler leads: which objects are there (in the sink), whether their
- * bytes are what their names say, and which of them nobody needs any more.
+ * Looks after the object bucket while a reconciler leads: notes in the sink which objects are
+ * there, checks that the bytes of each have the digest that is its name, and removes objects that
+ * nobody needs any more.
  */
 #ifndef RECONCILER_PUBLISH_OBJECTS_H
 #define RECONCILER_PUBLISH_OBJECTS_H

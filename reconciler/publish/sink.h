@@ -45,11 +45,11 @@ struct rec_entry {
 
 struct rec_object {
     char *name;     /* hex of the digest */
-    char nuid[40];  /* of its chunks, as its metadata says; "" where there is none */
-    bool there;     /* in the bucket, or on its way … */
-    bool arriving;  /* … which it still is */
+    char nuid[40];  /* name of its chunks, as its metadata says; "" where there is none */
+    bool there;     /* in the bucket, or on its way there … */
+    bool arriving;  /* … and not acknowledged yet */
     uint64_t used;  /* number of the newest comparison during which a row referred to it */
-    int64_t unused; /* hw_loop_now() when a comparison first found that none does; 0: in use */
+    int64_t unused; /* when a comparison first found no such row, hw_loop_now(); 0: in use */
 };
 
 struct rec_sink;
