@@ -17,7 +17,8 @@ INSERT INTO headwater.migration (version, name) VALUES (6, 'writers');
 -- ---- before: one writer at a time ---------------------------------------------------------------
 
 -- Every statement takes the writers' lock before it locks any row. That is why writers cannot
--- deadlock with each other.
+-- deadlock with each other. A TRUNCATE is the exception: it locks its table before any trigger
+-- fires.
 CREATE FUNCTION headwater.before_write() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
