@@ -15,86 +15,32 @@
 #include "cli/cli.h"
 #include "common/file.h"
 #include "common/memory.h"
-#include "tests/support/api_program.h"
-#include "tests/support/http.h"
+#include "tests/support/cli_program.h"
 #include "tests/support/process.h"
-#include "tests/support/servers.h"
+#include "tests/support/service.h"
 #include "tests/support/suite.h"
 
 enum { TEST_S = 240 };
 
-static struct test_postgres cluster; /* of a case; its database is copied for each test */
-static struct test_postgres pg;
-static struct test_api api;
-static char *server, *state_dir, *state_env;
-
-static void start_cluster(void)
-{
-    test_postgres_start(&cluster, true, NULL);
-}
-
-static void stop_cluster(void)
-{
-    test_postgres_remove(&cluster);
-}
-
-static void name_database(char *url, size_t size, const char *name)
-{
-    char *slash = strrchr(url, '/');
-
-    ck_assert_ptr_nonnull(slash);
-    snprintf(slash + 1, size - (size_t)(slash + 1 - url), "%s", name);
-}
+static const char *home;
+static char *server;
 
 static void start(void)
 {
-    HW_AUTO_FREE char *name = hw_sprintf("test_%ld", (long)getpid());
-
-    free(test_sql(&cluster, "CREATE DATABASE %s TEMPLATE headwater", name));
-    pg = cluster;
-    name_database(pg.url, sizeof(pg.url), name);
-    name_database(pg.api_url, sizeof(pg.api_url), name);
-    test_api_start(&api, pg.api_url, NULL);
+    start_on_copy();
+    home = cli_home(api.port);
     server = hw_sprintf("http://127.0.0.1:%d", api.port);
 }
 
 static void stop(void)
 {
-    test_api_stop(&api);
+    stop_on_copy();
     free(HW_TAKE(server));
 }
 
-/* ---- running it ---- */
-
-/* Runs headwater with a list of arguments that NULL ends; returns what it wrote. */
-static char *run(int status, const char *input, const char *env, const char *const *arguments)
+static void start_alone(void)
 {
-    const char *argv[48] = {"headwater", "--server", server};
-    const char *const envs[] = {state_env, env, NULL};
-    char *output;
-    int count = server != NULL ? 3 : 1;
-
-    while (*arguments != NULL && count < 47)
-        argv[count++] = *arguments++;
-    const int found = test_program_run(argv, envs, input, &output);
-    ck_assert_msg(found == status, "expected %d, got %d:\n%s", status, found, output);
-    return output;
-}
-
-#define HEADWATER(status, ...) run(status, NULL, NULL, (const char *const[]){__VA_ARGS__, NULL})
-#define HEADWATER_IN(status, input, ...)                                                           \
-    run(status, input, NULL, (const char *const[]){__VA_ARGS__, NULL})
-
-/* Runs it, and its output must hold the text. */
-#define EXPECT(status, text, ...)                                                                  \
-    do {                                                                                           \
-        HW_AUTO_FREE char *output_ = HEADWATER(status, __VA_ARGS__);                               \
-        expect_in(output_, text);                                                                  \
-    } while (0)
-
-static void expect_in(const char *output, const char *text)
-{
-    ck_assert_msg(strstr(output, text) != NULL, "no \"%s\" in:\n%s", text, output);
+    home = cli_home(0);
 }
 
 static json_t *parse(const char *text)
@@ -120,29 +66,6 @@ static void make_fleet(int count)
                        "VALUES ('base', '{\"rate_hz\": 1000, \"limits\": {\"high\": 7}}')"));
     free(test_sql(&pg, "INSERT INTO headwater.assignment (name, config, selector) "
                        "VALUES ('everyone', 'base', '{}')"));
-}
-
-/* Every node whose name is like that says what became of what it is to run. */
-static void report(const char *like, bool ok)
-{
-    static int kv_revision;
-
-    free(test_sql(
-        &pg,
-        "SELECT count(*) FROM headwater.report((SELECT jsonb_agg(jsonb_build_object('kv_created', "
-        "'2026-01-01', 'kv_revision', %d, 'value', jsonb_build_object('node', node, 'state', '%s', "
-        "'%s', jsonb_build_object('revision', revision, 'digest', digest, 'epoch', 1, 'lsn', "
-        "wal_lsn, 'stage', 'apply', 'error', E'no such \\x1b[31mcrate')))) "
-        "FROM headwater.desired WHERE node LIKE '%s'))",
-        ++kv_revision, ok ? "applied" : "failed", ok ? "running" : "failed", like));
-}
-
-static char *write_file(const char *name, const char *text)
-{
-    char *path = hw_sprintf("%s/%s", state_dir, name);
-
-    ck_assert_int_eq(hw_file_replace(path, text, strlen(text), 0600, NULL), HW_OK);
-    return path;
 }
 
 /* ---- reading ---- */
@@ -228,7 +151,7 @@ START_TEST(test_one_resource_and_its_content)
     ck_assert_str_eq(node, content);
     EXPECT(0, "revision    1\n", "get", "desired", "n1");
     EXPECT(3, "not reported yet", "get", "reported", "n1");
-    report("n1", true);
+    report_nodes("n1", true);
     EXPECT(0, "applied\n", "get", "reported", "n1");
     EXPECT(3, "no-such-resource", "get", "node", "n2");
     free(HEADWATER(0, "set", "base", "rate_hz=1"));
@@ -262,8 +185,8 @@ END_TEST
 START_TEST(test_fleet)
 {
     make_fleet(3);
-    report("n1", true);
-    report("n2", false);
+    report_nodes("n1", true);
+    report_nodes("n2", false);
     HW_AUTO_FREE char *fleet = HEADWATER(0, "fleet");
     expect_in(fleet, "1 in_sync  0 pending  1 failed  0 unassigned  1 unknown");
     expect_in(fleet, "no such \\u001b[31mcrate"); /* what a node says is no order to a terminal */
@@ -308,9 +231,8 @@ START_TEST(test_set_loses_nothing)
     struct test_program writers[WRITERS];
     for (int i = 0; i < WRITERS; i++) {
         HW_AUTO_FREE char *change = hw_sprintf("w%d=%d", i, i);
-        const char *const argv[] = {"headwater", "--server", server, "set", "base", change, NULL};
-        const char *const env[] = {state_env, NULL};
-        test_program_start(&writers[i], argv, env);
+        const char *const argv[] = {"headwater", "set", "base", change, NULL};
+        test_program_start(&writers[i], argv, NULL);
     }
     int done = 0;
     for (int i = 0; i < WRITERS; i++) {
@@ -348,18 +270,18 @@ END_TEST
 START_TEST(test_wait)
 {
     make_fleet(2);
-    report("n%", true);
+    report_nodes("n%", true);
     free(HEADWATER(0, "set", "base", "rate_hz=6"));
     EXPECT(7, "2 of 2 nodes are pending: n1, n2", "wait", "--last", "--timeout", "10ms");
-    report("n%", true);
+    report_nodes("n%", true);
     EXPECT(0, "2 of 2 nodes applied, 0 failed, 0 pending", "wait", "--last");
     HW_AUTO_FREE char *text = HEADWATER(0, "wait", "--last", "--json");
     HW_AUTO_JSON json_t *result = parse(text);
     HW_AUTO_FREE char *lsn = hw_strdup(json_string_value(json_object_get(result, "lsn")));
     EXPECT(0, "2 of 2", "wait", lsn);
     free(HEADWATER(0, "set", "base", "rate_hz=7"));
-    report("n1", true);
-    report("n2", false);
+    report_nodes("n1", true);
+    report_nodes("n2", false);
     HW_AUTO_FREE char *failed = HEADWATER(1, "wait", "--last");
     expect_in(failed, "1 of 2 nodes applied, 1 failed, 0 pending");
     expect_in(failed, "n2           3  apply  no such \\u001b[31mcrate");
@@ -373,12 +295,11 @@ END_TEST
 START_TEST(test_write_and_wait)
 {
     make_fleet(2);
-    report("n%", true);
-    const char *const argv[] = {"headwater", "--server", server,      "set", "base",
-                                "rate_hz=8", "--wait",   "--timeout", "60s", NULL};
-    const char *const env[] = {state_env, NULL};
+    report_nodes("n%", true);
+    const char *const argv[] = {"headwater", "set",       "base", "rate_hz=8",
+                                "--wait",    "--timeout", "60s",  NULL};
     struct test_program program;
-    test_program_start(&program, argv, env);
+    test_program_start(&program, argv, NULL);
     test_wait_for(({
                       HW_AUTO_FREE char *revision = test_sql(
                           &pg, "SELECT min(revision) FROM headwater.desired WHERE node LIKE 'n%%'");
@@ -386,7 +307,7 @@ START_TEST(test_write_and_wait)
                   }),
                   60);
     ck_assert(test_program_running(&program));
-    report("n%", true);
+    report_nodes("n%", true);
     test_wait_for(!test_program_running(&program), 60);
     ck_assert_int_eq(test_program_stop(&program, 0), 0);
     HW_AUTO_FREE char *log = test_read_file(program.log);
@@ -435,8 +356,7 @@ START_TEST(test_usage)
         expect_in(output, "--help");
         ck_assert_ptr_null(strstr(output, "secret"));
     }
-    HW_AUTO_FREE char *token =
-        run(2, NULL, "HEADWATER_TOKEN=a\nb", (const char *const[]){"fleet", NULL});
+    HW_AUTO_FREE char *token = HEADWATER_WITH(2, "HEADWATER_TOKEN=a\nb", "fleet");
     expect_in(token, "a character that no token has");
     HW_AUTO_FREE char *flag = HEADWATER(2, "fleet", "--token", "x");
     expect_in(flag, "--token: no such option");
@@ -484,8 +404,7 @@ END_TEST
 START_TEST(test_output_that_cannot_be_written)
 {
     make_fleet(1);
-    HW_AUTO_FREE char *command =
-        hw_sprintf("${HW_BUILD_DIR:-build}/headwater --server %s fleet >/dev/full", server);
+    HW_AUTO_FREE char *command = hw_sprintf("${HW_BUILD_DIR:-build}/headwater fleet >/dev/full");
     HW_AUTO_FREE char *output = NULL;
     ck_assert_int_eq(test_program_run((const char *const[]){"/bin/sh", "-c", command, NULL}, NULL,
                                       NULL, &output),
@@ -584,7 +503,7 @@ END_TEST
 
 START_TEST(test_apply_is_all_or_nothing)
 {
-    HW_AUTO_FREE char *path = write_file(
+    HW_AUTO_FREE char *path = cli_file(
         "site.yaml", "kind: node\nname: n1\n---\nkind: assignment\nname: a\nconfig: nowhere\n"
                      "selector: {}\n---\nkind: config\nname: c\ncontent: 1\npriority: 9\n");
     HW_AUTO_FREE char *output = HEADWATER(5, "apply", "-f", path);
@@ -685,11 +604,10 @@ END_TEST
 START_TEST(test_watch)
 {
     make_fleet(1);
-    const char *const argv[] = {"headwater", "--server", server,    "watch", "--types",
-                                "desired",   "--json",   "--count", "2",     NULL};
-    const char *const env[] = {state_env, NULL};
+    const char *const argv[] = {"headwater", "watch",   "--types", "desired",
+                                "--json",    "--count", "2",       NULL};
     struct test_program program;
-    test_program_start(&program, argv, env);
+    test_program_start(&program, argv, NULL);
     /* It is there when the first event arrives; changes go on until it is. */
     test_wait_for(({
                       free(HEADWATER(0, "rollback", "base", "1"));
@@ -722,7 +640,7 @@ END_TEST
 START_TEST(test_tokens)
 {
     make_fleet(1);
-    HW_AUTO_FREE char *path = hw_sprintf("%s/token", state_dir);
+    HW_AUTO_FREE char *path = hw_sprintf("%s/token", home);
     HW_AUTO_FREE char *command =
         hw_sprintf("${HW_BUILD_DIR:-build}/headwater --server %s token create boss --role admin "
                    ">%s 2>/dev/null",
@@ -738,13 +656,12 @@ START_TEST(test_tokens)
     HW_AUTO_JSON json_t *answer = parse(json);
     HW_AUTO_FREE char *env =
         hw_sprintf("HEADWATER_TOKEN=%s", json_string_value(json_object_get(answer, "token")));
-    free(run(0, NULL, env, (const char *const[]){"fleet", NULL}));
-    HW_AUTO_FREE char *refused =
-        run(6, NULL, env, (const char *const[]){"set", "base", "rate_hz=9", NULL});
+    free(HEADWATER_WITH(0, env, "fleet"));
+    HW_AUTO_FREE char *refused = HEADWATER_WITH(6, env, "set", "base", "rate_hz=9");
     expect_in(refused, "forbidden");
     EXPECT(0, "reader", "token", "list", "--token-file", path);
     EXPECT(0, "token reader is revoked", "token", "revoke", "reader", "--token-file", path);
-    HW_AUTO_FREE char *revoked = run(6, NULL, env, (const char *const[]){"fleet", NULL});
+    HW_AUTO_FREE char *revoked = HEADWATER_WITH(6, env, "fleet");
     expect_in(revoked, "unauthenticated");
     EXPECT(5, "role", "token", "create", "x", "--role", "king", "--token-file", path);
 }
@@ -754,7 +671,7 @@ END_TEST
 
 static char *tls_file(const char *name)
 {
-    return hw_sprintf("%s/%s", state_dir, name);
+    return hw_sprintf("%s/%s", home, name);
 }
 
 static void make_certificates(void)
@@ -768,8 +685,8 @@ static void make_certificates(void)
         "openssl x509 -req -in csr -CA one.pem -CAkey one.key -CAcreateserial -extfile ext "
         "-out $name.pem -days 2; done";
     char *output;
-    const int status = test_program_run(
-        (const char *const[]){"/bin/sh", "-c", script, state_dir, NULL}, NULL, NULL, &output);
+    const int status = test_program_run((const char *const[]){"/bin/sh", "-c", script, home, NULL},
+                                        NULL, NULL, &output);
 
     ck_assert_msg(status == 0, "%s", output);
     free(output);
@@ -826,8 +743,7 @@ END_TEST
 /* What a terminal would get. */
 static char *on_terminal(const char *env, const char *arguments)
 {
-    HW_AUTO_FREE char *command =
-        hw_sprintf("${HW_BUILD_DIR:-build}/headwater --server %s %s", server, arguments);
+    HW_AUTO_FREE char *command = hw_sprintf("${HW_BUILD_DIR:-build}/headwater %s", arguments);
     char *output;
     const int status =
         test_program_run((const char *const[]){"script", "-qec", command, "/dev/null", NULL},
@@ -840,8 +756,8 @@ static char *on_terminal(const char *env, const char *arguments)
 START_TEST(test_terminal)
 {
     make_fleet(2);
-    report("n1", true);
-    report("n2", false);
+    report_nodes("n1", true);
+    report_nodes("n2", false);
     HW_AUTO_FREE char *colours = on_terminal("TERM=xterm", "fleet");
     expect_in(colours, "\x1b[31mfailed\x1b[0m");
     expect_in(colours, "no such \\u001b[31mcrate");
@@ -874,7 +790,7 @@ static void villain_start(struct villain *villain, const char *const answers[], 
     ck_assert_int_eq(listen(listener, 16), 0);
     ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&address, &size), 0);
     snprintf(villain->url, sizeof(villain->url), "http://127.0.0.1:%d", ntohs(address.sin_port));
-    villain->requests = write_file("requests", "");
+    villain->requests = cli_file("requests", "");
     fflush(NULL);
     villain->pid = fork();
     if (villain->pid != 0) {
@@ -1120,12 +1036,11 @@ START_TEST(test_token_is_sent_and_not_shown)
 {
     struct villain villain;
     villain_start(&villain, (const char *const[]){PROBLEM("401") "{}", NULL}, 0);
-    HW_AUTO_FREE char *path = write_file("secret", "  hwt_0123_s3cret\n");
+    HW_AUTO_FREE char *path = cli_file("secret", "  hwt_0123_s3cret\n");
     EXPECT(6, "refused", "--server", villain.url, "--token-file", path, "fleet");
     HW_AUTO_FREE char *output =
-        run(6, NULL, "HEADWATER_TOKEN=hwt_env_s3cret",
-            (const char *const[]){"--server", villain.url, "--token-file", path, "fleet",
-                                  "--log-level", "debug", NULL});
+        HEADWATER_WITH(6, "HEADWATER_TOKEN=hwt_env_s3cret", "--server", villain.url, "--token-file",
+                       path, "fleet", "--log-level", "debug");
     ck_assert_ptr_null(strstr(output, "s3cret"));
     HW_AUTO_FREE char *requests = villain_stop(&villain);
     expect_in(requests, "Authorization: Bearer hwt_0123_s3cret\r\n");
@@ -1141,6 +1056,8 @@ static TCase *add_case(Suite *suite, const char *name, bool with_api)
     if (with_api) {
         tcase_add_unchecked_fixture(tcase, start_cluster, stop_cluster);
         tcase_add_checked_fixture(tcase, start, stop);
+    } else {
+        tcase_add_checked_fixture(tcase, start_alone, NULL);
     }
     suite_add_tcase(suite, tcase);
     return tcase;
@@ -1192,9 +1109,6 @@ int main(void)
     };
     Suite *suite = suite_create("cli");
 
-    state_dir = test_temp_dir();
-    state_env = hw_sprintf("XDG_STATE_HOME=%s", state_dir);
-    setenv("XDG_STATE_HOME", state_dir, 1);
     for (size_t i = 0; i < HW_COUNT(cases); i++) {
         TCase *tcase = add_case(suite, cases[i].name, cases[i].with_api);
         for (size_t j = 0; j < cases[i].count; j++)

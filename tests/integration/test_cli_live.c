@@ -28,21 +28,6 @@ static void start(void)
         201);
 }
 
-/* A node says what became of what it is to run. */
-static void report(const char *node, bool ok)
-{
-    static int kv_revision;
-
-    free(test_sql(
-        &pg,
-        "SELECT count(*) FROM headwater.report((SELECT jsonb_agg(jsonb_build_object('kv_created', "
-        "'2026-01-01', 'kv_revision', %d, 'value', jsonb_build_object('node', node, 'state', '%s', "
-        "'%s', jsonb_build_object('revision', revision, 'digest', digest, 'epoch', 1, 'lsn', "
-        "wal_lsn, 'stage', 'apply', 'error', E'no such \\x1b[31mcrate')))) "
-        "FROM headwater.desired WHERE node = '%s'))",
-        ++kv_revision, ok ? "applied" : "failed", ok ? "running" : "failed", node));
-}
-
 static void launch(const char *const arguments[])
 {
     const char *argv[16] = {"headwater"};
@@ -74,7 +59,7 @@ START_TEST(test_fleet_as_objects)
 {
     LAUNCH("fleet", "--watch", "--json");
     test_wait_for(has_said("\"added\",\"item\":{\"node\":\"n2\""), 60);
-    report("n1", false);
+    report_nodes("n1", false);
     test_wait_for(has_said("\"changed\",\"item\":{\"node\":\"n1\""), 60);
     ck_assert_int_eq(call("PUT", "/v1/nodes/n3", JSON, "{}"), 201);
     test_wait_for(has_said("\"added\",\"item\":{\"node\":\"n3\""), 60);
@@ -95,7 +80,7 @@ START_TEST(test_fleet_into_a_pipe)
 {
     LAUNCH("get", "fleet", "-w");
     test_wait_for(has_said("n2    "), 60);
-    report("n1", false);
+    report_nodes("n1", false);
     test_wait_for(has_said("failed"), 60);
     ck_assert_int_eq(call("DELETE", "/v1/nodes/n2", NULL, NULL), 204);
     test_wait_for(has_said("n2 (removed)"), 60);
@@ -133,7 +118,7 @@ START_TEST(test_on_a_terminal)
     ON_TERMINAL(&terminal, "fleet", "--watch");
     cli_terminal_expect(&terminal, "\x1b[H\x1b[2J");
     cli_terminal_expect(&terminal, "2 unknown");
-    report("n1", true);
+    report_nodes("n1", true);
     cli_terminal_expect(&terminal, "\x1b[H\x1b[2J1 in_sync");
     cli_terminal_type(&terminal, "\x03");
     ck_assert_int_eq(cli_terminal_end(&terminal), 0);
@@ -163,7 +148,7 @@ START_TEST(test_reconnects)
                        (const char *const[]){server, NULL});
     test_wait_for(has_said("\"node\":\"n2\""), 60);
     test_api_stop(&second);
-    report("n1", false);
+    report_nodes("n1", false);
     test_wait_for(has_said("reconnecting"), 60);
     ck_assert(!has_said("\"changed\",\"item\""));
     test_api_start(&second, pg.api_url, options);
@@ -196,15 +181,15 @@ START_TEST(test_how_it_ends)
 
     LAUNCH("watch");
     for (int i = 0; !has_said("reported"); i++)
-        report("n1", i % 2 == 0);
+        report_nodes("n1", i % 2 == 0);
     free(interrupt());
 }
 END_TEST
 
 START_TEST(test_describe)
 {
-    report("n1", false);
-    report("n1", true);
+    report_nodes("n1", false);
+    report_nodes("n1", true);
     free(test_sql(&pg, "UPDATE headwater.config SET content = '{\"rate_hz\": 2}'"));
     HW_AUTO_FREE char *node = HEADWATER(0, "describe", "node", "n1");
     expect_in(node, "labels       site=north\n");

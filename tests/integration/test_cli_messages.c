@@ -10,17 +10,16 @@
 
 #include "common/file.h"
 #include "common/memory.h"
-#include "tests/support/process.h"
+#include "tests/support/cli_program.h"
 #include "tests/support/service.h"
 #include "tests/support/suite.h"
 
-static char directory[PATH_MAX];
+static const char *home;
 
 static void begin(void)
 {
     start_service();
-    test_new_path(directory, sizeof(directory), "messages");
-    ck_assert_int_eq(hw_file_mkdirs(directory, 0700, NULL), HW_OK);
+    home = cli_home(api.port);
     ck_assert_int_eq(call("PUT", "/v1/nodes/n1", JSON, "{\"labels\":{\"slot\":3}}"), 201);
     ck_assert_int_eq(call("PUT", "/v1/configs/base", JSON, "{\"rate_hz\":1,\"log\":{\"level\":3}}"),
                      201);
@@ -32,26 +31,12 @@ static void begin(void)
         201);
 }
 
-static void end(void)
-{
-    stop_service();
-}
-
 /* Runs headwater; what it says must hold the words. */
 static void says(const char *const *arguments, int status, const char *words)
 {
-    HW_AUTO_FREE char *server = hw_sprintf("http://127.0.0.1:%d", api.port);
-    HW_AUTO_FREE char *state = hw_sprintf("XDG_STATE_HOME=%s", directory);
-    const char *argv[16] = {"headwater", "--server", server};
-    char *output;
+    HW_AUTO_FREE char *output = cli_run(status, NULL, NULL, arguments);
 
-    for (int i = 0; arguments[i] != NULL; i++)
-        argv[3 + i] = arguments[i];
-    const int found = test_program_run(argv, (const char *const[]){state, NULL}, NULL, &output);
-    ck_assert_msg(found == status && strstr(output, words) != NULL,
-                  "%s %s: %d, expected %d and \"%s\":\n%s", arguments[0],
-                  arguments[1] != NULL ? arguments[1] : "", found, status, words, output);
-    free(output);
+    expect_in(output, words);
 }
 
 START_TEST(test_commands)
@@ -175,17 +160,17 @@ START_TEST(test_files)
          "bad.json:1:9: string or '}' expected near '}'; the comma before it is one too many"},
         {"k.yaml", "", "no resource in it"},
     };
-    HW_AUTO_FREE char *bad = hw_sprintf("%s/bad.json", directory);
+    HW_AUTO_FREE char *bad = hw_sprintf("%s/bad.json", home);
 
     ck_assert_int_eq(hw_file_replace(bad, "{\"a\": 1,}", 9, 0600, NULL), HW_OK);
     for (size_t i = 0; i < HW_COUNT(cases); i++) {
-        HW_AUTO_FREE char *path = hw_sprintf("%s/%s", directory, cases[i].name);
+        HW_AUTO_FREE char *path = hw_sprintf("%s/%s", home, cases[i].name);
 
         ck_assert_int_eq(hw_file_replace(path, cases[i].text, strlen(cases[i].text), 0600, NULL),
                          HW_OK);
         says((const char *const[]){"apply", "-f", path, NULL}, 5, cases[i].words);
     }
-    HW_AUTO_FREE char *empty = hw_sprintf("%s/empty", directory);
+    HW_AUTO_FREE char *empty = hw_sprintf("%s/empty", home);
     ck_assert_int_eq(hw_file_mkdirs(empty, 0700, NULL), HW_OK);
     says((const char *const[]){"apply", "-f", empty, NULL}, 5,
          "no file in it ends with .yaml, .yml or .json");
@@ -200,7 +185,7 @@ START_TEST(test_warnings)
         "- {kind: assignment, name: s, config: base, selector: {slot: '3'}}\n";
     static const char *const commands[][4] = {
         {"diff", NULL}, {"apply", "--dry-run", NULL}, {"apply", "-o", "json"}};
-    HW_AUTO_FREE char *path = hw_sprintf("%s/w.yaml", directory);
+    HW_AUTO_FREE char *path = hw_sprintf("%s/w.yaml", home);
 
     ck_assert_int_eq(hw_file_replace(path, text, strlen(text), 0600, NULL), HW_OK);
     for (size_t i = 0; i < HW_COUNT(commands); i++) {
@@ -268,7 +253,7 @@ int main(void)
     Suite *suite = suite_create("cli messages");
     TCase *all = tcase_create("messages");
 
-    tcase_add_unchecked_fixture(all, begin, end);
+    tcase_add_unchecked_fixture(all, begin, stop_service);
     tcase_set_timeout(all, 240);
     tcase_add_test(all, test_commands);
     tcase_add_test(all, test_counters);

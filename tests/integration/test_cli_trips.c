@@ -15,105 +15,28 @@
 #include "common/buf.h"
 #include "common/file.h"
 #include "common/memory.h"
-#include "tests/support/api_program.h"
+#include "tests/support/cli_program.h"
 #include "tests/support/process.h"
-#include "tests/support/servers.h"
+#include "tests/support/service.h"
 #include "tests/support/suite.h"
 
 enum { TEST_S = 240 };
 
-static struct test_postgres cluster; /* the original of all databases */
-static struct test_postgres pg;      /* the database that is used, and the service on it */
-static struct test_api api;
-static char *server, *dir;
-
-static void start_cluster(void)
-{
-    test_postgres_start(&cluster, true, NULL);
-}
-
-static void stop_cluster(void)
-{
-    test_postgres_remove(&cluster);
-}
-
-static void name_database(char *url, size_t size, const char *name)
-{
-    char *slash = strrchr(url, '/');
-
-    ck_assert_ptr_nonnull(slash);
-    snprintf(slash + 1, size - (size_t)(slash + 1 - url), "%s", name);
-}
-
-static void stop(void)
-{
-    test_api_stop(&api);
-    free(HW_TAKE(server));
-}
-
-/* An empty database, and a service on it. */
-static void start_empty(void)
-{
-    static int count;
-    HW_AUTO_FREE char *name = hw_sprintf("test_%ld_%d", (long)getpid(), ++count);
-
-    free(test_sql(&cluster, "CREATE DATABASE %s TEMPLATE headwater", name));
-    pg = cluster;
-    name_database(pg.url, sizeof(pg.url), name);
-    name_database(pg.api_url, sizeof(pg.api_url), name);
-    test_api_start(&api, pg.api_url, NULL);
-    server = hw_sprintf("http://127.0.0.1:%d", api.port);
-}
+static char *dir;
 
 static void start(void)
 {
+    start_on_copy();
+    cli_home(api.port);
     dir = test_temp_dir();
-    start_empty();
 }
 
+/* The service on an empty database instead. */
 static void move_to_empty_database(void)
 {
-    stop();
-    start_empty();
-}
-
-/* ---- running it ---- */
-
-static char *run(int status, const char *input, const char *const *arguments)
-{
-    const char *argv[32] = {"headwater", "--server", server};
-    HW_AUTO_FREE char *state = hw_sprintf("XDG_STATE_HOME=%s", test_base_dir());
-    const char *const envs[] = {state, NULL};
-    char *output;
-    int count = 3;
-
-    while (*arguments != NULL && count < 31)
-        argv[count++] = *arguments++;
-    const int found = test_program_run(argv, envs, input, &output);
-    ck_assert_msg(found == status, "expected %d, got %d:\n%s", status, found, output);
-    return output;
-}
-
-#define HEADWATER(status, ...) run(status, NULL, (const char *const[]){__VA_ARGS__, NULL})
-#define HEADWATER_IN(status, input, ...)                                                           \
-    run(status, input, (const char *const[]){__VA_ARGS__, NULL})
-#define EXPECT(status, text, ...)                                                                  \
-    do {                                                                                           \
-        HW_AUTO_FREE char *output_ = HEADWATER(status, __VA_ARGS__);                               \
-        expect_in(output_, text);                                                                  \
-    } while (0)
-
-static void expect_in(const char *output, const char *text)
-{
-    ck_assert_msg(strstr(output, text) != NULL, "no \"%s\" in:\n%s", text, output);
-}
-
-static void expect_sql(const char *expected, const char *sql)
-{
-    HW_AUTO_FREE char *found = test_sql(&pg, "%s", sql);
-
-    ck_assert_msg(found != NULL && strcmp(found, expected) == 0, "%s: expected %s, got %s", sql,
-                  expected, found != NULL ? found : "nothing");
+    stop_on_copy();
+    start_on_copy();
+    cli_server(api.port);
 }
 
 static char *in_dir(const char *name)
@@ -227,7 +150,7 @@ START_TEST(test_what_get_prints_apply_takes)
             ck_assert_ptr_null(strstr(same, "created"));
             expect_in(same, "unchanged");
         }
-    expect_sql(rev, "SELECT rev FROM headwater.changelog_head");
+    check_sql(rev, "SELECT rev FROM headwater.changelog_head");
     for (size_t f = 0; f < HW_COUNT(forms); f++) {
         move_to_empty_database();
         for (size_t k = 0; k < HW_COUNT(kinds); k++)
@@ -376,13 +299,13 @@ START_TEST(test_export_of_pins)
     expect_in(old, "1000");
     move_to_empty_database();
     free(HEADWATER(0, "apply", "-f", out));
-    expect_sql(desired, "SELECT json_agg((node, digest, media_type) ORDER BY node) "
-                        "FROM headwater.desired");
-    expect_sql("base.revision-1", "SELECT config FROM headwater.assignment WHERE name = 'too'");
+    check_sql(desired, "SELECT json_agg((node, digest, media_type) ORDER BY node) "
+                       "FROM headwater.desired");
+    check_sql("base.revision-1", "SELECT config FROM headwater.assignment WHERE name = 'too'");
     /* They stay where they are when the config goes on, as the pin did. */
     free(HEADWATER(0, "set", "base", "rate_hz=9"));
-    expect_sql(desired, "SELECT json_agg((node, digest, media_type) ORDER BY node) "
-                        "FROM headwater.desired");
+    check_sql(desired, "SELECT json_agg((node, digest, media_type) ORDER BY node) "
+                       "FROM headwater.desired");
     /* Who has that name is refused, unless it is the same. */
     free(test_sql(&pg, "UPDATE headwater.assignment SET config = 'base', revision = 1 "
                        "WHERE name = 'latest'"));
@@ -458,8 +381,7 @@ static void start_export(struct test_program *program, const char *out, const ch
 {
     HW_AUTO_FREE char *armed = hw_sprintf("HEADWATER_POINT=%s", point);
 
-    test_program_start(program,
-                       (const char *const[]){"headwater", "--server", server, "export", out, NULL},
+    test_program_start(program, (const char *const[]){"headwater", "export", out, NULL},
                        (const char *const[]){armed, NULL});
 }
 
@@ -571,7 +493,7 @@ START_TEST(test_files_that_lead_elsewhere)
     shell("rm site/b.yaml");
     write_file("site/b.yaml", "kind: pod\nname: x\n");
     EXPECT(5, "b.yaml:1: kind: \"pod\" is none of", "apply", "-f", site);
-    expect_sql("0", "SELECT count(*) FROM headwater.config");
+    check_sql("0", "SELECT count(*) FROM headwater.config");
     shell("rm site/b.yaml");
     EXPECT(0, "created", "apply", "-f", site);
     /* The same twice is said, wherever. */
@@ -595,7 +517,7 @@ START_TEST(test_prune)
     free(HEADWATER_IN(0, "kind: config\nname: other\ncontent: 1\n", "apply", "-f", "-", "--set",
                       "elsewhere"));
     free(HEADWATER(0, "apply", "-f", site, "--set", "site", "--prune", "--yes"));
-    expect_sql("4", "SELECT count(*) FROM headwater.config");
+    check_sql("4", "SELECT count(*) FROM headwater.config");
     shell("rm site/b.yaml");
     /* Shown, and not done. */
     HW_AUTO_FREE char *diff = HEADWATER(1, "diff", "-f", site, "--set", "site", "--prune");
@@ -608,7 +530,7 @@ START_TEST(test_prune)
     EXPECT(2, "--set NAME", "apply", "-f", site, "--prune", "--yes");
     EXPECT(2, "is no name", "apply", "-f", site, "--set", "a b");
     EXPECT(4, "the set \"site\", so the set \"more\"", "apply", "-f", site, "--set", "more");
-    expect_sql("4", "SELECT count(*) FROM headwater.config");
+    check_sql("4", "SELECT count(*) FROM headwater.config");
     /* Changed by hand, so it is somebody's. */
     free(test_sql(&pg, "UPDATE headwater.config SET content = '2' WHERE name = 'c'"));
     EXPECT(1, "config c: keep, others changed it", "diff", "-f", site, "--set", "site", "--prune");
@@ -617,14 +539,14 @@ START_TEST(test_prune)
     expect_in(done, "config      b     deleted");
     expect_in(done, "config      c     kept");
     EXPECT(0, "pruned from the set \"site\": less", "audit", "config", "b");
-    expect_sql("a c other", "SELECT string_agg(name, ' ' ORDER BY name) FROM headwater.config");
+    check_sql("a c other", "SELECT string_agg(name, ' ' ORDER BY name) FROM headwater.config");
     EXPECT(0, "config c: keep", "diff", "-f", site, "--set", "site", "--prune");
     /* What is used elsewhere stays, and all else with it. */
     free(test_sql(&pg, "INSERT INTO headwater.assignment (name, config, selector) "
                        "VALUES ('mine', 'a', '{}')"));
     write_file("site/a.yaml", "kind: node\nname: n1\n");
     EXPECT(4, "the assignment \"mine\"", "apply", "-f", site, "--set", "site", "--prune", "--yes");
-    expect_sql("a mine", "SELECT string_agg(name, ' ' ORDER BY name) FROM headwater.assignment");
+    check_sql("a mine", "SELECT string_agg(name, ' ' ORDER BY name) FROM headwater.assignment");
 }
 END_TEST
 
@@ -640,17 +562,17 @@ START_TEST(test_prune_of_a_partial_list)
     expect_in(refused, "would remove the others");
     free(HEADWATER_IN(0, some, "apply", "-f", "-", "--set", "s"));
     free(HEADWATER_IN(0, all, "apply", "-f", "-", "--set", "s", "--prune", "--yes"));
-    expect_sql("3", "SELECT count(*) FROM headwater.node");
+    check_sql("3", "SELECT count(*) FROM headwater.node");
 }
 END_TEST
 
 /* Runs apply --prune on a terminal, where somebody types this. */
 static char *answer_with(const char *typed, int status)
 {
-    HW_AUTO_FREE char *command = hw_sprintf(
-        "printf '%s' | script -qec \"$HW_BUILD_DIR/headwater --server %s apply -f %s/site.yaml "
-        "--set s --prune\" /dev/null",
-        typed, server, dir);
+    HW_AUTO_FREE char *command =
+        hw_sprintf("printf '%s' | script -qec \"$HW_BUILD_DIR/headwater apply -f %s/site.yaml "
+                   "--set s --prune\" /dev/null",
+                   typed, dir);
     HW_AUTO_FREE char *env = hw_sprintf(
         "HW_BUILD_DIR=%s", getenv("HW_BUILD_DIR") != NULL ? getenv("HW_BUILD_DIR") : "build");
     char *output;
@@ -670,11 +592,11 @@ START_TEST(test_prune_asks)
     expect_in(no, "node b: remove");
     expect_in(no, "nothing was done");
     free(answer_with("\\n", 1));
-    expect_sql("2", "SELECT count(*) FROM headwater.node");
+    check_sql("2", "SELECT count(*) FROM headwater.node");
     HW_AUTO_FREE char *yes = answer_with("y\\n", 0);
     expect_in(yes, "node b: remove");
     expect_in(yes, "deleted");
-    expect_sql("1", "SELECT count(*) FROM headwater.node");
+    check_sql("1", "SELECT count(*) FROM headwater.node");
 }
 END_TEST
 
@@ -706,7 +628,7 @@ int main(void)
 
         tcase_set_timeout(tcase, TEST_S);
         tcase_add_unchecked_fixture(tcase, start_cluster, stop_cluster);
-        tcase_add_checked_fixture(tcase, start, stop);
+        tcase_add_checked_fixture(tcase, start, stop_on_copy);
         for (size_t j = 0; j < cases[i].count; j++)
             tcase_add_test(tcase, cases[i].tests[j]);
         suite_add_tcase(suite, tcase);

@@ -23,19 +23,24 @@ enum { ARGUMENTS_MOST = 40, PATIENCE_S = 60 };
 
 static char *home;
 
-const char *cli_home(int port)
+void cli_server(int port)
 {
     HW_AUTO_FREE char *server = hw_sprintf("http://127.0.0.1:%d", port);
 
+    if (port != 0)
+        setenv("HEADWATER_SERVER", server, 1);
+    else
+        unsetenv("HEADWATER_SERVER");
+}
+
+const char *cli_home(int port)
+{
     free(home);
     home = test_temp_dir();
     setenv("XDG_CONFIG_HOME", home, 1);
     setenv("XDG_STATE_HOME", home, 1);
     setenv("TMPDIR", home, 1);
-    if (port != 0)
-        setenv("HEADWATER_SERVER", server, 1);
-    else
-        unsetenv("HEADWATER_SERVER");
+    cli_server(port);
     return home;
 }
 

@@ -9,14 +9,19 @@
 #include <sys/types.h>
 
 /* A new directory, as XDG_CONFIG_HOME, XDG_STATE_HOME and TMPDIR of what this process starts from
- * now on, with HEADWATER_SERVER set to a port of 127.0.0.1 (0: not set). */
+ * now on, with HEADWATER_SERVER set as cli_server does. */
 const char *cli_home(int port);
+/* Sets HEADWATER_SERVER alone, to a port of 127.0.0.1 (0: not set). */
+void cli_server(int port);
 
 /* Runs it to its end; what it wrote is malloc'ed. Another status fails the test. input, env: as of
  * test_program_run. arguments: NULL ends them. */
 char *cli_run(int status, const char *input, const char *const env[],
               const char *const arguments[]);
 #define HEADWATER(status, ...) cli_run(status, NULL, NULL, (const char *const[]){__VA_ARGS__, NULL})
+/* input: what it reads from standard input */
+#define HEADWATER_IN(status, input, ...)                                                           \
+    cli_run(status, input, NULL, (const char *const[]){__VA_ARGS__, NULL})
 /* variable: "NAME=value" */
 #define HEADWATER_WITH(status, variable, ...)                                                      \
     cli_run(status, NULL, (const char *const[]){variable, NULL},                                   \
