@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "agent/target.h"
+#include "common/file.h"
 #include "common/memory.h"
 
 #define HEAL_PAUSE_MS 5000 /* between two healings: the other writer may not give up either */
@@ -72,10 +73,7 @@ void agent_drift_watch(struct agent *a)
     agent_notice_add(a->notice, proposals, NULL);
     if (output->file != NULL) {
         const char *const slash = strrchr(output->file, '/');
-        HW_AUTO_FREE char *dir = slash == NULL ? hw_strdup(".")
-                                 : slash == output->file
-                                     ? hw_strdup("/")
-                                     : hw_strndup(output->file, (size_t)(slash - output->file));
+        HW_AUTO_FREE char *dir = hw_file_parent(output->file);
 
         agent_notice_add(a->notice, dir, slash != NULL ? slash + 1 : output->file);
     } else if (output->dir != NULL) {

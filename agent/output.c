@@ -24,7 +24,7 @@ char *agent_output_path(const struct agent_output *output)
 
 static bool file_is(const char *path, const struct agent_document *document)
 {
-    /* O_NONBLOCK: whatever someone has put there, a FIFO say, must not hold us up. */
+    /* Someone may have put a FIFO there; without O_NONBLOCK the open would wait for a writer. */
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct hw_digester *digester;
     struct hw_digest digest;
@@ -79,7 +79,7 @@ static void name_generation(const struct agent_document *document, char out[stat
              hw_digest_hex(&document->digest, hex));
 }
 
-/* r<digits>-<12 hexadecimal digits>: nothing else in the directory is ours to remove. */
+/* r<digits>-<12 hexadecimal digits>. Other names in the directory are not ours to remove. */
 static bool is_generation(const char *name)
 {
     const size_t digits = *name == 'r' ? strspn(name + 1, "0123456789") : 0;
@@ -113,14 +113,12 @@ enum hw_status agent_output_put(const struct agent_output *output,
 enum hw_status agent_output_sync(const struct agent_output *output, struct hw_error *err)
 {
     HW_AUTO_FREE char *path = agent_output_path(output);
-    char *const slash = path != NULL ? strrchr(path, '/') : NULL;
+    HW_AUTO_FREE char *dir = path != NULL ? hw_file_parent(path) : NULL;
     enum hw_status status;
 
     if (path == NULL)
         return HW_OK;
-    if (slash != NULL)
-        slash[slash == path] = '\0';
-    status = hw_file_sync_dir(slash != NULL ? path : ".", err);
+    status = hw_file_sync_dir(dir, err);
     return status == HW_ENOENT ? HW_OK : status;
 }
 
@@ -136,7 +134,7 @@ struct generation {
     long long revision;
 };
 
-/* By revision: the clock may have jumped in between. */
+/* By revision and not by time, because the clock may have jumped in between. */
 static int newest_first(const void *a, const void *b)
 {
     const struct generation *x = a, *y = b;
@@ -166,7 +164,7 @@ void agent_output_sweep(const struct agent_output *output)
         all[count++].revision = strtoll(entry->d_name + 1, NULL, 10);
     }
     qsort(all, count, sizeof(*all), newest_first);
-    /* What stays behind is swept next time. */
+    /* A file that cannot be removed now is removed at the next sweep. */
     for (size_t i = output->keep > 0 ? output->keep - 1 : 0; i < count; i++)
         (void)unlinkat(dirfd(dir), all[i].name, 0);
     closedir(dir);

@@ -35,13 +35,7 @@ const char **cli_contexts_value(struct cli_options *o, const struct cli_setting 
 /* malloc'ed; NULL where the user has no such place. */
 static char *contexts_file(void)
 {
-    const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-
-    if (config != NULL && *config == '/')
-        return hw_sprintf("%s/headwater/contexts", config);
-    if (home != NULL && *home == '/')
-        return hw_sprintf("%s/.config/headwater/contexts", home);
-    return NULL;
+    return hw_file_of_user("XDG_CONFIG_HOME", ".config", "headwater/contexts");
 }
 
 /* Whoever may write it decides who gets the user's tokens. */
@@ -111,7 +105,7 @@ enum hw_status cli_contexts_write(const json_t *file, struct hw_error *err)
         return hw_fail(err, HW_EINVAL, "there is no place for contexts: HOME is not set");
     HW_AUTO_FREE char *json = cli_json_text(file, true);
     HW_AUTO_FREE char *text = hw_sprintf("%s\n", json);
-    HW_AUTO_FREE char *directory = hw_strndup(path, (size_t)(strrchr(path, '/') - path));
+    HW_AUTO_FREE char *directory = hw_file_parent(path);
     const enum hw_status st = hw_file_mkdirs(directory, 0700, err);
     return st != HW_OK ? st : hw_file_replace(path, text, strlen(text), 0600, err);
 }

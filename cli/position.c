@@ -14,13 +14,7 @@ enum { FILE_MOST = 1 << 20 };
 /* Where it is kept, malloc'ed; NULL where the user has no such place. */
 static char *state_file(void)
 {
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-
-    if (state != NULL && *state == '/')
-        return hw_sprintf("%s/headwater/positions.json", state);
-    if (home != NULL && *home == '/')
-        return hw_sprintf("%s/.local/state/headwater/positions.json", home);
-    return NULL;
+    return hw_file_of_user("XDG_STATE_HOME", ".local/state", "headwater/positions.json");
 }
 
 static json_t *read_positions(const char *path)
@@ -44,7 +38,7 @@ void cli_position_keep(const struct cli *cli, const char *lsn)
     HW_AUTO_JSON json_t *positions = read_positions(path);
     json_object_set_new(positions, cli->o->server, json_string(lsn));
     HW_AUTO_FREE char *text = cli_json_text(positions, true);
-    HW_AUTO_FREE char *directory = hw_strndup(path, (size_t)(strrchr(path, '/') - path));
+    HW_AUTO_FREE char *directory = hw_file_parent(path);
     struct hw_error err;
     if (hw_file_mkdirs(directory, 0700, &err) != HW_OK ||
         hw_file_replace(path, text, strlen(text), 0600, &err) != HW_OK)

@@ -27,13 +27,28 @@ enum hw_status hw_file_sync_dir(const char *dir, struct hw_error *err)
     return HW_OK;
 }
 
+char *hw_file_parent(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    if (slash == NULL)
+        return hw_strdup(".");
+    return slash == path ? hw_strdup("/") : hw_strndup(path, (size_t)(slash - path));
+}
+
+char *hw_file_of_user(const char *variable, const char *preset, const char *path)
+{
+    const char *const base = getenv(variable), *const home = getenv("HOME");
+
+    if (base != NULL && *base == '/')
+        return hw_sprintf("%s/%s", base, path);
+    return home != NULL && *home == '/' ? hw_sprintf("%s/%s/%s", home, preset, path) : NULL;
+}
+
 /* Makes a rename or removal of path durable. */
 static enum hw_status sync_parent(const char *path, struct hw_error *err)
 {
-    const char *slash = strrchr(path, '/');
-    HW_AUTO_FREE char *dir = slash == NULL   ? hw_strdup(".")
-                             : slash == path ? hw_strdup("/")
-                                             : hw_strndup(path, (size_t)(slash - path));
+    HW_AUTO_FREE char *dir = hw_file_parent(path);
 
     return hw_file_sync_dir(dir, err);
 }
@@ -54,7 +69,7 @@ static enum hw_status write_all(int fd, const char *data, size_t len, const char
     return HW_OK;
 }
 
-/* The rename that makes temp what path names. */
+/* Gives temp the name path, in one step for every reader. */
 static enum hw_status put_in_place(const char *temp, const char *path, bool durable,
                                    struct hw_error *err)
 {
@@ -72,7 +87,8 @@ static enum hw_status put_in_place(const char *temp, const char *path, bool dura
 static enum hw_status replace(const char *path, const void *data, size_t len, mode_t mode,
                               uid_t owner, gid_t group, bool durable, struct hw_error *err)
 {
-    /* A fixed name: a crash leaves at most one, and the next attempt takes it over. */
+    /* The name is always the same: a crash leaves at most one such file, and the next attempt
+     * writes it anew. */
     HW_AUTO_FREE char *temp = hw_sprintf("%s.new", path);
     enum hw_status status;
     int fd;
@@ -201,7 +217,8 @@ enum hw_status hw_file_mkdirs(const char *path, mode_t mode, struct hw_error *er
                 return hw_fail_errno(err, "creating directory %s", dir);
             if (!S_ISDIR(st.st_mode))
                 return hw_fail(err, HW_EIO, "creating directory %s: a file is in its place", dir);
-            /* Whoever made it may have been killed before this; or it is not ours to sync. */
+            /* A process that made it may have been killed before it synced the parent. Where the
+             * parent may not be synced by us, it is not ours. */
             if (c == '\0')
                 (void)!sync_parent(dir, NULL);
         }

@@ -20,6 +20,7 @@
 #include "agent/daemon/runner.h"
 #include "agent/daemon/words.h"
 #include "agent/library/headwater_agent.h"
+#include "common/file.h"
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/notify.h"
@@ -397,8 +398,7 @@ static enum hw_status check_output(const struct options *o, struct hw_error *err
 /* What is not as it must be may become so; and the fleet hears of it when something is applied. */
 static void warn_of_output(const struct options *o, const char *path)
 {
-    const char *const slash = strrchr(path, '/');
-    HW_AUTO_FREE char *parent = hw_strndup(path, slash > path ? (size_t)(slash - path) : 1);
+    HW_AUTO_FREE char *parent = hw_file_parent(path);
     const char *problem = NULL;
 
     if (o->output != NULL && is_directory(path))
