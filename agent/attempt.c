@@ -8,8 +8,9 @@
 #include "common/points.h"
 #include "nats/objstore.h"
 
-#define QUIET_FAILURES 3 /* this many timeouts in a row are taken for an outage, and not reported  \
-                          */
+#define QUIET_FAILURES                                                                             \
+    3 /* this many timeouts in a row are taken for an outage, and not reported                     \
+       */
 
 /* ---- fetching and verifying ---- */
 

@@ -4,7 +4,8 @@
 
 #include "common/json.h"
 
-/* Goes into a file, an environment and a report: visible ASCII and blanks only. */
+/* A media type is written to a file, an environment variable and a report, so it must consist of
+ * visible ASCII characters and blanks. */
 static bool is_media_type(const char *text)
 {
     const size_t len = strlen(text);

@@ -38,8 +38,8 @@ void agent_hold_read(const char *dir, struct agent_hold *hold)
     agent_text_clean(hold->reason, sizeof(hold->reason), reason, strlen(reason));
 }
 
-/* One at a time: threads of a program, and commands, may hold and release at once. Ends with the
- * descriptor. */
+/* Several threads and commands may hold and release at once; this lock lets one at a time do it. It
+ * ends when the descriptor is closed. */
 static enum hw_status lock(const char *dir, int *fd, struct hw_error *err)
 {
     const int locked = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

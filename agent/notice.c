@@ -17,7 +17,7 @@
 
 struct place {
     char *dir, *name; /* name NULL: everything in dir */
-    int watch;        /* -1: not watched, tried again with every look */
+    int watch;        /* -1: not watched; every look tries it again */
 };
 
 struct agent_notice {
@@ -25,7 +25,8 @@ struct agent_notice {
     int64_t every_ms;
     agent_notice_fn *look;
     void *arg;
-    int fd; /* -1: none wanted, or the system has none left: the timer is all there is */
+    int fd; /* -1: inotify is not wanted, or the system has no instance left; then only the timer
+               works */
     struct hw_io *io;
     struct place places[PLACES];
     size_t count;
@@ -64,7 +65,7 @@ static void take(struct agent_notice *n, const struct inotify_event *event)
         if (p->watch != event->wd)
             continue;
         if ((event->mask & IN_MOVE_SELF) != 0)
-            inotify_rm_watch(n->fd, p->watch); /* it is not the directory of that name any more */
+            inotify_rm_watch(n->fd, p->watch); /* another directory may have that name now */
         if ((event->mask & (IN_IGNORED | IN_MOVE_SELF)) != 0)
             p->watch = -1;
         if (p->name == NULL || event->len == 0 || strcmp(event->name, p->name) == 0)

@@ -1,8 +1,8 @@
 /*
- * The output: where the running document is for others to read. One file; or a directory of
- * generations, r<revision>-<12 digits of the digest>, with a symbolic link "current" to the one
- * that runs; or nothing. Every change is whole and durable when it returns, and killed in between
- * it is either the old document or the new one.
+ * The output: the place where other programs read the running document. It is one file; or a
+ * directory of generations, r<revision>-<12 digits of the digest>, with a symbolic link "current"
+ * to the one that runs; or nothing. Every change is whole and durable when its function returns. If
+ * the agent is killed in between, the output is the old document or the new one.
  */
 #ifndef HW_AGENT_OUTPUT_H
 #define HW_AGENT_OUTPUT_H
@@ -13,19 +13,19 @@
 #include "common/status.h"
 
 struct agent_output {
-    const char *file; /* borrowed; one of the two, or neither */
+    const char *file; /* borrowed; file, or dir, or neither */
     const char *dir;
-    unsigned keep; /* generations, at least 1 */
+    unsigned keep; /* how many generations, at least 1 */
     mode_t mode;
-    uid_t owner; /* (uid_t)-1, (gid_t)-1: not changed */
+    uid_t owner; /* (uid_t)-1, (gid_t)-1: stays as it is */
     gid_t group;
 };
 
-/* The name that others read it by; NULL where there is no output. Caller: free. */
+/* The path by which others read it; NULL where there is no output. Caller: free. */
 char *agent_output_path(const struct agent_output *output);
 
-/* Is it exactly the bytes of document? False also where it cannot be read. Without an output: true.
- */
+/* Has it exactly the bytes of document? True where there is no output; false where it cannot be
+ * read. */
 bool agent_output_is(const struct agent_output *output, const struct agent_document *document);
 
 /* Reads it, at most AGENT_DOCUMENT_MAX bytes; *document gets its size and digest, revision 0.
@@ -38,17 +38,17 @@ enum hw_status agent_output_put(const struct agent_output *output,
                                 const struct agent_document *document, const void *data,
                                 struct hw_error *err) HW_CHECKED;
 
-/* What is seen of it, a missing one included, is on the disk, too: a killed agent may have left it
- * otherwise. */
+/* Puts on the disk what is seen of it, also that it is missing. A killed agent may have left a
+ * change that was not synced. */
 enum hw_status agent_output_sync(const struct agent_output *output,
                                  struct hw_error *err) HW_CHECKED;
 
-/* Makes it as if there never was one. */
+/* Removes it, as if there had never been one. */
 enum hw_status agent_output_remove(const struct agent_output *output,
                                    struct hw_error *err) HW_CHECKED;
 
-/* Removes the generations of the lowest revisions above the number to keep, never the current one.
- */
+/* Removes the generations of the lowest revisions, so that as many stay as are to be kept. The
+ * current one stays in any case. */
 void agent_output_sweep(const struct agent_output *output);
 
 #endif

@@ -14,9 +14,11 @@ struct agent_proposer {
     struct agent_proposer_events events;
     char *reports, *proposed_key, *decided_key;
     struct hw_timer timer;
-    char sent[AGENT_REF_MAX]; /* what the key holds, for all we know; "": nothing is known … */
+    char sent[AGENT_REF_MAX]; /* the proposal in the key, as far as is known; "": nothing is known …
+                               */
     int64_t sent_at;          /* … and since when, hw_loop_now() */
-    char told[AGENT_PROPOSALS_MAX][AGENT_REF_MAX]; /* and not forgotten yet */
+    char told[AGENT_PROPOSALS_MAX]
+             [AGENT_REF_MAX]; /* decisions that were told and are not forgotten yet */
     size_t told_count;
     int failures; /* in a row */
 };
@@ -59,14 +61,14 @@ void agent_proposer_forget(struct agent_proposer *p, const char *ref)
 
     if (agent_proposal_forget(p->config.state_dir, ref, &err) != HW_OK) {
         failed(p, "cannot forget a proposal that was decided on", &err);
-        return; /* after a restart it is told again */
+        return; /* the decision is told again after a restart */
     }
     for (size_t i = 0; i < p->told_count; i++)
         if (strcmp(p->told[i], ref) == 0)
             memcpy(p->told[i], p->told[--p->told_count], AGENT_REF_MAX);
 }
 
-/* Durably first: a decision is told until it is forgotten. */
+/* The decision is kept on disk before it is told, because it must be told until it is forgotten. */
 static bool settle(struct agent_proposer *p, const struct agent_decision *decision)
 {
     struct hw_error err;
@@ -86,7 +88,7 @@ static bool was_sent(const struct agent_proposer *p, const char *ref)
     return strcmp(p->sent, ref) == 0 && hw_loop_now() - p->sent_at < p->config.poll_ms / 2;
 }
 
-/* False: not now. */
+/* Sends one proposal. False: it cannot be sent now. */
 static bool send(struct agent_proposer *p, const char ref[static AGENT_REF_MAX])
 {
     struct agent_decision decision = {.state = "refused"};
@@ -108,19 +110,20 @@ static bool send(struct agent_proposer *p, const char ref[static AGENT_REF_MAX])
         failed(p, "cannot send a proposal; trying again until it works", &err);
         return false;
     }
-    /* The server takes no messages of that size, or the file is none of ours. */
+    /* Trying again is of no use: the server takes no message of that size, or the file is no
+     * proposal. */
     memcpy(decision.ref, ref, sizeof(decision.ref));
     snprintf(decision.reason, sizeof(decision.reason), "%s", err.message);
     if (!settle(p, &decision))
         return false;
-    look_in(p, 0); /* for the next one */
+    look_in(p, 0); /* so that the next proposal is sent */
     return true;
 }
 
 /* ---- looking ---- */
 
-/* Those of refs that are not decided on, with what the entry says of them. *next: the first that it
- * does not name. */
+/* Hears what the entry says of the proposals in refs, which are not decided on. *next becomes the
+ * first one that the entry does not name. */
 static bool hear(struct agent_proposer *p, char refs[][AGENT_REF_MAX], size_t count,
                  const struct hw_kv_entry *entry, const char **next)
 {
@@ -209,7 +212,7 @@ enum hw_status agent_proposer_start(const struct agent_proposer_config *config,
 {
     HW_AUTO_FREE char *subject = hw_sprintf("%s.decided.%s", config->bucket, config->node);
     struct agent_proposer *p = hw_alloc(sizeof(*p));
-    struct hw_nats_sub *sub; /* goes with the connection */
+    struct hw_nats_sub *sub; /* closed with the connection */
 
     p->config = *config;
     p->events = *events;

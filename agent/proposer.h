@@ -1,8 +1,8 @@
 /*
- * Sends the proposals that wait in the state directory, one after another, and hears what became of
- * them. The key cfg.proposed.<node> holds one proposal: it is put there again, after a reconnect
- * and now and then, until cfg.decided.<node> names it; then the next one is. Without proposals it
- * asks NATS nothing.
+ * Sends the proposals that wait in the state directory, one after another, and hears what was
+ * decided. The key cfg.proposed.<node> holds one proposal. It is written again after a reconnect
+ * and now and then, until cfg.decided.<node> names it; then the next one follows. Without proposals
+ * nothing is asked of NATS.
  */
 #ifndef HW_AGENT_PROPOSER_H
 #define HW_AGENT_PROPOSER_H
@@ -13,10 +13,9 @@
 struct agent_proposer;
 
 struct agent_proposer_events {
-    /* To be answered with agent_proposer_forget, also after a restart: until then it may come
-     * again. */
+    /* Called again, also after a restart, until agent_proposer_forget answers it. */
     void (*decided)(void *arg, const struct agent_decision *decision);
-    void (*trouble)(void *arg, const char *what, const char *why); /* once an outage */
+    void (*trouble)(void *arg, const char *what, const char *why); /* called once in an outage */
     void *arg;
 };
 
@@ -36,11 +35,11 @@ enum hw_status agent_proposer_start(const struct agent_proposer_config *config,
 /* Call after hw_nats_close. NULL is fine. */
 void agent_proposer_free(struct agent_proposer *proposer);
 
-/* Looks, soon: something may have been proposed. again: NATS was away, so nothing of what was sent
- * is taken for granted. */
+/* Looks within that time, because something may have been proposed. again: NATS was away, so what
+ * was sent before may be lost. */
 void agent_proposer_look(struct agent_proposer *proposer, int64_t within_ms, bool again);
 
-/* The program knows of the decision. */
+/* The program knows the decision: it is told no more. */
 void agent_proposer_forget(struct agent_proposer *proposer, const char *ref);
 
 #endif

@@ -32,7 +32,7 @@ static json_t *running_json(const struct agent_state *state)
 
 static json_t *failed_json(const struct agent_state *state)
 {
-    /* Of an entry that is refused as a whole nothing can be believed, its revision included. */
+    /* Nothing in an entry that is refused as a whole can be believed, its revision included. */
     const struct agent_document nothing = {.set = false};
     const struct agent_failure *f = &state->failed;
     const bool refused = state->refused.set;
@@ -48,7 +48,7 @@ static json_t *failed_json(const struct agent_state *state)
     return failed;
 }
 
-/* Rejected is what was turned away before the node was touched, failed what was tried. */
+/* "rejected" means that the node was not touched; "failed" means that it was tried. */
 const char *agent_report_state(const struct agent_state *state)
 {
     if (state->refused.set)

@@ -15,9 +15,9 @@ struct agent_reporter {
     char *bucket, *key;
     struct agent_reporter_events events;
     json_t *wanted;    /* NULL: nothing to say */
-    json_t *published; /* what the key holds for all we know; NULL: something else */
-    bool compared;     /* that is known, from a look or an acknowledgement */
-    json_t *in_flight; /* sent, not acknowledged yet */
+    json_t *published; /* what the key holds, as far as is known; NULL: something else */
+    bool compared;     /* published is known, from a look or an acknowledgement */
+    json_t *in_flight; /* sent, and not acknowledged yet */
     int failures;      /* in a row */
     int64_t poll_ms;
     struct hw_timer timer; /* of the next comparison with what the bucket holds */
@@ -74,7 +74,7 @@ static void publish(struct agent_reporter *r)
         failed(r, &err);
 }
 
-/* Publishes what is wanted, unless it is there already. */
+/* Publishes the wanted report, unless the key holds it or another one is on its way. */
 static void turn(struct agent_reporter *r)
 {
     if (!r->compared || r->wanted == NULL || r->in_flight != NULL || !hw_nats_up(r->nats))
@@ -83,7 +83,7 @@ static void turn(struct agent_reporter *r)
         publish(r);
 }
 
-/* Learns from the bucket what is published. */
+/* Reads the key to learn what is published. */
 static void compare(void *arg)
 {
     struct agent_reporter *r = arg;

@@ -1,8 +1,8 @@
 /*
- * Keeps the key cfg.reported.<node> equal to the node's report: publishes what differs, again and
- * again with growing delays until the server has acknowledged it, and looks after every reconnect,
- * and now and then, whether it is still there. Only the newest report counts; older ones that never
- * left are dropped.
+ * Keeps the key cfg.reported.<node> equal to the node's report. It publishes a report that differs,
+ * and tries again with growing delays until the server has acknowledged it. It looks whether the
+ * report is still there after every reconnect, and now and then. Only the newest report counts; an
+ * older one that was never sent is dropped.
  */
 #ifndef HW_AGENT_REPORTER_H
 #define HW_AGENT_REPORTER_H
@@ -13,8 +13,10 @@
 struct agent_reporter;
 
 struct agent_reporter_events {
-    void (*trouble)(void *arg, const struct hw_error *why); /* once an outage, not once a try */
-    void (*agreed)(void *arg); /* the server said that the key holds the report, or took it */
+    void (*trouble)(void *arg,
+                    const struct hw_error *why); /* called once in an outage, not at each try */
+    void (*agreed)(
+        void *arg); /* the key holds the report: the server said so, or acknowledged it */
     void *arg;
 };
 
@@ -25,11 +27,11 @@ struct agent_reporter *agent_reporter_new(struct hw_nats *nats, const char *buck
 /* Call after hw_nats_close. NULL is fine. */
 void agent_reporter_free(struct agent_reporter *reporter);
 
-/* Takes report, which may be NULL: nothing to say. */
+/* Takes over the report, which is to be in the key from now on. NULL: there is nothing to say. */
 void agent_reporter_set(struct agent_reporter *reporter, json_t *report);
 
-/* Compares with what the bucket holds now; call when connected again. It does so every poll_ms,
- * more or less, from then on. */
+/* Compares the report with the key; call it after a reconnect. From then on it does so about every
+ * poll_ms. */
 void agent_reporter_check(struct agent_reporter *reporter);
 
 #endif

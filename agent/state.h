@@ -11,17 +11,17 @@
 
 #define AGENT_ERROR_MAX 1536
 
-/* Where an attempt failed; the names are those of the reported value. */
+/* The stage at which an attempt failed; their names are those in the report. */
 enum agent_stage {
-    AGENT_STAGE_FETCH,    /* the bytes could not be had */
-    AGENT_STAGE_VERIFY,   /* they, or the entry, are not what they should be */
+    AGENT_STAGE_FETCH,    /* the bytes could not be fetched */
+    AGENT_STAGE_VERIFY,   /* the bytes, or the entry, are not what they should be */
     AGENT_STAGE_VALIDATE, /* the node's own check said no */
-    AGENT_STAGE_APPLY,    /* they could not be put in place, or the command refused them */
+    AGENT_STAGE_APPLY,    /* the bytes could not be put in place, or the command refused them */
     AGENT_STAGE_HEALTH,   /* the node was not well afterwards */
 };
 const char *agent_stage_name(enum agent_stage stage);
 
-/* What a node says of which nothing is desired. */
+/* The message of a node that has nothing desired. */
 #define AGENT_NOTHING_DESIRED "nothing desired: not registered, or without an assignment"
 
 struct agent_failure {
@@ -32,10 +32,10 @@ struct agent_failure {
     char at[AGENT_TIME_MAX];
 };
 
-/* The output was found to be something else than what runs. */
+/* The output was found to differ from what runs. */
 struct agent_drift {
     bool set;
-    bool healed; /* it is again what it should be */
+    bool healed; /* it has been put right */
     char at[AGENT_TIME_MAX];
     char error[128];
 };
@@ -44,28 +44,29 @@ struct agent_state {
     struct hw_fence fence;    /* of the newest desired entry that was accepted; epoch 0: none yet */
     int64_t desired_revision; /* what that entry asks for; 0: nothing */
     struct agent_document running;  /* the last known good: applied, and not replaced since */
-    struct agent_document previous; /* what can be gone back to while nothing is running yet: the
-                                       file found at the start; later, what ran before */
-    struct agent_failure failed;    /* the newest document, when it did not come to run */
+    struct agent_document previous; /* the document to go back to while nothing runs: a file that
+                                       was found at the start. Later: the one that ran before */
+    struct agent_failure failed;    /* the newest document, if it failed */
     struct {
         bool set;
         char error[AGENT_ERROR_MAX];
         char at[AGENT_TIME_MAX];
-    } refused; /* the entry in NATS now, when it is no valid desired entry */
+    } refused; /* the entry that is in NATS now, if it is not valid */
     struct {
         struct hw_fence fence;
-        int attempts; /* begun with this fence and neither succeeded nor failed: interrupted */
-        bool open;    /* the node may be neither as running says nor as the trial would have it */
+        int attempts; /* attempts with this fence that were begun and neither succeeded nor failed
+                       */
+        bool open; /* an attempt is under way: the node may have the old document or the new one */
     } trial;
     bool nothing;     /* NATS was asked, and nothing is desired of this node */
-    bool unconfirmed; /* NATS was not reached since running was applied: it may be taken back */
+    bool unconfirmed; /* NATS was not reached since running was applied, so it may be taken back */
 
-    /* These two are not kept: they are looked at anew. */
+    /* These two are not kept on disk: they are looked at anew. */
     struct agent_hold hold;
     struct agent_drift drift;
 };
 
-/* Was the newest failure one of the document that runs? Then trying again means applying that
+/* Was the newest failure one of the document that runs? Then to try again means to apply that
  * document again. */
 bool agent_state_running_failed(const struct agent_state *state);
 

@@ -60,11 +60,12 @@ enum hw_status agent_store_open(const char *dir, struct agent_store **out, struc
                        "the state directory must be one that user %u may make and write: %.600s",
                        (unsigned)geteuid(), why.message);
     }
-    /* For reading: a disk may become read-only, or be so at the start. */
+    /* Opened for reading only: the disk may be read-only. */
     fd = open(lock, O_RDONLY | O_CREAT | O_CLOEXEC, 0600);
     if (fd < 0)
         return hw_fail_errno(err, "opening %s", lock);
-    /* What a killed agent was about to start may hold its lock for the moment before exec. */
+    /* A killed agent may just have forked. Until its child has called exec, the child holds the
+     * lock. */
     locked = flock(fd, LOCK_EX | LOCK_NB);
     for (int i = 0; locked != 0 && errno == EWOULDBLOCK && i < LOCK_TRIES; i++) {
         usleep(LOCK_PAUSE_US);
@@ -143,7 +144,8 @@ enum hw_status agent_store_peek(const char *dir, const char *node, struct agent_
         status = agent_state_decode(text, len, node, &state, err);
     if (status != HW_OK)
         return status == HW_ENOENT ? status : hw_fail_in(err, "%s", path);
-    (void)!hw_json_parse_object(text, len, &value, NULL); /* it was parsed a moment ago */
+    (void)!hw_json_parse_object(text, len, &value,
+                                NULL); /* it cannot fail: the same text was parsed a moment ago */
     *owner = hw_strdup(json_string_value(json_object_get(value, "node")));
     agent_hold_read(dir, &state.hold);
     fd = open(lock, O_RDONLY | O_CLOEXEC);
@@ -168,7 +170,8 @@ enum hw_status agent_store_save(struct agent_store *store, const struct agent_st
     if (text == NULL)
         return hw_fail(err, HW_EINVAL, "%s: the state cannot be written as JSON", store->path);
     if (store->text == NULL || strcmp(store->text, text) != 0) {
-        /* After a failure the disk may have either: the next save writes, whatever it says. */
+        /* After a failed write the disk may have the old text or the new one, so the next save
+         * writes in any case. */
         free(store->text);
         store->text = NULL;
         status = hw_file_replace(store->path, text, strlen(text), 0600, err);
@@ -267,7 +270,7 @@ void agent_store_sweep(struct agent_store *store)
         if (entry->d_name[0] == '.' || is_of(entry->d_name, &store->state.running) ||
             is_of(entry->d_name, &store->state.previous))
             continue;
-        /* What stays behind is swept next time. */
+        /* A copy that cannot be removed now is removed at the next sweep. */
         (void)unlinkat(dirfd(dir), entry->d_name, 0);
     }
     closedir(dir);

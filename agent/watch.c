@@ -14,11 +14,11 @@ struct agent_watch {
     char *bucket, *key;
     struct agent_watch_events events;
     int64_t poll_ms;
-    struct hw_timer timer; /* of the next look, always running once there was one */
+    struct hw_timer timer; /* of the next look; it runs from the first look on */
     bool held, wanted;     /* wanted: a look waits for the release */
     int failures;          /* in a row */
-    uint64_t hinted;       /* the newest sequence that a hint spoke of */
-    int late;              /* looks in a row that found an older one */
+    uint64_t hinted;       /* the newest sequence that a hint named */
+    int late;              /* looks in a row that found an older one than that */
 };
 
 /* In a cluster the replica that answers may be behind the one that sent the hint. */
@@ -97,7 +97,7 @@ enum hw_status agent_watch_start(struct hw_nats *nats, const char *bucket, const
 {
     HW_AUTO_FREE char *subject = hw_sprintf("%s.desired.%s", bucket, node);
     struct agent_watch *w = hw_alloc(sizeof(*w));
-    struct hw_nats_sub *sub; /* goes with the connection */
+    struct hw_nats_sub *sub; /* closed with the connection */
     enum hw_status status;
 
     w->nats = nats;
