@@ -1,26 +1,19 @@
 #include "common/outage.h"
 
-/* FNV-1a. Two reasons that are taken for one cost a line in the log, a minute long. */
-static uint64_t hash(const char *text)
-{
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-    for (; *text != '\0'; text++)
-        h = (h ^ (unsigned char)*text) * UINT64_C(0x100000001b3);
-    return h;
-}
+#include <stdio.h>
+#include <string.h>
 
 bool hw_outage_goes_on(struct hw_outage *outage, const char *reason, int64_t now)
 {
-    const uint64_t h = hash(reason);
+    const bool is_other = strncmp(reason, outage->reason, sizeof(outage->reason) - 1) != 0;
     const int64_t silent = now - outage->told;
 
     if (!outage->lasts)
         *outage = (struct hw_outage){.lasts = true, .since = now};
-    else if (silent < (h != outage->reason ? HW_OUTAGE_OTHER_MS : HW_OUTAGE_AGAIN_MS))
+    else if (silent < (is_other ? HW_OUTAGE_OTHER_MS : HW_OUTAGE_AGAIN_MS))
         return false;
     outage->told = now;
-    outage->reason = h;
+    snprintf(outage->reason, sizeof(outage->reason), "%s", reason);
     return true;
 }
 
