@@ -8,9 +8,8 @@
 #include "common/points.h"
 #include "nats/objstore.h"
 
-#define QUIET_FAILURES                                                                             \
-    3 /* this many timeouts in a row are taken for an outage, and not reported                     \
-       */
+/* So many timeouts in a row are taken for an outage, which is not reported as a failure. */
+#define QUIET_FAILURES 3
 
 /* ---- fetching and verifying ---- */
 

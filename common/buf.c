@@ -51,7 +51,7 @@ void hw_buf_printf(struct hw_buf *buf, const char *fmt, ...)
         const int len = vsnprintf(buf->data + buf->len, room, fmt, args);
         va_end(args);
         if (len < 0)
-            abort(); /* only a format that the compiler has refused */
+            abort(); /* vsnprintf fails only for a format that the compiler has refused */
         if ((size_t)len < room) {
             buf->len += (size_t)len;
             return;

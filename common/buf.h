@@ -6,7 +6,7 @@
 #include <stddef.h>
 
 struct hw_buf {
-    char *data; /* NULL while nothing was ever added */
+    char *data; /* NULL until something was added */
     size_t len;
     size_t cap;
 };
@@ -20,7 +20,7 @@ void hw_buf_printf(struct hw_buf *buf, const char *fmt, ...) __attribute__((form
 /* Adds s as a JSON string with its quotes (RFC 8259); bytes that are no UTF-8 become U+FFFD. */
 void hw_buf_json_string(struct hw_buf *buf, const char *s, size_t len);
 
-/* Never NULL: the bytes so far, or "". */
+/* The bytes so far, or ""; never NULL. */
 const char *hw_buf_str(const struct hw_buf *buf);
 
 void hw_buf_reset(struct hw_buf *buf); /* keeps the memory */

@@ -9,12 +9,14 @@
 
 #define HW_CLOCK_MAX 40 /* room for any year, and a NUL */
 
-int64_t hw_clock_now(void); /* Unix nanoseconds; may jump: for telling, not for waiting */
+int64_t hw_clock_now(
+    void); /* Unix nanoseconds. The clock may jump: it tells times, and must not measure waits. */
 
-/* "2026-01-31T12:00:00.123Z", with 3 or 6 digits of the second, cut; returns out. */
+/* Writes "2026-01-31T12:00:00.123Z" with 3 or 6 digits of the second, not rounded, and returns
+ * out. */
 char *hw_clock_format(int64_t unix_ns, int digits, char out[static HW_CLOCK_MAX]);
 
-/* The way back, with any number of digits of the second; false: text is not such a time. */
+/* Reads such a time, with any number of digits of the second; false: text is none. */
 bool hw_clock_parse(const char *text, int64_t *unix_ns) HW_CHECKED;
 
 #endif

@@ -10,7 +10,7 @@ struct hw_digester {
     EVP_MD_CTX *ctx;
 };
 
-/* libcrypto fails here only without memory. */
+/* libcrypto fails here only when there is no memory. */
 static void must(int ok)
 {
     if (ok != 1)

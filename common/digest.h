@@ -19,7 +19,7 @@ struct hw_digest {
 
 void hw_digest_of(const void *data, size_t len, struct hw_digest *digest);
 
-/* Incremental. free with hw_digester_free, whether or not it was finished. */
+/* A digest of bytes that come in pieces. Free it with hw_digester_free, finished or not. */
 struct hw_digester;
 struct hw_digester *hw_digester_new(void);
 void hw_digester_add(struct hw_digester *d, const void *data, size_t len);

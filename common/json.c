@@ -28,7 +28,7 @@ const char *hw_json_hint(const char *text, size_t len, const json_error_t *probl
         return "";
     if (end >= 3 && strncmp(text + end - 3, "\xE2\x80", 2) == 0)
         return "; strings have straight double quotes";
-    /* The word, or the one character, that it stopped at, and what is before it. */
+    /* Where the parser stopped: the word, or the single character, and the text before it. */
     start = end - 1;
     while (start > 0 && is_word(text[end - 1]) && is_word(text[start - 1]))
         start--;

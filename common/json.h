@@ -1,6 +1,6 @@
 /*
- * JSON through jansson. These few functions turn its errors into ours and add the strictness that
- * bytes from outside need: one object, UTF-8, no duplicate member names, no NUL.
+ * JSON by jansson. These functions turn its errors into ours and add the strictness that bytes from
+ * outside need: one object, UTF-8, no member name twice, no NUL.
  */
 #ifndef HW_JSON_H
 #define HW_JSON_H
@@ -14,14 +14,15 @@ enum hw_status hw_json_parse_object(const char *text, size_t len, json_t **objec
                                     struct hw_error *err) HW_CHECKED;
 
 /*
- * What may be wrong with a text that jansson refuses, to put behind its words: "; a comma before it
- * is one too many", or "" where that is anyone's guess. problem is of the text from its start on.
+ * A guess at the mistake in a text that jansson refuses, to be put behind its words: "; a comma
+ * before it is one too many", or "" where there is no good guess. problem must be about this text
+ * from its beginning.
  */
 const char *hw_json_hint(const char *text, size_t len, const json_error_t *problem);
 
 /*
- * json_unpack_ex with our errors: "member "x" …". The strings it gives belong to the object. Put
- * '!' at the end of the format to refuse unknown members, '*' to pass them over.
+ * json_unpack_ex with our errors: "member "x" …". The strings that it gives belong to the object.
+ * End the format with '!' to refuse members that it does not name, or with '*' to pass them over.
  */
 enum hw_status hw_json_unpack(json_t *object, struct hw_error *err, const char *fmt,
                               ...) HW_CHECKED;

@@ -7,7 +7,11 @@
 
 #include "common/buf.h"
 
-enum { DIGITS_ENOUGH = 15, DIGITS_MOST = 17 }; /* of decimals that a double holds; that hold any */
+enum {
+    DIGITS_ENOUGH = 15,
+    DIGITS_MOST = 17
+}; /* digits of a decimal number that a double always keeps; digits that always suffice for a double
+    */
 
 static void add(struct hw_buf *out, const json_t *value, int indent);
 
@@ -22,10 +26,10 @@ static void add_real(struct hw_buf *out, double value)
     }
     hw_buf_puts(out, text);
     if (strpbrk(text, ".e") == NULL)
-        hw_buf_puts(out, ".0"); /* it stays a number with a fraction */
+        hw_buf_puts(out, ".0"); /* so that it is read as a number with a fraction */
 }
 
-/* indent: of the line, in steps; negative: all in one line. */
+/* indent: the depth of the line; negative: all in one line. */
 static void add_break(struct hw_buf *out, int indent)
 {
     if (indent >= 0)

@@ -96,7 +96,7 @@ void hw_log_fields(enum hw_log_level level, const char *msg, const struct hw_fie
     }
     add_string(&line, format, "msg", msg);
     hw_buf_puts(&line, format == HW_LOG_JSON ? "}\n" : "\n");
-    /* Where stderr is gone there is no one left to tell. */
+    /* If stderr is gone, there is nobody left to tell. */
     if (write(STDERR_FILENO, line.data, line.len) < 0)
         line.len = 0;
     hw_buf_free(&line);

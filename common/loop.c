@@ -33,10 +33,10 @@ struct signal_handler {
     void *arg;
 };
 
-/* The first two descriptors polled are the loop's own. */
+/* The first two descriptors that are polled are the loop's own. */
 enum { POLL_WAKE, POLL_SIGNAL, FIXED };
 
-enum { LONG_MS = 100 }; /* for one call: some wait for a server's answer */
+enum { LONG_MS = 100 }; /* one callback may take so long, because some wait for a server's answer */
 
 struct hw_loop {
     atomic_bool stopping;
@@ -49,7 +49,7 @@ struct hw_loop {
     struct hw_io **ios;
     struct pollfd *polls; /* FIXED + io_count of them, in the order of ios */
     size_t io_count, io_cap;
-    struct hw_io *dead; /* removed in this turn; freed when the turn is over */
+    struct hw_io *dead; /* removed in this turn, and freed when the turn is over */
 
     struct hw_timer **heap; /* binary heap by due */
     size_t heap_count, heap_cap;
@@ -162,8 +162,8 @@ void hw_io_remove(struct hw_io *io)
 }
 
 /*
- * Walks backwards: a removal puts the last one, which has run already, in the place of the one
- * removed; additions come behind and wait for the next turn (their revents are 0).
+ * Walks backwards. A removal puts the last entry, which has run already, in the place of the
+ * removed one. An addition goes to the end and waits for the next turn, because its revents are 0.
  */
 static void run_ios(struct hw_loop *loop)
 {
@@ -250,8 +250,9 @@ void hw_timer_start(struct hw_loop *loop, struct hw_timer *timer, int64_t after_
     heap_up(loop, loop->heap_count++);
 }
 
-/* Only those due at the start of the turn: a timer that restarts itself at once cannot starve. One
- * that took long, since a server does not answer, lets a signal come in front of the next. */
+/* Runs the timers that are due at the start of the turn, so that a timer which restarts itself at
+ * once does not starve the rest. After a callback that took long, because a server does not answer,
+ * signals are looked at before the next one. */
 static void run_timers(struct hw_loop *loop, bool was_stopping)
 {
     const int64_t now = hw_loop_now();
@@ -395,7 +396,8 @@ static enum hw_status turn(struct hw_loop *loop, int64_t at_most_ms, struct hw_e
         run_signals(loop);
     if (loop->polls[POLL_WAKE].revents != 0)
         run_posts(loop);
-    /* Told to stop by one of these: what else is due may block, and nobody needs it any more. */
+    /* One of these has stopped the loop: other callbacks may block, and nobody needs them any
+     * more. */
     if (loop->stopping == was_stopping) {
         run_timers(loop, was_stopping);
         if (ready > 0 && loop->stopping == was_stopping)

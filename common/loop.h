@@ -1,7 +1,13 @@
 /*
- * The event loop: poll(2) over file descriptors, timers, signals, and work handed over by other
- * threads. One loop a program; everything but hw_loop_post belongs to the thread that runs it.
- * Callbacks may add and remove anything, themselves included.
+ * The event loop: poll(2) over file descriptors, timers, signals, and work that other threads hand
+ * over.
+ *
+ * A program has one thread of its own, which runs this loop, and everything of the program happens
+ * there, one callback after another; so its data needs no locks. Libraries (libnats, libmicrohttpd)
+ * have threads as well. Their callbacks do one thing: hw_loop_post puts a function and its argument
+ * into a list under a lock and wakes the loop by an eventfd; the loop's thread takes the list and
+ * runs the functions in order. Every other function here belongs to the thread that runs the loop.
+ * A callback may add and remove anything, itself included.
  */
 #ifndef HW_LOOP_H
 #define HW_LOOP_H
@@ -16,16 +22,16 @@ struct hw_loop;
 enum hw_status hw_loop_new(struct hw_loop **loop, struct hw_error *err) HW_CHECKED;
 void hw_loop_free(struct hw_loop *loop); /* NULL is fine; posted work that never ran is dropped */
 
-/* Runs until hw_loop_stop. One turn: wait, then signals, posted work, timers, descriptors. */
+/* Runs until hw_loop_stop. A turn is: wait, then signals, posted work, timers, descriptors. */
 enum hw_status hw_loop_run(struct hw_loop *loop, struct hw_error *err) HW_CHECKED;
-/* Nothing more is begun in this turn. From another thread it only hurries: hw_loop_post the stop,
- * so that it is not missed by a loop that waits or is about to run. */
+/* Ends the loop: no other callback begins in this turn. From another thread it is only a hint; post
+ * it (hw_loop_post) as well, or a loop that waits would miss it. */
 void hw_loop_stop(struct hw_loop *loop);
 
 /* Runs the loop until *flag is true or timeout_ms passed; returns *flag. For start-up and tests. */
 bool hw_loop_run_until(struct hw_loop *loop, const bool *flag, int64_t timeout_ms);
 
-/* Monotonic milliseconds; immune to clock jumps. */
+/* Milliseconds of CLOCK_MONOTONIC, which does not jump. */
 int64_t hw_loop_now(void);
 
 /* ---- descriptors: events are POLLIN | POLLOUT; revents as poll(2) gave them ---- */

@@ -10,7 +10,7 @@ char *hw_lsn_format(hw_lsn lsn, char out[static HW_LSN_STR_MAX])
     return out;
 }
 
-/* One to eight hexadecimal digits; moves *text behind them. */
+/* Reads one to eight hexadecimal digits, and moves *text behind them. */
 static bool parse_half(const char **text, uint32_t *half)
 {
     uint32_t value = 0;

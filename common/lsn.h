@@ -18,7 +18,7 @@ typedef uint64_t hw_lsn;
 /* Writes lsn into out and returns out. */
 char *hw_lsn_format(hw_lsn lsn, char out[static HW_LSN_STR_MAX]);
 
-/* For one use inside a call: HW_LSN(x) is a char * that lives as long as the statement's block. */
+/* For one use in an expression: HW_LSN(x) is a char * that lives as long as the block around it. */
 #define HW_LSN(lsn) hw_lsn_format((lsn), (char[HW_LSN_STR_MAX]){0})
 
 enum hw_status hw_lsn_parse(const char *text, hw_lsn *lsn, struct hw_error *err) HW_CHECKED;
@@ -28,7 +28,7 @@ struct hw_fence {
     hw_lsn lsn;
 };
 
-/* <0, 0, >0 as a is older than, the same as, or newer than b. */
+/* Less than 0, 0 or greater than 0, as a is older than b, the same, or newer. */
 int hw_fence_compare(struct hw_fence a, struct hw_fence b);
 
 #endif

@@ -60,7 +60,7 @@ void hw_free_at(void *pointer_to_pointer)
     free(*(void **)pointer_to_pointer);
 }
 
-/* Code that was relocated in place is not what the file has. */
+/* Code that was relocated in place differs from the file, so it cannot be read from there again. */
 static bool is_patched(const struct dl_phdr_info *object)
 {
     const ElfW(Dyn) *d = NULL;
@@ -86,7 +86,8 @@ static int drop_code(struct dl_phdr_info *object, size_t size, void *arg)
         const uintptr_t to = object->dlpi_addr + segment->p_vaddr + segment->p_memsz;
 
         if (segment->p_type == PT_LOAD && (segment->p_flags & (PF_X | PF_W)) == PF_X)
-            (void)madvise((void *)from, to - from, MADV_DONTNEED); /* what it refuses stays */
+            (void)madvise((void *)from, to - from,
+                          MADV_DONTNEED); /* pages that it refuses to drop stay */
     }
     return 0;
 }

@@ -15,8 +15,8 @@ char *hw_strndup(const char *s, size_t n) __attribute__((malloc, returns_nonnull
 char *hw_sprintf(const char *fmt, ...)
     __attribute__((malloc, returns_nonnull, format(printf, 1, 2)));
 
-/* Gives back what the start needed and an idle program does not: free heap, and the pages of code
- * that nobody runs any more, which come again from the files where they are needed. */
+/* Gives memory back that the start needed and an idle program does not need: free heap, and pages
+ * of code that do not run any more. Such a page is read from its file again when it is needed. */
 void hw_memory_trim(void);
 
 /* For __attribute__((cleanup)): HW_AUTO_FREE char *s = ...; frees at the end of the scope. */

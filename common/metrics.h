@@ -21,15 +21,16 @@
 
 #include "common/buf.h"
 
-/* Durations in seconds, from 1 ms to half an hour: the same buckets for all. */
+/* Bounds for durations in seconds, from 1 ms to half an hour, the same for all histograms. */
 enum { HW_HISTOGRAM_BOUNDS = 17 };
 
 struct hw_histogram {
-    uint64_t counts[HW_HISTOGRAM_BOUNDS + 1]; /* each bucket by itself; the last one is +Inf */
+    uint64_t
+        counts[HW_HISTOGRAM_BOUNDS + 1]; /* how many fell into each bucket; the last one is +Inf */
     double sum;
 };
 
-/* Less than 0 (a clock that jumped) counts as 0, so that the sum never falls. */
+/* A duration below 0, of a clock that jumped, counts as 0, so that the sum never falls. */
 void hw_histogram_observe(struct hw_histogram *histogram, double seconds);
 
 enum hw_metric_type {
@@ -43,7 +44,8 @@ struct hw_metric {
     enum hw_metric_type type;
     size_t offset; /* of the value */
     const char *help;
-    /* One constant label, or NULL. Rows of one name stand together; the first one's help counts. */
+    /* One constant label, or NULL. Rows of one name stand together, and the help of the first one
+     * counts. */
     const char *label, *label_value;
 };
 
@@ -64,10 +66,10 @@ struct hw_metrics {
 #define HW_METRICS_MEDIA_TYPE "text/plain; version=0.0.4; charset=utf-8"
 void hw_metrics_write(const struct hw_metrics *metrics, struct hw_buf *out);
 
-/* ---- what no table can list beforehand: a family, and then its series ---- */
+/* ---- metrics that no table can list beforehand: a family, and then its series ---- */
 
 struct hw_label {
-    const char *name, *value; /* no name: the last one */
+    const char *name, *value; /* a label without a name ends the list */
 };
 void hw_metrics_family(struct hw_buf *out, const char *name, enum hw_metric_type type,
                        const char *help);

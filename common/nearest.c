@@ -9,7 +9,7 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Optimal string alignment, whose last three rows are enough. */
+/* The distance by optimal string alignment; it needs only the last three rows of its table. */
 static size_t distance(const char *a, size_t a_len, const char *b, size_t b_len)
 {
     size_t rows[3][WORD_MOST + 1];
@@ -37,7 +37,7 @@ void hw_nearest_try(struct hw_nearest *nearest, const char *candidate)
     if (len == 0 || len > WORD_MOST || other > WORD_MOST)
         return;
     const size_t mistakes = distance(nearest->word, len, candidate, other);
-    /* One in three letters: more would be another word. */
+    /* At most one letter in three may be wrong; with more it is another word. */
     if (mistakes > (len + 2) / 3 || mistakes >= other)
         return;
     if (nearest->best == NULL || mistakes < nearest->distance) {

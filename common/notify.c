@@ -15,7 +15,7 @@
 #include "common/number.h"
 
 enum {
-    START_TICK_MS = 10000, /* between signs of life while starting, without a watchdog */
+    START_TICK_MS = 10000, /* between signs of life during the start, where there is no watchdog */
     SEND_MOST_S = 1,
     STATUS_MAX = 256,
 };
@@ -36,7 +36,7 @@ static void send_text(const struct hw_notify *n, const char *text, int flags)
     const ssize_t sent = sendto(n->fd, text, strlen(text), MSG_NOSIGNAL | flags,
                                 (const struct sockaddr *)&n->address, n->address_size);
 
-    /* As the header says. */
+    /* A send that fails is passed over, as the header says. */
     (void)sent;
 }
 
@@ -59,7 +59,8 @@ static void tick(void *arg)
 
 /* ---- opening ---- */
 
-/* A value from the environment, which loses it; NULL where it is absent or empty. */
+/* The value of an environment variable, which is removed from the environment; NULL where it is
+ * absent or empty. */
 static char *take_variable(const char *name)
 {
     const char *const value = getenv(name);
@@ -145,7 +146,7 @@ enum hw_status hw_notify_open(struct hw_loop *loop, struct hw_notify **notify, s
 
 /* ---- telling ---- */
 
-/* Puts the line behind what is told. Newlines would end it. */
+/* Adds the status line to the message. A newline in it would end it. */
 static void tell(struct hw_notify *n, const char *what, const char *status)
 {
     HW_AUTO_FREE char *text = NULL;

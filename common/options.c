@@ -84,7 +84,7 @@ static void add_to_list(char **list, const char *text)
     free(before);
 }
 
-/* from: "--name" or the environment variable, as the user knows it. */
+/* from: the name that the user knows, "--name" or the environment variable. */
 static enum hw_status store(const struct hw_option *o, const char *text, const char *from,
                             void *values, struct hw_error *err)
 {
@@ -135,7 +135,7 @@ static enum hw_status store(const struct hw_option *o, const char *text, const c
     return HW_OK;
 }
 
-/* Is a word one of a list that blanks separate? NULL is the list of all words. */
+/* Is the word in a list that is separated by blanks? NULL is the list of all words. */
 static bool is_listed(const char *list, const char *word)
 {
     const size_t len = strlen(word);
@@ -189,7 +189,7 @@ static void print_option(const struct hw_option *o, bool name_commands)
     putchar('\n');
 }
 
-/* command: whose help it is to be, or NULL for the whole program's. */
+/* Prints the help of one command, or with NULL that of the whole program. */
 static void print_help(const struct hw_program *program, const struct hw_command *command)
 {
     const char *heading = "\nEnvironment:\n";
@@ -221,7 +221,7 @@ static void print_help(const struct hw_program *program, const struct hw_command
         printf("\n%s", program->notes);
 }
 
-/* getopt's tables, from ours; a flag gets a --no-flag beside it. */
+/* The tables of getopt, made of ours; a switch gets a --no- form as well. */
 struct tables {
     struct option *longs; /* val: FIRST_LONG + 2 * index, plus 1 for --no-… */
     char **names;         /* of the --no- ones, to free */
@@ -239,12 +239,13 @@ static void build_tables(const struct hw_program *program, struct tables *t)
     t->count = count;
     t->longs = hw_alloc((2 * count + 3) * sizeof(*t->longs));
     t->names = hw_alloc((count + 1) * sizeof(*t->names));
-    *letter++ = ':'; /* a missing value is told apart from an unknown option */
+    *letter++ = ':'; /* getopt then tells a missing value from an unknown option */
     for (size_t i = 0; i < count; i++) {
         const struct hw_option *o = &program->options[i];
         const bool flag = o->type == HW_OPT_FLAG;
 
-        if (o->env_only) { /* known, so that no longer name is taken for it, and refused below */
+        if (o->env_only) { /* getopt must know it, so that its name is not taken for the beginning
+                              of another one; read_flags refuses it */
             t->longs[next++] = (struct option){
                 .name = o->name, .has_arg = required_argument, .val = FIRST_LONG + 2 * (int)i};
             continue;
@@ -297,7 +298,7 @@ static enum hw_status read_environment(const struct hw_program *program, void *v
     return HW_OK;
 }
 
-/* The names of what begins with a word, ", " between them, or NULL; malloc'ed. */
+/* The options whose names begin with a word, with ", " between them, or NULL; malloc'ed. */
 static char *beginning_with(const struct hw_program *program, const char *word, size_t len)
 {
     char *list = NULL;
@@ -314,7 +315,7 @@ static char *beginning_with(const struct hw_program *program, const char *word, 
     return list;
 }
 
-/* argument: as it was given. What stands behind a = is not repeated: it may be a secret. */
+/* argument: as the user wrote it. Text behind a = is not repeated, because it may be a secret. */
 static enum hw_status refuse_option(const struct hw_program *program, const char *argument,
                                     struct hw_error *err)
 {
@@ -339,7 +340,7 @@ static enum hw_status refuse_option(const struct hw_program *program, const char
     return hw_fail(err, HW_EINVAL, "%s: no such option", word);
 }
 
-/* optopt: whose value it is. */
+/* getopt leaves in optopt the option whose value is missing. */
 static enum hw_status refuse_missing(const struct hw_program *program, const char *argument,
                                      struct hw_error *err)
 {
@@ -353,7 +354,7 @@ static enum hw_status refuse_missing(const struct hw_program *program, const cha
     return hw_fail(err, HW_EINVAL, "%s: a value is missing", argument);
 }
 
-/* help: whether it was asked for; given: by index, which options were. */
+/* *help: it was asked for. given: for each option, whether it was given. */
 static enum hw_status read_flags(const struct hw_program *program, const struct tables *t, int argc,
                                  char **argv, void *values, bool *help, bool *given,
                                  struct hw_error *err)
@@ -392,7 +393,7 @@ static enum hw_status read_flags(const struct hw_program *program, const struct 
         if (o->type == HW_OPT_LIST && !given[o - program->options]) {
             char **const list = (char **)((char *)values + o->offset);
 
-            free(*list); /* of the environment, which a flag replaces */
+            free(*list); /* the values of the environment, which the flag replaces */
             *list = NULL;
         }
         given[o - program->options] = true;
@@ -422,7 +423,7 @@ static enum hw_status check_given(const struct hw_program *program, const char *
                    strchr(o->commands, ' ') != NULL ? " and others do" : " does");
 }
 
-/* ", " between them, malloc'ed. */
+/* The names of all commands, with ", " between them; malloc'ed. */
 static char *command_names(const struct hw_program *program)
 {
     char *list = hw_strdup("");
@@ -436,7 +437,7 @@ static char *command_names(const struct hw_program *program)
     return list;
 }
 
-/* Takes the command out of what getopt left over. */
+/* Takes the command out of the operands that getopt left. */
 static enum hw_status read_command(const struct hw_program *program, int argc, char **argv,
                                    const struct hw_command **command, struct hw_error *err)
 {
@@ -446,7 +447,7 @@ static enum hw_status read_command(const struct hw_program *program, int argc, c
     if (c == NULL || optind >= argc)
         return HW_OK;
     struct hw_nearest nearest = {.word = argv[optind]};
-    /* What a word processor makes of two hyphens. */
+    /* A word processor turns two hyphens into an en or em dash. */
     if (strncmp(argv[optind], "\xE2\x80\x93", 3) == 0 ||
         strncmp(argv[optind], "\xE2\x80\x94", 3) == 0)
         return hw_fail(err, HW_EINVAL,
@@ -521,7 +522,7 @@ static void free_rows(const struct hw_option *table, struct hw_option *rows)
     free(rows);
 }
 
-/* program: with a table in which every row has its name. */
+/* program: its table gives every row a name. */
 static enum hw_status parse(const struct hw_program *program, int argc, char **argv, void *values,
                             const char **command, char ***operands, int *count,
                             struct hw_error *err)

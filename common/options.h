@@ -1,7 +1,7 @@
 /*
- * Options: one declarative table a program. Every option is a flag and an environment variable;
- * the flag wins. --help, --version and the shell's view of a program come from the table alone,
- * and the tests hold the man pages against it.
+ * The options of a program: one declarative table. Every option is a flag and an environment
+ * variable, and the flag wins. --help and --version are made of the table alone, and the tests
+ * compare the manual pages with it.
  */
 #ifndef HW_OPTIONS_H
 #define HW_OPTIONS_H
@@ -31,16 +31,17 @@ struct hw_option {
     bool no_env;      /* there is no variable */
     char letter;      /* short flag, or 0 */
     enum hw_option_type type;
-    size_t offset;      /* offsetof(struct <program>_options, member) */
-    size_t by_flag;     /* of a bool: a flag gave the value, not the environment; 0: never mind */
-    const char *value;  /* what the value is called in help, for example "URL" */
+    size_t offset;     /* of the member in the program's struct of options */
+    size_t by_flag;    /* of a bool that becomes true when a flag, and not the environment, gave the
+                          value; 0: there is none */
+    const char *value; /* what the value is called in help, for example "URL" */
     const char *preset; /* default as text, or NULL */
     const char *help;
     const char *choices;
-    int64_t min, max;     /* both 0: any */
+    int64_t min, max;     /* both 0: any number */
     bool secret;          /* never echo its value */
-    bool env_only;        /* no flag: what others must not see among the processes' arguments */
-    const char *commands; /* those that take it, separated by blanks; NULL: all */
+    bool env_only;        /* no flag: other users could see it among the arguments of the process */
+    const char *commands; /* the commands that take it, separated by blanks; NULL: all */
 };
 
 struct hw_command {
@@ -54,21 +55,21 @@ struct hw_program {
     const char *summary;               /* one line */
     const struct hw_option *options;   /* common options are in the table like any other */
     const struct hw_command *commands; /* or NULL: the program takes none */
-    bool needs_command;                /* as far as --help tells: main sees to it */
+    bool needs_command;                /* for --help only: main checks it */
     const char *notes;                 /* printed last by --help: exit codes, examples; or NULL */
 };
 
 /*
- * Fills *values from defaults, environment and argv. The command, if the program has commands and
- * one was given, is stored in *command (or NULL); operands left over in *operands, *count
- * (pointing into argv, which is permuted). A flag that the command does not take is refused.
- * --help (after a command: of that alone) and --version print and exit(0).
+ * Fills *values from presets, environment and argv. If the program has commands and one was given,
+ * *command is its name, otherwise NULL. *operands are the *count words that are left; they point
+ * into argv, which is permuted. A flag that the command does not take is refused. --help (behind a
+ * command: the help of that command) and --version print and exit(0).
  */
 enum hw_status hw_options_parse(const struct hw_program *program, int argc, char **argv,
                                 void *values, const char **command, char ***operands, int *count,
                                 struct hw_error *err) HW_CHECKED;
 
-/* A time as the options take it, in milliseconds: "500ms", "30d". False when it is none. */
+/* Reads a time as the options take it, in milliseconds: "500ms", "30d". False: text is none. */
 bool hw_options_duration(const char *text, int64_t *ms);
 
 /* Prints err and a hint to --help on stderr; returns HW_EXIT_USAGE for main to return. */

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Cuts a message that filled its buffer at a UTF-8 character boundary. */
+/* A message that filled its buffer is cut at a UTF-8 character boundary. */
 static void cut_cleanly(char *message)
 {
     size_t len = strlen(message);

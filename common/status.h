@@ -14,7 +14,7 @@
 enum hw_status {
     HW_OK = 0,
     HW_EINVAL,    /* the input is wrong: malformed, out of range, unknown */
-    HW_ENOENT,    /* what was asked for does not exist */
+    HW_ENOENT,    /* the thing that was asked for does not exist */
     HW_ECONFLICT, /* someone else changed it first: CAS refused, slot taken, precondition failed */
     HW_ELIMIT,    /* larger than a limit allows */
     HW_ECORRUPT,  /* bytes that do not match their digest, size or format */

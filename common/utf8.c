@@ -38,7 +38,7 @@ bool hw_utf8_valid(const char *text, size_t len, size_t *bad)
         uint64_t eight;
         size_t step;
 
-        /* Configurations are ASCII for the most part: eight bytes a step. */
+        /* Configurations are mostly ASCII, so eight bytes are checked in one step. */
         while (len - at >= sizeof(eight)) {
             memcpy(&eight, text + at, sizeof(eight));
             if ((eight & UINT64_C(0x8080808080808080)) != 0)

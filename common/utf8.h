@@ -5,11 +5,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Length in bytes, 1 to 4, of the character at p, which has left > 0 bytes; 0 where there is none.
- */
+/* The length, 1 to 4 bytes, of the character at p, where left > 0 bytes are left; 0: it is none. */
 size_t hw_utf8_length(const char *p, size_t left);
 
-/* On false, *bad (which may be NULL) is the offset of the first byte that does not belong. */
+/* If false, *bad (which may be NULL) is the offset of the first byte that does not belong there. */
 bool hw_utf8_valid(const char *text, size_t len, size_t *bad);
 
 #endif

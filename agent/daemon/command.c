@@ -26,9 +26,9 @@ struct agent_command {
     bool timed_out;
     char *name;
     char *record;
-    char tail[2 * AGENT_COMMAND_TAIL]; /* the last half of it is what counts */
+    char tail[2 * AGENT_COMMAND_TAIL]; /* the last half counts */
     size_t tail_len;
-    bool tail_cut; /* output before it was dropped */
+    bool tail_cut; /* output was dropped before it */
     agent_command_fn *done;
     void *arg;
 };
@@ -49,8 +49,8 @@ static bool read_line(const char *path, char *line, size_t size)
     return read;
 }
 
-/* What tells a process from every other, of all time: its id, its start time in ticks since the
- * boot (proc(5)), and the boot. */
+/* The record that tells a process from every other one that ever ran: its id, its start time in
+ * ticks since the boot (proc(5)), and the boot. */
 static bool identify(pid_t pid, char out[static RECORD_MAX])
 {
     char path[64], boot[64], stat[1024];
@@ -60,7 +60,8 @@ static bool identify(pid_t pid, char out[static RECORD_MAX])
     if (!read_line(path, stat, sizeof(stat)) ||
         !read_line("/proc/sys/kernel/random/boot_id", boot, sizeof(boot)))
         return false;
-    /* The second field is the name in parentheses, which may hold anything; start is the 22nd. */
+    /* The second field of the line is the program's name in parentheses, which may contain
+     * anything, also parentheses. The start time is the 22nd field. */
     start = strrchr(stat, ')');
     for (int field = 2; start != NULL && field < 22; field++)
         start = strchr(start + 1, ' ');
@@ -71,7 +72,7 @@ static bool identify(pid_t pid, char out[static RECORD_MAX])
     return true;
 }
 
-/* Not made durable: the record means nothing after a reboot. */
+/* It is not synced to the disk, because it means nothing after a reboot. */
 static void write_record(const char *path, pid_t pid)
 {
     char record[RECORD_MAX];
@@ -86,7 +87,7 @@ static void write_record(const char *path, pid_t pid)
     fclose(file);
 }
 
-/* Ends a process group. The leader may be no child of ours. */
+/* Ends a process group. The leader need not be a child of this process. */
 static void end_group(pid_t group, int pidfd)
 {
     struct pollfd leader = {.fd = pidfd, .events = POLLIN};
@@ -137,7 +138,7 @@ static void keep_tail(struct agent_command *c, const char *bytes, size_t len)
     c->tail_len += len;
 }
 
-/* Reads what is there, a bounded amount of it; returns false at the end of the output. */
+/* Reads a bounded amount of output; false at its end. */
 static bool read_output(struct agent_command *c)
 {
     char bytes[16384];
@@ -197,7 +198,7 @@ static void describe(const struct agent_command *c, const siginfo_t *end, char *
     if (text[0] == '\0')
         return;
 
-    /* Not from the middle of a character, if the text was cut. */
+    /* A text that was cut must not begin in the middle of a character. */
     while ((from > 0 || c->tail_cut) && start < len && (c->tail[start] & 0xC0) == 0x80)
         start++;
     while (len > start && strchr(" \t\r\n", c->tail[len - 1]) != NULL)
@@ -220,7 +221,7 @@ static void on_exit_of(void *arg, short revents)
 
     (void)revents;
     (void)read_output(c);
-    /* While the leader is not waited for, the group's id cannot belong to anyone else. */
+    /* As long as nobody has waited for the leader, the group's id belongs to no one else. */
     if (c->timed_out)
         kill(-c->pid, SIGKILL);
     if (waitid(P_PIDFD, (id_t)c->pidfd, &end, WEXITED | WNOHANG) != 0 || end.si_pid == 0)
@@ -255,7 +256,8 @@ static int spawn(const struct agent_command_spec *spec, int output, pid_t *pid)
     posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&files, output, 1);
     posix_spawn_file_actions_adddup2(&files, output, 2);
-    posix_spawn_file_actions_addclosefrom_np(&files, 3); /* sockets of libraries among them */
+    posix_spawn_file_actions_addclosefrom_np(&files,
+                                             3); /* closes the sockets of libraries as well */
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
                                               POSIX_SPAWN_SETSIGDEF);
     posix_spawnattr_setpgroup(&attributes, 0);
@@ -296,7 +298,8 @@ enum hw_status agent_command_start(struct hw_loop *loop, const struct agent_comm
         close(ends[0]);
         return HW_EIO;
     }
-    fcntl(ends[0], F_SETFL, O_NONBLOCK); /* our end only: the command's is another description */
+    fcntl(ends[0], F_SETFL,
+          O_NONBLOCK); /* this end only: the command's end is another file description */
 
     c = hw_alloc(sizeof(*c));
     *c = (struct agent_command){.loop = loop,
@@ -320,8 +323,8 @@ void agent_orphans_reap(const struct agent_command *running)
 {
     siginfo_t end = {0};
 
-    /* Only looks: the end of what runs is for its own descriptor. That one hides the others behind
-     * it, until it has been taken. */
+    /* waitid only looks at the child (WNOWAIT). The end of the running command is taken by way of
+     * its own descriptor. Until then it hides the other children behind it. */
     while (waitid(P_ALL, 0, &end, WEXITED | WNOHANG | WNOWAIT) == 0 && end.si_pid != 0 &&
            (running == NULL || end.si_pid != running->pid)) {
         waitpid(end.si_pid, NULL, WNOHANG);

@@ -1,7 +1,7 @@
 /*
  * headwater-agent: keeps one node's configuration file as the fleet's database wants it, and runs
- * commands when it changes. A program like any other that uses libheadwater-agent, with its own
- * loop: options, signals, and log; runner.c has the commands.
+ * commands when it changes. It is a program like any other that uses libheadwater-agent, with a
+ * loop of its own; this file has its options, signals and log, runner.c its commands.
  */
 #include <grp.h>
 #include <limits.h>
@@ -29,7 +29,7 @@
 #include "nats/kv.h"
 #include "protocol/permissions.h"
 
-#define QUIET_MS 5000 /* before memory is given back */
+#define QUIET_MS 5000 /* how long nothing happens before memory is given back */
 
 struct options {
     const char *nats, *nats_prefix, *bucket, *node, *state_dir, *output, *output_dir, *mode, *owner,
@@ -149,13 +149,13 @@ static const struct hw_program program = {
 struct daemon {
     struct hw_loop *loop;
     struct hw_notify *notify;
-    char *what; /* it does, for the service manager */
+    char *what; /* what it does, for the service manager */
     struct agent_runner *runner;
     struct headwater_agent *agent;
-    struct hw_timer quiet; /* since something happened */
+    struct hw_timer quiet; /* runs from the last time that something happened */
 };
 
-/* The runner is the callbacks' argument; the log needs none but what the document says. */
+/* arg is the runner, as for all callbacks; the log takes its node from it. */
 static void on_log(void *arg, enum headwater_agent_level level, const char *message,
                    const struct headwater_agent_document *about, const char *detail)
 {
@@ -242,7 +242,7 @@ static enum hw_status run(struct daemon *d, struct headwater_agent_options *opti
         status = hw_notify_open(d->loop, &d->notify, err);
     if (status == HW_OK) {
         d->runner = agent_runner_new(d->loop, commands_of);
-        agent_runner_reap(d->runner); /* what ended before SIGCHLD was listened to */
+        agent_runner_reap(d->runner); /* children that ended before SIGCHLD was listened to */
         status = open_agent(d, options, err);
     }
     if (status == HW_OK && agent_command_reap(commands_of->record))
@@ -354,7 +354,7 @@ static enum hw_status split(const char *flag, const char *line, char ***argv, st
     return HW_OK;
 }
 
-/* Who we are, for every command. *node_given: not only the host's name. */
+/* Finds the node's name, which every command needs. *node_given: it is not only the host's name. */
 static enum hw_status check_node(struct options *o, bool *node_given, struct hw_error *err)
 {
     static char host[HOST_NAME_MAX + 1];
@@ -395,7 +395,8 @@ static enum hw_status check_output(const struct options *o, struct hw_error *err
     return HW_OK;
 }
 
-/* What is not as it must be may become so; and the fleet hears of it when something is applied. */
+/* Warns of an output that cannot be written now. It is no error: it may be mended, and until then
+ * the fleet hears of it when something is to be applied. */
 static void warn_of_output(const struct options *o, const char *path)
 {
     HW_AUTO_FREE char *parent = hw_file_parent(path);
@@ -414,7 +415,7 @@ static void warn_of_output(const struct options *o, const char *path)
         hw_log_warn(problem, HW_S("node", o->node), HW_S("output", path));
 }
 
-/* Where the output is, whatever the working directory; malloc'ed. */
+/* The absolute path of the output; malloc'ed. */
 static char *output_path(const struct options *o)
 {
     const char *const path = o->output != NULL ? o->output : o->output_dir;
@@ -489,7 +490,8 @@ static enum hw_status run_service(const struct options *o, const char *state_dir
         options.confirm_within_ms = o->confirm_within;
         options.report_drift_only = strcmp(o->drift, "report") == 0;
         options.log_level = (enum headwater_agent_level)hw_log_level();
-        signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error like a full disk */
+        signal(SIGXFSZ,
+               SIG_IGN); /* a limit on file sizes becomes an error like that of a full disk */
         HW_AUTO_FREE char *path = output_path(o);
         hw_log_info("starting", HW_S("node", o->node), HW_S("version", HW_VERSION),
                     HW_S("bucket", o->bucket), HW_S("output", path), HW_S("state_dir", state_dir));
@@ -533,7 +535,8 @@ static enum hw_status run_command(const struct options *o, const char *command,
 
 int main(int argc, char **argv)
 {
-    static struct options options; /* so that what its lists hold lives as long as we do */
+    static struct options
+        options; /* static, because its lists are used as long as the process lives */
     HW_AUTO_FREE char *state_dir = NULL;
     struct hw_error err;
     const char *command;

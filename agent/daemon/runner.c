@@ -16,14 +16,15 @@ struct agent_runner {
     struct headwater_agent *agent;
     struct agent_command *running;
 
-    /* Of the call that is out. */
+    /* The call that is out. */
     const struct headwater_agent_document *document;
     const struct agent_runner_command *what;
-    int64_t until; /* hw_loop_now(): a failed run before then is not the last */
+    int64_t until; /* hw_loop_now(): a run that fails before then is repeated */
     struct hw_timer again;
 };
 
-/* Our environment without our own settings, which may hold a password, and with the document's. */
+/* The environment of a command: ours without our own settings, which may hold a password, and with
+ * the document's. */
 static char **make_environment(const struct agent_runner *r)
 {
     extern char **environ;

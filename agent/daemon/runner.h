@@ -1,6 +1,6 @@
 /*
- * The operator's commands as the callbacks of an agent: one that validates a document, one that
- * makes the node use it, one that says whether the node is well. At most one runs at a time.
+ * The operator's commands as the callbacks of an agent. One validates a document, one makes the
+ * node use it, one says whether the node is well. At most one of them runs at a time.
  */
 #ifndef AGENT_DAEMON_RUNNER_H
 #define AGENT_DAEMON_RUNNER_H
@@ -15,9 +15,10 @@ struct agent_runner_command {
 
 struct agent_runner_options {
     struct agent_runner_command validate, apply, health;
-    int64_t health_within_ms; /* a health command that fails is tried again until then */
+    int64_t health_within_ms; /* a health command that fails is repeated for so long */
     const char *node;
-    const char *record; /* names the command while it runs, see agent/daemon/command.h */
+    const char
+        *record; /* a file that names the command while it runs; see agent/daemon/command.h */
 };
 
 struct agent_runner;
@@ -30,15 +31,15 @@ void agent_runner_free(struct agent_runner *runner); /* after headwater_agent_fr
 /* Ends the command that runs, without an answer to the agent. NULL is fine. */
 void agent_runner_end(struct agent_runner *runner);
 
-/* Waits for what ended and was inherited, see agent_orphans_reap. */
+/* Takes the ends of children that were inherited; see agent_orphans_reap. */
 void agent_runner_reap(const struct agent_runner *runner);
 
 const char *agent_runner_node(const struct agent_runner *runner);
 
-/* Sets those callbacks for which there is a command; their arg is the runner. */
+/* Sets the callbacks for which there is a command; their arg is the runner. */
 void agent_runner_fill(const struct agent_runner *runner, struct headwater_agent_options *options);
 
-/* Before the first dispatch: whom to answer. */
+/* Tells the runner which agent to answer; call it before the first dispatch. */
 void agent_runner_serve(struct agent_runner *runner, struct headwater_agent *agent);
 
 #endif

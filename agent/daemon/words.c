@@ -8,7 +8,8 @@
 
 enum hw_status agent_words_split(const char *line, char ***out, struct hw_error *err)
 {
-    /* No more words than every second character, no more text than the line, in one block. */
+    /* There are no more words than every second character, and no more text than the line; both are
+     * in one block of memory. */
     const size_t most = strlen(line) / 2 + 2;
     HW_AUTO_FREE char **words = hw_alloc(most * sizeof(*words) + strlen(line) + 1);
     char *to = (char *)(words + most);
@@ -54,8 +55,8 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t' || c == '\n' || c == '\0';
 }
 
-/* The length of the operator that begins a word, which holds nothing else but what it redirects
- * to; 0: none does. */
+/* The length of a shell operator at p, where a word begins; 0: there is none. The word holds only
+ * the operator and the target of a redirection. */
 static size_t operator_at(const char *p)
 {
     static const char *const whole[] = {"|", "&", ";", ";;", "|&"};
@@ -70,7 +71,7 @@ static size_t operator_at(const char *p)
     return arrows > 0 ? digits + arrows : 0;
 }
 
-/* The length of what would be replaced by a value; 0: nothing would. */
+/* The length of an expansion that a shell would replace by a value; 0: there is none. */
 static size_t expansion_at(const char *p)
 {
     if (*p == '`')
@@ -86,7 +87,7 @@ static size_t expansion_at(const char *p)
                             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789");
 }
 
-/* NAME= at the start of a line; 0: it does not start so. */
+/* The length of NAME= at the start of the line; 0: the line does not begin so. */
 static size_t assignment_at(const char *line)
 {
     const size_t name =
@@ -95,7 +96,8 @@ static size_t assignment_at(const char *line)
     return name > 0 && !isdigit((unsigned char)*line) && line[name] == '=' ? name + 1 : 0;
 }
 
-/* Of what no quote protects: at p, which may be the start of a word. */
+/* The length of something outside of quotes at p that only a shell understands; 0: there is
+ * none. */
 static size_t shell_at(const char *p, bool starts_word)
 {
     size_t len = starts_word ? operator_at(p) : 0;
