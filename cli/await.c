@@ -15,8 +15,8 @@
 
 enum {
     STEP_MS = 1000,        /* between two lines of progress */
-    STEP_MOST_MS = 600000, /* what the API takes at most */
-    SLACK_MS = 15000,      /* for the answer itself */
+    STEP_MOST_MS = 600000, /* the longest wait that the API takes */
+    SLACK_MS = 15000,      /* for the answer to travel */
 };
 
 static long long number(const json_t *object, const char *name)
@@ -59,7 +59,7 @@ static void show_result(struct cli *cli, const json_t *result)
         cli_print_table(cli, failed, failed_columns);
 }
 
-/* Some names, for a message. */
+/* The first names of a list, for a message. */
 static char *names_of(const json_t *names)
 {
     struct hw_buf out = {0};
@@ -100,7 +100,7 @@ static bool is_problem(const struct cli_answer *answer, const char *name)
     return strcmp(answer->problem, name) == 0;
 }
 
-/* The end of waiting: what to show, and what to say. */
+/* Shows how the waiting ended, and makes the error of it. */
 static enum hw_status conclude(struct cli *cli, enum hw_status st, const struct cli_answer *answer,
                                const json_t *result, bool quiet, struct hw_error *err)
 {

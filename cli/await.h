@@ -1,11 +1,12 @@
-/* The barrier: waiting until the nodes did what was asked. */
+/* The barrier: a command waits until the nodes did what was asked. */
 #ifndef HW_CLI_AWAIT_H
 #define HW_CLI_AWAIT_H
 
 #include "cli/cli.h"
 
-/* Waits until the nodes did what was asked up to a position, as long as --timeout says, and shows
- * how it ended (not in tables when quiet and all is well); sets cli->negative when nodes failed. */
+/* Waits until the nodes did what was asked up to a position, at most as long as --timeout says, and
+ * shows how it ended. quiet: a table shows nothing when all is well. cli->negative is set when
+ * nodes failed. */
 enum hw_status cli_await(struct cli *cli, const char *lsn, bool quiet,
                          struct hw_error *err) HW_CHECKED;
 

@@ -18,7 +18,7 @@ enum hw_status cli_misused(struct cli *cli, struct hw_error *err, const char *fm
     return hw_fail(err, HW_EINVAL, "%s", message);
 }
 
-/* [A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*, so that no name is a path of its own. */
+/* [A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*: no such name can be a path with steps of its own. */
 enum hw_status cli_check_name(const char *name, struct hw_error *err)
 {
     static const char letters[] =

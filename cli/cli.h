@@ -1,8 +1,8 @@
 /*
- * headwater, the command line: what its commands share. A command sends its requests one after
- * another and ends; there is one thread and no loop.
+ * headwater, the command line: the parts that all its commands use. A command sends its requests
+ * one after another and ends. There is one thread and no loop.
  *
- * Exit status: the name of the error's kind says which (cli_exit_status in main.c).
+ * The exit status follows from the kind of the error (exit_status in main.c).
  */
 #ifndef HW_CLI_CLI_H
 #define HW_CLI_CLI_H
@@ -16,7 +16,7 @@
 
 enum cli_exit {
     CLI_EXIT_OK = 0,
-    CLI_EXIT_NO = 1, /* done, and the answer is no: there are differences, nodes failed */
+    CLI_EXIT_NO = 1, /* done, and the answer is no: there are differences, or nodes failed */
     CLI_EXIT_USAGE = 2,
     CLI_EXIT_NOT_FOUND = 3,
     CLI_EXIT_CONFLICT = 4,
@@ -31,7 +31,7 @@ struct cli_options {
     int64_t timeout; /* 0: not given */
     struct {
         bool server, token_file, ca_file, cert, key, context, timeout;
-    } by_flag; /* as opposed to the environment */
+    } by_flag; /* true if a flag gave the value, and not the environment */
     const char *output;
     bool json;
     const char *file;
@@ -56,11 +56,11 @@ struct cli {
     enum { CLI_TABLE, CLI_JSON, CLI_YAML, CLI_NAME } output;
     bool colour;   /* on stdout */
     bool wrote;    /* a write was carried out */
-    bool negative; /* nothing went wrong, but the answer is no: CLI_EXIT_NO */
+    bool negative; /* there is no error, but the answer is no: CLI_EXIT_NO */
     bool misused;  /* the error is about how the command was called: CLI_EXIT_USAGE */
 };
 
-/* A command; operands as many as its table says. */
+/* A command. The number of operands is one that its row in commands.h allows. */
 typedef enum hw_status cli_command_fn(struct cli *cli, char **operands, int count,
                                       struct hw_error *err);
 

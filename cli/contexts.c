@@ -32,13 +32,13 @@ const char **cli_contexts_value(struct cli_options *o, const struct cli_setting 
 
 /* ---- the file ---- */
 
-/* malloc'ed; NULL where the user has no such place. */
+/* The path of the file, malloc'ed; NULL where the user has no such place. */
 static char *contexts_file(void)
 {
     return hw_file_of_user("XDG_CONFIG_HOME", ".config", "headwater/contexts");
 }
 
-/* Whoever may write it decides who gets the user's tokens. */
+/* Anyone who may write this file decides which server gets the user's tokens. */
 static enum hw_status check_owner(const char *path, struct hw_error *err)
 {
     struct stat st;
@@ -132,7 +132,8 @@ enum hw_status cli_contexts_find(const json_t *file, const char *name, json_t **
 
 static void take_context(struct cli_options *o, const json_t *context)
 {
-    const bool wins = o->by_flag.context; /* over the environment */
+    const bool wins =
+        o->by_flag.context; /* the context that --context names wins over the environment */
 
     for (size_t i = 0; i < CLI_SETTINGS; i++) {
         const char *said = json_string_value(json_object_get(context, cli_settings[i].name));

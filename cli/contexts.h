@@ -1,7 +1,8 @@
 /*
- * Contexts: a name for a server and for how to get in, kept in a file of the user's,
- * $XDG_CONFIG_HOME/headwater/contexts (JSON, 0600): {"current", "contexts": {NAME: {"server",
- * "token_file", "ca_file", "cert", "key"}}}. Tokens and keys are not in it, only where they are.
+ * Contexts. A context is a name for a server and for the way in. They are kept in a file of the
+ * user's, $XDG_CONFIG_HOME/headwater/contexts (JSON, 0600): {"current", "contexts": {NAME:
+ * {"server", "token_file", "ca_file", "cert", "key"}}}. It names the files of tokens and keys and
+ * does not hold them.
  */
 #ifndef HW_CLI_CONTEXTS_H
 #define HW_CLI_CONTEXTS_H
@@ -11,22 +12,23 @@
 #include "cli/cli.h"
 
 /*
- * What is said of the connection, the first that says it: a flag; the context that --context names;
- * the environment; the context that HEADWATER_CONTEXT names, or else the one in use; the preset. A
- * server that a flag or the environment names stands in the place of the whole context: what lets
- * one in there is shown to no other.
+ * Finds the value of each option of the connection. The first of these counts: a flag; the context
+ * that --context names; the environment; the context that HEADWATER_CONTEXT names, or else the one
+ * in use; the preset. A server that a flag or the environment names replaces the whole context, so
+ * that a token for one server is never shown to another.
  *
- * *kept holds what the options point to from then on: the caller frees it behind them.
+ * *kept holds the strings to which the options then point; the caller frees it after the last use
+ * of the options.
  */
 enum hw_status cli_contexts_resolve(struct cli_options *o, json_t **kept,
                                     struct hw_error *err) HW_CHECKED;
 
 /* ---- the file, for the command context ---- */
 
-/* What a context says, and which option it stands for. */
+/* The members of a context, and the option that each one stands for. */
 #define CLI_SETTINGS 5
 extern const struct cli_setting {
-    const char *name;      /* NULL: behind the last */
+    const char *name;      /* NULL ends the list */
     size_t value, by_flag; /* offsets in struct cli_options */
     bool path;
 } cli_settings[CLI_SETTINGS + 1];

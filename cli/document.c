@@ -13,9 +13,11 @@
 #include "common/utf8.h"
 
 enum {
-    CONTENTS_MOST = 32 * 1024 * 1024, /* of one list: base64 of it is within what YAML may be */
+    CONTENTS_MOST = 32 * 1024 * 1024, /* bytes of all contents of one list: in base64 they are still
+                                         within the bounds of YAML */
     TREE_MOST = 64 * 1024,            /* bytes of a content that is shown as a tree */
-    TREE_DEPTH = CLI_YAML_DEPTH / 2,  /* of it, so that it can stand within a document of a list */
+    TREE_DEPTH =
+        CLI_YAML_DEPTH / 2, /* its depth, so that it can stand within a document of a list */
 };
 
 static const struct {
@@ -80,7 +82,7 @@ static bool is_deeper(const json_t *value, int depth)
     return false;
 }
 
-/* The value, where sending it as JSON sends these bytes; otherwise NULL. */
+/* The value if sending it as JSON gives exactly these bytes; otherwise NULL. */
 static json_t *as_tree(const char *bytes, size_t len)
 {
     HW_AUTO_JSON json_t *value = NULL;
@@ -173,7 +175,7 @@ static enum hw_status complete_config(struct cli *cli, json_t *document, struct 
     return st;
 }
 
-/* The kind comes first, where people look. */
+/* The kind is the first member, where people look for it. */
 static void add_kind(json_t *resource, const char *kind)
 {
     HW_AUTO_JSON json_t *members = json_copy(resource);

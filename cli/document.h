@@ -1,8 +1,7 @@
 /*
- * Resources as documents: what get prints and export writes is what apply takes. A document has
- * "kind", the members that the API answers, and, for a config, its bytes and its schema. Members
- * that the server alone sets (version, times, digest, …) say how things are; apply passes them
- * over.
+ * Resources as documents: apply takes the documents that get prints and export writes. A document
+ * has "kind", the members that the API answers and, for a config, its bytes and its schema. Members
+ * that only the server sets (version, times, digest, …) describe the state; apply passes them over.
  */
 #ifndef HW_CLI_DOCUMENT_H
 #define HW_CLI_DOCUMENT_H
@@ -15,19 +14,19 @@
 
 /*
  * Makes documents of an answer: of one resource, or of all items of a list. collection: "nodes",
- * "configs" or "assignments". The contents of configs are fetched; where those of a list are too
- * many for one answer, they are left out, and stderr says so.
+ * "configs" or "assignments". The contents of configs are fetched. If those of a list are too many
+ * for one answer, they are left out, and stderr says so.
  */
 enum hw_status cli_document_complete(struct cli *cli, const char *collection, json_t *answer,
                                      struct hw_error *err) HW_CHECKED;
 
-/* Takes away what the server alone sets. */
+/* Removes the members that only the server sets. */
 void cli_document_strip(json_t *document);
 
 /*
- * Adds the bytes of a config, so that they come back to the byte by way of JSON as well as YAML:
- * "content" for JSON that is written as we write it, otherwise "text", or "base64" for what is no
- * text.
+ * Adds the bytes of a config in a form that gives the same bytes back by JSON and by YAML:
+ * "content" for JSON that is written as this program writes it, otherwise "text", or "base64" for
+ * bytes that are no text.
  */
 void cli_document_set_bytes(json_t *document, const char *bytes, size_t len);
 

@@ -17,7 +17,7 @@ enum { TEXT_MOST = 64 << 20 };
 
 /* ---- told to end ---- */
 
-/* What a signal handler may look at. */
+/* The only data that a signal handler may look at: the name of the file, in a buffer of its own. */
 static char kept[4096];
 static volatile sig_atomic_t child; /* the editor, while it runs */
 
@@ -31,7 +31,7 @@ static void on_end(int signo)
     raise(signo);
 }
 
-/* path: of the file, or NULL: there is none any more. */
+/* Tells the handler the path of the file; NULL: there is none any more. */
 static void guard(const char *path)
 {
     static const int ends[] = {SIGTERM, SIGHUP, SIGINT};
@@ -98,7 +98,7 @@ enum hw_status cli_editor_open(const char *name, const char *text, size_t len,
     return HW_OK;
 }
 
-/* Signals of the keyboard are the editor's. */
+/* While the editor runs, ^C and ^\ are meant for it. */
 static enum hw_status run_command(const struct cli_editor *editor, int *status,
                                   struct hw_error *err)
 {

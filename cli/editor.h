@@ -1,4 +1,4 @@
-/* A text in the user's editor, on a private file that stays until the caller lets it go. */
+/* A text in the user's editor. It is on a private file, which stays until cli_editor_close. */
 #ifndef HW_CLI_EDITOR_H
 #define HW_CLI_EDITOR_H
 
@@ -17,11 +17,11 @@ struct cli_editor {
 enum hw_status cli_editor_open(const char *name, const char *text, size_t len,
                                struct cli_editor *editor, struct hw_error *err) HW_CHECKED;
 
-/* Runs the editor and reads what it left; *text is malloc'ed, with a NUL behind. */
+/* Runs the editor, and reads the text that it left; *text is malloc'ed, with a NUL behind. */
 enum hw_status cli_editor_run(const struct cli_editor *editor, char **text, size_t *len,
                               struct hw_error *err) HW_CHECKED;
 
-/* Lets go; keep: the file stays. */
+/* Ends it; keep: the file stays. */
 void cli_editor_close(struct cli_editor *editor, bool keep);
 
 #endif

@@ -28,7 +28,7 @@ struct cli_export_dir {
     char *path;
     int fd;        /* of the directory, locked */
     mode_t mode;   /* of files */
-    json_t *old;   /* object whose members are the files of the export before */
+    json_t *old;   /* object; its members are the files of the export before */
     json_t *added; /* of this one */
 };
 
@@ -49,7 +49,8 @@ static bool is_content(const char *name)
 
 /* ---- the mark ---- */
 
-/* Whoever wrote the list, nothing but a document or a content is removed by it. */
+/* Even if someone else wrote the list, only a file that could be a document or a content is removed
+ * by it. */
 static bool could_be_ours(const char *name)
 {
     const char *base = is_content(name) ? name + strlen(CLI_EXPORT_CONTENTS) : name;
@@ -59,7 +60,8 @@ static bool could_be_ours(const char *name)
            (is_content(name) || strcmp(end, ".yaml") == 0);
 }
 
-/* HW_ENOENT when there is no mark. *files: an object; *whole: the export came to its end. */
+/* Reads the mark; HW_ENOENT: there is none. *files: an object; *whole: the export came to its
+ * end. */
 static enum hw_status read_mark(const char *directory, json_t **files, bool *whole,
                                 struct hw_error *err)
 {
@@ -130,7 +132,7 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
     return remove(path) != 0 && errno != ENOENT ? -1 : 0;
 }
 
-/* Makes the place for what is added, empty. */
+/* Makes an empty directory for the files that are added. */
 static enum hw_status clear_staging(const struct cli_export_dir *dir, bool make,
                                     struct hw_error *err)
 {
@@ -144,7 +146,7 @@ static enum hw_status clear_staging(const struct cli_export_dir *dir, bool make,
     return HW_OK;
 }
 
-/* HW_EINVAL when somebody else's files are in it. */
+/* HW_EINVAL: files of somebody else are in the directory. */
 static enum hw_status check_empty(const struct cli_export_dir *dir, struct hw_error *err)
 {
     DIR *entries = opendir(dir->path);
@@ -240,7 +242,7 @@ enum hw_status cli_export_add(struct cli_export_dir *dir, const char *name, cons
     return hw_file_replace_idly(path, bytes, len, dir->mode, err);
 }
 
-/* Nothing is to be replaced but what an export wrote. */
+/* Only files that an export wrote may be replaced. */
 static enum hw_status check_free(const struct cli_export_dir *dir, struct hw_error *err)
 {
     HW_AUTO_FREE char *contents = path_of(dir, "configs");
@@ -262,7 +264,7 @@ static enum hw_status check_free(const struct cli_export_dir *dir, struct hw_err
     return HW_OK;
 }
 
-/* Contents come before the documents that name them. */
+/* Contents are moved first, because documents name them. */
 static enum hw_status move(const struct cli_export_dir *dir, bool contents, struct hw_error *err)
 {
     const char *name;
@@ -318,7 +320,7 @@ enum hw_status cli_export_commit(struct cli_export_dir *dir, struct hw_error *er
         st = remove_stale(dir, err);
     if (st == HW_OK)
         st = hw_file_sync_dir(contents, err);
-    (void)rmdir(contents); /* where nothing is in it */
+    (void)rmdir(contents); /* it is removed only if it is empty */
     if (st == HW_OK)
         st = write_mark(dir, dir->added, true, err);
     return st;

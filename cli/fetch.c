@@ -36,7 +36,7 @@ static enum hw_status fetch_page(struct cli *cli, const char *path, int64_t limi
     return st;
 }
 
-/* What to give as after for the next page, malloc'ed; NULL behind the last. */
+/* The value of "after" for the next page, malloc'ed; NULL behind the last page. */
 static char *next_of(const json_t *page)
 {
     const json_t *next = json_object_get(page, "next");

@@ -12,7 +12,7 @@
 
 enum { PAUSE_MS = 1000, PAUSE_MOST_MS = 30000, INTERRUPTED = 128 + SIGINT };
 
-static int interrupts = -1; /* an eventfd: how many there were */
+static int interrupts = -1; /* an eventfd that counts ^C */
 static volatile sig_atomic_t was_interrupted;
 
 static void on_interrupt(int signo)
@@ -54,7 +54,7 @@ static bool on_rest(void *arg)
     return following->to->rest == NULL || following->to->rest(following->to->arg);
 }
 
-/* One connection, until it ends. *established: it was one. */
+/* Follows over one connection, until it ends. *established: it was made. */
 static enum hw_status connect_once(struct cli *cli, struct following *following, const char *path,
                                    int64_t deadline_ms, bool *established, struct hw_error *err)
 {
@@ -75,7 +75,7 @@ static enum hw_status connect_once(struct cli *cli, struct following *following,
     return st;
 }
 
-/* Not beyond the deadline, nor ^C. */
+/* Waits, but not beyond the deadline, and not after ^C. */
 static void take_pause(int64_t pause_ms, int64_t deadline_ms)
 {
     struct pollfd stop = {.fd = interrupts, .events = POLLIN};

@@ -1,4 +1,4 @@
-/* The server's events, through reconnects, until something ends it. */
+/* Follows the server's events, through reconnects, until something ends it. */
 #ifndef HW_CLI_FOLLOW_H
 #define HW_CLI_FOLLOW_H
 
@@ -12,10 +12,11 @@ struct cli_follower {
 };
 
 /*
- * Events of a path, which goes on behind the last one when the connection breaks. HW_OK when event
- * or rest ended it; at ^C, which does so from now on (a second one at once); and when the time is
- * over (*over) that the flag --timeout gave: without the flag there is none. What it cannot come
- * over is an error, and so is a server that was never reached.
+ * Follows the events of a path. When the connection breaks, it goes on behind the last event.
+ * HW_OK: event or rest ended it; or ^C did, which does so from now on (a second ^C ends the program
+ * at once); or the time of the flag --timeout is over, with *over set. Without the flag there is no
+ * such time. An error that no reconnect can mend is returned, and so is that of a server that was
+ * never reached.
  */
 enum hw_status cli_follow(struct cli *cli, const char *path, const struct cli_follower *follower,
                           bool *over, struct hw_error *err) HW_CHECKED;

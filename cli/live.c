@@ -15,9 +15,10 @@
 #include "common/memory.h"
 
 enum {
-    LOOK_MOST_MS = 5000, /* for what no event tells: labels, configs that nobody uses */
-    LOOK_SHARE = 10,     /* looking takes a tenth of the time at most */
-    LINES_AROUND = 5,    /* of a table: counts, headings, what is left out */
+    LOOK_MOST_MS =
+        5000,        /* for changes of which no event tells: labels, and configs that nobody uses */
+    LOOK_SHARE = 10, /* looking may take a tenth of the time */
+    LINES_AROUND = 5, /* lines around a table: counts, headings, how much is left out */
     LINES_PRESET = 24,
 };
 
@@ -37,7 +38,7 @@ struct live {
 
 /* ---- looking ---- */
 
-/* One thing is a list of one; when it is gone, of none. */
+/* A single thing is treated as a list of one, and as an empty list when it is gone. */
 static enum hw_status fetch(struct live *live, json_t **list, struct hw_error *err)
 {
     HW_AUTO_JSON json_t *one = NULL;
@@ -69,7 +70,7 @@ static const char *key_of(const json_t *item)
     return name != NULL ? name : "";
 }
 
-/* By key; the items stay the list's. */
+/* Makes an object of the items by their keys; the list still owns them. */
 static json_t *by_key(const json_t *list)
 {
     json_t *map = json_object();
@@ -81,7 +82,7 @@ static json_t *by_key(const json_t *list)
     return map;
 }
 
-/* What goes by with the time alone is no change. */
+/* A member that changes with time alone is no change. */
 static bool is_same(const json_t *a, const json_t *b)
 {
     static const char *const passing[] = {"lag_seconds", "last_seen"};
@@ -213,7 +214,7 @@ static bool is_due(const struct live *live)
            (since >= live->took_ms * LOOK_SHARE && (live->changed || since >= LOOK_MOST_MS));
 }
 
-/* Connected: what is shown now cannot miss an event any more. */
+/* Connected: from now on no event can be missed, so this is the moment to look. */
 static bool on_rest(void *arg)
 {
     struct live *live = arg;

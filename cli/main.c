@@ -19,8 +19,8 @@ enum { TOKEN_FILE_MOST = 4096, LIMIT_MOST = 1000000 };
 
 #define OPTION(member, ...) HW_OPTION_NO_ENV(struct cli_options, member, __VA_ARGS__)
 
-/* Options of the connection have a variable, and a context may say them (cli/contexts.h): there it
- * counts whether a flag gave the value. */
+/* Options of the connection have an environment variable, and a context may give them a value
+ * (cli/contexts.h). Which of them wins depends on whether a flag gave the value. */
 #define CONNECTION(member, ...)                                                                    \
     HW_OPTION(struct cli_options, member, __VA_ARGS__,                                             \
               .by_flag = offsetof(struct cli_options, by_flag.member))
@@ -163,7 +163,7 @@ static int exit_status(const struct cli *cli, enum hw_status status)
     return CLI_EXIT_FAULT;
 }
 
-/* What goes into a header field must be one line of it. */
+/* A value of a header field must be one line of it. */
 static enum hw_status check_header(const char *option, const char *value, struct hw_error *err)
 {
     if (value == NULL)
@@ -176,7 +176,7 @@ static enum hw_status check_header(const char *option, const char *value, struct
     return HW_OK;
 }
 
-/* Prints without harm to a terminal, and to stderr. */
+/* Prints a message on stderr, so that a terminal takes no harm from it. */
 static void print_error(const char *message)
 {
     struct hw_buf safe = {0};
@@ -186,7 +186,7 @@ static void print_error(const char *message)
     hw_buf_free(&safe);
 }
 
-/* The token as the file holds it, without the blanks around; *token is malloc'ed. */
+/* Reads a token from its file, without the blanks around it; *token is malloc'ed. */
 static enum hw_status read_token(const char *path, char **token, struct hw_error *err)
 {
     HW_AUTO_FREE char *text = NULL;
@@ -241,7 +241,7 @@ static enum hw_status run(struct cli *cli, struct cli_options *o, size_t command
     if (st == HW_OK)
         st = runners[command].run(cli, operands, count, err);
     cli_http_close(cli->http);
-    /* What could not be said was not done, as far as a script can tell. */
+    /* A script that did not get the output must not take the command for done. */
     if ((fflush(stdout) != 0 || ferror(stdout) != 0) && st == HW_OK)
         st = hw_fail_errno(err, "writing to standard output");
     return st;
@@ -288,7 +288,7 @@ int main(int argc, char **argv)
     size_t command = 0;
     int count;
 
-    /* Widths of characters; what we write is UTF-8 in any case. */
+    /* For the widths of characters; the output is UTF-8 in any case. */
     setlocale(LC_CTYPE, "C.UTF-8");
     if (hw_options_parse(&program, argc, argv, &o, &name, &operands, &count, &err) != HW_OK ||
         hw_options_log(o.log_level, o.log_format, &err) != HW_OK)

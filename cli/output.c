@@ -17,7 +17,7 @@ enum { DIGEST_SHOWN = 19 }; /* "sha256:" and twelve digits tell contents apart *
 
 /* ---- cells ---- */
 
-/* Would a selector take the word for something else, or for a string and something else? */
+/* Would a selector take the word for something other than this string alone? */
 static bool needs_quotes(const char *word)
 {
     HW_AUTO_JSON json_t *value = json_loads(word, JSON_DECODE_ANY, NULL);
@@ -26,7 +26,7 @@ static bool needs_quotes(const char *word)
            (value != NULL && !json_is_string(value));
 }
 
-/* As a selector has them: site=north,crate=7,slot="3"; "-" for none. */
+/* Writes labels as a selector has them: site=north,crate=7,slot="3"; "-" for none. */
 static void add_labels(struct hw_buf *out, const json_t *labels)
 {
     const char *name, *separator = "";
@@ -47,7 +47,7 @@ static void add_labels(struct hw_buf *out, const json_t *labels)
     }
 }
 
-/* 2026-01-31T12:00:00.123Z without the fraction. */
+/* Writes 2026-01-31T12:00:00.123Z without the fraction. */
 static void add_time(struct hw_buf *out, const char *time)
 {
     const char *fraction = strchr(time, '.');
@@ -117,7 +117,7 @@ static void print_padding(size_t columns)
     printf("%*s", (int)(columns < 1000 ? columns : 1000), "");
 }
 
-/* Numbers stand to the right, the last column ends where its text ends. */
+/* Numbers are aligned to the right, and the last column ends with its text. */
 static void print_cell(const struct cli *cli, const struct cell *cell, size_t width, int kind,
                        bool right, bool last)
 {

@@ -19,7 +19,7 @@ static const char *text_of(const json_t *object, const char *name)
     return text != NULL ? text : "?";
 }
 
-/* What two changes have in common when they can be shown as one, as text. */
+/* The part of a change, as text, by which two changes are shown as one. */
 static char *kind_of(const json_t *change)
 {
     const json_t *old = json_object_get(change, "old"), *new = json_object_get(change, "new");
@@ -31,7 +31,7 @@ static char *kind_of(const json_t *change)
                       text_of(new, "media_type"), differences);
 }
 
-/* Index of each kind to the array of its changes, in order of their first. */
+/* For each kind the array of its changes, in the order of their first ones. */
 static json_t *group(const json_t *changes)
 {
     json_t *kinds = json_object();
@@ -82,7 +82,7 @@ static void print_side(const struct cli *cli, const char *sign, const json_t *si
     cli_print_text(cli, line, colour);
 }
 
-/* Every line of a value, with its sign. */
+/* Prints every line of a value behind a sign. */
 static void print_value(const struct cli *cli, char sign, const json_t *value, int colour)
 {
     HW_AUTO_FREE char *text = cli_json_text(value, true);
@@ -94,7 +94,7 @@ static void print_value(const struct cli *cli, char sign, const json_t *value, i
     hw_buf_free(&lines);
 }
 
-/* omitted: which values the server left out, for they are long. */
+/* omitted: the values that the server left out because they are long. */
 static void print_side_of(const struct cli *cli, const char *side, const json_t *difference,
                           const char *omitted)
 {
@@ -134,7 +134,7 @@ static json_int_t count_removed(const json_t *plan)
     return count;
 }
 
-/* Of the resources themselves, those that go, and those that a set had and others changed. */
+/* Prints the resources that would be removed, and those that a set had and others changed. */
 static void print_results(const struct cli *cli, const json_t *results)
 {
     const json_t *result;
@@ -192,7 +192,7 @@ enum hw_status cli_plan_print(struct cli *cli, const json_t *plan, json_int_t *c
         return hw_fail(err, HW_EPROTO,
                        "the answer is not that of a dry run: see whether the change was made");
     cli_print(cli, plan, print_plan);
-    fflush(stdout); /* what is said about it comes behind it */
+    fflush(stdout); /* messages on stderr must come behind it */
     cli_warn(plan);
     if (changes != NULL)
         *changes = json_integer_value(nodes) + count_removed(plan);

@@ -1,5 +1,5 @@
-/* What a dry run says would change, node by node; nodes that change alike are shown together. Then
- * the resources that would be removed. */
+/* The plan of a dry run: what would change, node by node. Nodes that change alike are shown
+ * together. Resources that would be removed follow. */
 #ifndef HW_CLI_PLAN_H
 #define HW_CLI_PLAN_H
 
@@ -19,7 +19,7 @@
 enum hw_status cli_plan_print(struct cli *cli, const json_t *plan, json_int_t *changes,
                               struct hw_error *err) HW_CHECKED;
 
-/* Sends a write as a dry run, and shows what would come of it. */
+/* Sends a write as a dry run, and prints the plan. */
 enum hw_status cli_plan_ask(struct cli *cli, const struct cli_request *write, json_int_t *changes,
                             struct hw_error *err) HW_CHECKED;
 

@@ -8,7 +8,8 @@
 #include "common/json.h"
 #include "common/memory.h"
 
-/* The step at *rest, malloc'ed, and behind it *rest; NULL at the end. ~1 and ~0 are / and ~. */
+/* The step at *rest, malloc'ed; *rest then stands behind it. NULL at the end. ~1 and ~0 mean / and
+ * ~. */
 static char *next_step(const char **rest, char separator)
 {
     if (*rest == NULL)
@@ -29,7 +30,7 @@ static char *next_step(const char **rest, char separator)
     return step;
 }
 
-/* An index without a sign or leading zeros; false: it is none. */
+/* Reads an index without a sign or leading zeros; false: it is none. */
 static bool parse_index(const char *step, size_t *index)
 {
     char *end;
@@ -40,7 +41,7 @@ static bool parse_index(const char *step, size_t *index)
     return *end == '\0';
 }
 
-/* What a step leads to, borrowed, or NULL: nothing is there. */
+/* The value to which a step leads, borrowed; NULL: there is none. */
 static json_t *get_member(const json_t *container, const char *step)
 {
     size_t index;

@@ -10,16 +10,16 @@
 char *cli_pointer_of(const char *path);
 
 /*
- * Puts value at a path below document; objects on the way are made where nothing is. In an array a
- * step is an index, or "-" for a new last element. NULL as value removes what is there (HW_ENOENT
- * where nothing is). The value stays the caller's.
+ * Puts value at a path below document. Objects on the way are made where nothing is. In an array a
+ * step is an index, or "-" for a new last element. value NULL removes what is there (HW_ENOENT:
+ * nothing is). The value stays the caller's.
  */
 enum hw_status cli_pointer_set(json_t *document, const char *path, json_t *value,
                                struct hw_error *err) HW_CHECKED;
 
 /*
- * An assignment as on the command line: path=value, where the value is JSON or, where it is none, a
- * string; path- removes. *path is malloc'ed, *value the caller's, NULL to remove.
+ * Reads an assignment of the command line: path=value. The value is JSON, or else a string; path-
+ * removes. *path is malloc'ed; *value is the caller's, or NULL to remove.
  */
 enum hw_status cli_pointer_split(const char *assignment, char **path, json_t **value,
                                  struct hw_error *err) HW_CHECKED;

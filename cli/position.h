@@ -1,5 +1,5 @@
-/* The position of the last write to each server, kept in a file of the user's, so that a later
- * command can wait for it. It is an aid: not to keep one is no error. */
+/* The position of the last write to each server. It is kept in a file of the user's, so that a
+ * later command can wait for it. If it cannot be kept, that is no error. */
 #ifndef HW_CLI_POSITION_H
 #define HW_CLI_POSITION_H
 

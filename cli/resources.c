@@ -21,7 +21,8 @@
 #include "common/nearest.h"
 #include "common/utf8.h"
 
-/* Resources as they are carried out: what is referred to comes first, and goes last. */
+/* The order in which resources are carried out: a node or config is made before the assignment that
+ * refers to it, and removed after it. */
 static const char *const kinds[] = {"node", "config", "assignment"};
 enum { RANK_COUNT = 2 * HW_COUNT(kinds) };
 
@@ -49,7 +50,8 @@ void cli_resources_free(struct cli_resources *resources)
 
 /* ---- content in a file ---- */
 
-/* Relative, and without a step up: a document from elsewhere must not send what it likes. */
+/* Is the path relative and without a step up? A document from elsewhere must not be able to have
+ * any file sent. */
 static bool stays_below(const char *path)
 {
     if (*path == '/' || *path == '\0')
@@ -62,8 +64,8 @@ static bool stays_below(const char *path)
     return true;
 }
 
-/* Where the file is, malloc'ed: neither the path nor a link may lead out of the directory. One that
- * is not there is for the reader to say. */
+/* The path of the file, malloc'ed. Neither the path nor a link may lead out of the directory. That
+ * a file is missing is noticed when it is read. */
 static enum hw_status find_file(const struct collector *c, const char *file, char **path,
                                 struct hw_error *err)
 {
@@ -91,7 +93,7 @@ static bool ends_with(const char *text, const char *end)
     return len >= tail && strcmp(text + len - tail, end) == 0;
 }
 
-/* A config has one of these, and a file is one of them when it is sent. */
+/* A config has one of these members; "file" becomes one of the others when it is sent. */
 static enum hw_status check_content(const json_t *resource, struct hw_error *err)
 {
     static const char *const forms[] = {"content", "text", "base64", "file"};
@@ -110,8 +112,8 @@ static enum hw_status check_content(const json_t *resource, struct hw_error *err
     return HW_OK;
 }
 
-/* Where a file that shall be JSON is none: the database would tell a line of it, but not which file
- * that is. Numbers, which it holds beyond what we can, are its business. */
+/* Refuses a file that is to be JSON and is not: the database would name the line, but not the file.
+ * Numbers beyond 64 bits are left to the database, which can hold them. */
 static enum hw_status check_json(const char *path, const char *bytes, size_t len,
                                  struct hw_error *err)
 {
@@ -175,7 +177,7 @@ static enum hw_status take_file(struct collector *c, json_t *resource, struct hw
 
 /* ---- resources ---- */
 
-/* A member that is not there, or is there under a name much like it. */
+/* Refuses a resource without a member, and names one that is spelled much like it. */
 static enum hw_status refuse_without(const json_t *resource, const char *name, const char *what,
                                      struct hw_error *err)
 {
@@ -254,7 +256,7 @@ static void forget(struct collector *c, const json_t *resource)
     json_object_del(c->seen, key);
 }
 
-/* The resource is taken over, in any case. */
+/* The resource is taken over in any case. */
 static enum hw_status add_resource(struct collector *c, json_t *resource, size_t line,
                                    struct hw_error *err)
 {
@@ -271,7 +273,8 @@ static enum hw_status add_resource(struct collector *c, json_t *resource, size_t
     if (st == HW_OK)
         st = see(c, resource, origin, err);
     if (st != HW_OK) {
-        err->status = HW_EINVAL; /* also when a file is missing: that is no resource not found */
+        err->status = HW_EINVAL; /* a missing file is HW_EINVAL as well, because HW_ENOENT is a
+                                    missing resource */
         return hw_fail_in(err, "%s", origin);
     }
     cli_document_strip(resource);
@@ -281,14 +284,15 @@ static enum hw_status add_resource(struct collector *c, json_t *resource, size_t
     return HW_OK;
 }
 
-/* What get prints of many. */
+/* Is it a list as get prints it? */
 static bool is_list(const json_t *document)
 {
     return json_object_get(document, "kind") == NULL &&
            json_is_array(json_object_get(document, "items"));
 }
 
-/* A document: one resource, an array or a list of them, or nothing (as between two separators). */
+/* Takes a document: one resource, an array or a list of them, or nothing (as between two
+ * separators). */
 static enum hw_status add_document(void *arg, json_t *document, size_t line, struct hw_error *err)
 {
     HW_AUTO_JSON json_t *owned = document;
@@ -326,7 +330,7 @@ static size_t lines_before(const char *text, size_t len)
     return lines;
 }
 
-/* JSON values one behind the other. False when it is none, so that it is worth trying YAML. */
+/* Reads JSON values one behind the other. False: it is no JSON, so YAML is worth a try. */
 static bool read_json(struct collector *c, const char *text, size_t len, enum hw_status *st,
                       struct hw_error *err)
 {

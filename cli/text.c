@@ -11,7 +11,7 @@
 
 /* ---- characters ---- */
 
-/* A valid character of n bytes. */
+/* The code point of a valid character of n bytes. */
 static uint32_t code_point(const char *p, size_t n)
 {
     static const unsigned char lead[] = {0, 0x7F, 0x1F, 0x0F, 0x07};
@@ -27,7 +27,7 @@ static bool is_control(uint32_t c)
     return c < 0x20 || (c >= 0x7F && c < 0xA0);
 }
 
-/* Line and paragraph separators, and marks that turn the writing around. */
+/* Is it a separator of lines or paragraphs, or a mark that changes the direction of writing? */
 static bool is_disguise(uint32_t c)
 {
     return c == 0x061C || c == 0x200E || c == 0x200F || (c >= 0x2028 && c <= 0x202E) ||
@@ -63,7 +63,7 @@ size_t cli_text_add(struct hw_buf *out, const char *text, size_t len, bool lines
 
 /* ---- JSON ---- */
 
-/* U+0080 to U+009F are there within strings only. */
+/* JSON has U+0080 to U+009F within strings only, so an escape is right wherever they stand. */
 static char *escape_second_set(const char *text, size_t len)
 {
     struct hw_buf out = {0};

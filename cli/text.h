@@ -1,4 +1,4 @@
-/* Text on its way out: JSON, and words of others made fit for a terminal. */
+/* Text for a terminal: JSON, and words of others from which it can take no harm. */
 #ifndef HW_CLI_TEXT_H
 #define HW_CLI_TEXT_H
 
@@ -9,16 +9,17 @@
 #include "common/buf.h"
 
 /*
- * JSON, members in their order, numbers with as many digits as they need; control characters, those
- * of ISO 6429's second set included, only as \u escapes. pretty: indented by two blanks, without a
- * line feed at the end. malloc'ed.
+ * A value as JSON. Members stand in their order, and numbers have as many digits as they need.
+ * Control characters, also those of ISO 6429's second set, are written as \u escapes. pretty:
+ * indented by two blanks, without a line feed at the end. malloc'ed.
  */
 char *cli_json_text(const json_t *value, bool pretty);
 
 /*
- * Adds text that a terminal cannot take for a command: control characters, and those that change
- * the direction of writing, become \u escapes, bytes that are no UTF-8 U+FFFD. lines: line feeds
- * and tabs stay. Returns how many columns it takes on a terminal (wcwidth; of all lines together).
+ * Adds text so that a terminal cannot take it for a command: control characters, and characters
+ * that change the direction of writing, become \u escapes; bytes that are no UTF-8 become U+FFFD.
+ * lines: line feeds and tabs stay. Returns the number of columns on a terminal (wcwidth; of all
+ * lines together).
  */
 size_t cli_text_add(struct hw_buf *out, const char *text, size_t len, bool lines);
 

@@ -16,7 +16,7 @@ static const char *text(const json_t *object, const char *name)
     return value != NULL ? value : "";
 }
 
-/* The API answers, and that it cannot say anything: of no database, or none with a schema. */
+/* The API answers, but it has no database, or one without the schema. */
 static json_t *system_of_problem(const struct cli_answer *answer)
 {
     const json_t *problem = answer->details;

@@ -6,10 +6,10 @@
 
 extern const struct cli_column cli_unknown_columns[];
 
-/* All that the server lists; the caller frees *list. */
+/* Fetches the whole list of the server; the caller frees *list. */
 enum hw_status cli_unknown_fetch(struct cli *cli, json_t **list, struct hw_error *err) HW_CHECKED;
 
-/* get nodes --unknown */
+/* Prints it: the command get nodes --unknown. */
 enum hw_status cli_unknown_print(struct cli *cli, struct hw_error *err) HW_CHECKED;
 
 #endif

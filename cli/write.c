@@ -25,7 +25,7 @@ static enum hw_status make_key(char out[static 2 * KEY_BYTES + 1], struct hw_err
     return HW_OK;
 }
 
-/* The answer as an object; one without a body is the empty one. */
+/* The answer as an object; an answer without a body is an empty one. */
 static enum hw_status read_object(const struct cli_answer *answer, json_t **object,
                                   struct hw_error *err)
 {
@@ -39,7 +39,7 @@ static enum hw_status read_object(const struct cli_answer *answer, json_t **obje
     return hw_fail_in(err, "the change was made, but the answer to it is broken");
 }
 
-/* A PUT is safe to do again as it is; whatever else needs its key for that. */
+/* A PUT can be repeated as it is; any other request can only be repeated with its key. */
 static void explain_uncertainty(const struct cli_request *request, struct hw_error *err)
 {
     const struct hw_error why = *err;

@@ -15,7 +15,7 @@
 
 /* ---- scalars ---- */
 
-/* What a plain scalar is by its looks. */
+/* The type of a plain scalar by its form. */
 enum looks { LOOKS_STRING, LOOKS_NULL, LOOKS_BOOL, LOOKS_INT, LOOKS_FLOAT, LOOKS_NO_NUMBER };
 
 static bool is_one_of(const char *text, const char *const words[], size_t count)
@@ -73,7 +73,7 @@ static enum looks look(const char *text)
     return is_float(text) ? LOOKS_FLOAT : LOOKS_STRING;
 }
 
-/* NULL: beyond 64 bits. */
+/* NULL: the number does not fit in 64 bits. */
 static json_t *integer(const char *text)
 {
     const int base = strncmp(text, "0x", 2) == 0 ? 16 : strncmp(text, "0o", 2) == 0 ? 8 : 10;
@@ -83,7 +83,7 @@ static json_t *integer(const char *text)
     return errno == 0 ? json_integer(value) : NULL;
 }
 
-/* NULL: beyond what a double holds. */
+/* NULL: a double does not hold it. */
 static json_t *real(const char *text)
 {
     const double value = strtod(text, NULL);
@@ -93,10 +93,10 @@ static json_t *real(const char *text)
 
 /* ---- reading ---- */
 
-/* A value, and how much of it there is. */
+/* A value and its size. */
 struct part {
     json_t *value;
-    size_t nodes, bytes, depth; /* with its members, aliases followed */
+    size_t nodes, bytes, depth; /* with its members; an alias counts as what it stands for */
 };
 
 struct anchor {
@@ -123,7 +123,8 @@ static enum hw_status refuse(struct reader *r, const yaml_mark_t *mark, const ch
                    what);
 }
 
-/* Is a tab among the blanks that a line, from 0, begins with? libyaml's words do not say so. */
+/* Is there a tab in the indentation of a line, counted from 0? libyaml does not say so in its
+ * message. */
 static bool is_indented_by_tab(const struct reader *r, size_t line)
 {
     const char *p = r->text, *const end = r->text + r->len;
@@ -158,7 +159,7 @@ static enum hw_status next_event(struct reader *r)
                    p->context != NULL ? p->context : "");
 }
 
-/* Counts a part that is about to be used; depth: of the collection around it. */
+/* Adds a part that is about to be used to the counts; depth: that of the collection around it. */
 static enum hw_status count(struct reader *r, const yaml_mark_t *mark, const struct part *part,
                             size_t depth)
 {
@@ -171,7 +172,8 @@ static enum hw_status count(struct reader *r, const yaml_mark_t *mark, const str
     return HW_OK;
 }
 
-/* The core schema's name in a tag ("str"), "" where there is no tag, NULL where it is another's. */
+/* The name in the core schema for a tag ("str"); "" where there is no tag, NULL for another
+ * schema's tag. */
 static const char *core_tag(const yaml_char_t *tag)
 {
     const char *text = (const char *)tag;
@@ -285,7 +287,7 @@ static enum hw_status read_sequence(struct reader *r, size_t depth, struct part 
     return st;
 }
 
-/* The event is that of a key; its text is copied. */
+/* The current event is that of a key; its text is copied. */
 static enum hw_status read_key(struct reader *r, const json_t *object, char **key)
 {
     const yaml_event_t *e = &r->event;
@@ -344,7 +346,8 @@ static enum hw_status follow_alias(struct reader *r, size_t depth, struct part *
 {
     const char *name = (const char *)r->event.data.alias.anchor;
 
-    /* The last anchor of a name counts. One that is not complete is not there yet: no cycles. */
+    /* The last anchor of that name counts. An anchor is added when its value is complete, so there
+     * are no cycles. */
     for (size_t i = r->anchor_count; i > 0; i--) {
         const struct anchor *a = &r->anchors[i - 1];
 
@@ -378,7 +381,8 @@ static void drop_anchors(struct reader *r)
     r->anchor_count = 0;
 }
 
-/* From the first event of a value to its last. Its members have been counted when it is. */
+/* Reads a value from its first event to its last. When it returns, the members have been
+ * counted. */
 static enum hw_status read_value(struct reader *r, size_t depth, struct part *part)
 {
     const yaml_char_t *anchor = NULL;
@@ -419,7 +423,7 @@ static enum hw_status read_value(struct reader *r, size_t depth, struct part *pa
     return HW_OK;
 }
 
-/* From a document's start to its end. */
+/* Reads a document from its start to its end. */
 static enum hw_status read_document(struct reader *r, cli_yaml_fn *document, void *arg)
 {
     struct part part = {0};
@@ -460,8 +464,8 @@ enum hw_status cli_yaml_read(const char *name, const char *text, size_t len, cli
 
 /* ---- writing ---- */
 
-/* Would a reader of YAML 1.1 take it for something else? Whatever begins like a number or a date is
- * quoted, too: 12:30, 2026-01-31, 0777, 1_000. */
+/* Would a reader of YAML 1.1 take it for something else? Everything that begins like a number or a
+ * date is quoted as well: 12:30, 2026-01-31, 0777, 1_000. */
 static bool is_ambiguous(const char *text)
 {
     static const char *const words[] = {"y", "n",  "yes",  "no",    "on",  "off",
@@ -475,7 +479,8 @@ static bool is_ambiguous(const char *text)
     return false;
 }
 
-/* The emitter has no input but ours and writes to memory: it cannot fail but for want of memory. */
+/* The emitter has only input of ours and writes to memory, so it fails only when there is no
+ * memory. */
 static void emit(yaml_emitter_t *emitter, yaml_event_t *event)
 {
     if (yaml_emitter_emit(emitter, event) == 0)
@@ -486,7 +491,7 @@ static void emit_scalar(yaml_emitter_t *emitter, const char *text, size_t len,
                         yaml_scalar_style_t style)
 {
     yaml_event_t event;
-    HW_AUTO_FREE char *copy = hw_strndup(text, len); /* libyaml takes it as not const */
+    HW_AUTO_FREE char *copy = hw_strndup(text, len); /* libyaml's parameter is not const */
 
     yaml_scalar_event_initialize(&event, NULL, NULL, (yaml_char_t *)copy, (int)len, 1, 1, style);
     emit(emitter, &event);

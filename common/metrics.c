@@ -22,7 +22,7 @@ void hw_histogram_observe(struct hw_histogram *histogram, double seconds)
     histogram->sum += seconds;
 }
 
-/* In a help text \\ and line feed are escaped, in the value of a label the quote as well. */
+/* In a help text \ and line feed are escaped, in the value of a label the quote as well. */
 static void write_escaped(struct hw_buf *out, const char *text, bool quoted)
 {
     for (const char *p = text; *p != '\0'; p++) {

@@ -40,7 +40,7 @@ static bool dispatch(struct cli_events *events)
     hw_buf_reset(&events->last_id);
     hw_buf_puts(&events->last_id, hw_buf_str(&events->id));
     if (events->data.len > 0) {
-        events->data.data[--events->data.len] = '\0'; /* the last line feed */
+        events->data.data[--events->data.len] = '\0'; /* without the last line feed */
         more = events->take(
             events->arg,
             &(struct cli_event){.id = hw_buf_str(&events->last_id),
@@ -52,7 +52,7 @@ static bool dispatch(struct cli_events *events)
     return more;
 }
 
-/* It goes into a header field: what cannot be there is no id. */
+/* The id goes into a header field, so it must be a valid value of one. */
 static bool is_id(const char *text)
 {
     for (const char *p = text; *p != '\0'; p++)

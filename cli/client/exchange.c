@@ -13,7 +13,7 @@
 
 enum {
     CONNECT_TIMEOUT_MS = 10000,
-    RETRY_MOST_S = 3600, /* that a server may ask for */
+    RETRY_MOST_S = 3600, /* the longest pause that a server may ask for */
 };
 
 void cli_headers_add(struct cli_headers *headers, const char *name, const char *value)
@@ -153,7 +153,7 @@ static const char *text_member(const json_t *object, const char *name)
     return text != NULL ? text : "";
 }
 
-/* Says in our words why the answer is none of 2xx. */
+/* Makes the error of an answer that is none of 2xx. */
 static enum hw_status problem_error(const struct cli_request *request, struct cli_answer *answer,
                                     struct hw_error *err)
 {
@@ -185,7 +185,7 @@ static enum hw_status problem_error(const struct cli_request *request, struct cl
             "--server name the wrong path?",
             method, request->path);
     if (strstr(detail, place) != NULL)
-        place = ""; /* it is said already */
+        place = ""; /* the detail says it already */
     (void)hw_fail(err, status, "%.500s (%s%s%.100s)%s", *detail != '\0' ? detail : "refused",
                   *answer->problem != '\0' ? answer->problem : "no name",
                   *place != '\0' ? ", at " : "", place,

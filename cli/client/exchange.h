@@ -1,6 +1,6 @@
 /*
- * One exchange with the server: a request and its answer, made ready for libcurl, and judged. What
- * the server answers is not believed: the answer is bounded, and its problem becomes our error.
+ * One exchange with the server: a request is made ready for libcurl, and its answer is judged.
+ * Nothing in the answer is believed: its size is bounded, and its problem becomes our error.
  */
 #ifndef HW_CLI_CLIENT_EXCHANGE_H
 #define HW_CLI_CLIENT_EXCHANGE_H

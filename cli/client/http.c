@@ -124,7 +124,8 @@ enum hw_status cli_http_send(struct cli_http *http, const struct cli_request *re
             cli_exchange_make(http, request, left > 1 ? left : 1, answer, &lost, &unreached, err);
 
         sent |= !unreached;
-        /* An answer settles it, an attempt that did not get through leaves it as it was. */
+        /* An answer settles whether it was done. An attempt that did not get through changes
+         * nothing about that. */
         if (answer->status != 0 || lost)
             uncertain = is_uncertain(answer, lost);
         const bool again =

@@ -17,7 +17,7 @@ static size_t pass_over(char *bytes, size_t size, size_t count, void *arg)
     return size * count;
 }
 
-/* Does anyone understand this protocol there? */
+/* Does the server there understand this protocol? */
 static bool is_spoken(const char *url, bool tls)
 {
     CURL *curl = curl_easy_init();
@@ -31,7 +31,7 @@ static bool is_spoken(const char *url, bool tls)
     curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, (long)ANSWER_MS);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, pass_over);
     if (tls) {
-        /* Whose certificate it is does not matter: nothing is sent. */
+        /* The certificate does not matter, because nothing is sent. */
         curl_easy_setopt(curl, CURLOPT_CONNECT_ONLY, 1L);
         curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
         curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
@@ -93,7 +93,7 @@ const char *cli_reach_advice(const char *base, CURL *curl, CURLcode code)
     case CURLE_OPERATION_TIMEDOUT:
         curl_easy_getinfo(curl, CURLINFO_CONNECT_TIME_T, &connected);
         return connected == 0 ? connect_advice(curl) : NULL;
-    case CURLE_SSL_CACERT_BADFILE: /* also the system's, where it has none */
+    case CURLE_SSL_CACERT_BADFILE: /* also that of the system, where it has none */
     case CURLE_PEER_FAILED_VERIFICATION:
         return "--ca-file (HEADWATER_CA_FILE) names the authority of its certificate, which must "
                "name the host of --server";
@@ -108,8 +108,8 @@ const char *cli_reach_advice(const char *base, CURL *curl, CURLcode code)
     case CURLE_SEND_ERROR:
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_UNSUPPORTED_PROTOCOL:
-        /* What refuses a client's certificate does so with an alert, or without a word: by then the
-         * handshake is over for the client, who sees its connection break. */
+        /* A server that refuses a client's certificate sends an alert, or nothing. For the client
+         * the handshake is over by then, and it sees its connection break. */
         if (after_scheme(base, "https://") != NULL)
             return code == CURLE_WEIRD_SERVER_REPLY || code == CURLE_UNSUPPORTED_PROTOCOL
                        ? NULL

@@ -12,7 +12,7 @@
 #define CLI_ANSWER_MOST ((size_t)64 << 20) /* bytes of an answer's body */
 
 struct cli_http_options {
-    const char *server; /* http://… or https://…, a path in front of /v1 is fine */
+    const char *server; /* http://… or https://…, perhaps with a path in front of /v1 */
     const char *token;  /* or NULL */
     const char *ca_file, *cert, *key; /* PEM files, or NULL */
     int64_t timeout_ms;               /* of a request, with its repetitions */
@@ -36,14 +36,14 @@ struct cli_request {
 };
 
 struct cli_answer {
-    int status; /* 0: none came */
+    int status; /* 0: no answer came */
     char *body; /* a NUL behind */
     size_t len;
     char *media_type, *etag, *lsn; /* NULL where there is none; etag without its quotes */
     char problem[64];              /* the name of the problem, "" where it has none */
     json_t *details;               /* the problem as a whole, or NULL */
     int64_t retry_after_ms;
-    bool uncertain; /* nobody knows whether what was asked for was done */
+    bool uncertain; /* nobody knows whether the request was carried out */
 };
 void cli_answer_free(struct cli_answer *answer);
 

@@ -6,8 +6,9 @@
 #include "common/memory.h"
 
 enum {
-    REST_MS = 1000,      /* between two rests of a stream */
-    SILENCE_MOST_S = 60, /* of a stream: the server's heart beats every 15 s */
+    REST_MS = 1000,      /* the longest pause between two calls of rest */
+    SILENCE_MOST_S = 60, /* seconds without a byte that end a stream: the server sends a sign of
+                            life every 15 s */
 };
 
 struct stream {
@@ -37,7 +38,7 @@ static size_t on_stream(char *bytes, size_t size, size_t count, void *arg)
     return stream->ended ? 0 : size * count;
 }
 
-/* How the transfer ended; HW_ESTOPPED, HW_ETIMEOUT: before its end, because we were told to. */
+/* Runs the transfer. HW_ESTOPPED, HW_ETIMEOUT: it was told to end before its own end. */
 static enum hw_status transfer(struct stream *stream, CURLM *multi, CURLcode *code)
 {
     const struct cli_stream *to = stream->to;
@@ -63,7 +64,7 @@ static enum hw_status transfer(struct stream *stream, CURLM *multi, CURLcode *co
     return HW_OK;
 }
 
-/* Whatever came of it but a stream that was told to end. */
+/* The outcome of a stream that was not told to end. */
 static enum hw_status judge_stream(struct stream *stream, CURLcode code, const char *path,
                                    int *status, struct hw_error *err)
 {

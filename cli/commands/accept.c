@@ -57,8 +57,8 @@ static json_t *find(const json_t *items, const char *name)
     return NULL;
 }
 
-/* Only names that are listed: a slip of the pen registers nobody, and a node that is registered
- * keeps its labels. */
+/* Chooses only names that are in the list. So a mistyped name registers nobody, and a node that is
+ * registered keeps its labels. */
 static enum hw_status choose(const json_t *list, char **names, int count, json_t *chosen,
                              struct hw_error *err)
 {
@@ -99,7 +99,7 @@ static char *make_body(const struct cli *cli, const json_t *chosen, json_t *labe
     return cli_json_text(body, false);
 }
 
-/* Whoever looks at the table on a terminal is asked; a script says --yes. */
+/* Asks the person at a terminal; a script says --yes. */
 static enum hw_status agree(struct cli *cli, size_t count, bool *yes, struct hw_error *err)
 {
     char answer[16] = "";

@@ -55,7 +55,7 @@ static enum hw_status check_set(struct cli *cli, struct hw_error *err)
     return HW_OK;
 }
 
-/* Removing is agreed to by whoever sees the plan: is there somebody? */
+/* Resources are removed only after a person has seen the plan. Is there a person? */
 static enum hw_status check_terminal(struct cli *cli, char **operands, int count,
                                      struct hw_error *err)
 {
@@ -93,7 +93,8 @@ static char *make_body(const struct cli *cli, const struct cli_resources *resour
     return cli_json_text(body, false);
 }
 
-/* "$.resources[3].priority: …" is where in which file? The place in what was sent is left out. */
+/* The server's "$.resources[3].priority: …" is a place in the request. It is replaced by the file
+ * and line that the resource came from. */
 static void name_origin(const struct cli_resources *resources, struct hw_error *err)
 {
     static const char sign[] = "$.resources[";
@@ -111,13 +112,13 @@ static void name_origin(const struct cli_resources *resources, struct hw_error *
         hw_sprintf("%.20s \"%.130s\": ", json_string_value(json_object_get(resource, "kind")),
                    json_string_value(json_object_get(resource, "name")));
     if (strncmp(rest, which, strlen(which)) == 0)
-        rest += strlen(which); /* the database says so as well */
+        rest += strlen(which); /* the database names it as well */
     HW_AUTO_FREE char *without = hw_sprintf("%.200s: %s%.*s%s", resources->origins[index], which,
                                             (int)(at - err->message), err->message, rest);
     (void)hw_fail(err, err->status, "%s", without);
 }
 
-/* Where it goes, malloc'ed. */
+/* The path of the request, malloc'ed. */
 static char *make_path(const struct cli *cli)
 {
     struct hw_buf path = {0};

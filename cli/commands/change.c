@@ -1,4 +1,4 @@
-/* What changes one resource: set, delete, rollback. */
+/* The commands that change one resource: set, delete, rollback. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ static void free_changes(struct change *changes, int count)
     free(changes);
 }
 
-/* The document anew, indented where it was in several lines. */
+/* The document with its changes, indented if it was in several lines. */
 static enum hw_status edit(const struct cli_answer *content, const struct change *changes,
                            int count, char **text, struct hw_error *err)
 {
@@ -53,7 +53,8 @@ static enum hw_status edit(const struct cli_answer *content, const struct change
     return HW_OK;
 }
 
-/* Reads, changes and writes back what nobody changed meanwhile. */
+/* Reads the content, changes it, and writes it back under the condition that nobody changed it
+ * meanwhile. */
 static enum hw_status set_once(struct cli *cli, const char *path, const struct change *changes,
                                int count, struct hw_error *err)
 {
@@ -116,7 +117,7 @@ enum hw_status cli_set(struct cli *cli, char **operands, int count, struct hw_er
 
 /* ---- delete, rollback ---- */
 
-/* Whoever asks for the revision that is the newest is told that there was nothing to do. */
+/* If the revision is already the newest one, the user is told that nothing was to be done. */
 static void show_rollback(struct cli *cli, const json_t *answer)
 {
     const json_int_t revision = json_integer_value(json_object_get(answer, "revision"));
@@ -130,7 +131,7 @@ static void show_rollback(struct cli *cli, const json_t *answer)
 
 static void show_deleted(struct cli *cli, const json_t *answer)
 {
-    (void)answer; /* there is nothing in it */
+    (void)answer; /* it is empty */
     printf("%s %s is deleted\n", cli->operands[0], cli->operands[1]);
 }
 

@@ -42,7 +42,7 @@ static enum hw_status list_contexts(struct cli *cli, const json_t *file, struct 
     return HW_OK;
 }
 
-/* It is used from other directories, too. */
+/* The path must lead to the same file from other directories. */
 static char *absolute(const char *path)
 {
     HW_AUTO_FREE char *here = *path != '/' ? getcwd(NULL, 0) : NULL;

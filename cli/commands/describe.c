@@ -13,7 +13,7 @@ enum { REPORTS = 5, REVISIONS = 5, NODES_SHOWN = 10 };
 
 /* ---- asking ---- */
 
-/* As a member of page; null where there is no such thing. */
+/* Adds the answer to a path as a member of page; null where there is no such thing. */
 static enum hw_status add_part(struct cli *cli, json_t *page, const char *name, const char *path,
                                struct hw_error *err)
 {
@@ -38,7 +38,7 @@ static char *path_of(const char *collection, const char *name, const char *part)
     return path.data;
 }
 
-/* The thing itself, which must be there. */
+/* Adds the thing itself, which must be there. */
 static enum hw_status add_subject(struct cli *cli, json_t *page, const char *kind,
                                   const char *collection, const char *name, struct hw_error *err)
 {
@@ -51,7 +51,8 @@ static enum hw_status add_subject(struct cli *cli, json_t *page, const char *kin
     return st;
 }
 
-/* The microsecond before a time such as 2026-01-31T12:00:00.5Z, malloc'ed; NULL: it is none. */
+/* The time one microsecond before a time such as 2026-01-31T12:00:00.5Z, malloc'ed; NULL: it is
+ * none. */
 static char *before(const char *text)
 {
     struct tm tm = {0};
@@ -70,7 +71,8 @@ static char *before(const char *text)
     return hw_sprintf("%s.%06ldZ", seconds, micros == 0 ? 999999 : micros - 1);
 }
 
-/* The last reports, newest first: each is what was reported just before the one after it. */
+/* Adds the last reports, newest first. Each is found by asking for the report just before the one
+ * after it. */
 static enum hw_status add_reports(struct cli *cli, json_t *page, const char *name,
                                   struct hw_error *err)
 {
@@ -265,7 +267,7 @@ static const struct cli_column report_columns[] = {
     {"STAGE", "stage", CLI_TEXT}, {"ERROR", "error", CLI_TEXT},  {.heading = NULL},
 };
 
-/* A report has what runs and what failed; a row has the one that its state is about. */
+/* A report has what runs and what failed; its row shows the one that its state is about. */
 static json_t *report_rows(const json_t *reports)
 {
     json_t *rows = json_array();
@@ -343,7 +345,8 @@ static const struct cli_column assignment_fields[] = {
 static const struct cli_column match_columns[] = {
     {"NODE", "node", CLI_TEXT}, {"STATE", "state", CLI_STATE}, {.heading = NULL}};
 
-/* How many are in which state, and some: those that are in sync last. */
+/* Prints how many nodes are in which state, and the names of some; those that are in sync come
+ * last. */
 static void show_nodes(struct cli *cli, const json_t *nodes)
 {
     HW_AUTO_JSON json_t *counts = json_object();

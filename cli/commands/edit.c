@@ -1,4 +1,4 @@
-/* edit: a config as it is, a node or an assignment as YAML, changed in the user's editor. */
+/* edit: a config as it is, or a node or an assignment as YAML, is changed in the user's editor. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +20,7 @@
 
 static const struct kind {
     const char *name, *collection;
-    const char *members[6]; /* of the document that is edited; none: its content */
+    const char *members[6]; /* of the document that is edited; none: the content is edited */
 } kinds[] = {
     {"config", "configs", {NULL}},
     {"node", "nodes", {"labels", "description"}},
@@ -34,7 +34,7 @@ struct edit {
     char *path;              /* of the resource, with the message */
     char *etag, *media_type; /* as it was fetched */
     char *shown;             /* what the editor was given first */
-    bool lacks_end;          /* the line feed at the end of that is ours */
+    bool lacks_end;          /* the line feed at its end was added for the editor */
     struct cli_editor editor;
 };
 
@@ -51,7 +51,7 @@ static bool is_json(const char *media_type)
            (len > 5 && strncasecmp(media_type + len - 5, "+json", 5) == 0);
 }
 
-/* By which editors know how to colour it. */
+/* The suffix by which an editor chooses its colours. */
 static const char *suffix_of(const struct edit *e)
 {
     static const char *const suffixes[][2] = {
@@ -69,7 +69,8 @@ static const char *suffix_of(const struct edit *e)
 
 /* ---- what is there ---- */
 
-/* JSON in one line is nothing to edit: it is shown indented, and stays so when it is changed. */
+/* JSON in one line is hard to edit, so it is shown indented, and it stays indented if it is
+ * changed. */
 static char *lay_out(const struct cli_answer *content)
 {
     HW_AUTO_JSON json_t *document = NULL;
@@ -97,7 +98,7 @@ static enum hw_status take_content(struct edit *e, struct cli_answer *content, s
     return HW_OK;
 }
 
-/* As apply takes it, so that what was typed can be applied later as well. */
+/* The text is a document as apply takes it, so that it can be applied later as well. */
 static enum hw_status take_resource(struct edit *e, const struct cli_answer *answer,
                                     struct hw_error *err)
 {
@@ -152,14 +153,14 @@ static enum hw_status check_content(const struct edit *e, const char *text, size
     if (!is_json(e->media_type))
         return HW_OK;
     HW_AUTO_JSON json_t *document = json_loadb(text, len, JSON_DECODE_ANY, &problem);
-    /* Numbers beyond 64 bits are JSON as well; the server has the last word. */
+    /* Numbers beyond 64 bits are valid JSON; the server decides. */
     if (document != NULL || json_error_code(&problem) == json_error_numeric_overflow)
         return HW_OK;
     return hw_fail(err, HW_EINVAL, "%s:%d:%d: %s", e->editor.path, problem.line, problem.column,
                    problem.text);
 }
 
-/* The body of an apply with the one resource, under the condition that nobody changed it. */
+/* The body of an apply with this one resource, under the condition that nobody changed it. */
 static enum hw_status make_apply(const struct edit *e, char **body, struct hw_error *err)
 {
     struct cli_resources resources = {0};
@@ -231,7 +232,7 @@ static void show_resource(struct cli *cli, const json_t *answer)
     cli_print_text(cli, line, 0);
 }
 
-/* How what was typed gets to the server without this program. */
+/* The command by which the edited text gets to the server without this program. */
 static char *way_on(const struct edit *e)
 {
     return is_content(e) ? hw_sprintf("headwater put %s -f %s --media-type '%.200s'", e->name,
@@ -257,9 +258,9 @@ static void explain_kept(const struct edit *e, struct hw_error *err)
                       e->editor.path, way);
 }
 
-enum next { DONE, AGAIN, KEPT }; /* KEPT: what was typed is still nowhere but in the file */
+enum next { DONE, AGAIN, KEPT }; /* KEPT: the text is only in the file */
 
-/* What was typed cannot be written as it is. */
+/* The text cannot be written as it is: offers to edit it again. */
 static enum next offer_again(const struct hw_error *err)
 {
     struct hw_buf safe = {0};
@@ -273,7 +274,7 @@ static enum next offer_again(const struct hw_error *err)
     return answer == 'y' || answer == '\n' ? AGAIN : KEPT;
 }
 
-/* Asks, unless --yes. */
+/* Asks before writing, unless --yes is given. */
 static enum next confirm(const struct edit *e)
 {
     if (e->cli->o->yes)
@@ -292,7 +293,7 @@ static enum next leave(const struct edit *e, bool negative)
     return KEPT;
 }
 
-/* A request is there: shows what it would do, asks, and does it. */
+/* Shows what the request would do, asks, and sends it. */
 static enum next send(const struct edit *e, struct cli_request *request, enum hw_status *st,
                       struct hw_error *err)
 {
@@ -313,7 +314,7 @@ static enum next send(const struct edit *e, struct cli_request *request, enum hw
         return leave(e, true);
     if (next == DONE)
         *st = cli_write(e->cli, request, is_content(e) ? cli_show_config : show_resource, err);
-    /* Written and not run everywhere in time is written. */
+    /* A text that was written, but does not run everywhere in time, is written all the same. */
     return *st == HW_OK || e->cli->wrote ? next : KEPT;
 }
 

@@ -1,9 +1,9 @@
 /*
- * export: everything that is desired, as files that apply takes: nodes.yaml, configs.yaml,
- * assignments.yaml, and below configs/ the contents, byte for byte.
+ * export: writes everything that is desired to files that apply takes: nodes.yaml, configs.yaml,
+ * assignments.yaml, and the contents below configs/, byte for byte.
  *
- * The API is read page by page, so it is asked before and behind what changed last: when something
- * did meanwhile, all is read again.
+ * The API is read page by page, and something may change between two pages. So the newest entry of
+ * the audit is read before and after. If it is another one, all is read again.
  */
 #include <ctype.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@
 #include "common/memory.h"
 #include "common/points.h"
 
-/* A file of documents and what they name is no more than one apply takes. */
+/* One file of documents, with the contents that it names, is no more than one apply takes. */
 enum { ATTEMPTS = 5, CASE_DIGITS = 8, DOCUMENTS_MOST = 10000, CONTENTS_MOST = 16 << 20 };
 
 struct export
@@ -56,8 +56,8 @@ static const char *text_of(const json_t *object, const char *member)
 
 /* ---- reading ---- */
 
-/* What changed last, as text that is another one after every change; malloc'ed. Entries about one
- * kind come in the order of their commits. */
+/* The newest entries of the audit as text, which is another text after every change; malloc'ed.
+ * Entries about one kind come in the order of their commits. */
 static enum hw_status last_change(struct cli *cli, char **text, struct hw_error *err)
 {
     static const char *const kinds[] = {"node", "config", "assignment"};
@@ -104,7 +104,7 @@ static enum hw_status read_all(struct export *x, const char *collection, const c
 
 /* ---- contents ---- */
 
-/* The end of a file's name, which says to people and editors what is in it. */
+/* The suffix of a file's name, which tells people and editors what is in it. */
 static const char *extension_of(const char *media_type)
 {
     static const char *const known[][2] = {
@@ -132,8 +132,9 @@ static char *lower(const char *text)
 }
 
 /*
- * Where the content goes, malloc'ed. Names of configs are fit for files, but for file systems that
- * do not tell Base from base: of several such names only the one in lower case is left as it is.
+ * The name of the file for a content, malloc'ed. Names of configs are valid names of files. But
+ * some file systems do not tell Base from base, so of such names only the one in lower case is left
+ * as it is.
  */
 static char *choose_file(struct export *x, const char *config, const char *media_type)
 {
@@ -214,8 +215,9 @@ static enum hw_status write_contents(struct export *x, struct hw_error *err)
 
 /* ---- pins ---- */
 
-/* Revisions begin anew where the files are applied, so a pin would mean another one there: what it
- * holds becomes a config of its own, NULL-terminated name malloc'ed. */
+/* Revisions begin at 1 where the files are applied, so a pin to a revision would mean another
+ * content there. The pinned content therefore becomes a config of its own, with a name made of
+ * both; malloc'ed. */
 static char *name_of_pin(const char *config, json_int_t revision)
 {
     return hw_sprintf("%s.revision-%lld", config, (long long)revision);
@@ -374,8 +376,8 @@ static enum hw_status read_once(struct export *x, struct hw_error *err)
     return st;
 }
 
-/* Reads until nothing changed meanwhile. What is refused because of what came between is read again
- * as well. */
+/* Reads again until nothing changed meanwhile, also after a refusal that such a change may have
+ * caused. */
 static enum hw_status read_consistently(struct export *x, struct hw_error *err)
 {
     for (int attempt = 0; attempt < ATTEMPTS; attempt++) {

@@ -1,4 +1,4 @@
-/* What only reads: get, fleet, history, explain, audit. */
+/* get and fleet: lists, and single things. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,7 +92,7 @@ static void show_fleet(struct cli *cli, const json_t *list)
     show_items(cli, list, fleet_columns);
 }
 
-/* What tells that a list may have changed, or one node's part of it. */
+/* Follows the events that tell of changes in a list, or in one node's part of it. */
 static enum hw_status watch_view(struct cli *cli, struct cli_view *view, const char *node,
                                  struct hw_error *err)
 {
@@ -107,7 +107,8 @@ static enum hw_status watch_view(struct cli *cli, struct cli_view *view, const c
     return st;
 }
 
-/* collection: completes what is shown to documents that apply takes; NULL: as it comes. */
+/* collection: the items are completed to documents that apply takes; NULL: they are shown as they
+ * come. */
 static enum hw_status show_list(struct cli *cli, const char *path, const struct cli_column *columns,
                                 cli_show_fn *show, const char *collection, struct hw_error *err)
 {
@@ -182,8 +183,8 @@ static enum hw_status print_content(struct cli *cli, const char *path, struct hw
     return st;
 }
 
-/* The document of a node, or a node at a time, is what it was to run: nothing else has a history.
- */
+/* Only the document of a node, and a node at a time, have a history: the configuration that it was
+ * to run. */
 static enum hw_status get_one(struct cli *cli, const struct kind *kind, const char *name,
                               struct hw_error *err)
 {
@@ -248,7 +249,7 @@ static enum hw_status check_get(struct cli *cli, const struct kind *kind, int co
     return HW_OK;
 }
 
-/* A kind that is mistyped, or the name of something without its kind. */
+/* Refuses a word that is no kind: it is mistyped, or the name of something without its kind. */
 static enum hw_status refuse_kind(struct cli *cli, const char *word, struct hw_error *err)
 {
     struct hw_nearest nearest = {.word = word};

@@ -1,4 +1,4 @@
-/* What was: history shows the revisions of a config, audit who changed what. */
+/* history shows the revisions of a config, audit who changed what. */
 #include <string.h>
 
 #include "cli/client/request.h"

@@ -1,4 +1,4 @@
-/* What nodes propose: proposals, approve, reject. */
+/* The commands for what nodes propose: proposals, approve, reject. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -9,7 +9,7 @@
 #include "common/file.h"
 #include "common/memory.h"
 
-/* *media_type is ours or an option's. */
+/* *media_type is a constant or the value of an option. */
 static enum hw_status choose_media_type(struct cli *cli, const char **media_type,
                                         struct hw_error *err)
 {
@@ -32,7 +32,7 @@ static enum hw_status read_content(const char *file, struct hw_buf *content, str
     if (strcmp(file, "-") == 0)
         return cli_stdin_read(content, err);
     if (hw_file_read(file, CLI_FILE_MOST, &bytes, &len, err) != HW_OK)
-        return err->status = HW_EINVAL; /* a missing file is no missing config */
+        return err->status = HW_EINVAL; /* HW_ENOENT would mean that the config is missing */
     hw_buf_add(content, bytes, len);
     return HW_OK;
 }

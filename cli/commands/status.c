@@ -1,4 +1,4 @@
-/* status: one look at the system. And what it says is wrong, for those who wait in vain. */
+/* status: one look at the whole system, and what is wrong with it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@ enum { GREEN = 32, RED = 31, YELLOW = 33 };
 
 /* ---- reading: what is absent or null is unknown ---- */
 
-/* "replication.slot.active" */
+/* The member at a path such as "replication.slot.active". */
 static const json_t *at(const json_t *value, const char *path)
 {
     for (const char *end; *path != '\0'; path = *end == '.' ? end + 1 : end) {
@@ -44,7 +44,7 @@ static bool is_known(const json_t *system, const char *path)
     return value != NULL && !json_is_null(value);
 }
 
-/* "512 B", "1.5 GiB" */
+/* A number of bytes as text: "512 B", "1.5 GiB". */
 static char *bytes(const json_t *system, const char *path)
 {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
@@ -60,7 +60,7 @@ static char *bytes(const json_t *system, const char *path)
     return hw_sprintf(unit > 0 && value < 10 ? "%.1f %s" : "%.0f %s", value, units[unit]);
 }
 
-/* Since a time of the server's: "3 h". */
+/* The time since a time of the server's as text: "3 h". */
 static char *since(const json_t *system, const char *path)
 {
     static const struct {
@@ -193,7 +193,7 @@ static char *fleet_line(const json_t *s)
 
 /* ---- showing ---- */
 
-/* The worst that is said of a part: "error", "warning" or NULL. */
+/* The worst severity of a part's problems: "error", "warning", or NULL. */
 static const char *severity_of(const json_t *system, const char *part)
 {
     const char *worst = NULL;

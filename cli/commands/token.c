@@ -26,7 +26,7 @@ static void show_tokens(struct cli *cli, const json_t *list)
     cli_print_table(cli, json_object_get(list, "items"), columns);
 }
 
-/* The token alone, so that it can go straight into a file. */
+/* Prints the token alone, so that it can go straight into a file. */
 static void show_secret(struct cli *cli, const json_t *answer)
 {
     const char *token = json_string_value(json_object_get(answer, "token"));
@@ -35,7 +35,7 @@ static void show_secret(struct cli *cli, const json_t *answer)
     putchar('\n');
 }
 
-/* To stderr, so that what is on stdout can go straight into a file. */
+/* Explains it on stderr, so that stdout can go straight into a file. */
 static void explain(const struct cli *cli, const json_t *answer)
 {
     if (cli->output == CLI_TABLE)
@@ -59,7 +59,8 @@ static enum hw_status list_tokens(struct cli *cli, struct hw_error *err)
     return st;
 }
 
-/* Without a key, so that the answer with the token in it is kept nowhere; so it is not repeated. */
+/* Sends no idempotency key: the server would keep the answer with the token in it. So the request
+ * is not repeated either. */
 static enum hw_status create_token(struct cli *cli, const char *name, struct hw_error *err)
 {
     const struct cli_options *o = cli->o;

@@ -15,14 +15,14 @@ struct watch {
     int64_t seen;
 };
 
-/* {"id","type","data"}; data that is no JSON is a string. */
+/* An event as {"id","type","data"}; data that is no JSON becomes a string. */
 static json_t *event_object(const struct cli_event *event)
 {
     json_t *object = json_object();
     json_t *data = json_loads(event->data, JSON_DECODE_ANY, NULL);
 
     if (data == NULL) {
-        struct hw_buf safe = {0}; /* what is no UTF-8 would be lost */
+        struct hw_buf safe = {0}; /* bytes that are no UTF-8 would be lost */
         cli_text_add(&safe, event->data, strlen(event->data), true);
         data = json_string(hw_buf_str(&safe));
         hw_buf_free(&safe);
@@ -33,7 +33,7 @@ static json_t *event_object(const struct cli_event *event)
     return object;
 }
 
-/* desired  daq-1  revision=4 digest=sha256:…  */
+/* Prints a line such as: desired  daq-1  revision=4 digest=sha256:… */
 static void print_line(const struct cli *cli, const struct cli_event *event, const json_t *data)
 {
     struct hw_buf line = {0};
@@ -81,7 +81,7 @@ static bool on_event(void *arg, const struct cli_event *event)
         break;
     }
     watch->seen++;
-    /* Nobody reads any more: the end. */
+    /* If nobody reads the output any more, this is the end. */
     return fflush(stdout) == 0 && watch->seen != watch->cli->o->count;
 }
 
