@@ -146,7 +146,7 @@ void agent_core_take(struct agent *a, enum agent_event event)
             if (a->phase == AGENT_IDLE)
                 agent_core_changed(a);
             /* A new entry is judged by a state that does not change meanwhile. */
-            agent_watch_hold(a->watch, a->phase != AGENT_IDLE || a->recover);
+            agent_watch_pause(a->watch, a->phase != AGENT_IDLE || a->recover);
             return;
         }
     }

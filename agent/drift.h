@@ -11,7 +11,8 @@
 /* Begins to watch the hold, the proposals and the output. */
 void agent_drift_watch(struct agent *a);
 
-/* Compares the output with what runs, tells and reports what changed, and plans the healing. */
+/* Compares the output with what runs, tells and reports a difference, and sets the time of the
+ * healing. */
 void agent_drift_look(struct agent *a);
 
 #endif

@@ -156,7 +156,7 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
         return status;
     }
     agent_drift_watch(a);
-    agent_recovery_plan(a);
+    agent_recovery_begin(a);
     agent_core_report(a);
     agent_confirmation_await(a);
     agent_connection_join(a);

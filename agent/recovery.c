@@ -4,7 +4,7 @@
 #include "agent/drift.h"
 #include "agent/target.h"
 
-void agent_recovery_plan(struct agent *a)
+void agent_recovery_begin(struct agent *a)
 {
     const struct agent_state *const state = agent_core_state(a);
 
@@ -24,7 +24,7 @@ void agent_recovery_plan(struct agent *a)
     }
     /* A restart is a reason to try again what failed, unless it failed by stopping the agent. */
     a->retry = state->failed.set && state->trial.attempts < AGENT_ATTEMPTS_MAX;
-    agent_watch_hold(a->watch, a->recover);
+    agent_watch_pause(a->watch, a->recover);
     if (a->recover)
         agent_target_due_in(a, 0);
 }

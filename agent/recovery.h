@@ -10,14 +10,14 @@
  *     none of these            the document runs already, and nothing is touched.
  *
  * Bringing back is the phase AGENT_ROLLING_BACK. Until it is done no desired entry is taken
- * (agent_watch_hold), so that a document is never judged by a state that is not true.
+ * (agent_watch_pause), so that a document is never judged by a state that is not true.
  */
 #ifndef HW_AGENT_RECOVERY_H
 #define HW_AGENT_RECOVERY_H
 
 #include "agent/core.h"
 
-/* Compares node and state, and plans the recovery if one is needed. */
-void agent_recovery_plan(struct agent *a);
+/* Compares node and state, and begins a recovery if one is needed. */
+void agent_recovery_begin(struct agent *a);
 
 #endif

@@ -15,7 +15,7 @@ struct agent_watch {
     struct agent_watch_events events;
     int64_t poll_ms;
     struct hw_timer timer; /* of the next look; it runs from the first look on */
-    bool held, wanted;     /* wanted: a look waits for the release */
+    bool paused, wanted;   /* wanted: a look waits for the end of the pause */
     int failures;          /* in a row */
     uint64_t hinted;       /* the newest sequence that a hint named */
     int late;              /* looks in a row that found an older one than that */
@@ -59,8 +59,8 @@ static void look(void *arg)
     struct agent_watch *w = arg;
 
     hw_timer_start(hw_nats_loop(w->nats), &w->timer, agent_jitter_ms(w->poll_ms), look, w);
-    w->wanted = w->held;
-    if (!w->held && hw_nats_up(w->nats))
+    w->wanted = w->paused;
+    if (!w->paused && hw_nats_up(w->nats))
         read_entry(w);
     w->events.looked(w->events.arg);
 }
@@ -71,10 +71,10 @@ void agent_watch_look(struct agent_watch *w, int64_t within_ms)
         hw_timer_start(hw_nats_loop(w->nats), &w->timer, within_ms, look, w);
 }
 
-void agent_watch_hold(struct agent_watch *w, bool hold)
+void agent_watch_pause(struct agent_watch *w, bool pause)
 {
-    w->held = hold;
-    if (!hold && w->wanted)
+    w->paused = pause;
+    if (!pause && w->wanted)
         agent_watch_look(w, 0);
 }
 

@@ -33,8 +33,8 @@ void agent_watch_free(struct agent_watch *watch);
  * connected. */
 void agent_watch_look(struct agent_watch *watch, int64_t within_ms);
 
-/* While the watch is held, a look waits; it is made when the watch is released. */
-void agent_watch_hold(struct agent_watch *watch, bool hold);
+/* While the watch is paused, a look waits; it is made when the pause ends. */
+void agent_watch_pause(struct agent_watch *watch, bool pause);
 
 /* The name of the key. */
 const char *agent_watch_key(const struct agent_watch *watch);
