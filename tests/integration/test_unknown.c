@@ -146,6 +146,9 @@ START_TEST(test_a_name_with_a_slip)
     EXPECT(2, "--unknown goes with nodes", "get", "fleet", "--unknown");
     EXPECT(2, "--unknown goes with nodes", "get", "nodes", "--unknown", "--selector", "a=1");
     EXPECT(0, "daq-O1", "accept", "daq-O1", "--labels", "site=north", "--dry-run");
+    /* As get prints a string that a selector would take for a number. */
+    EXPECT(0, "with the labels {\"slot\":\"3\",\"note\":\"a,b\"}", "accept", "daq-O1", "--labels",
+           "slot=\"3\",note=\"a,b\"", "--dry-run");
     ck_assert(unknown_are("daq-O1\n"));
     EXPECT(0, "created", "accept", "daq-O1", "daq-O1", "--labels", "site=north,slot=3", "-m",
            "new in the hall");
