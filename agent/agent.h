@@ -11,10 +11,10 @@
 #ifndef HW_AGENT_AGENT_H
 #define HW_AGENT_AGENT_H
 
-#include "agent/document.h"
-#include "agent/output.h"
+#include "agent/disk/document.h"
+#include "agent/disk/output.h"
+#include "agent/disk/state.h"
 #include "agent/proposal.h"
-#include "agent/state.h"
 #include "common/log.h"
 #include "common/loop.h"
 #include "nats/connection.h"

@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "agent/backoff.h"
 #include "agent/confirmation.h"
 #include "agent/entry.h"
 #include "agent/target.h"
+#include "common/backoff.h"
 #include "common/memory.h"
 
 /* When NATS comes back, or a hall gets power again, all agents of a fleet notice in one moment.
@@ -86,7 +86,7 @@ static void beat(void *arg)
     struct agent *a = arg;
 
     hw_nats_signal(a->nats, a->alive);
-    hw_timer_start(a->loop, &a->heartbeat, agent_jitter_ms(a->options.heartbeat_ms), beat, a);
+    hw_timer_start(a->loop, &a->heartbeat, hw_jitter_ms(a->options.heartbeat_ms), beat, a);
 }
 
 static void on_up(void *arg)
@@ -96,11 +96,11 @@ static void on_up(void *arg)
 
     agent_core_tell(a, HW_LOG_INFO, "connected to NATS", NULL, hw_nats_url(a->nats));
     a->check_report = true;
-    agent_watch_look(a->watch, a->counts.connected++ > 0 ? agent_random_ms(REJOIN_MS) : 0);
-    agent_proposer_look(a->proposer, agent_random_ms(REJOIN_MS), true);
+    agent_watch_look(a->watch, a->counts.connected++ > 0 ? hw_random_ms(REJOIN_MS) : 0);
+    agent_proposer_look(a->proposer, hw_random_ms(REJOIN_MS), true);
     if (beat_ms > 0)
         hw_timer_start(a->loop, &a->heartbeat,
-                       agent_random_ms(beat_ms < REJOIN_MS ? beat_ms : REJOIN_MS), beat, a);
+                       hw_random_ms(beat_ms < REJOIN_MS ? beat_ms : REJOIN_MS), beat, a);
     agent_core_changed(a);
     /* A target that waited for NATS is due; one that waits for its splay goes on waiting. */
     if (a->target.set && (a->failures > 0 || !hw_timer_running(&a->due)))

@@ -15,10 +15,10 @@
 #define HW_AGENT_CORE_H
 
 #include "agent/agent.h"
-#include "agent/notice.h"
+#include "agent/disk/notice.h"
+#include "agent/disk/store.h"
 #include "agent/proposer.h"
 #include "agent/reporter.h"
-#include "agent/store.h"
 #include "agent/watch.h"
 #include "protocol/statement.h"
 

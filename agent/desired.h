@@ -5,7 +5,7 @@
 #ifndef HW_AGENT_DESIRED_H
 #define HW_AGENT_DESIRED_H
 
-#include "agent/state.h"
+#include "agent/disk/state.h"
 #include "nats/kv.h"
 #include "protocol/statement.h"
 

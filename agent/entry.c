@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/backoff.h"
 #include "agent/desired.h"
 #include "agent/target.h"
+#include "common/backoff.h"
 #include "common/memory.h"
 
 #define SAVE_RETRY_MS    20000   /* mean, between tries of a state that the disk did not take */
@@ -32,7 +32,7 @@ static void record(struct agent *a, const struct agent_state *next)
         return;
     }
     agent_core_tell(a, HW_LOG_ERROR, "cannot record the state; trying again", NULL, err.message);
-    agent_watch_look(a->watch, agent_jitter_ms(SAVE_RETRY_MS));
+    agent_watch_look(a->watch, hw_jitter_ms(SAVE_RETRY_MS));
 }
 
 static void refuse(struct agent *a, uint64_t seq, const struct hw_error *why)
@@ -66,7 +66,7 @@ static void refuse_stale(struct agent *a, uint64_t seq, const struct agent_docum
         return;
     }
     complain(a, seq, "refused a desired entry older than one accepted before", desired, NULL);
-    agent_watch_look(a->watch, agent_jitter_ms(STALE_AGAIN_MS));
+    agent_watch_look(a->watch, hw_jitter_ms(STALE_AGAIN_MS));
 }
 
 /* The state keeps a desired document only from the moment when it runs, but at once that something
@@ -107,7 +107,7 @@ void agent_entry_none(struct agent *a)
 
 static void make_target(struct agent *a, const struct agent_document *desired)
 {
-    const int64_t wait = a->retry ? 0 : agent_random_ms(a->options.splay_ms);
+    const int64_t wait = a->retry ? 0 : hw_random_ms(a->options.splay_ms);
 
     agent_core_tell(a, HW_LOG_INFO, "desired", desired, NULL);
     a->target = *desired;

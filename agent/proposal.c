@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/store.h"
+#include "agent/disk/store.h"
 #include "common/base64.h"
 #include "common/buf.h"
 #include "common/clock.h"

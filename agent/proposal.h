@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "agent/state.h"
+#include "agent/disk/state.h"
 #include "nats/kv.h"
 
 #define AGENT_REF_MAX       65 /* of a proposal's name, its NUL included */

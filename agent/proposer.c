@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/backoff.h"
+#include "common/backoff.h"
 #include "common/memory.h"
 
 #define RETRY_LIMIT_MS 60000
@@ -34,7 +34,7 @@ static void failed(struct agent_proposer *p, const char *what, const struct hw_e
 {
     if (p->failures++ == 0)
         p->events.trouble(p->events.arg, what, why->message);
-    look_in(p, agent_backoff_ms(p->failures, RETRY_LIMIT_MS));
+    look_in(p, hw_backoff_ms(p->failures, RETRY_LIMIT_MS));
 }
 
 /* ---- decisions ---- */
@@ -187,7 +187,7 @@ static void look(void *arg)
     if (hw_nats_up(p->config.nats))
         ask(p, refs, count);
     if (!hw_timer_running(&p->timer))
-        look_in(p, agent_jitter_ms(p->config.poll_ms));
+        look_in(p, hw_jitter_ms(p->config.poll_ms));
 }
 
 void agent_proposer_look(struct agent_proposer *p, int64_t within_ms, bool again)

@@ -5,7 +5,7 @@
 #ifndef HW_AGENT_REPORT_H
 #define HW_AGENT_REPORT_H
 
-#include "agent/state.h"
+#include "agent/disk/state.h"
 #include "common/json.h"
 
 /* The word of the report for a state: applied, failed or rejected. */

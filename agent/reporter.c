@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/backoff.h"
 #include "agent/report.h"
+#include "common/backoff.h"
 #include "common/memory.h"
 #include "nats/kv.h"
 
@@ -35,7 +35,7 @@ static void failed(struct agent_reporter *r, const struct hw_error *why)
     r->compared = false;
     if (r->failures++ == 0)
         r->events.trouble(r->events.arg, why);
-    compare_in(r, agent_backoff_ms(r->failures, RETRY_LIMIT_MS));
+    compare_in(r, hw_backoff_ms(r->failures, RETRY_LIMIT_MS));
 }
 
 static void turn(struct agent_reporter *r);
@@ -91,7 +91,7 @@ static void compare(void *arg)
     struct hw_error err;
     enum hw_status status;
 
-    compare_in(r, agent_jitter_ms(r->poll_ms));
+    compare_in(r, hw_jitter_ms(r->poll_ms));
     if (r->in_flight != NULL || !hw_nats_up(r->nats))
         return;
     json_decref(r->published);

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/backoff.h"
+#include "common/backoff.h"
 #include "common/memory.h"
 
 #define TRY_LIMIT_MS 300000 /* between attempts at one document */
@@ -52,7 +52,7 @@ void agent_target_due_in(struct agent *a, int64_t ms)
 
 void agent_target_due_later(struct agent *a)
 {
-    agent_target_due_in(a, agent_backoff_ms(++a->failures, TRY_LIMIT_MS));
+    agent_target_due_in(a, hw_backoff_ms(++a->failures, TRY_LIMIT_MS));
 }
 
 void agent_target_keep_sources(struct agent *a)

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "agent/backoff.h"
+#include "common/backoff.h"
 #include "common/memory.h"
 #include "common/number.h"
 
@@ -41,7 +41,7 @@ static void read_entry(struct agent_watch *w)
     if (status != HW_OK && status != HW_ENOENT) {
         if (w->failures++ == 0)
             w->events.trouble(w->events.arg, &err);
-        agent_watch_look(w, agent_backoff_ms(w->failures, RETRY_LIMIT_MS));
+        agent_watch_look(w, hw_backoff_ms(w->failures, RETRY_LIMIT_MS));
         return;
     }
     w->failures = 0;
@@ -58,7 +58,7 @@ static void look(void *arg)
 {
     struct agent_watch *w = arg;
 
-    hw_timer_start(hw_nats_loop(w->nats), &w->timer, agent_jitter_ms(w->poll_ms), look, w);
+    hw_timer_start(hw_nats_loop(w->nats), &w->timer, hw_jitter_ms(w->poll_ms), look, w);
     w->wanted = w->paused;
     if (!w->paused && hw_nats_up(w->nats))
         read_entry(w);

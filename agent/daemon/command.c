@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/document.h"
+#include "agent/disk/document.h"
 #include "common/memory.h"
 
 struct agent_command {

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/disk/store.h"
 #include "agent/report.h"
-#include "agent/store.h"
 #include "common/file.h"
 #include "common/json.h"
 #include "common/memory.h"

@@ -3,7 +3,7 @@
 #ifndef AGENT_DAEMON_LOCAL_H
 #define AGENT_DAEMON_LOCAL_H
 
-#include "agent/output.h"
+#include "agent/disk/output.h"
 #include "agent/proposal.h"
 #include "common/status.h"
 

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "agent/state.h"
+#include "agent/disk/state.h"
 #include "common/metrics.h"
 
 struct shown {

@@ -2,7 +2,7 @@
 #ifndef HW_AGENT_LIBRARY_SHOWN_H
 #define HW_AGENT_LIBRARY_SHOWN_H
 
-#include "agent/document.h"
+#include "agent/disk/document.h"
 #include "agent/library/headwater_agent.h"
 
 struct library_shown {

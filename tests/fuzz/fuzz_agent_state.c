@@ -1,7 +1,7 @@
 /* The agent's state file: what is read is written and read again as the same. */
 #include <string.h>
 
-#include "agent/state.h"
+#include "agent/disk/state.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -2,7 +2,7 @@
 #include <jansson.h>
 #include <string.h>
 
-#include "agent/document.h"
+#include "agent/disk/document.h"
 #include "common/buf.h"
 #include "common/utf8.h"
 #include "tests/fuzz/fuzz.h"

@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "agent/desired.h"
+#include "agent/disk/store.h"
 #include "agent/report.h"
-#include "agent/store.h"
 #include "common/file.h"
 #include "common/memory.h"
 #include "tests/support/process.h"

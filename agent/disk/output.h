@@ -9,7 +9,7 @@
 
 #include <sys/types.h>
 
-#include "agent/document.h"
+#include "agent/disk/document.h"
 #include "common/status.h"
 
 struct agent_output {

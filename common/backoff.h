@@ -1,32 +1,32 @@
 /* Delays with chance in them. Many agents often begin something in one moment, when NATS comes
  * back, say; chance keeps them from doing the next thing in one moment as well. */
-#ifndef HW_AGENT_BACKOFF_H
-#define HW_AGENT_BACKOFF_H
+#ifndef HW_BACKOFF_H
+#define HW_BACKOFF_H
 
 #include <stdint.h>
 #include <stdlib.h>
 
 /* A random number of milliseconds from 0 to below it, each as likely; 0 for 0. */
-static inline int64_t agent_random_ms(int64_t below)
+static inline int64_t hw_random_ms(int64_t below)
 {
     return below > 0 ? (int64_t)arc4random_uniform((uint32_t)below) : 0;
 }
 
 /* The pause after so many failures in a row, counted from 1. It doubles from 1 s up to the limit,
  * and is drawn at random from its upper half. */
-static inline int64_t agent_backoff_ms(int failures, int64_t limit_ms)
+static inline int64_t hw_backoff_ms(int failures, int64_t limit_ms)
 {
     int64_t delay = (int64_t)1000 << (failures < 20 ? failures - 1 : 19);
 
     if (delay > limit_ms)
         delay = limit_ms;
-    return delay / 2 + agent_random_ms(delay / 2);
+    return delay / 2 + hw_random_ms(delay / 2);
 }
 
 /* A time at random within a quarter of the mean, for something that is done again and again. */
-static inline int64_t agent_jitter_ms(int64_t mean_ms)
+static inline int64_t hw_jitter_ms(int64_t mean_ms)
 {
-    return mean_ms * 3 / 4 + agent_random_ms(mean_ms / 2);
+    return mean_ms * 3 / 4 + hw_random_ms(mean_ms / 2);
 }
 
 #endif

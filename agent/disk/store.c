@@ -1,4 +1,4 @@
-#include "agent/store.h"
+#include "agent/disk/store.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
-#include "agent/output.h"
+#include "agent/disk/output.h"
 
 #include <dirent.h>
 #include <fcntl.h>

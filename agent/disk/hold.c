@@ -1,4 +1,4 @@
-#include "agent/hold.h"
+#include "agent/disk/hold.h"
 
 #include <errno.h>
 #include <fcntl.h>

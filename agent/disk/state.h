@@ -1,12 +1,12 @@
 /*
  * What an agent must know after a restart: which document runs, which one it may go back to, which
- * one failed and why, and whether an attempt was interrupted. agent/store.h keeps it on disk.
+ * one failed and why, and whether an attempt was interrupted. agent/disk/store.h keeps it on disk.
  */
 #ifndef HW_AGENT_STATE_H
 #define HW_AGENT_STATE_H
 
-#include "agent/document.h"
-#include "agent/hold.h"
+#include "agent/disk/document.h"
+#include "agent/disk/hold.h"
 #include "common/status.h"
 
 #define AGENT_ERROR_MAX 1536

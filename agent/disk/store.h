@@ -1,8 +1,8 @@
 /*
  * The state directory: where an agent keeps what it must know after a restart.
  *
- *     state.json    the state (agent/state.h), replaced as a whole and durably
- *     hold          while this file exists, new configuration waits; see agent/hold.h
+ *     state.json    the state (agent/disk/state.h), replaced as a whole and durably
+ *     hold          while this file exists, new configuration waits; see agent/disk/hold.h
  *     blob/<hex>    copies of the documents that the state names; <hex> is their SHA-256
  *     blob/<hex>.sources    the configs that such a document was made of, as its entry listed them
  *     proposals/    the proposals of the node; see agent/proposal.h
@@ -15,7 +15,7 @@
 #ifndef HW_AGENT_STORE_H
 #define HW_AGENT_STORE_H
 
-#include "agent/state.h"
+#include "agent/disk/state.h"
 #include "common/status.h"
 
 struct agent_store;

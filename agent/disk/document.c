@@ -1,4 +1,4 @@
-#include "agent/document.h"
+#include "agent/disk/document.h"
 
 #include <stdio.h>
 #include <string.h>

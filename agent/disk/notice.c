@@ -1,4 +1,4 @@
-#include "agent/notice.h"
+#include "agent/disk/notice.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
-#include "agent/backoff.h"
+#include "common/backoff.h"
 #include "common/memory.h"
 
 #define PLACES    4
@@ -44,7 +44,7 @@ static void on_timer(void *arg)
 {
     struct agent_notice *n = arg;
 
-    hw_timer_start(n->loop, &n->timer, agent_jitter_ms(n->every_ms), on_timer, n);
+    hw_timer_start(n->loop, &n->timer, hw_jitter_ms(n->every_ms), on_timer, n);
     watch(n);
     n->look(n->arg);
 }

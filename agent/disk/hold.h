@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "agent/document.h"
+#include "agent/disk/document.h"
 #include "common/status.h"
 
 #define AGENT_REASON_MAX 512

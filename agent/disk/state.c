@@ -1,4 +1,4 @@
-#include "agent/state.h"
+#include "agent/disk/state.h"
 
 #include <string.h>
 
