@@ -1,9 +1,6 @@
 /*
  * Label selectors in a query. A node matches when its labels contain (jsonb's @>) one of the
- * alternatives. A JSON object is the only one. The short form k=v,k2=v2 does not tell what type a
- * value has: 3 is the string "3" or the number, true, false and null are the strings or what JSON
- * calls so, and everything else is a string; v in double quotes, a JSON string, is that string
- * alone.
+ * alternatives that the text may mean (common/labels.h).
  */
 #ifndef API_SELECTOR_H
 #define API_SELECTOR_H

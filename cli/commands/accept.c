@@ -4,11 +4,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/ask.h"
 #include "cli/commands/commands.h"
 #include "cli/output.h"
 #include "cli/text.h"
 #include "cli/unknown.h"
 #include "cli/write.h"
+#include "common/labels.h"
 #include "common/memory.h"
 
 static const struct cli_column result_columns[] = {
@@ -16,31 +18,6 @@ static const struct cli_column result_columns[] = {
     {"RESULT", "result", CLI_TEXT},
     {.heading = NULL},
 };
-
-/* site=north,role=daq, whose values are strings, or a JSON object; NULL: none. */
-static enum hw_status read_labels(const char *text, json_t **out, struct hw_error *err)
-{
-    HW_AUTO_FREE char *copy = hw_strdup(text != NULL ? text : "");
-    HW_AUTO_JSON json_t *labels = json_object();
-    char *rest = *copy != '\0' ? copy : NULL, *pair;
-
-    if (*copy == '{')
-        return hw_json_parse_object(copy, strlen(copy), out, err);
-    while ((pair = strsep(&rest, ",")) != NULL) {
-        char *value = strchr(pair, '=');
-
-        if (value == NULL || value == pair)
-            return hw_fail(err, HW_EINVAL, "\"%.200s\" is not label=value, nor a JSON object",
-                           pair);
-        *value++ = '\0';
-        if (json_object_get(labels, pair) != NULL)
-            return hw_fail(err, HW_EINVAL, "label \"%.200s\" is given twice", pair);
-        if (json_object_set_new(labels, pair, json_string(value)) != 0)
-            return hw_fail(err, HW_EINVAL, "label \"%.200s\" is not UTF-8", pair);
-    }
-    *out = HW_TAKE(labels);
-    return HW_OK;
-}
 
 static json_t *find(const json_t *items, const char *name)
 {
@@ -102,16 +79,13 @@ static char *make_body(const struct cli *cli, const json_t *chosen, json_t *labe
 /* Asks the person at a terminal; a script says --yes. */
 static enum hw_status agree(struct cli *cli, size_t count, bool *yes, struct hw_error *err)
 {
-    char answer[16] = "";
-
     *yes = cli->o->yes;
     if (*yes)
         return HW_OK;
     if (isatty(STDIN_FILENO) == 0 || cli->output != CLI_TABLE)
         return cli_misused(cli, err,
                            "accept --all-unknown: look at them with --dry-run, then say --yes");
-    fprintf(stderr, "Register %s? [y/N] ", count == 1 ? "it" : "them all");
-    *yes = fgets(answer, sizeof(answer), stdin) != NULL && (*answer == 'y' || *answer == 'Y');
+    *yes = cli_ask(count == 1 ? "Register it? [y/N] " : "Register them all? [y/N] ") == 'y';
     cli->negative = !*yes;
     if (!*yes)
         fputs("Nothing was changed.\n", stderr);
@@ -144,7 +118,7 @@ enum hw_status cli_accept(struct cli *cli, char **operands, int count, struct hw
 
     if (all == (count > 0))
         return cli_misused(cli, err, "accept: the names of nodes, or --all-unknown");
-    enum hw_status st = read_labels(cli->o->labels, &labels, err);
+    enum hw_status st = hw_labels_parse(cli->o->labels != NULL ? cli->o->labels : "", &labels, err);
     if (st != HW_OK) {
         cli->misused = true;
         (void)hw_fail_in(err, "--labels");
