@@ -14,6 +14,8 @@ void agent_confirmation_reached(struct agent *a)
 }
 
 /* Time is up. The document is to blame until NATS was reached while it ran. */
+/* The state says "taken back" on disk before the node is touched. A crash in between is an open
+ * trial, which the next start brings to its end. */
 static void on_time_up(void *arg)
 {
     struct agent *a = arg;

@@ -89,6 +89,10 @@ static void beat(void *arg)
     hw_timer_start(a->loop, &a->heartbeat, hw_jitter_ms(a->options.heartbeat_ms), beat, a);
 }
 
+/* What was missed meanwhile is made up for here: the entry is read, the report compared, the
+ * proposal sent again. After the first connection of a process this happens at once, because
+ * nobody else was interrupted; after a reconnect it happens at a random moment, because all
+ * agents were. */
 static void on_up(void *arg)
 {
     struct agent *a = arg;

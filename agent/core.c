@@ -48,6 +48,8 @@ bool agent_core_save_or_tell(struct agent *a, const struct agent_state *next)
     return false;
 }
 
+/* A failure that the disk did not take is shown and reported all the same. It is kept in memory
+ * until the disk takes a state again. */
 void agent_look(const struct agent *a, struct agent_view *view)
 {
     struct agent_state *const state = &view->state;
@@ -195,6 +197,8 @@ void agent_core_fail(struct agent *a, enum agent_stage stage, bool again, const 
     agent_core_schedule(a, AGENT_EVENT_FAILED);
 }
 
+/* The owner may answer within this call; the answer then schedules an event, and nothing here
+ * runs after it. */
 void agent_core_call(struct agent *a, const struct agent_document *document, char *file)
 {
     free(a->file);

@@ -43,6 +43,8 @@ void agent_drift_look(struct agent *a)
     agent_target_due_in(a, pause > 0 ? pause : 0);
 }
 
+/* During an attempt the output differs from the state because the agent itself is changing it.
+ * The look is made up for when the agent rests. */
 static void look_around(void *arg)
 {
     struct agent *a = arg;

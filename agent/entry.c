@@ -128,6 +128,8 @@ static void adopt(struct agent *a, struct agent_state *next, const struct agent_
     next->desired_revision = desired->revision;
 }
 
+/* The node keeps what it runs: an assignment that was removed by mistake must not stop a
+ * detector. */
 static void give_up(struct agent *a, struct agent_state *next)
 {
     agent_core_tell(a, HW_LOG_INFO, "nothing is desired any more; what runs stays", NULL, NULL);

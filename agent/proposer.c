@@ -83,6 +83,8 @@ static bool settle(struct agent_proposer *p, const struct agent_decision *decisi
 
 /* ---- sending ---- */
 
+/* A proposal that is in the key is written again only after half the time between looks, because
+ * the hint of its decision usually comes before that. */
 static bool was_sent(const struct agent_proposer *p, const char *ref)
 {
     return strcmp(p->sent, ref) == 0 && hw_loop_now() - p->sent_at < p->config.poll_ms / 2;
@@ -148,6 +150,7 @@ static bool hear(struct agent_proposer *p, char refs[][AGENT_REF_MAX], size_t co
     return true;
 }
 
+/* Reads the decisions, and sends the first proposal that is not decided on. */
 static void ask(struct agent_proposer *p, char refs[][AGENT_REF_MAX], size_t count)
 {
     struct hw_kv_entry entry = {0};

@@ -30,6 +30,8 @@ static void compare_in(struct agent_reporter *r, int64_t ms)
     hw_timer_start(hw_nats_loop(r->nats), &r->timer, ms, compare, r);
 }
 
+/* The key may or may not hold what was sent, so it is compared anew before anything is published
+ * again. */
 static void failed(struct agent_reporter *r, const struct hw_error *why)
 {
     r->compared = false;
@@ -58,6 +60,8 @@ static void on_ack(void *arg, const struct hw_ack *ack)
     turn(r);
 }
 
+/* Publishes without waiting. A newer report that comes meanwhile is published after the
+ * acknowledgement. */
 static void publish(struct agent_reporter *r)
 {
     HW_AUTO_FREE char *text = agent_report_text(r->wanted);

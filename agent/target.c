@@ -33,6 +33,8 @@ bool agent_target_held(struct agent *a)
 
 /* ---- when ---- */
 
+/* A recovery comes before the target: a node that may be neither old nor new must not get a
+ * third document. A hold does not stop it. */
 static void on_due(void *arg)
 {
     struct agent *a = arg;

@@ -21,7 +21,8 @@ struct agent_watch {
     int late;              /* looks in a row that found an older one than that */
 };
 
-/* In a cluster the replica that answers may be behind the one that sent the hint. */
+/* In a cluster the replica that answers may be behind the one that sent the hint. Then the key is
+ * read again after 50 ms, 100 ms and so on up to 800 ms; after that the hint is forgotten. */
 static void compare_with_hint(struct agent_watch *w, uint64_t seq)
 {
     if (seq < w->hinted && w->late < LATE_LOOKS) {
@@ -54,6 +55,7 @@ static void read_entry(struct agent_watch *w)
     }
 }
 
+/* The timer runs on, so that the next look comes even if nothing else asks for one. */
 static void look(void *arg)
 {
     struct agent_watch *w = arg;
@@ -78,6 +80,9 @@ void agent_watch_pause(struct agent_watch *w, bool pause)
         agent_watch_look(w, 0);
 }
 
+/* A hint is a copy of the entry that NATS has sent to all who listen. Only its sequence number
+ * is used, to notice that a look has found an older entry; the entry itself is read by direct
+ * get. */
 static void on_hint(void *arg, natsMsg *msg)
 {
     struct agent_watch *w = arg;

@@ -19,6 +19,7 @@ static char *path_in(const char *dir)
     return hw_sprintf("%s/hold", dir);
 }
 
+/* A file that is there and cannot be read holds as well: who made it wanted a hold. */
 void agent_hold_read(const char *dir, struct agent_hold *hold)
 {
     HW_AUTO_FREE char *path = path_in(dir);

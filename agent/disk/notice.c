@@ -33,6 +33,8 @@ struct agent_notice {
     struct hw_timer timer;
 };
 
+/* A directory that does not exist, or has been replaced, cannot be watched; it is tried again
+ * with every look. */
 static void watch(struct agent_notice *n)
 {
     for (size_t i = 0; i < n->count && n->fd >= 0; i++)
@@ -40,6 +42,8 @@ static void watch(struct agent_notice *n)
             n->places[i].watch = inotify_add_watch(n->fd, n->places[i].dir, EVENTS);
 }
 
+/* The look at an interval finds what inotify cannot see: changes on a network file system, and
+ * those made while a directory was not watched. */
 static void on_timer(void *arg)
 {
     struct agent_notice *n = arg;
@@ -55,6 +59,8 @@ void agent_notice_soon(struct agent_notice *n)
         hw_timer_start(n->loop, &n->timer, SETTLE_MS, on_timer, n);
 }
 
+/* Several events belong to one change (create, write, close, rename), so the look is made a
+ * moment after the first one. */
 static void take(struct agent_notice *n, const struct inotify_event *event)
 {
     if ((event->mask & IN_Q_OVERFLOW) != 0)

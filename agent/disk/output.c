@@ -22,6 +22,8 @@ char *agent_output_path(const struct agent_output *output)
     return output->dir != NULL ? hw_sprintf("%s/" LINK, output->dir) : NULL;
 }
 
+/* The bytes are compared by their digest, and a file that is longer than the document is not
+ * read to its end. */
 static bool file_is(const char *path, const struct agent_document *document)
 {
     /* Someone may have put a FIFO there; without O_NONBLOCK the open would wait for a writer. */
@@ -88,6 +90,8 @@ static bool is_generation(const char *name)
            strspn(name + 2 + digits, "0123456789abcdef") == 12 && name[14 + digits] == '\0';
 }
 
+/* A generation is written first, and then the link is replaced. Whoever follows "current" in
+ * between reads the old generation, whole. */
 enum hw_status agent_output_put(const struct agent_output *output,
                                 const struct agent_document *document, const void *data,
                                 struct hw_error *err)
@@ -142,6 +146,7 @@ static int newest_first(const void *a, const void *b)
     return (x->revision < y->revision) - (x->revision > y->revision);
 }
 
+/* The current generation is left out of the list, so keep - 1 others may stay. */
 void agent_output_sweep(const struct agent_output *output)
 {
     HW_AUTO_FREE struct generation *all = NULL;

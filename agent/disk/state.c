@@ -51,6 +51,8 @@ static json_t *encode_failure(const struct agent_failure *f)
                      encode_document(&f->document), "error", f->error, "at", f->at);
 }
 
+/* The members are written in a fixed order, so that the same state always gives the same text
+ * (agent_store_save compares texts). */
 char *agent_state_encode(const struct agent_state *state, const char *node)
 {
     HW_AUTO_JSON json_t *value = json_pack(
@@ -173,6 +175,8 @@ static enum hw_status decode_refused(json_t *value, struct agent_state *state, s
     return status;
 }
 
+/* Members that are not known are passed over, so that an older program can read the state of a
+ * newer one with the same format number. */
 enum hw_status agent_state_decode(const char *text, size_t len, const char *node,
                                   struct agent_state *out, struct hw_error *err)
 {

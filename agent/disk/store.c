@@ -35,6 +35,8 @@ char *agent_store_path(const struct agent_store *store, const struct agent_docum
     return hw_sprintf("%s/blob/%s", store->dir, hw_digest_hex(&document->digest, hex));
 }
 
+/* Copies are readable by the agent's user alone: a configuration may hold secrets. The directory
+ * itself may be read by all, so that an operator can look at the hold. */
 static enum hw_status make_dirs(const char *dir, struct hw_error *err)
 {
     HW_AUTO_FREE char *blobs = hw_sprintf("%s/blob", dir);
@@ -102,6 +104,9 @@ void agent_store_close(struct agent_store *store)
     free(store);
 }
 
+/* A state that cannot be read must not stop the agent for ever. It is set aside, so that it can
+ * be looked at, and the agent starts without it: what is desired comes from NATS, and what is
+ * there from the output. */
 enum hw_status agent_store_load(struct agent_store *store, const char *node, struct hw_error *err)
 {
     HW_AUTO_FREE char *bad = hw_sprintf("%s.bad", store->path);
@@ -161,6 +166,8 @@ const struct agent_state *agent_store_state(const struct agent_store *store)
     return &store->state;
 }
 
+/* Most events change nothing in the state. Comparing the text saves a write and two fsyncs each
+ * time. */
 enum hw_status agent_store_save(struct agent_store *store, const struct agent_state *next,
                                 struct hw_error *err)
 {
@@ -191,6 +198,8 @@ bool agent_store_has(const struct agent_store *store, const struct agent_documen
     return stat(path, &st) == 0 && S_ISREG(st.st_mode) && (size_t)st.st_size == document->size;
 }
 
+/* An operator may have emptied the directory while the agent runs. That is no reason to fail: it
+ * is made anew. */
 enum hw_status agent_store_put(struct agent_store *store, const struct agent_document *document,
                                const void *data, struct hw_error *err)
 {
@@ -231,6 +240,7 @@ enum hw_status agent_store_put_sources(struct agent_store *store,
     return hw_file_replace_idly(path, sources, strlen(sources), 0600, err);
 }
 
+/* The digest is computed at each reading: a disk may return other bytes than were written. */
 enum hw_status agent_store_get(struct agent_store *store, const struct agent_document *document,
                                char **data, struct hw_error *err)
 {
@@ -250,6 +260,7 @@ enum hw_status agent_store_get(struct agent_store *store, const struct agent_doc
     return HW_OK;
 }
 
+/* Is it the copy of this document, or the sources beside it? */
 static bool is_of(const char *name, const struct agent_document *document)
 {
     char hex[HW_DIGEST_HEX_MAX];

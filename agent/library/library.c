@@ -39,6 +39,8 @@ const char *headwater_agent_phase_name(enum headwater_agent_phase phase)
 
 /* ---- to the program ---- */
 
+/* Everything is taken out under the lock in one go. Then the callbacks are called without it, in
+ * this order: log, decisions, status, call. A call comes last because it may take long. */
 int headwater_agent_dispatch(struct headwater_agent *a)
 {
     struct headwater_agent_status status;
@@ -208,6 +210,8 @@ int headwater_agent_propose(struct headwater_agent *a,
     return 0;
 }
 
+/* A program that was built with an older header has a shorter struct, and one with a newer
+ * header a longer one. The part that both know is copied, and the rest is 0. */
 void headwater_agent_get_status(struct headwater_agent *a, struct headwater_agent_status *status,
                                 size_t size)
 {
@@ -288,6 +292,8 @@ int headwater_agent_new(const struct headwater_agent_options *options, struct he
     return 0;
 }
 
+/* The threads end first, so that nothing below can be used any more. Lines that wait are still
+ * given to the program: the last one often says why it had to end. */
 void headwater_agent_free(struct headwater_agent *a)
 {
     if (a == NULL)

@@ -25,6 +25,8 @@ static bool same_status(const struct headwater_agent_status *x,
            strcmp(x->running_digest, y->running_digest) == 0;
 }
 
+/* This is called after every change inside, and most of them do not show. The program is told
+ * only of a status that differs from the last one. */
 void library_status_update(void *arg)
 {
     struct headwater_agent *a = arg;
