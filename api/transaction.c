@@ -238,8 +238,10 @@ static void answer_whole(struct api_transaction *tx, const struct hw_db_outcome 
         answer_dry_run(tx, outcome);
         return;
     }
-    if (tx->write)
+    if (tx->write) {
+        http_answer_owe(request); /* it is committed */
         http_answer_header(request, "Headwater-LSN", last_value(outcome));
+    }
     tx->done(request, tx->arg, outcome->results + (tx->write ? tx->first - 1 : 0));
 }
 
@@ -374,6 +376,7 @@ static void finish(void *arg, const struct hw_db_outcome *outcome)
         after_work(tx, outcome);
         return;
     case STEP_KEEP:
+        http_answer_owe(tx->request);
         http_answer_header(tx->request, "Headwater-LSN", last_value(outcome));
         http_answer_release(tx->request);
         break;

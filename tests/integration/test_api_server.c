@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/buf.h"
+#include "common/json.h"
 #include "common/memory.h"
 #include "tests/support/api_program.h"
 #include "tests/support/http.h"
@@ -670,6 +671,72 @@ START_TEST(test_memory)
 }
 END_TEST
 
+/* An upload of so many bytes that has announced itself, so that memory is set aside for it. */
+static int begin_upload(int port, size_t len)
+{
+    HW_AUTO_FREE char *head = hw_sprintf("PUT /v1/configs/upload HTTP/1.1\r\nHost: a\r\n" BYTES
+                                         "Expect: 100-continue\r\nContent-Length: %zu\r\n\r\n",
+                                         len);
+    const int fd = test_http_connect(port);
+    char interim[64];
+
+    test_http_puts(fd, head);
+    ck_assert_int_gt(recv(fd, interim, sizeof(interim), 0), 0);
+    return fd;
+}
+
+/* A change that was committed is answered as such, also when others have taken all the memory
+ * meanwhile: 503 would say that nothing was done. A read that does not fit is refused as before. */
+START_TEST(test_memory_after_commit)
+{
+    enum { NODES = 2500, BOUND = 80 << 20, COPIES = 4, SPARE = 16 << 10, LARGE = 1 << 20 };
+    const char *const options[] = {"--memory", "80MiB", NULL};
+    struct test_api small;
+    struct hw_buf body = {0};
+
+    hw_buf_puts(&body, "{\"resources\":[");
+    for (int i = 0; i < NODES; i++)
+        hw_buf_printf(&body, "%s{\"kind\":\"node\",\"name\":\"after-commit-%d\"}", i > 0 ? "," : "",
+                      i);
+    hw_buf_puts(&body, "]}");
+    char *bytes = hw_alloc(LARGE);
+    test_api_start(&small, pg.api_url, options);
+    check_status(201, NULL,
+                 test_http(small.port, "PUT", "/v1/configs/after-commit", BYTES, bytes, LARGE));
+    const int first = begin_upload(small.port, LIMIT);
+    const int second = begin_upload(small.port, (BOUND - SPARE) / COPIES - LIMIT - body.len);
+    for (int i = 0; i < 2; i++) {
+        struct test_answer answer = test_http(
+            small.port, "POST", "/v1/apply",
+            i == 0 ? JSON : JSON "Idempotency-Key: after-commit\r\n", body.data, body.len);
+        HW_AUTO_FREE char *lsn = test_answer_header(&answer, "Headwater-LSN");
+
+        ck_assert_int_eq(answer.status, 200);
+        ck_assert_ptr_nonnull(lsn);
+        ck_assert_uint_gt(answer.len, 64 << 10);
+        HW_AUTO_JSON json_t *object = test_answer_json(&answer);
+        ck_assert_uint_eq(json_array_size(json_object_get(object, "results")), NODES);
+        test_answer_free(&answer);
+    }
+    check_status(503, "overloaded",
+                 test_http(small.port, "GET", "/v1/configs/after-commit/content", NULL, NULL, 0));
+    close(first);
+    close(second);
+    test_wait_for(({
+                      struct test_answer answer = test_http(
+                          small.port, "GET", "/v1/configs/after-commit/content", NULL, NULL, 0);
+                      const int status = answer.status;
+
+                      test_answer_free(&answer);
+                      status == 200;
+                  }),
+                  30);
+    test_api_stop(&small);
+    hw_buf_free(&body);
+    free(bytes);
+}
+END_TEST
+
 #ifndef __SANITIZE_ADDRESS__
 /* Idle after large bodies came and went as small as before. */
 START_TEST(test_idle_memory)
@@ -971,6 +1038,7 @@ int main(void)
     tcase_add_test(all, test_many_headers);
     tcase_add_test(all, test_many_connections);
     tcase_add_test(all, test_memory);
+    tcase_add_test(all, test_memory_after_commit);
 #ifndef __SANITIZE_ADDRESS__
     tcase_add_test(all, test_idle_memory);
 #endif
