@@ -116,6 +116,17 @@ $(B)/gen/openapi.c: scripts/embed-file api/openapi.json
 	@mkdir -p $(@D)
 	scripts/embed-file api_openapi api/openapi.h api/openapi.json > $@
 
+# And the page for people that is made of it, by a program that runs on the machine that builds.
+BUILD_CC ?= gcc
+$(B)/gen/reference: api/reference/main.c
+	@mkdir -p $(@D)
+	$(call say,CC)
+	$(Q)$(BUILD_CC) -D_GNU_SOURCE -std=gnu17 -O1 $(WARNINGS) -o $@ $< -ljansson
+
+$(B)/gen/reference.c: $(B)/gen/reference scripts/embed-file api/openapi.json
+	$(B)/gen/reference api/openapi.json > $(@D)/reference.html
+	scripts/embed-file api_reference api/openapi.h $(@D)/reference.html > $@
+
 # A test links everything that has no main().
 $(B)/tests/%: $(B)/tests/%.o $(SUPPORT_OBJ) $(API_OBJ) $(RECONCILER_OBJ) $(AGENT_OBJ) \
 		$(CDC_OBJ) $(TOOL_OBJ) $(CLI_OBJ) $(COMMON)
