@@ -9,11 +9,11 @@
 #include "api/access/auth.h"
 #include "api/access/token_table.h"
 #include "api/api.h"
-#include "api/idempotency.h"
 #include "api/listener.h"
 #include "api/metrics.h"
 #include "api/migrate.h"
 #include "api/nats.h"
+#include "api/request/idempotency.h"
 #include "api/resources/events.h"
 #include "api/resources/wait.h"
 #include "api/routes.h"
@@ -240,6 +240,7 @@ static enum hw_status open_service(struct service *service, const struct options
     if (status == HW_OK) {
         const struct hw_pool_config pool = {.loop = api->loop,
                                             .conninfo = options->database,
+                                            .application_name = "headwater-api",
                                             .size = (int)options->pool,
                                             .queue_most = QUEUE_MOST};
 

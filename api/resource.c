@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-#include "api/parameter.h"
-#include "api/precondition.h"
 #include "api/problem.h"
+#include "api/request/parameter.h"
+#include "api/request/precondition.h"
 #include "api/transaction.h"
 #include "api/warnings.h"
 #include "common/buf.h"

@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "api/api.h"
-#include "api/parameter.h"
 #include "api/problem.h"
 #include "api/refusal.h"
+#include "api/request/parameter.h"
 #include "api/row.h"
 #include "api/warnings.h"
 #include "common/json.h"

@@ -160,11 +160,11 @@ static void clear_results(struct batch *batch)
     batch->results = NULL;
 }
 
-static void finish_batch(struct hw_db *pg)
+static void finish_batch(struct hw_db *db)
 {
-    struct batch done = pg->batch;
+    struct batch done = db->batch;
 
-    pg->batch = (struct batch){0};
+    db->batch = (struct batch){0};
     done.outcome.results = done.results;
     done.outcome.count = done.count;
     done.done(done.arg, &done.outcome);
@@ -187,15 +187,15 @@ static int current_statement(const struct batch *batch)
     return batch->index < last ? batch->index : last;
 }
 
-static void note_failure(struct hw_db *pg, PGresult *result)
+static void note_failure(struct hw_db *db, PGresult *result)
 {
-    struct batch *batch = &pg->batch;
+    struct batch *batch = &db->batch;
     struct hw_db_outcome *outcome = &batch->outcome;
 
     if (outcome->status != HW_OK)
         return;
     outcome->failed = current_statement(batch);
-    outcome->status = hw_db_fail(&outcome->err, pg->conn, result, "database");
+    outcome->status = hw_db_fail(&outcome->err, db->conn, result, "database");
     strncpy(outcome->sqlstate, field(result, PG_DIAG_SQLSTATE), sizeof(outcome->sqlstate) - 1);
     outcome->constraint = field(result, PG_DIAG_CONSTRAINT_NAME);
     outcome->detail = field(result, PG_DIAG_MESSAGE_DETAIL);
@@ -211,9 +211,9 @@ static int index_after_sync(const struct batch *batch)
 }
 
 /* Keeps the first result of each statement, or its failure. */
-static void keep_result(struct hw_db *pg, PGresult *result)
+static void keep_result(struct hw_db *db, PGresult *result)
 {
-    struct batch *batch = &pg->batch;
+    struct batch *batch = &db->batch;
     const ExecStatusType status = PQresultStatus(result);
     const int place = current_statement(batch);
     const bool failed = status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK;
@@ -228,33 +228,33 @@ static void keep_result(struct hw_db *pg, PGresult *result)
         return;
     }
     if (failed && status != PGRES_PIPELINE_ABORTED)
-        note_failure(pg, result);
+        note_failure(db, result);
 }
 
-static void read_results(struct hw_db *pg)
+static void read_results(struct hw_db *db)
 {
-    while (pg->batch.active && !pg->closing && !PQisBusy(pg->conn)) {
-        PGresult *result = PQgetResult(pg->conn);
+    while (db->batch.active && !db->closing && !PQisBusy(db->conn)) {
+        PGresult *result = PQgetResult(db->conn);
 
         if (result == NULL) {
-            if (PQstatus(pg->conn) == CONNECTION_BAD)
+            if (PQstatus(db->conn) == CONNECTION_BAD)
                 return;
-            pg->batch.index++;
+            db->batch.index++;
             continue;
         }
         if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
             PQclear(result);
-            pg->batch.syncs_left--;
-            pg->batch.index = index_after_sync(&pg->batch);
-            if (pg->batch.syncs_left == 0)
-                finish_batch(pg);
+            db->batch.syncs_left--;
+            db->batch.index = index_after_sync(&db->batch);
+            if (db->batch.syncs_left == 0)
+                finish_batch(db);
             continue;
         }
-        keep_result(pg, result);
+        keep_result(db, result);
     }
 }
 
-static enum hw_status send_batch(struct hw_db *pg, enum hw_db_mode mode,
+static enum hw_status send_batch(struct hw_db *db, enum hw_db_mode mode,
                                  const struct hw_db_query *queries, int count,
                                  const struct hw_db_query *tail)
 {
@@ -265,11 +265,11 @@ static enum hw_status send_batch(struct hw_db *pg, enum hw_db_mode mode,
         const bool sync_before = i == count;
         const bool sync_behind = mode == HW_DB_SEPARATE || i == total - 1;
 
-        if (sync_before && mode == HW_DB_ATOMIC && PQpipelineSync(pg->conn) != 1)
+        if (sync_before && mode == HW_DB_ATOMIC && PQpipelineSync(db->conn) != 1)
             return HW_EUNAVAIL;
-        if (PQsendQueryParams(pg->conn, q->sql, q->count, NULL, q->values, NULL, NULL, 0) != 1)
+        if (PQsendQueryParams(db->conn, q->sql, q->count, NULL, q->values, NULL, NULL, 0) != 1)
             return HW_EUNAVAIL;
-        if (sync_behind && PQpipelineSync(pg->conn) != 1)
+        if (sync_behind && PQpipelineSync(db->conn) != 1)
             return HW_EUNAVAIL;
     }
     return HW_OK;
@@ -277,116 +277,116 @@ static enum hw_status send_batch(struct hw_db *pg, enum hw_db_mode mode,
 
 /* ---- the connection ---- */
 
-static void destroy(struct hw_db *pg)
+static void destroy(struct hw_db *db)
 {
-    hw_timer_stop(&pg->retry);
-    hw_timer_stop(&pg->connect_timeout);
-    hw_io_remove(pg->io);
-    PQfinish(pg->conn);
-    if (pg->batch.active)
-        clear_results(&pg->batch);
-    free(pg->conninfo);
-    free(pg->application_name);
-    free(pg);
+    hw_timer_stop(&db->retry);
+    hw_timer_stop(&db->connect_timeout);
+    hw_io_remove(db->io);
+    PQfinish(db->conn);
+    if (db->batch.active)
+        clear_results(&db->batch);
+    free(db->conninfo);
+    free(db->application_name);
+    free(db);
 }
 
 /* The owner may close the connection from its callbacks: they run between these two. */
-static void enter_callbacks(struct hw_db *pg)
+static void enter_callbacks(struct hw_db *db)
 {
-    pg->callbacks++;
+    db->callbacks++;
 }
 
-/* False when pg is gone. */
-static bool leave_callbacks(struct hw_db *pg)
+/* False when db is gone. */
+static bool leave_callbacks(struct hw_db *db)
 {
-    pg->callbacks--;
-    if (!pg->closing)
+    db->callbacks--;
+    if (!db->closing)
         return true;
-    if (pg->callbacks == 0)
-        destroy(pg);
+    if (db->callbacks == 0)
+        destroy(db);
     return false;
 }
 
 /* Tells the running batch and the owner, and tries again later. The owner may close us in both. */
-static void lose_connection(struct hw_db *pg, const char *doing)
+static void lose_connection(struct hw_db *db, const char *doing)
 {
-    const int64_t delay = pg->retry_ms / 2 + random() % (pg->retry_ms / 2 + 1);
+    const int64_t delay = db->retry_ms / 2 + random() % (db->retry_ms / 2 + 1);
     struct hw_error err = {0};
 
-    if (pg->state == STATE_UP)
-        add_libpq_text(&err, HW_EUNAVAIL, doing, PQerrorMessage(pg->conn));
+    if (db->state == STATE_UP)
+        add_libpq_text(&err, HW_EUNAVAIL, doing, PQerrorMessage(db->conn));
     else
-        (void)fail_to_connect(&err, doing, PQerrorMessage(pg->conn));
-    hw_timer_start(pg->loop, &pg->retry, delay, start_connecting, pg);
-    pg->retry_ms = 2 * pg->retry_ms < RETRY_MOST_MS ? 2 * pg->retry_ms : RETRY_MOST_MS;
-    pg->state = STATE_DOWN;
-    hw_io_remove(pg->io);
-    pg->io = NULL;
-    hw_timer_stop(&pg->connect_timeout);
+        (void)fail_to_connect(&err, doing, PQerrorMessage(db->conn));
+    hw_timer_start(db->loop, &db->retry, delay, start_connecting, db);
+    db->retry_ms = 2 * db->retry_ms < RETRY_MOST_MS ? 2 * db->retry_ms : RETRY_MOST_MS;
+    db->state = STATE_DOWN;
+    hw_io_remove(db->io);
+    db->io = NULL;
+    hw_timer_stop(&db->connect_timeout);
 
-    enter_callbacks(pg);
-    if (pg->batch.active) {
-        if (pg->batch.outcome.status == HW_OK) {
-            pg->batch.outcome.status = HW_EUNAVAIL;
-            pg->batch.outcome.err = err;
-            pg->batch.outcome.failed = current_statement(&pg->batch);
+    enter_callbacks(db);
+    if (db->batch.active) {
+        if (db->batch.outcome.status == HW_OK) {
+            db->batch.outcome.status = HW_EUNAVAIL;
+            db->batch.outcome.err = err;
+            db->batch.outcome.failed = current_statement(&db->batch);
         }
-        finish_batch(pg);
+        finish_batch(db);
     }
-    if (!pg->closing && pg->events.down != NULL)
-        pg->events.down(pg->events.arg, &err);
-    if (!leave_callbacks(pg))
+    if (!db->closing && db->events.down != NULL)
+        db->events.down(db->events.arg, &err);
+    if (!leave_callbacks(db))
         return;
-    PQfinish(pg->conn);
-    pg->conn = NULL;
+    PQfinish(db->conn);
+    db->conn = NULL;
 }
 
-static void watch_socket(struct hw_db *pg, short events)
+static void watch_socket(struct hw_db *db, short events)
 {
-    const int fd = PQsocket(pg->conn);
+    const int fd = PQsocket(db->conn);
 
     /* libpq may open another socket while it tries the next address. */
-    if (pg->io != NULL && pg->fd == fd) {
-        hw_io_set(pg->io, events);
+    if (db->io != NULL && db->fd == fd) {
+        hw_io_set(db->io, events);
         return;
     }
-    hw_io_remove(pg->io);
-    pg->fd = fd;
-    pg->io = hw_io_add(pg->loop, fd, events, on_io, pg);
+    hw_io_remove(db->io);
+    db->fd = fd;
+    db->io = hw_io_add(db->loop, fd, events, on_io, db);
 }
 
-static void go_on_connecting(struct hw_db *pg)
+static void go_on_connecting(struct hw_db *db)
 {
-    switch (PQconnectPoll(pg->conn)) {
+    switch (PQconnectPoll(db->conn)) {
     case PGRES_POLLING_READING:
-        hw_io_remove(HW_TAKE(pg->io));
-        watch_socket(pg, POLLIN);
+        hw_io_remove(HW_TAKE(db->io));
+        watch_socket(db, POLLIN);
         return;
     case PGRES_POLLING_WRITING:
-        hw_io_remove(HW_TAKE(pg->io));
-        watch_socket(pg, POLLOUT);
+        hw_io_remove(HW_TAKE(db->io));
+        watch_socket(db, POLLOUT);
         return;
     case PGRES_POLLING_OK:
         break;
     case PGRES_POLLING_FAILED:
     default:
-        lose_connection(pg, "connecting to the database");
+        lose_connection(db, "connecting to the database");
         return;
     }
-    hw_timer_stop(&pg->connect_timeout);
-    if (PQsetnonblocking(pg->conn, 1) != 0 || PQenterPipelineMode(pg->conn) != 1) {
-        lose_connection(pg, "setting up the database connection");
+    hw_timer_stop(&db->connect_timeout);
+    if (PQsetnonblocking(db->conn, 1) != 0 || PQenterPipelineMode(db->conn) != 1) {
+        lose_connection(db, "setting up the database connection");
         return;
     }
-    (void)PQsetErrorVerbosity(pg->conn, PQERRORS_DEFAULT);
-    hw_io_remove(HW_TAKE(pg->io));
-    watch_socket(pg, POLLIN);
-    pg->state = STATE_UP;
-    pg->retry_ms = RETRY_FIRST_MS;
-    enter_callbacks(pg);
-    if (pg->events.up != NULL)
-        pg->events.up(pg->events.arg);
-    leave_callbacks(pg);
+    (void)PQsetErrorVerbosity(db->conn, PQERRORS_DEFAULT);
+    hw_io_remove(HW_TAKE(db->io));
+    watch_socket(db, POLLIN);
+    db->state = STATE_UP;
+    db->retry_ms = RETRY_FIRST_MS;
+    enter_callbacks(db);
+    if (db->events.up != NULL)
+        db->events.up(db->events.arg);
+    leave_callbacks(db);
 }
 
 static void on_connect_timeout(void *arg)
@@ -396,67 +396,67 @@ static void on_connect_timeout(void *arg)
 
 static void start_connecting(void *arg)
 {
-    struct hw_db *pg = arg;
+    struct hw_db *db = arg;
     const char *const keys[] = {"dbname",          "fallback_application_name", "client_encoding",
                                 "keepalives_idle", "keepalives_count",          NULL};
-    const char *const values[] = {pg->conninfo, pg->application_name, "UTF8", "10", "3", NULL};
+    const char *const values[] = {db->conninfo, db->application_name, "UTF8", "10", "3", NULL};
 
-    pg->conn = PQconnectStartParams(keys, values, 1);
-    if (pg->conn == NULL)
+    db->conn = PQconnectStartParams(keys, values, 1);
+    if (db->conn == NULL)
         abort(); /* out of memory */
-    if (PQstatus(pg->conn) == CONNECTION_BAD) {
-        lose_connection(pg, "connecting to the database");
+    if (PQstatus(db->conn) == CONNECTION_BAD) {
+        lose_connection(db, "connecting to the database");
         return;
     }
-    hw_db_quiet(pg->conn);
+    hw_db_quiet(db->conn);
     /* The SQLSTATE of a refusal is nowhere but in the message, and there only so. */
-    (void)PQsetErrorVerbosity(pg->conn, PQERRORS_VERBOSE);
-    pg->state = STATE_CONNECTING;
-    hw_timer_start(pg->loop, &pg->connect_timeout, CONNECT_TIMEOUT_MS, on_connect_timeout, pg);
-    watch_socket(pg, POLLOUT);
+    (void)PQsetErrorVerbosity(db->conn, PQERRORS_VERBOSE);
+    db->state = STATE_CONNECTING;
+    hw_timer_start(db->loop, &db->connect_timeout, CONNECT_TIMEOUT_MS, on_connect_timeout, db);
+    watch_socket(db, POLLOUT);
 }
 
-static void deliver_notifies(struct hw_db *pg)
+static void deliver_notifies(struct hw_db *db)
 {
     PGnotify *notify;
 
-    while (!pg->closing && (notify = PQnotifies(pg->conn)) != NULL) {
-        if (pg->events.notify != NULL)
-            pg->events.notify(pg->events.arg, notify->relname);
+    while (!db->closing && (notify = PQnotifies(db->conn)) != NULL) {
+        if (db->events.notify != NULL)
+            db->events.notify(db->events.arg, notify->relname);
         PQfreemem(notify);
     }
 }
 
 static void on_io(void *arg, short revents)
 {
-    struct hw_db *pg = arg;
+    struct hw_db *db = arg;
 
-    if (pg->state == STATE_CONNECTING) {
-        go_on_connecting(pg);
+    if (db->state == STATE_CONNECTING) {
+        go_on_connecting(db);
         return;
     }
     if ((revents & POLLOUT) != 0) {
-        const int left = PQflush(pg->conn);
+        const int left = PQflush(db->conn);
 
         if (left < 0) {
-            lose_connection(pg, "sending to the database");
+            lose_connection(db, "sending to the database");
             return;
         }
         if (left == 0)
-            hw_io_set(pg->io, POLLIN);
+            hw_io_set(db->io, POLLIN);
     }
     if ((revents & (POLLIN | POLLERR | POLLHUP)) == 0)
         return;
     /* What arrived before the end counts, so results are read before the loss is noticed. */
-    const bool alive = PQconsumeInput(pg->conn) == 1;
+    const bool alive = PQconsumeInput(db->conn) == 1;
 
-    enter_callbacks(pg);
-    read_results(pg);
-    deliver_notifies(pg);
-    if (!leave_callbacks(pg))
+    enter_callbacks(db);
+    read_results(db);
+    deliver_notifies(db);
+    if (!leave_callbacks(db))
         return;
-    if (!alive || PQstatus(pg->conn) == CONNECTION_BAD)
-        lose_connection(pg, "database");
+    if (!alive || PQstatus(db->conn) == CONNECTION_BAD)
+        lose_connection(db, "database");
 }
 
 enum hw_status hw_db_open(struct hw_loop *loop, const char *conninfo, const char *application_name,
@@ -464,46 +464,46 @@ enum hw_status hw_db_open(struct hw_loop *loop, const char *conninfo, const char
                           struct hw_error *err)
 {
     PQconninfoOption *parsed = PQconninfoParse(conninfo, NULL);
-    struct hw_db *pg;
+    struct hw_db *db;
 
     /* libpq's own words may quote the whole of it, password included. */
     if (parsed == NULL)
         return hw_fail(err, HW_EINVAL, "the database URL is no libpq URI or connection string");
     PQconninfoFree(parsed);
-    pg = hw_alloc(sizeof(*pg));
-    pg->loop = loop;
-    pg->conninfo = hw_strdup(conninfo);
-    pg->application_name = hw_strdup(application_name);
-    pg->events = *events;
-    pg->retry_ms = RETRY_FIRST_MS;
-    hw_timer_start(loop, &pg->retry, 0, start_connecting, pg);
-    *out = pg;
+    db = hw_alloc(sizeof(*db));
+    db->loop = loop;
+    db->conninfo = hw_strdup(conninfo);
+    db->application_name = hw_strdup(application_name);
+    db->events = *events;
+    db->retry_ms = RETRY_FIRST_MS;
+    hw_timer_start(loop, &db->retry, 0, start_connecting, db);
+    *out = db;
     return HW_OK;
 }
 
-void hw_db_close(struct hw_db *pg)
+void hw_db_close(struct hw_db *db)
 {
-    if (pg == NULL)
+    if (db == NULL)
         return;
-    if (pg->callbacks > 0)
-        pg->closing = true;
+    if (db->callbacks > 0)
+        db->closing = true;
     else
-        destroy(pg);
+        destroy(db);
 }
 
-bool hw_db_up(const struct hw_db *pg)
+bool hw_db_up(const struct hw_db *db)
 {
-    return pg->state == STATE_UP;
+    return db->state == STATE_UP;
 }
 
-bool hw_db_idle(const struct hw_db *pg)
+bool hw_db_idle(const struct hw_db *db)
 {
-    return pg->state == STATE_UP && !pg->batch.active;
+    return db->state == STATE_UP && !db->batch.active;
 }
 
-int hw_db_server_version(const struct hw_db *pg)
+int hw_db_server_version(const struct hw_db *db)
 {
-    return pg->state == STATE_UP ? PQserverVersion(pg->conn) : 0;
+    return db->state == STATE_UP ? PQserverVersion(db->conn) : 0;
 }
 
 /* The n-th of a list with commas in between; of a list of one, that one. */
@@ -530,9 +530,9 @@ static const char *setting_of(const PQconninfoOption *settings, const char *keyw
     return settings->val != NULL ? settings->val : "";
 }
 
-char *hw_db_address(const struct hw_db *pg)
+char *hw_db_address(const struct hw_db *db)
 {
-    PQconninfoOption *settings = pg->state == STATE_UP ? PQconninfo(pg->conn) : NULL;
+    PQconninfoOption *settings = db->state == STATE_UP ? PQconninfo(db->conn) : NULL;
     struct hw_buf out = {0};
     int count = 1;
 
@@ -542,7 +542,7 @@ char *hw_db_address(const struct hw_db *pg)
     if (*hosts == '\0')
         hosts = setting_of(settings, "hostaddr");
     if (*hosts == '\0')
-        hosts = PQhost(pg->conn); /* the directory of the socket that libpq knows by itself */
+        hosts = PQhost(db->conn); /* the directory of the socket that libpq knows by itself */
     for (const char *p = hosts; *p != '\0'; p++)
         count += *p == ',';
     for (int i = 0; i < count; i++) {
@@ -562,15 +562,15 @@ static void on_broken_send(void *arg)
     lose_connection(arg, "sending to the database");
 }
 
-enum hw_status hw_db_run(struct hw_db *pg, enum hw_db_mode mode, const struct hw_db_query *queries,
+enum hw_status hw_db_run(struct hw_db *db, enum hw_db_mode mode, const struct hw_db_query *queries,
                          int count, const struct hw_db_query *tail, hw_db_done_fn *done, void *arg,
                          struct hw_error *err)
 {
     const int total = count + (tail != NULL ? 1 : 0);
 
-    if (!hw_db_idle(pg))
+    if (!hw_db_idle(db))
         return hw_fail(err, HW_EUNAVAIL, "the database cannot be reached now");
-    pg->batch = (struct batch){
+    db->batch = (struct batch){
         .active = true,
         .mode = mode,
         .count = total,
@@ -583,14 +583,14 @@ enum hw_status hw_db_run(struct hw_db *pg, enum hw_db_mode mode, const struct hw
         .done = done,
         .arg = arg,
     };
-    const enum hw_status status = send_batch(pg, mode, queries, count, tail);
-    const int left = status == HW_OK ? PQflush(pg->conn) : -1;
+    const enum hw_status status = send_batch(db, mode, queries, count, tail);
+    const int left = status == HW_OK ? PQflush(db->conn) : -1;
 
     if (left < 0) {
-        hw_io_remove(HW_TAKE(pg->io));
-        hw_timer_start(pg->loop, &pg->retry, 0, on_broken_send, pg);
+        hw_io_remove(HW_TAKE(db->io));
+        hw_timer_start(db->loop, &db->retry, 0, on_broken_send, db);
     } else {
-        hw_io_set(pg->io, left > 0 ? POLLIN | POLLOUT : POLLIN);
+        hw_io_set(db->io, left > 0 ? POLLIN | POLLOUT : POLLIN);
     }
     return HW_OK;
 }

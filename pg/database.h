@@ -1,7 +1,9 @@
 /*
- * An asynchronous connection to PostgreSQL on the event loop (libpq, never blocking the loop). It
- * connects by itself, comes back by itself with growing, jittered delays, and runs one batch of
- * statements at a time, sent in one round trip (libpq's pipeline mode).
+ * A connection to the database on the event loop, which it never blocks. It connects by itself, and
+ * again after each loss, with growing, jittered delays. It runs one batch of statements at a time,
+ * sent in one round trip (libpq's pipeline mode). Results are libpq's PGresult.
+ *
+ * All functions are called on the loop's thread, save the synchronous ones at the end.
  */
 #ifndef HW_PG_DATABASE_H
 #define HW_PG_DATABASE_H
@@ -14,26 +16,29 @@
 
 struct hw_db;
 
+/* What the owner is told. Any of them may be NULL; each may close the connection. */
 struct hw_db_events {
-    void (*up)(void *arg); /* connected (again): session state must be set up anew */
-    void (*down)(void *arg, const struct hw_error *why); /* connection lost, or an attempt failed */
-    void (*notify)(void *arg, const char *channel);      /* a NOTIFY arrived; may be NULL */
+    void (*up)(void *arg); /* connected, perhaps again: the session must be set up anew */
+    /* The connection was lost, or an attempt to make one failed; a running batch is done before. */
+    void (*down)(void *arg, const struct hw_error *why);
+    void (*notify)(void *arg, const char *channel); /* a notification arrived */
     void *arg;
 };
 
-/* Starts connecting; never fails for a server that is away. conninfo: a libpq URI or string. */
+/* Starts connecting; a server that is away is no failure. conninfo: a libpq URI or string.
+ * HW_EINVAL: it is neither. */
 enum hw_status hw_db_open(struct hw_loop *loop, const char *conninfo, const char *application_name,
-                          const struct hw_db_events *events, struct hw_db **pg,
+                          const struct hw_db_events *events, struct hw_db **db,
                           struct hw_error *err) HW_CHECKED;
-/* A running batch's done is not called any more. NULL is fine. */
-void hw_db_close(struct hw_db *pg);
+/* The done of a running batch is not called any more. NULL is fine. */
+void hw_db_close(struct hw_db *db);
 
-bool hw_db_up(const struct hw_db *pg);
-bool hw_db_idle(const struct hw_db *pg);          /* up, and no batch is running */
-int hw_db_server_version(const struct hw_db *pg); /* as PQserverVersion; 0 while down */
-/* "db1:5432,db2:5432/headwater": where it was told to connect, without user and password, defaults
- * and service files included; malloc'ed, NULL while down. */
-char *hw_db_address(const struct hw_db *pg);
+bool hw_db_up(const struct hw_db *db);            /* connected */
+bool hw_db_idle(const struct hw_db *db);          /* up, and no batch is running */
+int hw_db_server_version(const struct hw_db *db); /* as PQserverVersion; 0 while down */
+/* "db1:5432,db2:5432/headwater": where it was told to connect, by the string, libpq's defaults and
+ * service files, without user and password. malloc'ed; NULL while down. */
+char *hw_db_address(const struct hw_db *db);
 
 struct hw_db_query {
     const char *sql;           /* one statement, $1… */
@@ -41,39 +46,46 @@ struct hw_db_query {
     const char *const *values; /* text format; NULL is SQL NULL; copied before the call returns */
 };
 
-/* How a batch is made into transactions. */
+/* How the statements of a batch become transactions. */
 enum hw_db_mode {
-    HW_DB_ATOMIC,   /* all statements are one transaction: all or nothing */
-    HW_DB_SEPARATE, /* every statement stands alone: for BEGIN … sent as statements, LISTEN, or a
-                       position asked for after the transaction before it is committed */
+    HW_DB_ATOMIC, /* all of them are one transaction: all or nothing */
+    /* Each stands alone, and the next one runs also when it failed: for LISTEN, and for questions
+     * that are independent of each other. */
+    HW_DB_SEPARATE,
 };
 
 /*
- * What came of a batch. results holds one PGresult a statement (owned by the connection, valid
- * until done returns). status is HW_OK when all succeeded. Otherwise failed is the index of the
- * statement that failed and err says why: HW_EUNAVAIL (connection lost; sent tells whether the
- * server may have committed it), HW_ECONFLICT (SQLSTATE class 40: try again), HW_EDENIED (28,
- * 42501), HW_ELIMIT (53, 54), HW_EINVAL (22, 23, and everything else; sqlstate tells more).
+ * What came of a batch. results holds one PGresult for each statement; the connection owns them,
+ * and they are valid until done returns. status is HW_OK when all statements succeeded. Otherwise
+ * failed is the index of the first that did not, and err says why, by its SQLSTATE:
+ *
+ *     HW_EUNAVAIL   the connection was lost; sent tells whether the server may have committed
+ *     HW_ECONFLICT  class 40, and 55P03: the same may succeed when it is tried again
+ *     HW_EDENIED    class 28, and 42501
+ *     HW_ELIMIT     classes 53 and 54
+ *     HW_ETIMEOUT   57014
+ *     HW_EINVAL     all others
  */
 struct hw_db_outcome {
     enum hw_status status;
     struct hw_error err;
     char sqlstate[6];
-    const char *constraint;    /* of a violated constraint, or "" */
-    const char *detail, *hint; /* server's, or "" */
-    int failed;
-    bool sent; /* false: surely nothing reached the server */
+    const char *constraint;    /* the name of the one that was violated, or "" */
+    const char *detail, *hint; /* the server's, or "" */
+    int failed;                /* -1: none */
+    bool sent;                 /* false: nothing reached the server */
     PGresult *const *results;
     int count;
 };
 typedef void hw_db_done_fn(void *arg, const struct hw_db_outcome *outcome);
 
 /*
- * Sends a batch; done is called exactly once, later, from the loop. HW_EUNAVAIL when the connection
- * is down or a batch is running (done is not called then). A batch of HW_DB_ATOMIC statements may
- * be followed by one more that stands alone behind the commit: see tail.
+ * Sends a batch; done is called exactly once, later, from the loop. HW_EUNAVAIL: the connection is
+ * down or another batch is running; done is not called then. tail may be NULL; otherwise it is one
+ * more statement, which stands alone behind the commit of an HW_DB_ATOMIC batch, for example to ask
+ * for the position behind it. Its result is the last one.
  */
-enum hw_status hw_db_run(struct hw_db *pg, enum hw_db_mode mode, const struct hw_db_query *queries,
+enum hw_status hw_db_run(struct hw_db *db, enum hw_db_mode mode, const struct hw_db_query *queries,
                          int count, const struct hw_db_query *tail, hw_db_done_fn *done, void *arg,
                          struct hw_error *err) HW_CHECKED;
 
@@ -82,12 +94,11 @@ enum hw_status hw_db_run(struct hw_db *pg, enum hw_db_mode mode, const struct hw
 /* Blocking connect with a 10 s limit; the caller owns *conn (PQfinish). */
 enum hw_status hw_db_connect(const char *conninfo, const char *application_name, PGconn **conn,
                              struct hw_error *err) HW_CHECKED;
-/* PQexecParams in text format; HW_OK only for COMMAND_OK or TUPLES_OK. *result may be NULL to drop.
- */
+/* One statement with its values as text. result may be NULL: then it is dropped. */
 enum hw_status hw_db_exec(PGconn *conn, const char *sql, int count, const char *const *values,
                           PGresult **result, struct hw_error *err) HW_CHECKED;
-/* Sends what the server remarks (notices, and the last words of a connection that it ends) to the
- * debug log; libpq would write them to stderr. For a connection that libpq was used to make. */
+/* Sends the server's remarks (notices, and its last words when it ends a connection) to the debug
+ * log; libpq would write them to stderr. For a connection that was made with libpq directly. */
 void hw_db_quiet(PGconn *conn);
 
 /* The status that an SQLSTATE stands for, see hw_db_outcome. */

@@ -18,7 +18,7 @@ enum {
 
 struct pooled {
     struct hw_pool *pool;
-    struct hw_db *pg;
+    struct hw_db *db;
     bool ready;    /* up, and its session is set up */
     bool heavy;    /* libpq's buffers have grown */
     bool deciding; /* a job's done runs, which may go on: nobody else's yet */
@@ -112,7 +112,7 @@ static void reopen(struct pooled *c)
     set_ready(c, false);
     c->heavy = false;
     hw_timer_stop(&c->watch);
-    hw_db_close(HW_TAKE(c->pg));
+    hw_db_close(HW_TAKE(c->db));
     /* The connection string was understood before. */
     if (open_connection(c, &err) != HW_OK)
         hw_log_error("database connection lost for good", HW_E(&err));
@@ -167,7 +167,7 @@ static void give(struct pooled *c, struct hw_pool_job *job)
     c->job = job;
     job->connection = c;
     hw_timer_start(c->pool->config.loop, &c->watch, SILENT_MS, on_silence, c);
-    if (hw_db_run(c->pg, job->mode, job->queries, job->count, job->tail, on_done, c, &err) == HW_OK)
+    if (hw_db_run(c->db, job->mode, job->queries, job->count, job->tail, on_done, c, &err) == HW_OK)
         return;
     hw_timer_stop(&c->watch);
     c->job = NULL;
@@ -179,7 +179,7 @@ static struct pooled *find_idle(struct hw_pool *pool)
     for (int i = 0; i < pool->config.size; i++) {
         struct pooled *c = &pool->connections[i];
 
-        if (c->ready && c->job == NULL && !c->deciding && hw_db_idle(c->pg))
+        if (c->ready && c->job == NULL && !c->deciding && hw_db_idle(c->db))
             return c;
     }
     return NULL;
@@ -205,7 +205,7 @@ static void tell_trouble(struct hw_pool *pool)
 
     pool->announced = false;
     if (hw_outage_goes_on(&pool->outage, pool->trouble.message, now))
-        hw_log_warn("the database cannot be reached; requests are answered 503 until it can",
+        hw_log_warn("the database cannot be reached; what needs it is refused until it can",
                     HW_I("lasts_s", hw_outage_age(&pool->outage, now) / 1000),
                     HW_E(&pool->trouble));
 }
@@ -215,10 +215,10 @@ static void tell_reached(struct hw_pool *pool, const struct pooled *c)
     int64_t lasted;
 
     if (hw_outage_ends(&pool->outage, hw_loop_now(), &lasted))
-        hw_log_info("the database is back", HW_I("server_version", hw_db_server_version(c->pg)),
+        hw_log_info("the database is back", HW_I("server_version", hw_db_server_version(c->db)),
                     HW_I("lasted_s", lasted / 1000));
     else if (!pool->announced)
-        hw_log_info("database reached", HW_I("server_version", hw_db_server_version(c->pg)));
+        hw_log_info("database reached", HW_I("server_version", hw_db_server_version(c->db)));
     pool->announced = true;
 }
 
@@ -235,7 +235,7 @@ static void on_set_up(void *arg, const struct hw_db_outcome *outcome)
         pool->trouble = outcome->err;
         if (pool->ready_count == 0)
             tell_trouble(pool);
-        if (hw_db_up(c->pg))
+        if (hw_db_up(c->db))
             hw_timer_start(pool->config.loop, &c->watch, SETUP_AGAIN_MS, set_up, c);
         return;
     }
@@ -261,7 +261,7 @@ static void set_up(void *arg)
 
     snprintf(statement, sizeof(statement), "%d", HW_POOL_STATEMENT_MS);
     snprintf(lock, sizeof(lock), "%d", HW_POOL_LOCK_MS);
-    if (hw_db_run(c->pg, HW_DB_SEPARATE, &query, 1, NULL, on_set_up, c, &err) != HW_OK)
+    if (hw_db_run(c->db, HW_DB_SEPARATE, &query, 1, NULL, on_set_up, c, &err) != HW_OK)
         c->pool->trouble = err;
 }
 
@@ -283,8 +283,8 @@ static enum hw_status open_connection(struct pooled *c, struct hw_error *err)
 {
     const struct hw_db_events events = {.up = set_up, .down = on_down, .arg = c};
 
-    return hw_db_open(c->pool->config.loop, c->pool->conninfo, "headwater-api", &events, &c->pg,
-                      err);
+    return hw_db_open(c->pool->config.loop, c->pool->conninfo, c->pool->config.application_name,
+                      &events, &c->db, err);
 }
 
 /* ---- the pool ---- */
@@ -330,7 +330,7 @@ void hw_pool_stop(struct hw_pool *pool)
 
         hw_timer_stop(&c->watch);
         set_ready(c, false);
-        hw_db_close(HW_TAKE(c->pg));
+        hw_db_close(HW_TAKE(c->db));
         if (job != NULL)
             fail_job(job, &err, true);
     }

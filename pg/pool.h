@@ -1,7 +1,7 @@
 /*
- * A pool of connections to PostgreSQL on the loop. A job is a batch as hw_db_run takes it. Jobs
- * wait in line, in order and for a bounded time, while all connections are busy; while none is up
- * they fail at once. Each connection heals by itself.
+ * A pool of connections to the database on the loop. A job is a batch as hw_db_run takes it. While
+ * all connections are busy, jobs wait in line, in order and for a bounded time; while no connection
+ * is up, jobs fail at once. Each connection comes back by itself.
  */
 #ifndef HW_PG_POOL_H
 #define HW_PG_POOL_H
@@ -20,17 +20,19 @@ enum { HW_POOL_STATEMENT_MS = 30000, HW_POOL_LOCK_MS = 10000, HW_POOL_QUEUED_MS 
 struct hw_pool_config {
     struct hw_loop *loop;
     const char *conninfo;
-    int size;       /* connections */
-    int queue_most; /* jobs in line */
+    const char *application_name; /* a constant */
+    int size;                     /* connections */
+    int queue_most;               /* jobs in line */
 };
 
-/* Owned by whoever submits it, with all that it points to, until done is called. */
+/* Who submits it owns it and everything that it points to, and keeps both until done is called. */
 struct hw_pool_job {
     enum hw_db_mode mode;
     const struct hw_db_query *queries;
     int count;
     const struct hw_db_query *tail; /* or NULL */
-    /* Once. Not sent at all: HW_EUNAVAIL (no database), HW_ETIMEOUT (too long in line). */
+    /* Called once. A job that was not sent fails with HW_EUNAVAIL (no database) or HW_ETIMEOUT (too
+     * long in line). */
     hw_db_done_fn *done;
     void *arg;
 
@@ -46,7 +48,7 @@ struct hw_pool;
 enum hw_status hw_pool_open(const struct hw_pool_config *config, struct hw_pool **pool,
                             struct hw_error *err) HW_CHECKED;
 
-/* Every job that is left is done with HW_ESTOPPED, and so is every one that comes later. */
+/* Every job that is left fails with HW_ESTOPPED, and so does every one that comes later. */
 void hw_pool_stop(struct hw_pool *pool);
 void hw_pool_free(struct hw_pool *pool); /* NULL is fine */
 
@@ -65,11 +67,11 @@ struct hw_pool_load hw_pool_load(const struct hw_pool *pool);
 enum hw_status hw_pool_submit(struct hw_pool *pool, struct hw_pool_job *job,
                               struct hw_error *err) HW_CHECKED;
 
-/* From within done: the job, with another batch, goes on at once on the connection that it had, in
- * the transaction that it left open there. A failure is told by done alone. */
+/* From within done: runs the job again at once, with another batch, on the connection that it had,
+ * in the transaction that it left open there. A failure is told by done alone. */
 void hw_pool_go_on(struct hw_pool_job *job);
 
-/* The same, a little later; for a job whose done was called. A failure is told by done alone. */
+/* Submits a job whose done was called again, a little later. A failure is told by done alone. */
 void hw_pool_submit_after(struct hw_pool *pool, struct hw_pool_job *job, int64_t after_ms);
 
 #endif

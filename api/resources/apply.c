@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "api/handlers.h"
-#include "api/parameter.h"
 #include "api/problem.h"
+#include "api/request/parameter.h"
 #include "api/row.h"
 #include "api/transaction.h"
 #include "api/warnings.h"

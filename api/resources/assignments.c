@@ -1,6 +1,6 @@
 /* /v1/assignments: which config goes to which nodes, and in which order they merge. */
-#include "api/body.h"
 #include "api/handlers.h"
+#include "api/request/body.h"
 #include "api/resource.h"
 #include "api/transaction.h"
 #include "common/memory.h"

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "api/handlers.h"
-#include "api/parameter.h"
+#include "api/request/parameter.h"
 #include "api/resource.h"
 #include "api/transaction.h"
 #include "common/memory.h"

@@ -2,12 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/body.h"
-#include "api/content.h"
 #include "api/handlers.h"
-#include "api/parameter.h"
-#include "api/precondition.h"
 #include "api/problem.h"
+#include "api/request/body.h"
+#include "api/request/content.h"
+#include "api/request/parameter.h"
+#include "api/request/precondition.h"
 #include "api/resource.h"
 #include "api/row.h"
 #include "api/transaction.h"

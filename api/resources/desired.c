@@ -1,9 +1,9 @@
 /* /v1/nodes/{name}/desired, /reported: what a node should run, and what it said that it runs. */
 
-#include "api/content.h"
 #include "api/handlers.h"
-#include "api/moment.h"
 #include "api/problem.h"
+#include "api/request/content.h"
+#include "api/request/moment.h"
 #include "api/resource.h"
 #include "api/row.h"
 #include "api/transaction.h"

@@ -33,7 +33,7 @@ void api_event_release(struct api_event *event); /* NULL is fine */
 struct api_event_filter {
     int kinds;            /* of enum api_event_kind, added up */
     const char *node;     /* or NULL: any */
-    json_t *alternatives; /* that a selector leaves; see api/selector.h */
+    json_t *alternatives; /* that a selector leaves; see api/request/selector.h */
 };
 bool api_event_is_wanted(struct api_event *event, const struct api_event_filter *filter);
 

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "api/handlers.h"
-#include "api/parameter.h"
+#include "api/request/parameter.h"
+#include "api/request/selector.h"
 #include "api/resource.h"
-#include "api/selector.h"
 #include "api/transaction.h"
 #include "common/json.h"
 #include "common/memory.h"

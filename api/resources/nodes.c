@@ -1,10 +1,10 @@
 /* /v1/nodes: the fleet, and the labels that selectors look at. */
 
-#include "api/body.h"
 #include "api/handlers.h"
-#include "api/parameter.h"
+#include "api/request/body.h"
+#include "api/request/parameter.h"
+#include "api/request/selector.h"
 #include "api/resource.h"
-#include "api/selector.h"
 #include "api/transaction.h"
 #include "common/memory.h"
 

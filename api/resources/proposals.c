@@ -1,12 +1,12 @@
 /* /v1/proposals: what nodes propose, newest first, approved and rejected by approvers. */
 #include <string.h>
 
-#include "api/body.h"
-#include "api/content.h"
 #include "api/handlers.h"
-#include "api/parameter.h"
-#include "api/precondition.h"
 #include "api/problem.h"
+#include "api/request/body.h"
+#include "api/request/content.h"
+#include "api/request/parameter.h"
+#include "api/request/precondition.h"
 #include "api/resource.h"
 #include "api/transaction.h"
 #include "common/memory.h"

@@ -3,9 +3,9 @@
 
 #include "api/access/token_table.h"
 #include "api/api.h"
-#include "api/body.h"
 #include "api/handlers.h"
 #include "api/problem.h"
+#include "api/request/body.h"
 #include "api/resource.h"
 #include "api/transaction.h"
 #include "common/memory.h"

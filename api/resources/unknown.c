@@ -1,7 +1,7 @@
 /* /v1/unknown-nodes: who is alive and was never registered. */
 
 #include "api/handlers.h"
-#include "api/parameter.h"
+#include "api/request/parameter.h"
 #include "api/resource.h"
 #include "api/transaction.h"
 #include "common/json.h"

@@ -1,8 +1,8 @@
 /* JSON bodies of requests, read strictly. What the target stands in for is the answer. */
 #include <string.h>
 
-#include "api/body.h"
 #include "api/problem.h"
+#include "api/request/body.h"
 #include "common/utf8.h"
 #include "http/answer.h"
 #include "tests/fuzz/fuzz.h"

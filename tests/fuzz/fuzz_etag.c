@@ -1,7 +1,7 @@
 /* Lists of entity tags: a tag on the first line, a field behind it. */
 #include <string.h>
 
-#include "api/precondition.h"
+#include "api/request/precondition.h"
 #include "http/etag.h"
 #include "tests/fuzz/fuzz.h"
 

@@ -4,7 +4,7 @@
  */
 #include <string.h>
 
-#include "api/selector.h"
+#include "api/request/selector.h"
 #include "common/json.h"
 #include "common/json_text.h"
 #include "tests/fuzz/fuzz.h"

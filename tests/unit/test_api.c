@@ -3,10 +3,10 @@
 #include <string.h>
 
 #include "api/migrate.h"
-#include "api/precondition.h"
 #include "api/problem.h"
+#include "api/request/precondition.h"
+#include "api/request/selector.h"
 #include "api/routes.h"
-#include "api/selector.h"
 #include "common/file.h"
 #include "common/json.h"
 #include "common/json_text.h"

@@ -1,7 +1,7 @@
 /* Idempotency-Key: a write that is sent twice is done once. headwater.idempotency keeps the
  * answers, api/transaction.c puts them there. */
-#ifndef API_IDEMPOTENCY_H
-#define API_IDEMPOTENCY_H
+#ifndef API_REQUEST_IDEMPOTENCY_H
+#define API_REQUEST_IDEMPOTENCY_H
 
 #include <stdbool.h>
 

@@ -2,8 +2,8 @@
  * Query parameters that many routes share. Each function returns false when it answered the request
  * with the problem.
  */
-#ifndef API_PARAMETER_H
-#define API_PARAMETER_H
+#ifndef API_REQUEST_PARAMETER_H
+#define API_REQUEST_PARAMETER_H
 
 #include <stdbool.h>
 

@@ -1,6 +1,6 @@
 /* ?at=: a time or a position, for how things stood then. */
-#ifndef API_MOMENT_H
-#define API_MOMENT_H
+#ifndef API_REQUEST_MOMENT_H
+#define API_REQUEST_MOMENT_H
 
 #include <stdbool.h>
 

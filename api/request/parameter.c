@@ -1,4 +1,4 @@
-#include "api/parameter.h"
+#include "api/request/parameter.h"
 
 #include <stdint.h>
 #include <string.h>

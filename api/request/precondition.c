@@ -1,4 +1,4 @@
-#include "api/precondition.h"
+#include "api/request/precondition.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "api/selector.h"
+#include "api/request/selector.h"
 
 #include "common/buf.h"
 #include "common/json_text.h"

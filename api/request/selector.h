@@ -2,8 +2,8 @@
  * Label selectors in a query. A node matches when its labels contain (jsonb's @>) one of the
  * alternatives that the text may mean (common/labels.h).
  */
-#ifndef API_SELECTOR_H
-#define API_SELECTOR_H
+#ifndef API_REQUEST_SELECTOR_H
+#define API_REQUEST_SELECTOR_H
 
 #include <jansson.h>
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 /* Documents as bytes: what the database keeps as text goes out as it came in. */
-#ifndef API_CONTENT_H
-#define API_CONTENT_H
+#ifndef API_REQUEST_CONTENT_H
+#define API_REQUEST_CONTENT_H
 
 #include <libpq-fe.h>
 

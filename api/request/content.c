@@ -1,4 +1,4 @@
-#include "api/content.h"
+#include "api/request/content.h"
 
 #include <stdlib.h>
 #include <string.h>

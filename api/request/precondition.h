@@ -2,8 +2,8 @@
  * Preconditions of a write (RFC 9110 section 13.1), as the statement that carries it out checks
  * them. The entity tag of a resource is its version in the database.
  */
-#ifndef API_PRECONDITION_H
-#define API_PRECONDITION_H
+#ifndef API_REQUEST_PRECONDITION_H
+#define API_REQUEST_PRECONDITION_H
 
 #include <stdbool.h>
 

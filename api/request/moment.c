@@ -1,4 +1,4 @@
-#include "api/moment.h"
+#include "api/request/moment.h"
 
 #include <string.h>
 

@@ -1,4 +1,4 @@
-#include "api/idempotency.h"
+#include "api/request/idempotency.h"
 
 #include <inttypes.h>
 #include <stdio.h>

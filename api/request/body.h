@@ -2,8 +2,8 @@
  * JSON bodies, read strictly: one object, whose members are those listed and no others, each of
  * its type. Errors name the member by its path from the root, "$.priority".
  */
-#ifndef API_BODY_H
-#define API_BODY_H
+#ifndef API_REQUEST_BODY_H
+#define API_REQUEST_BODY_H
 
 #include <stdbool.h>
 #include <stddef.h>

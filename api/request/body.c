@@ -1,4 +1,4 @@
-#include "api/body.h"
+#include "api/request/body.h"
 
 #include <inttypes.h>
 #include <string.h>
