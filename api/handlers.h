@@ -1,4 +1,4 @@
-/* The handlers that the table of routes names, by the file that they live in. */
+/* The handlers of all routes, by the file in api/resources/ that has them. */
 #ifndef API_HANDLERS_H
 #define API_HANDLERS_H
 

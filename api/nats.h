@@ -1,8 +1,8 @@
 /*
- * What NATS says: who leads there (protocol/leader.h), and how the streams stand that the fleet
- * lives of. Only where the service was told where NATS is; it depends on it for nothing else. Asked
- * on the loop, without waiting: whoever wants to know is called back, within a moment in any case,
- * and what was heard within the last second is not asked for again.
+ * Questions to NATS for /v1/system: who leads (protocol/leader.h), and how the streams stand. They
+ * are asked only where the service was told where NATS is; it needs NATS for nothing else. The loop
+ * never waits: an asker is called back, soon in any case, and answers of the last second are used
+ * again.
  */
 #ifndef API_NATS_H
 #define API_NATS_H
@@ -16,7 +16,7 @@
 
 struct api_nats_config {
     struct hw_loop *loop;
-    const char *url; /* NULL or "": nothing is asked, and nothing known */
+    const char *url; /* NULL or "": nothing is asked, and nothing is known */
     struct hw_nats_files files;
     const char *bucket;
 };
@@ -24,7 +24,7 @@ struct api_nats_config {
 struct api_nats;
 enum hw_status api_nats_open(const struct api_nats_config *config, struct api_nats **nats,
                              struct hw_error *err) HW_CHECKED;
-/* Whoever waits is called with what is known. */
+/* Those that wait are called with the answers that have come. */
 void api_nats_stop(struct api_nats *nats);
 void api_nats_free(struct api_nats *nats); /* NULL is fine */
 

@@ -7,8 +7,7 @@
 #include "common/memory.h"
 #include "http/answer.h"
 
-/* SQLSTATEs and what they are to a client (PostgreSQL manual, appendix A); the first match counts.
- */
+/* The problem for each SQLSTATE (PostgreSQL manual, appendix A); the first match counts. */
 static const struct {
     const char *sqlstate;   /* a whole one, or a class */
     const char *constraint; /* or NULL: any */
@@ -68,7 +67,8 @@ static const char *primary_message(const struct hw_db_outcome *outcome)
     return text != NULL ? text : outcome->err.message;
 }
 
-/* Which rule, and where: a path into the body ("$.…"), or a pointer into a content or a schema. */
+/* The rule that was broken, and where: a path into the body ("$.…"), or a pointer into a content or
+ * a schema. */
 static json_t *members(const struct hw_db_outcome *outcome)
 {
     const char *path = field(outcome, PG_DIAG_COLUMN_NAME);
@@ -84,7 +84,7 @@ static json_t *members(const struct hw_db_outcome *outcome)
     return object;
 }
 
-/* What stands between two sentences, of which the first may have its full stop. */
+/* The text between two sentences, the first of which may lack its full stop. */
 static const char *joint(const char *first, const char *second)
 {
     const size_t len = strlen(first);
@@ -125,7 +125,8 @@ static void answer_sql_error(struct http_request *request, const struct hw_db_ou
     const struct http_problem *problem = classify(outcome);
     const char *message = primary_message(outcome);
 
-    /* What others refer to cannot go; what refers to nothing cannot come. */
+    /* A foreign key refuses two things: to delete a row that others refer to, which is a conflict,
+     * and to write one that refers to nothing, which is a wrong value. */
     if (strcmp(outcome->sqlstate, "23503") == 0 && strcmp(request->method, "DELETE") == 0)
         problem = &api_conflict;
     if (problem == &http_internal)

@@ -1,4 +1,4 @@
-/* What a batch that failed is to the client: which problem, in the database's own words. */
+/* The answer to a request whose batch failed: a problem, in the database's own words. */
 #ifndef API_REFUSAL_H
 #define API_REFUSAL_H
 

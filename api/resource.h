@@ -1,6 +1,8 @@
 /*
- * What nodes, configs and assignments have in common: a name, a version that is their ETag, and
- * four methods. Each says in one of these what its SQL is and how a row reads as JSON.
+ * Nodes, configs and assignments are resources of the same form: each has a name, a version, which
+ * is its entity tag, and four methods. A struct api_resource gives the SQL of one of them, and says
+ * how a row reads as JSON. An entity tag is strong: it is the version that the database counts up
+ * with each change, and never uses again.
  *
  * Every write is one statement: its conditions are checked by the database on the row that it
  * locks, so nothing can come between the check and the change.
@@ -29,7 +31,7 @@ struct api_resource {
     const char *select; /* $1 name; the columns of list */
     const char *list; /* $1 names after this one, or NULL, $2 how many; columns name, version… */
     const struct api_column *columns;
-    bool warns; /* a PUT answers with what it hardly meant, see api/warnings.h */
+    bool warns; /* the answer to a PUT has warnings, see api/warnings.h */
 };
 
 enum { API_RESOURCE_VALUES_MAX = 6 };
@@ -37,27 +39,29 @@ enum { API_RESOURCE_VALUES_MAX = 6 };
 /* PUT: the values are those from $3 on. Answers 201 or 200 with the resource, or 412. */
 void api_resource_put(struct http_request *request, const struct api_resource *resource, int count,
                       const char *const *values);
-/* The end of it, for a change by another statement. results: the change, the resource as it is. */
+/* Answers a PUT that was carried out by a statement of the caller's. results: those of the change
+ * and of the select behind it. */
 void api_resource_on_put(struct http_request *request, const void *resource,
                          PGresult *const *results);
 void api_resource_get(struct http_request *request, const struct api_resource *resource);
 void api_resource_delete(struct http_request *request, const struct api_resource *resource);
 void api_resource_list(struct http_request *request, const struct api_resource *resource);
-/* The end of it, for a list by another statement: struct api_column, and one more row than ?limit=
- * where there is a next page. */
+/* Answers a list that a statement of the caller's gave, with one row more than ?limit= where there
+ * is a next page. columns: a list of struct api_column. */
 void api_resource_on_list(struct http_request *request, const void *columns,
                           PGresult *const *results);
 
 /* 404: there is no <kind> "<name>". */
 void api_resource_missing(struct http_request *request, const char *kind, const char *name);
 
-/* {"items":[…],"next":…} of at most limit rows. The first column is the key that they are in order
- * of: next is the last one's, for ?after=, when there are more. */
+/* {"items":[…],"next":…} with at most limit rows. The rows are in the order of the first column.
+ * Where there are more rows, next is the first column of the last item, for ?after=. */
 json_t *api_resource_page(const PGresult *rows, int limit, const struct api_column *columns);
 
-/* ?fields=a,b: may there be such members? False when the request was answered with the problem. */
+/* Are all members that ?fields= names among the columns? False when the request was answered with
+ * the problem. */
 bool api_resource_fields(struct http_request *request, const struct api_column *columns);
-/* Leaves of a page's items only these members, where they were asked for; returns the page. */
+/* Removes the members that ?fields= does not name from the items of a page; returns the page. */
 json_t *api_resource_select(const struct http_request *request, json_t *page);
 
 #endif

@@ -19,13 +19,13 @@ struct api_column {
     const char *name; /* in SQL; NULL ends a list */
     enum api_column_type type;
     const char *member; /* in JSON; NULL: as in SQL */
-    bool optional;      /* left out when it is null; otherwise a null is null */
+    bool optional;      /* the member is left out where the column is null */
 };
 
 json_t *api_row_object(const PGresult *rows, int row, const struct api_column *columns);
 json_t *api_row_value(const PGresult *rows, int row, const char *name, enum api_column_type type);
 
-/* NULL for SQL NULL. */
+/* The text of a column; NULL for SQL NULL. */
 const char *api_row_text(const PGresult *rows, int row, const char *name);
 bool api_row_is_true(const PGresult *rows, int row, const char *name);
 

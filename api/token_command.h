@@ -1,4 +1,5 @@
-/* headwater-api token: tokens made, listed and ended with the database's rights alone. Blocks. */
+/* headwater-api token: makes, lists and revokes tokens; it needs nothing but access to the
+ * database. Blocks. */
 #ifndef API_TOKEN_COMMAND_H
 #define API_TOKEN_COMMAND_H
 
@@ -12,7 +13,7 @@ struct api_token_options {
     int64_t expires_ms; /* 0: never */
 };
 
-/* Is what a command, and has it the options that it needs? */
+/* Is what one of the actions, and are the options that it needs given? */
 enum hw_status api_token_check(const char *what, const struct api_token_options *options,
                                struct hw_error *err) HW_CHECKED;
 
@@ -22,8 +23,7 @@ enum hw_status api_token_command(const char *conninfo, const char *what,
                                  const struct api_token_options *options,
                                  struct hw_error *err) HW_CHECKED;
 
-/* Is there a token with which one may call? *active is false as well where the schema is missing.
- */
+/* Is there a token that is good now? *active is false as well where the schema is missing. */
 enum hw_status api_token_any_active(const char *conninfo, bool *active,
                                     struct hw_error *err) HW_CHECKED;
 

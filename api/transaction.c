@@ -27,22 +27,23 @@ enum {
 #define PLAN_MOST "1000" /* nodes that a dry run lists */
 
 /*
- * What the batch that runs is for. Most transactions are one batch. One with an Idempotency-Key
- * keeps its answer in the same transaction, and the answer is made of what the statements returned:
+ * The step of a transaction that its running batch carries out. Most transactions are one batch. A
+ * write with an Idempotency-Key keeps its answer in the same transaction, and the answer is made of
+ * the results of the statements, so it takes several batches:
  *
- *   CLAIM     BEGIN, the key                    to WORK; answered when the key is not free
- *   WORK      the handler's statements          to KEEP with its answer; a refusal to ROLLBACK
- *   KEEP      the answer, COMMIT                the end
- *   ROLLBACK  also after whatever failed        the end, or another attempt
+ *   CLAIM     BEGIN, and the key       then WORK; where the key is taken, an answer and ROLLBACK
+ *   WORK      the handler's statements then KEEP with the answer; where it refuses, ROLLBACK
+ *   KEEP      the answer, and COMMIT   then the end
+ *   ROLLBACK  also after a failure     then the end, or another attempt
  */
 enum step { STEP_WHOLE, STEP_CLAIM, STEP_WORK, STEP_KEEP, STEP_ROLLBACK };
 
 struct api_transaction {
     struct http_request *request;
     bool write, dry_run, keyed;
-    bool again; /* after the rollback */
+    bool again; /* another attempt follows the rollback */
     enum step step;
-    int first; /* statements before the handler's own */
+    int first; /* how many statements stand before the handler's own */
     int count;
     struct hw_db_query queries[STATEMENTS_MAX];
     const char *values[STATEMENTS_MAX][VALUES_MAX];
@@ -77,7 +78,7 @@ struct api_transaction *api_transaction_write(struct http_request *request)
     struct api_transaction *tx = new_transaction(request, true);
     const char *message = http_request_parameter(request, "message");
 
-    /* An open transaction begins here; one that is a single batch does without. */
+    /* For a transaction of several batches; one that is a single batch leaves it out. */
     api_transaction_add(tx, "BEGIN", 0);
     api_transaction_add(tx,
                         "SELECT set_config('headwater.author', $1, true), "
@@ -136,7 +137,8 @@ static void set_first_job(struct api_transaction *tx)
         set_job(tx, STEP_WHOLE, tx->queries, tx->count, NULL);
 }
 
-/* The answer, which is held, goes out behind it: whoever comes back at once finds the key free. */
+/* The answer is held until the rollback is done, so that a client that comes back at once finds the
+ * key free. */
 static void roll_back(struct api_transaction *tx, bool again)
 {
     static const struct hw_db_query rollback = {.sql = "ROLLBACK"};
@@ -167,7 +169,7 @@ static json_t *document_json(const PGresult *rows, int row, const struct api_col
                                                             : json_null();
 }
 
-/* count: of all nodes; rows: of headwater.plan(); and of headwater.warnings(). */
+/* count: how many nodes would change; rows: those of headwater.plan(). */
 static json_t *plan_json(const PGresult *count, const PGresult *rows, const PGresult *warnings)
 {
     static const struct api_column old[] = {
@@ -197,8 +199,8 @@ static json_t *plan_json(const PGresult *count, const PGresult *rows, const PGre
                      api_warnings_json(warnings));
 }
 
-/* What the write itself would have said of each of its resources. Their versions are left out: they
- * were rolled back. */
+/* Adds the results that the write itself would have answered for each of its resources, without
+ * their versions, which were rolled back. */
 static void add_results(json_t *plan, const char *answer, size_t len)
 {
     HW_AUTO_JSON json_t *object = json_loadb(answer, len, 0, NULL);
@@ -211,7 +213,8 @@ static void add_results(json_t *plan, const char *answer, size_t len)
     json_object_set(plan, "results", results);
 }
 
-/* What the handler would have refused is refused; success is answered with what it would change. */
+/* A refusal of the handler is the answer; its success becomes the list of nodes that would change.
+ */
 static void answer_dry_run(struct api_transaction *tx, const struct hw_db_outcome *outcome)
 {
     struct http_request *request = tx->request;
@@ -245,7 +248,8 @@ static void answer_whole(struct api_transaction *tx, const struct hw_db_outcome 
     tx->done(request, tx->arg, outcome->results + (tx->write ? tx->first - 1 : 0));
 }
 
-/* The answer that the first request with this key got; only the position is today's. */
+/* Gives the answer that the first request with this key got. Only the position is the present one.
+ */
 static void answer_kept(struct http_request *request, const PGresult *row)
 {
     const char *etag = api_row_text(row, 0, "etag");
@@ -334,7 +338,8 @@ static void after_rollback(struct api_transaction *tx, const struct hw_db_outcom
 
 static void after_failure(struct api_transaction *tx, const struct hw_db_outcome *outcome)
 {
-    /* Serialization failures and deadlocks; whoever waited for a lock in vain has waited enough. */
+    /* Serialization failures and deadlocks are tried again. A timeout of a lock (55P03) is not: the
+     * client has waited long enough. */
     const bool again = strncmp(outcome->sqlstate, "40", 2) == 0 && ++tx->attempts < ATTEMPTS_MAX;
     const bool is_open = tx->step != STEP_WHOLE && outcome->status != HW_EUNAVAIL &&
                          outcome->status != HW_ESTOPPED && outcome->sent;
@@ -397,12 +402,12 @@ void api_transaction_run(struct api_transaction *tx, api_transaction_done_fn *do
         return;
     }
     if (tx->dry_run) {
-        /* It does nothing that could be repeated by mistake: its key is of no account. */
+        /* It changes nothing that could be changed twice by mistake, so its key does not matter. */
         if (tx->keyed) {
             tx->queries[tx->first - 1] = (struct hw_db_query){.sql = "SELECT 1"};
             tx->keyed = false;
         }
-        /* What is checked at the commit is checked before. */
+        /* Constraints that are checked at the commit must be checked before the rollback. */
         api_transaction_add(tx, "SET CONSTRAINTS ALL IMMEDIATE", 0);
         api_transaction_add(tx, "SELECT count(*) AS nodes FROM headwater.planned()", 0);
         api_transaction_add(tx, "SELECT * FROM headwater.plan($1::int)", 1, PLAN_MOST);

@@ -1,4 +1,5 @@
-/* What a write did and hardly meant: headwater.warnings(), as a member of its answer. */
+/* Warnings about effects of a write that its author probably did not mean: the rows of
+ * headwater.warnings(), as a member of the answer. */
 #ifndef API_WARNINGS_H
 #define API_WARNINGS_H
 

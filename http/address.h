@@ -1,4 +1,5 @@
-/* Where to listen: "127.0.0.1:8080", "[::1]:8080", "localhost:8080" (which is 127.0.0.1). */
+/* Addresses to listen on, as text: "127.0.0.1:8080", "[::1]:8080", or "localhost:8080", which
+ * stands for 127.0.0.1. */
 #ifndef HTTP_ADDRESS_H
 #define HTTP_ADDRESS_H
 
@@ -14,7 +15,7 @@ struct hw_address {
     socklen_t len;
 };
 
-/* Numbers only: no name is looked up. Port 0: any free one. */
+/* Takes numbers only, since no name is looked up. Port 0 stands for any free one. */
 enum hw_status hw_address_parse(const char *text, struct hw_address *address,
                                 struct hw_error *err) HW_CHECKED;
 bool hw_address_is_loopback(const struct hw_address *address);
@@ -22,14 +23,16 @@ bool hw_address_is_loopback(const struct hw_address *address);
 /* A listening TCP socket, non-blocking; it is the caller's. */
 enum hw_status hw_address_listen(const struct hw_address *address, int *listen_fd,
                                  struct hw_error *err) HW_CHECKED;
-/* "127.0.0.1:45123", "[::1]:45123": what a socket is bound to; "" when it is not. */
+/* The address that a socket is bound to, such as "127.0.0.1:45123" or "[::1]:45123"; "" when it is
+ * not bound. */
 void hw_address_format_bound(int fd, char out[static HW_ADDRESS_MAX]);
 
 /*
- * May a request to a loopback service carry this Host field? Where no token is asked for, whoever
- * reaches the port may do everything. A web page must not: a name of its own that it points at this
- * address (DNS rebinding) is told by the Host field, which then holds that name. Addresses and
- * names without a dot are nobody's web page.
+ * May a request to a loopback service carry this Host field? A service that asks for no token lets
+ * everyone do everything who reaches the port, but a web page in a browser on this machine must
+ * not. Such a page can give a name of its own the address 127.0.0.1 (DNS rebinding); the browser's
+ * requests then carry that name in Host. So only addresses and names without a dot are let in: no
+ * web page has such a name.
  */
 bool hw_address_is_local_host(const char *host);
 

@@ -1,6 +1,5 @@
 /*
- * Entity tags and preconditions (RFC 9110 sections 8.8.3 and 13.1). Our tags are strong: the
- * database's version of a resource, a number that grows with every change and is never used again.
+ * Lists of entity tags (RFC 9110 section 8.8.3), as If-Match and If-None-Match have them.
  */
 #ifndef HTTP_ETAG_H
 #define HTTP_ETAG_H

@@ -43,7 +43,7 @@ static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const cha
     for (size_t i = 0; i < HW_COUNT(single); i++) {
         if (strcasecmp(name, single[i].name) != 0)
             continue;
-        /* The library finds the first of a name; there must be no other. */
+        /* A look-up by name finds the first field of that name: this one must be it. */
         if (*single[i].place != NULL ||
             MHD_lookup_connection_value(reading->connection, MHD_HEADER_KIND, name) != value)
             head->twice = single[i].name;
@@ -113,7 +113,8 @@ static const char head_detail[] =
     "a number that is given once, and HTTP/1.1 asks for Host";
 static const char chunk_detail[] = "The chunks of the body cannot be read";
 
-/* The library says no more than a status, and that in its versions' ways. */
+/* The library tells no more than a status, and which one depends on its version. So the problem is
+ * found by the status and by how far the request had come. */
 static void judge_refusal(struct MHD_Connection *connection, unsigned status, enum http_stage stage,
                           struct http_fault *fault)
 {
@@ -155,9 +156,10 @@ static void judge_refusal(struct MHD_Connection *connection, unsigned status, en
 }
 
 /*
- * Version 0.9.75, once it has refused a head whose fields it had all read, goes on with the request
- * as if nothing had been, and sends the head of its answer twice. Nothing is sent but what is sent
- * here, when it is told that the answer could not be queued: it then closes the connection.
+ * Must the problem be sent past the library? Version 0.9.75, when it refuses a head whose fields it
+ * has all read, goes on with the request as if nothing had happened, and sends the head of its
+ * answer twice. When it is told instead that the answer could not be queued, it sends nothing and
+ * closes the connection; send_problem then sends the answer.
  */
 static bool must_be_sent(unsigned status, enum http_stage stage)
 {
@@ -165,8 +167,8 @@ static bool must_be_sent(unsigned status, enum http_stage stage)
            (status == MHD_HTTP_BAD_REQUEST || status == MHD_HTTP_CONTENT_TOO_LARGE);
 }
 
-/* Nothing else is on its way to the client. Also after HEAD the body is sent: which method it is
- * cannot be known, and the connection ends with it. */
+/* Nothing else is on its way to the client then. The body is sent also after HEAD, because the
+ * method cannot be known; the connection ends with it, so it does no harm. */
 static void send_problem(struct MHD_Connection *connection, const struct http_fault *fault)
 {
     const union MHD_ConnectionInfo *tls =
@@ -190,10 +192,11 @@ static void send_problem(struct MHD_Connection *connection, const struct http_fa
 }
 
 /*
- * The library asks nobody before it refuses, and its answer is a page of HTML. But it queues that
- * answer as a program does, by MHD_queue_response, and a definition of that in the program stands
- * in front of the library's own, for the library too: so every answer passes here. (As long as it
- * is a shared library, and not linked with -Bsymbolic; test_api_server would find HTML.)
+ * The library asks nobody before it refuses a request, and answers with a page of HTML. But it
+ * queues this answer by calling MHD_queue_response, as a program does. The program defines a
+ * function of that name; the dynamic linker finds the program's definition first, also for calls
+ * from within the library, so every answer passes here. This needs the library to be a shared one
+ * that is not linked with -Bsymbolic; otherwise test_api_server finds HTML.
  */
 static const struct http_refusals *taken;
 

@@ -1,9 +1,9 @@
 /*
- * How requests are framed: the request line, the header fields that say where a body begins and
- * ends, its chunks (RFC 9112). Whatever is wrong with that is said here, whoever finds it: we, in a
- * head that libmicrohttpd has read, or the library, which refuses what it cannot read without
- * asking anybody. What it refuses in this way, and when it closes the connection without a word,
- * depends on its version: docs/http.md, "Problems".
+ * How requests are framed (RFC 9112): the request line, the header fields that say where a body
+ * begins and ends, and its chunks. All faults of framing become problems here. Some are found by
+ * this file, in a head that libmicrohttpd has read; the others by the library, which refuses bytes
+ * that it cannot read without asking anybody. Which bytes it refuses, and when it closes the
+ * connection without an answer, depends on its version: docs/http.md, "Problems".
  */
 #ifndef HTTP_FRAMING_H
 #define HTTP_FRAMING_H
@@ -14,10 +14,10 @@
 
 #include "http/problem.h"
 
-/* The fields that the server itself goes by; NULL where there is none. */
+/* The header fields that the server itself needs; NULL where a field was not sent. */
 struct http_head {
     const char *content_length, *transfer_encoding, *content_type, *host, *authorization;
-    const char *twice; /* a field that may come once came again */
+    const char *twice; /* the name of a field that may be given once, and was given again */
 };
 void http_head_read(struct MHD_Connection *connection, struct http_head *head);
 bool http_head_has_body(const struct http_head *head);
@@ -28,7 +28,7 @@ struct http_fault {
     char detail[200];
 };
 
-/* version: "HTTP/1.1". False: fault is filled. */
+/* Is the head framed well? version: "HTTP/1.1". False: fault says why not. */
 bool http_framing_judge(const struct http_head *head, const char *version,
                         struct http_fault *fault);
 
@@ -40,16 +40,18 @@ enum http_stage { HTTP_IN_REQUEST_LINE, HTTP_IN_HEAD, HTTP_IN_BODY };
 struct http_refusals {
     const struct MHD_Daemon *daemon;
     enum http_stage (*stage)(void *arg, struct MHD_Connection *connection);
-    /* A connection's request is being answered with this, and then the connection is closed. */
+    /* The library answers the request of a connection with this status, and then closes it. */
     void (*refused)(void *arg, struct MHD_Connection *connection, int status);
     void *arg;
 };
 
-/* From now on what the daemon refuses by itself is answered with a problem; refusals are borrowed
- * until NULL takes their place. For one daemon a process, on its thread. */
+/* From now on a request that the daemon refuses by itself is answered with a problem. The refusals
+ * are borrowed until the function is called with NULL. There can be one daemon in a process; the
+ * functions are called on its thread. */
 void http_framing_take_refusals(const struct http_refusals *refusals);
 
-/* Queues a response of ours: MHD_queue_response, which itself means the library's from now on. */
+/* Queues a response of this program. It must not call MHD_queue_response, which framing.c defines
+ * to catch the library's own responses. */
 enum MHD_Result http_framing_queue(struct MHD_Connection *connection, int status,
                                    struct MHD_Response *response);
 

@@ -16,14 +16,13 @@
 enum {
     CONNECTIONS_MAX = 64,
     HEADERS_MAX = 16 << 10, /* request line and header fields */
-    DROPPED_MAX = 1 << 20,  /* of a body, which no request takes, before the connection is cut */
+    DROPPED_MAX = 1 << 20,  /* bytes of a body that are read and dropped: no request takes one */
     DEADLINE_MS = 10000,
     CHECK_TEXT_MAX = 1024,
 };
 
 /*
- * libmicrohttpd, loaded when there is something to serve: with the libraries below it, it would be
- * a quarter of what an idle agent has resident.
+ * libmicrohttpd, which is loaded when there is something to serve: see monitor.h.
  */
 #define LIBRARY "libmicrohttpd.so.12"
 #define FUNCTIONS(X)                                                                               \
@@ -203,7 +202,7 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char
         connection->begun = true;
         return MHD_YES;
     }
-    /* Read to its end, so that no reset for the rest of it overtakes the answer. */
+    /* The body is read to its end, so that no reset for the rest of it overtakes the answer. */
     if (*size > 0) {
         connection->dropped += *size;
         *size = 0;
@@ -316,7 +315,7 @@ enum hw_status hw_monitor_start(struct hw_loop *loop, const char *listen,
     monitor->loop = loop;
     monitor->source = *source;
     hw_address_format_bound(listen_fd, monitor->name);
-    /* Without its log: what clients do wrong is no news, and common code does not log. */
+    /* The library's log is off: mistakes of clients are no news. */
     monitor->daemon = http.start_daemon(
         MHD_USE_EPOLL, 0, NULL, NULL, on_access, monitor, MHD_OPTION_LISTEN_SOCKET, listen_fd,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
@@ -345,7 +344,7 @@ void hw_monitor_stop(struct hw_monitor *monitor)
     if (monitor == NULL)
         return;
     hw_io_remove(monitor->io);
-    /* Listening ends first: who sees its connection end finds the port free. */
+    /* Listening ends first, so that a client that sees its connection end finds the port free. */
     const int fd = http.quiesce_daemon(monitor->daemon);
     if (fd >= 0)
         close(fd);

@@ -1,14 +1,19 @@
 /*
- * How a program that serves nothing else shows its state to operations: HTTP on a loopback
+ * The monitor of a program that serves nothing else: pages about its state, by HTTP on a loopback
  * address, on the program's event loop.
  *
  *     /healthz  200 while the loop turns
  *     /readyz   200 or 503: {"ready":false,"checks":[{"name":"nats","ok":false,"text":"…"}]}
  *     /metrics  common/metrics.h
  *
- * GET and HEAD only. Bounded: 64 connections, 16 KiB of header fields, one request a connection,
- * and 10 s from its begin to the end of the answer. Whoever waits for a place waits in the
- * system's queue.
+ * It takes GET and HEAD only. There may be 64 connections, each for one request with 16 KiB of
+ * header fields, and for 10 s from its beginning to the end of the answer. Further clients wait in
+ * the system's queue.
+ *
+ * It does not stand on http/server.h, but on libmicrohttpd directly, which it loads when it starts.
+ * A program that is linked with http/server.h loads libmicrohttpd and GnuTLS in any case: measured
+ * on Debian 12, that takes an idle agent without a monitor from 1.0 to 1.4 MiB of memory of its
+ * own, and from 3.2 to 4.7 MiB resident.
  */
 #ifndef HTTP_MONITOR_H
 #define HTTP_MONITOR_H
@@ -20,8 +25,8 @@
 #include "common/status.h"
 #include "http/address.h"
 
-/* What a program depends on; it is ready when every check is ok. The name is a word for scripts,
- * the text says in a few words how it stands. */
+/* One thing that the program depends on; the program is ready when every check is ok. The name is a
+ * word for scripts; the text says in a few words how it stands. */
 struct hw_checks;
 void hw_check(struct hw_checks *checks, const char *name, bool ok, const char *fmt, ...)
     HW_PRINTF(4, 5);
@@ -41,16 +46,17 @@ struct hw_monitor_source {
 enum hw_status hw_monitor_address(const char *listen, struct hw_address *address,
                                   struct hw_error *err) HW_CHECKED;
 
-/* listen: "127.0.0.1:9090"; NULL or "": nothing listens, and *monitor is NULL. Copies *source. */
+/* listen: "127.0.0.1:9090". Where it is NULL or "", nothing listens, and *monitor is NULL. Copies
+ * *source. */
 struct hw_monitor;
 enum hw_status hw_monitor_start(struct hw_loop *loop, const char *listen,
                                 const struct hw_monitor_source *source, struct hw_monitor **monitor,
                                 struct hw_error *err) HW_CHECKED;
 
-/* "127.0.0.1:45123": what it listens on; "" for NULL. */
+/* The address that it listens on, such as "127.0.0.1:45123"; "" for NULL. */
 const char *hw_monitor_name(const struct hw_monitor *monitor);
 
-/* Cuts what is connected. Not from the source's functions. NULL is fine. */
+/* Cuts all connections. It must not be called from within the source's functions. NULL is fine. */
 void hw_monitor_stop(struct hw_monitor *monitor);
 
 #endif

@@ -32,7 +32,7 @@ struct http_route {
     const char *method;  /* GET answers HEAD as well */
     const char *pattern; /* "/v1/nodes/{name}": a variable takes one whole segment, not empty */
     http_handler_fn *handler;
-    const char *query; /* the parameters that it takes, separated by spaces; "" for none */
+    const char *query; /* the query parameters that it takes, separated by blanks; "" for none */
     enum http_body body;
     int role; /* that the caller must have, for the hook authorise; the server does not look */
 };
@@ -45,7 +45,7 @@ enum hw_status http_router_find(const struct http_route *routes, const char *met
                                 const struct http_target *target, const struct http_route **route,
                                 struct hw_buf *allow) HW_CHECKED;
 
-/* What the path holds in the place of {name}; NULL when the pattern has no such variable. */
+/* The segment of the path in the place of {name}; NULL when the pattern has no such variable. */
 const char *http_router_variable(const struct http_route *route, const struct http_target *target,
                                  const char *name);
 

@@ -23,21 +23,25 @@
 #include "http/media_type.h"
 
 enum {
-    HEADERS_MAX = 16 << 10, /* request line and header fields of a request, and its read buffer */
+    HEADERS_MAX = 16 << 10, /* bytes of request line and header fields, and of the read buffer */
     CONNECTIONS_MAX = 16384,
-    DESCRIPTORS_SPARED = 64, /* for the database, the log, the loop */
-    DROPPED_MAX = 16 << 20,  /* of a chunked body past its limit, before the connection is cut */
+    DESCRIPTORS_SPARED = 64, /* are left to the rest of the program: database, log, loop */
+    DROPPED_MAX = 16 << 20,  /* bytes of a chunked body that are read and dropped past its limit */
     BODY_FIRST = 64 << 10,
-    /* A configuration is held as received, as encoded for SQL, and in libpq's send buffer. */
+    /* A large body is held as it was received, as the handler encodes it, and in the send buffer of
+     * the library that takes it on, which doubles as it grows. */
     CONFIG_COPIES = 4,
     RESOURCES_CONFIGS = 3,
 };
 
-/* Whose turn it is to act. The client's turns have a deadline, ours need none. */
+/*
+ * A connection. At any time either the client or the server is to act. The client has a deadline: a
+ * slow one must not keep its place. The server has none, for a handler may wait for minutes.
+ */
 struct connection {
     TAILQ_ENTRY(connection) link;
-    bool listed;  /* in the server's list: the client's turn */
-    bool refused; /* its client may be sending still when it is closed */
+    bool listed;  /* in the server's list, because it is the client's turn */
+    bool refused; /* the client may still be sending when the connection is closed */
     int64_t deadline;
     int fd;
     struct http_tls_credentials *credentials; /* or NULL: no TLS */
@@ -45,7 +49,7 @@ struct connection {
 };
 
 struct http_server_request {
-    struct http_request request; /* first: they are one */
+    struct http_request request; /* must be the first member: see record_of */
     struct http_server *server;
     LIST_ENTRY(http_server_request) link;
     char *raw_target;
@@ -77,7 +81,9 @@ struct http_server {
     size_t charged;
     int listen_fd;
     char name[HW_ADDRESS_MAX];
-    bool place_freed; /* in this run of the library, which then does not look for who waits */
+    /* A connection ended in this run of the library, which looks at the queue of new connections in
+     * its next run only. */
+    bool place_freed;
     bool draining;
     void (*drained)(void *arg);
     void *drained_arg;
@@ -120,8 +126,7 @@ static void clients_turn(struct http_server *server, struct connection *connecti
     start_sweep(server);
 }
 
-/* A byte now and then does not help a client: what counts is the whole request, the whole answer.
- */
+/* The time is for a whole request or a whole answer: a byte now and then does not extend it. */
 static void sweep_deadlines(void *arg)
 {
     struct http_server *server = arg;
@@ -177,7 +182,7 @@ static bool charge(struct http_request *request, size_t bytes, bool owed)
     struct http_server_request *r = record_of(request);
     struct http_server *server = r->server;
 
-    /* What was counted for a body that is freed is there for the answer. */
+    /* The body is freed by now; the bytes that were counted for it count for the answer. */
     if (owed)
         bytes = bytes > r->charged ? bytes - r->charged : 0;
     else if (server->charged + bytes > (size_t)server->config.memory)
@@ -202,7 +207,8 @@ static void answer_no_room(struct http_request *request)
                         "Other large bodies take all the memory that they may");
 }
 
-/* Many resources may be as large as some contents together, as long as there is memory for them. */
+/* One document with many resources may be as large as several contents together, as long as there
+ * is memory for it. */
 static size_t body_most(const struct http_server_config *config, enum http_body policy)
 {
     const int64_t large = RESOURCES_CONFIGS * config->large_body_max;
@@ -301,8 +307,8 @@ static bool judge_route(struct http_server_request *r, const struct http_head *h
     return judge_body(r, head);
 }
 
-/* An address, a name without a dot, or a name that was given to us; of any case (RFC 9110 section
- * 4.2.3), with any port. */
+/* Does Host name this service? It does with an address, with a name without a dot, and with one of
+ * the names in the configuration, in any case (RFC 9110 section 4.2.3) and with any port. */
 static bool is_our_host(const struct http_server *server, const char *host)
 {
     const size_t len = strcspn(host, ":");
@@ -341,7 +347,8 @@ static void judge(struct http_server_request *r)
 
 /* ---- the body ---- */
 
-/* A chunked body shows its size only as it comes; the library takes no answer until it ends. */
+/* A chunked body shows its size only while it comes, and the library takes no answer before the
+ * body ends. So the rest of one that cannot be kept is read and dropped. */
 static void drop_body(struct http_server_request *r, const struct http_problem *why)
 {
     r->dropping = true;
@@ -458,16 +465,17 @@ static const struct http_transport transport = {wake, streaming, charge, watch};
 /* ---- libmicrohttpd's callbacks ---- */
 
 /*
- * The library would now make a record of each parameter and of each cookie, in the memory that a
- * head may take, and where they are too many 0.9.75 answers nothing and never ends the connection,
- * or sends the head of its answer twice. We read the query ourselves, and no cookie.
+ * The library would now make a record of each query parameter and of each cookie, in the memory
+ * that a head may take. Where they are too many, version 0.9.75 answers nothing and never ends the
+ * connection, or sends the head of its answer twice. So it is shown neither: the server reads the
+ * query itself, and needs no cookie.
  */
 static void spare_library(struct MHD_Connection *c, const char *raw_target)
 {
     char *query = raw_target != NULL ? strchr(raw_target, '?') : NULL;
 
     if (query != NULL)
-        query[1] = '\0'; /* in the library's read buffer, which it goes on with */
+        query[1] = '\0'; /* this is the library's own read buffer, which it goes on to parse */
     (void)MHD_set_connection_value(c, MHD_HEADER_KIND, MHD_HTTP_HEADER_COOKIE, "");
 }
 
@@ -558,7 +566,8 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char
         request->method = method;
         r->version = version;
         judge(r);
-        /* An answer to the head alone ends the connection, so without a body it comes later. */
+        /* The library closes the connection behind an answer to the head alone. Without a body the
+         * answer can wait for the end of the request, and the connection stays. */
         if (request->response != NULL && r->has_body) {
             connection_of(c)->refused = true;
             return queue_answer(r);
@@ -640,7 +649,7 @@ static void on_completed(void *arg, struct MHD_Connection *c, void **context,
     note_drained(server);
 }
 
-/* Escapes are decoded by http_target, which knows errors. */
+/* The library would decode escapes in place; http_target_parse does it, and refuses wrong ones. */
 static size_t leave_escaped(void *arg, struct MHD_Connection *c, char *text)
 {
     (void)arg;
@@ -648,7 +657,8 @@ static size_t leave_escaped(void *arg, struct MHD_Connection *c, char *text)
     return strlen(text);
 }
 
-/* What the library says when a client was rude is no news; what the system refused is. */
+/* Is the message about something that the system refused? That is news for an operator; what a
+ * client did wrong is not. */
 static bool is_about_system(const char *text)
 {
     static const char *const signs[] = {"accept", "epoll",  "limit",
@@ -709,7 +719,7 @@ static void run(struct http_server *server)
         hw_timer_stop(&server->run_again);
 }
 
-/* As many connections as there may be descriptors, within reason. */
+/* As many connections as the process may have descriptors, up to CONNECTIONS_MAX. */
 static unsigned connections_max(void)
 {
     struct rlimit limit;
@@ -728,8 +738,8 @@ static unsigned connections_max(void)
                                                      : DESCRIPTORS_SPARED;
 }
 
-/* The library asks for a certificate of its own; every connection gets ours instead, see
- * on_connection, so that they can be read again. */
+/* The library wants a certificate for all connections, which could not be replaced while it runs.
+ * It gets none: on_connection gives each connection the newest one. */
 static int refuse_handshake(gnutls_session_t session, const gnutls_datum_t *authorities,
                             int authority_count, const gnutls_pk_algorithm_t *algorithms,
                             int algorithm_count, gnutls_pcert_st **chain, unsigned *chain_length,
@@ -841,7 +851,7 @@ void http_server_free(struct http_server *server)
     if (server == NULL)
         return;
     server->drained = NULL;
-    for (int i = 0; i < 3; i++) /* the last answers get their chance: wake, answer, send */
+    for (int i = 0; i < 3; i++) /* the last answers are sent: one run each to wake, answer, send */
         MHD_run(server->daemon);
     hw_io_remove(server->io);
     hw_timer_stop(&server->run_again);

@@ -1,8 +1,11 @@
 /*
- * The HTTP server: libmicrohttpd on the program's event loop. One thread, no blocking call; a
- * request that waits for the database or for nodes is a suspended connection, which costs memory
- * only. Bounded: connections, header bytes, body bytes, the memory that bodies and answers take
- * together, and the time that a client may take to send a request or to fetch its answer.
+ * The HTTP server: libmicrohttpd on the program's event loop. It has no thread of its own and makes
+ * no blocking call. A request that waits, for the database or for nodes, is a suspended connection,
+ * which costs nothing but memory. Bounded are the number of connections, the bytes of a head and of
+ * a body, the memory that all bodies and answers take together, and the time that a client may take
+ * to send a request or to fetch its answer.
+ *
+ * The server knows no resource: a program gives it a table of routes and the hooks below.
  */
 #ifndef HTTP_SERVER_H
 #define HTTP_SERVER_H
@@ -17,7 +20,8 @@
 #include "http/router.h"
 #include "http/tls.h"
 
-/* What the program that serves has a say in. Any of them may be NULL. They must not block. */
+/* Called by the server so that the program can decide and count. Any of them may be NULL. They must
+ * not block. */
 struct http_hooks {
     /* Once the route is known, before a byte of the body is kept. authorization: the field's value,
      * or NULL. False: the request was answered instead of being let in. */

@@ -16,8 +16,8 @@ struct http_parameter {
 };
 
 struct http_target {
-    char *text;        /* what all else points into */
-    int segment_count; /* one more than fit: HTTP_TARGET_SEGMENTS + 1 */
+    char *text;        /* the other members point into it */
+    int segment_count; /* HTTP_TARGET_SEGMENTS + 1 where there are more than fit */
     const char *segments[HTTP_TARGET_SEGMENTS];
     int parameter_count;
     struct http_parameter parameters[HTTP_TARGET_PARAMETERS];

@@ -37,8 +37,9 @@ static void answer_unauthenticated(struct http_request *request, const char *why
     http_answer_problem(request, &api_unauthenticated, "%s", why);
 }
 
-/* Only what was wrong counts: whoever has a token gets in whatever others at the address do.
- * token: whose it is, where that is known. */
+/* Refuses a caller who showed a wrong token, and counts that for the address. Callers with a right
+ * token get in however often others failed from the same address. token: its name, where it is
+ * known, or NULL. */
 static void refuse(struct api_auth *auth, struct http_request *request, const char *token,
                    const char *why)
 {
@@ -72,7 +73,7 @@ static const char *bearer(const char *authorization)
     return authorization + strspn(authorization, " ");
 }
 
-/* The caller is known by author (taken over): may they do it? */
+/* Has the caller, who is known by author (taken over), the role that the route needs? */
 static bool permit(struct http_request *request, enum api_role role, char *author)
 {
     request->author = http_request_keep(request, author);

@@ -1,7 +1,8 @@
 /*
- * Who guesses: how often callers of an address were refused within a minute. Of IPv6 the address is
- * its /64 network, whose hosts are one's to choose (RFC 4291 section 2.5.4). The table is bounded:
- * where many addresses fail at once, those that began longest ago are forgotten.
+ * A brake for callers who guess tokens: it counts how often callers of an address were refused
+ * within a minute. For IPv6 it counts the /64 network, because whoever has one can choose among all
+ * its addresses (RFC 4291 section 2.5.4). The table is bounded: where many addresses fail at once,
+ * those that began longest ago are forgotten.
  */
 #ifndef API_ACCESS_THROTTLE_H
 #define API_ACCESS_THROTTLE_H
@@ -10,9 +11,9 @@
 #include <sys/socket.h>
 
 enum {
-    API_THROTTLE_MOST = 20, /* failures of an address within this time: */
+    API_THROTTLE_MOST = 20, /* failures of an address within API_THROTTLE_MS */
     API_THROTTLE_MS = 60000,
-    API_THROTTLE_SETS = 256, /* of addresses, found by a hash, each of this many: */
+    API_THROTTLE_SETS = 256, /* sets of API_THROTTLE_WAYS addresses; a hash gives the set */
     API_THROTTLE_WAYS = 4,
 };
 
@@ -27,7 +28,8 @@ struct api_throttle {
     struct api_throttled sets[API_THROTTLE_SETS][API_THROTTLE_WAYS];
 };
 
-/* A caller failed. 0: it counts; otherwise it was too often, for so many milliseconds more. */
+/* A caller failed. 0: this was counted. Otherwise there were too many failures already, and the
+ * result says for how many milliseconds more that will be so. */
 int64_t api_throttle_failed(struct api_throttle *throttle, const struct sockaddr *peer,
                             int64_t now);
 

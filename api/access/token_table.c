@@ -15,9 +15,9 @@
 #include "common/outage.h"
 
 enum {
-    REREAD_MS = 30000,    /* stands in for a notification lost */
+    REREAD_MS = 30000,    /* stands in for a notification that was lost */
     READ_AGAIN_MS = 1000, /* after a failure */
-    USES_AFTER_MS = 1000, /* from a token's use until the database is told, with others' */
+    USES_AFTER_MS = 1000, /* from a token's use until the database is told of all uses since */
     USES_EVERY_MS = 60000,
     SECRET_CHARS = 43,
     TOKEN_CHARS = 4 + API_TOKEN_ID_DIGITS + 1 + SECRET_CHARS, /* hwt_<id>_<secret> */
@@ -172,11 +172,11 @@ static void note_trouble(struct api_token_table *table, const struct hw_db_outco
                 "%s: this role may not use the schema; connect as headwater_api, or GRANT "
                 "headwater_api TO the role",
                 outcome->err.message);
-    if (outcome->status != HW_EUNAVAIL) /* which the pool tells */
+    if (outcome->status != HW_EUNAVAIL) /* a lost database is told of by the pool */
         tell_unfit(table, why);
 }
 
-/* False: the schema is of another version, and is to be looked at again soon. */
+/* False: the schema is of another version. */
 static bool check_schema(struct api_token_table *table, const PGresult *rows)
 {
     const char *text = api_row_text(rows, 0, "version");

@@ -1,6 +1,6 @@
 /*
- * JSON bodies, read strictly: one object, whose members are those listed and no others, each of
- * its type. Errors name the member by its path from the root, "$.priority".
+ * JSON bodies, read strictly. A body must be one object with members of a given list and no others,
+ * each of its type. Errors name the member by its path from the root, such as "$.priority".
  */
 #ifndef API_REQUEST_BODY_H
 #define API_REQUEST_BODY_H

@@ -1,4 +1,5 @@
-/* Documents as bytes: what the database keeps as text goes out as it came in. */
+/* Documents as bytes. The database keeps them as text, or in base64; they are answered as they came
+ * in. */
 #ifndef API_REQUEST_CONTENT_H
 #define API_REQUEST_CONTENT_H
 

@@ -21,7 +21,7 @@ static bool is_key(const char *text)
     return len >= 1 && len <= KEY_MAX;
 }
 
-/* Each part with its length, so that none can pass for another. */
+/* Each part is preceded by its length, so that two requests with other parts differ. */
 static void add_part(struct hw_digester *digester, const char *bytes, size_t len)
 {
     char length[24];

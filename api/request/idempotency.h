@@ -1,5 +1,5 @@
-/* Idempotency-Key: a write that is sent twice is done once. headwater.idempotency keeps the
- * answers, api/transaction.c puts them there. */
+/* Idempotency-Key: a write that a client sends twice is done once. The table headwater.idempotency
+ * keeps the answers, which api/transaction.c writes there. */
 #ifndef API_REQUEST_IDEMPOTENCY_H
 #define API_REQUEST_IDEMPOTENCY_H
 

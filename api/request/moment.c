@@ -6,8 +6,9 @@
 #include "common/memory.h"
 #include "http/answer.h"
 
-/* RFC 3339 section 5.6, by its shape: PostgreSQL refuses days that there are not. In a query an
- * offset's "+" that was not escaped arrives as a space, and is put right. */
+/* Has the text the form of RFC 3339 section 5.6? Only the form is checked, since PostgreSQL refuses
+ * days that do not exist. The "+" of an offset that was not escaped arrives as a blank in a query,
+ * and is put right here. */
 static bool is_time(char *text)
 {
     static const char shape[] = "dddd-dd-ddTdd:dd:dd";

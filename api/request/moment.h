@@ -1,4 +1,4 @@
-/* ?at=: a time or a position, for how things stood then. */
+/* ?at=: the time or position for which a state of the past is asked. */
 #ifndef API_REQUEST_MOMENT_H
 #define API_REQUEST_MOMENT_H
 

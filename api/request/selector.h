@@ -13,9 +13,8 @@
 
 #define API_SELECTOR_ALTERNATIVES 64 /* at most */
 
-/* *alternatives: a list of objects, of which an empty text makes [{}], everyone. Caller:
- * json_decref.
- */
+/* *alternatives is a list of objects; an empty text makes [{}], which every node matches. The
+ * caller frees it with json_decref. */
 enum hw_status api_selector_parse(const char *text, json_t **alternatives,
                                   struct hw_error *err) HW_CHECKED;
 

@@ -331,8 +331,7 @@ static void on_nats(void *arg, json_t *nats, json_t *leader)
 static void on_sql(void *arg, const struct hw_db_outcome *outcome)
 {
     struct look *look = arg;
-    /* A statement that failed is one that is not answered; a connection that did is another matter.
-     */
+    /* A question that failed alone is left unanswered; without a connection nothing is known. */
     const bool is_lost = outcome->status == HW_EUNAVAIL || outcome->status == HW_ETIMEOUT ||
                          outcome->status == HW_ESTOPPED || outcome->status == HW_ELIMIT;
 
