@@ -1,6 +1,7 @@
 #include "api/request/selector.h"
 
 #include "common/buf.h"
+#include "common/json.h"
 #include "common/json_text.h"
 #include "common/labels.h"
 #include "common/memory.h"
