@@ -60,7 +60,7 @@ BINARIES := $(PROGRAMS:%=$(B)/headwater-%) $(B)/headwater
 # The objects of folders and of the folders in them, without programs' main.c.
 objects = $(patsubst %.c,$(B)/%.o,$(filter-out %/main.c,$(wildcard $(1:%=%/*.c) $(1:%=%/*/*.c))))
 COMMON := $(B)/libcommon.a
-API_OBJ := $(call objects,api) $(B)/gen/migrations.o $(B)/gen/openapi.o
+API_OBJ := $(call objects,api) $(addprefix $(B)/gen/,migrations.o openapi.o reference.o)
 RECONCILER_OBJ := $(call objects,reconciler)
 AGENT_OBJ := $(call objects,agent)
 CLI_OBJ := $(call objects,cli)

@@ -30,5 +30,5 @@ PACKAGES_S390X := $(filter-out gcc make pkg-config,$(BUILD_PACKAGES)) check
 TESTS_S390X = $(filter-out %/test_agent_command,$(filter build/tests/unit/%,$(TESTS))) \
 	build/tests/integration/test_agent_power build/tests/integration/test_nats
 check-s390x: ## the other byte order: unit tests, and those of NATS and disk, for s390x with qemu-user
-	@scripts/install-deps debootstrap gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user nats-server
+	@scripts/install-deps debootstrap gcc libjansson-dev gcc-s390x-linux-gnu libc6-dev-s390x-cross qemu-user nats-server
 	@tests/container/s390x.sh '$(PACKAGES_S390X)' $(TESTS_S390X)
