@@ -173,6 +173,10 @@ START_TEST(test_desired_value)
         "garbage",
         "{\"node\":\"n1\",\"revision\":3,\"digest\":\"" DIGEST "\",\"size\":20,"
         "\"media_type\":\"a/b\",\"object\":\"aaaa\",\"epoch\":2,\"lsn\":\"0/1\",\"sources\":[]}",
+        "{\"node\":\"n1\",\"revision\":3,\"digest\":\"" DIGEST "\",\"size\":20,"
+        "\"media_type\":\"a/b\",\"object\":"
+        "\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\","
+        "\"epoch\":2,\"lsn\":\"0-1\",\"sources\":[]}",
     };
     const struct rec_desired row = {
         .node = "n1",
@@ -220,6 +224,29 @@ START_TEST(test_desired_value)
         bad.size = strlen(not_entries[i]);
         ck_assert_msg(!rec_content_of_entry(&bad, &found, &fence), "%s", not_entries[i]);
     }
+}
+END_TEST
+
+START_TEST(test_decided_value)
+{
+    const struct rec_decided row = {
+        .node = "n1", .decisions = "[]", .committed_at = "2026-01-31T12:00:00.000001Z"};
+    size_t size;
+    HW_AUTO_FREE char *value =
+        rec_decided_value(&row, (struct hw_fence){.epoch = 2, .lsn = 0x16B3748}, &size);
+    const struct hw_kv_entry entry = {.key = REC_DECIDED_PREFIX "n1", .value = value, .size = size};
+    struct hw_digest content, found;
+    struct hw_fence fence = {0};
+
+    ck_assert_str_eq(value, "{\"node\":\"n1\",\"epoch\":2,\"lsn\":\"0/16B3748\","
+                            "\"committed_at\":\"2026-01-31T12:00:00.000001Z\",\"decisions\":[]}");
+    rec_content_of_decided(&row, &content);
+    ck_assert(rec_content_of_entry(&entry, &found, &fence));
+    ck_assert(hw_digest_equal(&found, &content));
+    ck_assert(fence.epoch == 2 && fence.lsn == 0x16B3748);
+    /* A node refuses a value whose fence it cannot read: such a value is not the same. */
+    memcpy(strstr(value, "\"epoch\""), "\"other\"", 7);
+    ck_assert(!rec_content_of_entry(&entry, &found, &fence));
 }
 END_TEST
 
@@ -332,5 +359,5 @@ START_TEST(test_sink_and_map)
 }
 END_TEST
 
-TEST_MAIN("reconciler parts", 30, test_plan, test_ledger, test_desired_value, test_desired_columns,
-          test_report_check, test_blob, test_sink_and_map)
+TEST_MAIN("reconciler parts", 30, test_plan, test_ledger, test_desired_value, test_decided_value,
+          test_desired_columns, test_report_check, test_blob, test_sink_and_map)
