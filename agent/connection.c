@@ -8,6 +8,8 @@
 #include "agent/target.h"
 #include "common/backoff.h"
 #include "common/memory.h"
+#include "protocol/keys.h"
+#include "protocol/subjects.h"
 
 /* When NATS comes back, or a hall gets power again, all agents of a fleet notice in one moment.
  * Each waits a random part of these times before it asks or connects. */
@@ -18,7 +20,7 @@
 
 /* ---- what is heard ---- */
 
-static void on_entry(void *arg, const struct hw_kv_entry *entry)
+static void on_entry(void *arg, const struct hw_entry *entry)
 {
     agent_entry_take(arg, entry);
 }
@@ -168,7 +170,7 @@ static enum hw_status open_nats(struct agent *a, struct hw_error *err)
 
 enum hw_status agent_connection_open(struct agent *a, struct hw_error *err)
 {
-    HW_AUTO_FREE char *reports = hw_sprintf("%s_reports", a->options.bucket);
+    HW_AUTO_FREE char *reports = hw_reports_bucket(a->options.bucket);
     const struct agent_reporter_events reporter_events = {
         .trouble = on_report_trouble, .agreed = on_agreed, .arg = a};
     const struct agent_watch_events watch_events = {.entry = on_entry,
@@ -182,7 +184,7 @@ enum hw_status agent_connection_open(struct agent *a, struct hw_error *err)
 
     if (status != HW_OK)
         return status;
-    a->alive = hw_sprintf("%s.alive.%s", a->options.bucket, a->options.node);
+    a->alive = hw_subject_alive(a->options.bucket, a->options.node);
     a->reporter =
         agent_reporter_new(a->nats, reports, a->options.node, a->options.poll_ms, &reporter_events);
     status = agent_watch_start(a->nats, a->options.bucket, a->options.node, a->options.poll_ms,

@@ -6,7 +6,7 @@
 #define HW_AGENT_DESIRED_H
 
 #include "agent/disk/state.h"
-#include "nats/kv.h"
+#include "protocol/entry.h"
 #include "protocol/statement.h"
 
 /*
@@ -14,12 +14,12 @@
  * HW_EINVAL says what is wrong with it. Members that are not known are passed over. trust: keys of
  * which one must have signed it; NULL: signatures are not looked at.
  */
-enum hw_status agent_desired_decode(const struct hw_kv_entry *entry, const char *node,
+enum hw_status agent_desired_decode(const struct hw_entry *entry, const char *node,
                                     const struct hw_trust *trust, struct agent_document *document,
                                     struct hw_error *err) HW_CHECKED;
 
 /* What its document is made of, the entry's "sources", as JSON; malloc'ed, or NULL. */
-char *agent_desired_sources(const struct hw_kv_entry *entry);
+char *agent_desired_sources(const struct hw_entry *entry);
 
 enum agent_verdict {
     AGENT_DESIRED_STALE, /* older than what was accepted before: someone put an old entry back */

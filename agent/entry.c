@@ -137,7 +137,7 @@ static void give_up(struct agent *a, struct agent_state *next)
     next->desired_revision = 0;
 }
 
-void agent_entry_take(struct agent *a, const struct hw_kv_entry *entry)
+void agent_entry_take(struct agent *a, const struct hw_entry *entry)
 {
     struct agent_state next = *agent_core_state(a);
     struct agent_document desired;

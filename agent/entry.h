@@ -9,7 +9,7 @@
 #include "agent/core.h"
 
 /* The key as it is now, whether or not this agent knows the entry already. */
-void agent_entry_take(struct agent *a, const struct hw_kv_entry *entry);
+void agent_entry_take(struct agent *a, const struct hw_entry *entry);
 
 /* There is no such key. A node that once had an entry goes on as before, because NATS may have lost
  * its copies. */

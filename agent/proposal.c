@@ -8,17 +8,17 @@
 #include <unistd.h>
 
 #include "agent/disk/store.h"
-#include "common/base64.h"
-#include "common/buf.h"
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/json.h"
 #include "common/memory.h"
+#include "common/names.h"
 #include "common/utf8.h"
+#include "protocol/decided.h"
+#include "protocol/proposal.h"
 
 #define WAITING     ".json"
 #define DECIDED     ".decided"
-#define TEXT_MAX    ((size_t)1 << 20)
 #define MESSAGE_MAX 1024
 
 static char *path_of(const char *dir, const char *ref, const char *suffix)
@@ -83,7 +83,7 @@ size_t agent_proposal_list(const char *dir, char out[AGENT_PROPOSALS_MAX][AGENT_
 
 static enum hw_status check(const struct agent_proposal *p, struct hw_error *err)
 {
-    if (p->config == NULL || !hw_kv_name_valid(p->config))
+    if (p->config == NULL || !hw_name_valid(p->config))
         return hw_fail(err, HW_EINVAL,
                        "\"%.140s\" is not a config's name: at most %d letters, digits, - and _, in "
                        "parts joined by single dots",
@@ -117,8 +117,7 @@ static enum hw_status find_base(const char *dir, const struct agent_document *ru
                        "it is not known which revision of %s this node runs: name the one that the "
                        "proposal is based on",
                        config);
-    json_array_foreach(sources, i, source)
-    {
+    json_array_foreach(sources, i, source) {
         const char *name = json_string_value(json_object_get(source, "config"));
         const json_int_t revision = json_integer_value(json_object_get(source, "revision"));
 
@@ -134,36 +133,13 @@ static enum hw_status find_base(const char *dir, const struct agent_document *ru
     return HW_OK;
 }
 
-static void add_string(struct hw_buf *text, const char *before, const char *s, size_t len)
-{
-    hw_buf_puts(text, before);
-    hw_buf_json_string(text, s, len);
-}
-
-/* As text where it is some, and escapes do not make more of it than base64 would. */
-static void add_content(struct hw_buf *text, const struct agent_proposal *p)
-{
-    const char *const data = p->data != NULL ? p->data : "";
-    const size_t before = text->len, limit = 4 * ((p->size + 2) / 3) + 64;
-
-    if (hw_utf8_valid(data, p->size, NULL) && memchr(data, '\0', p->size) == NULL) {
-        add_string(text, ",\"encoding\":\"utf-8\",\"content\":", data, p->size);
-        if (text->len - before <= limit)
-            return;
-        text->len = before;
-    }
-    HW_AUTO_FREE char *encoded = hw_base64_encode(data, p->size);
-    add_string(text, ",\"encoding\":\"base64\",\"content\":", encoded, strlen(encoded));
-}
-
 static enum hw_status write_proposal(const char *dir, const char *node,
                                      const struct agent_proposal *p, int64_t base,
                                      char ref[AGENT_REF_MAX], struct hw_error *err)
 {
     HW_AUTO_FREE char *path = NULL;
-    struct hw_buf text = {0};
-    enum hw_status status;
-    size_t count;
+    HW_AUTO_FREE char *text = NULL;
+    size_t count, size;
 
     free(list(dir, WAITING, &count));
     if (count >= AGENT_PROPOSALS_MAX)
@@ -171,20 +147,17 @@ static enum hw_status write_proposal(const char *dir, const char *node,
                        count);
     snprintf(ref, AGENT_REF_MAX, "%016llx-%08x", (unsigned long long)hw_clock_now(),
              (unsigned)arc4random());
-    add_string(&text, "{\"node\":", node, strlen(node));
-    add_string(&text, ",\"ref\":", ref, strlen(ref));
-    add_string(&text, ",\"config\":", p->config, strlen(p->config));
-    hw_buf_printf(&text, ",\"base_revision\":%lld", (long long)base);
-    if (p->media_type != NULL)
-        add_string(&text, ",\"media_type\":", p->media_type, strlen(p->media_type));
-    if (p->message != NULL)
-        add_string(&text, ",\"message\":", p->message, strlen(p->message));
-    add_content(&text, p);
-    hw_buf_putc(&text, '}');
     path = path_of(dir, ref, WAITING);
-    status = hw_file_replace(path, text.data, text.len, 0644, err);
-    hw_buf_free(&text);
-    return status;
+    text = hw_proposal_write(&(struct hw_proposal){.node = node,
+                                                   .ref = ref,
+                                                   .config = p->config,
+                                                   .base_revision = base,
+                                                   .data = p->data,
+                                                   .size = p->size,
+                                                   .media_type = p->media_type,
+                                                   .message = p->message},
+                             &size);
+    return hw_file_replace(path, text, size, 0644, err);
 }
 
 enum hw_status agent_proposal_put(const char *dir, const char *node, const struct agent_proposal *p,
@@ -218,7 +191,7 @@ enum hw_status agent_proposal_get(const char *dir, const char *ref, char **text,
 {
     HW_AUTO_FREE char *path = path_of(dir, ref, WAITING);
 
-    return hw_file_read(path, TEXT_MAX, text, len, err);
+    return hw_file_read(path, HW_PROPOSAL_VALUE_MOST, text, len, err);
 }
 
 enum hw_status agent_proposal_forget(const char *dir, const char *ref, struct hw_error *err)
@@ -251,26 +224,14 @@ enum hw_status agent_decision_put(const char *dir, const struct agent_decision *
     return status;
 }
 
-static enum hw_status decode(json_t *value, struct agent_decision *out, struct hw_error *err)
+/* What NATS and files say goes into reports and logs: visible characters only. */
+static void take(const struct hw_decision *said, struct agent_decision *d)
 {
-    const char *ref, *state, *config = NULL, *reason = "";
-    json_t *config_value, *revision;
-    struct agent_decision d = {0};
-    json_int_t id;
-
-    if (hw_json_unpack(value, err, "{ss sI ss so so ss *}", "ref", &ref, "id", &id, "state", &state,
-                       "config", &config_value, "revision", &revision, "reason", &reason) != HW_OK)
-        return err->status;
-    config = json_string_value(config_value);
-    agent_text_clean(d.ref, sizeof(d.ref), ref, strlen(ref));
-    agent_text_clean(d.state, sizeof(d.state), state, strlen(state));
-    agent_text_clean(d.reason, sizeof(d.reason), reason, strlen(reason));
-    if (config != NULL)
-        agent_text_clean(d.config, sizeof(d.config), config, strlen(config));
-    d.id = id;
-    d.revision = json_integer_value(revision);
-    *out = d;
-    return HW_OK;
+    *d = (struct agent_decision){.id = said->id, .revision = said->revision};
+    agent_text_clean(d->ref, sizeof(d->ref), said->ref, strlen(said->ref));
+    agent_text_clean(d->config, sizeof(d->config), said->config, strlen(said->config));
+    agent_text_clean(d->state, sizeof(d->state), said->state, strlen(said->state));
+    agent_text_clean(d->reason, sizeof(d->reason), said->reason, strlen(said->reason));
 }
 
 enum hw_status agent_decision_get(const char *dir, const char *ref, struct agent_decision *decision,
@@ -279,41 +240,38 @@ enum hw_status agent_decision_get(const char *dir, const char *ref, struct agent
     HW_AUTO_FREE char *path = path_of(dir, ref, DECIDED);
     HW_AUTO_FREE char *text = NULL;
     HW_AUTO_JSON json_t *value = NULL;
+    struct hw_decision said;
     enum hw_status status;
     size_t len;
 
-    status = hw_file_read(path, TEXT_MAX, &text, &len, err);
+    status = hw_file_read(path, HW_PROPOSAL_VALUE_MOST, &text, &len, err);
     if (status == HW_OK)
         status = hw_json_parse_object(text, len, &value, err);
-    return status == HW_OK ? decode(value, decision, err) : status;
+    if (status == HW_OK)
+        status = hw_decision_read(value, &said, err);
+    if (status == HW_OK)
+        take(&said, decision);
+    return status;
 }
 
-enum hw_status agent_decision_find(const struct hw_kv_entry *entry, const char *node,
-                                   const char *ref, struct agent_decision *decision,
-                                   struct hw_error *err)
+enum hw_status agent_decision_find(const struct hw_entry *entry, const char *node, const char *ref,
+                                   struct agent_decision *decision, struct hw_error *err)
 {
-    HW_AUTO_JSON json_t *value = NULL;
-    json_t *decisions, *item;
-    const char *owner;
-    size_t i;
+    struct hw_decided_value value;
+    struct hw_decision said;
+    enum hw_status status;
 
     if (entry->deleted)
         return hw_fail(err, HW_ENOENT, "nothing is decided");
-    if (!entry->fenced)
-        return hw_fail(err, HW_EINVAL,
-                       "the headers " HW_HEADER_EPOCH " and " HW_HEADER_LSN
-                       " are missing or not valid");
-    if (hw_json_parse_object(entry->value, entry->size, &value, err) != HW_OK ||
-        hw_json_unpack(value, err, "{ss so *}", "node", &owner, "decisions", &decisions) != HW_OK)
-        return err->status;
-    if (strcmp(owner, node) != 0)
-        return hw_fail(err, HW_EINVAL, "it is for the node \"%.128s\"", owner);
-    json_array_foreach(decisions, i, item)
-    {
-        const char *name = json_string_value(json_object_get(item, "ref"));
-
-        if (name != NULL && strcmp(name, ref) == 0)
-            return decode(item, decision, err);
-    }
-    return hw_fail(err, HW_ENOENT, "nothing is said of %s", ref);
+    if (hw_entry_check_fenced(entry, err) != HW_OK ||
+        hw_decided_read(entry->value, entry->size, &value, err) != HW_OK)
+        return HW_EINVAL;
+    if (strcmp(value.node, node) != 0)
+        status = hw_fail(err, HW_EINVAL, "it is for the node \"%.128s\"", value.node);
+    else
+        status = hw_decided_find(&value, ref, &said, err);
+    if (status == HW_OK)
+        take(&said, decision);
+    hw_decided_clear(&value);
+    return status;
 }

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #include "agent/disk/state.h"
-#include "nats/kv.h"
+#include "protocol/entry.h"
 
 #define AGENT_REF_MAX       65 /* of a proposal's name, its NUL included */
 #define AGENT_CONTENT_MAX   ((size_t)512 << 10)
@@ -63,8 +63,8 @@ enum hw_status agent_decision_get(const char *dir, const char *ref, struct agent
 
 /* What an entry of cfg.decided.<node> says of a proposal: HW_ENOENT, nothing; HW_EINVAL, the entry
  * is none of the node's. */
-enum hw_status agent_decision_find(const struct hw_kv_entry *entry, const char *node,
-                                   const char *ref, struct agent_decision *decision,
+enum hw_status agent_decision_find(const struct hw_entry *entry, const char *node, const char *ref,
+                                   struct agent_decision *decision,
                                    struct hw_error *err) HW_CHECKED;
 
 #endif

@@ -6,6 +6,8 @@
 
 #include "common/backoff.h"
 #include "common/memory.h"
+#include "protocol/keys.h"
+#include "protocol/subjects.h"
 
 #define RETRY_LIMIT_MS 60000
 
@@ -127,7 +129,7 @@ static bool send(struct agent_proposer *p, const char ref[static AGENT_REF_MAX])
 /* Hears what the entry says of the proposals in refs, which are not decided on. *next becomes the
  * first one that the entry does not name. */
 static bool hear(struct agent_proposer *p, char refs[][AGENT_REF_MAX], size_t count,
-                 const struct hw_kv_entry *entry, const char **next)
+                 const struct hw_entry *entry, const char **next)
 {
     struct agent_decision decision;
     struct hw_error err;
@@ -153,20 +155,21 @@ static bool hear(struct agent_proposer *p, char refs[][AGENT_REF_MAX], size_t co
 /* Reads the decisions, and sends the first proposal that is not decided on. */
 static void ask(struct agent_proposer *p, char refs[][AGENT_REF_MAX], size_t count)
 {
-    struct hw_kv_entry entry = {0};
+    struct hw_kv_entry found = {0};
     const char *next = NULL;
     struct hw_error err;
     enum hw_status status;
     bool good;
 
-    status = hw_kv_get(p->config.nats, p->config.bucket, p->decided_key, &entry, &err);
+    status = hw_kv_get(p->config.nats, p->config.bucket, p->decided_key, &found, &err);
     if (status != HW_OK && status != HW_ENOENT) {
         failed(p, "cannot read what is decided on proposals; trying again until it works", &err);
         return;
     }
+    const struct hw_entry entry = hw_entry_of(&found);
     good = hear(p, refs, count, status == HW_OK ? &entry : NULL, &next);
     if (status == HW_OK)
-        hw_kv_entry_clear(&entry);
+        hw_kv_entry_clear(&found);
     if (good && (next == NULL || was_sent(p, next) || send(p, next)))
         p->failures = 0;
 }
@@ -213,15 +216,15 @@ enum hw_status agent_proposer_start(const struct agent_proposer_config *config,
                                     const struct agent_proposer_events *events,
                                     struct agent_proposer **out, struct hw_error *err)
 {
-    HW_AUTO_FREE char *subject = hw_sprintf("%s.decided.%s", config->bucket, config->node);
+    HW_AUTO_FREE char *subject = hw_subject_hint(config->bucket, HW_HINT_DECIDED, config->node);
     struct agent_proposer *p = hw_alloc(sizeof(*p));
     struct hw_nats_sub *sub; /* closed with the connection */
 
     p->config = *config;
     p->events = *events;
-    p->reports = hw_sprintf("%s_reports", config->bucket);
-    p->proposed_key = hw_sprintf("cfg.proposed.%s", config->node);
-    p->decided_key = hw_sprintf("cfg.decided.%s", config->node);
+    p->reports = hw_reports_bucket(config->bucket);
+    p->proposed_key = hw_sprintf(HW_KEY_PROPOSED "%s", config->node);
+    p->decided_key = hw_sprintf(HW_KEY_DECIDED "%s", config->node);
     if (hw_nats_subscribe(config->nats, subject, on_hint, p, &sub, err) != HW_OK) {
         agent_proposer_free(p);
         return err->status;

@@ -19,7 +19,4 @@ json_t *agent_report_build(const struct agent_state *state, const char *node, co
 /* The value to publish now; malloc'ed. */
 char *agent_report_text(const json_t *report);
 
-/* Does a published value say the same, apart from the time at which it was sent? */
-bool agent_report_matches(const json_t *report, const char *value, size_t size);
-
 #endif

@@ -7,6 +7,8 @@
 #include "common/backoff.h"
 #include "common/memory.h"
 #include "nats/kv.h"
+#include "protocol/keys.h"
+#include "protocol/report.h"
 
 #define RETRY_LIMIT_MS 60000
 
@@ -69,7 +71,7 @@ static void publish(struct agent_reporter *r)
     natsMsg *msg;
     enum hw_status status;
 
-    status = hw_kv_message(r->bucket, r->key, text, strlen(text), NULL, &msg, &err);
+    status = hw_kv_message(r->bucket, r->key, text, strlen(text), &msg, &err);
     if (status == HW_OK)
         status = hw_nats_publish(r->nats, msg, HW_SEQ_ANY, on_ack, r, &err);
     if (status == HW_OK)
@@ -109,7 +111,7 @@ static void compare(void *arg)
         return;
     }
     if (status == HW_OK) {
-        if (!entry.deleted && agent_report_matches(r->wanted, entry.value, entry.size))
+        if (!entry.deleted && hw_report_matches(r->wanted, entry.value, entry.size))
             r->published = json_incref(r->wanted);
         hw_kv_entry_clear(&entry);
     }
@@ -127,7 +129,7 @@ struct agent_reporter *agent_reporter_new(struct hw_nats *nats, const char *buck
 
     r->nats = nats;
     r->bucket = hw_strdup(bucket);
-    r->key = hw_sprintf("cfg.reported.%s", node);
+    r->key = hw_sprintf(HW_KEY_REPORTED "%s", node);
     r->events = *events;
     r->poll_ms = poll_ms;
     return r;

@@ -5,6 +5,8 @@
 #include "common/backoff.h"
 #include "common/memory.h"
 #include "common/number.h"
+#include "protocol/keys.h"
+#include "protocol/subjects.h"
 
 #define RETRY_LIMIT_MS 30000
 #define LATE_LOOKS     5
@@ -35,9 +37,9 @@ static void compare_with_hint(struct agent_watch *w, uint64_t seq)
 
 static void read_entry(struct agent_watch *w)
 {
-    struct hw_kv_entry entry = {.seq = 0};
+    struct hw_kv_entry found = {.seq = 0};
     struct hw_error err;
-    const enum hw_status status = hw_kv_get(w->nats, w->bucket, w->key, &entry, &err);
+    const enum hw_status status = hw_kv_get(w->nats, w->bucket, w->key, &found, &err);
 
     if (status != HW_OK && status != HW_ENOENT) {
         if (w->failures++ == 0)
@@ -46,12 +48,14 @@ static void read_entry(struct agent_watch *w)
         return;
     }
     w->failures = 0;
-    compare_with_hint(w, entry.seq);
+    compare_with_hint(w, found.seq);
     if (status == HW_ENOENT) {
         w->events.none(w->events.arg);
     } else {
+        const struct hw_entry entry = hw_entry_of(&found);
+
         w->events.entry(w->events.arg, &entry);
-        hw_kv_entry_clear(&entry);
+        hw_kv_entry_clear(&found);
     }
 }
 
@@ -100,14 +104,14 @@ enum hw_status agent_watch_start(struct hw_nats *nats, const char *bucket, const
                                  int64_t poll_ms, const struct agent_watch_events *events,
                                  struct agent_watch **out, struct hw_error *err)
 {
-    HW_AUTO_FREE char *subject = hw_sprintf("%s.desired.%s", bucket, node);
+    HW_AUTO_FREE char *subject = hw_subject_hint(bucket, HW_HINT_DESIRED, node);
     struct agent_watch *w = hw_alloc(sizeof(*w));
     struct hw_nats_sub *sub; /* closed with the connection */
     enum hw_status status;
 
     w->nats = nats;
     w->bucket = hw_strdup(bucket);
-    w->key = hw_sprintf("cfg.desired.%s", node);
+    w->key = hw_sprintf(HW_KEY_DESIRED "%s", node);
     w->events = *events;
     w->poll_ms = poll_ms;
     status = hw_nats_subscribe(nats, subject, on_hint, w, &sub, err);

@@ -6,15 +6,14 @@
 #ifndef HW_AGENT_WATCH_H
 #define HW_AGENT_WATCH_H
 
-#include "nats/kv.h"
+#include "protocol/entry.h"
 
 struct agent_watch;
 
 struct agent_watch_events {
     void (*none)(void *arg); /* there is no such key */
-    void (*entry)(void *arg,
-                  const struct hw_kv_entry
-                      *entry); /* the entry as it is now, also one that was given before */
+    /* the entry as it is now, also one that was given before */
+    void (*entry)(void *arg, const struct hw_entry *entry);
     void (*looked)(void *arg); /* after every look, however it ended */
     void (*trouble)(void *arg,
                     const struct hw_error *why); /* called once in an outage, not at each look */

@@ -9,8 +9,9 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "nats/kv.h"
-#include "protocol/leader.h"
-#include "protocol/permissions.h"
+#include "nats/objstore.h"
+#include "protocol/keys.h"
+#include "protocol/subjects.h"
 
 enum {
     ANSWER_MS = 500,   /* for all answers to come */
@@ -32,7 +33,7 @@ enum { STREAMS = 3, LEADER = 0, INFO = 1, MAPPED = INFO + STREAMS, QUESTIONS = M
 
 static const struct {
     const char *prefix, *suffix; /* of a stream's name, around the bucket's */
-} streams[STREAMS] = {{"KV_", ""}, {"KV_", "_reports"}, {"OBJ_", ""}};
+} streams[STREAMS] = {{HW_KV_STREAM, ""}, {HW_KV_STREAM, HW_BUCKET_REPORTS}, {HW_OBJ_STREAM, ""}};
 
 struct asker {
     STAILQ_ENTRY(asker) link;
@@ -223,7 +224,8 @@ static void on_answer(void *arg, natsMsg *msg)
 
 static void ask_all(struct api_nats *nats)
 {
-    char subject[SUBJECT_MAX], reply[SUBJECT_MAX];
+    const char *const bucket = nats->config.bucket;
+    char reply[SUBJECT_MAX];
 
     forget(nats);
     nats->serial++;
@@ -231,13 +233,10 @@ static void ask_all(struct api_nats *nats)
     for (int i = 0; i < QUESTIONS; i++) {
         HW_AUTO_FREE char *stream = i > LEADER ? stream_name(nats, (i - INFO) % STREAMS) : NULL;
 
-        if (i == LEADER)
-            snprintf(subject, sizeof(subject), "%s." HW_LEADER_TOKEN, nats->config.bucket);
-        else if (i < MAPPED)
-            snprintf(subject, sizeof(subject), "$JS.API.STREAM.INFO.%s", stream);
-        else
-            snprintf(subject, sizeof(subject), "%s." HW_NATS_STREAMS ".%s", nats->config.bucket,
-                     stream);
+        HW_AUTO_FREE char *subject = i == LEADER  ? hw_subject_leader(bucket)
+                                     : i < MAPPED ? hw_sprintf("$JS.API.STREAM.INFO.%s", stream)
+                                                  : hw_subject_stream(bucket, stream);
+
         snprintf(reply, sizeof(reply), "%s.%u.%d", nats->inbox, nats->serial, i);
         (void)natsConnection_PublishRequest(hw_nats_connection(nats->conn), subject, reply, NULL,
                                             0);

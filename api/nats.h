@@ -1,8 +1,8 @@
 /*
- * Questions to NATS for /v1/system: who leads (protocol/leader.h), and how the streams stand. They
- * are asked only where the service was told where NATS is; it needs NATS for nothing else. The loop
- * never waits: an asker is called back, soon in any case, and answers of the last second are used
- * again.
+ * Questions to NATS for /v1/system: who leads (protocol/subjects.h), and how the streams stand.
+ * They are asked only where the service was told where NATS is; it needs NATS for nothing else. The
+ * loop never waits: an asker is called back, soon in any case, and answers of the last second are
+ * used again.
  */
 #ifndef API_NATS_H
 #define API_NATS_H

@@ -8,6 +8,7 @@
 #include "bench/limits.h"
 #include "bench/usage.h"
 #include "common/memory.h"
+#include "protocol/keys.h"
 #include "tests/support/process.h"
 
 /* Names of figures, by the size of the fleet. */
@@ -61,7 +62,8 @@ static void publish_reports(struct rig *rig, PGresult *reports)
     for (int i = 0; i < PQntuples(reports); i++) {
         char subject[96];
 
-        snprintf(subject, sizeof(subject), "$KV.headwater_reports.cfg.reported.%s",
+        snprintf(subject, sizeof(subject),
+                 "$KV.headwater" HW_BUCKET_REPORTS "." HW_KEY_REPORTED "%s",
                  PQgetvalue(reports, i, 0));
         if (js_PublishAsync(js, subject, PQgetvalue(reports, i, 1), PQgetlength(reports, i, 1),
                             NULL) != NATS_OK)

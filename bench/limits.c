@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "common/memory.h"
+#include "protocol/entry.h"
+#include "protocol/keys.h"
 #include "reconciler/publish/changes.h"
 #include "tests/support/process.h"
 
@@ -129,10 +131,10 @@ static natsMsg *new_message(long key, const char *value, int size)
     char subject[64];
     natsMsg *msg = NULL;
 
-    snprintf(subject, sizeof(subject), "$KV.bench.cfg.desired.n%ld", key);
+    snprintf(subject, sizeof(subject), "$KV.bench." HW_KEY_DESIRED "n%ld", key);
     if (natsMsg_Create(&msg, subject, NULL, value, size) != NATS_OK ||
-        natsMsgHeader_Set(msg, "Headwater-Epoch", "1") != NATS_OK ||
-        natsMsgHeader_Set(msg, "Headwater-LSN", "0/16B3748") != NATS_OK)
+        natsMsgHeader_Set(msg, HW_HEADER_EPOCH, "1") != NATS_OK ||
+        natsMsgHeader_Set(msg, HW_HEADER_LSN, "0/16B3748") != NATS_OK)
         test_fail("out of memory");
     return msg;
 }
@@ -290,7 +292,7 @@ static void *read_keys(void *arg)
         test_fail("cannot connect to %s", r->rig->nats.url);
     for (long i = 0; i < r->count; i++) {
         HW_AUTO_FREE char *subject =
-            hw_sprintf("$KV.headwater.cfg.desired.n%ld", (r->first + i) % r->nodes + 1);
+            hw_sprintf("$KV.headwater." HW_KEY_DESIRED "n%ld", (r->first + i) % r->nodes + 1);
         jsDirectGetMsgOptions options;
         natsMsg *msg = NULL;
 

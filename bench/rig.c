@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "common/memory.h"
+#include "protocol/keys.h"
 #include "tests/support/http.h"
 #include "tests/support/process.h"
 
@@ -35,8 +36,8 @@ void rig_connect(struct rig *rig)
 {
     if (natsConnection_ConnectTo(&rig->nc, rig->nats.url) != NATS_OK ||
         natsConnection_JetStream(&rig->js, rig->nc, NULL) != NATS_OK ||
-        natsConnection_Subscribe(&rig->sub, rig->nc, "headwater.desired.>", on_entry, rig) !=
-            NATS_OK ||
+        natsConnection_Subscribe(&rig->sub, rig->nc, "headwater." HW_HINT_DESIRED ">", on_entry,
+                                 rig) != NATS_OK ||
         natsSubscription_SetPendingLimits(rig->sub, -1, -1) != NATS_OK ||
         natsConnection_Flush(rig->nc) != NATS_OK)
         test_fail("cannot subscribe at %s", rig->nats.url);

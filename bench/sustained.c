@@ -12,6 +12,7 @@
 #include "bench/usage.h"
 #include "common/clock.h"
 #include "common/memory.h"
+#include "protocol/keys.h"
 #include "tests/support/process.h"
 
 #define RATE        2000 /* transactions a second that are asked for */
@@ -112,7 +113,8 @@ static void on_entry(natsConnection *nc, natsSubscription *sub, natsMsg *msg, vo
 static void open_watch(struct rig *rig, struct watch *w)
 {
     *w = (struct watch){.mutex = PTHREAD_MUTEX_INITIALIZER};
-    if (natsConnection_Subscribe(&w->sub, rig->nc, "headwater.desired.>", on_entry, w) != NATS_OK ||
+    if (natsConnection_Subscribe(&w->sub, rig->nc, "headwater." HW_HINT_DESIRED ">", on_entry, w) !=
+            NATS_OK ||
         natsSubscription_SetPendingLimits(w->sub, -1, -1) != NATS_OK ||
         natsConnection_Flush(rig->nc) != NATS_OK)
         test_fail("cannot subscribe at %s", rig->nats.url);

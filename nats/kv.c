@@ -7,10 +7,10 @@
 
 #include "common/json.h"
 #include "common/memory.h"
+#include "common/names.h"
 #include "common/number.h"
 #include "nats/stored.h"
 #include "nats/watch.h"
-#include "protocol/statement.h"
 
 #define SUBJECT_MAX 384 /* "$KV.", a bucket, a key */
 
@@ -22,34 +22,18 @@ static char *subject_of(char out[static SUBJECT_MAX], const char *bucket, const 
 
 static char *stream_of(char out[static SUBJECT_MAX], const char *bucket)
 {
-    snprintf(out, SUBJECT_MAX, "KV_%s", bucket);
+    snprintf(out, SUBJECT_MAX, HW_KV_STREAM "%s", bucket);
     return out;
 }
 
 bool hw_kv_key_valid(const char *key)
 {
-    bool in_part = false;
-
-    for (; *key != '\0'; key++) {
-        const char c = *key;
-
-        if (c == '.') {
-            if (!in_part)
-                return false;
-            in_part = false;
-        } else if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                   c == '_' || c == '-') {
-            in_part = true;
-        } else {
-            return false;
-        }
-    }
-    return in_part;
+    return hw_name_is_dotted(key);
 }
 
-bool hw_kv_name_valid(const char *name)
+bool hw_kv_bucket_valid(const char *bucket)
 {
-    return strlen(name) <= HW_NAME_MOST && hw_kv_key_valid(name);
+    return hw_kv_key_valid(bucket) && strchr(bucket, '.') == NULL;
 }
 
 /* ---- buckets ---- */
@@ -117,41 +101,25 @@ enum hw_status hw_kv_ensure(struct hw_nats *nats, const struct hw_kv_config *con
 
 /* ---- entries ---- */
 
-static const char *header(natsMsg *msg, const char *name)
-{
-    const char *value = NULL;
-
-    return natsMsgHeader_Get(msg, name, &value) == NATS_OK ? value : NULL;
-}
-
-static bool parse_fence(natsMsg *msg, struct hw_fence *fence)
-{
-    const char *lsn = header(msg, HW_HEADER_LSN);
-
-    /* Epochs are counted by one: a huge one is forged, and must not make us overflow. */
-    return lsn != NULL && hw_number_parse(header(msg, HW_HEADER_EPOCH), &fence->epoch) &&
-           fence->epoch <= UINT32_MAX && hw_lsn_parse(lsn, &fence->lsn, NULL) == HW_OK;
-}
-
 /* Takes msg, which is stored under subject. */
 static void read_entry(const char *bucket, natsMsg *msg, const char *subject, uint64_t seq,
                        struct hw_kv_entry *entry)
 {
-    const char *operation = header(msg, "KV-Operation");
     const size_t prefix = strlen("$KV.") + strlen(bucket) + 1;
+    const char *operation = NULL;
 
+    if (natsMsgHeader_Get(msg, "KV-Operation", &operation) != NATS_OK)
+        operation = NULL;
     *entry = (struct hw_kv_entry){
         .seq = seq,
         .deleted = operation != NULL && strcmp(operation, "PUT") != 0,
         .key = strlen(subject) > prefix ? subject + prefix : "",
         .value = natsMsg_GetData(msg),
         .size = (size_t)natsMsg_GetDataLength(msg),
-        .signature = header(msg, HW_HEADER_SIGNATURE),
         .msg = msg,
     };
     if (entry->value == NULL)
         entry->value = "";
-    entry->fenced = parse_fence(msg, &entry->fence);
 }
 
 void hw_kv_entry_clear(struct hw_kv_entry *entry)
@@ -187,31 +155,22 @@ enum hw_status hw_kv_get_at(struct hw_nats *nats, const char *bucket, uint64_t s
     return HW_OK;
 }
 
-enum hw_status hw_kv_newest_fence(struct hw_nats *nats, const char *bucket, const char *key,
-                                  struct hw_fence *fence, struct hw_error *err)
+enum hw_status hw_kv_get_next(struct hw_nats *nats, const char *bucket, const char *key,
+                              uint64_t seq, struct hw_kv_entry *entry, struct hw_error *err)
 {
     char stream[SUBJECT_MAX], subject[SUBJECT_MAX];
-    uint64_t from = 1;
     struct hw_stored stored;
-    enum hw_status status;
+    const enum hw_status status = hw_stored_next(
+        nats, stream_of(stream, bucket), subject_of(subject, bucket, key), seq, &stored, err);
 
-    *fence = (struct hw_fence){0};
-    stream_of(stream, bucket);
-    subject_of(subject, bucket, key);
-    while ((status = hw_stored_next(nats, stream, subject, from, &stored, err)) == HW_OK) {
-        struct hw_kv_entry entry;
-
-        read_entry(bucket, stored.msg, stored.subject, stored.seq, &entry);
-        if (entry.fenced)
-            *fence = entry.fence;
-        from = entry.seq + 1;
-        hw_kv_entry_clear(&entry);
-    }
-    return status == HW_ENOENT ? HW_OK : status;
+    if (status != HW_OK)
+        return status;
+    read_entry(bucket, stored.msg, stored.subject, stored.seq, entry);
+    return HW_OK;
 }
 
 enum hw_status hw_kv_message(const char *bucket, const char *key, const void *value, size_t size,
-                             const struct hw_fence *fence, natsMsg **out, struct hw_error *err)
+                             natsMsg **out, struct hw_error *err)
 {
     char subject[SUBJECT_MAX];
     natsMsg *msg = NULL;
@@ -220,14 +179,6 @@ enum hw_status hw_kv_message(const char *bucket, const char *key, const void *va
     s = natsMsg_Create(&msg, subject_of(subject, bucket, key), NULL, value, (int)size);
     if (s == NATS_OK && value == NULL)
         s = natsMsgHeader_Set(msg, "KV-Operation", "DEL");
-    if (s == NATS_OK && fence != NULL) {
-        char epoch[24];
-
-        snprintf(epoch, sizeof(epoch), "%" PRIu64, fence->epoch);
-        s = natsMsgHeader_Set(msg, HW_HEADER_EPOCH, epoch);
-        if (s == NATS_OK)
-            s = natsMsgHeader_Set(msg, HW_HEADER_LSN, HW_LSN(fence->lsn));
-    }
     if (s != NATS_OK) {
         natsMsg_Destroy(msg);
         return hw_nats_fail(err, s, 0, "building a message for key %s", key);
@@ -241,7 +192,7 @@ enum hw_status hw_kv_put(struct hw_nats *nats, const char *bucket, const char *k
                          struct hw_error *err)
 {
     natsMsg *msg = NULL;
-    const enum hw_status status = hw_kv_message(bucket, key, value, size, NULL, &msg, err);
+    const enum hw_status status = hw_kv_message(bucket, key, value, size, &msg, err);
 
     if (status != HW_OK)
         return status;
@@ -392,7 +343,8 @@ enum hw_status hw_kv_probe_start(struct hw_nats *nats, const char *bucket, int64
 
     *probe = (struct hw_kv_probe){
         .nats = nats, .every_ms = every_ms, .mark = mark, .told = told, .arg = arg};
-    snprintf(probe->subject, sizeof(probe->subject), "$JS.API.STREAM.INFO.KV_%s", bucket);
+    snprintf(probe->subject, sizeof(probe->subject), "$JS.API.STREAM.INFO." HW_KV_STREAM "%s",
+             bucket);
     if (natsInbox_Create(&probe->inbox) != NATS_OK)
         abort(); /* out of memory */
     snprintf(replies, sizeof(replies), "%s.*", probe->inbox);

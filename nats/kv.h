@@ -1,7 +1,12 @@
 /*
  * Key-value buckets over JetStream, laid out as every NATS client expects (NATS ADR-8): stream
  * KV_<bucket>, subjects $KV.<bucket>.<key>, deletions as messages with KV-Operation: DEL. What the
- * library's own calls do not show is what Headwater lives on: headers, error codes, expectations.
+ * library's own calls do not show is needed here: headers, error codes, and the sequence that a key
+ * is expected to have.
+ *
+ * A key is read by direct get (stored.h), which any replica answers and which costs the server no
+ * consumer. What is stored is data, whatever it says, and the entry has the whole message, so that
+ * whoever knows its headers can read them.
  */
 #ifndef HW_NATS_KV_H
 #define HW_NATS_KV_H
@@ -9,12 +14,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "common/lsn.h"
 #include "nats/connection.h"
 #include "nats/consumer.h"
-
-#define HW_HEADER_EPOCH "Headwater-Epoch"
-#define HW_HEADER_LSN   "Headwater-LSN"
 
 struct hw_kv_config {
     const char *bucket;
@@ -31,6 +32,9 @@ struct hw_kv_stream {
     uint64_t messages;
 };
 
+/* What a bucket's stream is called: this, and the bucket's name. */
+#define HW_KV_STREAM "KV_"
+
 /* Makes the bucket where it is missing; otherwise leaves it as it is. Reports what there is.
  * Blocks. */
 enum hw_status hw_kv_ensure(struct hw_nats *nats, const struct hw_kv_config *config,
@@ -40,15 +44,12 @@ enum hw_status hw_kv_stat(struct hw_nats *nats, const char *bucket, struct hw_kv
                           struct hw_error *err) HW_CHECKED;
 
 struct hw_kv_entry {
-    uint64_t seq; /* the entry's revision: its sequence in the stream */
-    bool deleted; /* a DEL or PURGE marker */
-    bool fenced;  /* both fence headers are there and valid */
-    struct hw_fence fence;
-    const char *key; /* these four live as long as msg */
+    uint64_t seq;    /* the entry's revision: its sequence in the stream */
+    bool deleted;    /* a DEL or PURGE marker */
+    const char *key; /* key and value live as long as msg */
     const char *value;
     size_t size;
-    const char *signature; /* as of protocol/statement.h, unchecked; or NULL */
-    natsMsg *msg;          /* owned by whoever got the entry: hw_kv_entry_clear */
+    natsMsg *msg; /* owned by whoever got the entry: hw_kv_entry_clear */
 };
 void hw_kv_entry_clear(struct hw_kv_entry *entry);
 
@@ -62,19 +63,18 @@ enum hw_status hw_kv_get(struct hw_nats *nats, const char *bucket, const char *k
 enum hw_status hw_kv_get_at(struct hw_nats *nats, const char *bucket, uint64_t seq,
                             struct hw_kv_entry *entry, struct hw_error *err) HW_CHECKED;
 
-/* The newest fence in what is kept of a key, for an entry that carries none: zero where none does.
- * Blocks. */
-enum hw_status hw_kv_newest_fence(struct hw_nats *nats, const char *bucket, const char *key,
-                                  struct hw_fence *fence, struct hw_error *err) HW_CHECKED;
+/* The first entry of a key from a sequence number on, of those that are kept; HW_ENOENT where there
+ * is none. Blocks. */
+enum hw_status hw_kv_get_next(struct hw_nats *nats, const char *bucket, const char *key,
+                              uint64_t seq, struct hw_kv_entry *entry,
+                              struct hw_error *err) HW_CHECKED;
 
 /*
- * Builds the message that puts value under key, or deletes key where value is NULL. fence may be
- * NULL. Give it to hw_nats_publish with the sequence that the key is expected to have. Bytes are
- * copied once.
+ * Builds the message that puts value under key, or deletes key where value is NULL. Give it to
+ * hw_nats_publish with the sequence that the key is expected to have. Bytes are copied once.
  */
 enum hw_status hw_kv_message(const char *bucket, const char *key, const void *value, size_t size,
-                             const struct hw_fence *fence, natsMsg **msg,
-                             struct hw_error *err) HW_CHECKED;
+                             natsMsg **msg, struct hw_error *err) HW_CHECKED;
 
 /* hw_kv_message and hw_nats_publish_wait in one. Blocks. */
 enum hw_status hw_kv_put(struct hw_nats *nats, const char *bucket, const char *key,
@@ -82,7 +82,7 @@ enum hw_status hw_kv_put(struct hw_nats *nats, const char *bucket, const char *k
                          struct hw_error *err) HW_CHECKED;
 
 /*
- * Watches the keys that match filter ("cfg.reported.>"), as hw_watch does: first the last entry of
+ * Watches the keys that match filter ("a.b.>"), as hw_watch does: first the last entry of
  * every key, or all that is kept of each; entry is borrowed: copy what you keep.
  */
 struct hw_kv_watch;
@@ -113,11 +113,9 @@ enum hw_status hw_kv_probe_start(struct hw_nats *nats, const char *bucket, int64
                                  struct hw_kv_probe **probe, struct hw_error *err) HW_CHECKED;
 void hw_kv_probe_stop(struct hw_kv_probe *probe); /* not from told; NULL is fine */
 
-/* May key be used as a key? [A-Za-z0-9_-]+ parts joined by single dots. */
+/* May key be used as a key? The rule of common/names.h: fewer characters than ADR-8 allows. */
 bool hw_kv_key_valid(const char *key);
-
-/* May it be the name of a node or of a config? A key of at most so many characters. */
-#define HW_NAME_MOST 128
-bool hw_kv_name_valid(const char *name);
+/* May it be the name of a bucket? A key of one part, without a dot. */
+bool hw_kv_bucket_valid(const char *bucket);
 
 #endif

@@ -22,7 +22,7 @@ enum {
 
 static char *stream_of(char out[static SUBJECT_MAX], const char *bucket)
 {
-    snprintf(out, SUBJECT_MAX, "OBJ_%s", bucket);
+    snprintf(out, SUBJECT_MAX, HW_OBJ_STREAM "%s", bucket);
     return out;
 }
 

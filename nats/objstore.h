@@ -15,6 +15,9 @@
 #include "common/digest.h"
 #include "nats/connection.h"
 
+/* What a bucket's stream is called: this, and the bucket's name. */
+#define HW_OBJ_STREAM "OBJ_"
+
 /* Makes the bucket where it is missing. Blocks. */
 enum hw_status hw_obj_ensure(struct hw_nats *nats, const char *bucket, int replicas,
                              struct hw_error *err) HW_CHECKED;

@@ -8,29 +8,36 @@
 #include "common/memory.h"
 #include "nats/kv.h"
 #include "nats/nkey.h"
-#include "protocol/leader.h"
+#include "nats/objstore.h"
+#include "protocol/keys.h"
+#include "protocol/subjects.h"
 
 /* @ stands for the bucket, * for the node, which is ">" where all are meant. */
+#define GET     "$JS.API.DIRECT.GET."
+#define INFO    "$JS.API.STREAM.INFO."
+#define REPORTS "@" HW_BUCKET_REPORTS
+#define PUT     "$KV." REPORTS "." /* and a key: stores under it, in the bucket of reports */
+
 static const char *const services[] = {
-    "$JS.API.DIRECT.GET.KV_@.$KV.@.cfg.desired.*",
-    "$JS.API.DIRECT.GET.KV_@.$KV.@.cfg.decided.*",
-    "$JS.API.DIRECT.GET.KV_@_reports.$KV.@_reports.cfg.reported.*",
-    "$JS.API.DIRECT.GET.KV_@_reports.$KV.@_reports.cfg.proposed.*",
-    "$KV.@_reports.cfg.reported.*",
-    "$KV.@_reports.cfg.proposed.*",
-    "@.alive.*",
+    GET HW_KV_STREAM "@.$KV.@." HW_KEY_DESIRED "*",
+    GET HW_KV_STREAM "@.$KV.@." HW_KEY_DECIDED "*",
+    GET HW_KV_STREAM REPORTS "." PUT HW_KEY_REPORTED "*",
+    GET HW_KV_STREAM REPORTS "." PUT HW_KEY_PROPOSED "*",
+    PUT HW_KEY_REPORTED "*",
+    PUT HW_KEY_PROPOSED "*",
+    "@." HW_SUBJECT_ALIVE ".*",
     /* Objects are for every node: metadata by name, chunks by the identifier in it. */
-    "$JS.API.DIRECT.GET.OBJ_@.$O.@.M.>",
-    "$JS.API.DIRECT.GET.OBJ_@",
+    GET HW_OBJ_STREAM "@.$O.@.M.>",
+    GET HW_OBJ_STREAM "@",
 };
 /* What the API asks for, and no node. */
 static const char *const looks[] = {
-    "@." HW_LEADER_TOKEN,
-    "$JS.API.STREAM.INFO.KV_@",
-    "$JS.API.STREAM.INFO.KV_@_reports",
-    "$JS.API.STREAM.INFO.OBJ_@",
+    "@." HW_SUBJECT_LEADER,
+    INFO HW_KV_STREAM "@",
+    INFO HW_KV_STREAM REPORTS,
+    INFO HW_OBJ_STREAM "@",
 };
-static const char *const hints[] = {"@.desired.*", "@.decided.*"};
+static const char *const hints[] = {"@." HW_HINT_DESIRED "*", "@." HW_HINT_DECIDED "*"};
 
 static char *subject_of(const char *pattern, const char *bucket, const char *node)
 {
@@ -59,7 +66,7 @@ static enum hw_status begin(const char *bucket, const char *suffix, const char *
     const bool known = files->nkey != NULL && *files->nkey != '\0';
     char key[HW_NKEY_PUBLIC_MAX];
 
-    if (!hw_kv_key_valid(bucket) || strchr(bucket, '.') != NULL)
+    if (!hw_kv_bucket_valid(bucket))
         return hw_fail(err, HW_EINVAL, "--bucket: \"%s\" is not a bucket name", bucket);
     if (known && hw_nkey_public_of_file(files->nkey, key, err) != HW_OK)
         return hw_fail_in(err, "--nats-nkey");
@@ -112,7 +119,7 @@ enum hw_status hw_nats_permissions_api(const char *bucket, const struct hw_nats_
 
         printf("    {service: {account: \"%s\", subject: \"%s\"}", bucket, subject);
         if (*subject == '$') /* where this account, without JetStream, would answer for itself */
-            printf(", to: \"%s." HW_NATS_STREAMS ".%s\"", bucket, strrchr(subject, '.') + 1);
+            printf(", to: \"%s." HW_SUBJECT_STREAMS ".%s\"", bucket, strrchr(subject, '.') + 1);
         printf("}\n");
     }
     return finish(err);

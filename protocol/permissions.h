@@ -8,10 +8,8 @@
 #ifndef HW_PROTOCOL_PERMISSIONS_H
 #define HW_PROTOCOL_PERMISSIONS_H
 
-#include "nats/connection.h"
-
-/* What the API's account has STREAM.INFO of JetStream as: <bucket>.streams.<stream>. */
-#define HW_NATS_STREAMS "streams"
+#include "common/status.h"
+#include "nats/tls.h"
 
 /* Print one entry of "accounts" to standard output. With files->nkey its public key is the user.
  * prefix: as of hw_nats_options, for a node behind a leaf node; NULL or "": none. */

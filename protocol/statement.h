@@ -16,6 +16,7 @@
 #include "common/lsn.h"
 #include "common/status.h"
 
+/* The header of NATS that a signature travels in. */
 #define HW_HEADER_SIGNATURE "Headwater-Signature"
 
 /* What is signed: all of an entry that a node acts on. */

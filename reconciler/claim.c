@@ -13,9 +13,9 @@ static enum hw_status put_checkpoint(struct rec_reconciler *rec, const struct re
     HW_AUTO_FREE char *value = c != NULL ? rec_checkpoint_value(c) : NULL;
     natsMsg *msg = NULL;
 
-    if (hw_kv_message(rec->config.bucket, REC_CHECKPOINT_KEY, value,
-                      value != NULL ? strlen(value) : 0, c != NULL ? &c->fence : NULL, &msg,
-                      err) != HW_OK)
+    if (hw_entry_message(rec->config.bucket, HW_KEY_CHECKPOINT, value,
+                         value != NULL ? strlen(value) : 0, c != NULL ? &c->fence : NULL, NULL,
+                         &msg, err) != HW_OK)
         return err->status;
     return hw_nats_publish_wait(rec->nats, msg, rec->checkpoint.seq, &rec->checkpoint.seq, err);
 }

@@ -11,7 +11,7 @@
 #include "common/json.h"
 #include "common/memory.h"
 #include "common/version.h"
-#include "protocol/leader.h"
+#include "protocol/subjects.h"
 
 struct rec_leader {
     struct rec_leader_config config;
@@ -120,7 +120,7 @@ static void on_question(void *arg, natsMsg *msg)
 
 enum hw_status rec_leader_begin(struct rec_leader *leader, struct hw_error *err)
 {
-    HW_AUTO_FREE char *subject = hw_sprintf("%s." HW_LEADER_TOKEN, leader->config.bucket);
+    HW_AUTO_FREE char *subject = hw_subject_leader(leader->config.bucket);
 
     leader->since = hw_clock_now();
     return hw_nats_subscribe(leader->config.nats, subject, on_question, leader, &leader->sub, err);

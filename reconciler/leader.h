@@ -1,5 +1,5 @@
 /*
- * The leader's answer to whoever asks on NATS how it stands (protocol/leader.h): which slot it
+ * The leader's answer to whoever asks on NATS how it stands (protocol/subjects.h): which slot it
  * reads and which bucket it writes, how far it is, and what went wrong last. The answer is put
  * together when somebody asks; nothing here waits.
  */

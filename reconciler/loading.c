@@ -61,16 +61,17 @@ static void on_load_failed(void *arg, const struct hw_error *why)
     reconciler_fail(arg, why);
 }
 
-static void on_key(void *arg, struct hw_kv_entry *found)
+static void on_key(void *arg, struct hw_kv_entry *stored)
 {
+    const struct hw_entry found = hw_entry_of(stored);
     struct rec_reconciler *rec = arg;
     struct rec_entry *entry;
 
-    if (!rec_sink_has_key(found->key))
+    if (!rec_sink_has_key(found.key))
         return;
-    entry = rec_sink_entry(rec->sink, found->key);
-    rec_entry_read(entry, found);
-    rec->fences_hidden |= !found->fenced;
+    entry = rec_sink_entry(rec->sink, found.key);
+    rec_entry_read(entry, &found);
+    rec->fences_hidden |= !found.fenced;
     if (hw_fence_compare(entry->fence, rec->newest) > 0)
         rec->newest = entry->fence;
 }
@@ -91,7 +92,7 @@ static void read_keys(struct rec_reconciler *rec, enum hw_deliver deliver,
         .entry = on_key, .caught_up = caught_up, .restarting = on_load_failed, .arg = rec};
     struct hw_error err;
 
-    if (hw_kv_watch_start(rec->nats, rec->config.bucket, REC_SINK_KEYS, deliver, &events,
+    if (hw_kv_watch_start(rec->nats, rec->config.bucket, HW_KEYS_OF_NODES, deliver, &events,
                           &rec->key_watch, &err) != HW_OK)
         reconciler_fail(rec, &err);
 }

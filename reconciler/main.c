@@ -216,7 +216,7 @@ int main(int argc, char **argv)
         hw_fail(&err, HW_EINVAL, "%s: no arguments are expected", operands[0]);
     else if (o.database == NULL && (command == NULL || strcmp(command, "permissions") != 0))
         hw_fail(&err, HW_EINVAL, "--database or HEADWATER_DATABASE_URL is needed");
-    else if (!hw_kv_key_valid(o.bucket) || strchr(o.bucket, '.') != NULL)
+    else if (!hw_kv_bucket_valid(o.bucket))
         hw_fail(&err, HW_EINVAL, "--bucket: \"%s\" is not a bucket name: letters, digits, - and _",
                 o.bucket);
     else if (o.monitor != NULL && *o.monitor != '\0' &&

@@ -318,7 +318,7 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
     rec->loop = loop;
     rec->config = *config;
     rec_counts_forget(&rec->counts);
-    rec->reports_bucket = hw_sprintf("%s_reports", config->bucket);
+    rec->reports_bucket = hw_reports_bucket(config->bucket);
     rec->transitions = transitions;
     rec->transition_count = HW_COUNT(transitions);
     rec->retry_ms = RECONCILER_RETRY_FIRST_MS;

@@ -8,6 +8,7 @@
 #include "common/memory.h"
 #include "nats/kv.h"
 #include "nats/objstore.h"
+#include "protocol/keys.h"
 #include "reconciler/publish/changes.h"
 
 struct rec_survey {
@@ -90,7 +91,7 @@ void rec_survey_begin(struct rec_survey *survey, struct hw_fence reported)
 
 static enum hw_status ensure_buckets(const struct rec_survey_config *config, struct hw_error *err)
 {
-    HW_AUTO_FREE char *from = hw_sprintf("$KV.%s.cfg.>", config->bucket);
+    HW_AUTO_FREE char *from = hw_sprintf("$KV.%s." HW_KEYS ">", config->bucket);
     HW_AUTO_FREE char *to = hw_sprintf("%s.>", config->bucket);
     const struct hw_kv_config desired = {
         .bucket = config->bucket,

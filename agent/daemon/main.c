@@ -23,6 +23,7 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/names.h"
 #include "common/notify.h"
 #include "common/options.h"
 #include "common/version.h"
@@ -365,7 +366,7 @@ static enum hw_status check_node(struct options *o, bool *node_given, struct hw_
             return hw_fail_errno(err, "asking for the host name, as no --node was given");
         o->node = host;
     }
-    if (!hw_kv_name_valid(o->node))
+    if (!hw_name_valid(o->node))
         return hw_fail(err, HW_EINVAL,
                        "--node: \"%s\" is not a node name: at most %d letters, digits, - and _, in "
                        "parts joined by single dots",
@@ -430,7 +431,7 @@ static enum hw_status check(const struct options *o, struct headwater_agent_opti
     struct hw_address address;
     enum hw_status status;
 
-    if (!hw_kv_key_valid(o->bucket) || strchr(o->bucket, '.') != NULL)
+    if (!hw_kv_bucket_valid(o->bucket))
         return hw_fail(err, HW_EINVAL,
                        "--bucket: \"%s\" is not a bucket name: letters, digits, - and _",
                        o->bucket);

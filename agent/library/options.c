@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/memory.h"
+#include "common/names.h"
 #include "nats/kv.h"
 
 #define POLL_MS      300000
@@ -16,12 +17,12 @@ enum hw_status library_options_check(const struct headwater_agent_options *o, st
     if (o->size < offsetof(struct headwater_agent_options, arg) + sizeof(o->arg))
         return hw_fail(err, HW_EINVAL,
                        "options.size is %zu: headwater_agent_options_init() sets it", o->size);
-    if (o->node == NULL || !hw_kv_name_valid(o->node))
+    if (o->node == NULL || !hw_name_valid(o->node))
         return hw_fail(err, HW_EINVAL,
                        "node: \"%s\" is not a node name: at most %d letters, digits, - and _, in "
                        "parts joined by single dots",
                        o->node != NULL ? o->node : "", HW_NAME_MOST);
-    if (o->bucket != NULL && (!hw_kv_key_valid(o->bucket) || strchr(o->bucket, '.') != NULL))
+    if (o->bucket != NULL && !hw_kv_bucket_valid(o->bucket))
         return hw_fail(err, HW_EINVAL,
                        "bucket: \"%s\" is not a bucket name: letters, digits, - "
                        "and _",

@@ -118,17 +118,18 @@ static bool touched(const struct rec_comparison *comparison, const struct rec_en
     return rec_apply_touched(comparison->config.apply, entry, comparison->result.rev);
 }
 
-static void on_key(void *arg, struct hw_kv_entry *found)
+static void on_key(void *arg, struct hw_kv_entry *stored)
 {
+    const struct hw_entry found = hw_entry_of(stored);
     struct rec_comparison *comparison = arg;
     struct rec_entry *entry;
 
-    if (!rec_sink_has_key(found->key))
+    if (!rec_sink_has_key(found.key))
         return;
-    entry = rec_sink_entry(comparison->config.sink, found->key);
+    entry = rec_sink_entry(comparison->config.sink, found.key);
     rec_entry_listed(entry, comparison->number);
     if (!touched(comparison, entry) && entry->in_flight == NULL)
-        rec_entry_compare(entry, found, comparison->config.signer);
+        rec_entry_compare(entry, &found, comparison->config.signer);
 }
 
 /* Keys that the list did not have were purged. */
@@ -165,7 +166,7 @@ static void list_keys(struct rec_comparison *comparison)
         .entry = on_key, .caught_up = on_listed, .restarting = on_list_failed, .arg = comparison};
     struct hw_error err;
 
-    if (hw_kv_watch_start(comparison->config.nats, comparison->config.bucket, REC_SINK_KEYS,
+    if (hw_kv_watch_start(comparison->config.nats, comparison->config.bucket, HW_KEYS_OF_NODES,
                           HW_DELIVER_LAST, &events, &comparison->watch, &err) != HW_OK)
         fail(comparison, &err);
 }
@@ -217,7 +218,7 @@ static bool stands(struct rec_comparison *comparison, const char *prefix, const 
 }
 
 static void compare_desired(struct rec_comparison *comparison, struct rec_tx *repair,
-                            const struct rec_desired *row)
+                            const struct hw_desired *row)
 {
     const char *hex = row->digest + strlen("sha256:");
     struct hw_digest content;
@@ -226,17 +227,17 @@ static void compare_desired(struct rec_comparison *comparison, struct rec_tx *re
     comparison->result.objects += !rec_sink_object(comparison->config.sink, hex)->there;
     rec_apply_repair_object(repair, hex, (size_t)row->size);
     rec_content_of_desired(row, &content);
-    if (!stands(comparison, REC_DESIRED_PREFIX, row->node, &content))
+    if (!stands(comparison, HW_KEY_DESIRED, row->node, &content))
         rec_apply_repair_set(repair, row);
 }
 
 static void compare_decided(struct rec_comparison *comparison, struct rec_tx *repair,
-                            const struct rec_decided *row)
+                            const struct hw_decided *row)
 {
     struct hw_digest content;
 
     rec_content_of_decided(row, &content);
-    if (!stands(comparison, REC_DECIDED_PREFIX, row->node, &content))
+    if (!stands(comparison, HW_KEY_DECIDED, row->node, &content))
         rec_apply_repair_tell(repair, row);
 }
 
@@ -270,8 +271,8 @@ static void on_page(void *arg, const struct hw_db_outcome *outcome)
     page = outcome->results[0];
     repair = new_repair(comparison);
     for (int i = 0; i < PQntuples(page) && err.status == HW_OK; i++) {
-        struct rec_desired desired;
-        struct rec_decided decided;
+        struct hw_desired desired;
+        struct hw_decided decided;
 
         if (rec_sink_is_decided(page, i)) {
             if (rec_decided_from_result(page, i, &decided, &err) == HW_OK)

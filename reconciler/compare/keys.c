@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/json.h"
 #include "common/memory.h"
+#include "common/names.h"
 #include "nats/kv.h"
 #include "reconciler/publish/content.h"
 #include "reconciler/publish/signature.h"
@@ -49,28 +49,26 @@ static void forget(struct rec_snapshot_key *key)
 }
 
 /* What the value says in words. */
-static char *describe(const struct hw_kv_entry *entry, bool decided)
+static char *describe(const struct hw_entry *entry, bool decided)
 {
-    HW_AUTO_JSON json_t *root = NULL;
-    const char *digest = NULL, *lsn;
-    json_int_t revision = 0, size = 0, epoch;
-    json_t *decisions = NULL;
-    hw_lsn position;
+    struct hw_decided_value told = {0};
+    struct hw_desired_value value = {0};
+    char *says = NULL;
 
-    if (hw_json_parse_object(entry->value, entry->size, &root, NULL) != HW_OK ||
-        hw_json_unpack(root, NULL, "{s:I, s:s}", "epoch", &epoch, "lsn", &lsn) != HW_OK ||
-        epoch < 1 || hw_lsn_parse(lsn, &position, NULL) != HW_OK ||
-        (decided ? hw_json_unpack(root, NULL, "{s:o}", "decisions", &decisions)
-                 : hw_json_unpack(root, NULL, "{s:I, s:s, s:I}", "revision", &revision, "digest",
-                                  &digest, "size", &size)) != HW_OK)
-        return hw_sprintf("no entry of ours, %zu bytes", entry->size);
-    if (decided)
-        return hw_sprintf("%zu decisions", json_array_size(decisions));
-    return hw_sprintf("revision %" PRId64 " %.80s, %" PRId64 " bytes", (int64_t)revision, digest,
-                      (int64_t)size);
+    if (decided) {
+        if (hw_decided_read(entry->value, entry->size, &told, NULL) == HW_OK &&
+            told.fence.epoch != 0)
+            says = hw_sprintf("%zu decisions", json_array_size(told.decisions));
+    } else if (hw_desired_read(entry->value, entry->size, &value, NULL) == HW_OK) {
+        says = hw_sprintf("revision %" PRId64 " %.80s, %" PRId64 " bytes", value.desired.revision,
+                          value.desired.digest, value.desired.size);
+    }
+    hw_decided_clear(&told);
+    hw_desired_clear(&value);
+    return says != NULL ? says : hw_sprintf("no entry of ours, %zu bytes", entry->size);
 }
 
-static char *describe_fences(const struct hw_kv_entry *entry, struct hw_fence said)
+static char *describe_fences(const struct hw_entry *entry, struct hw_fence said)
 {
     if (!entry->fenced)
         return hw_strdup("the headers have no fence");
@@ -79,7 +77,7 @@ static char *describe_fences(const struct hw_kv_entry *entry, struct hw_fence sa
 }
 
 static void take_entry(struct reading *keys, struct rec_snapshot_key *key,
-                       const struct hw_kv_entry *entry)
+                       const struct hw_entry *entry)
 {
     const struct hw_trust *trust = keys->session->config->trust;
     struct hw_fence said = {0};
@@ -106,21 +104,22 @@ static void take_entry(struct reading *keys, struct rec_snapshot_key *key,
         key->says = hw_strdup(why.message);
 }
 
-static void on_entry(void *arg, struct hw_kv_entry *entry)
+static void on_entry(void *arg, struct hw_kv_entry *stored)
 {
+    const struct hw_entry entry = hw_entry_of(stored);
     struct reading *keys = arg;
     struct rec_snapshot_key *key;
 
     keys->entries++;
-    keys->all_read = entry->seq >= keys->last_seq;
-    if (!rec_sink_has_key(entry->key))
+    keys->all_read = entry.seq >= keys->last_seq;
+    if (!rec_sink_has_key(entry.key))
         return;
-    key = hw_map_get(&keys->snapshot->keys, entry->key);
-    if (key == NULL && entry->deleted && keys->session->config->trust == NULL)
+    key = hw_map_get(&keys->snapshot->keys, entry.key);
+    if (key == NULL && entry.deleted && keys->session->config->trust == NULL)
         return;
     if (key == NULL)
-        key = rec_snapshot_add(keys->snapshot, entry->key);
-    take_entry(keys, key, entry);
+        key = rec_snapshot_add(keys->snapshot, entry.key);
+    take_entry(keys, key, &entry);
 }
 
 static enum hw_status on_starting(void *arg, struct hw_error *err)
@@ -165,7 +164,7 @@ static enum hw_status read_keys(struct reading *keys, struct hw_error *err)
     int64_t until = hw_loop_now() + SILENCE_MS;
     size_t before = 0;
     enum hw_status status =
-        hw_kv_watch_start(keys->session->nats, keys->session->config->bucket, REC_SINK_KEYS,
+        hw_kv_watch_start(keys->session->nats, keys->session->config->bucket, HW_KEYS_OF_NODES,
                           HW_DELIVER_LAST, &events, &keys->watch, err);
 
     while (status == HW_OK && !keys->all_read) {
@@ -194,10 +193,10 @@ static enum hw_status look_up_later(struct reading *keys, const char *names, str
     if (status != HW_OK)
         return status;
     for (int i = 0; i < PQntuples(result) && status == HW_OK; i++) {
-        HW_AUTO_FREE char *name = hw_sprintf(REC_DESIRED_PREFIX "%s", PQgetvalue(result, i, 0));
+        HW_AUTO_FREE char *name = hw_sprintf(HW_KEY_DESIRED "%s", PQgetvalue(result, i, 0));
         struct rec_snapshot_key *key = hw_map_get(&keys->snapshot->keys, name);
         struct hw_digest content;
-        struct rec_desired row;
+        struct hw_desired row;
 
         if (key == NULL)
             continue;
@@ -219,9 +218,9 @@ static enum hw_status look_up_later(struct reading *keys, const char *names, str
 static enum hw_status look_again(struct reading *keys, struct rec_snapshot_key *key,
                                  struct hw_error *err)
 {
-    struct hw_kv_entry entry = {0};
+    struct hw_kv_entry found = {0};
     PGresult *result = NULL;
-    struct rec_decided row;
+    struct hw_decided row;
     enum hw_status status =
         rec_session_ask(keys->session, decided_sql, 1, (const char *[]){key->name}, &result, err);
 
@@ -235,15 +234,16 @@ static enum hw_status look_again(struct reading *keys, struct rec_snapshot_key *
     PQclear(result);
     if (status == HW_OK)
         status =
-            hw_kv_get(keys->session->nats, keys->session->config->bucket, key->key, &entry, err);
+            hw_kv_get(keys->session->nats, keys->session->config->bucket, key->key, &found, err);
     if (status == HW_ENOENT) {
         forget(key);
         return HW_OK;
     }
     if (status != HW_OK)
         return status;
+    const struct hw_entry entry = hw_entry_of(&found);
     take_entry(keys, key, &entry);
-    hw_kv_entry_clear(&entry);
+    hw_kv_entry_clear(&found);
     return HW_OK;
 }
 
@@ -264,7 +264,7 @@ static enum hw_status look_up_round(struct reading *keys, size_t *left, size_t *
     do {
         key = hw_map_next(&keys->snapshot->keys, &at);
         /* A key that is no name of a node is none that SQL could ever have had. */
-        if (key != NULL && is_unexplained(key) && hw_kv_key_valid(key->name)) {
+        if (key != NULL && is_unexplained(key) && hw_name_is_dotted(key->name)) {
             if (key->decided) {
                 status = look_again(keys, key, err);
             } else {

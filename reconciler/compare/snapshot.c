@@ -27,15 +27,15 @@ struct rec_snapshot_key *rec_snapshot_add(struct rec_snapshot *snapshot, const c
     struct rec_snapshot_key *added = hw_alloc(sizeof(*added) + size);
 
     memcpy(added->key, key, size);
-    added->decided = rec_decided_node(key) != NULL;
-    added->name = added->decided ? rec_decided_node(added->key) : rec_desired_node(added->key);
+    added->decided = hw_decided_node(key) != NULL;
+    added->name = added->decided ? hw_decided_node(added->key) : hw_desired_node(added->key);
     hw_map_add(&snapshot->keys, added->key, added);
     return added;
 }
 
-static void add_desired(struct rec_snapshot *snapshot, const struct rec_desired *row)
+static void add_desired(struct rec_snapshot *snapshot, const struct hw_desired *row)
 {
-    HW_AUTO_FREE char *key = hw_sprintf(REC_DESIRED_PREFIX "%s", row->node);
+    HW_AUTO_FREE char *key = hw_sprintf(HW_KEY_DESIRED "%s", row->node);
     struct rec_snapshot_key *added = rec_snapshot_add(snapshot, key);
     struct rec_snapshot_object *object = hw_map_get(&snapshot->objects, row->digest);
 
@@ -53,9 +53,9 @@ static void add_desired(struct rec_snapshot *snapshot, const struct rec_desired 
     snapshot->desired++;
 }
 
-static void add_decided(struct rec_snapshot *snapshot, const struct rec_decided *row)
+static void add_decided(struct rec_snapshot *snapshot, const struct hw_decided *row)
 {
-    HW_AUTO_FREE char *key = hw_sprintf(REC_DECIDED_PREFIX "%s", row->node);
+    HW_AUTO_FREE char *key = hw_sprintf(HW_KEY_DECIDED "%s", row->node);
 
     struct rec_snapshot_key *added = rec_snapshot_add(snapshot, key);
 
@@ -73,8 +73,8 @@ static enum hw_status read_page(struct rec_snapshot *snapshot, struct rec_sessio
         return status;
     *last = PQntuples(page) == 0;
     for (int i = 0; i < PQntuples(page) && status == HW_OK; i++) {
-        struct rec_desired desired;
-        struct rec_decided decided;
+        struct hw_desired desired;
+        struct hw_decided decided;
 
         if (rec_sink_is_decided(page, i)) {
             status = rec_decided_from_result(page, i, &decided, err);

@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/map.h"
 #include "common/memory.h"
+#include "common/names.h"
 
 enum {
     BATCH_BYTES = 4 << 20,
@@ -92,7 +93,7 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
 
     if (entry->deleted || strncmp(entry->key, config->prefix, strlen(config->prefix)) != 0)
         return;
-    if (!hw_kv_name_valid(name)) {
+    if (!hw_name_valid(name)) {
         hw_log_warn("passing over a key that does not end with a node's name",
                     HW_S("key", entry->key), HW_I("revision", (int64_t)entry->seq));
         return;

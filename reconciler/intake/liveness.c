@@ -9,8 +9,9 @@
 #include "common/log.h"
 #include "common/map.h"
 #include "common/memory.h"
-#include "nats/kv.h"
+#include "common/names.h"
 #include "pg/database.h"
+#include "protocol/subjects.h"
 
 enum {
     WRITE_MS = 3000,
@@ -39,7 +40,7 @@ static void on_beat(void *arg, natsMsg *msg)
     char *name;
 
     live->counts->heartbeats++;
-    if (live->heard.count >= HEARD_MOST || !hw_kv_name_valid(node) ||
+    if (live->heard.count >= HEARD_MOST || !hw_name_valid(node) ||
         hw_map_get(&live->heard, node) != NULL)
         return;
     name = hw_strdup(node);
@@ -107,7 +108,7 @@ enum hw_status rec_liveness_start(struct hw_loop *loop, struct hw_nats *nats, co
                                   const char *bucket, struct rec_counts *counts,
                                   struct rec_liveness **out, struct hw_error *err)
 {
-    HW_AUTO_FREE char *subject = hw_sprintf("%s.alive.>", bucket);
+    HW_AUTO_FREE char *subject = hw_subject_alive(bucket, ">");
     struct rec_liveness *live = hw_alloc(sizeof(*live));
     const struct hw_db_events events = {.arg = live};
     enum hw_status status;

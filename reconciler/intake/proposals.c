@@ -1,6 +1,5 @@
 #include "reconciler/intake/proposals.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,48 +9,13 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/points.h"
+#include "protocol/keys.h"
+#include "protocol/proposal.h"
 #include "reconciler/intake/intake.h"
 
-enum {
-    BATCH_MOST = 100,
-    VALUE_MOST = 1 << 20, /* bytes of one proposal: the content in base64, and the rest */
-    REF_MOST = 64,
-    MEDIA_TYPE_MOST = 255,
-};
+enum { BATCH_MOST = 100 };
 
 /* ---- reading ---- */
-
-static bool ref_valid(const char *ref)
-{
-    return *ref != '\0' && strlen(ref) <= REF_MOST && strchr(ref, '.') == NULL &&
-           hw_kv_key_valid(ref);
-}
-
-static enum hw_status check(const char *node, json_t *root, struct hw_error *err)
-{
-    const char *name, *ref, *config, *content, *encoding = "utf-8";
-    const char *media_type = NULL, *message = NULL;
-    json_int_t base;
-
-    if (hw_json_unpack(root, err, "{s:s, s:s, s:s, s:I, s:s, s?s, s?s, s?s}", "node", &name, "ref",
-                       &ref, "config", &config, "base_revision", &base, "content", &content,
-                       "encoding", &encoding, "media_type", &media_type, "message",
-                       &message) != HW_OK)
-        return err->status;
-    if (strcmp(name, node) != 0)
-        return hw_fail(err, HW_EINVAL, "it is of node \"%.130s\"", name);
-    if (!ref_valid(ref))
-        return hw_fail(err, HW_EINVAL, "ref is not 1 to %d letters, digits, - and _", REF_MOST);
-    if (!hw_kv_name_valid(config))
-        return hw_fail(err, HW_EINVAL, "config is not a name");
-    if (base < 1 || base > INT_MAX)
-        return hw_fail(err, HW_EINVAL, "base_revision is not a revision");
-    if (media_type != NULL && strlen(media_type) > MEDIA_TYPE_MOST)
-        return hw_fail(err, HW_EINVAL, "media_type is longer than %d characters", MEDIA_TYPE_MOST);
-    if (strcmp(encoding, "utf-8") != 0 && strcmp(encoding, "base64") != 0)
-        return hw_fail(err, HW_EINVAL, "encoding is neither utf-8 nor base64");
-    return HW_OK;
-}
 
 /* Without a usable ref, one is made of the bytes: the same bytes have the same ref, and are refused
  * once. */
@@ -80,30 +44,13 @@ static char *problem_of(const char *node, const char *ref, const char *value, si
 
 char *rec_proposal_read(const char *node, const char *value, size_t size)
 {
-    static const char *const members[] = {"node",    "ref",      "config",     "base_revision",
-                                          "content", "encoding", "media_type", "message"};
-    HW_AUTO_JSON json_t *root = NULL;
-    HW_AUTO_JSON json_t *item = NULL;
+    HW_AUTO_JSON json_t *members = NULL;
+    HW_AUTO_FREE char *ref = NULL;
     struct hw_error err;
-    enum hw_status status;
 
-    if (size > VALUE_MOST)
-        status = hw_fail(&err, HW_ELIMIT, "%zu bytes, more than the %d a proposal may have", size,
-                         VALUE_MOST);
-    else
-        status = hw_json_parse_object(value, size, &root, &err);
-    if (status == HW_OK)
-        status = check(node, root, &err);
-    if (status != HW_OK) {
-        const char *ref = json_string_value(json_object_get(root, "ref"));
-
-        return problem_of(node, ref != NULL && ref_valid(ref) ? ref : NULL, value, size, &err);
-    }
-    item = json_pack("{s:s}", "encoding", "utf-8");
-    for (size_t i = 0; i < HW_COUNT(members); i++)
-        if (json_object_get(root, members[i]) != NULL)
-            json_object_set(item, members[i], json_object_get(root, members[i]));
-    return hw_json_dump(item);
+    if (hw_proposal_read(node, value, size, &members, &ref, &err) != HW_OK)
+        return problem_of(node, ref, value, size, &err);
+    return hw_json_dump(members);
 }
 
 static char *read_proposal(void *arg, const char *node, const struct hw_kv_entry *entry)
@@ -143,7 +90,7 @@ enum hw_status rec_proposals_start(struct hw_loop *loop, struct hw_nats *nats, c
         .nats = nats,
         .database = conninfo,
         .bucket = bucket,
-        .prefix = "cfg.proposed.",
+        .prefix = HW_KEY_PROPOSED,
         .what = "proposals",
         .sql = "SELECT node, ref, id, state FROM headwater.propose($1::jsonb)",
         .batch_most = BATCH_MOST,

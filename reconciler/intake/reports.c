@@ -6,16 +6,13 @@
 
 #include "common/buf.h"
 #include "common/clock.h"
-#include "common/json.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "protocol/keys.h"
+#include "protocol/report.h"
 #include "reconciler/intake/intake.h"
 
-enum {
-    BATCH_MOST = 1000,
-    VALUE_MOST = 64 << 10, /* bytes of one report */
-    HEARTBEAT_MOST_S = 86400,
-};
+enum { BATCH_MOST = 1000 };
 
 struct rec_reports {
     struct hw_nats *nats;
@@ -31,85 +28,7 @@ struct rec_reports {
         generation_ns; /* sent to the database in place of created_ns; 0: it must be asked first */
 };
 
-/* ---- checking ---- */
-
-/* Keeps the newest. */
-static enum hw_status check_fence(const char *member, json_int_t epoch, const char *lsn,
-                                  struct hw_fence *newest, struct hw_error *err)
-{
-    struct hw_fence fence = {.epoch = epoch > 0 ? (uint64_t)epoch : 0};
-
-    if (hw_lsn_parse(lsn, &fence.lsn, err) != HW_OK)
-        return hw_fail_in(err, "member \"%s\"", member);
-    if (hw_fence_compare(fence, *newest) > 0)
-        *newest = fence;
-    return HW_OK;
-}
-
-static enum hw_status check_running(json_t *running, struct hw_fence *newest, struct hw_error *err)
-{
-    const char *digest, *lsn, *at;
-    json_int_t revision, epoch;
-
-    if (running == NULL || json_is_null(running))
-        return HW_OK;
-    if (hw_json_unpack(running, err, "{s:I, s:s, s:I, s:s, s:s}", "revision", &revision, "digest",
-                       &digest, "epoch", &epoch, "lsn", &lsn, "applied_at", &at) != HW_OK)
-        return hw_fail_in(err, "member \"running\"");
-    return check_fence("running", epoch, lsn, newest, err);
-}
-
-/* When the node could not read the entry, all members but these three are null. */
-static enum hw_status check_failed(json_t *failed, struct hw_fence *newest, struct hw_error *err)
-{
-    const char *digest, *lsn = NULL, *stage, *error, *at;
-    json_int_t revision, epoch = 0;
-    enum hw_status status;
-
-    if (failed == NULL || json_is_null(failed))
-        return HW_OK;
-    status =
-        hw_json_unpack(failed, err, "{s:s, s:s, s:s}", "stage", &stage, "error", &error, "at", &at);
-    if (status == HW_OK && json_is_null(json_object_get(failed, "revision")))
-        status = hw_json_unpack(failed, err, "{s:n, s:n, s:n}", "digest", "epoch", "lsn");
-    else if (status == HW_OK)
-        status = hw_json_unpack(failed, err, "{s:I, s:s, s:I, s:s}", "revision", &revision,
-                                "digest", &digest, "epoch", &epoch, "lsn", &lsn);
-    if (status != HW_OK)
-        return hw_fail_in(err, "member \"failed\"");
-    return lsn == NULL ? HW_OK : check_fence("failed", epoch, lsn, newest, err);
-}
-
-enum hw_status rec_report_check(const char *node, const char *value, size_t size,
-                                struct hw_fence *newest, struct hw_error *err)
-{
-    HW_AUTO_JSON json_t *root = NULL;
-    json_t *running = NULL, *failed = NULL, *heartbeat = NULL;
-    const char *name, *state;
-    enum hw_status status;
-
-    *newest = (struct hw_fence){0};
-    if (size > VALUE_MOST)
-        return hw_fail(err, HW_ELIMIT, "%zu bytes, more than the %d a report may have", size,
-                       VALUE_MOST);
-    status = hw_json_parse_object(value, size, &root, err);
-    if (status == HW_OK)
-        status =
-            hw_json_unpack(root, err, "{s:s, s:s, s?o, s?o, s?o}", "node", &name, "state", &state,
-                           "running", &running, "failed", &failed, "heartbeat", &heartbeat);
-    if (status != HW_OK)
-        return status;
-    if (strcmp(name, node) != 0)
-        return hw_fail(err, HW_EINVAL, "it is about node \"%.130s\"", name);
-    if (strcmp(state, "applied") != 0 && strcmp(state, "failed") != 0 &&
-        strcmp(state, "rejected") != 0)
-        return hw_fail(err, HW_EINVAL, "state \"%.40s\" is not applied, failed or rejected", state);
-    if (heartbeat != NULL &&
-        (!(json_number_value(heartbeat) > 0) || json_number_value(heartbeat) > HEARTBEAT_MOST_S))
-        return hw_fail(err, HW_EINVAL, "member \"heartbeat\" is not a number of seconds");
-    status = check_running(running, newest, err);
-    return status == HW_OK ? check_failed(failed, newest, err) : status;
-}
+/* ---- reading ---- */
 
 static char *read_report(void *arg, const char *node, const struct hw_kv_entry *entry)
 {
@@ -117,7 +36,7 @@ static char *read_report(void *arg, const char *node, const struct hw_kv_entry *
     struct hw_fence fence;
     struct hw_error err;
 
-    if (rec_report_check(node, entry->value, entry->size, &fence, &err) != HW_OK) {
+    if (hw_report_check(node, entry->value, entry->size, &fence, &err) != HW_OK) {
         hw_log_warn("passing over a report that is none", HW_S("node", node),
                     HW_I("revision", (int64_t)entry->seq), HW_E(&err));
         return NULL;
@@ -259,7 +178,7 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
                                              .nats = nats,
                                              .database = conninfo,
                                              .bucket = reports->bucket,
-                                             .prefix = "cfg.reported.",
+                                             .prefix = HW_KEY_REPORTED,
                                              .what = "reports",
                                              .sql = report_sql,
                                              .batch_most = BATCH_MOST,

@@ -7,6 +7,7 @@
 #define RECONCILER_INTAKE_REPORTS_H
 
 #include "common/loop.h"
+#include "common/lsn.h"
 #include "nats/kv.h"
 #include "pg/database.h"
 #include "reconciler/counts/counts.h"
@@ -23,10 +24,5 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
                                  rec_reports_fence_fn *fence, void *arg,
                                  struct rec_reports **reports, struct hw_error *err) HW_CHECKED;
 void rec_reports_stop(struct rec_reports *reports); /* NULL is fine */
-
-/* Checks that value is a report of node; the error says what is wrong with it. *newest: of the
- * fences in it; epoch 0 where there is none. */
-enum hw_status rec_report_check(const char *node, const char *value, size_t size,
-                                struct hw_fence *newest, struct hw_error *err) HW_CHECKED;
 
 #endif

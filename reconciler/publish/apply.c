@@ -192,28 +192,28 @@ static void want_object(struct rec_tx *tx, const char *hex, size_t size);
 static void remove_key(struct rec_tx *tx, const char *key)
 {
     struct rec_change *change = add_change(tx, key);
-    const char *node = rec_desired_node(key);
+    const char *node = hw_desired_node(key);
 
     if (node != NULL)
         change->signature = rec_signature(tx->apply->config.signer, node, NULL, tx->fence);
 }
 
-static void set(struct rec_tx *tx, const struct rec_desired *row)
+static void set(struct rec_tx *tx, const struct hw_desired *row)
 {
-    HW_AUTO_FREE char *key = hw_sprintf(REC_DESIRED_PREFIX "%s", row->node);
+    HW_AUTO_FREE char *key = hw_sprintf(HW_KEY_DESIRED "%s", row->node);
     struct rec_change *change = add_change(tx, key);
 
-    change->value = rec_desired_value(row, tx->fence, &change->size);
+    change->value = hw_desired_write(row, tx->fence, &change->size);
     change->signature = rec_signature(tx->apply->config.signer, row->node, row, tx->fence);
     want_object(tx, row->digest + strlen("sha256:"), (size_t)row->size);
 }
 
-static void tell_node(struct rec_tx *tx, const struct rec_decided *row)
+static void tell_node(struct rec_tx *tx, const struct hw_decided *row)
 {
-    HW_AUTO_FREE char *key = hw_sprintf(REC_DECIDED_PREFIX "%s", row->node);
+    HW_AUTO_FREE char *key = hw_sprintf(HW_KEY_DECIDED "%s", row->node);
     struct rec_change *change = add_change(tx, key);
 
-    change->value = rec_decided_value(row, tx->fence, &change->size);
+    change->value = hw_decided_write(row, tx->fence, &change->size);
 }
 
 void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence, int64_t committed_at)
@@ -223,12 +223,12 @@ void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence, int64_t com
     apply->open->committed_at = committed_at;
 }
 
-void rec_apply_set(struct rec_apply *apply, const struct rec_desired *row)
+void rec_apply_set(struct rec_apply *apply, const struct hw_desired *row)
 {
     set(apply->open, row);
 }
 
-void rec_apply_tell(struct rec_apply *apply, const struct rec_decided *row)
+void rec_apply_tell(struct rec_apply *apply, const struct hw_decided *row)
 {
     tell_node(apply->open, row);
 }
@@ -314,12 +314,12 @@ struct rec_tx *rec_apply_repair(struct rec_apply *apply, struct hw_fence fence)
     return tx;
 }
 
-void rec_apply_repair_set(struct rec_tx *repair, const struct rec_desired *row)
+void rec_apply_repair_set(struct rec_tx *repair, const struct hw_desired *row)
 {
     set(repair, row);
 }
 
-void rec_apply_repair_tell(struct rec_tx *repair, const struct rec_decided *row)
+void rec_apply_repair_tell(struct rec_tx *repair, const struct hw_decided *row)
 {
     tell_node(repair, row);
 }
@@ -506,14 +506,11 @@ static void publish(struct rec_change *change)
         change_done(change);
         return;
     }
-    if (hw_kv_message(apply->config.bucket, entry->key, change->value, change->size,
-                      &change->tx->fence, &msg, &err) != HW_OK) {
+    if (hw_entry_message(apply->config.bucket, entry->key, change->value, change->size,
+                         &change->tx->fence, change->signature, &msg, &err) != HW_OK) {
         fail(apply, &err);
         return;
     }
-    if (change->signature != NULL &&
-        natsMsgHeader_Set(msg, HW_HEADER_SIGNATURE, change->signature) != NATS_OK)
-        abort(); /* out of memory */
     if (hw_nats_publish(apply->config.nats, msg, entry->seq, on_entry_ack, change, &err) != HW_OK) {
         fail(apply, &err);
         return;
@@ -571,12 +568,12 @@ static void resolve_conflict(struct rec_change *change)
         fail(apply, &err);
         return;
     }
-    struct hw_fence fence = found.fence;
+    struct hw_fence fence = hw_entry_of(&found).fence;
     const uint64_t seq = found.seq;
-    const bool fenced = found.fenced;
+    const bool fenced = hw_entry_of(&found).fenced;
     hw_kv_entry_clear(&found);
-    if (!fenced &&
-        hw_kv_newest_fence(apply->config.nats, apply->config.bucket, key, &fence, &err) != HW_OK) {
+    if (!fenced && hw_entry_newest_fence(apply->config.nats, apply->config.bucket, key, &fence,
+                                         &err) != HW_OK) {
         fail(apply, &err);
         return;
     }
@@ -714,8 +711,8 @@ static void store_checkpoint(struct rec_apply *apply)
     HW_AUTO_FREE char *value = rec_checkpoint_value(&apply->applied);
     put = hw_alloc(sizeof(*put));
     *put = (struct checkpoint_put){.apply = apply, .generation = apply->generation};
-    if (hw_kv_message(apply->config.bucket, REC_CHECKPOINT_KEY, value, strlen(value),
-                      &apply->applied.fence, &msg, &err) != HW_OK ||
+    if (hw_entry_message(apply->config.bucket, HW_KEY_CHECKPOINT, value, strlen(value),
+                         &apply->applied.fence, NULL, &msg, &err) != HW_OK ||
         hw_nats_publish(apply->config.nats, msg, apply->stored.seq, on_checkpoint_ack, put, &err) !=
             HW_OK) {
         free(put);
@@ -745,7 +742,7 @@ void rec_apply_defend_checkpoint(struct rec_apply *apply)
         fail(apply, &err);
     } else if (status == HW_OK || status == HW_ENOENT || status == HW_ECORRUPT) {
         hw_log_warn("repairing the checkpoint, which someone else wrote",
-                    HW_S("key", REC_CHECKPOINT_KEY), HW_I("revision", (int64_t)found.seq));
+                    HW_S("key", HW_KEY_CHECKPOINT), HW_I("revision", (int64_t)found.seq));
         apply->stored = (struct rec_checkpoint){.seq = found.seq};
         apply->checkpoint_at = 0;
         store_checkpoint(apply);

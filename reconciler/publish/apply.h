@@ -81,8 +81,8 @@ void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *store
 /* ---- a transaction from the stream, one at a time ---- */
 /* committed_at: Unix nanoseconds, for the time to acknowledgement; 0: it does not count. */
 void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence, int64_t committed_at);
-void rec_apply_set(struct rec_apply *apply, const struct rec_desired *row);
-void rec_apply_tell(struct rec_apply *apply, const struct rec_decided *row);
+void rec_apply_set(struct rec_apply *apply, const struct hw_desired *row);
+void rec_apply_tell(struct rec_apply *apply, const struct hw_decided *row);
 void rec_apply_remove(struct rec_apply *apply, const char *key); /* rec_sink_has_key(key) */
 /* Hands over an object that entries of this transaction, or later ones, point to. hex: of its
  * digest. An object that was neither handed over nor is in NATS is fetched when an entry points to
@@ -100,8 +100,8 @@ void rec_apply_progress(struct rec_apply *apply, hw_lsn lsn);
 
 /* ---- repairs: what a comparison found to differ, begun and committed in one go ---- */
 struct rec_tx *rec_apply_repair(struct rec_apply *apply, struct hw_fence fence);
-void rec_apply_repair_set(struct rec_tx *repair, const struct rec_desired *row);
-void rec_apply_repair_tell(struct rec_tx *repair, const struct rec_decided *row);
+void rec_apply_repair_set(struct rec_tx *repair, const struct hw_desired *row);
+void rec_apply_repair_tell(struct rec_tx *repair, const struct hw_decided *row);
 void rec_apply_repair_remove(struct rec_tx *repair, const struct rec_entry *entry);
 void rec_apply_repair_object(struct rec_tx *repair, const char *hex, size_t size);
 void rec_apply_repair_commit(struct rec_tx *repair);

@@ -36,10 +36,10 @@ static enum hw_status take_desired(struct rec_apply *apply, const struct cdc_tra
                                    const struct cdc_change *change, struct rec_commands *commands,
                                    struct hw_error *err)
 {
-    struct rec_desired row;
+    struct hw_desired row;
     bool gone;
 
-    if (take_removal(apply, tx, change, REC_DESIRED_PREFIX, commands, &gone, err) != HW_OK)
+    if (take_removal(apply, tx, change, HW_KEY_DESIRED, commands, &gone, err) != HW_OK)
         return err->status;
     if (gone)
         return HW_OK;
@@ -53,10 +53,10 @@ static enum hw_status take_decided(struct rec_apply *apply, const struct cdc_tra
                                    const struct cdc_change *change, struct rec_commands *commands,
                                    struct hw_error *err)
 {
-    struct rec_decided row;
+    struct hw_decided row;
     bool gone;
 
-    if (take_removal(apply, tx, change, REC_DECIDED_PREFIX, commands, &gone, err) != HW_OK)
+    if (take_removal(apply, tx, change, HW_KEY_DECIDED, commands, &gone, err) != HW_OK)
         return err->status;
     if (gone)
         return HW_OK;

@@ -56,7 +56,7 @@ enum hw_status rec_checkpoint_read(struct hw_nats *nats, const char *bucket,
     struct hw_kv_entry entry = {0};
     enum hw_status status;
 
-    status = hw_kv_get(nats, bucket, REC_CHECKPOINT_KEY, &entry, err);
+    status = hw_kv_get(nats, bucket, HW_KEY_CHECKPOINT, &entry, err);
     if (status == HW_ENOENT)
         *c = found;
     if (status != HW_OK)
@@ -66,7 +66,7 @@ enum hw_status rec_checkpoint_read(struct hw_nats *nats, const char *bucket,
         status = hw_fail(err, HW_ENOENT, "the checkpoint was deleted");
     else if (parse(&entry, &found, err) != HW_OK) {
         err->status = HW_ECORRUPT;
-        status = hw_fail_in(err, "key %s is no checkpoint", REC_CHECKPOINT_KEY);
+        status = hw_fail_in(err, "key %s is no checkpoint", HW_KEY_CHECKPOINT);
     }
     hw_kv_entry_clear(&entry);
     *c = found;

@@ -13,8 +13,7 @@
 
 #include "common/lsn.h"
 #include "nats/kv.h"
-
-#define REC_CHECKPOINT_KEY "cfg.checkpoint"
+#include "protocol/keys.h"
 
 struct rec_checkpoint {
     struct hw_fence fence;

@@ -31,7 +31,7 @@ static void finish(struct hw_buf *text, struct hw_digest *content)
     hw_buf_free(text);
 }
 
-static void digest_desired(const struct rec_desired *row, const json_t *sources,
+static void digest_desired(const struct hw_desired *row, const json_t *sources,
                            struct hw_digest *content)
 {
     struct hw_buf text = {0};
@@ -53,74 +53,57 @@ static void digest_decided(const char *node, const json_t *decisions, struct hw_
     finish(&text, content);
 }
 
-void rec_content_of_desired(const struct rec_desired *row, struct hw_digest *content)
+void rec_content_of_desired(const struct hw_desired *row, struct hw_digest *content)
 {
     HW_AUTO_JSON json_t *sources = json_loads(row->sources, 0, NULL);
 
     digest_desired(row, sources, content);
 }
 
-void rec_content_of_decided(const struct rec_decided *row, struct hw_digest *content)
+void rec_content_of_decided(const struct hw_decided *row, struct hw_digest *content)
 {
     HW_AUTO_JSON json_t *decisions = json_loads(row->decisions, 0, NULL);
 
     digest_decided(row->node, decisions, content);
 }
 
-static bool read_fence(json_t *root, struct hw_fence *fence)
+static bool read_desired(const struct hw_entry *entry, struct hw_digest *content,
+                         struct hw_fence *fence)
 {
-    const char *lsn;
-    json_int_t epoch;
+    struct hw_desired_value value;
+    bool ours;
 
-    if (hw_json_unpack(root, NULL, "{s:I, s:s}", "epoch", &epoch, "lsn", &lsn) != HW_OK ||
-        epoch < 1 || hw_lsn_parse(lsn, &fence->lsn, NULL) != HW_OK)
+    if (hw_desired_read(entry->value, entry->size, &value, NULL) != HW_OK)
         return false;
-    fence->epoch = (uint64_t)epoch;
-    return true;
+    ours = value.sources != NULL; /* a reader does without them; a row always has them */
+    if (ours) {
+        digest_desired(&value.desired, value.sources, content);
+        *fence = value.fence;
+    }
+    hw_desired_clear(&value);
+    return ours;
 }
 
-static bool read_desired(json_t *root, struct hw_digest *content)
+static bool read_decided(const struct hw_entry *entry, struct hw_digest *content,
+                         struct hw_fence *fence)
 {
-    static const char algorithm[] = "sha256:";
-    struct rec_desired row;
-    json_int_t revision, size;
-    const char *object;
-    json_t *sources;
+    struct hw_decided_value value;
+    bool ours;
 
-    if (hw_json_unpack(root, NULL, "{s:s, s:I, s:s, s:I, s:s, s:s, s:o}", "node", &row.node,
-                       "revision", &revision, "digest", &row.digest, "size", &size, "media_type",
-                       &row.media_type, "object", &object, "sources", &sources) != HW_OK ||
-        strncmp(row.digest, algorithm, strlen(algorithm)) != 0 ||
-        strcmp(object, row.digest + strlen(algorithm)) != 0)
+    if (hw_decided_read(entry->value, entry->size, &value, NULL) != HW_OK)
         return false;
-    row.revision = revision;
-    row.size = size;
-    digest_desired(&row, sources, content);
-    return true;
+    ours = value.fence.epoch != 0;
+    if (ours) {
+        digest_decided(value.node, value.decisions, content);
+        *fence = value.fence;
+    }
+    hw_decided_clear(&value);
+    return ours;
 }
 
-static bool read_decided(json_t *root, struct hw_digest *content)
-{
-    const char *node;
-    json_t *decisions;
-
-    if (hw_json_unpack(root, NULL, "{s:s, s:o}", "node", &node, "decisions", &decisions) != HW_OK)
-        return false;
-    digest_decided(node, decisions, content);
-    return true;
-}
-
-bool rec_content_of_entry(const struct hw_kv_entry *entry, struct hw_digest *content,
+bool rec_content_of_entry(const struct hw_entry *entry, struct hw_digest *content,
                           struct hw_fence *fence)
 {
-    HW_AUTO_JSON json_t *root = NULL;
-    struct hw_fence said;
-
-    if (hw_json_parse_object(entry->value, entry->size, &root, NULL) != HW_OK ||
-        !read_fence(root, &said) ||
-        !(rec_decided_node(entry->key) != NULL ? read_decided(root, content)
-                                               : read_desired(root, content)))
-        return false;
-    *fence = said;
-    return true;
+    return hw_decided_node(entry->key) != NULL ? read_decided(entry, content, fence)
+                                               : read_desired(entry, content, fence);
 }

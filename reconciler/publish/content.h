@@ -14,19 +14,19 @@
 
 #include "common/digest.h"
 #include "common/lsn.h"
-#include "nats/kv.h"
+#include "protocol/entry.h"
 #include "reconciler/publish/decided.h"
 #include "reconciler/publish/desired.h"
 
-void rec_content_of_desired(const struct rec_desired *row, struct hw_digest *content);
-void rec_content_of_decided(const struct rec_decided *row, struct hw_digest *content);
+void rec_content_of_desired(const struct hw_desired *row, struct hw_digest *content);
+void rec_content_of_decided(const struct hw_decided *row, struct hw_digest *content);
 
 /*
  * The same of a key's value, which may be anything. False: it is no entry of ours (a member is
- * missing or of another type, or object is not the name of digest). *fence is what the value says;
- * agents refuse an entry whose headers say another one.
+ * missing or wrong, or its fence cannot be read). *fence is what the value says; agents refuse an
+ * entry whose headers say another one.
  */
-bool rec_content_of_entry(const struct hw_kv_entry *entry, struct hw_digest *content,
+bool rec_content_of_entry(const struct hw_entry *entry, struct hw_digest *content,
                           struct hw_fence *fence);
 
 #endif

@@ -1,28 +1,17 @@
 #include "reconciler/publish/desired.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
 #include "common/digest.h"
-#include "common/json.h"
-#include "common/memory.h"
-#include "nats/kv.h"
-
-const char *rec_desired_node(const char *key)
-{
-    const size_t prefix = strlen(REC_DESIRED_PREFIX);
-
-    return strncmp(key, REC_DESIRED_PREFIX, prefix) == 0 ? key + prefix : NULL;
-}
+#include "common/names.h"
 
 /* What must hold before a row may become a key and a name in NATS. */
-static enum hw_status check(const struct rec_desired *row, struct hw_error *err)
+static enum hw_status check(const struct hw_desired *row, struct hw_error *err)
 {
     struct hw_digest digest;
 
-    if (!hw_kv_key_valid(row->node))
+    if (!hw_name_is_dotted(row->node))
         return hw_fail(err, HW_EPROTO, "desired row of node \"%.140s\": not a legal name",
                        row->node);
     if (hw_digest_parse(row->digest, &digest, err) != HW_OK) {
@@ -33,9 +22,9 @@ static enum hw_status check(const struct rec_desired *row, struct hw_error *err)
 }
 
 enum hw_status rec_desired_from_columns(const struct cdc_row *columns, const char *committed_at,
-                                        struct rec_desired *row, struct hw_error *err)
+                                        struct hw_desired *row, struct hw_error *err)
 {
-    struct rec_desired r = {.committed_at = committed_at};
+    struct hw_desired r = {.committed_at = committed_at};
 
     if (cdc_row_string(columns, "node", &r.node, err) != HW_OK ||
         cdc_row_integer(columns, "revision", &r.revision, err) != HW_OK ||
@@ -50,10 +39,10 @@ enum hw_status rec_desired_from_columns(const struct cdc_row *columns, const cha
     return HW_OK;
 }
 
-enum hw_status rec_desired_from_result(const PGresult *result, int n, struct rec_desired *row,
+enum hw_status rec_desired_from_result(const PGresult *result, int n, struct hw_desired *row,
                                        struct hw_error *err)
 {
-    struct rec_desired r = {
+    struct hw_desired r = {
         .node = PQgetvalue(result, n, 0),
         .revision = strtoll(PQgetvalue(result, n, 1), NULL, 10),
         .digest = PQgetvalue(result, n, 2),
@@ -67,28 +56,4 @@ enum hw_status rec_desired_from_result(const PGresult *result, int n, struct rec
         return err->status;
     *row = r;
     return HW_OK;
-}
-
-static void add_string(struct hw_buf *text, const char *before, const char *s)
-{
-    hw_buf_puts(text, before);
-    hw_buf_json_string(text, s, strlen(s));
-}
-
-char *rec_desired_value(const struct rec_desired *row, struct hw_fence fence, size_t *size)
-{
-    struct hw_buf text = {0};
-
-    hw_buf_reserve(&text, 384 + strlen(row->node) + strlen(row->sources));
-    add_string(&text, "{\"node\":", row->node);
-    hw_buf_printf(&text, ",\"revision\":%" PRId64, row->revision);
-    add_string(&text, ",\"digest\":", row->digest);
-    hw_buf_printf(&text, ",\"size\":%" PRId64, row->size);
-    add_string(&text, ",\"media_type\":", row->media_type);
-    add_string(&text, ",\"object\":", row->digest + strlen("sha256:"));
-    hw_buf_printf(&text, ",\"epoch\":%" PRIu64 ",\"lsn\":\"%s\"", fence.epoch, HW_LSN(fence.lsn));
-    add_string(&text, ",\"committed_at\":", row->committed_at);
-    hw_buf_printf(&text, ",\"sources\":%s}", row->sources);
-    *size = text.len;
-    return text.data;
 }

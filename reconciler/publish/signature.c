@@ -3,68 +3,59 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/json.h"
 #include "common/memory.h"
 
-char *rec_signature(struct hw_signer *signer, const char *node, const struct rec_desired *row,
+char *rec_signature(struct hw_signer *signer, const char *node, const struct hw_desired *row,
                     struct hw_fence fence)
 {
-    struct hw_statement statement = {.node = node, .fence = fence};
+    const struct hw_statement statement = hw_desired_statement(node, fence, row);
 
-    if (signer == NULL)
-        return NULL;
-    if (row != NULL) {
-        statement.digest = row->digest;
-        statement.revision = row->revision;
-        statement.size = row->size;
-        statement.media_type = row->media_type;
-    }
-    return hw_signer_sign(signer, &statement);
+    return signer != NULL ? hw_signer_sign(signer, &statement) : NULL;
 }
 
-/* What the entry says, by its key, its headers and its value, which *root holds. */
-static enum hw_status read_statement(const struct hw_kv_entry *entry,
-                                     struct hw_statement *statement, json_t **root,
-                                     struct hw_error *err)
+/* What the entry says, by its key, its headers and its value, which *value holds. */
+static enum hw_status read_statement(const struct hw_entry *entry, struct hw_desired_value *value,
+                                     struct hw_statement *statement, struct hw_error *err)
 {
-    struct hw_statement s = {.node = rec_desired_node(entry->key), .fence = entry->fence};
-    json_int_t revision, size;
-
     if (!entry->fenced)
         return hw_fail(err, HW_EINVAL, "the headers have no fence");
-    if (!entry->deleted) {
-        if (hw_json_parse_object(entry->value, entry->size, root, err) != HW_OK ||
-            hw_json_unpack(*root, err, "{s:s, s:I, s:s, s:I, s:s}", "node", &s.node, "revision",
-                           &revision, "digest", &s.digest, "size", &size, "media_type",
-                           &s.media_type) != HW_OK)
-            return err != NULL ? err->status : HW_EINVAL;
-        s.revision = revision;
-        s.size = size;
+    if (entry->deleted) {
+        *statement = hw_desired_statement(hw_desired_node(entry->key), entry->fence, NULL);
+        return HW_OK;
     }
-    *statement = s;
+    if (hw_desired_read(entry->value, entry->size, value, err) != HW_OK)
+        return HW_EINVAL;
+    *statement = hw_desired_statement(value->desired.node, entry->fence, &value->desired);
     return HW_OK;
 }
 
-bool rec_signature_stands(struct hw_signer *signer, const struct hw_kv_entry *entry)
+bool rec_signature_stands(struct hw_signer *signer, const struct hw_entry *entry)
 {
-    HW_AUTO_JSON json_t *root = NULL;
+    struct hw_desired_value value = {0};
     struct hw_statement statement;
+    bool stands = false;
 
-    if (signer == NULL || rec_desired_node(entry->key) == NULL)
+    if (signer == NULL || hw_desired_node(entry->key) == NULL)
         return true;
-    if (entry->signature == NULL || read_statement(entry, &statement, &root, NULL) != HW_OK)
-        return false;
-    /* It is deterministic, and quicker made than checked. */
-    HW_AUTO_FREE char *right = hw_signer_sign(signer, &statement);
-    return strcmp(entry->signature, right) == 0;
+    if (entry->signature != NULL && read_statement(entry, &value, &statement, NULL) == HW_OK) {
+        /* It is deterministic, and quicker made than checked. */
+        HW_AUTO_FREE char *right = hw_signer_sign(signer, &statement);
+
+        stands = strcmp(entry->signature, right) == 0;
+    }
+    hw_desired_clear(&value);
+    return stands;
 }
 
-enum hw_status rec_signature_check(const struct hw_trust *trust, const struct hw_kv_entry *entry,
+enum hw_status rec_signature_check(const struct hw_trust *trust, const struct hw_entry *entry,
                                    struct hw_error *err)
 {
-    HW_AUTO_JSON json_t *root = NULL;
+    struct hw_desired_value value = {0};
     struct hw_statement statement;
-    const enum hw_status status = read_statement(entry, &statement, &root, err);
+    enum hw_status status = read_statement(entry, &value, &statement, err);
 
-    return status == HW_OK ? hw_trust_check(trust, &statement, entry->signature, err) : status;
+    if (status == HW_OK)
+        status = hw_trust_check(trust, &statement, entry->signature, err);
+    hw_desired_clear(&value);
+    return status;
 }

@@ -49,7 +49,7 @@ void rec_sink_free(struct rec_sink *sink)
 
 bool rec_sink_has_key(const char *key)
 {
-    return rec_desired_node(key) != NULL || rec_decided_node(key) != NULL;
+    return hw_desired_node(key) != NULL || hw_decided_node(key) != NULL;
 }
 
 bool rec_sink_is_decided(const PGresult *rows, int n)
@@ -66,7 +66,7 @@ struct rec_entry *rec_sink_entry(struct rec_sink *sink, const char *key)
         entry->key = hw_strdup(key);
         entry->deleted = true;
         hw_map_add(&sink->entries, entry->key, entry);
-        sink->nodes += rec_desired_node(key) != NULL;
+        sink->nodes += hw_desired_node(key) != NULL;
     }
     return entry;
 }
@@ -83,7 +83,7 @@ struct rec_entry *rec_sink_next(const struct rec_sink *sink, size_t *at)
 
 /* ---- how an entry changes ---- */
 
-void rec_entry_read(struct rec_entry *entry, const struct hw_kv_entry *found)
+void rec_entry_read(struct rec_entry *entry, const struct hw_entry *found)
 {
     entry->seq = found->seq;
     entry->deleted = found->deleted;
@@ -92,7 +92,7 @@ void rec_entry_read(struct rec_entry *entry, const struct hw_kv_entry *found)
         entry->fence = found->fence;
 }
 
-void rec_entry_compare(struct rec_entry *entry, const struct hw_kv_entry *found,
+void rec_entry_compare(struct rec_entry *entry, const struct hw_entry *found,
                        struct hw_signer *signer)
 {
     struct hw_fence fence;

@@ -15,7 +15,8 @@
 
 #include "common/digest.h"
 #include "common/lsn.h"
-#include "nats/kv.h"
+#include "protocol/entry.h"
+#include "protocol/keys.h"
 #include "reconciler/publish/decided.h"
 #include "reconciler/publish/desired.h"
 #include "reconciler/publish/signature.h"
@@ -57,7 +58,6 @@ struct rec_sink *rec_sink_new(void);
 void rec_sink_free(struct rec_sink *sink);
 void rec_sink_clear(struct rec_sink *sink);
 
-#define REC_SINK_KEYS "cfg.*.>"         /* a filter that every entry's key matches */
 bool rec_sink_has_key(const char *key); /* is it the key of an entry? */
 
 /* The rows that entries are made of: of headwater.desired, and of headwater.decided. */
@@ -75,9 +75,9 @@ struct rec_entry *rec_sink_next(const struct rec_sink *sink, size_t *at);
 /* ---- how an entry changes ---- */
 
 /* An entry was read from NATS when loading: its number, and its fence where it carries one. */
-void rec_entry_read(struct rec_entry *entry, const struct hw_kv_entry *found);
+void rec_entry_read(struct rec_entry *entry, const struct hw_entry *found);
 /* The same by a comparison, which also keeps what it says. signer: as of rec_signature_stands. */
-void rec_entry_compare(struct rec_entry *entry, const struct hw_kv_entry *found,
+void rec_entry_compare(struct rec_entry *entry, const struct hw_entry *found,
                        struct hw_signer *signer);
 void rec_entry_listed(struct rec_entry *entry, uint64_t comparison); /* it read the key */
 void rec_entry_seen(struct rec_entry *entry, uint64_t comparison);   /* its snapshot has the row */

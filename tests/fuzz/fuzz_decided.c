@@ -6,11 +6,11 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    const struct hw_kv_entry entry = {.fenced = true,
-                                      .fence = {.epoch = 1, .lsn = 0x16B3748},
-                                      .key = "cfg.decided.daq1",
-                                      .value = (const char *)data,
-                                      .size = size};
+    const struct hw_entry entry = {.fenced = true,
+                                   .fence = {.epoch = 1, .lsn = 0x16B3748},
+                                   .key = "cfg.decided.daq1",
+                                   .value = (const char *)data,
+                                   .size = size};
     struct agent_decision decision = {.id = -1};
     struct hw_error err = {0};
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "agent/desired.h"
+#include "protocol/keys.h"
 #include "reconciler/publish/content.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/keys.h"
@@ -29,7 +30,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 }
 
 /* Whatever is in it: where keys are trusted, only what was signed is believed. */
-static void try_signed(struct hw_kv_entry entry)
+static void try_signed(struct hw_entry entry)
 {
     char digest[HW_DIGEST_STR_MAX];
     struct agent_document document;
@@ -46,12 +47,12 @@ static void try_signed(struct hw_kv_entry entry)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    const struct hw_kv_entry entry = {.fenced = true,
-                                      .fence = {.epoch = 1, .lsn = 0x16B3748},
-                                      .key = "cfg.desired.daq1",
-                                      .value = (const char *)data,
-                                      .size = size};
-    struct hw_kv_entry told = entry;
+    const struct hw_entry entry = {.fenced = true,
+                                   .fence = {.epoch = 1, .lsn = 0x16B3748},
+                                   .key = "cfg.desired.daq1",
+                                   .value = (const char *)data,
+                                   .size = size};
+    struct hw_entry told = entry;
     struct agent_document document = {.revision = -1};
     struct hw_digest content;
     struct hw_fence said;
@@ -65,7 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         FUZZ_HOLDS(err.status == HW_EINVAL && document.revision == -1);
     }
     try_signed(entry);
-    told.key = REC_DECIDED_PREFIX "daq1";
+    told.key = HW_KEY_DECIDED "daq1";
     (void)rec_content_of_entry(&entry, &content, &said);
     (void)rec_content_of_entry(&told, &content, &said);
     return 0;

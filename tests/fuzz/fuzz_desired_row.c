@@ -3,6 +3,7 @@
 
 #include "agent/desired.h"
 #include "common/json.h"
+#include "protocol/keys.h"
 #include "reconciler/publish/content.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/support/row.h"
@@ -15,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     HW_AUTO_JSON json_t *sources = NULL;
     struct hw_digest content, found;
     struct hw_fence said;
-    struct rec_desired row;
+    struct hw_desired row;
     struct hw_error err;
     size_t len;
 
@@ -24,14 +25,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const struct cdc_row values = test_row(object, columns);
     if (rec_desired_from_columns(&values, "2026-01-31T12:00:00.000000Z", &row, &err) != HW_OK)
         return 0;
-    HW_AUTO_FREE char *value = rec_desired_value(&row, fence, &len);
+    HW_AUTO_FREE char *value = hw_desired_write(&row, fence, &len);
 
     FUZZ_HOLDS(strlen(value) == len);
-    /* PostgreSQL writes what is in sources, as jsonb. */
+    /* PostgreSQL writes what is in sources, as jsonb, and lets no other revision or size be. */
     sources = json_loads(row.sources, JSON_REJECT_DUPLICATES, NULL);
-    if (sources != NULL) {
-        const struct hw_kv_entry entry = {
-            .key = REC_DESIRED_PREFIX "n", .value = value, .size = len};
+    if (sources != NULL && row.revision >= 1 && row.size >= 0) {
+        const struct hw_entry entry = {.key = HW_KEY_DESIRED "n", .value = value, .size = len};
 
         rec_content_of_desired(&row, &content);
         FUZZ_HOLDS(rec_content_of_entry(&entry, &found, &said));

@@ -2,6 +2,8 @@
 #include <string.h>
 
 #include "common/json.h"
+#include "common/memory.h"
+#include "common/names.h"
 #include "nats/kv.h"
 #include "reconciler/intake/proposals.h"
 #include "tests/fuzz/fuzz.h"
@@ -25,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_HOLDS(hw_json_unpack(item, NULL, "{s:s, s:s, s:s, s:I, s?s}", "config", &config, "content",
                               &content, "encoding", &encoding, "base_revision", &base, "media_type",
                               &media_type) == HW_OK);
-    FUZZ_HOLDS(hw_kv_name_valid(config) && base >= 1 && base <= INT32_MAX);
+    FUZZ_HOLDS(hw_name_valid(config) && base >= 1 && base <= INT32_MAX);
     FUZZ_HOLDS(media_type == NULL || strlen(media_type) <= 255);
     return 0;
 }

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "common/json.h"
-#include "reconciler/intake/reports.h"
+#include "protocol/report.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct hw_fence newest;
     const char *node;
 
-    if (rec_report_check("daq1", (const char *)data, size, &newest, &err) != HW_OK) {
+    if (hw_report_check("daq1", (const char *)data, size, &newest, &err) != HW_OK) {
         FUZZ_HOLDS(err.message[0] != '\0');
         return 0;
     }

@@ -1095,7 +1095,7 @@ START_TEST(test_poll_finds_what_no_hint_told)
     desire(1, "one");
     expect_applied(1);
     natsMsg *msg;
-    OK(hw_kv_message("headwater_reports", "cfg.reported." NODE, NULL, 0, NULL, &msg, &err));
+    OK(hw_kv_message("headwater_reports", "cfg.reported." NODE, NULL, 0, &msg, &err));
     OK(hw_nats_publish_wait(t.up.nats, msg, HW_SEQ_ANY, NULL, &err));
     const double until = test_deadline(WAIT_S);
     for (struct hw_kv_entry entry = {.deleted = true}; entry.deleted;) {

@@ -9,9 +9,11 @@
 
 #include "common/base64.h"
 #include "common/memory.h"
+#include "common/names.h"
 #include "nats/kv.h"
 #include "nats/objstore.h"
 #include "nats/stored.h"
+#include "protocol/entry.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"
 
@@ -314,7 +316,7 @@ static struct hw_ack put_async(const char *key, const char *value, uint64_t expe
 {
     struct acked acked = {0};
     natsMsg *msg = NULL;
-    OK(hw_kv_message(BUCKET, key, value, strlen(value), NULL, &msg, &err));
+    OK(hw_kv_message(BUCKET, key, value, strlen(value), &msg, &err));
     OK(hw_nats_publish(nats, msg, expected, on_ack, &acked, &err));
     ck_assert_int_eq(acked.times, 0);
     ck_assert_uint_eq(hw_nats_in_flight(nats), 1);
@@ -366,7 +368,8 @@ START_TEST(test_fences_travel_in_headers)
     natsMsg *msg = NULL;
     begin();
     for (int deleted = 0; deleted < 2; deleted++) {
-        OK(hw_kv_message(BUCKET, "k", deleted ? NULL : "v", deleted ? 0 : 1, &fence, &msg, &err));
+        OK(hw_entry_message(BUCKET, "k", deleted ? NULL : "v", deleted ? 0 : 1, &fence, NULL, &msg,
+                            &err));
         OK(hw_nats_publish_wait(nats, msg, HW_SEQ_ANY, NULL, &err));
         OK(hw_kv_get(nats, BUCKET, "k", &entry, &err));
         const char *epoch, *lsn;
@@ -375,8 +378,8 @@ START_TEST(test_fences_travel_in_headers)
         ck_assert_str_eq(epoch, "3");
         ck_assert_str_eq(lsn, "16/B374D848");
         ck_assert_int_eq(entry.deleted, deleted);
-        ck_assert(entry.fenced);
-        ck_assert_int_eq(hw_fence_compare(entry.fence, fence), 0);
+        ck_assert(hw_entry_of(&entry).fenced);
+        ck_assert_int_eq(hw_fence_compare(hw_entry_of(&entry).fence, fence), 0);
         hw_kv_entry_clear(&entry);
     }
     /* Whatever else stands in these headers is no fence. */
@@ -384,14 +387,14 @@ START_TEST(test_fences_travel_in_headers)
                                            {"1", "1"},   {"1x", "0/1"}, {NULL, "0/1"},
                                            {"1", NULL}};
     for (size_t i = 0; i < HW_COUNT(wrong); i++) {
-        OK(hw_kv_message(BUCKET, "k", "v", 1, NULL, &msg, &err));
+        OK(hw_kv_message(BUCKET, "k", "v", 1, &msg, &err));
         if (wrong[i][0] != NULL)
             natsMsgHeader_Set(msg, "Headwater-Epoch", wrong[i][0]);
         if (wrong[i][1] != NULL)
             natsMsgHeader_Set(msg, "Headwater-LSN", wrong[i][1]);
         OK(hw_nats_publish_wait(nats, msg, HW_SEQ_ANY, NULL, &err));
         OK(hw_kv_get(nats, BUCKET, "k", &entry, &err));
-        ck_assert_msg(!entry.fenced, "took case %zu", i);
+        ck_assert_msg(!hw_entry_of(&entry).fenced, "took case %zu", i);
         hw_kv_entry_clear(&entry);
     }
     close_nats();
@@ -410,7 +413,7 @@ START_TEST(test_rollup_is_refused_where_it_is_off)
     for (int allowed = 0; allowed < 2; allowed++) {
         OK(hw_kv_put(nats, buckets[allowed], "k", "1", 1, HW_SEQ_ANY, NULL, &err));
         OK(hw_kv_put(nats, buckets[allowed], "l", "1", 1, HW_SEQ_ANY, NULL, &err));
-        OK(hw_kv_message(buckets[allowed], "k", "2", 1, NULL, &msg, &err));
+        OK(hw_kv_message(buckets[allowed], "k", "2", 1, &msg, &err));
         natsMsgHeader_Set(msg, "Nats-Rollup", "all");
         if (allowed)
             OK(hw_nats_publish_wait(nats, msg, HW_SEQ_ANY, NULL, &err));
@@ -458,10 +461,10 @@ START_TEST(test_valid_keys)
 
     char name[HW_NAME_MOST + 2] = "";
     memset(name, 'x', HW_NAME_MOST + 1);
-    ck_assert(hw_kv_key_valid(name) && !hw_kv_name_valid(name));
+    ck_assert(hw_kv_key_valid(name) && !hw_name_valid(name));
     name[HW_NAME_MOST] = '\0';
-    ck_assert(hw_kv_name_valid(name));
-    ck_assert(!hw_kv_name_valid("") && !hw_kv_name_valid("a."));
+    ck_assert(hw_name_valid(name));
+    ck_assert(!hw_name_valid("") && !hw_name_valid("a."));
 }
 END_TEST
 
@@ -473,19 +476,19 @@ START_TEST(test_publish_needs_a_connection_and_room)
     natsMsg *msg = NULL;
     test_nats_start(&server);
     open_nats(1);
-    OK(hw_kv_message(BUCKET, "k", "v", 1, NULL, &msg, &err));
+    OK(hw_kv_message(BUCKET, "k", "v", 1, &msg, &err));
     FAILS(hw_nats_publish(nats, msg, HW_SEQ_ANY, on_ack, &never, &err), HW_EUNAVAIL);
     wait_for(&up, "the connection");
     const struct hw_kv_config config = {.bucket = BUCKET, .history = 1, .replicas = 1};
     struct hw_kv_stream stream;
     OK(hw_kv_ensure(nats, &config, &stream, &err));
-    OK(hw_kv_message(BUCKET, "k", "v", 1, NULL, &msg, &err));
+    OK(hw_kv_message(BUCKET, "k", "v", 1, &msg, &err));
     OK(hw_nats_publish(nats, msg, HW_SEQ_ANY, on_ack, &acked, &err));
-    OK(hw_kv_message(BUCKET, "k", "v", 1, NULL, &msg, &err));
+    OK(hw_kv_message(BUCKET, "k", "v", 1, &msg, &err));
     FAILS(hw_nats_publish(nats, msg, HW_SEQ_ANY, on_ack, &never, &err), HW_EUNAVAIL);
     wait_for(&acked.done, "the acknowledgement");
     ck_assert_int_eq(acked.ack.status, HW_OK);
-    OK(hw_kv_message(BUCKET, "k", "v", 1, NULL, &msg, &err));
+    OK(hw_kv_message(BUCKET, "k", "v", 1, &msg, &err));
     OK(hw_nats_publish(nats, msg, HW_SEQ_ANY, on_ack, &acked, &err));
     close_nats();
     ck_assert_int_eq(acked.times, 2);
@@ -499,12 +502,12 @@ START_TEST(test_publish_without_a_bucket)
     begin();
     struct acked acked = {0};
     natsMsg *msg = NULL;
-    OK(hw_kv_message("absent", "k", "v", 1, NULL, &msg, &err));
+    OK(hw_kv_message("absent", "k", "v", 1, &msg, &err));
     OK(hw_nats_publish(nats, msg, HW_SEQ_ANY, on_ack, &acked, &err));
     wait_for(&acked.done, "the refusal");
     ck_assert_int_ne(acked.ack.status, HW_OK);
     ck_assert_ptr_nonnull(strstr(acked.ack.err.message, "absent"));
-    OK(hw_kv_message("absent", "k", "v", 1, NULL, &msg, &err));
+    OK(hw_kv_message("absent", "k", "v", 1, &msg, &err));
     FAILS(hw_nats_publish_wait(nats, msg, HW_SEQ_ANY, NULL, &err), HW_EUNAVAIL);
     close_nats();
 }
@@ -536,7 +539,7 @@ START_TEST(test_outcome_unknown_when_the_server_is_killed)
         natsMsg *msg = NULL;
         snprintf(key, sizeof(key), "k%d", started);
         snprintf(value, sizeof(value), "v%d", started);
-        OK(hw_kv_message(BUCKET, key, value, strlen(value), NULL, &msg, &err));
+        OK(hw_kv_message(BUCKET, key, value, strlen(value), &msg, &err));
         if (hw_nats_publish(nats, msg, HW_SEQ_NONE, on_one_of_many, &many[started], &err) != HW_OK)
             break;
         if (started == 1000) { /* from here on none is read before the kill */
@@ -757,7 +760,7 @@ START_TEST(test_close_in_the_midst_of_a_watch)
     for (int i = 0; i < KEYS; i++) {
         HW_AUTO_FREE char *key = hw_sprintf("r.%d", i);
         natsMsg *msg = NULL;
-        OK(hw_kv_message(BUCKET, key, "1", 1, NULL, &msg, &err));
+        OK(hw_kv_message(BUCKET, key, "1", 1, &msg, &err));
         OK(hw_nats_publish(nats, msg, HW_SEQ_ANY, on_stored, &acked[i], &err));
     }
     wait_for(&acked[KEYS - 1], "the keys");

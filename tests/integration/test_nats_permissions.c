@@ -216,7 +216,7 @@ static void report(struct hw_nats *nats, const char *of, const char *text)
     HW_AUTO_FREE char *key = hw_sprintf("cfg.reported.%s", of);
     natsMsg *msg;
 
-    OK(hw_kv_message("headwater_reports", key, text, strlen(text), NULL, &msg, &err));
+    OK(hw_kv_message("headwater_reports", key, text, strlen(text), &msg, &err));
     OK(hw_nats_publish_wait(nats, msg, HW_SEQ_ANY, NULL, &err));
 }
 
@@ -473,7 +473,7 @@ static void a_node_rolls_nothing_up(bool behind_leaf)
     for (size_t i = 0; i < HW_COUNT(ways); i++) {
         natsMsg *msg;
 
-        OK(hw_kv_message("headwater_reports", "cfg.reported.daq-1", "bad", 3, NULL, &msg, &err));
+        OK(hw_kv_message("headwater_reports", "cfg.reported.daq-1", "bad", 3, &msg, &err));
         ck_assert_int_eq(natsMsgHeader_Set(msg, "Nats-Rollup", ways[i]), NATS_OK);
         ck_assert_int_ne(hw_nats_publish_wait(ours, msg, HW_SEQ_ANY, NULL, &err), HW_OK);
     }

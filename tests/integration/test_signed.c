@@ -89,8 +89,8 @@ static struct entry read_entry(const char *node)
 
     OK(hw_kv_get(t.up.nats, "headwater", name, &found, &err));
     entry = (struct entry){.value = hw_strndup(found.value, found.size),
-                           .fence = found.fence,
-                           .signature = hw_strdup(found.signature)};
+                           .fence = hw_entry_of(&found).fence,
+                           .signature = hw_strdup(hw_entry_of(&found).signature)};
     hw_kv_entry_clear(&found);
     return entry;
 }

@@ -15,8 +15,8 @@
 #include "common/digest.h"
 #include "common/map.h"
 #include "common/memory.h"
-#include "nats/kv.h"
 #include "nats/objstore.h"
+#include "protocol/entry.h"
 #include "tests/support/process.h"
 
 #define SLOT           "recovery_checker"

@@ -6,7 +6,7 @@
 
 #include "common/lsn.h"
 #include "common/memory.h"
-#include "nats/kv.h"
+#include "protocol/entry.h"
 #include "tests/recovery/checker.h"
 #include "tests/support/process.h"
 

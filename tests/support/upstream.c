@@ -149,9 +149,7 @@ void upstream_put_signed(struct upstream *u, const char *node, const char *value
     HW_AUTO_FREE char *key = hw_sprintf("cfg.desired.%s", node);
     natsMsg *msg;
 
-    OK(hw_kv_message("headwater", key, value, size, fence, &msg, &err));
-    if (signature != NULL && natsMsgHeader_Set(msg, HW_HEADER_SIGNATURE, signature) != NATS_OK)
-        test_fail("cannot set a header");
+    OK(hw_entry_message("headwater", key, value, size, fence, signature, &msg, &err));
     OK(hw_nats_publish_wait(u->nats, msg, HW_SEQ_ANY, NULL, &err));
 }
 

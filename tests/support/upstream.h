@@ -6,7 +6,7 @@
 #define TEST_UPSTREAM_H
 
 #include "common/json.h"
-#include "nats/kv.h"
+#include "protocol/entry.h"
 #include "protocol/statement.h"
 #include "tests/support/servers.h"
 

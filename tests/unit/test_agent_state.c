@@ -10,6 +10,7 @@
 #include "agent/report.h"
 #include "common/file.h"
 #include "common/memory.h"
+#include "protocol/report.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"
@@ -26,7 +27,7 @@ static struct hw_error err;
 static enum hw_status decode(const char *value, size_t size, bool fenced,
                              struct agent_document *document)
 {
-    const struct hw_kv_entry entry = {
+    const struct hw_entry entry = {
         .seq = 1, .fenced = fenced, .fence = {2, 0x10}, .value = value, .size = size};
     err.message[0] = '\0';
     return agent_desired_decode(&entry, "n1", NULL, document, &err);
@@ -52,7 +53,7 @@ END_TEST
 
 START_TEST(test_desired_deletion)
 {
-    struct hw_kv_entry entry = {.deleted = true, .fenced = true, .fence = {3, 4}, .value = ""};
+    struct hw_entry entry = {.deleted = true, .fenced = true, .fence = {3, 4}, .value = ""};
     struct agent_document d = {.set = true};
     ck_assert_int_eq(agent_desired_decode(&entry, "n1", NULL, &d, &err), HW_OK);
     ck_assert(!d.set);
@@ -403,9 +404,9 @@ static void expect_report(const struct agent_state *state, const char *expected)
     }
     char *text = agent_report_text(report);
     ck_assert_ptr_nonnull(strstr(text, "\"reported_at\":\"20"));
-    ck_assert(agent_report_matches(report, text, strlen(text)));
-    ck_assert(!agent_report_matches(report, text, strlen(text) - 1));
-    ck_assert(!agent_report_matches(report, "{}", 2));
+    ck_assert(hw_report_matches(report, text, strlen(text)));
+    ck_assert(!hw_report_matches(report, text, strlen(text) - 1));
+    ck_assert(!hw_report_matches(report, "{}", 2));
     free(text);
     json_decref(wanted);
     json_decref(report);

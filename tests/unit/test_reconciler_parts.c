@@ -6,7 +6,7 @@
 #include "common/json.h"
 #include "common/map.h"
 #include "common/memory.h"
-#include "reconciler/intake/reports.h"
+#include "protocol/report.h"
 #include "reconciler/publish/blob.h"
 #include "reconciler/publish/content.h"
 #include "reconciler/publish/ledger.h"
@@ -178,7 +178,7 @@ START_TEST(test_desired_value)
         "\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\","
         "\"epoch\":2,\"lsn\":\"0-1\",\"sources\":[]}",
     };
-    const struct rec_desired row = {
+    const struct hw_desired row = {
         .node = "n1",
         .revision = 3,
         .digest = DIGEST,
@@ -189,7 +189,7 @@ START_TEST(test_desired_value)
     };
     size_t size;
     HW_AUTO_FREE char *value =
-        rec_desired_value(&row, (struct hw_fence){.epoch = 2, .lsn = 0x16B3748}, &size);
+        hw_desired_write(&row, (struct hw_fence){.epoch = 2, .lsn = 0x16B3748}, &size);
 
     ck_assert_uint_eq(size, strlen(value));
     ck_assert_str_eq(
@@ -199,15 +199,15 @@ START_TEST(test_desired_value)
                "\"epoch\":2,\"lsn\":\"0/16B3748\",\"committed_at\":\"2026-01-31T12:00:00.000001Z\","
                "\"sources\":[{\"config\": \"base\", \"revision\": 1, \"assignment\": \"all\"}]}");
     /* The same but for time has the same content; anything else has not. */
-    const struct hw_kv_entry entry = {.key = REC_DESIRED_PREFIX "n1", .value = value, .size = size};
-    struct hw_kv_entry bad = entry;
+    const struct hw_entry entry = {.key = HW_KEY_DESIRED "n1", .value = value, .size = size};
+    struct hw_entry bad = entry;
     struct hw_digest content, found;
     struct hw_fence fence = {0};
     rec_content_of_desired(&row, &content);
     ck_assert(rec_content_of_entry(&entry, &found, &fence));
     ck_assert(hw_digest_equal(&found, &content));
     ck_assert(fence.epoch == 2 && fence.lsn == 0x16B3748);
-    const struct rec_desired others[] = {
+    const struct hw_desired others[] = {
         {"n2", 3, DIGEST, 20, row.media_type, row.sources, row.committed_at},
         {"n1", 4, DIGEST, 20, row.media_type, row.sources, row.committed_at},
         {"n1", 3, OTHER_DIGEST, 20, row.media_type, row.sources, row.committed_at},
@@ -229,12 +229,12 @@ END_TEST
 
 START_TEST(test_decided_value)
 {
-    const struct rec_decided row = {
+    const struct hw_decided row = {
         .node = "n1", .decisions = "[]", .committed_at = "2026-01-31T12:00:00.000001Z"};
     size_t size;
     HW_AUTO_FREE char *value =
-        rec_decided_value(&row, (struct hw_fence){.epoch = 2, .lsn = 0x16B3748}, &size);
-    const struct hw_kv_entry entry = {.key = REC_DECIDED_PREFIX "n1", .value = value, .size = size};
+        hw_decided_write(&row, (struct hw_fence){.epoch = 2, .lsn = 0x16B3748}, &size);
+    const struct hw_entry entry = {.key = HW_KEY_DECIDED "n1", .value = value, .size = size};
     struct hw_digest content, found;
     struct hw_fence fence = {0};
 
@@ -262,7 +262,7 @@ START_TEST(test_desired_columns)
         "{\"node\":\"a b\",\"revision\":1,\"digest\":\"" DIGEST
         "\",\"size\":1,\"media_type\":\"a/b\",\"sources\":\"[]\"}",
     };
-    struct rec_desired row;
+    struct hw_desired row;
     struct hw_error err;
 
     for (size_t i = 0; i < HW_COUNT(wrong); i++) {
@@ -285,16 +285,16 @@ START_TEST(test_report_check)
     struct hw_fence fence;
     struct hw_error err;
 
-    ck_assert_int_eq(rec_report_check("n1", good, strlen(good), &fence, &err), HW_OK);
+    ck_assert_int_eq(hw_report_check("n1", good, strlen(good), &fence, &err), HW_OK);
     ck_assert_int_eq(hw_fence_compare(fence, (struct hw_fence){1, 1}), 0);
-    ck_assert_int_eq(rec_report_check("n2", good, strlen(good), &fence, &err), HW_EINVAL);
+    ck_assert_int_eq(hw_report_check("n2", good, strlen(good), &fence, &err), HW_EINVAL);
     ck_assert_ptr_nonnull(strstr(err.message, "n1"));
     HW_AUTO_FREE char *large = hw_alloc(100000);
     memset(large, ' ', 99999);
-    ck_assert_int_eq(rec_report_check("n1", large, 99999, &fence, &err), HW_ELIMIT);
+    ck_assert_int_eq(hw_report_check("n1", large, 99999, &fence, &err), HW_ELIMIT);
     HW_AUTO_FREE char *no_lsn = hw_strdup(good);
     memcpy(strstr(no_lsn, "0/1"), "0-1", 3);
-    ck_assert_int_eq(rec_report_check("n1", no_lsn, strlen(no_lsn), &fence, &err), HW_EINVAL);
+    ck_assert_int_eq(hw_report_check("n1", no_lsn, strlen(no_lsn), &fence, &err), HW_EINVAL);
     ck_assert_ptr_nonnull(strstr(err.message, "failed"));
 
     /* The entry could not be read: what it was about is not known, all of it or nothing. */
@@ -302,11 +302,11 @@ START_TEST(test_report_check)
         "{\"node\":\"n1\",\"state\":\"rejected\",\"running\":null,\"failed\":{\"revision\":null,"
         "\"digest\":null,\"epoch\":null,\"lsn\":null,\"stage\":\"verify\",\"error\":\"e\","
         "\"at\":\"t\"}}";
-    ck_assert_int_eq(rec_report_check("n1", refused, strlen(refused), &fence, &err), HW_OK);
+    ck_assert_int_eq(hw_report_check("n1", refused, strlen(refused), &fence, &err), HW_OK);
     ck_assert_uint_eq(fence.epoch, 0);
     HW_AUTO_FREE char *half = hw_strdup(refused);
     memcpy(strstr(half, "null,\"stage"), "1234", 4);
-    ck_assert_int_eq(rec_report_check("n1", half, strlen(half), &fence, &err), HW_EINVAL);
+    ck_assert_int_eq(hw_report_check("n1", half, strlen(half), &fence, &err), HW_EINVAL);
 }
 END_TEST
 

@@ -1,0 +1,66 @@
+/*
+ * The report: what stands under the key cfg.reported.<node> in the bucket of reports. The node
+ * writes it whenever what it would say has changed; the reconciler reads it into
+ * headwater.reported. A reader that comes late needs the last one only.
+ */
+#ifndef HW_PROTOCOL_REPORT_H
+#define HW_PROTOCOL_REPORT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/digest.h"
+#include "common/lsn.h"
+#include "common/status.h"
+
+/* Which document it is about. */
+struct hw_report_document {
+    int64_t revision;
+    struct hw_digest digest;
+    struct hw_fence fence;
+};
+
+/* What a node says of itself. Strings are borrowed. */
+struct hw_report {
+    const char *node;
+    const char
+        *state; /* "applied"; "failed": the newest document was tried and does not run;
+                   "rejected": it, or the entry, was turned away before anything was touched */
+    const struct hw_report_document *running; /* NULL: nothing runs */
+    const char *applied_at;                   /* of what runs, RFC 3339 */
+    int64_t desired_revision;                 /* the newest that was accepted; 0: none */
+    const char *agent;                        /* name and version of the program */
+    const char *boot_id;                      /* the kernel's */
+    double heartbeat_s; /* mean time between signs of life; 0: there are none */
+    struct {
+        bool set;
+        const struct hw_report_document *document; /* NULL: of an entry that cannot be read */
+        const char *stage, *error, *at;
+    } failed; /* why the newest document does not run */
+    struct {
+        bool set;
+        const char *since, *reason;
+        int64_t waiting; /* the revision that waits; 0: it is not known */
+    } held;              /* new configuration waits */
+    struct {
+        bool set;
+        const char *at, *error;
+        bool healed;
+    } drift; /* the output was found changed */
+};
+
+/* The report without its time, so that two can be compared. Caller: json_decref. */
+json_t *hw_report_json(const struct hw_report *report);
+/* The value to publish at that time (RFC 3339); malloc'ed. */
+char *hw_report_write(const json_t *report, const char *reported_at);
+/* Does a published value say the same, its time aside? */
+bool hw_report_matches(const json_t *report, const char *value, size_t size);
+
+/* Checks that value is a report of node; the error says what is wrong with it. *newest: of the
+ * fences in it; epoch 0 where there is none. */
+enum hw_status hw_report_check(const char *node, const char *value, size_t size,
+                               struct hw_fence *newest, struct hw_error *err) HW_CHECKED;
+
+#endif
