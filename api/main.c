@@ -418,7 +418,7 @@ int main(int argc, char **argv)
         return hw_options_usage_error(&program, &err);
     }
     if (command != NULL && strcmp(command, "permissions") == 0) {
-        if (hw_nats_permissions_api(options.bucket, &options.nats_files, &err) == HW_OK)
+        if (hw_permissions_api(options.bucket, &options.nats_files, &err) == HW_OK)
             return HW_EXIT_OK;
         fprintf(stderr, "headwater-api: permissions: %s\n", err.message);
         return HW_EXIT_FAILURE;

@@ -11,6 +11,7 @@ TIDY = said=$$(clang-tidy --quiet "$$@" -- $(CPPFLAGS) -I$(dir $(PUBLIC_HEADER))
 
 lint: deps-dev ## layers, format, clang-tidy, shellcheck, manual pages, systemd units
 	scripts/check-includes
+	scripts/check-words
 	clang-format --dry-run -Werror $(C_FILES)
 	@echo 'clang-tidy, some minutes of one processor'
 	@printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -n 4 -P "$$(nproc)" sh -c '$(TIDY)' tidy

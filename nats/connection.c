@@ -18,10 +18,10 @@ enum {
     ACK_TIMEOUT_MS = 5000,
     MAX_PENDING = 4096,
     REOPEN_MS = 2000,
-    CLOCK_MS = 10000,       /* between looks at the clock */
-    CLOCK_SLACK_MS = 1000,  /* that it may be set back without consequence */
-    PROBE_EVERY_MS = 20000, /* while there is no connection; a third of HW_OUTAGE_AGAIN_MS */
-    PROBE_WITHIN_MS = 1000, /* of a loss, where many clients share a server */
+    CLOCK_MS = 10000,       /* between two looks at the clock */
+    CLOCK_SLACK_MS = 1000,  /* by how much the clock may be set back without consequence */
+    PROBE_EVERY_MS = 20000, /* between two probes of an outage; a third of HW_OUTAGE_AGAIN_MS */
+    PROBE_WITHIN_MS = 1000, /* where many clients share a server, they probe it spread over this */
 };
 
 struct hw_nats {
@@ -54,7 +54,7 @@ struct hw_nats {
     struct hw_timer find_out;
     struct hw_outage outage;
     char why[HW_NATS_WHY_MAX], lost[160]; /* lost: what libnats said of the connection's end */
-    bool untold;                          /* it was lost, and away was not called */
+    bool untold;                          /* the connection was lost, and away not called yet */
     int64_t was_away;
 
     struct hw_timer clock_timer;
@@ -63,7 +63,14 @@ struct hw_nats {
 
 static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err);
 
-/* ---- why there is no connection ---- */
+/*
+ * ---- why there is no connection ----
+ *
+ * libnats says "no server" to nearly everything that keeps it from connecting. So, when the
+ * connection is lost or does not come about, a probe (probe.h) takes the same way to the server
+ * step by step and finds the first one that fails. It is repeated every 20 s while the outage
+ * lasts, and the owner is told what was found.
+ */
 
 static void tell_away(struct hw_nats *nats, const char *why)
 {
@@ -97,7 +104,8 @@ static void find_out_soon(struct hw_nats *nats)
                    nats->many ? arc4random_uniform(PROBE_WITHIN_MS) : 0, find_out, nats);
 }
 
-/* The servers were looked at. Where nothing is wrong with them, the reason is on this side. */
+/* Takes what the probe found. Where a server is fine as far as a stranger can see, either it
+ * refuses this client, which libnats has told, or it is only coming back. */
 static void take_findings(struct hw_nats *nats)
 {
     struct hw_nats_probe *const probe = HW_TAKE(nats->probe);
@@ -123,7 +131,8 @@ static void take_findings(struct hw_nats *nats)
 
 /* ---- up and down ---- */
 
-/* Tells each cause once: a client that is refused tries again every few seconds. */
+/* Tells the owner of each cause once only: a client that is refused tries again every few seconds.
+ */
 static void stay_away(struct hw_nats *nats, natsStatus s)
 {
     if (s == NATS_OK)
@@ -138,7 +147,7 @@ static void stay_away(struct hw_nats *nats, natsStatus s)
 
 static void go_up(struct hw_nats *nats)
 {
-    /* A loss that was over before its reason was found is told all the same. */
+    /* The owner is told of a loss even when it was over before its reason was found. */
     if (nats->untold && nats->events.away != NULL)
         tell_away(nats, nats->lost);
     nats->was_away = 0;
@@ -192,8 +201,9 @@ static int64_t clock_ahead(void)
 }
 
 /*
- * libnats waits by the time of day: set back by a day, it would go on waiting for the next try to
- * connect, or the next ping, for a day. A connection that is made anew begins its waits anew.
+ * libnats waits by the time of day. When the clock is set back by a day, the wait for the next
+ * attempt to connect, or for the next ping, becomes longer by a day. A connection that is made anew
+ * begins its waits anew, so it is made anew then.
  */
 static void look_at_clock(void *arg)
 {
@@ -201,14 +211,14 @@ static void look_at_clock(void *arg)
     const int64_t ahead = clock_ahead();
 
     if (ahead < nats->clock_ahead - CLOCK_SLACK_MS && nats->nc != NULL)
-        natsConnection_Close(nats->nc); /* the rest follows when that is told */
+        natsConnection_Close(nats->nc); /* HW_MAIL_CLOSED comes of it, and a new connection */
     nats->clock_ahead = ahead;
     hw_timer_start(nats->loop, &nats->clock_timer, CLOCK_MS, look_at_clock, nats);
 }
 
 static void close_connection(struct hw_nats *nats)
 {
-    /* Its threads have ended when this returns. */
+    /* When Close returns, the connection's threads have ended. */
     if (nats->nc != NULL)
         natsConnection_Close(nats->nc);
     hw_subscriptions_detach(&nats->subs);
@@ -360,7 +370,7 @@ static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err
         close_connection(nats);
         return err->status;
     }
-    /* An attempt that succeeds later is told by on_connected; one that fails, by nobody else. */
+    /* libnats tells of an attempt that succeeds later, and of none that fails or succeeds here. */
     hw_mailbox_post(nats->box,
                     &(struct hw_mail){.kind = connected ? HW_MAIL_UP : HW_MAIL_AWAY,
                                       .s = natsConnection_GetLastError(nats->nc, &text)});
@@ -368,11 +378,12 @@ static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err
 }
 
 /*
- * libnats frees messages on a thread of its own, which it wakes for each one: woken in front of
- * whoever is at work, that thread took a fifth of the time in which many are published. Threads
- * have the scheduling policy of the one that makes them, and with that of batch work waking them
- * takes nobody's processor away. Where that is not allowed, or this thread is a real-time one of
- * the host program's, they are as they always were.
+ * libnats frees messages on a thread of its own, and wakes that thread for each message. Each time
+ * the thread took the processor from whoever was at work: a fifth of the time in which many
+ * messages were published went there. A thread inherits the scheduling policy of its maker, and a
+ * thread with the policy of batch work takes the processor from nobody when it is woken. So the
+ * library makes its threads while this thread has that policy. Where this is not allowed, or this
+ * thread is a real-time thread of the host program, the policy stays as it is.
  */
 static void open_library(void)
 {
@@ -380,7 +391,7 @@ static void open_library(void)
     const bool quiet =
         sched_getscheduler(0) == SCHED_OTHER && sched_setscheduler(0, SCHED_BATCH, &none) == 0;
 
-    (void)nats_Open(-1); /* what is wrong with it, connecting tells */
+    (void)nats_Open(-1); /* connecting fails with a reason where this fails */
     if (quiet)
         (void)sched_setscheduler(0, SCHED_OTHER, &none);
 }
@@ -600,7 +611,8 @@ static void set_expectation(jsPubOptions *options, uint64_t expected_seq)
         options->ExpectLastSubjectSeq = expected_seq;
 }
 
-/* The message as it is sent: with the prefix, where there is one. Takes msg. */
+/* The message under the subject that it is sent on: with the prefix, where there is one. Takes msg.
+ */
 static natsMsg *readdress(const struct hw_nats *nats, natsMsg *msg)
 {
     const char **names = NULL, *value;

@@ -1,9 +1,12 @@
 /*
  * The one way to talk to NATS: a connection that never gives up, and JetStream on top of it.
  *
- * libnats calls back on threads of its own; everything here hands those calls to the loop, so that
- * users of this header live on one thread. Calls that wait for the server (marked "blocks") wait at
- * most the connection's timeout.
+ * libnats calls back on threads of its own. All of these calls reach the loop through one mailbox
+ * (mailbox.h), so that users of this header live on one thread. Functions marked "blocks" wait for
+ * the server, at most for the connection's timeout; no other function waits.
+ *
+ * While there is no connection, nothing is kept to be sent later: a publish fails at once, and
+ * whoever wanted it does it again when `up` is called. What is late would be out of order.
  */
 #ifndef HW_NATS_CONNECTION_H
 #define HW_NATS_CONNECTION_H
@@ -31,8 +34,8 @@ struct hw_nats_away {
 struct hw_nats_events {
     void (*up)(void *arg); /* connected, or connected again: re-read what may have changed */
     void (*down)(void *arg, const char *why); /* lost, or not there at the first attempt */
-    /* When it is known why, some seconds behind down at most; each minute while it lasts; and when
-     * the reason has become another one. May be NULL: then nobody looks for the reason. */
+    /* Called when the reason is found, at most some seconds after down; once a minute while the
+     * outage lasts; and when the reason has changed. NULL: no reason is looked for. */
     void (*away)(void *arg, const struct hw_nats_away *away);
     void *arg;
 };
@@ -42,39 +45,40 @@ struct hw_nats_options {
     const char *name;   /* of the connection, as the server's monitoring shows it */
     int64_t timeout_ms; /* of calls that wait for the server; 0: 2000 */
     int max_pending;    /* asynchronous publishes in flight at most; 0: 4096 */
-    int reconnect_ms;   /* longest time between tries to connect, which grows up to it and is drawn
-                           from its upper half, so that a fleet does not come in one moment; 0: 500 */
-    int64_t first_ms;   /* the first try waits a random part of this */
+    int reconnect_ms;   /* the pause between two attempts to connect doubles up to this, and each is
+                           drawn at random from its upper half, so that a fleet does not come back
+                           in one moment; 0: 500 */
+    int64_t first_ms;   /* the first attempt waits a random part of this */
     struct hw_nats_files files;
-    /* Subjects that begin with $JS.API begin with this instead, and those with $KV have it in
-     * front: for whom the server, or a leaf node on the way, denies the former. NULL or "": as they
-     * are. */
+    /* For clients to whom the server, or a leaf node on the way, denies the subjects $JS.API and
+     * $KV: "$JS.API" is replaced by the prefix, and "$KV" gets it in front. NULL or "": no prefix.
+     */
     const char *prefix;
 };
 
 /*
- * Starts connecting and returns; a server that is away, or refuses this client, is tried again for
- * ever. Fails (HW_EINVAL) for files that cannot be used.
+ * Starts connecting and returns. A server that is away, or that refuses this client, is tried again
+ * for ever. HW_EINVAL for files that cannot be used.
  */
 enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *options,
                             const struct hw_nats_events *events, struct hw_nats **nats,
                             struct hw_error *err) HW_CHECKED;
-/* Publishes in flight end with HW_ESTOPPED, from within this call; nothing comes afterwards. Not
- * from within a callback. NULL is fine. */
+/* Publishes in flight end with HW_ESTOPPED, from within this call, and no callback comes
+ * afterwards. Must not be called from a callback. NULL is fine. */
 void hw_nats_close(struct hw_nats *nats);
 
 bool hw_nats_up(const struct hw_nats *nats);
-/* The reason that away told last; "" while it is up, or nothing is known yet. */
+/* The reason that away told last; "" while the connection is up, and until a reason is found. */
 const char *hw_nats_why_away(const struct hw_nats *nats);
 /* The servers, without users and passwords. */
 const char *hw_nats_url(const struct hw_nats *nats);
-/* From within up: for how many ms it had been away, as away told; 0: it had not. */
+/* From within up: for how many ms the connection had been away; 0: away was not called. */
 int64_t hw_nats_was_away(const struct hw_nats *nats);
-/* The last thing that went wrong asynchronously, such as a denied publish; or "". */
+/* What the server complained of last, such as a denied publish; or "". */
 const char *hw_nats_last_trouble(const struct hw_nats *nats);
 
-/* Further listeners besides the owner, for modules built on top. Embedded in the listener's owner.
- */
+/* Modules built on top hear of the connection beside its owner. The struct is part of the module's
+ * own, and must be taken off the list before that goes. */
 struct hw_nats_listener {
     void (*up)(void *arg);
     void (*trouble)(void *arg); /* messages of a subscription were dropped: too many waited */
@@ -83,33 +87,45 @@ struct hw_nats_listener {
 };
 void hw_nats_listen(struct hw_nats *nats, struct hw_nats_listener *listener);
 void hw_nats_unlisten(struct hw_nats *nats, struct hw_nats_listener *listener);
+
+/* libnats' own handles, for modules built on top; NULL while there is no connection. */
 jsCtx *hw_nats_js(struct hw_nats *nats);
 natsConnection *hw_nats_connection(struct hw_nats *nats);
 struct hw_loop *hw_nats_loop(struct hw_nats *nats);
 size_t hw_nats_max_payload(const struct hw_nats *nats); /* bytes; 1 MiB while it is not known */
 
-/* ---- plain subscriptions; fn runs on the loop. They outlive the loss of the connection. ---- */
+/* ---- plain subscriptions ---- */
+
+/* Calls fn on the loop for each message of subject, also after a reconnect. */
 enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_nats_msg_fn *fn,
                                  void *arg, struct hw_nats_sub **sub,
                                  struct hw_error *err) HW_CHECKED;
 void hw_nats_unsubscribe(struct hw_nats_sub *sub); /* NULL is fine */
 
-/* An empty message on a plain subject, for whoever listens now. While the connection is down it is
- * not sent, then or later. */
+/* Sends an empty message on a plain subject to whoever listens now. While the connection is down,
+ * nothing is sent, then or later. */
 void hw_nats_signal(struct hw_nats *nats, const char *subject);
 
-/* Whether messages of subscriptions wait to be read on the loop. */
+/* Do messages of subscriptions wait to be read on the loop? */
 bool hw_nats_has_mail(const struct hw_nats *nats);
 
 /*
- * Asks, and waits for the first answer (blocks): the message as it came, whatever it says, also
- * when the server itself sent it because nobody listens there. The caller destroys it. A subject
- * of JetStream's API is sent with the prefix, where there is one.
+ * Sends a request and waits for the first answer (blocks). The answer is given as it came, whatever
+ * it says, also when the server itself sent it because nobody listens to the subject. The caller
+ * destroys it. A subject of JetStream's API is sent with the prefix, where there is one.
+ *
+ * The library's own request function judges an answer by its status line, which whoever stored a
+ * message may have written (stored.h); this one judges nothing.
  */
 enum hw_status hw_nats_request(struct hw_nats *nats, const char *subject, const void *data,
                                size_t size, natsMsg **answer, struct hw_error *err) HW_CHECKED;
 
-/* ---- JetStream publishing ---- */
+/*
+ * ---- JetStream publishing ----
+ *
+ * A publish can say which sequence the newest message of its subject must have; the server refuses
+ * it otherwise. That is the compare-and-set by which, of two writers, one fails.
+ */
 #define HW_SEQ_ANY  UINT64_MAX    /* no expectation about the subject's last sequence */
 #define HW_SEQ_NONE ((uint64_t)0) /* the subject must have no message yet */
 

@@ -8,8 +8,8 @@
 #include "common/number.h"
 
 enum {
-    HEARTBEAT_MS = 2000, /* of a server that has nothing to deliver */
-    SILENT_MS = 6000,    /* three of them are missing */
+    HEARTBEAT_MS = 2000, /* between heartbeats of a server that has nothing to deliver */
+    SILENT_MS = 6000,    /* without any message: three heartbeats are missing */
     SUBJECT_MOST = 512,
 };
 
@@ -18,10 +18,10 @@ struct hw_consumer {
     const struct hw_consumer_events *events;
     void *arg;
     char *stream;
-    char *name;       /* which the server gave; NULL: not made yet */
-    natsInbox *inbox; /* where it delivers */
+    char *name;       /* that the server gave it; NULL: it is not made yet */
+    natsInbox *inbox; /* the subject that the server delivers to */
     struct hw_nats_sub *sub;
-    uint64_t received; /* the number of the last delivery */
+    uint64_t received; /* number of the last delivery */
     bool lost;
     struct hw_timer silence;
 };
@@ -43,7 +43,7 @@ bool hw_delivered_parse(const char *reply, struct hw_delivered *delivered)
     }
     if (count != OF_SHORT && count < OF_LONG)
         return false;
-    /* The long form has domain and account before the stream, and may have more at its end. */
+    /* The long form has domain and account before the stream, and may have more behind the rest. */
     const char **const last = tokens + (count == OF_SHORT ? OF_SHORT : OF_LONG) - 1;
     if (!hw_number_parse_until(last[-3], '.', &read.seq) ||
         !hw_number_parse_until(last[-2], '.', &read.number) ||
@@ -53,7 +53,7 @@ bool hw_delivered_parse(const char *reply, struct hw_delivered *delivered)
     return true;
 }
 
-/* Once: the owner stops it then. */
+/* Tells the owner once, who stops the consumer then. */
 static void lose(struct hw_consumer *consumer, const char *why)
 {
     if (consumer->lost)
@@ -67,7 +67,7 @@ static void on_silence(void *arg)
 {
     struct hw_consumer *consumer = arg;
 
-    /* A loop that stood still has not read what came meanwhile. */
+    /* If the loop stood still, messages may have come that it has not read yet. */
     if (hw_nats_has_mail(consumer->nats))
         hw_timer_start(hw_nats_loop(consumer->nats), &consumer->silence, SILENT_MS, on_silence,
                        consumer);
@@ -76,10 +76,11 @@ static void on_silence(void *arg)
 }
 
 /*
- * With flow control the server waits for an answer each time that it has sent about as much as a
- * slow reader may have waiting. The answer is empty, and its subject is the server's:
- * "$JS.FC.<stream>.<consumer>.<something>" and no other, so that nothing else can be made to be
- * published by us. It goes out when everything before the question has been read.
+ * Flow control keeps a slow reader from having too much waiting: each time that the server has sent
+ * about that much, it asks, and sends no more until it is answered. The answer is an empty message
+ * to a subject that the question names. Only "$JS.FC.<stream>.<consumer>.<something>" is answered,
+ * so that a forged question cannot have us publish anything else. Since the mail is read in order,
+ * the answer goes out when everything before the question has been read.
  */
 static void answer_flow(struct hw_consumer *consumer, const char *subject)
 {
@@ -98,7 +99,7 @@ static void on_control(struct hw_consumer *consumer, natsMsg *msg)
         answer_flow(consumer, natsMsg_GetReply(msg));
         return;
     }
-    /* A heartbeat. It says what was delivered last, and whether the server waits for an answer. */
+    /* A heartbeat says which delivery was the last, and whether the server waits for an answer. */
     if (natsMsgHeader_Get(msg, "Nats-Consumer-Stalled", &value) == NATS_OK)
         answer_flow(consumer, value);
     if (natsMsgHeader_Get(msg, "Nats-Last-Consumer", &value) == NATS_OK &&
@@ -182,7 +183,8 @@ enum hw_status hw_consumer_start(struct hw_nats *nats, const char *stream, const
     return HW_OK;
 }
 
-/* Has the server delete it; it would by itself some seconds after its subscription has gone. */
+/* Asks the server to delete the consumer. If the request is lost, the server does so by itself some
+ * seconds after the subscription has gone. */
 static void delete_at_server(const struct hw_consumer *consumer)
 {
     char subject[SUBJECT_MOST];

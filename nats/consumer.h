@@ -1,14 +1,16 @@
 /*
- * A push consumer: what a stream has stored under the subjects that match a filter, as the server
- * sends it (NATS ADR-15, and
+ * A push consumer: the server sends the messages that a stream has stored under the subjects that
+ * match a filter, one after another (NATS ADR-15, and
  * https://docs.nats.io/reference/reference-protocols/nats_api_reference).
  *
- * What is stored is data, whatever it says. The library's own subscription to a stream takes an
- * empty message whose header block has a status for a word of the server, and publishes to the
- * subject that it names (seen with 3.4.1, read in 3.9): whoever may store a message could publish
- * with the rights of whoever reads it. Here a control message is told by where it comes from: the
- * server sends it under the consumer's own inbox, which nobody else knows, and a stored message
- * under the subject that it has in the stream.
+ * A stored message is data, whatever it says. Between the stored messages the server sends control
+ * messages: heartbeats, and questions of flow control, which are answered by publishing to a
+ * subject that they name. The library's own subscription recognises a control message by its form:
+ * it is empty, and its header block has a status (seen with 3.4.1, read in 3.9). Anyone who may
+ * store a message can give it that form, and would thereby publish with the rights of whoever reads
+ * it. Here a control message is recognised by where it comes from: the server sends it under the
+ * consumer's own inbox, which nobody else knows, and a stored message under the subject that it has
+ * in the stream.
  */
 #ifndef HW_NATS_CONSUMER_H
 #define HW_NATS_CONSUMER_H
@@ -16,28 +18,29 @@
 #include "nats/connection.h"
 
 enum hw_deliver {
-    HW_DELIVER_LAST, /* of every subject the last message, then every new one */
-    HW_DELIVER_ALL,  /* every message that is kept, then every new one */
+    HW_DELIVER_LAST, /* the last message of every subject, then every new message */
+    HW_DELIVER_ALL,  /* every message that is kept, then every new message */
 };
 
 struct hw_delivered {
     uint64_t seq;     /* of the message in the stream */
     uint64_t number;  /* of the delivery: 1, 2, 3 … without a gap */
-    uint64_t pending; /* messages that were still to come then; a server that was killed may err */
+    uint64_t pending; /* messages that were still to come when this one was sent; a server that was
+                         killed before may count wrong */
 };
 
 struct hw_consumer;
 struct hw_consumer_events {
     void (*message)(void *arg, natsMsg *msg, const struct hw_delivered *delivered); /* borrowed */
-    /* Messages were lost, or the server is silent: nothing comes any more. Stop it; not from
-     * message. */
+    /* Messages were lost, or the server is silent, and nothing comes any more: stop the consumer,
+     * but not from within message. */
     void (*lost)(void *arg, const char *why);
 };
 
 /*
- * Makes the consumer, and has it deliver: its messages come on the loop, in the order of the
- * stream, until it is lost or the connection is. *waiting: how many there were when it began.
- * events is kept. Blocks.
+ * Makes the consumer and starts it. Its messages come on the loop, in the order of the stream,
+ * until the consumer or the connection is lost. *waiting: how many messages matched when it began.
+ * events must live as long as the consumer. Blocks.
  */
 enum hw_status hw_consumer_start(struct hw_nats *nats, const char *stream, const char *filter,
                                  enum hw_deliver deliver, const struct hw_consumer_events *events,
@@ -45,9 +48,9 @@ enum hw_status hw_consumer_start(struct hw_nats *nats, const char *stream, const
                                  struct hw_error *err) HW_CHECKED;
 void hw_consumer_stop(struct hw_consumer *consumer); /* does not block; NULL is fine */
 
-/* What the reply subject of a message says that a consumer delivered; false: it is none of those.
- * reply: "$JS.ACK.<stream>.<consumer>.<tries>.<seq>.<number>.<time>.<pending>", or with domain and
- * account before the stream. */
+/* Reads the reply subject of a message that a consumer delivered, or returns false for any other:
+ * "$JS.ACK.<stream>.<consumer>.<tries>.<seq>.<number>.<time>.<pending>", or the same with domain
+ * and account before the stream. */
 bool hw_delivered_parse(const char *reply, struct hw_delivered *delivered) HW_CHECKED;
 
 #endif

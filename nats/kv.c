@@ -286,7 +286,7 @@ void hw_kv_watch_stop(struct hw_kv_watch *watch)
     free(watch);
 }
 
-/* ---- probing: the JetStream API's STREAM.INFO, asked for without waiting ---- */
+/* ---- probing: the JetStream API's STREAM.INFO is asked for without waiting ---- */
 
 struct hw_kv_probe {
     struct hw_nats *nats;
@@ -295,7 +295,8 @@ struct hw_kv_probe {
     struct hw_nats_sub *sub;
     int64_t every_ms;
     struct hw_timer timer;
-    const uint64_t *mark; /* travels with the question, as the last part of the inbox's subject */
+    const uint64_t *mark; /* its value travels with the question, as the last part of the reply
+                             subject */
     hw_kv_probe_fn *told;
     void *arg;
 };
@@ -327,7 +328,7 @@ static void ask(void *arg)
 
     hw_timer_start(hw_nats_loop(probe->nats), &probe->timer, probe->every_ms, ask, probe);
     snprintf(reply, sizeof(reply), "%s.%" PRIu64, probe->inbox, *probe->mark);
-    /* A question that is lost is asked again. */
+    /* If the question is lost, the next one comes soon. */
     if (hw_nats_up(probe->nats))
         (void)natsConnection_PublishRequest(hw_nats_connection(probe->nats), probe->subject, reply,
                                             NULL, 0);

@@ -35,7 +35,7 @@ struct hw_kv_stream {
 /* What a bucket's stream is called: this, and the bucket's name. */
 #define HW_KV_STREAM "KV_"
 
-/* Makes the bucket where it is missing; otherwise leaves it as it is. Reports what there is.
+/* Makes the bucket where it is missing, and otherwise leaves it as it is. *stream: how it stands.
  * Blocks. */
 enum hw_status hw_kv_ensure(struct hw_nats *nats, const struct hw_kv_config *config,
                             struct hw_kv_stream *stream, struct hw_error *err) HW_CHECKED;
@@ -53,8 +53,8 @@ struct hw_kv_entry {
 };
 void hw_kv_entry_clear(struct hw_kv_entry *entry);
 
-/* The last entry of a key, a deletion marker included; HW_ENOENT where there never was one. Blocks.
- */
+/* The last entry of a key, which may be a deletion marker; HW_ENOENT where there never was one.
+ * Blocks. */
 enum hw_status hw_kv_get(struct hw_nats *nats, const char *bucket, const char *key,
                          struct hw_kv_entry *entry, struct hw_error *err) HW_CHECKED;
 
@@ -82,8 +82,8 @@ enum hw_status hw_kv_put(struct hw_nats *nats, const char *bucket, const char *k
                          struct hw_error *err) HW_CHECKED;
 
 /*
- * Watches the keys that match filter ("a.b.>"), as hw_watch does: first the last entry of
- * every key, or all that is kept of each; entry is borrowed: copy what you keep.
+ * Watches the keys that match filter ("a.b.>") in the way of watch.h: first the last entry of every
+ * key, or all entries that are kept of each. An entry is borrowed; copy what you keep.
  */
 struct hw_kv_watch;
 struct hw_kv_watch_events {
@@ -101,10 +101,10 @@ void hw_kv_watch_restart(struct hw_kv_watch *watch);
 void hw_kv_watch_stop(struct hw_kv_watch *watch); /* NULL is fine */
 
 /*
- * Asks for the bucket's last sequence number again and again, without blocking. told is called from
- * the loop: with HW_OK and the number, with HW_ENOENT when there is no such bucket any more; and
- * with what *mark was when that was asked: acknowledgements may overtake an answer. No answer, no
- * call.
+ * Asks for the bucket's last sequence number every every_ms, without blocking. told is called from
+ * the loop for each answer: with HW_OK and the number, or with HW_ENOENT when there is no such
+ * bucket any more. Acknowledgements of publishes may overtake an answer, so the caller keeps a
+ * number of its own in *mark, and told gets the one that stood there when the question was sent.
  */
 struct hw_kv_probe;
 typedef void hw_kv_probe_fn(void *arg, enum hw_status status, uint64_t last_seq, uint64_t mark);

@@ -60,7 +60,7 @@ char *hw_nkey_seed(const unsigned char secret[static HW_NKEY_BYTES],
     return out;
 }
 
-/* False: not the seed of a user. */
+/* False: the text does not begin with the seed of a user. */
 static bool decode_seed(const char *text, unsigned char secret[static HW_NKEY_BYTES])
 {
     unsigned char raw[SEED_BYTES];

@@ -141,7 +141,8 @@ corrupt:
     return HW_ECORRUPT;
 }
 
-/* A deleted object gives HW_OK with meta->deleted; what is HW_ECORRUPT has its meta->seq still. */
+/* A deleted object gives HW_OK with meta->deleted. With HW_ECORRUPT, meta->seq is set all the same.
+ */
 static enum hw_status read_meta(struct hw_nats *nats, const char *bucket, const char *name,
                                 struct meta *meta, struct hw_error *err)
 {
@@ -178,7 +179,7 @@ enum hw_status hw_obj_stat(struct hw_nats *nats, const char *bucket, const char 
     return HW_OK;
 }
 
-/* ---- putting: chunks, then, when all are acknowledged, metadata ---- */
+/* ---- putting: first the chunks, and when all are acknowledged, the metadata ---- */
 
 struct put {
     struct hw_nats *nats;
@@ -203,7 +204,7 @@ static void finish_put(struct put *put)
     free(put);
 }
 
-/* Chunks that nothing refers to. */
+/* Removes chunks that nothing refers to. */
 static void purge_chunks(struct hw_nats *nats, const char *bucket, const char *nuid)
 {
     char stream[SUBJECT_MAX], subject[SUBJECT_MAX];
@@ -213,7 +214,7 @@ static void purge_chunks(struct hw_nats *nats, const char *bucket, const char *n
         return;
     jsOptions_Init(&options);
     options.Stream.Purge.Subject = chunk_subject(subject, bucket, nuid);
-    /* What stays behind after a failure are orphans, and they are collected anyway. */
+    /* Chunks that a failure leaves behind are orphans, which are removed later. */
     if (js_PurgeStream(hw_nats_js(nats), stream_of(stream, bucket), &options, NULL) != NATS_OK)
         return;
 }
@@ -281,7 +282,7 @@ static void on_chunk_ack(void *arg, const struct hw_ack *ack)
         chunks_done(put);
 }
 
-/* libnats keeps its generator of unique ids to itself; an inbox ends in one. */
+/* libnats keeps its generator of unique ids to itself, but every inbox ends in such an id. */
 static void make_nuid(char out[static NUID_MAX])
 {
     natsInbox *inbox = NULL;
@@ -353,7 +354,7 @@ enum hw_status hw_obj_put(struct hw_nats *nats, const char *bucket, const char *
         return status;
     }
     if (status != HW_OK) {
-        /* Some chunks are on their way: their acknowledgements will end it. */
+        /* Some chunks are on their way, and the last acknowledgement ends the put. */
         put->result.status = status;
         if (err != NULL)
             put->result.err = *err;
@@ -492,7 +493,7 @@ enum hw_status hw_obj_delete(struct hw_nats *nats, const char *bucket, const cha
 
 /* ---- chunks that no object has ---- */
 
-/* False also when nobody can tell. */
+/* Is the last message of subject older than that? False also when it cannot be read. */
 static bool is_older(struct hw_nats *nats, const char *stream, const char *subject, int64_t ms)
 {
     struct hw_stored stored;
@@ -567,7 +568,7 @@ static void on_meta(void *arg, natsMsg *msg, uint64_t seq)
 
     if (hw_base64url_decode(encoded, strlen(encoded), &name, &len, NULL) != HW_OK ||
         memchr(name, '\0', len) != NULL)
-        return; /* not by a name of ours */
+        return; /* no object of ours has such a name */
     is_valid = parse_meta(msg, seq, &meta, NULL) == HW_OK && !meta.deleted;
     watch->events.entry(watch->events.arg, (const char *)name, is_valid ? meta.nuid : "",
                         is_valid &&

@@ -1,8 +1,8 @@
 /*
- * Object buckets over JetStream, laid out as NATS ADR-20 says, so that every NATS client reads what
- * we wrote and the reverse: stream OBJ_<bucket>, chunks on $O.<bucket>.C.<nuid>, one metadata
- * message on $O.<bucket>.M.<base64url(name)>. libnats has no object store before 3.11; this module
- * is the place where it would go.
+ * Object buckets over JetStream, laid out as NATS ADR-20 says, so that every NATS client reads
+ * objects that are written here, and the reverse: stream OBJ_<bucket>, chunks on
+ * $O.<bucket>.C.<nuid>, and one metadata message on $O.<bucket>.M.<base64url(name)>. libnats has no
+ * object store before 3.11; this module is the place where it would go.
  *
  * Objects are named by the hex of their digest and are never overwritten.
  */
@@ -27,11 +27,11 @@ enum hw_status hw_obj_stat(struct hw_nats *nats, const char *bucket, const char 
                            struct hw_error *err) HW_CHECKED;
 
 /*
- * Puts an object without waiting: chunks first, metadata last, and only when every chunk is
- * acknowledged. done is called once, from the loop, with HW_OK when the object is there, by us or
- * by someone before us; metadata that is damaged, or of other bytes, is written over. data is
- * copied piece by piece into messages while this call runs, no longer. Returns HW_EUNAVAIL while a
- * publish cannot be made at all; done is not called then.
+ * Puts an object without waiting. The metadata are written last, when every chunk is acknowledged,
+ * so that whoever finds metadata finds all chunks as well. done is called once, from the loop, with
+ * HW_OK when the object is there, whether this call or someone before put it there; metadata that
+ * are damaged, or of other bytes, are written over. data is copied into messages during this call
+ * and not needed afterwards. HW_EUNAVAIL while nothing can be published; done is not called then.
  */
 enum hw_status hw_obj_put(struct hw_nats *nats, const char *bucket, const char *name,
                           const void *data, size_t size, hw_ack_fn *done, void *arg,
@@ -48,16 +48,17 @@ enum hw_status hw_obj_get(struct hw_nats *nats, const char *bucket, const char *
                           struct hw_error *err) HW_CHECKED;
 
 /*
- * Deletes an object: metadata that says so, then its chunks. done is called once, from the loop;
- * HW_OK also when there is none. Others see what is left of a crash in between as a deleted object.
+ * Deletes an object: first new metadata say that it is deleted, then its chunks go. After a crash
+ * in between, others see a deleted object. done is called once, from the loop, with HW_OK also when
+ * there is no such object.
  */
 enum hw_status hw_obj_delete(struct hw_nats *nats, const char *bucket, const char *name,
                              hw_ack_fn *done, void *arg, struct hw_error *err) HW_CHECKED;
 
 /*
- * Removes chunks that no object has, as a crash between chunks and metadata leaves them: those
- * whose nuid described does not know, and whose newest is older than older_ms; at most `most`
- * objects' worth. *removed: of how many. Blocks.
+ * Removes orphans: chunks that no metadata describe, as a crash between chunks and metadata leaves
+ * them. They are the chunks whose nuid `described` does not know, and of which the newest is older
+ * than older_ms. At most those of `most` objects are removed; *removed says of how many. Blocks.
  */
 typedef bool hw_obj_described_fn(void *arg, const char *nuid);
 enum hw_status hw_obj_remove_orphans(struct hw_nats *nats, const char *bucket, int64_t older_ms,
@@ -65,17 +66,18 @@ enum hw_status hw_obj_remove_orphans(struct hw_nats *nats, const char *bucket, i
                                      int *removed, struct hw_error *err) HW_CHECKED;
 
 /*
- * Watches the objects of a bucket, as hw_watch does: entry for each that is there or was deleted,
- * then done once, then entry for every change. there is false for one that is deleted, or whose
- * metadata is damaged or of other bytes than its name says; nuid is that of its chunks, "" when it
- * has none. entry may come again for what is known.
+ * Watches the objects of a bucket in the way of watch.h: entry is called for each object that is
+ * there or was deleted, then done once, then entry for every change. there is false for an object
+ * that is deleted, and for one whose metadata are damaged or of other bytes than its name says.
+ * nuid is that of its chunks, or "". entry may be called again for an object that has not changed.
  */
 struct hw_obj_watch;
 struct hw_obj_watch_events {
     void (*entry)(void *arg, const char *name, const char *nuid, bool there);
     void (*done)(void *arg);
-    void (*lost)(void *arg, const struct hw_error *why); /* it could not begin (again): the bucket
-                                                            is gone, say. May stop it */
+    /* The watch could not begin, or not begin anew, because the bucket is gone, for example. It may
+     * be stopped from here. */
+    void (*lost)(void *arg, const struct hw_error *why);
     void *arg;
 };
 struct hw_obj_watch *hw_obj_watch_start(struct hw_nats *nats, const char *bucket,

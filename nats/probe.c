@@ -20,10 +20,10 @@
 
 enum {
     SERVERS_MOST = 4,
-    STEP_S = 2,     /* for each answer of a server */
-    ALERT_MS = 300, /* for what a server says behind a handshake of TLS 1.3 */
+    STEP_S = 2,     /* to wait for each answer of a server */
+    ALERT_MS = 300, /* to wait for an alert after a handshake of TLS 1.3 */
     GREETING_MOST = 65536,
-    SHOWN_MOST = 24, /* bytes of a greeting that is none */
+    SHOWN_MOST = 24, /* bytes that are shown of something that is no greeting */
 };
 
 struct server {
@@ -31,18 +31,18 @@ struct server {
     char *host, *port;
 };
 
-/* The owner and the thread have one each; the last one frees it. */
+/* The owner and the thread each hold the probe, and the last one to let go frees it. */
 struct hw_nats_probe {
     pthread_mutex_t lock;
     pthread_cond_t left;
     int holders;
-    bool ended; /* by the owner: nothing is begun and nothing told any more */
-    bool away;  /* the thread looks a name up, which nobody can hurry, or has ended */
-    int fd;     /* that the thread waits on, or -1 */
+    bool ended; /* the owner has let go: no step is begun, and nothing is told any more */
+    bool away;  /* the thread looks a name up, which nobody can interrupt, or has ended */
+    int fd;     /* the socket that the thread waits on, or -1 */
     void (*done)(void *arg);
     void *arg;
 
-    /* The thread's, until done. */
+    /* Until done is called, these are the thread's own. */
     char *url;
     struct hw_nats_files files; /* copies */
     bool tls;
@@ -109,7 +109,7 @@ char *hw_nats_url_shown(const char *url)
     return shown;
 }
 
-/* ---- what the owner may interrupt ---- */
+/* ---- what owner and thread tell each other ---- */
 
 static bool is_ended(struct hw_nats_probe *probe)
 {
@@ -119,7 +119,7 @@ static bool is_ended(struct hw_nats_probe *probe)
     return ended;
 }
 
-/* False: the owner has gone meanwhile. */
+/* False: the owner has let go meanwhile. */
 static bool set_away(struct hw_nats_probe *probe, bool away)
 {
     pthread_mutex_lock(&probe->lock);
@@ -130,7 +130,7 @@ static bool set_away(struct hw_nats_probe *probe, bool away)
     return !ended;
 }
 
-/* The owner shuts this socket down when it cannot wait. False: it has gone already. */
+/* The owner shuts this socket down in order to end a wait. False: the owner has let go already. */
 static bool set_fd(struct hw_nats_probe *probe, int fd)
 {
     pthread_mutex_lock(&probe->lock);
@@ -189,7 +189,7 @@ static void connect_failed(const struct server *s, int code, char why[static HW_
         (void)bad(why, "connecting to %s port %s: %s", s->host, s->port, strerror(code));
 }
 
-/* The socket, or -1. */
+/* Connects to the first address that accepts. Returns the socket, or -1. */
 static int dial(struct hw_nats_probe *probe, const struct server *s, const struct addrinfo *found,
                 char why[static HW_NATS_WHY_MAX])
 {
@@ -198,7 +198,7 @@ static int dial(struct hw_nats_probe *probe, const struct server *s, const struc
     for (const struct addrinfo *a = found; a != NULL; a = a->ai_next) {
         const int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, 0);
 
-        /* connect(2) heeds the time for sending, too. */
+        /* The time limit for sending limits connect(2) as well. */
         if (fd >= 0 && set_fd(probe, fd) &&
             setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &step, sizeof(step)) == 0 &&
             setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &step, sizeof(step)) == 0 &&
@@ -212,7 +212,7 @@ static int dial(struct hw_nats_probe *probe, const struct server *s, const struc
     return -1;
 }
 
-/* What a stranger says, fit for a log. */
+/* Makes bytes from a stranger fit for a log. */
 static void show(const char *bytes, size_t len, char out[static SHOWN_MOST + 1])
 {
     size_t i;
@@ -359,7 +359,8 @@ static bool shake_hands(const struct hw_nats_probe *probe, const struct server *
         handshake_failed(s, ssl, probe->files.ca != NULL, why);
         goto out;
     }
-    /* In TLS 1.3 the server judges the client's certificate when the client is through already. */
+    /* In TLS 1.3 the server judges the client's certificate after the client's handshake has
+     * succeeded, and says so by an alert, which only a read shows. */
     (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &alert, sizeof(alert));
     const int got = SSL_read(ssl, &byte, 1);
     well = got > 0 || SSL_get_error(ssl, got) != SSL_ERROR_SSL;
@@ -447,7 +448,7 @@ static void *run(void *arg)
         probe->why[0] = '\0';
     for (size_t i = 0; i < count; i++)
         clear_server(&servers[i]);
-    OPENSSL_thread_stop(); /* what it kept of this thread */
+    OPENSSL_thread_stop(); /* frees what OpenSSL keeps for each thread */
     pthread_mutex_lock(&probe->lock);
     if (!probe->ended)
         probe->done(probe->arg);
@@ -500,7 +501,7 @@ void hw_nats_probe_free(struct hw_nats_probe *probe)
     probe->ended = true;
     if (probe->fd >= 0)
         (void)shutdown(probe->fd, SHUT_RDWR);
-    /* A thread within OpenSSL must not outlive the program's end, where that cleans up. */
+    /* When the program ends, OpenSSL cleans up, and no thread may be at work in it then. */
     while (!probe->away)
         pthread_cond_wait(&probe->left, &probe->lock);
     pthread_mutex_unlock(&probe->lock);

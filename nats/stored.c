@@ -19,7 +19,8 @@ void hw_stored_clear(struct hw_stored *stored)
     *stored = (struct hw_stored){0};
 }
 
-/* The value that the server gave: it adds its fields behind those that were stored. */
+/* The last value of a header field is the server's own: it adds its fields behind those that were
+ * stored. */
 static const char *given(natsMsg *msg, const char *name)
 {
     const char **values = NULL, *last = NULL;
@@ -31,7 +32,7 @@ static const char *given(natsMsg *msg, const char *name)
     return last;
 }
 
-/* What the server says instead of a message. */
+/* Turns what the server says instead of a message into an error. */
 static enum hw_status refusal(natsMsg *msg, struct hw_error *err)
 {
     const char *status = given(msg, "Status");
@@ -68,7 +69,7 @@ enum hw_status hw_stored_read(natsMsg *msg, struct hw_stored *stored, struct hw_
     return HW_OK;
 }
 
-/* what: of the message, for errors. body may be NULL. */
+/* what: names the message in errors. body may be NULL. */
 static enum hw_status get(struct hw_nats *nats, const char *subject, const char *body,
                           const char *what, const char *stream, struct hw_stored *stored,
                           struct hw_error *err)
@@ -80,7 +81,7 @@ static enum hw_status get(struct hw_nats *nats, const char *subject, const char 
     if (status == HW_OK)
         status = hw_stored_read(answer, stored, err);
     if (status != HW_OK)
-        /* A server is silent about a stream that it does not have. */
+        /* Nobody answers for a stream that does not exist, so that error is a timeout. */
         hw_fail_in(err, "reading %s from stream %s%s", what, stream,
                    status == HW_ETIMEOUT ? " (is there such a bucket? The reconciler makes it)"
                                          : "");

@@ -1,10 +1,13 @@
 /*
- * Single messages that a stream has stored, read by direct get (NATS ADR-31).
+ * Single messages that a stream has stored, read by direct get (NATS ADR-31): a request that any
+ * server with a copy of the stream may answer, and for which no consumer has to be made. Of several
+ * servers one may lag behind the others, so an answer may be older than an earlier one.
  *
- * What is stored is data, whatever it says. An answer of the server's that is no message (nothing
- * found, nobody there) is told by the server's own header fields: it gives every stored message
- * the sequence number, and no such answer has one. The library goes by the status line of the
- * header block instead, which whoever stored the message may have written (seen with 3.4.1).
+ * A stored message is data, whatever it says. The server also answers when there is no message
+ * (nothing found, nobody there), and the two kinds of answer must be told apart. The library goes
+ * by the status line of the header block, which whoever stored the message may have written (seen
+ * with 3.4.1). Here it goes by the sequence number: the server adds one to every stored message,
+ * behind the fields that were stored, and to no other answer.
  */
 #ifndef HW_NATS_STORED_H
 #define HW_NATS_STORED_H
@@ -19,7 +22,7 @@ struct hw_stored {
 };
 void hw_stored_clear(struct hw_stored *stored);
 
-/* Each blocks; HW_ENOENT when there is no such message, or no such stream. */
+/* Each of these blocks, and returns HW_ENOENT when there is no such message or no such stream. */
 
 /* The last message of a subject. */
 enum hw_status hw_stored_last(struct hw_nats *nats, const char *stream, const char *subject,
@@ -32,7 +35,7 @@ enum hw_status hw_stored_next(struct hw_nats *nats, const char *stream, const ch
                               uint64_t seq, struct hw_stored *stored,
                               struct hw_error *err) HW_CHECKED;
 
-/* Judges an answer to a direct get; takes msg. */
+/* Reads an answer to a direct get: a stored message, or an error. Takes msg. */
 enum hw_status hw_stored_read(natsMsg *msg, struct hw_stored *stored,
                               struct hw_error *err) HW_CHECKED;
 

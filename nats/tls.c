@@ -122,7 +122,7 @@ static bool set_secure(natsOptions *o, bool own_authorities)
         return false;
     }
     SSL_CTX_set_cert_store(made.context, store);
-    malloc_trim(0); /* the system has many */
+    malloc_trim(0); /* returns what the system's authorities took, which are many */
     return true;
 }
 

@@ -5,12 +5,13 @@
 #include "common/memory.h"
 
 enum {
-    RETRY_MS = 1000,       /* when it could not be started */
-    PAUSE_MS = 100,        /* when messages were lost, doubled each time … */
-    PAUSE_MOST_MS = 30000, /* … up to this, until it has gone well for as long */
-    SILENT_MS = 8000, /* a server that was killed may count wrong how much is still to come; longer
-                       * than a missing heartbeat takes to be noticed */
-    REREAD_MS = 300000,
+    RETRY_MS = 1000,       /* before the next attempt to begin */
+    PAUSE_MS = 100,        /* before beginning anew after a loss; it doubles with each loss … */
+    PAUSE_MOST_MS = 30000, /* … up to this, and is short again after as long without a loss */
+    SILENT_MS = 8000,      /* without a message: the stored ones have all come, whatever the server
+                              counted,      which may be wrong when it was killed. Longer than a consumer
+                              takes to      notice missing heartbeats */
+    REREAD_MS = 300000,    /* between two readings of what is stored */
 };
 
 struct hw_watch {
@@ -21,10 +22,10 @@ struct hw_watch {
     enum hw_deliver deliver;
     char *stream, *filter;
     struct hw_consumer *consumer;
-    uint64_t received; /* messages of this consumer */
-    uint64_t heard;    /* of them, when the last look was taken for silence */
+    uint64_t received; /* messages of this consumer so far … */
+    uint64_t heard;    /* … and when silence was looked for the last time */
     int64_t begun_ms;  /* when this consumer was made, hw_loop_now() */
-    int64_t pause_ms;  /* before the next one, should this one be lost; 0: the shortest */
+    int64_t pause_ms;  /* before the next consumer, should this one be lost; 0: the shortest */
     bool caught_up;
     struct hw_timer timer; /* the next start */
     struct hw_timer silence;
@@ -63,7 +64,8 @@ static void on_message(void *arg, natsMsg *msg, const struct hw_delivered *deliv
         catch_up(watch);
 }
 
-/* What goes wrong each time anew must not keep the server busy with consumers. */
+/* The pauses grow, because something that goes wrong each time would otherwise keep the server busy
+ * with making consumers. */
 static void on_lost(void *arg, const char *why)
 {
     struct hw_watch *watch = arg;

@@ -1,8 +1,9 @@
 /*
- * A watch of a stream's subjects: what stands there, then one call of caught_up, then every new
- * message, all on the loop and in stream order. It is begun anew, from the first step, when
- * messages were lost or the connection was, and now and then by itself: a consumer may go silent
- * without an error. Buckets of keys and of objects are watched through it (kv.h, objstore.h).
+ * A watch of a stream's subjects: first the messages that are stored, then one call of caught_up,
+ * then every new message, all on the loop and in stream order. The watch begins anew, with the
+ * stored messages, when messages or the connection were lost, and every five minutes by itself,
+ * because a consumer may go silent without an error. Buckets of keys and of objects are watched
+ * through it (kv.h, objstore.h).
  */
 #ifndef HW_NATS_WATCH_H
 #define HW_NATS_WATCH_H
@@ -14,23 +15,24 @@
 struct hw_watch;
 
 struct hw_watch_events {
-    /* (Again); may be NULL. A failure is one to start: restarting is called, and it is tried later.
-     */
+    /* The watch is about to begin, or to begin anew. After an error it does not: restarting is
+     * called, and it is tried again a second later. May be NULL. */
     enum hw_status (*starting)(void *arg, struct hw_error *err);
     void (*message)(void *arg, natsMsg *msg, uint64_t seq); /* borrowed; seq: of the stream */
     void (*caught_up)(void *arg);
-    void (*restarting)(void *arg, const struct hw_error *why); /* could not start; may be NULL */
-    /* Messages were lost; it is begun anew in so many milliseconds, more each time. May be NULL;
-     * not to be stopped from here. */
+    /* It could not begin, for this reason, and is tried again. May be NULL. */
+    void (*restarting)(void *arg, const struct hw_error *why);
+    /* Messages were lost; the watch begins anew in so many milliseconds, more each time. The watch
+     * must not be stopped from here. May be NULL. */
     void (*lost)(void *arg, const char *why, int64_t pause_ms);
 };
 
-/* From the loop, not at once; blocks then. It may be stopped from caught_up and restarting, not
- * from message. events is kept. */
+/* Begins from the loop, soon, and blocks then. It may be stopped from caught_up and restarting, but
+ * not from message. events must live as long as the watch. */
 struct hw_watch *hw_watch_start(struct hw_nats *nats, const char *stream, const char *filter,
                                 enum hw_deliver deliver, const struct hw_watch_events *events,
                                 void *arg);
-void hw_watch_restart(struct hw_watch *watch);
-void hw_watch_stop(struct hw_watch *watch); /* NULL is fine */
+void hw_watch_restart(struct hw_watch *watch); /* begins anew, soon */
+void hw_watch_stop(struct hw_watch *watch);    /* NULL is fine */
 
 #endif

@@ -12,11 +12,12 @@
 #include "protocol/keys.h"
 #include "protocol/subjects.h"
 
-/* @ stands for the bucket, * for the node, which is ">" where all are meant. */
+/* In the patterns below, @ stands for the bucket, and * for the node, or for ">" where all nodes
+ * are meant. */
 #define GET     "$JS.API.DIRECT.GET."
 #define INFO    "$JS.API.STREAM.INFO."
 #define REPORTS "@" HW_BUCKET_REPORTS
-#define PUT     "$KV." REPORTS "." /* and a key: stores under it, in the bucket of reports */
+#define PUT     "$KV." REPORTS "." /* with a key behind it: the subject that stores a report */
 
 static const char *const services[] = {
     GET HW_KV_STREAM "@.$KV.@." HW_KEY_DESIRED "*",
@@ -26,11 +27,12 @@ static const char *const services[] = {
     PUT HW_KEY_REPORTED "*",
     PUT HW_KEY_PROPOSED "*",
     "@." HW_SUBJECT_ALIVE ".*",
-    /* Objects are for every node: metadata by name, chunks by the identifier in it. */
+    /* Objects are for every node: metadata by name, and chunks by the identifier in the metadata.
+     */
     GET HW_OBJ_STREAM "@.$O.@.M.>",
     GET HW_OBJ_STREAM "@",
 };
-/* What the API asks for, and no node. */
+/* What the API asks about; nodes do not. */
 static const char *const looks[] = {
     "@." HW_SUBJECT_LEADER,
     INFO HW_KV_STREAM "@",
@@ -59,7 +61,7 @@ static enum hw_status finish(struct hw_error *err)
     return fflush(stdout) == 0 ? HW_OK : hw_fail_errno(err, "writing to standard output");
 }
 
-/* suffix: of the account's name, behind the bucket's. */
+/* suffix: what follows the name of the bucket in that of the account. */
 static enum hw_status begin(const char *bucket, const char *suffix, const char *list,
                             const struct hw_nats_files *files, struct hw_error *err)
 {
@@ -81,8 +83,8 @@ static enum hw_status begin(const char *bucket, const char *suffix, const char *
     return HW_OK;
 }
 
-enum hw_status hw_nats_permissions_reconciler(const char *bucket, const struct hw_nats_files *files,
-                                              struct hw_error *err)
+enum hw_status hw_permissions_reconciler(const char *bucket, const struct hw_nats_files *files,
+                                         struct hw_error *err)
 {
     const enum hw_status status = begin(bucket, "", "exports", files, err);
 
@@ -106,8 +108,8 @@ enum hw_status hw_nats_permissions_reconciler(const char *bucket, const struct h
     return finish(err);
 }
 
-enum hw_status hw_nats_permissions_api(const char *bucket, const struct hw_nats_files *files,
-                                       struct hw_error *err)
+enum hw_status hw_permissions_api(const char *bucket, const struct hw_nats_files *files,
+                                  struct hw_error *err)
 {
     /* No node can have an account of this name. */
     const enum hw_status status = begin(bucket, "/api", "imports", files, err);
@@ -118,15 +120,15 @@ enum hw_status hw_nats_permissions_api(const char *bucket, const struct hw_nats_
         HW_AUTO_FREE char *subject = subject_of(looks[i], bucket, "");
 
         printf("    {service: {account: \"%s\", subject: \"%s\"}", bucket, subject);
-        if (*subject == '$') /* where this account, without JetStream, would answer for itself */
+        if (*subject == '$') /* this account has no JetStream, and would answer for itself */
             printf(", to: \"%s." HW_SUBJECT_STREAMS ".%s\"", bucket, strrchr(subject, '.') + 1);
         printf("}\n");
     }
     return finish(err);
 }
 
-enum hw_status hw_nats_permissions_node(const char *bucket, const char *node, const char *prefix,
-                                        const struct hw_nats_files *files, struct hw_error *err)
+enum hw_status hw_permissions_node(const char *bucket, const char *node, const char *prefix,
+                                   const struct hw_nats_files *files, struct hw_error *err)
 {
     static const char api[] = "$JS.API.";
     const bool mapped = prefix != NULL && *prefix != '\0';
@@ -143,7 +145,8 @@ enum hw_status hw_nats_permissions_node(const char *bucket, const char *node, co
         HW_AUTO_FREE char *subject = subject_of(services[i], bucket, node);
 
         printf("    {service: {account: \"%s\", subject: \"%s\"}", bucket, subject);
-        if (mapped && *subject == '$') /* what a leaf node denies, and hw_nats_publish maps */
+        if (mapped &&
+            *subject == '$') /* a leaf node denies these, so the agent asks by the prefix */
             printf(", to: \"%s.%s\"", prefix,
                    subject + (strncmp(subject, api, strlen(api)) == 0 ? strlen(api) : 0));
         printf("}\n");

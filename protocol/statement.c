@@ -22,7 +22,7 @@
 enum {
     ID_DIGITS = 16,
     BYTES = 64,
-    BASE64 = 88, /* digits of them */
+    BASE64 = 88, /* characters that BYTES become */
     TRUST_MOST = 65536,
 };
 
@@ -63,7 +63,7 @@ struct hw_signer {
     char id[ID_DIGITS + 1];
 };
 
-/* A key that asks for a pass phrase gets none. */
+/* Called for a key that wants a pass phrase: there is none. */
 static int no_phrase(char *buf, int size, int writing, void *arg)
 {
     (void)buf;
@@ -80,7 +80,7 @@ static enum hw_status read_private(const char *path, EVP_PKEY **key, struct hw_e
 
     if (file == NULL)
         return hw_fail_errno(err, "reading the key in %s", path);
-    setvbuf(file, NULL, _IONBF, 0); /* no copy of it stays behind */
+    setvbuf(file, NULL, _IONBF, 0); /* no copy of the key stays behind in a buffer */
     if (fstat(fileno(file), &st) != 0) {
         fclose(file);
         return hw_fail_errno(err, "reading the key in %s", path);
@@ -180,7 +180,7 @@ static void add(struct hw_trust *trust, EVP_PKEY *key)
     hw_buf_printf(&trust->ids, "%s%s", trust->ids.len > 0 ? " " : "", added->id);
 }
 
-/* One block of PEM; what is no public key is passed over. */
+/* Adds one block of PEM; a block that is no public key is passed over. */
 static enum hw_status add_block(struct hw_trust *trust, const char *name, const unsigned char *der,
                                 long size, struct hw_error *err)
 {
@@ -266,7 +266,9 @@ const char *hw_trust_ids(const struct hw_trust *trust)
     return hw_buf_str(&trust->ids);
 }
 
-/* False: not a header as the signer writes it. *bytes: BYTES of them, malloc'ed. */
+/* Takes a header apart; false: a signer does not write such a one. *bytes: BYTES of them,
+ * malloc'ed.
+ */
 static bool parse(const char *text, char id[static ID_DIGITS + 1], unsigned char **bytes)
 {
     const char *const digits = text + strlen(SCHEME);
@@ -275,7 +277,9 @@ static bool parse(const char *text, char id[static ID_DIGITS + 1], unsigned char
     if (strlen(text) != strlen(SCHEME) + ID_DIGITS + 1 + BASE64 ||
         strncmp(text, SCHEME, strlen(SCHEME)) != 0 ||
         strspn(digits, "0123456789abcdef") != ID_DIGITS || digits[ID_DIGITS] != ':' ||
-        strchr("AQgw", digits[ID_DIGITS + BASE64 - 2]) == NULL) /* bits that say nothing: zero */
+        /* The last character carries bits of no byte, which must be zero: otherwise several texts
+         * would be the same signature. */
+        strchr("AQgw", digits[ID_DIGITS + BASE64 - 2]) == NULL)
         return false;
     memcpy(id, digits, ID_DIGITS);
     id[ID_DIGITS] = '\0';

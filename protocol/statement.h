@@ -1,7 +1,9 @@
 /*
- * Signed desired state: whoever may write to NATS does not thereby say what nodes run. The
- * reconciler signs every entry with an Ed25519 key (RFC 8032); agents know its public key, and act
- * on nothing else. docs/protocol.md has the bytes that are signed, and a test vector.
+ * The signed statement. With signatures, whoever may write to NATS cannot thereby say what nodes
+ * run: the reconciler signs every desired entry with an Ed25519 key (RFC 8032), and agents that
+ * know the public key act on nothing else. docs/protocol.md has the bytes that are signed, and a
+ * test vector. The fence is among them, so that an entry that was signed once cannot be put back
+ * later.
  *
  * The signature travels in a header of the entry, deletions included: "ed25519:", the identifier of
  * the key, ":", and base64 (RFC 4648 section 4). A key is identified by the first 16 hexadecimal
@@ -19,7 +21,7 @@
 /* The header of NATS that a signature travels in. */
 #define HW_HEADER_SIGNATURE "Headwater-Signature"
 
-/* What is signed: all of an entry that a node acts on. */
+/* What is signed: all parts of an entry that a node acts on. */
 struct hw_statement {
     const char *node;
     struct hw_fence fence;
@@ -37,7 +39,7 @@ struct hw_signer;
 enum hw_status hw_signer_open(const char *path, struct hw_signer **signer,
                               struct hw_error *err) HW_CHECKED;
 void hw_signer_free(struct hw_signer *signer); /* NULL is fine */
-/* The identifier of its key. */
+/* The identifier of the signer's key. */
 const char *hw_signer_id(const struct hw_signer *signer);
 /* The header's value; malloc'ed. On one thread at a time. */
 char *hw_signer_sign(struct hw_signer *signer, const struct hw_statement *statement);

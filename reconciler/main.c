@@ -225,7 +225,7 @@ int main(int argc, char **argv)
     if (err.status != HW_OK)
         return hw_options_usage_error(&program, &err);
     if (command != NULL && strcmp(command, "permissions") == 0) {
-        if (hw_nats_permissions_reconciler(o.bucket, &o.nats_files, &err) == HW_OK)
+        if (hw_permissions_reconciler(o.bucket, &o.nats_files, &err) == HW_OK)
             return HW_EXIT_OK;
         fprintf(stderr, "headwater-reconciler: permissions: %s\n", err.message);
         return HW_EXIT_FAILURE;

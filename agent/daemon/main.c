@@ -517,7 +517,7 @@ static enum hw_status run_command(const struct options *o, const char *command,
     const struct agent_output output = {.file = o->output, .dir = o->output_dir};
 
     if (strcmp(command, "permissions") == 0)
-        return hw_nats_permissions_node(o->bucket, o->node, o->nats_prefix, &o->nats_files, err);
+        return hw_permissions_node(o->bucket, o->node, o->nats_prefix, &o->nats_files, err);
     if (strcmp(command, "hold") == 0)
         return agent_local_hold(state_dir, count > 0 ? operands[0] : "", err);
     if (strcmp(command, "propose") == 0 && (o->config == NULL || o->file == NULL))
