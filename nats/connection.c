@@ -131,8 +131,7 @@ static void take_findings(struct hw_nats *nats)
 
 /* ---- up and down ---- */
 
-/* Tells the owner of each cause once only: a client that is refused tries again every few seconds.
- */
+/* Tells the owner of each cause once: a client that is refused tries again every few seconds. */
 static void stay_away(struct hw_nats *nats, natsStatus s)
 {
     if (s == NATS_OK)
@@ -611,8 +610,7 @@ static void set_expectation(jsPubOptions *options, uint64_t expected_seq)
         options->ExpectLastSubjectSeq = expected_seq;
 }
 
-/* The message under the subject that it is sent on: with the prefix, where there is one. Takes msg.
- */
+/* The message under the subject that it is sent on, which the prefix changes. Takes msg. */
 static natsMsg *readdress(const struct hw_nats *nats, natsMsg *msg)
 {
     const char **names = NULL, *value;

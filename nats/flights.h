@@ -50,7 +50,7 @@ void hw_flights_add(struct hw_flights *flights, struct hw_flight flight);
 /* Takes the flight of msg out without telling anybody; false: there is none. */
 bool hw_flights_take(struct hw_flights *flights, const natsMsg *msg, struct hw_flight *flight);
 
-/* Tells what a letter of the kind HW_MAIL_ACK says of its flight. trouble: as of hw_nats_fail_also.
+/* Tells what a letter of the kind HW_MAIL_ACK says of its flight. trouble: for hw_nats_fail_also.
  */
 void hw_flights_land(struct hw_flights *flights, const struct hw_mail *mail, const char *trouble);
 /* Tells all that are in flight that nothing of them will be heard; they may begin new ones. */

@@ -141,8 +141,7 @@ corrupt:
     return HW_ECORRUPT;
 }
 
-/* A deleted object gives HW_OK with meta->deleted. With HW_ECORRUPT, meta->seq is set all the same.
- */
+/* A deleted object gives HW_OK with meta->deleted. With HW_ECORRUPT, meta->seq is set as well. */
 static enum hw_status read_meta(struct hw_nats *nats, const char *bucket, const char *name,
                                 struct meta *meta, struct hw_error *err)
 {

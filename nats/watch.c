@@ -8,10 +8,11 @@ enum {
     RETRY_MS = 1000,       /* before the next attempt to begin */
     PAUSE_MS = 100,        /* before beginning anew after a loss; it doubles with each loss … */
     PAUSE_MOST_MS = 30000, /* … up to this, and is short again after as long without a loss */
-    SILENT_MS = 8000,      /* without a message: the stored ones have all come, whatever the server
-                              counted,      which may be wrong when it was killed. Longer than a consumer
-                              takes to      notice missing heartbeats */
     REREAD_MS = 300000,    /* between two readings of what is stored */
+    /* A server that was killed may count wrong how many stored messages are still to come. After so
+     * long without a message they have all come. It is longer than a consumer takes to notice that
+     * heartbeats are missing. */
+    SILENT_MS = 8000,
 };
 
 struct hw_watch {

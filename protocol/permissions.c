@@ -17,18 +17,17 @@
 #define GET     "$JS.API.DIRECT.GET."
 #define INFO    "$JS.API.STREAM.INFO."
 #define REPORTS "@" HW_BUCKET_REPORTS
-#define PUT     "$KV." REPORTS "." /* with a key behind it: the subject that stores a report */
+#define REPORT  "$KV." REPORTS "." /* with a key behind it: the subject that stores a report */
 
 static const char *const services[] = {
     GET HW_KV_STREAM "@.$KV.@." HW_KEY_DESIRED "*",
     GET HW_KV_STREAM "@.$KV.@." HW_KEY_DECIDED "*",
-    GET HW_KV_STREAM REPORTS "." PUT HW_KEY_REPORTED "*",
-    GET HW_KV_STREAM REPORTS "." PUT HW_KEY_PROPOSED "*",
-    PUT HW_KEY_REPORTED "*",
-    PUT HW_KEY_PROPOSED "*",
+    GET HW_KV_STREAM REPORTS "." REPORT HW_KEY_REPORTED "*",
+    GET HW_KV_STREAM REPORTS "." REPORT HW_KEY_PROPOSED "*",
+    REPORT HW_KEY_REPORTED "*",
+    REPORT HW_KEY_PROPOSED "*",
     "@." HW_SUBJECT_ALIVE ".*",
-    /* Objects are for every node: metadata by name, and chunks by the identifier in the metadata.
-     */
+    /* Every node may read objects: metadata by name, and chunks by the identifier in these. */
     GET HW_OBJ_STREAM "@.$O.@.M.>",
     GET HW_OBJ_STREAM "@",
 };

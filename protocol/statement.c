@@ -266,9 +266,7 @@ const char *hw_trust_ids(const struct hw_trust *trust)
     return hw_buf_str(&trust->ids);
 }
 
-/* Takes a header apart; false: a signer does not write such a one. *bytes: BYTES of them,
- * malloc'ed.
- */
+/* Takes a header apart; false: no signer writes such a one. *bytes: BYTES of them, malloc'ed. */
 static bool parse(const char *text, char id[static ID_DIGITS + 1], unsigned char **bytes)
 {
     const char *const digits = text + strlen(SCHEME);
@@ -277,8 +275,8 @@ static bool parse(const char *text, char id[static ID_DIGITS + 1], unsigned char
     if (strlen(text) != strlen(SCHEME) + ID_DIGITS + 1 + BASE64 ||
         strncmp(text, SCHEME, strlen(SCHEME)) != 0 ||
         strspn(digits, "0123456789abcdef") != ID_DIGITS || digits[ID_DIGITS] != ':' ||
-        /* The last character carries bits of no byte, which must be zero: otherwise several texts
-         * would be the same signature. */
+        /* The last character before the padding carries bits that belong to no byte. They must be
+         * zero, or else several texts would be the same signature. */
         strchr("AQgw", digits[ID_DIGITS + BASE64 - 2]) == NULL)
         return false;
     memcpy(id, digits, ID_DIGITS);

@@ -7,6 +7,7 @@
 #include "common/map.h"
 #include "common/memory.h"
 #include "common/names.h"
+#include "protocol/keys.h"
 
 enum {
     BATCH_BYTES = 4 << 20,
@@ -87,11 +88,11 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
 {
     struct rec_intake *intake = arg;
     const struct rec_intake_config *config = &intake->config;
-    const char *name = entry->key + strlen(config->prefix);
+    const char *name = hw_key_node(entry->key, config->prefix);
     struct node *node;
     char *text;
 
-    if (entry->deleted || strncmp(entry->key, config->prefix, strlen(config->prefix)) != 0)
+    if (entry->deleted || name == NULL)
         return;
     if (!hw_name_valid(name)) {
         hw_log_warn("passing over a key that does not end with a node's name",
