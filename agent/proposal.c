@@ -266,12 +266,13 @@ enum hw_status agent_decision_find(const struct hw_entry *entry, const char *nod
     if (hw_entry_check_fenced(entry, err) != HW_OK ||
         hw_decided_read(entry->value, entry->size, &value, err) != HW_OK)
         return HW_EINVAL;
-    if (strcmp(value.node, node) != 0)
-        status = hw_fail(err, HW_EINVAL, "it is for the node \"%.128s\"", value.node);
-    else
+    if (strcmp(value.node, node) == 0) {
         status = hw_decided_find(&value, ref, &said, err);
-    if (status == HW_OK)
-        take(&said, decision);
+        if (status == HW_OK)
+            take(&said, decision);
+    } else {
+        status = hw_fail(err, HW_EINVAL, "it is for the node \"%.128s\"", value.node);
+    }
     hw_decided_clear(&value);
     return status;
 }

@@ -143,6 +143,12 @@ enum hw_status hw_subscriptions_add(struct hw_subscriptions *subs, const char *s
     return HW_OK;
 }
 
+static void free_sub(struct hw_nats_sub *sub)
+{
+    free(sub->subject);
+    free(sub);
+}
+
 void hw_subscriptions_remove(struct hw_nats_sub *sub)
 {
     if (sub == NULL)
@@ -155,8 +161,7 @@ void hw_subscriptions_remove(struct hw_nats_sub *sub)
     }
     if (sub->sub != NULL)
         leave(sub->subs, sub->sub);
-    free(sub->subject);
-    free(sub);
+    free_sub(sub);
 }
 
 enum hw_status hw_subscriptions_attach(struct hw_subscriptions *subs, natsConnection *nc,
@@ -183,6 +188,10 @@ void hw_subscriptions_detach(struct hw_subscriptions *subs)
 void hw_subscriptions_clear(struct hw_subscriptions *subs)
 {
     hw_timer_stop(&subs->leaving_timer);
-    while (subs->list != NULL)
-        hw_subscriptions_remove(subs->list);
+    while (subs->list != NULL) {
+        struct hw_nats_sub *sub = subs->list;
+
+        subs->list = sub->next;
+        free_sub(sub);
+    }
 }

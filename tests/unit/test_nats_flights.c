@@ -13,7 +13,7 @@ static int told[MOST];
 
 static const natsMsg *message(int i)
 {
-    return (const natsMsg *)(const void *)&messages[i * 16];
+    return (const natsMsg *)(const void *)&messages[(size_t)i * 16];
 }
 
 static void on_done(void *arg, const struct hw_ack *ack)
