@@ -1,8 +1,8 @@
 /* Numbers in text from outside: digits, all of them, and nothing else. */
 #include <stddef.h>
 
-#include "common/number.h"
 #include "common/memory.h"
+#include "common/number.h"
 #include "tests/support/suite.h"
 
 START_TEST(test_numbers)
