@@ -129,6 +129,9 @@ static enum hw_status conclude(struct cli *cli, enum hw_status st, const struct 
                    number(shown, "pending"), number(shown, "nodes"), names);
 }
 
+/* A terminal shows progress, so it asks the server for a second at a time; otherwise one request
+ * waits as long as the server allows. A server that is away is waited for, if it has answered
+ * before. */
 enum hw_status cli_await(struct cli *cli, const char *lsn, bool quiet, struct hw_error *err)
 {
     const bool progress = isatty(STDERR_FILENO) != 0;

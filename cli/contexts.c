@@ -130,6 +130,9 @@ enum hw_status cli_contexts_find(const json_t *file, const char *name, json_t **
     return HW_OK;
 }
 
+/* A flag always wins. A context that --context names wins over the environment, and one that is
+ * only in use does not. A token in the environment is dropped in favour of a named context's
+ * token file: it belongs to another server. */
 static void take_context(struct cli_options *o, const json_t *context)
 {
     const bool wins =

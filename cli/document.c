@@ -97,6 +97,9 @@ static json_t *as_tree(const char *bytes, size_t len)
     return same ? HW_TAKE(value) : NULL;
 }
 
+/* The digest of a config is that of its bytes, so they must come back exactly. A tree is nicer
+ * to read, but JSON can be written in many ways; it is used only for bytes that apply would
+ * write again in the same way. */
 void cli_document_set_bytes(json_t *document, const char *bytes, size_t len)
 {
     const bool is_json = is_json_type(json_string_value(json_object_get(document, "media_type")));

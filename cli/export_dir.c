@@ -62,6 +62,7 @@ static bool could_be_ours(const char *name)
 
 /* Reads the mark; HW_ENOENT: there is none. *files: an object; *whole: the export came to its
  * end. */
+/* A directory without the mark was not written by an export, and nothing in it may be removed. */
 static enum hw_status read_mark(const char *directory, json_t **files, bool *whole,
                                 struct hw_error *err)
 {

@@ -48,6 +48,8 @@ static char *next_of(const json_t *page)
     return NULL;
 }
 
+/* Pages are asked for until there is no "next". A server that gives an empty page with a next,
+ * or the same next twice, would be asked for ever, so that is an error. */
 enum hw_status cli_fetch_list(struct cli *cli, const char *path, int64_t preset, json_t **out,
                               struct hw_error *err)
 {

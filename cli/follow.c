@@ -15,6 +15,8 @@ enum { PAUSE_MS = 1000, PAUSE_MOST_MS = 30000, INTERRUPTED = 128 + SIGINT };
 static int interrupts = -1; /* an eventfd that counts ^C */
 static volatile sig_atomic_t was_interrupted;
 
+/* A signal handler may do little: it notes the signal and adds to the eventfd, which ends the
+ * poll. A second ^C ends the program at once. */
 static void on_interrupt(int signo)
 {
     const uint64_t one = 1;

@@ -206,6 +206,8 @@ static bool on_event(void *arg, const struct cli_event *event)
     return true;
 }
 
+/* A look is due when an event told of a change. Without an event it is due now and then, and
+ * never so often that looking takes more than a tenth of the time. */
 static bool is_due(const struct live *live)
 {
     const int64_t since = hw_loop_now() - live->looked_ms;

@@ -137,6 +137,7 @@ static const struct hw_program program = {
         "6 not authenticated, or not allowed; 7 unavailable, or no answer in time; 8 a fault.\n",
 };
 
+/* Scripts decide by these numbers; they are in the manual page and must not change. */
 static int exit_status(const struct cli *cli, enum hw_status status)
 {
     switch (status) {

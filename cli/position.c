@@ -29,6 +29,8 @@ static json_t *read_positions(const char *path)
     return positions;
 }
 
+/* Two commands at one moment may lose one of two positions, because each replaces the file. It
+ * is an aid and not worth a lock. */
 void cli_position_keep(const struct cli *cli, const char *lsn)
 {
     HW_AUTO_FREE char *path = state_file();

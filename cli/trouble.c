@@ -47,6 +47,7 @@ enum hw_status cli_trouble_ask(struct cli *cli, int64_t timeout_ms, json_t **sys
     return st;
 }
 
+/* A failure in asking is not told: the error before it is what matters. */
 void cli_trouble_tell(struct cli *cli)
 {
     HW_AUTO_JSON json_t *system = NULL;

@@ -14,6 +14,8 @@
 
 enum { KEY_BYTES = 16 };
 
+/* Every write has a key, made at random if the user gives none. So a write whose answer was lost
+ * is sent again without being done twice. */
 static enum hw_status make_key(char out[static 2 * KEY_BYTES + 1], struct hw_error *err)
 {
     unsigned char bytes[KEY_BYTES];

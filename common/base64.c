@@ -23,6 +23,7 @@ char *hw_base64_encode(const void *data, size_t len)
     return text;
 }
 
+/* The two alphabets differ in two digits, so the text is made with one and translated. */
 char *hw_base64url_encode(const void *data, size_t len)
 {
     char *text = hw_base64_encode(data, len);

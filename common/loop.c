@@ -319,6 +319,8 @@ static void run_signals(struct hw_loop *loop)
 
 /* ---- other threads ---- */
 
+/* Called by threads of libraries. It puts the function into the list and wakes the poll by a
+ * byte in the eventfd; it never waits for the loop. */
 void hw_loop_post(struct hw_loop *loop, hw_post_fn *fn, void *arg)
 {
     bool wake;
@@ -340,6 +342,8 @@ void hw_loop_post(struct hw_loop *loop, hw_post_fn *fn, void *arg)
     }
 }
 
+/* The list is swapped for an empty one under the lock, and its functions run without the lock:
+ * they may post again, and other threads never wait for a callback. */
 static void run_posts(struct hw_loop *loop)
 {
     struct post *posts;

@@ -28,6 +28,7 @@ void *hw_map_get(const struct hw_map *map, const char *key)
     return map->slots != NULL ? find(map, key)->item : NULL;
 }
 
+/* Twice the slots; the table is kept at most half full, so that a search is short. */
 static void grow(struct hw_map *map)
 {
     const struct hw_map old = *map;

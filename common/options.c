@@ -278,6 +278,8 @@ static void free_tables(const struct hw_program *program, struct tables *t)
     free(t->longs);
 }
 
+/* An empty variable counts as one that is not set, because a service manager's file often has
+ * NAME= for "no value". For a switch an empty text is false. */
 static enum hw_status read_environment(const struct hw_program *program, void *values,
                                        struct hw_error *err)
 {
@@ -409,6 +411,8 @@ static enum hw_status read_flags(const struct hw_program *program, const struct 
     return HW_OK;
 }
 
+/* An option that only other commands take is refused, so that nobody believes that it did
+ * something. */
 static enum hw_status check_given(const struct hw_program *program, const char *command,
                                   const bool *given, struct hw_error *err)
 {

@@ -40,6 +40,7 @@ enum hw_status hw_fail(struct hw_error *err, enum hw_status status, const char *
     return status;
 }
 
+/* A text that becomes too long is cut at its end, where the details are. */
 enum hw_status hw_fail_in(struct hw_error *err, const char *fmt, ...)
 {
     char context[HW_ERROR_MAX];

@@ -26,6 +26,9 @@ void cli_headers_add(struct cli_headers *headers, const char *name, const char *
     headers->list = longer;
 }
 
+/* curl_easy_reset keeps the connection and its TLS session, and forgets everything else of the
+ * last exchange. Redirections are not followed: a token would travel to a server that nobody
+ * named. */
 void cli_exchange_prepare(struct cli_http *http, const char *path, struct cli_headers *headers)
 {
     const struct cli_http_options *o = http->options;

@@ -22,6 +22,8 @@ static char *url_part(CURLU *url, CURLUPart part)
     return copy;
 }
 
+/* A token must not travel in the clear to another machine without a word. It is a warning and no
+ * error, because the network in between may be trusted. */
 static enum hw_status check_server(const struct cli_http_options *o, CURLU *url,
                                    struct hw_error *err)
 {
@@ -103,12 +105,18 @@ void cli_http_close(struct cli_http *http)
 
 /* ---- again ---- */
 
+/* Was the request perhaps carried out although no answer says so? The connection may have broken
+ * behind the commit; the server may not know itself; or another request with the same key is
+ * under way. */
 static bool is_uncertain(const struct cli_answer *answer, bool lost)
 {
     return lost || strcmp(answer->problem, "commit-outcome-unknown") == 0 ||
            strcmp(answer->problem, "idempotency-key-in-use") == 0;
 }
 
+/* A request with a key is safe to send again, because the server carries out each key once and
+ * then repeats its answer. One that never reached a server is not sent again: a wrong address
+ * should be told at once. */
 enum hw_status cli_http_send(struct cli_http *http, const struct cli_request *request,
                              struct cli_answer *answer, struct hw_error *err)
 {

@@ -88,6 +88,8 @@ static enum hw_status judge_stream(struct stream *stream, CURLcode code, const c
     return st;
 }
 
+/* The connection is one of its own, so that requests can be sent by the other one while the
+ * stream goes on. */
 enum hw_status cli_stream_follow(struct cli_http *http, const char *path, const char *last_event_id,
                                  const struct cli_stream *to, int *status, struct hw_error *err)
 {

@@ -88,6 +88,8 @@ static enum hw_status set_once(struct cli *cli, const char *path, const struct c
     return st;
 }
 
+/* Someone may change the config between the reading and the writing. The server then refuses the
+ * write by the entity tag, and all is done again, a few times. */
 enum hw_status cli_set(struct cli *cli, char **operands, int count, struct hw_error *err)
 {
     const int changed = count - 1;
