@@ -28,6 +28,7 @@ enum {
     DESCRIPTORS_SPARED = 64, /* are left to the rest of the program: database, log, loop */
     DROPPED_MAX = 16 << 20,  /* bytes of a chunked body that are read and dropped past its limit */
     BODY_FIRST = 64 << 10,
+    HALF_CLOSED_MS = 1000, /* for which a client that has closed its side may get an answer */
     /* A large body is held as it was received, as the handler encodes it, and in the send buffer of
      * the library that takes it on, which doubles as it grows. */
     CONFIG_COPIES = 4,
@@ -61,7 +62,8 @@ struct http_server_request {
     size_t dropped;
     size_t body_cap, body_max;
     size_t charged;
-    bool watched;  /* for a hang-up of its client */
+    bool watched; /* for a hang-up of its client */
+    struct hw_timer hung_up;
     int64_t begun; /* when its request line, and then the whole of it, was here; now_ns() */
 };
 
@@ -448,7 +450,7 @@ static void watch(struct http_request *request)
     r->watched = true;
 }
 
-static void on_gone(void *arg)
+static void take_for_gone(void *arg)
 {
     struct http_server_request *r = arg;
     struct http_request *request = &r->request;
@@ -458,6 +460,16 @@ static void on_gone(void *arg)
         wake(request);
     else if (request->gone != NULL)
         HW_TAKE(request->gone)(request->gone_arg);
+}
+
+/* A client may have closed its own side alone, and still wait for the answer: a quick one reaches
+ * it.
+ */
+static void on_hang_up(void *arg)
+{
+    struct http_server_request *r = arg;
+
+    hw_timer_start(r->server->config.loop, &r->hung_up, HALF_CLOSED_MS, take_for_gone, r);
 }
 
 static const struct http_transport transport = {wake, streaming, charge, watch};
@@ -602,6 +614,7 @@ static void free_request(struct http_server_request *r)
     r->server->charged -= r->charged;
     r->server->request_count--;
     LIST_REMOVE(r, link);
+    hw_timer_stop(&r->hung_up);
     if (request->stream.ended != NULL)
         request->stream.ended(request->stream.arg);
     for (size_t i = 0; i < request->kept_count; i++)
@@ -763,7 +776,7 @@ enum hw_status http_server_start(const struct http_server_config *config, struct
     struct http_server *server;
     int listen_fd = -1;
 
-    if (http_hangups_new(config->loop, on_gone, &hangups, err) != HW_OK)
+    if (http_hangups_new(config->loop, on_hang_up, &hangups, err) != HW_OK)
         return err->status;
     if (hw_address_listen(&config->address, &listen_fd, err) != HW_OK) {
         http_hangups_free(hangups);

@@ -1,6 +1,7 @@
 /* The barrier, GET /v1/wait, against a real PostgreSQL; reports come in as the reconciler's do. */
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/memory.h"
@@ -256,6 +257,18 @@ static int count_in_log(const char *what)
     return count;
 }
 
+/* A client that has closed its own side, as pipes do, gets an answer that comes soon. */
+START_TEST(test_half_closed)
+{
+    HW_AUTO_FREE char *lsn = make_fleet("half", 1);
+
+    report("half%", 1, true);
+    const int fd = wait_fd(lsn, "10m");
+    ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+    check_counts(finish(fd, 200, NULL), "applied", 1, 1, 0);
+}
+END_TEST
+
 /* A client that went away is forgotten long before its time is over. */
 START_TEST(test_hang_up)
 {
@@ -305,6 +318,7 @@ int main(void)
     tcase_add_test(all, test_superseded);
     tcase_add_test(all, test_refused);
     tcase_add_test(all, test_many);
+    tcase_add_test(all, test_half_closed);
     tcase_add_test(all, test_hang_up);
     tcase_add_test(all, test_restart);
     suite_add_tcase(suite, all);
