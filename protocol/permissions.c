@@ -54,9 +54,10 @@ static char *subject_of(const char *pattern, const char *bucket, const char *nod
     return out.data;
 }
 
-static enum hw_status finish(struct hw_error *err)
+/* end: of the last list. */
+static enum hw_status finish(const char *end, struct hw_error *err)
 {
-    printf("  ]\n}\n");
+    printf("%s}\n", end);
     return fflush(stdout) == 0 ? HW_OK : hw_fail_errno(err, "writing to standard output");
 }
 
@@ -82,6 +83,21 @@ static enum hw_status begin(const char *bucket, const char *suffix, const char *
     return HW_OK;
 }
 
+/*
+ * What the users of the account may publish: what it imports, and nothing else. A subject that is
+ * not imported stays in the account, save some that nats-server itself listens to in every account:
+ * before 2.10.27 and 2.11.1 it deletes all streams of an account for whoever asks
+ * $JS.API.ACCOUNT.PURGE. Takes the names.
+ */
+static void print_publish(char *const *names, size_t count)
+{
+    printf("  ]\n  default_permissions: {publish: [\n");
+    for (size_t i = 0; i < count; i++) {
+        printf("    \"%s\"\n", names[i]);
+        free(names[i]);
+    }
+}
+
 enum hw_status hw_permissions_reconciler(const char *bucket, const struct hw_nats_files *files,
                                          struct hw_error *err)
 {
@@ -104,7 +120,7 @@ enum hw_status hw_permissions_reconciler(const char *bucket, const struct hw_nat
 
         printf("    {stream: \"%s\"}\n", subject);
     }
-    return finish(err);
+    return finish("  ]\n", err);
 }
 
 enum hw_status hw_permissions_api(const char *bucket, const struct hw_nats_files *files,
@@ -112,6 +128,7 @@ enum hw_status hw_permissions_api(const char *bucket, const struct hw_nats_files
 {
     /* No node can have an account of this name. */
     const enum hw_status status = begin(bucket, "/api", "imports", files, err);
+    char *named[HW_COUNT(looks)]; /* as the API names them */
 
     if (status != HW_OK)
         return status;
@@ -119,11 +136,17 @@ enum hw_status hw_permissions_api(const char *bucket, const struct hw_nats_files
         HW_AUTO_FREE char *subject = subject_of(looks[i], bucket, "");
 
         printf("    {service: {account: \"%s\", subject: \"%s\"}", bucket, subject);
-        if (*subject == '$') /* this account has no JetStream, and would answer for itself */
-            printf(", to: \"%s." HW_SUBJECT_STREAMS ".%s\"", bucket, strrchr(subject, '.') + 1);
+        if (*subject == '$') { /* this account has no JetStream, and would answer for itself */
+            named[i] =
+                hw_sprintf("%s." HW_SUBJECT_STREAMS ".%s", bucket, strrchr(subject, '.') + 1);
+            printf(", to: \"%s\"", named[i]);
+        } else {
+            named[i] = HW_TAKE(subject);
+        }
         printf("}\n");
     }
-    return finish(err);
+    print_publish(named, HW_COUNT(looks));
+    return finish("  ]}\n", err);
 }
 
 enum hw_status hw_permissions_node(const char *bucket, const char *node, const char *prefix,
@@ -131,6 +154,7 @@ enum hw_status hw_permissions_node(const char *bucket, const char *node, const c
 {
     static const char api[] = "$JS.API.";
     const bool mapped = prefix != NULL && *prefix != '\0';
+    char *named[HW_COUNT(services)]; /* as the node names them */
     enum hw_status status;
 
     if (mapped && !hw_kv_key_valid(prefix))
@@ -145,9 +169,14 @@ enum hw_status hw_permissions_node(const char *bucket, const char *node, const c
 
         printf("    {service: {account: \"%s\", subject: \"%s\"}", bucket, subject);
         if (mapped &&
-            *subject == '$') /* a leaf node denies these, so the agent asks by the prefix */
-            printf(", to: \"%s.%s\"", prefix,
-                   subject + (strncmp(subject, api, strlen(api)) == 0 ? strlen(api) : 0));
+            *subject == '$') { /* a leaf node denies these, so the agent asks by the prefix */
+            named[i] =
+                hw_sprintf("%s.%s", prefix,
+                           subject + (strncmp(subject, api, strlen(api)) == 0 ? strlen(api) : 0));
+            printf(", to: \"%s\"", named[i]);
+        } else {
+            named[i] = HW_TAKE(subject);
+        }
         printf("}\n");
     }
     for (size_t i = 0; i < HW_COUNT(hints); i++) {
@@ -155,5 +184,6 @@ enum hw_status hw_permissions_node(const char *bucket, const char *node, const c
 
         printf("    {stream: {account: \"%s\", subject: \"%s\"}}\n", bucket, subject);
     }
-    return finish(err);
+    print_publish(named, HW_COUNT(services));
+    return finish("  ]}\n", err);
 }

@@ -7,6 +7,8 @@
  * Why accounts and not lists of allowed subjects: a request names a subject for its answer, which
  * such a list does not check, so that a node could have the server publish anywhere. In an account
  * of its own, a subject that is not imported leads nowhere, also as the subject of an answer.
+ * Nodes and the API have such a list all the same, since nats-server itself listens to some
+ * subjects in every account.
  */
 #ifndef HW_PROTOCOL_PERMISSIONS_H
 #define HW_PROTOCOL_PERMISSIONS_H

@@ -80,12 +80,12 @@ static void start_leaf(const char *account, int port)
     HW_AUTO_FREE char *users = users_of(account);
     HW_AUTO_FREE char *text = hw_sprintf(
         "jetstream {domain: site}\n"
-        "accounts {\"headwater.daq-1\": {%s}}\n"
+        "accounts {\"headwater.daq-1\": {%s\n%s}\n"
         "tls {cert_file: \"%s/server.pem\", key_file: \"%s/server.key\", ca_file: \"%s/ca.pem\", "
         "verify: true}\n"
         "leafnodes {remotes: [{url: \"tls://daq-1:secret@localhost:%d\", account: "
         "\"headwater.daq-1\", tls: {ca_file: \"%s/ca.pem\"}}]}\n",
-        users, dir, dir, dir, port, dir);
+        users, strstr(account, "default_permissions"), dir, dir, dir, port, dir);
 
     leaf.config = file("leaf.conf");
     agent_program_write(leaf.config, text);
@@ -515,6 +515,28 @@ static void a_node_makes_and_deletes_no_streams_or_consumers(bool behind_leaf)
 }
 BOTH_WAYS(a_node_makes_and_deletes_no_streams_or_consumers)
 
+/* nats-server before 2.10.27 heeds some calls of its administrators whoever asks them. */
+static void a_node_asks_nothing_of_the_server(bool behind_leaf)
+{
+    static const char *const subjects[] = {"$JS.API.ACCOUNT.PURGE.headwater",
+                                           "$JS.API.ACCOUNT.STREAM.MOVE.headwater.KV_headwater",
+                                           "$JS.API.META.LEADER.STEPDOWN"};
+
+    begin(behind_leaf);
+    report(a.up.nats, "daq-2", "theirs");
+    upstream_desire(&a.up, "daq-2", 1, "theirs\n");
+    for (size_t i = 0; i < HW_COUNT(subjects); i++)
+        ck_assert_int_eq(natsConnection_PublishRequestString(hw_nats_connection(ours), subjects[i],
+                                                             "_INBOX.x", ""),
+                         NATS_OK);
+    settle();
+    ck_assert_uint_eq(messages("headwater_reports"), 2);
+    ck_assert_uint_eq(messages("headwater"), 1);
+    ck_assert_uint_gt(last_object(), 0);
+    end();
+}
+BOTH_WAYS(a_node_asks_nothing_of_the_server)
+
 /* What the prefix is for: the node's own subjects, as JetStream has them, do not get through. */
 START_TEST(test_a_leaf_denies_what_is_not_mapped)
 {
@@ -745,6 +767,8 @@ TEST_MAIN("nats permissions", 180, test_a_node_is_configured_and_reports,
           test_a_node_rolls_nothing_up, test_a_node_rolls_nothing_up_behind_a_leaf,
           test_a_node_makes_and_deletes_no_streams_or_consumers,
           test_a_node_makes_and_deletes_no_streams_or_consumers_behind_a_leaf,
+          test_a_node_asks_nothing_of_the_server,
+          test_a_node_asks_nothing_of_the_server_behind_a_leaf,
           test_a_leaf_denies_what_is_not_mapped, test_the_whole_system,
           test_who_is_not_known_stays_out_and_hears_why, test_a_credentials_file_lets_in,
           test_files_that_cannot_be_used)
