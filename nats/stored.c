@@ -48,11 +48,25 @@ static enum hw_status refusal(natsMsg *msg, struct hw_error *err)
     return hw_fail(err, HW_EPROTO, "%s %s", status, words != NULL ? words : "");
 }
 
+/* A block that the library cannot read is stored by somebody: the server writes none. Only the
+ * first look tells; later ones see what came before the fault, which may be a status. */
+static bool readable(natsMsg *msg)
+{
+    const char *value;
+    const natsStatus s = natsMsgHeader_Get(msg, "Nats-Sequence", &value);
+
+    return s == NATS_OK || s == NATS_NOT_FOUND;
+}
+
 enum hw_status hw_stored_read(natsMsg *msg, struct hw_stored *stored, struct hw_error *err)
 {
     struct hw_stored read = {.msg = msg};
     const char *time;
 
+    if (!readable(msg)) {
+        natsMsg_Destroy(msg);
+        return hw_fail(err, HW_EPROTO, "the header of the message cannot be read");
+    }
     if (!hw_number_parse(given(msg, "Nats-Sequence"), &read.seq) || read.seq == 0) {
         const enum hw_status status = refusal(msg, err);
 
