@@ -19,6 +19,12 @@
 #define REPORTS "@" HW_BUCKET_REPORTS
 #define REPORT  "$KV." REPORTS "." /* with a key behind it: the subject that stores a report */
 
+/* Nobody answers a sign of life. Where one is sent with a subject for an answer, nats-server would
+ * remember for two minutes whom the answer is for: 300,000 of them took 215 MB, and 7 MB with this.
+ */
+#define ALIVE     "@." HW_SUBJECT_ALIVE ".*"
+#define FORGOTTEN ", threshold: \"1ms\""
+
 static const char *const services[] = {
     GET HW_KV_STREAM "@.$KV.@." HW_KEY_DESIRED "*",
     GET HW_KV_STREAM "@.$KV.@." HW_KEY_DECIDED "*",
@@ -26,7 +32,7 @@ static const char *const services[] = {
     GET HW_KV_STREAM REPORTS "." REPORT HW_KEY_PROPOSED "*",
     REPORT HW_KEY_REPORTED "*",
     REPORT HW_KEY_PROPOSED "*",
-    "@." HW_SUBJECT_ALIVE ".*",
+    ALIVE,
     /* Every node may read objects: metadata by name, and chunks by the identifier in these. */
     GET HW_OBJ_STREAM "@.$O.@.M.>",
     GET HW_OBJ_STREAM "@",
@@ -108,7 +114,8 @@ enum hw_status hw_permissions_reconciler(const char *bucket, const struct hw_nat
     for (size_t i = 0; i < HW_COUNT(services); i++) {
         HW_AUTO_FREE char *subject = subject_of(services[i], bucket, ">");
 
-        printf("    {service: \"%s\"}\n", subject);
+        printf("    {service: \"%s\"%s}\n", subject,
+               strcmp(services[i], ALIVE) == 0 ? FORGOTTEN : "");
     }
     for (size_t i = 0; i < HW_COUNT(looks); i++) {
         HW_AUTO_FREE char *subject = subject_of(looks[i], bucket, "");

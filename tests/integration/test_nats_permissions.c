@@ -397,6 +397,30 @@ static void a_node_gives_signs_of_its_own_life_alone(bool behind_leaf)
 }
 BOTH_WAYS(a_node_gives_signs_of_its_own_life_alone)
 
+/* A sign of life that wants an answer gets none, and nats-server remembers nothing of it. */
+static void a_node_wants_answers_in_vain(bool behind_leaf)
+{
+    enum { SIGNS = 150000, MOST_KIB = 50 << 10 };
+    struct hw_nats_sub *answers, *signs;
+
+    begin(behind_leaf);
+    OK(hw_nats_subscribe(a.up.nats, "headwater.alive.>", on_heard, NULL, &signs, &err));
+    OK(hw_nats_subscribe(ours, "_INBOX.mine.*", on_heard, NULL, &answers, &err));
+    settle(); /* a leaf node knows of the subscription */
+    const long before = test_own_kib(a.up.server.pid);
+    for (int i = 0; i < SIGNS; i++) {
+        HW_AUTO_FREE char *reply = hw_sprintf("_INBOX.mine.%d", i);
+
+        ck_assert_int_eq(natsConnection_PublishRequestString(hw_nats_connection(ours),
+                                                             "headwater.alive.daq-1", reply, ""),
+                         NATS_OK);
+    }
+    settle();
+    ck_assert_int_le(test_own_kib(a.up.server.pid) - before, MOST_KIB);
+    end();
+}
+BOTH_WAYS(a_node_wants_answers_in_vain)
+
 static void a_node_writes_no_other_key(bool behind_leaf)
 {
     static const char *const subjects[] = {"$KV.headwater.cfg.desired.daq-1",
@@ -761,6 +785,7 @@ TEST_MAIN("nats permissions", 180, test_a_node_is_configured_and_reports,
           test_a_node_hears_of_no_other_behind_a_leaf,
           test_a_node_gives_signs_of_its_own_life_alone,
           test_a_node_gives_signs_of_its_own_life_alone_behind_a_leaf,
+          test_a_node_wants_answers_in_vain, test_a_node_wants_answers_in_vain_behind_a_leaf,
           test_a_node_writes_no_other_key, test_a_node_writes_no_other_key_behind_a_leaf,
           test_a_node_reaches_nothing_through_a_reply_subject,
           test_a_node_reaches_nothing_through_a_reply_subject_behind_a_leaf,
