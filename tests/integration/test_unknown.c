@@ -77,7 +77,8 @@ static char *run(int status, const char *const *arguments)
 
 static void expect_in(const char *output, const char *text)
 {
-    ck_assert_msg(strstr(output, text) != NULL, "no \"%s\" in:\n%s", text, output);
+    ck_assert_msg(output != NULL && strstr(output, text) != NULL, "no \"%s\" in:\n%s", text,
+                  output != NULL ? output : "nothing");
 }
 
 #define EXPECT(status, text, ...)                                                                  \
