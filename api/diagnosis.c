@@ -167,8 +167,7 @@ static void judge_streams(struct diagnosis *d)
     const json_t *stream;
     size_t i;
 
-    json_array_foreach(at(d, "nats.streams"), i, stream)
-    {
+    json_array_foreach(at(d, "nats.streams"), i, stream) {
         if (json_is_false(json_object_get(stream, "exists")))
             hw_buf_printf(&names, "%s%s", names.len > 0 ? ", " : "",
                           json_string_value(json_object_get(stream, "name")));

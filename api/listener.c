@@ -83,8 +83,8 @@ static void go_down(struct api_listener *listener, const struct hw_error *why)
         subscriber->in_line = false;
     }
     TAILQ_FOREACH(subscriber, &listener->subscribers, link)
-    if (subscriber->down != NULL)
-        subscriber->down(subscriber->arg, why);
+        if (subscriber->down != NULL)
+            subscriber->down(subscriber->arg, why);
 }
 
 static void listen_to_all(void *arg);
@@ -107,8 +107,8 @@ static void on_listening(void *arg, const struct hw_db_outcome *outcome)
     (void)hw_outage_ends(&listener->outage, hw_loop_now(), &lasted);
     listener->up = true;
     TAILQ_FOREACH(subscriber, &listener->subscribers, link)
-    if (subscriber->up != NULL)
-        subscriber->up(subscriber->arg);
+        if (subscriber->up != NULL)
+            subscriber->up(subscriber->arg);
     serve_line(listener);
 }
 
@@ -125,13 +125,13 @@ static void listen_to_all(void *arg)
     int count = 1;
 
     TAILQ_FOREACH(subscriber, &listener->subscribers, link)
-    for (const char *const *channel = subscriber->channels; *channel != NULL; channel++) {
-        if (count == STATEMENTS_MAX)
-            abort(); /* there are no that many channels */
-        listens[count] = hw_sprintf("LISTEN %s", *channel);
-        queries[count].sql = listens[count];
-        count++;
-    }
+        for (const char *const *channel = subscriber->channels; *channel != NULL; channel++) {
+            if (count == STATEMENTS_MAX)
+                abort(); /* there are no that many channels */
+            listens[count] = hw_sprintf("LISTEN %s", *channel);
+            queries[count].sql = listens[count];
+            count++;
+        }
     if (hw_db_run(listener->db, HW_DB_SEPARATE, queries, count, NULL, on_listening, listener,
                   &err) != HW_OK)
         hw_log_debug("cannot listen now", HW_E(&err)); /* it is down, and will be up */
@@ -168,8 +168,8 @@ static void on_notify(void *arg, const char *channel)
     if (!listener->up)
         return; /* up makes all of them look anew */
     TAILQ_FOREACH(subscriber, &listener->subscribers, link)
-    if (subscriber->notify != NULL && names(subscriber, channel))
-        subscriber->notify(subscriber->arg);
+        if (subscriber->notify != NULL && names(subscriber, channel))
+            subscriber->notify(subscriber->arg);
 }
 
 /* ---- beginning and end ---- */

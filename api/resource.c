@@ -222,10 +222,8 @@ json_t *api_resource_select(const struct http_request *request, json_t *page)
 
     if (fields == NULL)
         return page;
-    json_array_foreach(json_object_get(page, "items"), i, item)
-    {
-        json_object_foreach_safe(item, next, name, value)
-        {
+    json_array_foreach(json_object_get(page, "items"), i, item) {
+        json_object_foreach_safe(item, next, name, value) {
             if (!lists(fields, name, strlen(name)))
                 json_object_del(item, name);
         }

@@ -209,7 +209,8 @@ static void add_results(json_t *plan, const char *answer, size_t len)
 
     if (results == NULL)
         return;
-    json_array_foreach(results, i, result) json_object_del(result, "etag");
+    json_array_foreach(results, i, result)
+        json_object_del(result, "etag");
     json_object_set(plan, "results", results);
 }
 

@@ -66,8 +66,7 @@ static char *names_of(const json_t *names)
     const json_t *name;
     size_t i;
 
-    json_array_foreach(names, i, name)
-    {
+    json_array_foreach(names, i, name) {
         const json_t *node = json_is_object(name) ? json_object_get(name, "node") : name;
 
         if (i == 5) {

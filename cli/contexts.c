@@ -61,13 +61,13 @@ static enum hw_status check_form(const char *path, const json_t *file, struct hw
 
     if (!json_is_object(contexts))
         return hw_fail(err, HW_EINVAL, "%s: contexts must be an object", path);
-    json_object_foreach((json_t *)(uintptr_t)contexts, name, context)
-    {
+    json_object_foreach((json_t *)(uintptr_t)contexts, name, context) {
         if (!json_is_string(json_object_get(context, "server")))
             return hw_fail(err, HW_EINVAL, "%s: context \"%.130s\" names no server", path, name);
-        json_object_foreach(context, member, value) if (!json_is_string(value)) return hw_fail(
-            err, HW_EINVAL, "%s: %.100s of context \"%.130s\" must be a string", path, member,
-            name);
+        json_object_foreach(context, member, value)
+            if (!json_is_string(value))
+                return hw_fail(err, HW_EINVAL, "%s: %.100s of context \"%.130s\" must be a string",
+                               path, member, name);
     }
     return HW_OK;
 }

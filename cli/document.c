@@ -40,8 +40,7 @@ void cli_document_strip(json_t *document)
     for (size_t i = 0; i < HW_COUNT(kinds); i++)
         if (kind != NULL && strcmp(kind, kinds[i].kind) == 0)
             set_by_server = kinds[i].set_by_server;
-    json_object_foreach_safe(document, next, name, value)
-    {
+    json_object_foreach_safe(document, next, name, value) {
         HW_AUTO_FREE char *word = hw_sprintf(" %s ", name);
 
         if (strstr(set_by_server, word) != NULL)
@@ -69,13 +68,11 @@ static bool is_deeper(const json_t *value, int depth)
 
     if ((json_is_object(value) || json_is_array(value)) && depth == 0)
         return true;
-    json_array_foreach(value, i, member)
-    {
+    json_array_foreach(value, i, member) {
         if (is_deeper(member, depth - 1))
             return true;
     }
-    json_object_foreach((json_t *)(uintptr_t)value, name, member)
-    {
+    json_object_foreach((json_t *)(uintptr_t)value, name, member) {
         if (is_deeper(member, depth - 1))
             return true;
     }
@@ -194,8 +191,7 @@ static json_int_t total_size(const json_t *items)
     json_int_t total = 0;
     size_t i;
 
-    json_array_foreach(items, i, item)
-    {
+    json_array_foreach(items, i, item) {
         const json_int_t size = json_integer_value(json_object_get(item, "size"));
 
         if (size > 0 && total <= CONTENTS_MOST)
@@ -218,8 +214,7 @@ enum hw_status cli_document_complete(struct cli *cli, const char *collection, js
         return HW_OK;
     while (strcmp(kinds[kind].collection, collection) != 0)
         kind++;
-    json_array_foreach(items, i, item)
-    {
+    json_array_foreach(items, i, item) {
         if (!json_is_object(item))
             continue;
         add_kind(item, kinds[kind].kind);

@@ -82,8 +82,7 @@ static enum hw_status read_mark(const char *directory, json_t **files, bool *who
         return hw_fail_in(err, "%s is none that an export wrote", path);
     if (format != FORMAT || !json_is_array(list))
         return hw_fail(err, HW_EINVAL, "%s: another version of headwater wrote it", path);
-    json_array_foreach(list, i, name)
-    {
+    json_array_foreach(list, i, name) {
         if (!json_is_string(name) || !could_be_ours(json_string_value(name)))
             return hw_fail(err, HW_EINVAL, "%s lists what no export writes", path);
         json_object_set_new(names, json_string_value(name), json_true());
@@ -101,7 +100,8 @@ static enum hw_status write_mark(const struct cli_export_dir *dir, json_t *files
     const char *name;
     json_t *value;
 
-    json_object_foreach(files, name, value) json_array_append_new(names, json_string(name));
+    json_object_foreach(files, name, value)
+        json_array_append_new(names, json_string(name));
     HW_AUTO_JSON json_t *mark =
         json_pack("{s:i, s:b, s:O}", "format", FORMAT, "complete", whole, "files", names);
     HW_AUTO_FREE char *text = cli_json_text(mark, true);
@@ -254,8 +254,7 @@ static enum hw_status check_free(const struct cli_export_dir *dir, struct hw_err
     if (lstat(contents, &st) == 0 && !S_ISDIR(st.st_mode))
         return hw_fail(err, HW_EINVAL, "%s is no directory: what an export wrote was replaced",
                        contents);
-    json_object_foreach(dir->added, name, value)
-    {
+    json_object_foreach(dir->added, name, value) {
         HW_AUTO_FREE char *path = path_of(dir, name);
 
         if (json_object_get(dir->old, name) == NULL && lstat(path, &st) == 0)
@@ -271,8 +270,7 @@ static enum hw_status move(const struct cli_export_dir *dir, bool contents, stru
     const char *name;
     json_t *value;
 
-    json_object_foreach(dir->added, name, value)
-    {
+    json_object_foreach(dir->added, name, value) {
         HW_AUTO_FREE char *from = staged(dir, name);
         HW_AUTO_FREE char *to = path_of(dir, name);
 
@@ -290,8 +288,7 @@ static enum hw_status remove_stale(const struct cli_export_dir *dir, struct hw_e
     const char *name;
     json_t *value;
 
-    json_object_foreach(dir->old, name, value)
-    {
+    json_object_foreach(dir->old, name, value) {
         HW_AUTO_FREE char *path = path_of(dir, name);
 
         if (json_object_get(dir->added, name) == NULL && unlink(path) != 0 && errno != ENOENT)

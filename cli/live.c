@@ -170,8 +170,7 @@ static void print_changes(struct live *live, const json_t *list)
     const char *key;
     json_t *item;
 
-    json_object_foreach(now, key, item)
-    {
+    json_object_foreach(now, key, item) {
         const json_t *old = json_object_get(before, key);
 
         if (old == NULL)
@@ -179,8 +178,9 @@ static void print_changes(struct live *live, const json_t *list)
         else if (!is_same(old, item))
             print_change(live, "changed", item);
     }
-    json_object_foreach(before, key, item) if (json_object_get(now, key) == NULL)
-        print_change(live, "removed", item);
+    json_object_foreach(before, key, item)
+        if (json_object_get(now, key) == NULL)
+            print_change(live, "removed", item);
 }
 
 static void show(struct live *live, const json_t *list)

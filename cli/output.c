@@ -32,8 +32,7 @@ static void add_labels(struct hw_buf *out, const json_t *labels)
     const char *name, *separator = "";
     json_t *value;
 
-    json_object_foreach((json_t *)(uintptr_t)labels, name, value)
-    {
+    json_object_foreach((json_t *)(uintptr_t)labels, name, value) {
         hw_buf_printf(out, "%s%s=", separator, name);
         if (json_is_string(value) && needs_quotes(json_string_value(value))) {
             hw_buf_json_string(out, json_string_value(value), json_string_length(value));
@@ -140,8 +139,7 @@ static bool is_numeric(const json_t *items, const char *member)
     bool any = false;
     size_t i;
 
-    json_array_foreach(items, i, item)
-    {
+    json_array_foreach(items, i, item) {
         const json_t *value = json_object_get(item, member);
         if (json_is_number(value))
             any = true;
@@ -206,15 +204,13 @@ void cli_print_details(const json_t *object)
     json_t *value;
     size_t widest = 0;
 
-    json_object_foreach((json_t *)(uintptr_t)object, name, value)
-    {
+    json_object_foreach((json_t *)(uintptr_t)object, name, value) {
         if (strlen(name) > widest)
             widest = strlen(name);
     }
     if (widest > 32)
         widest = 32;
-    json_object_foreach((json_t *)(uintptr_t)object, name, value)
-    {
+    json_object_foreach((json_t *)(uintptr_t)object, name, value) {
         struct cell cell = make_cell(value, CLI_TEXT);
         struct hw_buf safe = {0};
         const size_t width = cli_text_add(&safe, name, strlen(name), false);
@@ -271,7 +267,8 @@ static void print_names(const json_t *answer)
 
     if (items == NULL)
         print_name(answer);
-    json_array_foreach(items, i, item) print_name(item);
+    json_array_foreach(items, i, item)
+        print_name(item);
 }
 
 void cli_print(struct cli *cli, const json_t *answer, cli_show_fn *table)
@@ -352,8 +349,7 @@ void cli_warn(const json_t *answer)
     const json_t *warning;
     size_t i;
 
-    json_array_foreach(json_object_get(answer, "warnings"), i, warning)
-    {
+    json_array_foreach(json_object_get(answer, "warnings"), i, warning) {
         const json_t *message = json_object_get(warning, "message");
         struct hw_buf safe = {0};
 

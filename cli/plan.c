@@ -38,8 +38,7 @@ static json_t *group(const json_t *changes)
     const json_t *change;
     size_t i;
 
-    json_array_foreach(changes, i, change)
-    {
+    json_array_foreach(changes, i, change) {
         HW_AUTO_FREE char *kind = kind_of(change);
         json_t *alike = json_object_get(kinds, kind);
 
@@ -129,8 +128,8 @@ static json_int_t count_removed(const json_t *plan)
     json_int_t count = 0;
     size_t i;
 
-    json_array_foreach(json_object_get(plan, "results"), i, result) count +=
-        strcmp(text_of(result, "result"), "deleted") == 0;
+    json_array_foreach(json_object_get(plan, "results"), i, result)
+        count += strcmp(text_of(result, "result"), "deleted") == 0;
     return count;
 }
 
@@ -140,8 +139,7 @@ static void print_results(const struct cli *cli, const json_t *results)
     const json_t *result;
     size_t i;
 
-    json_array_foreach(results, i, result)
-    {
+    json_array_foreach(results, i, result) {
         const bool deleted = strcmp(text_of(result, "result"), "deleted") == 0;
 
         if (!deleted && strcmp(text_of(result, "result"), "kept") != 0)
@@ -161,8 +159,7 @@ static void print_plan(struct cli *cli, const json_t *plan)
     const char *kind;
     json_t *alike;
 
-    json_object_foreach(kinds, kind, alike)
-    {
+    json_object_foreach(kinds, kind, alike) {
         const json_t *first = json_array_get(alike, 0), *difference;
         size_t i;
 

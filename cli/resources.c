@@ -184,8 +184,7 @@ static enum hw_status refuse_without(const json_t *resource, const char *name, c
     const char *other;
     json_t *value;
 
-    json_object_foreach((json_t *)(uintptr_t)resource, other, value)
-    {
+    json_object_foreach((json_t *)(uintptr_t)resource, other, value) {
         struct hw_nearest nearest = {.word = other};
 
         hw_nearest_try(&nearest, name);
@@ -310,8 +309,7 @@ static enum hw_status add_document(void *arg, json_t *document, size_t line, str
     }
     if (!json_is_array(document))
         return add_resource(c, HW_TAKE(owned), line, err);
-    json_array_foreach(document, i, resource)
-    {
+    json_array_foreach(document, i, resource) {
         const enum hw_status st = add_resource(c, json_incref(resource), line, err);
         if (st != HW_OK)
             return st;

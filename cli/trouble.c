@@ -57,8 +57,7 @@ void cli_trouble_tell(struct cli *cli)
 
     if (cli_trouble_ask(cli, ASK_MS, &system, &err) != HW_OK)
         return;
-    json_array_foreach(json_object_get(system, "problems"), i, problem)
-    {
+    json_array_foreach(json_object_get(system, "problems"), i, problem) {
         HW_AUTO_FREE char *line = hw_sprintf("%s: %s", text(problem, "what"), text(problem, "do"));
         struct hw_buf safe = {0};
 

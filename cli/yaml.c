@@ -519,8 +519,7 @@ static void emit_value(yaml_emitter_t *emitter, const json_t *value)
     case JSON_OBJECT:
         yaml_mapping_start_event_initialize(&event, NULL, NULL, 1, YAML_BLOCK_MAPPING_STYLE);
         emit(emitter, &event);
-        json_object_foreach((json_t *)(uintptr_t)value, key, member)
-        {
+        json_object_foreach((json_t *)(uintptr_t)value, key, member) {
             emit_string(emitter, key, strlen(key), true);
             emit_value(emitter, member);
         }
@@ -530,7 +529,8 @@ static void emit_value(yaml_emitter_t *emitter, const json_t *value)
     case JSON_ARRAY:
         yaml_sequence_start_event_initialize(&event, NULL, NULL, 1, YAML_BLOCK_SEQUENCE_STYLE);
         emit(emitter, &event);
-        json_array_foreach(value, i, member) emit_value(emitter, member);
+        json_array_foreach(value, i, member)
+            emit_value(emitter, member);
         yaml_sequence_end_event_initialize(&event);
         emit(emitter, &event);
         break;

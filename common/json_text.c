@@ -47,8 +47,7 @@ static void add_object(struct hw_buf *out, const json_t *object, int indent)
     json_t *member;
 
     hw_buf_putc(out, '{');
-    json_object_foreach((json_t *)(uintptr_t)object, name, member)
-    {
+    json_object_foreach((json_t *)(uintptr_t)object, name, member) {
         hw_buf_puts(out, separator);
         add_break(out, deeper(indent));
         hw_buf_json_string(out, name, strlen(name));
@@ -67,8 +66,7 @@ static void add_array(struct hw_buf *out, const json_t *array, int indent)
     size_t i;
 
     hw_buf_putc(out, '[');
-    json_array_foreach(array, i, element)
-    {
+    json_array_foreach(array, i, element) {
         if (i > 0)
             hw_buf_putc(out, ',');
         add_break(out, deeper(indent));

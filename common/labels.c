@@ -23,7 +23,8 @@ static void put_label(json_t *alternatives, const char *label, json_t *value)
     json_t *object;
     size_t i;
 
-    json_array_foreach(alternatives, i, object) json_object_set(object, label, value);
+    json_array_foreach(alternatives, i, object)
+        json_object_set(object, label, value);
     json_decref(value);
 }
 

@@ -108,13 +108,11 @@ static void add_type(const json_t *schema)
         add_text(json_string_value(type));
     else if (type == NULL && choices == NULL)
         put("anything");
-    json_array_foreach(choices, i, one)
-    {
+    json_array_foreach(choices, i, one) {
         put(i > 0 ? " or " : "");
         add_type(one);
     }
-    json_array_foreach(type, i, one)
-    {
+    json_array_foreach(type, i, one) {
         put(i > 0 ? " or " : "");
         add_text(json_string_value(one));
     }
@@ -126,8 +124,7 @@ static void add_meaning(const json_t *schema, const char *description)
     size_t i;
 
     add_text(description);
-    json_array_foreach(choices, i, choice)
-    {
+    json_array_foreach(choices, i, choice) {
         put(i > 0 ? ", " : *description != '\0' ? ": " : "");
         add_in("code", json_string_value(choice));
     }
@@ -141,8 +138,7 @@ static void add_parameters(json_t *document, const json_t *parameters)
     if (parameters == NULL)
         return;
     put("<table><tr><th>parameter<th>in<th>type<th>meaning</tr>");
-    json_array_foreach(parameters, i, one)
-    {
+    json_array_foreach(parameters, i, one) {
         const json_t *parameter = resolve(document, one);
         const json_t *schema = json_object_get(parameter, "schema");
 
@@ -168,8 +164,7 @@ static void add_body(const json_t *body)
         return;
     put("<p>Body: ");
     add_text(text_of(body, "description"));
-    json_object_foreach(json_object_get(body, "content"), media_type, content)
-    {
+    json_object_foreach(json_object_get(body, "content"), media_type, content) {
         const json_t *example = json_object_get(content, "example");
 
         putchar(' ');
@@ -194,16 +189,14 @@ static void add_responses(json_t *document, json_t *responses)
     json_t *one, *content;
 
     put("<table><tr><th>answer<th>meaning<th>body</tr>");
-    json_object_foreach(responses, status, one)
-    {
+    json_object_foreach(responses, status, one) {
         const json_t *response = resolve(document, one);
 
         put("<tr>");
         add_in("td", status);
         add_in("td", text_of(response, "description"));
         put("<td>");
-        json_object_foreach(json_object_get(response, "content"), media_type, content)
-        {
+        json_object_foreach(json_object_get(response, "content"), media_type, content) {
             add_in("code", media_type);
             put(": ");
             add_type(json_object_get(content, "schema"));
@@ -242,10 +235,8 @@ static void add_tag(json_t *document, const json_t *tag)
 
     add_in("h2", name);
     add_in("p", text_of(tag, "description"));
-    json_object_foreach(json_object_get(document, "paths"), path, methods)
-    {
-        json_object_foreach(methods, method, operation)
-        {
+    json_object_foreach(json_object_get(document, "paths"), path, methods) {
+        json_object_foreach(methods, method, operation) {
             const json_t *first = json_array_get(json_object_get(operation, "tags"), 0);
 
             if (first != NULL && strcmp(json_string_value(first), name) == 0)
@@ -267,8 +258,7 @@ static void add_schema(const char *name, json_t *schema)
     if (json_object_get(schema, "properties") == NULL)
         return;
     put("<table><tr><th>member<th>type<th>meaning</tr>");
-    json_object_foreach(json_object_get(schema, "properties"), member, one)
-    {
+    json_object_foreach(json_object_get(schema, "properties"), member, one) {
         put("<tr><td>");
         add_in("code", member);
         put("<td>");
@@ -297,10 +287,12 @@ static void write_page(json_t *document)
     put(". ");
     add_text(text_of(info, "description"));
     put(" Programs read <a href=\"/openapi.json\">openapi.json</a>.</p>");
-    json_array_foreach(json_object_get(document, "tags"), i, one) add_tag(document, one);
+    json_array_foreach(json_object_get(document, "tags"), i, one)
+        add_tag(document, one);
     add_in("h2", "schemas");
     json_object_foreach(json_object_get(json_object_get(document, "components"), "schemas"), name,
-                        one) add_schema(name, one);
+                        one)
+        add_schema(name, one);
     put("</body></html>\n");
 }
 

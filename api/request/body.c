@@ -100,8 +100,7 @@ static bool read_fields(struct http_request *request, const struct api_field *fi
     const char *name;
     json_t *value;
 
-    json_object_foreach(object, name, value)
-    {
+    json_object_foreach(object, name, value) {
         size_t i = 0;
 
         while (i < count && strcmp(fields[i].name, name) != 0)

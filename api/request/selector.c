@@ -19,8 +19,7 @@ char *api_selector_array(const json_t *alternatives)
     size_t i;
 
     hw_buf_putc(&array, '{');
-    json_array_foreach(alternatives, i, object)
-    {
+    json_array_foreach(alternatives, i, object) {
         HW_AUTO_FREE char *text = hw_json_text(object, false);
 
         hw_buf_puts(&array, i > 0 ? ",\"" : "\"");

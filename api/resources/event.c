@@ -46,8 +46,7 @@ static bool contains(const json_t *have, const json_t *want)
 
     if (json_is_object(want) && json_is_object(have)) {
         /* jansson's loops take no const, and change nothing. */
-        json_object_foreach((json_t *)(uintptr_t)want, name, value)
-        {
+        json_object_foreach((json_t *)(uintptr_t)want, name, value) {
             other = json_object_get(have, name);
             if (other == NULL || !contains(other, value))
                 return false;
@@ -55,11 +54,11 @@ static bool contains(const json_t *have, const json_t *want)
         return true;
     }
     if (json_is_array(want) && json_is_array(have)) {
-        json_array_foreach(want, i, value)
-        {
+        json_array_foreach(want, i, value) {
             bool found = false;
 
-            json_array_foreach(have, k, other) found = found || contains(other, value);
+            json_array_foreach(have, k, other)
+                found = found || contains(other, value);
             if (!found)
                 return false;
         }
@@ -84,8 +83,7 @@ bool api_event_is_wanted(struct api_event *event, const struct api_event_filter 
         event->labels = json_loads(event->labels_text, JSON_DECODE_ANY, NULL);
         free(HW_TAKE(event->labels_text));
     }
-    json_array_foreach(filter->alternatives, i, alternative)
-    {
+    json_array_foreach(filter->alternatives, i, alternative) {
         if (event->labels != NULL && contains(event->labels, alternative))
             return true;
     }

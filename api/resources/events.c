@@ -116,8 +116,7 @@ static void on_tick(void *arg)
     struct api_event_stream *stream;
 
     hw_timer_start(events->loop, &events->tick, TICK_MS, on_tick, events);
-    TAILQ_FOREACH(stream, &events->streams, link)
-    {
+    TAILQ_FOREACH(stream, &events->streams, link) {
         if (judge && stream->begun &&
             !api_auth_still(api_of(stream->request)->auth, stream->request))
             api_event_stream_end(stream);
@@ -211,7 +210,7 @@ static void take_news(struct api_events *events, const PGresult *rows)
         events->current = true;
     }
     TAILQ_FOREACH(stream, &events->streams, link)
-    api_event_stream_look(stream);
+        api_event_stream_look(stream);
 }
 
 /* A stream whose page could not be read waits for one again, or is refused. */

@@ -56,8 +56,7 @@ static json_t *find_operation(const json_t *paths, const struct http_route *rout
     const char *method;
     json_t *operation;
 
-    json_object_foreach(json_object_get(paths, route->pattern), method, operation)
-    {
+    json_object_foreach(json_object_get(paths, route->pattern), method, operation) {
         if (strcasecmp(method, route->method) == 0)
             return operation;
     }

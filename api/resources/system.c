@@ -182,8 +182,7 @@ static json_t *holder_of(const json_t *sessions, const char *slot)
     json_t *session;
     size_t i;
 
-    json_array_foreach(sessions, i, session)
-    {
+    json_array_foreach(sessions, i, session) {
         held = json_string_value(json_object_get(session, "slot"));
         if (held != NULL && strcmp(held, slot) == 0)
             return session;
@@ -231,8 +230,7 @@ static json_t *reconcilers_json(json_t *sessions, const char *slot)
 
     if (json_is_null(sessions))
         return json_pack("{s:n, s:n, s:o}", "connected", "standing_by", "sessions", sessions);
-    json_array_foreach(sessions, i, session)
-    {
+    json_array_foreach(sessions, i, session) {
         connected += json_is_null(json_object_get(session, "slot"));
     }
     const bool led = holder_of(sessions, slot) != NULL;
@@ -250,8 +248,7 @@ static json_t *fleet_json(const PGresult *rows)
     if (rows == NULL)
         return json_null();
     counts = api_fleet_counts(rows);
-    json_object_foreach(counts, state, count)
-    {
+    json_object_foreach(counts, state, count) {
         nodes += json_integer_value(count);
     }
     for (int i = 0; i < PQntuples(rows); i++) {

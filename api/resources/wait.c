@@ -225,8 +225,7 @@ static void ask(void *arg)
     if (!waits->dirty || waits->asking || waits->count == 0)
         return;
     hw_buf_putc(&positions, '{');
-    TAILQ_FOREACH(waiter, &waits->waiters, link)
-    {
+    TAILQ_FOREACH(waiter, &waits->waiters, link) {
         hw_buf_printf(&positions, "%s%s", positions.len > 1 ? "," : "", HW_LSN(waiter->lsn));
         waiter->asked = true;
     }

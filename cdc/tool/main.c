@@ -337,8 +337,7 @@ static void print_problems(const struct problems *problems, const PGresult *orph
 {
     size_t i;
     json_t *problem;
-    json_array_foreach(problems->list, i, problem)
-    {
+    json_array_foreach(problems->list, i, problem) {
         printf("PROBLEM    %s: %s\n", json_string_value(json_object_get(problem, "name")),
                json_string_value(json_object_get(problem, "text")));
     }

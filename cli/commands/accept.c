@@ -24,8 +24,7 @@ static json_t *find(const json_t *items, const char *name)
     json_t *item;
     size_t i;
 
-    json_array_foreach(items, i, item)
-    {
+    json_array_foreach(items, i, item) {
         const char *const text = json_string_value(json_object_get(item, "name"));
 
         if (text != NULL && strcmp(text, name) == 0)
@@ -67,9 +66,10 @@ static char *make_body(const struct cli *cli, const json_t *chosen, json_t *labe
     const json_t *item;
     size_t i;
 
-    json_array_foreach(chosen, i, item) json_array_append_new(
-        resources, json_pack("{s:s, s:O, s:O}", "kind", "node", "name",
-                             json_object_get(item, "name"), "labels", labels));
+    json_array_foreach(chosen, i, item)
+        json_array_append_new(resources,
+                              json_pack("{s:s, s:O, s:O}", "kind", "node", "name",
+                                        json_object_get(item, "name"), "labels", labels));
     if (cli->o->message != NULL)
         json_object_set_new(body, "message", json_string(cli->o->message));
     json_object_set_new(body, "resources", resources);

@@ -30,8 +30,7 @@ static enum hw_status list_contexts(struct cli *cli, const json_t *file, struct 
     json_t *context;
 
     (void)err;
-    json_object_foreach(json_object_get(file, "contexts"), name, context)
-    {
+    json_object_foreach(json_object_get(file, "contexts"), name, context) {
         const bool is_current = current != NULL && strcmp(name, current) == 0;
         json_t *item = json_pack("{s:s, s:b}", "name", name, "current", is_current);
 

@@ -144,8 +144,8 @@ static void add_counts(json_t *assignment, const json_t *matches)
     json_t *count;
     json_int_t nodes = 0;
 
-    json_object_foreach(json_object_get(matches, "counts"), state, count) nodes +=
-        json_integer_value(count);
+    json_object_foreach(json_object_get(matches, "counts"), state, count)
+        nodes += json_integer_value(count);
     json_object_set_new(assignment, "nodes", json_integer(nodes));
     json_object_set(assignment, "counts", json_object_get(matches, "counts"));
 }
@@ -183,8 +183,7 @@ static enum hw_status add_users(struct cli *cli, json_t *page, const char *name,
 
     json_object_set_new(page, "assignments", users);
     json_object_set_new(page, "nodes", nodes);
-    json_array_foreach(json_object_get(list, "items"), i, assignment)
-    {
+    json_array_foreach(json_object_get(list, "items"), i, assignment) {
         const char *config = json_string_value(json_object_get(assignment, "config"));
         HW_AUTO_JSON json_t *matches = NULL;
         json_t *match;
@@ -194,8 +193,7 @@ static enum hw_status add_users(struct cli *cli, json_t *page, const char *name,
         st = fetch_matches(cli, assignment, &matches, err);
         add_counts(assignment, matches);
         json_array_append(users, assignment);
-        json_array_foreach(json_object_get(matches, "items"), k, match)
-        {
+        json_array_foreach(json_object_get(matches, "items"), k, match) {
             const char *node = json_string_value(json_object_get(match, "node"));
 
             if (node == NULL || json_object_get(seen, node) != NULL)
@@ -274,8 +272,7 @@ static json_t *report_rows(const json_t *reports)
     const json_t *report;
     size_t i;
 
-    json_array_foreach(reports, i, report)
-    {
+    json_array_foreach(reports, i, report) {
         const json_t *failed = json_object_get(report, "failed");
         const json_t *about = json_is_object(failed) ? failed : json_object_get(report, "running");
         json_t *row = json_object();
@@ -356,8 +353,7 @@ static void show_nodes(struct cli *cli, const json_t *nodes)
     json_t *count;
     size_t i;
 
-    json_array_foreach(nodes, i, node)
-    {
+    json_array_foreach(nodes, i, node) {
         const char *in = json_string_value(json_object_get(node, "state"));
 
         if (in == NULL)
@@ -367,8 +363,7 @@ static void show_nodes(struct cli *cli, const json_t *nodes)
         if (strcmp(in, "in_sync") != 0 && json_array_size(some) < NODES_SHOWN)
             json_array_append(some, (json_t *)(uintptr_t)node);
     }
-    json_array_foreach(nodes, i, node)
-    {
+    json_array_foreach(nodes, i, node) {
         const char *in = json_string_value(json_object_get(node, "state"));
 
         if (in != NULL && strcmp(in, "in_sync") == 0 && json_array_size(some) < NODES_SHOWN)
@@ -376,8 +371,7 @@ static void show_nodes(struct cli *cli, const json_t *nodes)
     }
     if (json_object_size(counts) == 0)
         fputs("none", stdout);
-    json_object_foreach(counts, state, count)
-    {
+    json_object_foreach(counts, state, count) {
         HW_AUTO_FREE char *text =
             hw_sprintf("%lld %.32s  ", (long long)json_integer_value(count), state);
         cli_print_text(cli, text, 0);

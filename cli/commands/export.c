@@ -87,8 +87,7 @@ static enum hw_status read_all(struct export *x, const char *collection, const c
     size_t i;
 
     *documents = json_array();
-    json_array_foreach(json_object_get(list, "items"), i, item)
-    {
+    json_array_foreach(json_object_get(list, "items"), i, item) {
         HW_AUTO_JSON json_t *document = json_pack("{s:s}", "kind", kind);
 
         if (st == HW_OK && json_object_update(document, item) != 0)
@@ -197,8 +196,7 @@ static enum hw_status write_contents(struct export *x, struct hw_error *err)
     json_t *document;
     size_t i;
 
-    json_array_foreach(x->configs, i, document)
-    {
+    json_array_foreach(x->configs, i, document) {
         const char *name = text_of(document, "name");
         const json_int_t revision = json_integer_value(json_object_get(document, "revision"));
         json_t *schema = NULL;
@@ -259,8 +257,7 @@ static enum hw_status write_pins(struct export *x, struct hw_error *err)
     json_t *assignment;
     size_t i;
 
-    json_array_foreach(x->assignments, i, assignment)
-    {
+    json_array_foreach(x->assignments, i, assignment) {
         const char *config = text_of(assignment, "config");
         HW_AUTO_FREE char *name =
             name_of_pin(config, json_integer_value(json_object_get(assignment, "revision")));
@@ -306,8 +303,7 @@ static enum hw_status write_documents(struct export *x, const char *collection,
     json_t *document;
     size_t i;
 
-    json_array_foreach(documents, i, document)
-    {
+    json_array_foreach(documents, i, document) {
         const json_int_t more = json_integer_value(json_object_get(document, "size"));
 
         if (count > 0 && (count == DOCUMENTS_MOST || size + more > CONTENTS_MOST)) {
@@ -348,13 +344,11 @@ static enum hw_status read_once(struct export *x, struct hw_error *err)
         st = read_all(x, "assignments", "assignment", &x->assignments, err);
     if (st != HW_OK)
         return st;
-    json_array_foreach(x->configs, i, document)
-    {
+    json_array_foreach(x->configs, i, document) {
         json_object_set(x->names, text_of(document, "name"), document);
         count_file(x, text_of(document, "name"));
     }
-    json_array_foreach(x->assignments, i, document)
-    {
+    json_array_foreach(x->assignments, i, document) {
         HW_AUTO_FREE char *name = name_of_pin(
             text_of(document, "config"), json_integer_value(json_object_get(document, "revision")));
 

@@ -82,8 +82,7 @@ static void show_fleet(struct cli *cli, const json_t *list)
     const char *state;
     json_t *count;
 
-    json_object_foreach(json_object_get(list, "counts"), state, count)
-    {
+    json_object_foreach(json_object_get(list, "counts"), state, count) {
         HW_AUTO_FREE char *text =
             hw_sprintf("%lld %.32s  ", (long long)json_integer_value(count), state);
         cli_print_text(cli, text, 0);

@@ -165,8 +165,7 @@ static char *nats_line(const json_t *s)
         return NULL;
     if (json_is_false(at(s, "nats.connected")))
         return hw_strdup("cannot be reached");
-    json_array_foreach(at(s, "nats.streams"), i, stream)
-    {
+    json_array_foreach(at(s, "nats.streams"), i, stream) {
         messages += number(stream, "messages");
     }
     return hw_sprintf("%s, bucket %s, %lld messages", text(s, "nats.url"), text(s, "nats.bucket"),
@@ -183,8 +182,7 @@ static char *fleet_line(const json_t *s)
         return NULL;
     hw_buf_printf(&out, "%lld %s", number(s, "fleet.nodes"),
                   number(s, "fleet.nodes") == 1 ? "node" : "nodes");
-    json_object_foreach((json_t *)(uintptr_t)at(s, "fleet.counts"), state, count)
-    {
+    json_object_foreach((json_t *)(uintptr_t)at(s, "fleet.counts"), state, count) {
         if (json_integer_value(count) > 0)
             hw_buf_printf(&out, ", %lld %s", (long long)json_integer_value(count), state);
     }
@@ -200,8 +198,7 @@ static const char *severity_of(const json_t *system, const char *part)
     const json_t *problem;
     size_t i;
 
-    json_array_foreach(at(system, "problems"), i, problem)
-    {
+    json_array_foreach(at(system, "problems"), i, problem) {
         if (strcmp(text(problem, "part"), part) != 0)
             continue;
         if (worst == NULL || strcmp(text(problem, "severity"), "error") == 0)
@@ -241,8 +238,7 @@ static void show(struct cli *cli, const json_t *system)
             cli_print_text(cli, line != NULL ? "OK" : "??", line != NULL ? GREEN : 0);
         cli_print_text(cli, rest, 0);
     }
-    json_array_foreach(at(system, "problems"), i, problem)
-    {
+    json_array_foreach(at(system, "problems"), i, problem) {
         const bool is_error = strcmp(text(problem, "severity"), "error") == 0;
         HW_AUTO_FREE char *what =
             hw_sprintf("\n%s: %s\n", text(problem, "code"), text(problem, "what"));

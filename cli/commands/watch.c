@@ -42,8 +42,7 @@ static void print_line(const struct cli *cli, const struct cli_event *event, con
     json_t *value;
 
     hw_buf_printf(&line, "%-10s %-24s", event->type, node != NULL ? node : "-");
-    json_object_foreach((json_t *)(uintptr_t)data, name, value)
-    {
+    json_object_foreach((json_t *)(uintptr_t)data, name, value) {
         if (strcmp(name, "node") == 0 || json_is_null(value))
             continue;
         HW_AUTO_FREE char *text = json_is_string(value) ? hw_strdup(json_string_value(value))

@@ -25,8 +25,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_HOLDS(count >= 1 && count <= API_SELECTOR_ALTERNATIVES);
     HW_AUTO_FREE char *array = api_selector_array(alternatives);
     FUZZ_HOLDS(array[0] == '{' && array[strlen(array) - 1] == '}');
-    json_array_foreach(alternatives, i, object)
-    {
+    json_array_foreach(alternatives, i, object) {
         HW_AUTO_FREE char *json = hw_json_text(object, false);
         HW_AUTO_JSON json_t *again = NULL;
 

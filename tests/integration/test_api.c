@@ -62,8 +62,7 @@ static const char *names(const char *key)
 
     hw_buf_reset(&out);
     hw_buf_puts(&out, "");
-    json_array_foreach(json_object_get(page, "items"), i, item)
-    {
+    json_array_foreach(json_object_get(page, "items"), i, item) {
         const json_t *value = json_object_get(item, key);
 
         if (json_is_integer(value))

@@ -22,8 +22,9 @@ static const char *results(void)
 
     ck_assert_msg(last.status == 200, "%s", last.body);
     hw_buf_reset(&out);
-    json_array_foreach(json_object_get(answer, "results"), i, item) hw_buf_printf(
-        &out, "%s%s", i > 0 ? " " : "", json_string_value(json_object_get(item, "result")));
+    json_array_foreach(json_object_get(answer, "results"), i, item)
+        hw_buf_printf(&out, "%s%s", i > 0 ? " " : "",
+                      json_string_value(json_object_get(item, "result")));
     json_decref(answer);
     return hw_buf_str(&out);
 }

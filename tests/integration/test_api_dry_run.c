@@ -44,8 +44,7 @@ static const char *try_write(const char *method, const char *target, const char 
     ck_assert(json_is_false(json_object_get(answer, "truncated")));
     ck_assert_int_eq(json_integer_value(json_object_get(answer, "nodes")),
                      (json_int_t)json_array_size(changes));
-    json_array_foreach(changes, i, c)
-    {
+    json_array_foreach(changes, i, c) {
         json_object_del(json_object_get(c, "old"), "digest");
         json_object_del(json_object_get(c, "new"), "digest");
     }
@@ -211,8 +210,7 @@ static const char *warnings(void)
 
     text[0] = '\0';
     ck_assert_msg(json_is_array(list), "%s", last.body);
-    json_array_foreach(list, i, w)
-    {
+    json_array_foreach(list, i, w) {
         ck_assert_str_eq(json_string_value(json_object_get(w, "kind")), "assignment");
         ck_assert_ptr_nonnull(json_string_value(json_object_get(w, "message")));
         used += (size_t)snprintf(text + used, sizeof(text) - used, "%s %s\n",

@@ -145,8 +145,7 @@ static char *keys(void)
     size_t i;
 
     ck_assert_msg(last.status == 200, "%s", last.body);
-    json_array_foreach(json_object_get(answer, "keys"), i, key)
-    {
+    json_array_foreach(json_object_get(answer, "keys"), i, key) {
         char *longer =
             hw_sprintf("%s%s%s=%s ", text, json_is_true(json_object_get(key, "deleted")) ? "-" : "",
                        json_string_value(json_object_get(key, "path")),

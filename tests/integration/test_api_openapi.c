@@ -71,10 +71,8 @@ static void each_operation(operation_fn *operation, void *arg)
     const char *path, *name;
     json_t *methods, *one;
 
-    json_object_foreach(json_object_get(document, "paths"), path, methods)
-    {
-        json_object_foreach(methods, name, one)
-        {
+    json_object_foreach(json_object_get(document, "paths"), path, methods) {
+        json_object_foreach(methods, name, one) {
             char method[16] = "";
 
             for (size_t i = 0; name[i] != '\0' && i < sizeof(method) - 1; i++)
@@ -121,8 +119,7 @@ static bool has_type(const json_t *value, const json_t *type)
         return true;
     if (json_is_string(type))
         return is_type(value, json_string_value(type));
-    json_array_foreach(type, i, one)
-    {
+    json_array_foreach(type, i, one) {
         if (is_type(value, json_string_value(one)))
             return true;
     }
@@ -148,11 +145,11 @@ static void validate_object(const json_t *value, const json_t *schema, const cha
     const char *key;
     size_t i;
 
-    json_array_foreach(json_object_get(schema, "required"), i, name) if (!is_partial)
-        ck_assert_msg(json_object_get(value, json_string_value(name)) != NULL, "%s.%s is missing",
-                      where, json_string_value(name));
-    json_object_foreach((json_t *)(uintptr_t)value, key, member)
-    {
+    json_array_foreach(json_object_get(schema, "required"), i, name)
+        if (!is_partial)
+            ck_assert_msg(json_object_get(value, json_string_value(name)) != NULL,
+                          "%s.%s is missing", where, json_string_value(name));
+    json_object_foreach((json_t *)(uintptr_t)value, key, member) {
         HW_AUTO_FREE char *below = hw_sprintf("%s.%s", where, key);
         json_t *expected = json_object_get(properties, key);
 
@@ -171,13 +168,12 @@ static json_t *choose(const json_t *value, json_t *schema)
     const json_t *name;
     size_t i, k;
 
-    json_array_foreach(all, i, one)
-    {
+    json_array_foreach(all, i, one) {
         bool has_all = true;
 
         schema = resolve(one);
-        json_array_foreach(json_object_get(schema, "required"), k, name) has_all =
-            has_all && json_object_get(value, json_string_value(name)) != NULL;
+        json_array_foreach(json_object_get(schema, "required"), k, name)
+            has_all = has_all && json_object_get(value, json_string_value(name)) != NULL;
         if (has_all)
             break;
     }
@@ -197,13 +193,13 @@ static void validate(const json_t *value, json_t *schema, const char *where)
     pattern = text_of(schema, "pattern");
     format = text_of(schema, "format");
     ck_assert_msg(has_type(value, json_object_get(schema, "type")), "%s has the wrong type", where);
-    json_array_foreach(choices, i, choice) found = found || json_equal(value, choice);
+    json_array_foreach(choices, i, choice)
+        found = found || json_equal(value, choice);
     ck_assert_msg(choices == NULL || found, "%s: %s is not one of the documented values", where,
                   json_is_string(value) ? json_string_value(value) : "it");
     if (json_is_object(value))
         validate_object(value, schema, where);
-    json_array_foreach(value, i, item)
-    {
+    json_array_foreach(value, i, item) {
         HW_AUTO_FREE char *below = hw_sprintf("%s[%zu]", where, i);
 
         if (json_object_get(schema, "items") != NULL)
@@ -234,21 +230,20 @@ static void check_schema(json_t *schema, const char *where)
 
     ck_assert_msg(json_is_object(schema), "%s is no schema", where);
     resolve(schema);
-    json_object_foreach(schema, name, value)
-    {
+    json_object_foreach(schema, name, value) {
         i = 0;
         while (i < HW_COUNT(keywords) && strcmp(keywords[i], name) != 0)
             i++;
         ck_assert_msg(i < HW_COUNT(keywords), "%s: this test cannot check %s", where, name);
     }
     (void)has_type(schema, json_object_get(schema, "type")); /* the types are known */
-    json_object_foreach(json_object_get(schema, "properties"), name, value)
-    {
+    json_object_foreach(json_object_get(schema, "properties"), name, value) {
         HW_AUTO_FREE char *below = hw_sprintf("%s.%s", where, name);
 
         check_schema(value, below);
     }
-    json_array_foreach(json_object_get(schema, "oneOf"), i, value) check_schema(value, where);
+    json_array_foreach(json_object_get(schema, "oneOf"), i, value)
+        check_schema(value, where);
     if (json_object_get(schema, "items") != NULL)
         check_schema(json_object_get(schema, "items"), where);
 }
@@ -258,8 +253,7 @@ static void check_content(const json_t *owner, const char *where)
     const char *media_type;
     json_t *content, *example;
 
-    json_object_foreach(json_object_get(owner, "content"), media_type, content)
-    {
+    json_object_foreach(json_object_get(owner, "content"), media_type, content) {
         json_t *schema = json_object_get(content, "schema");
 
         ck_assert_msg(strchr(media_type, '/') != NULL, "%s: %s", where, media_type);
@@ -303,12 +297,11 @@ static void check_operation(const char *path, const char *method, json_t *operat
     ck_assert_msg(text_of(operation, "summary") != NULL, "%s: has no summary", where);
     ck_assert_uint_eq(json_array_size(json_object_get(operation, "tags")), 1);
     known = false;
-    json_array_foreach(tags, i, one) known =
-        known || json_equal(json_object_get(one, "name"),
-                            json_array_get(json_object_get(operation, "tags"), 0));
+    json_array_foreach(tags, i, one)
+        known = known || json_equal(json_object_get(one, "name"),
+                                    json_array_get(json_object_get(operation, "tags"), 0));
     ck_assert_msg(known, "%s: its tag is not declared", where);
-    json_array_foreach(json_object_get(operation, "parameters"), i, one)
-    {
+    json_array_foreach(json_object_get(operation, "parameters"), i, one) {
         const json_t *parameter = resolve(one);
 
         ck_assert_ptr_nonnull(text_of(parameter, "name"));
@@ -329,8 +322,7 @@ START_TEST(test_structure)
     const json_t *info = json_object_get(document, "info");
     const char *name;
 
-    json_object_foreach(document, name, value)
-    {
+    json_object_foreach(document, name, value) {
         size_t i = 0;
 
         while (i < HW_COUNT(members) && strcmp(members[i], name) != 0)
@@ -341,7 +333,8 @@ START_TEST(test_structure)
     ck_assert_ptr_nonnull(text_of(info, "title"));
     ck_assert_str_eq(text_of(info, "version"), HW_VERSION);
     json_object_foreach(json_object_get(json_object_get(document, "components"), "schemas"), name,
-                        schema) check_schema(schema, name);
+                        schema)
+        check_schema(schema, name);
     each_operation(check_operation, ids);
     json_decref(ids);
 }
@@ -397,8 +390,7 @@ static void check_route(const char *path, const char *method, json_t *operation,
 
     ck_assert_msg(route != NULL, "%s: there is no such route", where);
     ++*(int *)arg;
-    json_array_foreach(json_object_get(operation, "parameters"), i, one)
-    {
+    json_array_foreach(json_object_get(operation, "parameters"), i, one) {
         const json_t *parameter = resolve(one);
         const char *name = text_of(parameter, "name"), *in = text_of(parameter, "in");
 
@@ -556,8 +548,7 @@ static struct test_answer ask(const char *method, const json_t *request)
         hw_buf_printf(&head, "127.0.0.1:%d\r\n", api.port);
     if (who == NULL || strcmp(who, "none") != 0)
         hw_buf_printf(&head, "Authorization: Bearer %s\r\n", who == NULL ? admin : viewer);
-    json_object_foreach(json_object_get(request, "headers"), name, value)
-    {
+    json_object_foreach(json_object_get(request, "headers"), name, value) {
         hw_buf_printf(&head, "%s: %s\r\n", name, json_string_value(value));
         chunked = chunked || strcasecmp(name, "Transfer-Encoding") == 0;
     }
@@ -595,8 +586,7 @@ static void check_answer(const char *where, const struct test_answer *answer, js
     HW_AUTO_FREE char *type = test_answer_header(answer, "Content-Type");
     const char *name;
 
-    json_object_foreach(json_object_get(response, "headers"), name, header)
-    {
+    json_object_foreach(json_object_get(response, "headers"), name, header) {
         HW_AUTO_FREE char *value = test_answer_header(answer, name);
 
         ck_assert_msg(value != NULL, "%s: %s is missing:\n%s", where, name, answer->head);
@@ -659,8 +649,7 @@ static void try_operation(const char *path, const char *method, json_t *operatio
     json_object_foreach(json_object_get(operation, "responses"), status, one)
         ck_assert_msg(strcmp(status, "default") == 0 || json_object_get(statuses, status) != NULL,
                       "%s %s: no request is answered %s", method, path, status);
-    json_array_foreach(json_object_get(operation, "parameters"), i, one)
-    {
+    json_array_foreach(json_object_get(operation, "parameters"), i, one) {
         const json_t *parameter = resolve(one);
         HW_AUTO_FREE char *given = hw_sprintf("%s=", text_of(parameter, "name"));
         bool found = false;
@@ -668,8 +657,8 @@ static void try_operation(const char *path, const char *method, json_t *operatio
 
         if (strcmp(text_of(parameter, "in"), "query") != 0)
             continue;
-        json_array_foreach(targets, k, request) found =
-            found || strstr(text_of(request, "target"), given) != NULL;
+        json_array_foreach(targets, k, request)
+            found = found || strstr(text_of(request, "target"), given) != NULL;
         ck_assert_msg(found, "%s %s: no request gives %s", method, path, given);
     }
     json_decref(statuses);
@@ -690,8 +679,7 @@ START_TEST(test_problem_examples)
         *responses = json_object_get(json_object_get(document, "components"), "responses");
     const char *name;
 
-    json_object_foreach(json_object_get(document, "x-problems"), name, problem)
-    {
+    json_object_foreach(json_object_get(document, "x-problems"), name, problem) {
         const json_t *example = json_object_get(problem, "example");
         struct test_answer answer;
 

@@ -791,8 +791,7 @@ static char *failed_checks(const struct test_postgres *pg, const char *role, con
     struct hw_buf failed = {0};
     size_t i;
     json_t *check;
-    json_array_foreach(json_object_get(answer, "checks"), i, check)
-    {
+    json_array_foreach(json_object_get(answer, "checks"), i, check) {
         if (json_is_false(json_object_get(check, "ok")))
             hw_buf_printf(&failed, "%s: %s\n", json_string_value(json_object_get(check, "name")),
                           json_string_value(json_object_get(check, "text")));

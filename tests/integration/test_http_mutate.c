@@ -73,12 +73,9 @@ static void collect(void)
     size_t i;
 
     document = json_loadb(api_openapi, api_openapi_len, 0, NULL);
-    json_object_foreach(json_object_get(document, "paths"), path, operations)
-    {
-        json_object_foreach(operations, name, operation)
-        {
-            json_array_foreach(json_object_get(operation, "x-requests"), i, request)
-            {
+    json_object_foreach(json_object_get(document, "paths"), path, operations) {
+        json_object_foreach(operations, name, operation) {
+            json_array_foreach(json_object_get(operation, "x-requests"), i, request) {
                 struct valid *v = &valid[valid_count];
 
                 for (size_t m = 0; m < HW_COUNT(methods); m++)
@@ -332,8 +329,7 @@ static void make_request(struct hw_buf *out)
     hw_buf_printf(out, " %s\r\n", one_in(20) ? ANY(versions) : "HTTP/1.1");
     if (!one_in(50))
         hw_buf_printf(out, "Host: 127.0.0.1:%d\r\n", api.port);
-    json_object_foreach(json_object_get(v->request, "headers"), name, value)
-    {
+    json_object_foreach(json_object_get(v->request, "headers"), name, value) {
         if (!one_in(10))
             hw_buf_printf(out, "%s: %s\r\n", name, json_string_value(value));
     }

@@ -59,8 +59,7 @@ static bool is_told(const char *node, const char *expected)
     if (value == NULL || hw_json_parse_object(value, strlen(value), &root, NULL) != HW_OK)
         return false;
     ck_assert_str_eq(json_string_value(json_object_get(root, "node")), node);
-    json_array_foreach(json_object_get(root, "decisions"), i, decision)
-    {
+    json_array_foreach(json_object_get(root, "decisions"), i, decision) {
         char *more = hw_sprintf("%s%s%s %s", told, i > 0 ? "," : "",
                                 json_string_value(json_object_get(decision, "ref")),
                                 json_string_value(json_object_get(decision, "state")));

@@ -215,8 +215,7 @@ static json_t *merge_patch(json_t *target, json_t *patch)
     json_decref(target);
     const char *key;
     json_t *value;
-    json_object_foreach(patch, key, value)
-    {
+    json_object_foreach(patch, key, value) {
         if (json_is_null(value))
             json_object_del(result, key);
         else
@@ -247,7 +246,8 @@ static void print_jsonb(struct hw_buf *out, json_t *value)
         const char *keys[32], *key;
         size_t count = 0;
         json_t *member;
-        json_object_foreach(value, key, member) keys[count++] = key;
+        json_object_foreach(value, key, member)
+            keys[count++] = key;
         qsort(keys, count, sizeof(keys[0]), compare_keys);
         hw_buf_add(out, "{", 1);
         for (size_t i = 0; i < count; i++) {
@@ -333,8 +333,8 @@ static bool contains(const char *labels, const char *selector)
     json_t *all = json_loads(labels, 0, NULL), *some = json_loads(selector, 0, NULL), *value;
     const char *key;
     bool result = true;
-    json_object_foreach(some, key, value) result =
-        result && json_equal(json_object_get(all, key), value);
+    json_object_foreach(some, key, value)
+        result = result && json_equal(json_object_get(all, key), value);
     json_decref(all);
     json_decref(some);
     return result;

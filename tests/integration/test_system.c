@@ -85,8 +85,7 @@ static const json_t *problem_of(const json_t *system, const char *code)
     const json_t *problem;
     size_t i;
 
-    json_array_foreach(at(system, "problems"), i, problem)
-    {
+    json_array_foreach(at(system, "problems"), i, problem) {
         if (strcmp(text(problem, "code"), code) == 0)
             return problem;
     }

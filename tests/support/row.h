@@ -20,8 +20,7 @@ static inline struct cdc_row test_row(json_t *object, struct cdc_column columns[
     const char *name;
     json_t *value;
 
-    json_object_foreach(object, name, value)
-    {
+    json_object_foreach(object, name, value) {
         if (json_is_object(value) || json_is_array(value) || row.count == TEST_ROW_MOST)
             continue;
         columns[row.count++] = (struct cdc_column){.name = name,

@@ -17,8 +17,7 @@ static void check_codes(const char *document, const char *expected)
 
     ck_assert_msg(system != NULL, "%s: %s", document, error.text);
     HW_AUTO_JSON json_t *problems = api_diagnosis(system);
-    json_array_foreach(problems, i, problem)
-    {
+    json_array_foreach(problems, i, problem) {
         const char *code, *part, *severity, *what, *how;
 
         ck_assert_int_eq(json_unpack((json_t *)(uintptr_t)problem, "{s:s, s:s, s:s, s:s, s:s!}",
