@@ -13,8 +13,14 @@
 #include "nats/stored.h"
 #include "nats/watch.h"
 
+/*
+ * A chunk leaves room for the header that a direct get puts before it, with subject, sequence and
+ * time: from 2.11 on nats-server closes the connection of a leaf node to which it would have to
+ * send more than max_payload, so that nobody behind that leaf could read the object.
+ */
 enum {
     CHUNK_MOST = 1 << 20,
+    HEADER_ROOM = 4 << 10,
     NUID_MAX = 40,
 };
 
@@ -309,12 +315,18 @@ static char *make_meta(const struct put *put, size_t chunks, size_t chunk_size)
     return text.data;
 }
 
+static size_t chunk_size_of(size_t max_payload)
+{
+    const size_t most = max_payload < CHUNK_MOST ? max_payload : CHUNK_MOST;
+
+    return most > 2 * HEADER_ROOM ? most - HEADER_ROOM : most / 2;
+}
+
 enum hw_status hw_obj_put(struct hw_nats *nats, const char *bucket, const char *name,
                           const void *data, size_t size, hw_ack_fn *done, void *arg,
                           struct hw_error *err)
 {
-    const size_t payload = hw_nats_max_payload(nats);
-    const size_t chunk_size = payload < CHUNK_MOST ? payload : CHUNK_MOST;
+    const size_t chunk_size = chunk_size_of(hw_nats_max_payload(nats));
     const size_t chunks = (size + chunk_size - 1) / chunk_size;
     enum hw_status status = HW_OK;
     char subject[SUBJECT_MAX];

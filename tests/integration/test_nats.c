@@ -863,25 +863,28 @@ static uint64_t object_messages(void)
     return messages;
 }
 
+/* Bytes of a chunk that is not the last, with the default maximum payload (docs/protocol.md). */
+enum { CHUNK = (1 << 20) - (4 << 10) };
+
 /* Never overwritten; who comes second leaves nothing behind. */
 START_TEST(test_object_put_twice)
 {
-    HW_AUTO_FREE unsigned char *data = pattern(3 << 20);
+    HW_AUTO_FREE unsigned char *data = pattern(3 * CHUNK);
     struct acked twice[2] = {0};
     begin_objects();
-    ck_assert_int_eq(put_object("x", data, 3 << 20).status, HW_OK);
+    ck_assert_int_eq(put_object("x", data, 3 * CHUNK).status, HW_OK);
     ck_assert_uint_eq(object_messages(), 4);
-    ck_assert_int_eq(put_object("x", data, 3 << 20).status, HW_OK);
+    ck_assert_int_eq(put_object("x", data, 3 * CHUNK).status, HW_OK);
     ck_assert_uint_eq(object_messages(), 4);
-    expect_object("x", data, 3 << 20);
+    expect_object("x", data, 3 * CHUNK);
     for (int i = 0; i < 2; i++)
-        OK(hw_obj_put(nats, BUCKET, "y", data, 2 << 20, on_ack, &twice[i], &err));
+        OK(hw_obj_put(nats, BUCKET, "y", data, 2 * CHUNK, on_ack, &twice[i], &err));
     for (int i = 0; i < 2; i++) {
         wait_for(&twice[i].done, "the object");
         ck_assert_int_eq(twice[i].ack.status, HW_OK);
     }
     ck_assert_uint_eq(object_messages(), 7);
-    expect_object("y", data, 2 << 20);
+    expect_object("y", data, 2 * CHUNK);
     close_nats();
 }
 END_TEST
@@ -956,6 +959,25 @@ START_TEST(test_object_metadata_says_what_the_layout_wants)
 }
 END_TEST
 
+/* A direct get of a chunk is the chunk and a header; a server sends no leaf node more than its
+ * maximum payload. */
+START_TEST(test_a_chunk_fits_with_a_header)
+{
+    HW_AUTO_FREE char *data = calloc(1, 3 << 20);
+    struct hw_stored chunk;
+    begin_objects();
+    ck_assert_int_eq(put_object("x", data, 3 << 20).status, HW_OK);
+    for (uint64_t seq = 1; seq <= 3; seq++) {
+        OK(hw_stored_at(nats, "OBJ_" BUCKET, seq, &chunk, &err));
+        const size_t size = (size_t)natsMsg_GetDataLength(chunk.msg);
+        ck_assert_msg(size + 1024 <= hw_nats_max_payload(nats), "%zu", size);
+        ck_assert_msg(size > 1000000, "%zu", size);
+        hw_stored_clear(&chunk);
+    }
+    close_nats();
+}
+END_TEST
+
 static void erase(uint64_t seq)
 {
     ck_assert_int_eq(js_DeleteMsg(hw_nats_js(nats), "OBJ_" BUCKET, seq, NULL, NULL), NATS_OK);
@@ -972,42 +994,44 @@ static void expect_corrupt(const char *name)
 
 START_TEST(test_damaged_objects_are_refused)
 {
-    HW_AUTO_FREE unsigned char *data = pattern(3 << 20);
+    const size_t size_of_three = 3 * CHUNK - 2;
+    HW_AUTO_FREE unsigned char *data = pattern(size_of_three);
     struct hw_stored stored;
     begin_objects();
 
     /* The chunks of x are messages 1 to 3, its metadata is 4. */
-    ck_assert_int_eq(put_object("missing", data, 3 << 20).status, HW_OK);
+    ck_assert_int_eq(put_object("missing", data, size_of_three).status, HW_OK);
     erase(2);
     expect_corrupt("missing");
 
     /* The last chunk with one bit flipped, under the same subject: 5 to 7, metadata 8. */
-    ck_assert_int_eq(put_object("flipped", data, 3 << 20).status, HW_OK);
+    ck_assert_int_eq(put_object("flipped", data, size_of_three).status, HW_OK);
     natsMsg *chunk = NULL;
     ck_assert_int_eq(js_GetMsg(&chunk, hw_nats_js(nats), "OBJ_" BUCKET, 7, NULL, NULL), NATS_OK);
     HW_AUTO_FREE char *subject = hw_strdup(natsMsg_GetSubject(chunk));
     natsMsg_Destroy(chunk);
     erase(7);
-    data[(3 << 20) - 1] ^= 0x10;
-    publish(subject, data + (2 << 20), 1 << 20, NULL);
+    data[size_of_three - 1] ^= 0x10;
+    publish(subject, data + 2 * CHUNK, CHUNK - 2, NULL);
     expect_corrupt("flipped");
-    data[(3 << 20) - 1] ^= 0x10;
+    data[size_of_three - 1] ^= 0x10;
 
     /* Too short, too long, without any chunk. */
     HW_AUTO_FREE char *meta = read_meta("flipped", &stored);
     hw_stored_clear(&stored);
     erase(9);
-    publish(subject, data + (2 << 20), (1 << 20) - 1, NULL);
+    publish(subject, data + 2 * CHUNK, CHUNK - 3, NULL);
     expect_corrupt("flipped");
     erase(10);
-    publish(subject, data + (2 << 20), 1 << 20, NULL);
-    expect_object("flipped", data, 3 << 20); /* repaired: the damage above was all there was */
-    char *size = strstr(meta, "\"size\":3145728");
+    publish(subject, data + 2 * CHUNK, CHUNK - 2, NULL);
+    expect_object("flipped", data,
+                  size_of_three); /* repaired: the damage above was all there was */
+    char *size = strstr(meta, "\"size\":3133438");
     ck_assert_ptr_nonnull(size);
-    size[strlen("\"size\":314572")] = '7';
+    size[strlen("\"size\":313343")] = '7';
     publish_meta("flipped", meta);
     expect_corrupt("flipped");
-    size[strlen("\"size\":314572")] = '9';
+    size[strlen("\"size\":313343")] = '9';
     publish_meta("flipped", meta);
     expect_corrupt("flipped");
     close_nats();
@@ -1276,6 +1300,6 @@ TEST_MAIN("nats", 120, test_connects_when_the_server_comes, test_threads_of_the_
           test_watch_goes_on_after_restarts, test_watch_waits_for_a_lost_bucket,
           test_close_in_the_midst_of_a_watch, test_objects_of_many_sizes, test_object_put_twice,
           test_object_of_another_client, test_object_metadata_says_what_the_layout_wants,
-          test_damaged_objects_are_refused, test_damaged_metadata_is_refused, test_deleted_object,
-          test_list_of_objects, test_list_outlives_its_consumer,
-          test_object_put_when_the_server_is_killed)
+          test_a_chunk_fits_with_a_header, test_damaged_objects_are_refused,
+          test_damaged_metadata_is_refused, test_deleted_object, test_list_of_objects,
+          test_list_outlives_its_consumer, test_object_put_when_the_server_is_killed)
