@@ -11,10 +11,12 @@
 #include <string.h>
 
 #include "agent/desired.h"
+#include "common/json.h"
 #include "nats/kv.h"
 #include "nats/stored.h"
-#include "reconciler/intake/proposals.h"
-#include "reconciler/intake/reports.h"
+#include "protocol/entry.h"
+#include "protocol/proposal.h"
+#include "protocol/report.h"
 #include "tests/fuzz/fuzz.h"
 
 /* Of the library, exported by it and in none of its headers: how it makes the messages that it
@@ -149,8 +151,11 @@ void jsConsumerInfo_Destroy(jsConsumerInfo *info)
 
 /* ---- the readers ---- */
 
-static void read_as_all(const struct hw_kv_entry *entry)
+static void read_as_all(const struct hw_kv_entry *stored)
 {
+    const struct hw_entry found = hw_entry_of(stored), *const entry = &found;
+    HW_AUTO_JSON json_t *members = NULL;
+    HW_AUTO_FREE char *ref = NULL;
     struct agent_document document = {0};
     struct hw_error err = {0};
     struct hw_fence newest;
@@ -159,9 +164,9 @@ static void read_as_all(const struct hw_kv_entry *entry)
     FUZZ_HOLDS(entry->size == expected.size &&
                (entry->size == 0 || memcmp(entry->value, expected.body, entry->size) == 0));
     FUZZ_HOLDS(!entry->fenced || entry->fence.epoch <= UINT32_MAX);
-    if (rec_report_check("daq1", entry->value, entry->size, &newest, &err) != HW_OK)
+    if (hw_report_check("daq1", entry->value, entry->size, &newest, &err) != HW_OK)
         FUZZ_HOLDS(err.message[0] != '\0');
-    free(rec_proposal_read("daq1", entry->value, entry->size));
+    (void)!hw_proposal_read("daq1", entry->value, entry->size, &members, &ref, &err);
     (void)!agent_desired_decode(entry, "daq1", NULL, &document, &err);
     free(agent_desired_sources(entry));
 }
