@@ -1,23 +1,12 @@
 #include "reconciler/claim.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "common/memory.h"
 
 /* Writes the checkpoint's key and waits; c is NULL for a deletion marker. */
 static enum hw_status put_checkpoint(struct rec_reconciler *rec, const struct rec_checkpoint *c,
                                      struct hw_error *err)
 {
-    HW_AUTO_FREE char *value = c != NULL ? rec_checkpoint_value(c) : NULL;
-    natsMsg *msg = NULL;
-
-    if (hw_entry_message(rec->config.bucket, HW_KEY_CHECKPOINT, value,
-                         value != NULL ? strlen(value) : 0, c != NULL ? &c->fence : NULL, NULL,
-                         &msg, err) != HW_OK)
-        return err->status;
-    return hw_nats_publish_wait(rec->nats, msg, rec->checkpoint.seq, &rec->checkpoint.seq, err);
+    return rec_checkpoint_put(rec->nats, rec->config.bucket, c, &rec->checkpoint, err);
 }
 
 enum hw_status reconciler_claim(struct rec_reconciler *rec, struct hw_error *err)

@@ -74,6 +74,41 @@ static void end_comparison(void *arg)
         reconciler_compare_within(rec, rec->config.compare_ms, "the interval is over");
 }
 
+/* ---- keys that nats-server hides (nats/hidden.h) ---- */
+
+/* One that cannot be mended stays hidden from its node; all others are served. Where one cannot be,
+ * no other is tried: each try may wait for an answer. */
+static void on_hidden_key(void *arg, const char *key)
+{
+    struct rec_reconciler *rec = arg;
+    struct hw_error err;
+
+    if (rec->unfound.status != HW_OK ||
+        rec_hidden_free_entry(rec->nats, rec->config.bucket, rec->sink, key, &err) == HW_OK)
+        return;
+    hw_log_error("a node does not find its key", HW_S("key", key), HW_E(&err));
+    rec->unfound = err;
+    reconciler_tell(rec);
+}
+
+static void on_hidden_searched(void *arg, size_t found)
+{
+    if (found > 0)
+        reconciler_compare_within(arg, 0, "keys that nats-server did not find by their names");
+}
+
+static void look_for_hidden_keys(struct rec_reconciler *rec)
+{
+    const struct rec_hidden_events events = {
+        .found = on_hidden_key, .done = on_hidden_searched, .arg = rec};
+    struct hw_error err;
+
+    if (rec->hidden == NULL &&
+        rec_hidden_start(rec->nats, rec->sink, rec->config.bucket, rec->reports_bucket, &events,
+                         &rec->hidden, &err) != HW_OK)
+        hw_log_warn("keys are not looked for by their names", HW_E(&err));
+}
+
 void reconciler_drift_repaired(void *arg)
 {
     struct rec_reconciler *rec = arg;
@@ -95,8 +130,10 @@ void reconciler_drift_repaired(void *arg)
     } else {
         rec->counts.drift += differed;
     }
+    reconciler_forget_trouble(rec);
     reconciler_tell(rec);
     rec->foreign_logged = 0;
+    look_for_hidden_keys(rec);
     /* From the loop: the comparison that ends may be what called apply. */
     hw_timer_start(rec->loop, &rec->comparison_timer, 0, end_comparison, rec);
 }

@@ -71,6 +71,15 @@ void reconciler_fail_soon(struct rec_reconciler *rec, const struct hw_error *err
     hw_timer_start(rec->loop, &rec->begin_anew, 0, on_begin_anew, rec);
 }
 
+void reconciler_forget_trouble(struct rec_reconciler *rec)
+{
+    int64_t lasted;
+
+    rec->retry_ms = RECONCILER_RETRY_FIRST_MS;
+    rec->trouble = (struct hw_error){0};
+    (void)hw_outage_ends(&rec->halt, hw_loop_now(), &lasted);
+}
+
 /* ---- how it stands ---- */
 
 bool reconciler_stands(const struct rec_reconciler *rec, const char **how)
@@ -82,6 +91,10 @@ bool reconciler_stands(const struct rec_reconciler *rec, const char **how)
     if (rec->state != RECONCILER_STREAMING) {
         *how = rec->standby_told ? "standing by: another reconciler leads" : "not streaming yet";
         return rec->standby_told;
+    }
+    if (rec->unfound.status != HW_OK) {
+        *how = rec->unfound.message;
+        return false;
     }
     *how = rec->recovery.way == REC_REBUILD ? "rebuilding what stands in NATS" : "streaming";
     return rec->recovery.way != REC_REBUILD;

@@ -30,6 +30,7 @@
 #include "reconciler/leader.h"
 #include "reconciler/publish/apply.h"
 #include "reconciler/publish/changes.h"
+#include "reconciler/publish/hidden.h"
 #include "reconciler/publish/objects.h"
 #include "reconciler/publish/sink.h"
 #include "reconciler/survey.h"
@@ -105,6 +106,8 @@ struct rec_reconciler {
     struct hw_kv_watch *key_watch; /* while loading */
     struct rec_objects *objects;
     struct hw_kv_probe *probe;
+    struct rec_hidden *hidden; /* once the first comparison is through */
+    struct hw_error unfound;   /* about a hidden key that cannot be mended */
     bool keys_loaded, objects_loaded;
     bool fences_hidden; /* by entries of strangers, which carry none */
     struct hw_timer check_up, heartbeat;
@@ -164,6 +167,8 @@ void reconciler_fail_soon(struct rec_reconciler *rec, const struct hw_error *err
 
 /* Does the stream stand as it should? *how says why, or why not, in a few words. */
 bool reconciler_stands(const struct rec_reconciler *rec, const char **how);
+/* The trouble is over: the stream goes on, and the next failure is tried again soon. */
+void reconciler_forget_trouble(struct rec_reconciler *rec);
 /* Tells the owner (struct rec_config's told) how the reconciler stands now. */
 void reconciler_tell(struct rec_reconciler *rec);
 

@@ -162,16 +162,15 @@ void reconciler_stream(struct rec_reconciler *rec)
                                                 .keep_bytes = rec->config.archive_bytes,
                                                 .keep_ms = rec->config.archive_ms};
     const struct cdc_archive_events archive_events = {.trouble = on_archive_trouble, .arg = rec};
-    int64_t lasted;
     struct hw_error err;
 
     if (rec->recovery.way != REC_REBUILD)
         cdc_source_confirm(rec->source, rec->checkpoint.fence.lsn);
     log_streaming(rec);
-    rec->retry_ms = RECONCILER_RETRY_FIRST_MS;
     rec->standby_told = false;
-    rec->trouble = (struct hw_error){0};
-    (void)hw_outage_ends(&rec->halt, hw_loop_now(), &lasted);
+    /* What contradicts itself may do so again: that is over when a comparison came to its end. */
+    if (rec->trouble.status != HW_ECORRUPT)
+        reconciler_forget_trouble(rec);
     rec->counts.streams++;
     rec->stored_at = hw_loop_now();
     if (cdc_archive_start(rec->loop, rec->config.database, &archive, &archive_events, &rec->archive,
@@ -238,7 +237,7 @@ void reconciler_stream_failed(void *arg, const struct hw_error *err)
 
     if (rec->state != RECONCILER_REPLAYING && rec->state != RECONCILER_STREAMING)
         return; /* the loss of NATS was told already */
-    if (err->status == HW_ECONFLICT || err->status == HW_ESTOPPED) {
+    if (err->status == HW_ECONFLICT || err->status == HW_ESTOPPED || err->status == HW_ECORRUPT) {
         reconciler_fail(rec, err);
         return;
     }

@@ -120,7 +120,7 @@ enum hw_status rec_survey_checkpoint(struct hw_nats *nats, const char *bucket,
     if (status == HW_ECORRUPT)
         hw_log_warn("the checkpoint is unreadable", HW_S("bucket", bucket), HW_E(err));
     *valid = status == HW_OK;
-    return HW_OK;
+    return rec_checkpoint_free_key(nats, bucket, checkpoint, err);
 }
 
 static void look_at_database(struct rec_survey *survey);

@@ -191,8 +191,9 @@ static struct rec_tx *new_repair(const struct rec_comparison *comparison)
 /* Is an entry to be written anew though it says what it should? */
 static bool outdated(const struct rec_comparison *comparison, const struct rec_entry *entry)
 {
-    return entry->seq != 0 && (entry->missigned || (comparison->config.rewrite &&
-                                                    entry->fence.epoch < comparison->config.epoch));
+    return entry->seq != 0 &&
+           (entry->missigned || entry->hidden ||
+            (comparison->config.rewrite && entry->fence.epoch < comparison->config.epoch));
 }
 
 /* Does the entry of a row stand as the row says? content: of the row. */
@@ -212,6 +213,7 @@ static bool stands(struct rec_comparison *comparison, const char *prefix, const 
     tell(comparison, key,
          nothing            ? "nothing"
          : !equal           ? "something else"
+         : entry->hidden    ? "an entry that the server does not find by its name"
          : entry->missigned ? "not our signature"
                             : "an older epoch");
     return false;
@@ -252,8 +254,9 @@ static void remove_unseen(struct rec_comparison *comparison, struct rec_tx *repa
             (entry->deleted && !outdated(comparison, entry)))
             continue;
         tell(comparison, entry->key,
-             entry->deleted ? "not our signature on its deletion"
-                            : "an entry where there is to be none");
+             entry->hidden    ? "a deletion that the server does not find by its name"
+             : entry->deleted ? "not our signature on its deletion"
+                              : "an entry where there is to be none");
         comparison->result.removed++;
         rec_apply_repair_remove(repair, entry);
     }

@@ -8,7 +8,9 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/points.h"
+#include "nats/hidden.h"
 #include "nats/objstore.h"
+#include "reconciler/publish/hidden.h"
 
 enum {
     CHECKPOINT_EVERY_MS = 20,   /* while transactions keep coming */
@@ -511,7 +513,8 @@ static void publish(struct rec_change *change)
         fail(apply, &err);
         return;
     }
-    if (hw_nats_publish(apply->config.nats, msg, entry->seq, on_entry_ack, change, &err) != HW_OK) {
+    if (hw_nats_publish(apply->config.nats, msg, entry->hidden ? HW_SEQ_NONE : entry->seq,
+                        on_entry_ack, change, &err) != HW_OK) {
         fail(apply, &err);
         return;
     }
@@ -544,6 +547,24 @@ static void note_written(const struct rec_change *change, uint64_t seq)
     rec_entry_written(change->entry, seq, change->tx->fence, change->value == NULL);
 }
 
+/* What was written to a hidden key is acknowledged. False: it was not kept, and is written anew, or
+ * cannot be. */
+static bool is_kept(struct rec_change *change, uint64_t seq)
+{
+    struct rec_apply *apply = change->tx->apply;
+    struct hw_error err;
+    bool kept;
+
+    if (rec_hidden_check_kept(apply->config.nats, apply->config.bucket, change->entry, seq, &kept,
+                              &err) != HW_OK) {
+        fail(apply, &err);
+        return false;
+    }
+    if (!kept)
+        publish(change);
+    return kept;
+}
+
 /*
  * The key has another sequence number than we expected: someone wrote it. With our own fence it is
  * an earlier attempt of ours that was never acknowledged. With a newer fence another reconciler
@@ -558,16 +579,22 @@ static void resolve_conflict(struct rec_change *change)
     enum hw_status status;
 
     const char *key = change->entry->key;
+    uint64_t hidden = 0;
     status = hw_kv_get(apply->config.nats, apply->config.bucket, key, &found, &err);
+    if (status == HW_ENOENT)
+        status = hw_hidden_find(apply->config.nats, apply->config.bucket, key, &hidden, &err);
     if (status == HW_ENOENT) {
         rec_entry_expect(change->entry, HW_SEQ_NONE);
         publish(change);
         return;
     }
+    if (status == HW_OK && hidden != 0)
+        status = hw_kv_get_at(apply->config.nats, apply->config.bucket, hidden, &found, &err);
     if (status != HW_OK) {
         fail(apply, &err);
         return;
     }
+    rec_entry_show(change->entry);
     struct hw_fence fence = hw_entry_of(&found).fence;
     const uint64_t seq = found.seq;
     const bool fenced = hw_entry_of(&found).fenced;
@@ -583,6 +610,13 @@ static void resolve_conflict(struct rec_change *change)
                 "key %s carries a newer fence than %s: another reconciler is ahead", key,
                 HW_LSN(change->tx->fence.lsn));
         fail(apply, &err);
+    } else if (hidden != 0) {
+        rec_entry_expect(change->entry, seq);
+        if (rec_hidden_free_key(apply->config.nats, apply->config.bucket, change->entry, seq,
+                                order == 0, &err) == HW_OK)
+            publish(change);
+        else
+            fail(apply, &err);
     } else if (order == 0) {
         rec_ledger_own(apply->config.ledger, seq);
         note_written(change, seq);
@@ -613,11 +647,13 @@ static void on_entry_ack(void *arg, const struct hw_ack *ack)
     if (!tx->abandoned) {
         apply->in_flight--;
         rec_ledger_end(apply->config.ledger, change->ticket, ack->status == HW_OK ? ack->seq : 0);
-        if (ack->status == HW_OK) {
+        if (ack->status == HW_OK && (!change->entry->hidden || is_kept(change, ack->seq))) {
             HW_POINT("after-publish");
             count(tx);
             note_written(change, ack->seq);
             change_done(change);
+        } else if (ack->status == HW_OK) {
+            /* It is on its way again, or that has failed. */
         } else if (ack->status == HW_ECONFLICT) {
             resolve_conflict(change);
         } else {
@@ -735,9 +771,14 @@ void rec_apply_defend_checkpoint(struct rec_apply *apply)
     if (apply->checkpoint_busy || apply->failed)
         return; /* its acknowledgement will show the same */
     status = rec_checkpoint_read(apply->config.nats, apply->config.bucket, &found, &err);
-    if (status == HW_OK && found.seq == apply->stored.seq)
+    if (found.hidden == 0 && status == HW_OK && found.seq == apply->stored.seq)
         return;
-    if (status == HW_OK && hw_fence_compare(found.fence, apply->stored.fence) >= 0) {
+    if (found.hidden != 0) {
+        hw_fail(&err, HW_ESTOPPED,
+                "nats-server does not find the key %s by its name any more: looking at it anew",
+                HW_KEY_CHECKPOINT);
+        fail(apply, &err);
+    } else if (status == HW_OK && hw_fence_compare(found.fence, apply->stored.fence) >= 0) {
         hw_fail(&err, HW_ECONFLICT, "another reconciler wrote the checkpoint: it leads");
         fail(apply, &err);
     } else if (status == HW_OK || status == HW_ENOENT || status == HW_ECORRUPT) {

@@ -6,8 +6,11 @@
 #include <string.h>
 
 #include "common/json.h"
+#include "common/log.h"
 #include "common/memory.h"
 #include "common/number.h"
+#include "nats/hidden.h"
+#include "protocol/entry.h"
 
 char *rec_checkpoint_value(const struct rec_checkpoint *c)
 {
@@ -49,6 +52,20 @@ static enum hw_status parse(const struct hw_kv_entry *entry, struct rec_checkpoi
     return HW_OK;
 }
 
+/* The last entry of the key, also where the server does not find it by its name. */
+static enum hw_status get(struct hw_nats *nats, const char *bucket, struct hw_kv_entry *entry,
+                          uint64_t *hidden, struct hw_error *err)
+{
+    enum hw_status status = hw_kv_get(nats, bucket, HW_KEY_CHECKPOINT, entry, err);
+
+    *hidden = 0;
+    if (status == HW_ENOENT)
+        status = hw_hidden_find(nats, bucket, HW_KEY_CHECKPOINT, hidden, err);
+    if (status == HW_OK && *hidden != 0)
+        status = hw_kv_get_at(nats, bucket, *hidden, entry, err);
+    return status;
+}
+
 enum hw_status rec_checkpoint_read(struct hw_nats *nats, const char *bucket,
                                    struct rec_checkpoint *c, struct hw_error *err)
 {
@@ -56,12 +73,12 @@ enum hw_status rec_checkpoint_read(struct hw_nats *nats, const char *bucket,
     struct hw_kv_entry entry = {0};
     enum hw_status status;
 
-    status = hw_kv_get(nats, bucket, HW_KEY_CHECKPOINT, &entry, err);
+    status = get(nats, bucket, &entry, &found.hidden, err);
     if (status == HW_ENOENT)
-        *c = found;
+        *c = (struct rec_checkpoint){0};
     if (status != HW_OK)
         return status;
-    found.seq = entry.seq;
+    found.seq = found.hidden != 0 ? HW_SEQ_NONE : entry.seq;
     if (entry.deleted)
         status = hw_fail(err, HW_ENOENT, "the checkpoint was deleted");
     else if (parse(&entry, &found, err) != HW_OK) {
@@ -71,4 +88,62 @@ enum hw_status rec_checkpoint_read(struct hw_nats *nats, const char *bucket,
     hw_kv_entry_clear(&entry);
     *c = found;
     return status;
+}
+
+enum hw_status rec_checkpoint_free_key(struct hw_nats *nats, const char *bucket,
+                                       const struct rec_checkpoint *c, struct hw_error *err)
+{
+    if (c->hidden == 0)
+        return HW_OK;
+    if (hw_hidden_purge(nats, bucket, HW_KEY_CHECKPOINT, c->hidden, err) != HW_OK)
+        return err->status;
+    hw_log_warn("nats-server does not find the checkpoint by its name, as after it was killed: the "
+                "older entries of the key were purged, so that it can be written again",
+                HW_S("bucket", bucket), HW_S("key", HW_KEY_CHECKPOINT),
+                HW_I("revision", (int64_t)c->hidden), HW_L("lsn", c->fence.lsn));
+    return HW_OK;
+}
+
+static enum hw_status put(struct hw_nats *nats, const char *bucket, const struct rec_checkpoint *c,
+                          uint64_t expected, uint64_t *seq, struct hw_error *err)
+{
+    HW_AUTO_FREE char *value = c != NULL ? rec_checkpoint_value(c) : NULL;
+    natsMsg *msg = NULL;
+
+    if (hw_entry_message(bucket, HW_KEY_CHECKPOINT, value, value != NULL ? strlen(value) : 0,
+                         c != NULL ? &c->fence : NULL, NULL, &msg, err) != HW_OK)
+        return err->status;
+    return hw_nats_publish_wait(nats, msg, expected, seq, err);
+}
+
+enum hw_status rec_checkpoint_put(struct hw_nats *nats, const char *bucket,
+                                  const struct rec_checkpoint *c, struct rec_checkpoint *standing,
+                                  struct hw_error *err)
+{
+    uint64_t seq;
+    bool kept;
+    enum hw_status status = put(nats, bucket, c, standing->seq, &seq, err);
+
+    if (status == HW_OK && standing->hidden != 0) {
+        status = hw_hidden_kept(nats, bucket, HW_KEY_CHECKPOINT, seq, &kept, err);
+        /* Then the newest of the old entries has to go, too. The checkpoint is missing for a
+         * moment: whoever looks for it now compares everything, and entries have fences of their
+         * own. */
+        if (status == HW_OK && !kept) {
+            status = hw_hidden_purge(nats, bucket, HW_KEY_CHECKPOINT, 0, err);
+            if (status == HW_OK)
+                status = put(nats, bucket, c, HW_SEQ_NONE, &seq, err);
+            if (status == HW_OK)
+                status = hw_hidden_kept(nats, bucket, HW_KEY_CHECKPOINT, seq, &kept, err);
+            if (status == HW_OK && !kept)
+                status = hw_hidden_fail(err, bucket, HW_KEY_CHECKPOINT,
+                                        "it acknowledges what is written there, and does not keep "
+                                        "it, though the key was purged");
+        }
+    }
+    if (status != HW_OK)
+        return status;
+    standing->seq = seq;
+    standing->hidden = 0;
+    return HW_OK;
 }

@@ -22,7 +22,9 @@ struct rec_checkpoint {
     int64_t rev;    /* of the newest changelog row that is covered; 0: none */
     char nonce[40]; /* that row's; "" with rev 0 */
     char slot[64];  /* the slot that its writer streams from; "" in checkpoints of older versions */
-    uint64_t seq;   /* of the checkpoint entry itself, as last known; not part of the value */
+    /* These are not part of the value. */
+    uint64_t seq; /* the next write to its key must expect this: its own, as last known; 0: none */
+    uint64_t hidden; /* its own, where the server does not find the key by its name; else 0 */
 };
 
 char *rec_checkpoint_value(const struct rec_checkpoint *c); /* JSON, malloc'ed */
@@ -31,5 +33,17 @@ char *rec_checkpoint_value(const struct rec_checkpoint *c); /* JSON, malloc'ed *
  * HW_ECORRUPT when its value is not a checkpoint (c->seq is set too). Blocks. */
 enum hw_status rec_checkpoint_read(struct hw_nats *nats, const char *bucket,
                                    struct rec_checkpoint *c, struct hw_error *err) HW_CHECKED;
+
+/* Makes a hidden key writable again (nats/hidden.h), before it is written: its older entries go,
+ * the newest stays. Nothing to do for any other. Blocks. */
+enum hw_status rec_checkpoint_free_key(struct hw_nats *nats, const char *bucket,
+                                       const struct rec_checkpoint *c,
+                                       struct hw_error *err) HW_CHECKED;
+
+/* Writes the key and waits: c, or a deletion marker where it is NULL. standing is what was read
+ * there, and gets the new entry's number. A write to a hidden key is made sure of. Blocks. */
+enum hw_status rec_checkpoint_put(struct hw_nats *nats, const char *bucket,
+                                  const struct rec_checkpoint *c, struct rec_checkpoint *standing,
+                                  struct hw_error *err) HW_CHECKED;
 
 #endif

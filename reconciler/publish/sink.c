@@ -81,6 +81,19 @@ struct rec_entry *rec_sink_next(const struct rec_sink *sink, size_t *at)
     return hw_map_next(&sink->entries, at);
 }
 
+char **rec_sink_keys(const struct rec_sink *sink, size_t *count)
+{
+    char **keys = hw_alloc((sink->entries.count + 1) * sizeof(*keys));
+    const struct rec_entry *entry;
+    size_t at = 0, n = 0;
+
+    while ((entry = rec_sink_next(sink, &at)) != NULL)
+        if (entry->seq != 0)
+            keys[n++] = hw_strdup(entry->key);
+    *count = n;
+    return keys;
+}
+
 /* ---- how an entry changes ---- */
 
 void rec_entry_read(struct rec_entry *entry, const struct hw_entry *found)
@@ -121,6 +134,7 @@ void rec_entry_purged(struct rec_entry *entry)
     entry->seq = 0;
     entry->deleted = true;
     entry->missigned = entry->known = false;
+    rec_entry_show(entry);
 }
 
 void rec_entry_touch(struct rec_entry *entry, uint64_t serial, size_t place)
@@ -172,11 +186,23 @@ void rec_entry_written(struct rec_entry *entry, uint64_t seq, struct hw_fence fe
     entry->fence = fence;
     entry->deleted = deleted;
     entry->missigned = entry->known = false;
+    rec_entry_show(entry);
 }
 
 void rec_entry_expect(struct rec_entry *entry, uint64_t seq)
 {
     entry->seq = seq;
+}
+
+void rec_entry_hide(struct rec_entry *entry, bool emptied)
+{
+    entry->hidden = true;
+    entry->emptied = emptied;
+}
+
+void rec_entry_show(struct rec_entry *entry)
+{
+    entry->hidden = entry->emptied = false;
 }
 
 /* ---- objects ---- */

@@ -34,6 +34,8 @@ struct rec_entry {
     struct hw_digest content; /* rec_content_… of the entry that a comparison read */
     bool known;               /* content is set, and fits the fence of the entry's headers */
     bool deleted;             /* a delete marker, or nothing */
+    bool hidden;              /* the server does not find the key by its name (nats/hidden.h) … */
+    bool emptied;             /* … and nothing of it is left to be found */
     bool missigned;           /* a comparison did not find our signature on it, where we sign */
     uint64_t listed;          /* number of the last comparison that read the key … */
     uint64_t seen;            /* … and of the last one whose snapshot had its row */
@@ -71,6 +73,8 @@ struct rec_entry *rec_sink_entry(struct rec_sink *sink, const char *key);
 size_t rec_sink_nodes(const struct rec_sink *sink); /* entries of what a node should run */
 /* Walks over the entries, in no order: start with *at = 0; NULL at the end. */
 struct rec_entry *rec_sink_next(const struct rec_sink *sink, size_t *at);
+/* The keys of all entries that were written, malloc'ed one by one, in a malloc'ed list. */
+char **rec_sink_keys(const struct rec_sink *sink, size_t *count);
 
 /* ---- how an entry changes ---- */
 
@@ -98,6 +102,9 @@ struct rec_write *rec_entry_next(struct rec_entry *entry); /* takes the first th
 void rec_entry_written(struct rec_entry *entry, uint64_t seq, struct hw_fence fence, bool deleted);
 /* Someone else's write stands there: the next one must name this number. */
 void rec_entry_expect(struct rec_entry *entry, uint64_t seq);
+/* The server does not find the key by its name. emptied: nothing of it is left, either. */
+void rec_entry_hide(struct rec_entry *entry, bool emptied);
+void rec_entry_show(struct rec_entry *entry); /* the server finds it again */
 
 /* ---- objects ---- */
 

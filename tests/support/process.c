@@ -315,6 +315,7 @@ pid_t test_spawn(const struct test_child *child)
     if (pid == 0) {
         signal(SIGTERM, SIG_DFL);
         signal(SIGINT, SIG_DFL);
+        signal(SIGHUP, SIG_DFL); /* the tests may run under nohup */
         sigprocmask(SIG_SETMASK, &before, NULL);
         become(child, self, input);
     }
