@@ -17,6 +17,7 @@
 #include "common/memory.h"
 #include "nats/objstore.h"
 #include "protocol/entry.h"
+#include "tests/recovery/follower.h"
 #include "tests/support/process.h"
 
 #define SLOT           "recovery_checker"
@@ -62,7 +63,9 @@ struct node {
 
 /* One storage that NATS had for a while. The last of them is the one that it has now. */
 struct store {
-    char *dir, *copy; /* copy: the storage that it began as, or NULL */
+    char *dir, *copy;         /* copy: the storage that it began as, or NULL … */
+    int copy_of;              /* … and the number of the storage that was copied */
+    struct followed followed; /* its messages; of the storage that NATS has the follower has them */
     hw_lsn confirmed; /* the log was confirmed up to here when this storage was taken away */
     hw_lsn checkpoint;
 };
@@ -77,8 +80,10 @@ struct excuse {
 struct checker {
     const struct test_postgres *pg;
     const struct test_nats *nats;
+    struct follower *follower;
     struct store stores[STORES_MOST + 1];
     int store_count; /* including the one that NATS has now */
+    int copied;      /* the storage that was copied last */
     struct hw_map nodes;
     int transactions, entries, repairs, problems;
     const char *failure_dir;
@@ -275,7 +280,7 @@ void checker_make_stream(const char *url)
     config.Name = STREAM;
     config.Subjects = subjects;
     config.SubjectsLen = 1;
-    config.MaxMsgsPerSubject = -1;
+    config.MaxMsgsPerSubject = 16; /* as the reconciler makes it */
     config.Discard = js_DiscardNew;
     config.Storage = js_FileStorage;
     config.Replicas = 1;
@@ -338,7 +343,7 @@ static void read_message(natsMsg *msg, uint64_t seq, struct entry *entry)
 /* Calls each for every message of the bucket, or for the last message of every key. The end is the
  * stream's last sequence: nats-server 2.9 counts wrong how many messages a consumer has yet to get.
  */
-typedef void message_fn(void *arg, natsMsg *msg, uint64_t seq);
+typedef void message_fn(void *arg, natsMsg **msg, uint64_t seq); /* *msg may be taken */
 static void read_stream(const char *url, bool last_only, message_fn *each, void *arg)
 {
     natsSubscription *sub = NULL;
@@ -384,7 +389,7 @@ static void read_stream(const char *url, bool last_only, message_fn *each, void 
                         meta->Sequence.Stream, last);
             pending = meta->NumPending;
             seq = meta->Sequence.Stream;
-            each(arg, msg, seq);
+            each(arg, &msg, seq);
         }
         jsMsgMetaData_Destroy(meta);
         natsMsg_Destroy(msg);
@@ -417,15 +422,14 @@ static hw_lsn checkpoint_of(natsMsg *msg, int64_t *rev)
 }
 
 struct loading {
-    struct checker *checker;
+    struct checker *checker; /* NULL: only the checkpoint matters */
     int store;
     hw_lsn checkpoint; /* the newest one that the reconciler wrote */
     hw_lsn standing;   /* the one that the key has now; 0 when a stranger wrote over it */
 };
 
-static void load_message(void *arg, natsMsg *msg, uint64_t seq)
+static void load_message(struct loading *l, natsMsg *msg, uint64_t seq)
 {
-    struct loading *l = arg;
     const char *subject = natsMsg_GetSubject(msg);
 
     if (strcmp(subject, CHECKPOINT) == 0) {
@@ -447,11 +451,15 @@ static void load_message(void *arg, natsMsg *msg, uint64_t seq)
     l->checker->entries += !entry->foreign;
 }
 
-/* Reads a storage with a server that is started for it. c is NULL when only the checkpoint matters.
- */
-static hw_lsn load_storage(struct checker *c, int number, const char *dir)
+static void collect(void *arg, natsMsg **msg, uint64_t seq)
 {
-    struct loading l = {.checker = c, .store = number};
+    followed_add(arg, seq, HW_TAKE(*msg));
+}
+
+/* What a storage holds, by a server that is started for it. */
+static struct followed read_storage(const char *dir)
+{
+    struct followed found = {0};
     struct test_nats server;
     char store[160];
 
@@ -463,9 +471,91 @@ static hw_lsn load_storage(struct checker *c, int number, const char *dir)
         0)
         test_fail("cannot copy %s", dir);
     test_nats_restart(&server);
-    read_stream(server.url, false, load_message, &l);
+    read_stream(server.url, false, collect, &found);
     test_nats_remove(&server);
+    return found;
+}
+
+static hw_lsn checkpoint_in(const char *dir)
+{
+    struct followed found = read_storage(dir);
+    struct loading l = {0};
+
+    for (size_t i = 0; i < found.count; i++)
+        load_message(&l, found.list[i].msg, found.list[i].seq);
+    followed_free(&found);
     return l.checkpoint;
+}
+
+/* Merges two lists by sequence; what is in both comes from a. The messages stay where they are. */
+static struct followed merge(const struct followed *a, const struct followed *b, uint64_t b_upto)
+{
+    struct followed merged = {0};
+    size_t i = 0, j = 0;
+
+    for (;;) {
+        const bool more_b = j < b->count && b->list[j].seq <= b_upto;
+
+        if (i >= a->count && !more_b)
+            return merged;
+        if (i < a->count && (!more_b || a->list[i].seq <= b->list[j].seq)) {
+            j += more_b && b->list[j].seq == a->list[i].seq;
+            followed_add(&merged, a->list[i].seq, a->list[i].msg);
+            i++;
+        } else {
+            followed_add(&merged, b->list[j].seq, b->list[j].msg);
+            j++;
+        }
+    }
+}
+
+/*
+ * All that ever was in a storage: what was seen while it lived, what it holds, and, where it began
+ * as a copy of an earlier one, what that one had had up to then.
+ */
+static void load_store(struct checker *c, int number, struct followed whole[])
+{
+    struct store *store = &c->stores[number];
+    struct loading l = {.checker = c, .store = number};
+    const bool lives = number + 1 == c->store_count;
+    struct followed held = {0};
+
+    if (lives)
+        read_stream(c->nats->url, false, collect, &held);
+    else
+        held = read_storage(store->dir);
+    const struct followed *const seen = lives ? follower_lock(c->follower) : &store->followed;
+    whole[number] = merge(seen, &held, UINT64_MAX);
+    if (store->copy != NULL) {
+        struct followed copied = read_storage(store->copy), own = whole[number];
+        const uint64_t upto = copied.count > 0 ? copied.list[copied.count - 1].seq : 0;
+
+        whole[number] = merge(&own, &whole[store->copy_of], upto);
+        free(own.list);
+        followed_free(&copied);
+    }
+    for (size_t i = 0; i < whole[number].count; i++)
+        load_message(&l, whole[number].list[i].msg, whole[number].list[i].seq);
+    store->checkpoint = l.checkpoint;
+    if (lives)
+        follower_unlock(c->follower);
+    /* They are borrowed by the lists of later storages: kept with those that were seen. */
+    if (!lives) {
+        struct followed all = merge(&store->followed, &held, UINT64_MAX), spare = {0};
+
+        for (size_t i = 0, j = 0; i < held.count; i++) {
+            while (j < all.count && all.list[j].seq < held.list[i].seq)
+                j++;
+            if (j == all.count || all.list[j].msg != held.list[i].msg)
+                followed_add(&spare, held.list[i].seq, held.list[i].msg);
+        }
+        free(store->followed.list);
+        free(held.list);
+        store->followed = all;
+        followed_free(&spare);
+    } else {
+        followed_free(&held);
+    }
 }
 
 /* ---- judging ---- */
@@ -617,7 +707,7 @@ static void judge(struct checker *c, const struct checker_options *options)
                 lost->checkpoint > lost->confirmed ? lost->checkpoint : lost->confirmed;
             /* After an older storage with a checkpoint was put back, the log is replayed. */
             hw_lsn from =
-                c->stores[number].copy != NULL ? load_storage(NULL, 0, c->stores[number].copy) : 0;
+                c->stores[number].copy != NULL ? checkpoint_in(c->stores[number].copy) : 0;
 
             if (from != 0 && options->strict_replay)
                 from = covered;
@@ -635,15 +725,16 @@ static void judge(struct checker *c, const struct checker_options *options)
 
 struct checker_result checker_check(struct checker *c, const struct checker_options *options)
 {
-    struct loading living = {.checker = c, .store = c->store_count - 1};
+    struct followed whole[STORES_MOST + 1] = {0};
     struct node *node;
 
     forget(c);
     c->failure_dir = options->failure_dir;
     read_database(c);
-    for (int i = 0; i + 1 < c->store_count; i++)
-        c->stores[i].checkpoint = load_storage(c, i, c->stores[i].dir);
-    read_stream(c->nats->url, false, load_message, &living);
+    for (int i = 0; i < c->store_count; i++)
+        load_store(c, i, whole);
+    for (int i = 0; i < c->store_count; i++)
+        free(whole[i].list);
     judge(c, options);
     int kept = 0;
     for (size_t at = 0;
@@ -660,14 +751,15 @@ struct checker_result checker_check(struct checker *c, const struct checker_opti
 
 struct standing {
     struct hw_map entries; /* of struct entry, by node; keys are node names in names */
-    char *names[8192];
+    char *names[65536];
     size_t count;
     int64_t rev;
 };
 
-static void keep_standing(void *arg, natsMsg *msg, uint64_t seq)
+static void keep_standing(void *arg, natsMsg **taken, uint64_t seq)
 {
     struct standing *s = arg;
+    natsMsg *const msg = *taken;
     const char *subject = natsMsg_GetSubject(msg);
 
     if (strcmp(subject, CHECKPOINT) == 0)
@@ -862,6 +954,7 @@ struct checker *checker_start(const struct test_postgres *pg, const struct test_
     c->nats = nats;
     c->store_count = 1;
     free(test_sql(pg, "SELECT pg_create_logical_replication_slot('" SLOT "', 'wal2json')"));
+    c->follower = follower_start(nats->url);
     return c;
 }
 
@@ -871,13 +964,27 @@ void checker_storage_lost(struct checker *c, const char *store, hw_lsn confirmed
         test_fail("too many storages");
     c->stores[c->store_count - 1].dir = hw_strdup(store);
     c->stores[c->store_count - 1].confirmed = confirmed;
-    c->stores[c->store_count++].copy = copy != NULL ? hw_strdup(copy) : NULL;
+    c->stores[c->store_count - 1].followed = follower_take(c->follower);
+    c->stores[c->store_count].copy = copy != NULL ? hw_strdup(copy) : NULL;
+    c->stores[c->store_count++].copy_of = c->copied;
+}
+
+void checker_storage_copied(struct checker *c)
+{
+    c->copied = c->store_count - 1;
+}
+
+void checker_forget(struct checker *c, const char *subject)
+{
+    follower_forget(c->follower, subject);
 }
 
 void checker_free(struct checker *c)
 {
     forget(c);
+    follower_stop(c->follower);
     for (int i = 0; i < c->store_count; i++) {
+        followed_free(&c->stores[i].followed);
         free(c->stores[i].dir);
         free(c->stores[i].copy);
     }

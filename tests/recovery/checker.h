@@ -1,8 +1,9 @@
 /*
  * Proves, after a run, that NATS was told what PostgreSQL committed: each transaction once, in
  * order, and nothing else. It trusts neither the reconciler nor its tables. It reads from the
- * write-ahead log, through a replication slot of its own, what was committed, and from the streams,
- * of which no message may have been dropped, what was published. docs/reliability.md has the rules.
+ * write-ahead log, through a replication slot of its own, what was committed, and what was
+ * published from the streams, which it follows all the time, since they keep little of each key.
+ * docs/reliability.md has the rules.
  */
 #ifndef RECOVERY_CHECKER_H
 #define RECOVERY_CHECKER_H
@@ -27,7 +28,7 @@ struct checker;
 struct checker *checker_start(const struct test_postgres *pg, const struct test_nats *nats);
 void checker_free(struct checker *checker);
 
-/* Makes the stream KV_headwater as the reconciler makes it, but one that forgets nothing. */
+/* Makes the stream KV_headwater as the reconciler makes it. */
 void checker_make_stream(const char *nats_url);
 
 /*
@@ -37,6 +38,12 @@ void checker_make_stream(const char *nats_url);
  */
 void checker_storage_lost(struct checker *checker, const char *store, hw_lsn confirmed,
                           const char *copy);
+
+/* The storage of NATS, which is down, was just copied. */
+void checker_storage_copied(struct checker *checker);
+
+/* Forgets that it saw messages of a subject, as if NATS had never had them. */
+void checker_forget(struct checker *checker, const char *subject);
 
 /* NULL when NATS holds what the database wants, objects, agents' files and reports are as they must
  * be, and everything up to position is confirmed; otherwise a malloc'ed sentence that says what is

@@ -482,6 +482,7 @@ static void copy_storage(struct rig *rig)
     free(rig->copy);
     rig->copy = new_path("copy");
     copy_tree(store, rig->copy);
+    checker_storage_copied(rig->checker);
     test_nats_restart(&rig->nats);
 }
 

@@ -161,7 +161,7 @@ static void prove_checker(struct rig *rig, const struct run *run)
     const char *what;
 
     rig_stop_programs(rig);
-    for (int i = 0; (what = tamper(rig->nats.url, i)) != NULL; i++) {
+    for (int i = 0; (what = tamper(rig->nats.url, rig->checker, i)) != NULL; i++) {
         const struct checker_result result = checker_check(
             rig->checker, &(struct checker_options){.strict_replay = run->strict_replay});
 

@@ -51,7 +51,7 @@ static void lose(jsCtx *js, const char *subject)
     check(js_PurgeStream(js, STREAM, &options, NULL));
 }
 
-const char *tamper(const char *nats_url, int number)
+const char *tamper(const char *nats_url, struct checker *checker, int number)
 {
     static const char *const kinds[] = {"an entry twice", "an entry of an older fence",
                                         "a deletion that nobody wanted", "another node's entry",
@@ -77,6 +77,7 @@ const char *tamper(const char *nats_url, int number)
         break;
     default:
         lose(js, "$KV.headwater.cfg.desired.n1");
+        checker_forget(checker, "$KV.headwater.cfg.desired.n1");
     }
     jsCtx_Destroy(js);
     natsConnection_Destroy(nc);
