@@ -974,6 +974,15 @@ void checker_storage_copied(struct checker *c)
     c->copied = c->store_count - 1;
 }
 
+uint64_t checker_newest(struct checker *c)
+{
+    const struct followed *seen = follower_lock(c->follower);
+    const uint64_t newest = seen->count > 0 ? seen->list[seen->count - 1].seq : 0;
+
+    follower_unlock(c->follower);
+    return newest;
+}
+
 void checker_forget(struct checker *c, const char *subject)
 {
     follower_forget(c->follower, subject);

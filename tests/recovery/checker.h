@@ -45,6 +45,9 @@ void checker_storage_copied(struct checker *checker);
 /* Forgets that it saw messages of a subject, as if NATS had never had them. */
 void checker_forget(struct checker *checker, const char *subject);
 
+/* The sequence number of the newest message that was seen. */
+uint64_t checker_newest(struct checker *checker);
+
 /* NULL when NATS holds what the database wants, objects, agents' files and reports are as they must
  * be, and everything up to position is confirmed; otherwise a malloc'ed sentence that says what is
  * not so. outputs[i] is the file of the agent of node n<i>. */

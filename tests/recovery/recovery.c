@@ -17,6 +17,7 @@
 
 #include "common/buf.h"
 #include "common/memory.h"
+#include "tests/recovery/drain.h"
 #include "tests/recovery/faults.h"
 #include "tests/recovery/tamper.h"
 #include "tests/support/process.h"
@@ -24,6 +25,7 @@
 enum {
     SETTLE_S = 90, /* sanitizers on a loaded machine */
     PLAN_MOST = 32,
+    DRAIN_CHECKED = 4000, /* transactions of the drain that make check has */
 };
 
 /* The seeds that make check runs, chosen so that most kinds of faults are among them. */
@@ -33,6 +35,7 @@ struct run {
     uint64_t first, last;
     const char *kinds; /* NULL: all */
     bool verbose, strict_replay, without_reports, prove;
+    bool drain;                    /* instead of faults at random */
     int transactions, fault_count; /* 0: the seed decides */
 };
 
@@ -252,6 +255,16 @@ static void clear(uint64_t seed, bool passed)
         printf("logs and histories are in %s\n", kept);
 }
 
+static bool run_drain(const struct run *run, uint64_t seed)
+{
+    HW_AUTO_FREE char *failure = hw_sprintf("%s/failure", test_base_dir());
+
+    return drain_run(&(struct drain_options){.seed = seed,
+                                             .transactions = run->transactions,
+                                             .verbose = run->verbose,
+                                             .failure_dir = failure});
+}
+
 static bool run_in_fork(const struct run *run, uint64_t seed)
 {
     int status = 0;
@@ -259,7 +272,7 @@ static bool run_in_fork(const struct run *run, uint64_t seed)
     fflush(NULL);
     const pid_t pid = fork();
     if (pid == 0)
-        exit(run_seed(run, seed) ? EXIT_SUCCESS : EXIT_FAILURE);
+        exit((run->drain ? run_drain : run_seed)(run, seed) ? EXIT_SUCCESS : EXIT_FAILURE);
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
         continue;
     const bool passed = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS;
@@ -273,9 +286,9 @@ static bool run_in_fork(const struct run *run, uint64_t seed)
                      run->transactions);
         printf("seed=%" PRIu64
                " FAILED; again: HW_BUILD_DIR=%s %s/tests/recovery/recovery --seed %" PRIu64
-               "%s%s%s%s%s --verbose\n",
+               "%s%s%s%s%s%s --verbose\n",
                seed, getenv("HW_BUILD_DIR"), getenv("HW_BUILD_DIR"), seed, count,
-               run->strict_replay ? " --strict-replay" : "",
+               run->drain ? " --drain" : "", run->strict_replay ? " --strict-replay" : "",
                run->without_reports ? " --without-reports" : "",
                run->kinds != NULL ? " --kinds " : "", run->kinds != NULL ? run->kinds : "");
     }
@@ -288,7 +301,8 @@ static void usage(FILE *out)
 {
     fprintf(out, "usage: recovery [--seed N | --seeds A-B] [--kinds NAME,…] [--faults N]"
                  " [--transactions N]\n"
-                 "                [--strict-replay] [--without-reports] [--prove-checker] [--plan] "
+                 "                [--drain] [--strict-replay] [--without-reports] "
+                 "[--prove-checker] [--plan] "
                  "[--verbose]\n"
                  "kinds of faults:\n");
     for (const struct fault *f = faults; f->name != NULL; f++)
@@ -321,6 +335,7 @@ int main(int argc, char **argv)
                                             {"transactions", required_argument, NULL, 't'},
                                             {"strict-replay", no_argument, NULL, 'r'},
                                             {"without-reports", no_argument, NULL, 'w'},
+                                            {"drain", no_argument, NULL, 'd'},
                                             {"plan", no_argument, NULL, 'n'},
                                             {"prove-checker", no_argument, NULL, 'p'},
                                             {"verbose", no_argument, NULL, 'v'},
@@ -346,6 +361,8 @@ int main(int argc, char **argv)
             good = (run.transactions = (int)strtol(optarg, NULL, 10)) > 0;
         else if (option == 'r')
             run.strict_replay = true;
+        else if (option == 'd')
+            run.drain = true;
         else if (option == 'n')
             plan_only = true;
         else if (option == 'w')
@@ -379,6 +396,11 @@ int main(int argc, char **argv)
         printf("seed %" PRIu64 "\n", seed);
         failed += !run_in_fork(&run, seed);
         run.prove &= argc > 1; /* in make check one proof is enough */
+    }
+    if (argc == 1) {
+        run.drain = true;
+        run.transactions = DRAIN_CHECKED;
+        failed += !run_in_fork(&run, 1);
     }
     if (failed > 0)
         printf("%d of %" PRIu64 " seeds FAILED\n", failed, count);
