@@ -65,7 +65,11 @@ static void on_report_hidden(void *arg, const char *key)
 {
     struct rec_hidden *hidden = arg;
     struct hw_error err;
+    bool found;
 
+    /* A report that has come since is not to be purged. */
+    if (hw_hidden_kept(hidden->nats, hidden->reports, key, 0, &found, &err) != HW_OK || found)
+        return;
     if (hw_hidden_purge(hidden->nats, hidden->reports, key, 0, &err) != HW_OK)
         hw_log_error("what a node reports cannot be stored", HW_S("key", key), HW_E(&err));
     else
