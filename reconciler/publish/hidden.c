@@ -15,6 +15,7 @@ struct rec_hidden {
     struct hw_kv_watch *list;        /* while the keys of what nodes sent are read */
     char **keys;                     /* of that, so far */
     size_t count, cap, found;
+    bool refused; /* a purge was: no other is tried, for each may wait for an answer */
 };
 
 enum hw_status rec_hidden_free_key(struct hw_nats *nats, const char *bucket,
@@ -68,9 +69,11 @@ static void on_report_hidden(void *arg, const char *key)
     bool found;
 
     /* A report that has come since is not to be purged. */
-    if (hw_hidden_kept(hidden->nats, hidden->reports, key, 0, &found, &err) != HW_OK || found)
+    if (hidden->refused ||
+        hw_hidden_kept(hidden->nats, hidden->reports, key, 0, &found, &err) != HW_OK || found)
         return;
-    if (hw_hidden_purge(hidden->nats, hidden->reports, key, 0, &err) != HW_OK)
+    hidden->refused = hw_hidden_purge(hidden->nats, hidden->reports, key, 0, &err) != HW_OK;
+    if (hidden->refused)
         hw_log_error("what a node reports cannot be stored", HW_S("key", key), HW_E(&err));
     else
         hw_log_warn("nats-server does not find a key by its name, as after it was killed: it was "
