@@ -20,9 +20,9 @@ struct cdc_assembler {
 
 /*
  * Takes one message of the stream: len bytes that the server sent at position at (the message's
- * dataStart); the text is changed. Calls at most one function of the handler, last, and gives back
- * what it returned; HW_EPROTO where the stream broke its rules. After a failure the stream cannot
- * go on.
+ * dataStart); the text is changed. The last thing that it does is to call one function of the
+ * handler, or none, and to return that function's status. HW_EPROTO: the stream broke its rules.
+ * After a failure the stream cannot go on.
  */
 enum hw_status cdc_assembler_take(struct cdc_assembler *assembler, hw_lsn at, char *text,
                                   size_t len, struct hw_error *err) HW_CHECKED;

@@ -9,16 +9,17 @@
 #include <libpq-fe.h>
 #include <stdint.h>
 
-/* Parameters: {slot}, which is ours, and so is its archive slot. A row for each orphan. */
+/* Lists the orphans, a row each. Its one parameter is the name of our slot, which is no orphan, and
+ * neither is its archive slot. */
 extern const char cdc_orphans_sql[];
 
 struct cdc_orphan {
-    const char *slot; /* of the result */
+    const char *slot; /* borrowed from the result */
     int64_t retained; /* bytes of log that it holds back */
 };
 struct cdc_orphan cdc_orphan_at(const PGresult *result, int row);
 
-/* The statement that drops it, and what to say about it, with that statement; malloc'ed. */
+/* The statement that drops the orphan, and a sentence for people that contains it; malloc'ed. */
 char *cdc_orphan_drop_sql(const char *slot);
 char *cdc_orphan_text(const struct cdc_orphan *orphan);
 

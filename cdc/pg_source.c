@@ -15,10 +15,9 @@
 
 #define CONNECT_TIMEOUT_MS 30000
 #define STATUS_INTERVAL_MS 1000
-#define CONFIRM_MS         50 /* after the consumer has stored something, at the latest */
+#define CONFIRM_MS         50 /* at the latest so long after the consumer has stored something */
 
-/* What is read in one turn of the loop at most, so that timers and signals are never kept waiting.
- */
+/* At most so much is read in one turn of the loop, because timers and signals wait meanwhile. */
 #define TURN_MESSAGES 256
 #define TURN_BYTES    ((size_t)1024 * 1024)
 
@@ -48,7 +47,7 @@ struct pg_source {
 
     PGconn *conn;
     struct hw_io *io;
-    int fd;               /* that io watches */
+    int fd;               /* the socket that io watches */
     short connect_events; /* what PQconnectPoll waits for */
     struct hw_timer connect_timer, status_timer, turn_timer;
     enum stage stage;
@@ -59,11 +58,11 @@ struct pg_source {
     int busy;       /* depth of calls from the loop; the source is freed when it is 0 again */
     bool closed;
 
-    struct cdc_assembler assembler; /* with received */
+    struct cdc_assembler assembler; /* has the position received */
     hw_lsn stored;
     hw_lsn confirmed;
-    hw_lsn written;  /* as last told to the server */
-    hw_lsn idle_end; /* the server's position as last told between two transactions */
+    hw_lsn written;  /* the received position that the server was told last */
+    hw_lsn idle_end; /* the log's end, as the server told it last between two transactions */
 };
 
 static void on_io(void *arg, short revents);
@@ -106,7 +105,7 @@ static short wanted_events(const struct pg_source *s)
     return events;
 }
 
-/* While connecting, libpq may go on to another socket. */
+/* Watches libpq's socket. While connecting, libpq may go on from one socket to another. */
 static void watch(struct pg_source *s)
 {
     int fd = PQsocket(s->conn);
@@ -260,7 +259,8 @@ static enum hw_status flush(struct pg_source *s, struct hw_error *err)
     return HW_OK;
 }
 
-/* Sends a standby status update. When the socket does not take it now, the next one says it all. */
+/* Sends a standby status update, unless the socket has still to take the one before. Nothing is
+ * lost then, because the next update says everything that this one would have said. */
 static enum hw_status feedback(struct pg_source *s, struct hw_error *err)
 {
     if (s->unflushed)
@@ -321,7 +321,7 @@ static enum hw_status end_of_stream(struct pg_source *s, struct hw_error *err)
 static enum hw_status drain(struct pg_source *s, struct hw_error *err)
 {
     size_t bytes = 0;
-    int looked = 0; /* the socket was read when so many messages were taken */
+    int looked = 0; /* how many messages had been taken when the socket was read last */
     s->backlog = true;
     for (int n = 0; n < TURN_MESSAGES && bytes < TURN_BYTES && !s->paused && !s->closed; n++) {
         char *message;
@@ -478,8 +478,8 @@ static void on_io(void *arg, short revents)
     leave(s);
 }
 
-/* A turn without an event of the descriptor: the first one, and those that take what libpq holds.
- */
+/* Runs without an event of the descriptor: once at the start, and whenever libpq may hold messages
+ * that were not taken yet. */
 static void on_turn(void *arg)
 {
     struct pg_source *s = arg;
@@ -536,7 +536,7 @@ static void pg_close(struct cdc_source *base)
 {
     struct pg_source *s = (struct pg_source *)base;
     if (s->stage == STAGE_STREAMING && feedback(s, NULL) != HW_OK)
-        s->stage = STAGE_ENDED; /* the good-bye was for politeness: its failure is not told */
+        s->stage = STAGE_ENDED; /* nobody depends on this feedback: its failure is not told */
     s->closed = true;
     disconnect(s);
     if (s->busy == 0)
@@ -588,7 +588,8 @@ static char *make_start_command(const struct cdc_pg_options *o)
     return sql.data;
 }
 
-/* The caller's connection, for replication and with the session that decoding depends on. */
+/* Begins a connection by the caller's string, in replication mode and with the settings of the
+ * session that decoding depends on. */
 static enum hw_status start_connecting(const struct cdc_pg_options *o, PGconn **conn,
                                        struct hw_error *err)
 {

@@ -5,13 +5,14 @@
  *
  * It connects without blocking the loop, sends START_REPLICATION, answers keepalives, and sends
  * feedback every status interval, soon after the consumer has stored something, and whenever the
- * server asks, whether or not the consumer has paused it. It confirms what the consumer said is
- * stored, and nothing else: on an idle database progress tells the consumer of the log's end, so
- * that it can store and confirm that.
+ * server asks, whether or not the consumer has paused it. It confirms the position up to which the
+ * consumer has stored everything, and no other. On an idle database no transaction moves that
+ * position, so progress tells the consumer of the log's end, which it can store and confirm as
+ * well.
  *
  * A server that is shut down (in its "fast" mode) waits for its streams until they have confirmed
- * everything. A consumer that cannot store what it was given must close the source then; the end of
- * its other connections to the server is the sign.
+ * everything. So a consumer that cannot store what it was given must close the source when the
+ * server shuts down. It notices that by the end of its other connections to the server.
  *
  * libpq keeps the memory of the largest change that it has read, as long as the connection lives.
  */

@@ -1,7 +1,7 @@
 /*
- * Replication slots and what must be true before streaming: the same statements and the same
- * judgement for the programs that run on the loop (hw_db_run) and for commands that may block
- * (hw_db_exec).
+ * Replication slots, and the conditions for streaming from one. Programs that run on the loop
+ * (hw_db_run) and commands that may block (hw_db_exec) use the same statements and the same
+ * judgement.
  */
 #ifndef CDC_SLOT_H
 #define CDC_SLOT_H
@@ -25,14 +25,14 @@ struct cdc_server {
     bool may_replicate;  /* the role has REPLICATION or is a superuser */
     bool encoding_utf8;
     char user[64];
-    char database[64]; /* that this connection is to */
+    char database[64]; /* the one that this connection is to */
     /* the slot */
     bool slot_exists;
     char slot_plugin[64];
     bool slot_temporary;
     bool slot_active;
     int slot_active_pid;        /* 0 when not active */
-    char slot_application[64];  /* that streams from it; "" where there is none, or it is hidden */
+    char slot_application[64];  /* the application that streams from it; "": none, or hidden */
     char slot_database[64];     /* "" without slot */
     hw_lsn slot_confirmed;      /* confirmed_flush_lsn */
     hw_lsn slot_restart;        /* restart_lsn */
@@ -42,7 +42,7 @@ struct cdc_server {
     /* the archive slot (cdc/archive.h), which remembers what the slot has confirmed already */
     bool archive_exists;
     bool archive_same;           /* of wal2json, in this database, not temporary */
-    hw_lsn archive_confirmed;    /* a copy can stream what was committed behind it */
+    hw_lsn archive_confirmed;    /* a copy can stream transactions that were committed behind it */
     hw_lsn archive_restart;      /* where the WAL that it holds begins */
     char archive_wal_status[16]; /* as slot_wal_status; "" without archive slot */
     int free_slots;              /* max_replication_slots minus used */
@@ -58,7 +58,7 @@ enum hw_status cdc_server_read(const PGresult *result, struct cdc_server *server
                                struct hw_error *err) HW_CHECKED;
 
 /*
- * Judges: the first thing that keeps streaming from working, with what to do about it. With
+ * Finds the first thing that keeps streaming from working, and says what to do about it. With
  * need_slot false a missing slot is fine (it is going to be created). HW_ENOENT only for a missing
  * slot, HW_ECONFLICT for one that another process streams from, HW_ELIMIT for one that has lost its
  * WAL, HW_EDENIED for a privilege or the plug-in, HW_EUNAVAIL for a standby or when all slots or
@@ -79,7 +79,7 @@ void cdc_server_report(const struct cdc_server *server, const char *slot, bool n
 enum hw_status cdc_archive_check(const struct cdc_server *server, const char *slot, hw_lsn from,
                                  struct hw_error *err) HW_CHECKED;
 
-/* 12.3 MiB; out is returned. */
+/* Writes a number of bytes for people, such as "12.3 MiB", into out, and returns out. */
 const char *cdc_pretty_bytes(int64_t bytes, char out[static 32]);
 #define CDC_BYTES(n) cdc_pretty_bytes((n), (char[32]){0})
 
@@ -106,8 +106,8 @@ char *cdc_archive_name(const char *slot);
 #define CDC_SLOT_NAME_MAX 55
 enum hw_status cdc_slot_check_name(const char *slot, struct hw_error *err) HW_CHECKED;
 
-/* Adds to err, which came of creating or starting a slot, what to do where the server's own text
- * does not say it. */
+/* err is the server's error from creating or starting a slot. Adds advice to it where the server's
+ * own text has none. */
 void cdc_slot_advise(const char *sqlstate, struct hw_error *err);
 
 #endif

@@ -67,9 +67,9 @@ struct cdc_change {
 };
 
 /*
- * The callbacks that a consumer gives a source. What they are handed is borrowed until they return.
- * A callback that fails ends the stream: it is then passed on to failed. begin, change and commit
- * of one transaction come without anything in between.
+ * The callbacks that a consumer gives a source. Their arguments are borrowed until they return. An
+ * error that begin, change or commit returns ends the stream, and is passed on to failed. begin,
+ * change and commit of one transaction come without anything in between.
  */
 struct cdc_handler {
     enum hw_status (*begin)(void *arg, const struct cdc_transaction *tx, struct hw_error *err);

@@ -12,8 +12,8 @@
  * The plug-in writes null for NaN and the infinities. An UPDATE lacks the columns whose large value
  * (TOAST) it did not touch. A message's content ends at its first NUL byte.
  *
- * A reader of its own and not a JSON library: of all that a change costs the reconciler, building a
- * tree for it was the half.
+ * It reads the JSON itself and uses no library for it: to build a tree for each change took half of
+ * the time that the reconciler spent on a change.
  */
 #ifndef CDC_WAL2JSON_H
 #define CDC_WAL2JSON_H
@@ -27,7 +27,7 @@ struct cdc_record {
     hw_lsn next_lsn;                  /* B and C only: end of the commit record */
     char committed_at[40];            /* B and C only; as in struct cdc_transaction */
     struct cdc_change change;         /* all but B and C */
-    struct cdc_row columns, identity; /* that change points to; the arrays are its own */
+    struct cdc_row columns, identity; /* change points to them; the record owns their arrays */
 };
 
 /*

@@ -3,11 +3,12 @@
  * over.
  *
  * A program has one thread of its own, which runs this loop, and everything of the program happens
- * there, one callback after another; so its data needs no locks. Libraries (libnats, libmicrohttpd)
- * have threads as well. Their callbacks do one thing: hw_loop_post puts a function and its argument
- * into a list under a lock and wakes the loop by an eventfd; the loop's thread takes the list and
- * runs the functions in order. Every other function here belongs to the thread that runs the loop.
- * A callback may add and remove anything, itself included.
+ * there, one callback after another; so its data needs no locks. There are other threads: those of
+ * libnats, one that looks why NATS is away, and those of a program that uses the agent's library.
+ * They reach the loop in one way: hw_loop_post puts a function and its argument into a list under a
+ * lock and wakes the loop by an eventfd; the loop's thread takes the list and runs the functions in
+ * order. Every other function here belongs to the thread that runs the loop. A callback may add and
+ * remove anything, itself included.
  */
 #ifndef HW_LOOP_H
 #define HW_LOOP_H

@@ -19,7 +19,8 @@ struct hw_decided {
     const char *committed_at; /* RFC 3339 */
 };
 
-/* The node whose decisions key is of, within key; NULL: the key is another one. */
+/* The name of the node in a key cfg.decided.<node>, as a pointer into key; NULL for any other
+ * key. */
 const char *hw_decided_node(const char *key);
 
 /* The value, compact JSON, malloc'ed; *size without its NUL. */
@@ -30,11 +31,11 @@ struct hw_decided_value {
     json_t *root; /* owns what the others point to */
     const char *node;
     json_t *decisions;
-    struct hw_fence fence; /* that the value repeats; epoch 0: none that can be read */
+    struct hw_fence fence; /* the fence in the value; epoch 0: it cannot be read */
 };
 
-/* Reads a value that anyone may have written; HW_EINVAL says what is wrong with it. Whom it is for
- * is for the caller to judge. Caller: hw_decided_clear. */
+/* Reads a value that anyone may have written; HW_EINVAL says what is wrong with it. The caller
+ * judges for which node it is. Caller: hw_decided_clear. */
 enum hw_status hw_decided_read(const char *text, size_t size, struct hw_decided_value *value,
                                struct hw_error *err) HW_CHECKED;
 void hw_decided_clear(struct hw_decided_value *value);
@@ -45,8 +46,8 @@ struct hw_decision {
     const char *config; /* "": it is not known */
     const char *state;  /* "pending", "approved", "rejected", "conflict", "refused" */
     const char *reason;
-    int64_t id;       /* in the database; 0: it did not come there */
-    int64_t revision; /* of the config, that the approval made; 0: none */
+    int64_t id;       /* in the database; 0: the database never took the proposal */
+    int64_t revision; /* the revision of the config that the approval made; 0: none */
 };
 
 /* What the value says of a proposal: HW_ENOENT for nothing. */

@@ -11,8 +11,9 @@
  * before and after cannot be compared, and the reconciler begins a new epoch. Fences are compared
  * by epoch, then by LSN (common/lsn.h). The fences of one key only grow.
  *
- * The headers are what anyone finds who does not know how to read the value, a deletion included,
- * which has no value. The value repeats the fence for readers to whom headers are not shown.
+ * The fence is in headers so that a program can read it without knowing the form of the value, and
+ * so that a deletion, which has no value, carries one as well. The value repeats the fence for
+ * readers to whom headers are not shown.
  */
 #ifndef HW_PROTOCOL_ENTRY_H
 #define HW_PROTOCOL_ENTRY_H

@@ -34,7 +34,8 @@
 #define HW_HINT_DESIRED "desired."
 #define HW_HINT_DECIDED "decided."
 
-/* The node that a key which begins with prefix is of, within key; NULL: the key is another one. */
+/* The name of the node in a key that begins with prefix, as a pointer into key; NULL for any other
+ * key. */
 const char *hw_key_node(const char *key, const char *prefix);
 
 /* Names, malloc'ed. */

@@ -20,7 +20,8 @@ static void add_string(struct hw_buf *text, const char *before, const char *s, s
     hw_buf_json_string(text, s, len);
 }
 
-/* As text where it is some, and escapes do not make more of it than base64 would. */
+/* Adds the content as text where it is text, and where its escapes take no more room than base64
+ * would. */
 static void add_content(struct hw_buf *text, const struct hw_proposal *p)
 {
     const char *const data = p->data != NULL ? p->data : "";

@@ -90,7 +90,7 @@ bool hw_report_matches(const json_t *report, const char *value, size_t size)
 
 /* ---- reading ---- */
 
-/* Keeps the newest. */
+/* Keeps the newest fence in *newest. */
 static enum hw_status check_fence(const char *member, json_int_t epoch, const char *lsn,
                                   struct hw_fence *newest, struct hw_error *err)
 {

@@ -44,7 +44,7 @@ void reconciler_heartbeat(struct rec_reconciler *rec)
 
 /* ---- the look at slots, fleet and database ---- */
 
-/* A slot is logged when it is new among them, not each time: somebody may be on the way. */
+/* Logs each orphan once, when it is new, because somebody may be dealing with it already. */
 static void look_at_orphans(struct rec_reconciler *rec, const PGresult *orphans)
 {
     struct hw_buf names = {0};

@@ -1,5 +1,5 @@
 /*
- * The claim: how one who begins to lead takes hold of the bucket.
+ * The claim: how a new leader takes hold of the bucket.
  *
  * The replication slot is the lock of the lead: PostgreSQL gives it to one connection at a time.
  * But a leader that stood still (a stopped process, a machine that slept) does not know that its
@@ -14,18 +14,19 @@
 #include "reconciler/state.h"
 
 /* Stores the checkpoint once more, or a deletion marker where there is no valid one. HW_ECONFLICT:
- * it is not the one any more that the survey read. Blocks. */
+ * somebody has written the key since the survey read it. Blocks. */
 enum hw_status reconciler_claim(struct rec_reconciler *rec, struct hw_error *err) HW_CHECKED;
 
 /*
  * Makes the epoch of a rebuild known, with the history that it stands for, before the rebuild
- * writes its first entry: its checkpoint comes long after them. Should the history change again
- * meanwhile, the next rebuild then takes another epoch. Blocks.
+ * writes its first entry. The rebuild itself stores a checkpoint only when all its entries are
+ * written. Should the database's history change once more before that, the next rebuild sees here
+ * that this epoch is used, and takes another one. Blocks.
  */
 enum hw_status reconciler_claim_epoch(struct rec_reconciler *rec, struct hw_error *err) HW_CHECKED;
 
-/* Lets apply begin where the recovery says: behind the checkpoint, or for a rebuild at nothing,
- * with the checkpoint withheld until a comparison is through. */
+/* Lets apply begin where the recovery says: behind the checkpoint, or for a rebuild at position 0.
+ * A rebuild stores no checkpoint until a comparison is through. */
 void reconciler_begin_apply(struct rec_reconciler *rec);
 
 #endif

@@ -1,4 +1,4 @@
-/* What a reconciler is started with. Strings are borrowed until it is stopped. */
+/* The options of a reconciler. Their strings are borrowed until it is stopped. */
 #ifndef RECONCILER_CONFIG_H
 #define RECONCILER_CONFIG_H
 
@@ -15,14 +15,14 @@ struct rec_config {
     const char *bucket; /* reports go to <bucket>_reports */
     const char *slot;
     int64_t replicas, history, window;
-    int64_t archive_bytes, archive_ms; /* of log that is kept for replays: see cdc/archive.h */
+    int64_t archive_bytes, archive_ms; /* how much log is kept for replays: see cdc/archive.h */
     int64_t compare_ms;       /* between two comparisons; 0: only at the start and on drift */
     int64_t heartbeat_ms;     /* 0: none, but those that a comparison needs */
     int64_t gc_grace_ms;      /* 0: objects are never removed */
     bool remake_slot;         /* a slot that was lost is dropped and made anew */
-    struct hw_signer *signer; /* of desired entries; NULL: they are not signed */
-    /* How it stands, whenever that may have changed; ready as rec_reconciler_check means it. Called
-     * on the loop; or NULL. */
+    struct hw_signer *signer; /* signs desired entries; NULL: they are not signed */
+    /* Called on the loop whenever the reconciler's standing may have changed: whether it is ready
+     * (as for rec_reconciler_check), and in a few words how it stands. May be NULL. */
     void (*told)(void *arg, bool ready, const char *how);
     void *arg;
 };

@@ -134,7 +134,7 @@ void reconciler_drift_repaired(void *arg)
     reconciler_tell(rec);
     rec->foreign_logged = 0;
     look_for_hidden_keys(rec);
-    /* From the loop: the comparison that ends may be what called apply. */
+    /* Done from the loop, because apply may have been called by the comparison that ends here. */
     hw_timer_start(rec->loop, &rec->comparison_timer, 0, end_comparison, rec);
 }
 
@@ -190,7 +190,7 @@ void reconciler_drift_foreign(void *arg, uint64_t seq)
                     HW_S("key", key), HW_I("revision", (int64_t)seq));
     if (found.msg != NULL)
         hw_kv_entry_clear(&found);
-    /* From the loop, for the ledger calls this and apply called the ledger. */
+    /* Done from the loop, because the ledger calls this, and apply has called the ledger. */
     hw_timer_start(rec->loop, &rec->defend, 0, on_defend, rec);
     reconciler_drift_noticed(rec);
 }

@@ -1,8 +1,8 @@
 /*
  * Drift: NATS holds something else than the database says, because somebody else wrote, deleted or
- * damaged it. Here is how the leader notices writes that are not its own, and when it compares all
- * of NATS with the database (compare/comparison.h): whenever it begins to lead, when drift was
- * noticed, when it is asked to, and at an interval. One comparison runs at a time.
+ * damaged it. This file says how the leader notices writes that are not its own, and when it
+ * compares all of NATS with the database (compare/comparison.h): whenever it begins to lead, when
+ * drift was noticed, when it is asked to, and at an interval. One comparison runs at a time.
  */
 #ifndef RECONCILER_DRIFT_H
 #define RECONCILER_DRIFT_H

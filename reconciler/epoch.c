@@ -3,7 +3,7 @@
 #include "common/log.h"
 
 enum {
-    EPOCHS_MOST = 1000,     /* that a node may be ahead; a report of more is passed over */
+    EPOCHS_MOST = 1000,     /* a report whose epoch is further ahead of ours is passed over */
     HEED_EVERY_MS = 600000, /* between two times that a report raises the epoch */
 };
 

@@ -23,7 +23,7 @@ struct rec_leading {
     uint64_t epoch;
     const struct rec_checkpoint *stored;
     hw_lsn received;    /* end of the newest transaction from the stream; 0: none yet */
-    double lag_seconds; /* as of struct rec_counts */
+    double lag_seconds; /* as in struct rec_counts */
     size_t pending;     /* publishes that are not acknowledged */
     size_t nodes, objects;
     bool keeps_archive;
@@ -31,7 +31,7 @@ struct rec_leading {
 
 struct rec_leader_config {
     struct hw_nats *nats;
-    struct hw_db *pg; /* by which the database is described: where it is, and whether it is up */
+    struct hw_db *pg; /* the answer tells where this database is, and whether it is up */
     const char *bucket, *slot;
     void (*describe)(void *arg, struct rec_leading *leading);
     void *arg;
@@ -41,14 +41,15 @@ struct rec_leader;
 struct rec_leader *rec_leader_new(const struct rec_leader_config *config);
 void rec_leader_free(struct rec_leader *leader); /* before the two connections; NULL is fine */
 
-/* From the first to the second, questions are answered. */
+/* Questions are answered from begin to end. */
 enum hw_status rec_leader_begin(struct rec_leader *leader, struct hw_error *err) HW_CHECKED;
 void rec_leader_end(struct rec_leader *leader);
 
-/* Something went wrong: it is told as the last error until another one comes. */
+/* Notes that something went wrong. Answers have it as the last error until another one comes. */
 void rec_leader_failed(struct rec_leader *leader, const struct hw_error *err);
 
-/* The statement to ask the database now and then, and the taking of its answer. */
+/* The statement that asks the database for its name and its start, to be run now and then; and the
+ * function that takes its result. */
 struct hw_db_query rec_leader_query(void);
 void rec_leader_take(struct rec_leader *leader, const PGresult *result);
 

@@ -165,7 +165,7 @@ void reconciler_load(struct rec_reconciler *rec)
         reconciler_fail(rec, &err);
         return;
     }
-    /* Whoever led before may have moved the checkpoint while we waited for the slot. */
+    /* The leader before us may have moved the checkpoint while we waited for the slot. */
     status = reconciler_claim(rec, &err);
     if (status == HW_ECONFLICT) {
         reconciler_happen(rec, RECONCILER_LOST);

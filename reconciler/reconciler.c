@@ -31,7 +31,8 @@ static void look_again(void *arg)
         wait_ms(rec, RECONCILER_RETRY_FIRST_MS); /* an earlier question is not answered yet */
 }
 
-/* Half of it at least, the rest by chance: several standbys do not ask at the same moments. */
+/* Waits at least half of that time, and the rest by chance, so that several standbys do not ask at
+ * the same moment. */
 static void wait_ms(struct rec_reconciler *rec, int64_t ms)
 {
     hw_timer_start(rec->loop, &rec->retry, ms / 2 + random() % (ms / 2 + 1), look_again, rec);
@@ -92,7 +93,7 @@ static void reconciler_stand_by(struct rec_reconciler *rec)
     rec->standby_told = true;
     (void)hw_outage_ends(&rec->halt, hw_loop_now(), &lasted);
     rec->trouble = (struct hw_error){0};
-    rec->ordered.command = REC_COMMAND_NONE; /* whoever leads reads it, too */
+    rec->ordered.command = REC_COMMAND_NONE; /* the leader reads the command from the stream, too */
     reconciler_step_down(rec);
     rec_counts_forget(&rec->counts);
     wait_ms(rec, STANDBY_MS);
@@ -113,8 +114,8 @@ static void on_slot_taken(void *arg, const struct cdc_server *server)
     reconciler_happen(rec, RECONCILER_TAKEN);
 }
 
-/* A leader with another slot writes our bucket. It is looked for again with growing pauses, as
- * after a failure. */
+/* A leader with another slot writes our bucket. We look again after growing pauses, as after a
+ * failure. */
 static void on_bucket_held(void *arg, const struct hw_error *why)
 {
     struct rec_reconciler *rec = arg;
@@ -270,7 +271,8 @@ static void on_nats_up(void *arg)
     hw_log_info("connected to NATS", HW_S("bucket", rec->config.bucket),
                 HW_S("nats", hw_nats_url(rec->nats)),
                 HW_I("was_away_s", hw_nats_was_away(rec->nats) / 1000));
-    /* While we were away, others may have written, and the server may have lost or restored. */
+    /* While NATS was away, others may have written to it, and it may have lost what it stored, or
+     * come back with an older copy. */
     reconciler_happen(rec, RECONCILER_LOST);
     reconciler_tell(rec);
     look_again(rec);
@@ -421,7 +423,7 @@ void rec_reconciler_drain(struct rec_reconciler *rec, int64_t timeout_ms)
     rec->draining = true;
     rec->feed = NULL;
     cdc_source_pause(rec->source, true);
-    rec_apply_rollback(rec->apply);          /* the end of that transaction is not waited for */
+    rec_apply_rollback(rec->apply);          /* its commit is not waited for */
     rec_reports_stop(HW_TAKE(rec->reports)); /* its watch could begin again, and block */
     rec_intake_stop(HW_TAKE(rec->proposals));
     while (rec->state == RECONCILER_STREAMING && rec_apply_busy(rec->apply) &&

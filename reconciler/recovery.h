@@ -1,7 +1,7 @@
 /*
- * The recovery: the way in which one who begins to lead takes the stream up. It follows from what
- * the checkpoint, the database and its slots say together. The survey gathers these facts; the
- * choice is a function of them alone.
+ * The recovery: how a new leader takes the stream up. That follows from the checkpoint, the
+ * database and its slots together. The survey gathers these facts; the choice is a function of them
+ * alone.
  *
  * An epoch stands for one history of the database. Where the checkpoint is of another history (the
  * database was restored, or a standby that lacked the newest changes was promoted), the epoch is
@@ -28,7 +28,7 @@ enum rec_way {
 struct rec_facts {
     const struct rec_checkpoint *checkpoint;
     bool checkpoint_valid;
-    const struct cdc_server *server; /* its slot is there */
+    const struct cdc_server *server; /* the slot exists there */
     const char *slot;
     const char *nonce; /* of the checkpoint's rev in the database's changelog, or "" */
     /* The newest fence that a node is known to have accepted. Epoch 0: none is known, or it was not
@@ -40,8 +40,8 @@ struct rec_recovery {
     enum rec_way way;
     uint64_t epoch;
     const char *why; /* NULL with REC_RESUME */
-    /* Of a rebuild: entries of an older epoch are written anew even where they say what they
-     * should, for nodes may refuse them. */
+    /* For a rebuild: entries of an older epoch are written anew even where they are right
+     * otherwise, because nodes may refuse them. */
     bool rewrite;
 };
 

@@ -8,8 +8,8 @@
 #include "common/points.h"
 #include "reconciler/claim.h"
 
-/* The command was carried out, or never can be. When another replay went first, the command comes
- * again by the stream. */
+/* Ends the command, which was carried out or cannot be. It stays where the recovery made this
+ * replay: the stream then brings the command again. */
 static void obey(struct rec_reconciler *rec)
 {
     if (rec->recovery.way == REC_REPLAY)
@@ -49,7 +49,7 @@ static enum hw_status on_change(void *arg, const struct cdc_transaction *tx,
                                 const struct cdc_change *change, struct hw_error *err)
 {
     struct rec_reconciler *rec = arg;
-    struct rec_commands none = {0}; /* of SQL were carried out when they came by the stream */
+    struct rec_commands none = {0}; /* commands were carried out when the stream brought them */
 
     return rec_change_take(rec->apply, tx, change, &none, err);
 }
@@ -62,8 +62,8 @@ static enum hw_status on_commit(void *arg, const struct cdc_transaction *tx, str
     rec->counts.transactions++;
     rec_apply_commit(rec->apply);
     HW_POINT("mid-replay");
-    /* It may be forgotten at once, for the copy is dropped at the end. pg_replication_slots then
-     * shows how far the replay is. */
+    /* The server may forget the transaction at once, because the copy of the slot is dropped at the
+     * end. The confirmation makes pg_replication_slots show how far the replay is. */
     cdc_source_confirm(rec->replay, tx->lsn);
     if (tx->lsn >= rec->replay_end)
         finish(rec);

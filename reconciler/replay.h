@@ -3,7 +3,7 @@
  * (cdc/archive.h), while the slot's own stream is held. There are two causes: the checkpoint in
  * NATS is older than what the slot still has, because NATS was put back; or somebody asked for it
  * (headwater.replay() in SQL). Sending a transaction twice does no harm: each entry carries its
- * fence, and what stands already is passed over.
+ * fence, and an entry that stands already is not written again.
  */
 #ifndef RECONCILER_REPLAY_H
 #define RECONCILER_REPLAY_H

@@ -84,7 +84,7 @@ struct rec_reconciler {
     int64_t retry_ms;
     bool draining, stopping;
 
-    struct hw_db *pg; /* for the survey, check-ups and heartbeats; the others have their own */
+    struct hw_db *pg; /* for survey, check-ups and heartbeats; other parts have their own */
     struct hw_nats *nats;
     struct rec_sink *sink;
     struct rec_survey *survey;
@@ -98,7 +98,7 @@ struct rec_reconciler {
     /* while it leads; otherwise NULL */
     struct cdc_source *source; /* the slot's stream */
     struct cdc_source *replay; /* the copy of the archive slot; NULL while nothing is replayed */
-    struct cdc_source *feed;   /* which of the two feeds apply; NULL: neither may go on */
+    struct cdc_source *feed; /* the one of these two that apply takes from now; NULL: neither */
     struct cdc_archive *archive;
     struct rec_reports *reports;
     struct rec_intake *proposals;
@@ -109,14 +109,14 @@ struct rec_reconciler {
     struct rec_hidden *hidden; /* once the first comparison is through */
     struct hw_error unfound;   /* about a hidden key that cannot be mended */
     bool keys_loaded, objects_loaded;
-    bool fences_hidden; /* by entries of strangers, which carry none */
+    bool fences_hidden; /* entries of strangers, which carry no fence, lie over ours */
     struct hw_timer check_up, heartbeat;
 
     /* what the survey found */
     struct cdc_server server;
     struct rec_checkpoint checkpoint; /* as it was read from NATS */
     bool checkpoint_valid;
-    struct rec_checkpoint history; /* of the database at that time; it has no position */
+    struct rec_checkpoint history; /* the database's own history at that time, without a position */
     struct rec_recovery recovery;
 
     /* fences that may be newer than any of ours: epoch.c */
@@ -140,7 +140,7 @@ struct rec_reconciler {
     hw_lsn replay_end;           /* where the replay that runs ends */
     struct rec_commands ordered; /* a replay that was asked for in SQL … */
     hw_lsn ordered_at;           /* … by the transaction that ends here */
-    hw_lsn obeyed_at;            /* the same of the last one that was carried out */
+    hw_lsn obeyed_at;            /* ordered_at of the last replay that was carried out */
 
     /* the stream: stream.c */
     struct rec_commands commands; /* of the transaction that is being read */
@@ -151,7 +151,7 @@ struct rec_reconciler {
     struct hw_timer begin_anew;
     bool standby_told;
     struct hw_error trouble; /* the last one, for whoever asks whether we are ready */
-    struct hw_outage halt;   /* of the stream, because of that trouble */
+    struct hw_outage halt;   /* how long that trouble has stopped the stream */
     struct hw_outage pg_outage;
     struct hw_error pg_trouble;
     char *orphans; /* the slots that nobody reads, as they were told last; or NULL */
@@ -162,7 +162,7 @@ void reconciler_happen(struct rec_reconciler *rec, enum reconciler_event event);
 /* Something failed: logs it, once, and begins anew (RECONCILER_LOST). While it waits anyway, and
  * while it stops, this does nothing. */
 void reconciler_fail(struct rec_reconciler *rec, const struct hw_error *err);
-/* The same from the loop, for callbacks of objects that a new beginning frees. */
+/* The same a moment later, from the loop: for callbacks of objects that a new beginning frees. */
 void reconciler_fail_soon(struct rec_reconciler *rec, const struct hw_error *err);
 
 /* Does the stream stand as it should? *how says why, or why not, in a few words. */

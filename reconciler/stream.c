@@ -41,8 +41,8 @@ static enum hw_status on_commit(void *arg, const struct cdc_transaction *tx, str
     struct rec_reconciler *rec = arg;
 
     rec->counts.transactions++;
-    /* The command is confirmed when it was carried out. Until then the stream ends in front of it,
-     * so that it comes again after a crash. */
+    /* A replay needs the stream out of the way. So the stream ends here, and the command is
+     * confirmed only when it was carried out: after a crash it comes again. */
     if (rec->commands.command == REC_COMMAND_REPLAY && tx->lsn != rec->obeyed_at) {
         rec->ordered = rec->commands;
         rec->ordered_at = tx->lsn;
@@ -117,8 +117,8 @@ static void on_archive_trouble(void *arg, const struct hw_error *err)
                 HW_E(err));
 }
 
-/* expected: the ledger's next number when this was asked. What was acknowledged since then may have
- * overtaken the answer. */
+/* expected: the ledger's next number when the question was sent. Acknowledgements since then may
+ * have overtaken the answer. */
 static void on_probed(void *arg, enum hw_status status, uint64_t last_seq, uint64_t expected)
 {
     struct rec_reconciler *rec = arg;
@@ -184,7 +184,7 @@ void reconciler_stream(struct rec_reconciler *rec)
         rec, 0, rec->recovery.way == REC_REBUILD ? rec->recovery.why : "began to lead");
     reconciler_checkup_start(rec);
     rec->feed = rec->source;
-    /* What a replay handed over may still fill the window. */
+    /* The transactions of a replay may still fill the window of apply. */
     cdc_source_pause(rec->source, rec_apply_paused(rec->apply));
 }
 
@@ -288,7 +288,8 @@ double reconciler_stream_lag(const struct rec_reconciler *rec)
 {
     int64_t behind = rec->behind_since;
 
-    /* A stream that is held does not show what was committed since: at most so long ago. */
+    /* While the stream is held, nobody sees new commits. The last checkpoint then bounds how old an
+     * unconfirmed one can be. */
     if (behind == 0 && rec->state == RECONCILER_STALLED)
         behind = rec->stored_at;
     return behind == 0 ? 0 : (double)(hw_loop_now() - behind) / 1000;

@@ -15,12 +15,14 @@
 
 #include "reconciler/state.h"
 
-/* Actions. */
-void reconciler_open_stream(
-    struct rec_reconciler *rec);                    /* ends with RECONCILER_STARTED or _TAKEN */
-void reconciler_resume(struct rec_reconciler *rec); /* behind the checkpoint, or a rebuild */
-void reconciler_stream(struct rec_reconciler *rec); /* what a replay left for the stream */
-void reconciler_stall(struct rec_reconciler *rec);  /* until NATS answers again */
+/* The actions of the table in reconciler.c. open_stream takes the slot, and ends with
+ * RECONCILER_STARTED or RECONCILER_TAKEN. resume goes on behind the checkpoint, or begins a
+ * rebuild. stream goes on with the slot after a replay. stall holds the stream until NATS answers
+ * again. */
+void reconciler_open_stream(struct rec_reconciler *rec);
+void reconciler_resume(struct rec_reconciler *rec);
+void reconciler_stream(struct rec_reconciler *rec);
+void reconciler_stall(struct rec_reconciler *rec);
 
 /* For struct rec_apply_events; arg is the reconciler. */
 void reconciler_stream_stored(void *arg, hw_lsn lsn);
@@ -28,7 +30,8 @@ void reconciler_stream_moved(void *arg, hw_lsn lsn);
 void reconciler_stream_pause(void *arg, bool pause);
 void reconciler_stream_failed(void *arg, const struct hw_error *err);
 
-/* How long ago, in seconds, what is confirmed was all that had been committed. */
+/* The lag in seconds: for how long there have been commits that are not confirmed; 0: there are
+ * none. */
 double reconciler_stream_lag(const struct rec_reconciler *rec);
 
 #endif

@@ -18,7 +18,7 @@ struct rec_survey_config {
     struct hw_db *pg;
     struct hw_nats *nats;
     const char *slot, *bucket;
-    int replicas, history; /* of buckets that are made */
+    int replicas, history; /* of buckets that the survey makes */
     struct rec_counts *counts;
     bool remake_slot; /* one that is lost is dropped and made anew; otherwise that is an error */
 };
@@ -27,7 +27,7 @@ struct rec_findings {
     struct cdc_server server;
     struct rec_checkpoint checkpoint; /* as read from the sink */
     bool checkpoint_valid;
-    struct rec_checkpoint history; /* of the database, as of looking: no position */
+    struct rec_checkpoint history; /* the database's own history now, without a position */
     struct rec_recovery recovery;
 };
 

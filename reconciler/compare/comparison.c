@@ -30,7 +30,7 @@ struct rec_comparison {
     struct hw_kv_watch *watch; /* while keys are read */
     struct hw_timer next;      /* goes on from the loop */
     uint64_t number;
-    hw_lsn behind; /* what the snapshot sees ends before it; HW_LSN_NONE: not known yet */
+    hw_lsn behind; /* all that the snapshot sees ends before it; HW_LSN_NONE: not known yet */
     bool passed;   /* the stream has passed that position, and all is acknowledged */
     bool listed;   /* every key was read */
     bool running;  /* a statement is on its way */

@@ -1,4 +1,5 @@
-/* What verify found to differ: printed one line each, or gathered for one JSON object. */
+/* The differences that verify finds. They are printed, a line each, or gathered for one JSON
+ * object. */
 #ifndef RECONCILER_COMPARE_DIFFERENCES_H
 #define RECONCILER_COMPARE_DIFFERENCES_H
 

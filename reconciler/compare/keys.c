@@ -13,7 +13,7 @@
 
 enum {
     SILENCE_MS = 30000, /* of NATS while keys are read */
-    ROUNDS = 3,         /* of looking for what a key can have come to after the snapshot */
+    ROUNDS = 3,         /* how often later states of keys are looked up */
     ROUND_MS = 200,
 };
 
@@ -48,7 +48,7 @@ static void forget(struct rec_snapshot_key *key)
     key->present = key->is_entry = key->misfenced = key->missigned = key->is_newer = false;
 }
 
-/* What the value says in words. */
+/* Describes the value in words. */
 static char *describe(const struct hw_entry *entry, bool decided)
 {
     struct hw_decided_value told = {0};
@@ -214,7 +214,8 @@ static enum hw_status look_up_later(struct reading *keys, const char *names, str
     return status;
 }
 
-/* There is no history of what nodes are told: both sides are read once more, until they agree. */
+/* The database has no history of decided. So both sides of such a key are read once more, until
+ * they agree. */
 static enum hw_status look_again(struct reading *keys, struct rec_snapshot_key *key,
                                  struct hw_error *err)
 {
@@ -252,7 +253,8 @@ static bool is_unexplained(const struct rec_snapshot_key *key)
     return is_different(key) && !key->is_later;
 }
 
-/* *left, *newer: how many stay unexplained, and how many of these by their fence need not. */
+/* *left: how many keys stay unexplained. *newer: how many of these have a fence newer than the
+ * snapshot, which another look may explain. */
 static enum hw_status look_up_round(struct reading *keys, size_t *left, size_t *newer,
                                     struct hw_error *err)
 {
@@ -263,7 +265,8 @@ static enum hw_status look_up_round(struct reading *keys, size_t *left, size_t *
 
     do {
         key = hw_map_next(&keys->snapshot->keys, &at);
-        /* A key that is no name of a node is none that SQL could ever have had. */
+        /* SQL never had a node whose name is not legal, so there is nothing to look up for such a
+         * key. */
         if (key != NULL && is_unexplained(key) && hw_name_is_dotted(key->name)) {
             if (key->decided) {
                 status = look_again(keys, key, err);

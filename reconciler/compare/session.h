@@ -47,12 +47,12 @@ enum hw_status rec_session_begin(struct rec_session *session,
                                  struct hw_error *err) HW_CHECKED;
 void rec_session_end(struct rec_session *session);
 
-/* Something that a callback was told ends the run: what and why are put one behind the other. Only
- * the first reason counts. */
+/* Ends the run because of something that a callback was told; the error says what, and then why.
+ * Only the first call counts. */
 void rec_session_fail(struct rec_session *session, enum hw_status status, const char *what,
                       const char *why);
 
-/* Runs the loop until *flag, at most for so long; HW_OK also where *flag did not come to be. */
+/* Runs the loop until *flag, at most for so long; HW_OK also where the time passed without it. */
 enum hw_status rec_session_wait(struct rec_session *session, const bool *flag, int64_t timeout_ms,
                                 struct hw_error *err) HW_CHECKED;
 enum hw_status rec_session_sleep(struct rec_session *session, int64_t ms,

@@ -18,9 +18,9 @@
 
 struct rec_snapshot_object {
     int64_t size;
-    const char *node; /* one of those that it is for */
+    const char *node; /* one of the nodes that need it */
     char *says;       /* what is wrong with it in NATS, or NULL */
-    bool wanted;      /* still, after that was seen */
+    bool wanted;      /* a node still needed it when it was asked again */
     char digest[HW_DIGEST_STR_MAX];
 };
 
@@ -33,7 +33,7 @@ struct rec_snapshot_key {
     bool decided;   /* what the node is told about its proposals, not what it is to run */
     bool misfenced; /* the headers have no fence, or another one than the value */
     bool missigned;
-    bool is_newer; /* by its fence, than the snapshot */
+    bool is_newer; /* its fence is newer than the snapshot */
     bool is_later; /* what stands in NATS is what a change after the snapshot made of it */
     int64_t revision;
     struct rec_snapshot_object *object;

@@ -92,7 +92,8 @@ static enum hw_status look_at_checkpoint(struct verify *v, struct finding *f, st
     return c->rev > 0 ? check_nonce(v, f, err) : HW_OK;
 }
 
-/* Gives the reconciler time to bring what the snapshot saw; what it lacks then is a difference. */
+/* Gives the reconciler time to publish everything that the snapshot saw. What NATS lacks after that
+ * is a difference. */
 static enum hw_status wait_for_checkpoint(struct verify *v, struct hw_error *err)
 {
     const int64_t until = hw_loop_now() + v->session.config->timeout_ms;

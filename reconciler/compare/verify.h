@@ -1,11 +1,12 @@
 /*
- * Verify is the comparison for people: it holds what stands in NATS against what PostgreSQL says,
- * by SHA-256, tells every difference, and writes nothing anywhere.
+ * Verify is the comparison for people: it compares what stands in NATS with the database by
+ * SHA-256, tells every difference, and writes nothing anywhere.
  *
  * One read-only snapshot of the database gives the newest change R and all rows of desired and
- * decided. When the checkpoint in NATS covers R, every key and every object must be what the
- * snapshot says, or what a change after R made of it, which headwater.desired_history has, and for
- * what nodes are told is read again: the system may go on changing meanwhile.
+ * decided. When the checkpoint in NATS covers R, every key and every object must be as the snapshot
+ * has it. The system may go on changing meanwhile, so a key may also be as a change after R made
+ * it. Such changes of desired are looked up in headwater.desired_history; decided has no history,
+ * so its row is read again.
  */
 #ifndef RECONCILER_COMPARE_VERIFY_H
 #define RECONCILER_COMPARE_VERIFY_H

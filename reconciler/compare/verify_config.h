@@ -15,7 +15,7 @@ struct rec_verify_config {
     const char *bucket;
     int64_t timeout_ms;     /* to wait for the checkpoint */
     bool json;              /* one JSON object instead of lines */
-    struct hw_trust *trust; /* keys that every entry is to be signed with one of; or NULL */
+    struct hw_trust *trust; /* one of these keys must have signed each entry; or NULL */
 };
 
 #endif

@@ -32,7 +32,7 @@ struct rec_counts {
     double retained_bytes;  /* of log that the slot holds back */
     double archive_usable;
     double archive_reach_bytes, archive_retained_bytes;
-    double orphan_slots;                                  /* that hold log back, and nobody reads */
+    double orphan_slots; /* slots that hold log back and that nobody reads */
     double in_sync, pending, failed, unassigned, unknown; /* nodes, as the fleet view counts them */
     double pending_seconds;                               /* of the node that is pending longest */
     double unknown_nodes, unknown_nodes_full;             /* names that nobody registered */

@@ -18,15 +18,15 @@ enum {
     QUEUE_MOST = 16384,         /* changes waiting before the source is paused … */
     BLOBS_MOST = 256,           /* … or objects on their way … */
     BLOB_BYTES_MOST = 32 << 20, /* … or their bytes */
-    PULSE_MS = 1000,            /* so often a loop that turns notes that it does … */
-    FROZEN_MS = 4000, /* … and one that stood still for so long may have lost its slot */
+    PULSE_MS = 1000,            /* how often the loop notes that it turns … */
+    FROZEN_MS = 4000,           /* … and after a standstill of this length the slot may be lost */
 };
 
 struct rec_tx;
 
 /* One entry to publish. */
 struct rec_change {
-    struct rec_write write; /* first: a pointer to it is one to the change */
+    struct rec_write write; /* must be first: publish_waiting casts */
     struct rec_tx *tx;
     struct rec_entry *entry;
     char *value; /* NULL: a delete marker */
@@ -41,7 +41,7 @@ struct rec_tx {
     struct hw_fence fence;
     int64_t committed_at; /* Unix nanoseconds; 0: not to be measured */
     bool repair; /* of a comparison: it moves no position, and is published whatever stands there */
-    bool releases; /* the checkpoint, when it is done */
+    bool releases; /* when it is done, checkpoints are no longer held */
     int64_t rev;
     char nonce[40];
     struct rec_change *changes;
@@ -57,7 +57,7 @@ struct rec_tx {
 struct blob_put {
     struct rec_tx *tx;
     char hex[HW_DIGEST_HEX_MAX];
-    size_t size; /* of the object, once it was sent; 0 while it is fetched from the database */
+    size_t size; /* bytes that were sent; 0 while the object is fetched from the database */
 };
 
 struct rec_apply {
@@ -76,11 +76,11 @@ struct rec_apply {
     bool hold; /* no checkpoint until rec_apply_release */
 
     hw_lsn told;                   /* the last position that was given to events.moved */
-    hw_lsn reached;                /* by the stream: no transaction up to here is still to come */
+    hw_lsn reached;                /* the stream will bring no transaction up to here */
     struct rec_checkpoint applied; /* everything up to it is acknowledged */
-    hw_lsn changed;                /* end of the last transaction in it that had changes */
-    struct rec_checkpoint stored;  /* the one that stands in KV */
-    struct rec_checkpoint sent;    /* in flight, while checkpoint_busy */
+    hw_lsn changed;               /* end of the last transaction with changes that applied covers */
+    struct rec_checkpoint stored; /* the one that stands in KV */
+    struct rec_checkpoint sent;   /* in flight, while checkpoint_busy */
     bool checkpoint_busy;
     uint64_t checkpoint_ticket;
     int64_t checkpoint_at; /* when the last one was stored, hw_loop_now() */
@@ -90,7 +90,7 @@ struct rec_apply {
     int64_t pulse_at; /* when the loop was last known to turn, hw_loop_now() */
     struct hw_timer pulse_timer;
 
-    struct hw_error failure; /* told from the loop, for the listener may be what called us */
+    struct hw_error failure; /* told from the loop: whoever is told may be our caller */
     struct hw_timer failure_timer;
 };
 
@@ -384,8 +384,8 @@ static void on_blob_ack(void *arg, const struct hw_ack *ack)
     end_put(arg, ack->status == HW_OK ? NULL : &ack->err);
 }
 
-/* Counts as there from now on: an entry that refers to it is published behind this transaction,
- * which waits until the object is acknowledged. */
+/* The object counts as there from now on. An entry of a later transaction that refers to it is
+ * published behind this transaction, which waits until the object is acknowledged. */
 static struct blob_put *new_put(struct rec_tx *tx, const char *hex)
 {
     struct blob_put *put = hw_alloc(sizeof(*put));

@@ -40,27 +40,27 @@ struct rec_apply_config {
     struct hw_nats *nats;
     const char *bucket;
     struct rec_sink *sink;
-    struct rec_fetch *fetch;   /* for objects that the sink lacks */
+    struct rec_fetch *fetch;   /* brings objects that the sink lacks */
     struct rec_ledger *ledger; /* of the entries' stream */
     struct rec_counts *counts;
-    struct hw_signer *signer; /* of every entry; or NULL */
+    struct hw_signer *signer; /* signs desired entries; NULL: they are not signed */
     size_t window;            /* publishes in flight at most */
 };
 
 struct rec_apply_events {
     /* The checkpoint that covers everything up to lsn is acknowledged: confirm it. */
     void (*stored)(void *arg, hw_lsn lsn);
-    /* Everything that was handed over up to lsn is acknowledged, and the checkpoint that covers its
-     * changes, unless that is held. */
+    /* Everything that was handed over up to lsn is acknowledged. So is the checkpoint that covers
+     * those changes, unless checkpoints are held. */
     void (*moved)(void *arg, hw_lsn lsn);
-    /* Everything in front of rec_apply_release is acknowledged, and the checkpoint no longer held.
-     */
+    /* Everything that was handed over before rec_apply_release is acknowledged, and checkpoints are
+     * no longer held. */
     void (*released)(void *arg);
-    /* Room again, or none: let the source go on, or pause it. */
+    /* Too much waits: pause the source (true). There is room again: let it go on (false). */
     void (*pause)(void *arg, bool pause);
-    /* It cannot go on: HW_ECONFLICT when another reconciler is ahead of us, else NATS failed.
-     * Nothing more is published; start again from the stored checkpoint. Called from the loop,
-     * never from within a call below. */
+    /* Apply cannot go on. HW_ECONFLICT: another reconciler is ahead of us; any other status: NATS
+     * failed. Nothing more is published; start again from the stored checkpoint. Called from the
+     * loop, never from within a call below. */
     void (*failed)(void *arg, const struct hw_error *err);
     void *arg;
 };
@@ -79,11 +79,13 @@ void rec_apply_reset(struct rec_apply *apply, const struct rec_checkpoint *store
                      const struct rec_checkpoint *applied, bool hold);
 
 /* ---- a transaction from the stream, one at a time ---- */
-/* committed_at: Unix nanoseconds, for the time to acknowledgement; 0: it does not count. */
+/* committed_at: Unix nanoseconds, from which the time to the acknowledgement is measured; 0: it is
+ * not measured. */
 void rec_apply_begin(struct rec_apply *apply, struct hw_fence fence, int64_t committed_at);
 void rec_apply_set(struct rec_apply *apply, const struct hw_desired *row);
 void rec_apply_tell(struct rec_apply *apply, const struct hw_decided *row);
-void rec_apply_remove(struct rec_apply *apply, const char *key); /* rec_sink_has_key(key) */
+/* key: one that rec_sink_has_key takes. */
+void rec_apply_remove(struct rec_apply *apply, const char *key);
 /* Hands over an object that entries of this transaction, or later ones, point to. hex: of its
  * digest. An object that was neither handed over nor is in NATS is fetched when an entry points to
  * it. */
@@ -110,15 +112,15 @@ void rec_apply_repair_commit(struct rec_tx *repair);
  * about the entry. */
 bool rec_apply_touched(const struct rec_apply *apply, const struct rec_entry *entry, int64_t rev);
 
-/* Lets the checkpoint go once everything so far is acknowledged; rev and nonce are the changelog's
- * of the snapshot, unless a newer transaction was streamed. */
+/* Ends the hold of checkpoints once everything so far is acknowledged. rev and nonce are of the
+ * newest row of changelog in the snapshot; they count unless a newer transaction was streamed. */
 void rec_apply_release(struct rec_apply *apply, int64_t rev, const char *nonce);
 
 /* Someone else wrote the checkpoint's key: writes over it, or fails with HW_ECONFLICT where another
  * reconciler did. Blocks. */
 void rec_apply_defend_checkpoint(struct rec_apply *apply);
 
-/* Where everything is acknowledged. */
+/* The position up to which everything is acknowledged. */
 hw_lsn rec_apply_position(const struct rec_apply *apply);
 /* The checkpoint that stands in KV, as far as it was acknowledged. */
 const struct rec_checkpoint *rec_apply_stored(const struct rec_apply *apply);

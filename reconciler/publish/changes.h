@@ -11,7 +11,8 @@
 #define REC_TABLES         "headwater.desired,headwater.decided,headwater.blob,headwater.changelog"
 #define REC_MESSAGE_PREFIX "headwater"
 
-/* Commands from SQL (headwater.resync(), headwater.replay()), when their transaction commits. */
+/* Commands from SQL: headwater.resync() and headwater.replay(). They take effect when their
+ * transaction commits. */
 enum rec_command { REC_COMMAND_NONE, REC_COMMAND_RESYNC, REC_COMMAND_REPLAY };
 
 struct rec_commands {

@@ -22,9 +22,9 @@ void rec_content_of_desired(const struct hw_desired *row, struct hw_digest *cont
 void rec_content_of_decided(const struct hw_decided *row, struct hw_digest *content);
 
 /*
- * The same of a key's value, which may be anything. False: it is no entry of ours (a member is
- * missing or wrong, or its fence cannot be read). *fence is what the value says; agents refuse an
- * entry whose headers say another one.
+ * The same for the value of a key, which may be anything. False: it is no entry of ours (a member
+ * is missing or wrong, or its fence cannot be read). *fence is what the value says; agents refuse
+ * an entry whose headers say another one.
  */
 bool rec_content_of_entry(const struct hw_entry *entry, struct hw_digest *content,
                           struct hw_fence *fence);

@@ -14,7 +14,7 @@ struct rec_fetch;
 
 /* The connection is opened when something is to be fetched for the first time. */
 struct rec_fetch *rec_fetch_new(struct hw_loop *loop, const char *conninfo);
-void rec_fetch_free(struct rec_fetch *fetch); /* NULL is fine; as reset, it ends what is wanted */
+void rec_fetch_free(struct rec_fetch *fetch); /* ends all fetches, as reset does; NULL is fine */
 
 /* data is borrowed. status: HW_OK, HW_ESTOPPED after a reset, else what went wrong (in err). */
 typedef void rec_fetch_fn(void *arg, enum hw_status status, const void *data, size_t size,

@@ -23,7 +23,7 @@ struct rec_objects_config {
 
 struct rec_objects_events {
     void (*loaded)(void *arg); /* the sink knows all that is there */
-    void (*drift)(void *arg);  /* one is gone or damaged: a comparison puts it again */
+    void (*drift)(void *arg);  /* an object is gone or damaged: a comparison writes it again */
     void (*lost)(void *arg, const struct hw_error *why); /* the bucket cannot be watched any more */
     void *arg;
 };

@@ -23,7 +23,7 @@
 
 /* A write to a key, as far as the key's entry is concerned: the head of what apply publishes. */
 struct rec_write {
-    struct rec_write *next; /* that waits for the same key */
+    struct rec_write *next; /* the next one that waits for the same key */
 };
 
 /* What is known of one key. Everyone reads it; only the functions rec_entry_… below change it. */
@@ -36,7 +36,7 @@ struct rec_entry {
     bool deleted;             /* a delete marker, or nothing */
     bool hidden;              /* the server does not find the key by its name (nats/hidden.h) … */
     bool emptied;             /* … and nothing of it is left to be found */
-    bool missigned;           /* a comparison did not find our signature on it, where we sign */
+    bool missigned;           /* we sign, and a comparison found that it lacks our signature */
     uint64_t listed;          /* number of the last comparison that read the key … */
     uint64_t seen;            /* … and of the last one whose snapshot had its row */
     int64_t rev;              /* of the newest streamed transaction that touched it; 0: none yet */
