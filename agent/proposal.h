@@ -16,9 +16,9 @@
 #include "agent/disk/state.h"
 #include "protocol/entry.h"
 
-#define AGENT_REF_MAX       65 /* of a proposal's name, its NUL included */
+#define AGENT_REF_MAX       65 /* bytes of a proposal's name, its NUL included */
 #define AGENT_CONTENT_MAX   ((size_t)512 << 10)
-#define AGENT_PROPOSALS_MAX 16 /* that may wait, and decisions that are kept */
+#define AGENT_PROPOSALS_MAX 16 /* proposals that may wait, and decisions that are kept */
 
 struct agent_proposal {
     const char *config;
@@ -34,8 +34,8 @@ struct agent_decision {
     char config[129];
     char state[16]; /* "pending", "approved", "rejected", "conflict", "refused" */
     char reason[AGENT_ERROR_MAX];
-    int64_t id;       /* in the database; 0: it did not come there */
-    int64_t revision; /* of the config, that the approval made; 0: none */
+    int64_t id;       /* in the database; 0: the database never took it */
+    int64_t revision; /* the revision of the config that the approval made; 0: none */
 };
 
 /* Makes the directory of proposals. */
@@ -61,8 +61,8 @@ enum hw_status agent_decision_put(const char *dir, const struct agent_decision *
 enum hw_status agent_decision_get(const char *dir, const char *ref, struct agent_decision *decision,
                                   struct hw_error *err) HW_CHECKED;
 
-/* What an entry of cfg.decided.<node> says of a proposal: HW_ENOENT, nothing; HW_EINVAL, the entry
- * is none of the node's. */
+/* Finds what an entry of cfg.decided.<node> says of a proposal. HW_ENOENT: it says nothing.
+ * HW_EINVAL: it is not an entry of this node. */
 enum hw_status agent_decision_find(const struct hw_entry *entry, const char *node, const char *ref,
                                    struct agent_decision *decision,
                                    struct hw_error *err) HW_CHECKED;

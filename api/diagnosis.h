@@ -1,6 +1,6 @@
 /*
- * What is wrong with the system, and what to do about it, read from what /v1/system shows and from
- * nothing else. What is unknown there is no problem.
+ * The diagnosis: what is wrong with the system, and what to do about it. It is read from the
+ * members of /v1/system and from nothing else. A member that is unknown is no problem.
  */
 #ifndef API_DIAGNOSIS_H
 #define API_DIAGNOSIS_H

@@ -1,7 +1,8 @@
 /*
- * The connection to the database that is no request's. On it the program listens for notifications
- * (LISTEN), and the parts that follow what happens in the database ask about it: the tokens, those
- * who wait, the event streams. They never compete with requests for a connection of the pool.
+ * The program's own connection to the database, which serves no request. On it the program listens
+ * for notifications (LISTEN), and the parts that follow what happens in the database ask about it:
+ * the tokens, those who wait, the event streams. They never compete with requests for a connection
+ * of the pool.
  *
  * Each part is a subscriber. It names channels and is told when something happened on one of them.
  * To ask something it gets in line, and asks when its turn comes, with what it knows by then. One

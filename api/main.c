@@ -149,7 +149,8 @@ static void on_drain_timeout(void *arg)
     struct service *service = arg;
 
     hw_log_warn("stopping with requests unfinished");
-    /* They get their answers now: that nobody knows, or that it was not begun. */
+    /* The requests that are left get their answers now: their outcome is unknown, or they were not
+     * begun. */
     hw_pool_stop(service->api.pool);
     api_listener_stop(service->api.listener);
     api_token_table_stop(service->api.tokens);
@@ -295,7 +296,8 @@ static enum hw_status check_tls(const struct options *options, struct hw_error *
     return HW_OK;
 }
 
-/* Beyond loopback nobody may do anything unasked: without a token there is no use in listening. */
+/* Beyond loopback every caller must show who it is. While there is no token and no certificate
+ * counts, nobody could, so the service does not start. */
 static enum hw_status check_exposure(const struct options *options, struct hw_error *err)
 {
     bool active = true;

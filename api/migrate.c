@@ -209,7 +209,7 @@ static enum hw_status connect_within(const char *conninfo, int64_t wait_ms, PGco
     const struct timespec pause = {.tv_nsec = 200000000};
     const int64_t until = hw_loop_now() + wait_ms;
     enum hw_status status;
-    bool is_there = false; /* asked behind the last try: what failed may have come meanwhile */
+    bool is_there = false; /* waiting cannot help any more: one last try follows */
 
     while ((status = hw_db_connect(conninfo, "headwater-api migrate", conn, err)) != HW_OK &&
            hw_loop_now() < until && !is_there) {

@@ -56,7 +56,7 @@ struct api_nats {
     int64_t heard_at;
 
     json_t *said[QUESTIONS]; /* or NULL: no answer */
-    bool nobody[QUESTIONS];  /* listens for the question, says the server */
+    bool nobody[QUESTIONS];  /* the server says that nobody listens for the question */
 };
 
 /* ---- what is known, as JSON ---- */
@@ -99,7 +99,7 @@ static json_t *answer_of(const struct api_nats *nats, int stream)
     return mapped != NULL ? mapped : own != NULL && refusal(own) != NO_JETSTREAM ? own : NULL;
 }
 
-/* Of an answer to STREAM.INFO, what somebody could want to know. */
+/* The members of an answer to STREAM.INFO that a reader of /v1/system may want. */
 static json_t *stream_json(const struct api_nats *nats, int stream)
 {
     HW_AUTO_FREE char *name = stream_name(nats, stream);

@@ -50,7 +50,7 @@ static enum hw_status create(PGconn *conn, const struct api_token_options *optio
             values, &result, err);
     if (status != HW_OK)
         return status;
-    /* Nobody can read it again: whoever asked must have got it. */
+    /* The token cannot be shown again, so a failure to write it is an error. */
     if (printf("%s\n", PQgetvalue(result, 0, 0)) < 0 || fflush(stdout) != 0)
         status =
             hw_fail_errno(err, "writing the token to standard output (it was made: revoke it)");

@@ -115,7 +115,7 @@ static const struct hw_command commands[] = {
         {.name = NULL},
 };
 
-/* In the same order. */
+/* The functions of the commands, in the same order as their help above. */
 static const struct {
     cli_command_fn *run;
     int least, most; /* operands */

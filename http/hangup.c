@@ -15,8 +15,8 @@ struct http_hangups {
     int epoll_fd;
 };
 
-/* One at a time: what is called for one client may forget another, whose event must not be at hand
- * already then. */
+/* Events are taken one at a time: the callback for one client may forget another one, whose event
+ * must not have been taken from the kernel by then. */
 static void on_ready(void *arg, short revents)
 {
     const struct http_hangups *hangups = arg;
@@ -56,7 +56,8 @@ void http_hangups_watch(struct http_hangups *hangups, int fd, void *arg)
 {
     struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET, .data.ptr = arg};
 
-    /* It fails for want of memory in the kernel: then the client is missed, as without us. */
+    /* It fails only when the kernel lacks memory. Then nobody notices that this client hangs up, as
+     * if there were no watch. */
     (void)epoll_ctl(hangups->epoll_fd, EPOLL_CTL_ADD, fd, &event);
 }
 

@@ -40,7 +40,7 @@ struct hw_db {
     enum state state;
     PGconn *conn;
     struct hw_io *io;
-    int fd; /* that io watches */
+    int fd; /* the socket that io watches */
     struct hw_timer retry;
     struct hw_timer connect_timeout;
     int64_t retry_ms;
@@ -93,8 +93,8 @@ static void add_libpq_text(struct hw_error *err, enum hw_status status, const ch
     hw_fail(err, status, "%s%s%s", doing, len > 0 ? ": " : "", flat);
 }
 
-/* Why no connection was made: libpq's words without their lines of where in the server's source,
- * and then what to do. */
+/* The error of a connection that was not made: libpq's words, without its lines that name a place
+ * in the server's source, and then what to do. */
 static enum hw_status fail_to_connect(struct hw_error *err, const char *doing, const char *text)
 {
     const char *const advice = hw_db_advice(*text != '\0' ? text : doing);
@@ -296,7 +296,7 @@ static void enter_callbacks(struct hw_db *db)
     db->callbacks++;
 }
 
-/* False when db is gone. */
+/* Returns false when the owner has closed the connection, and db is freed. */
 static bool leave_callbacks(struct hw_db *db)
 {
     db->callbacks--;
@@ -409,7 +409,7 @@ static void start_connecting(void *arg)
         return;
     }
     hw_db_quiet(db->conn);
-    /* The SQLSTATE of a refusal is nowhere but in the message, and there only so. */
+    /* libpq tells the SQLSTATE of a refusal only within its message, and only at this verbosity. */
     (void)PQsetErrorVerbosity(db->conn, PQERRORS_VERBOSE);
     db->state = STATE_CONNECTING;
     hw_timer_start(db->loop, &db->connect_timeout, CONNECT_TIMEOUT_MS, on_connect_timeout, db);
@@ -466,7 +466,7 @@ enum hw_status hw_db_open(struct hw_loop *loop, const char *conninfo, const char
     PQconninfoOption *parsed = PQconninfoParse(conninfo, NULL);
     struct hw_db *db;
 
-    /* libpq's own words may quote the whole of it, password included. */
+    /* libpq's own words may quote the whole connection string, password included. */
     if (parsed == NULL)
         return hw_fail(err, HW_EINVAL, "the database URL is no libpq URI or connection string");
     PQconninfoFree(parsed);

@@ -21,7 +21,7 @@ struct pooled {
     struct hw_db *db;
     bool ready;    /* up, and its session is set up */
     bool heavy;    /* libpq's buffers have grown */
-    bool deciding; /* a job's done runs, which may go on: nobody else's yet */
+    bool deciding; /* a job's done runs and may go on, so no other job gets this connection yet */
     struct hw_pool_job *job;
     struct hw_timer watch; /* over the job that runs, or until the next try to set up */
 };

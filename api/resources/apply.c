@@ -30,7 +30,7 @@ static void on_apply(struct http_request *request, const void *arg, PGresult *co
         json_pack("{s:o, s:o}", "results", list, "warnings", api_warnings_json(results[1])));
 }
 
-/* A body may be as large as a config, and is nowhere kept as a tree: the database reads it. */
+/* A body may hold many configs and be large, so it is not parsed here: the database reads it. */
 void api_apply_post(struct http_request *request)
 {
     const char *set = http_request_parameter(request, "set");

@@ -25,7 +25,8 @@ static bool found(struct http_request *request, PGresult *const *results, const 
     return false;
 }
 
-/* The statement by the kind of ?at=: $1 is the node, and for a time or a position $2 that. */
+/* Runs the statement for the kind of ?at=. $1 is the node; $2 is the time or the position, where
+ * one is given. */
 static void run(struct http_request *request, const char *const sql[static 3],
                 api_transaction_done_fn *done)
 {

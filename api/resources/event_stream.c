@@ -97,7 +97,7 @@ static struct api_event *take_event(struct api_event_stream *stream)
         reader->want_page(reader->arg, stream);
         return NULL;
     }
-    if (stream->next < ring->first) /* what fell out of the ring was behind the stream */
+    if (stream->next < ring->first) /* the stream has passed the events that fell out */
         stream->next = ring->first;
     event = find_in_ring(stream);
     if (event != NULL) {

@@ -35,16 +35,17 @@ struct api_events {
     struct api_subscriber subscriber;
     struct api_event_reader reader;
     bool asking, dirty, stopped;
-    bool placed;  /* it is known where the histories end */
-    bool current; /* and the ring has come there */
+    bool placed;  /* the end of the histories is known */
+    bool current; /* the ring has come to the end of the histories */
     bool complained;
     bool page_turn; /* the last query was for a page: the next one is for the ring */
     struct api_event_ring ring;
     struct streams streams;
-    struct streams line;                /* those that wait for a page */
-    int pages;                          /* streams that have one */
-    struct api_event_stream *asked_for; /* whose page is being read; NULL: it has ended, or … */
-    bool asking_page;                   /* … the query is for the ring */
+    struct streams line; /* those that wait for a page */
+    int pages;           /* streams that have one */
+    struct api_event_stream
+        *asked_for;   /* the stream whose page is being read; NULL: it has ended, or … */
+    bool asking_page; /* … the query is for the ring */
     struct hw_timer tick;
     unsigned ticks;
 };
@@ -167,7 +168,8 @@ static void take_page(struct api_events *events, struct api_event_stream *stream
     api_event_stream_give_page(stream, page, count, count < PAGE ? last : stream->at);
 }
 
-/* The histories end before what was read of them: they are others now. */
+/* The histories end before the place up to which they were read, so they are other histories now,
+ * of a database that was put back. */
 static void start_anew(struct api_events *events, struct api_cursor last)
 {
     struct api_event_stream *stream, *next;
@@ -249,7 +251,7 @@ static void on_rows(void *arg, const struct hw_db_outcome *outcome)
     pump(events);
 }
 
-/* The stream to read a page for now, or NULL: for the ring and for pages it is asked in turn. */
+/* The stream for which a page is read next. NULL: the ring is read next; the two take turns. */
 static struct api_event_stream *next_in_line(const struct api_events *events)
 {
     if (events->pages >= PAGES_MOST || (events->dirty && events->page_turn))

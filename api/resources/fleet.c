@@ -74,8 +74,8 @@ static bool read_state(struct http_request *request, const char **state)
     return false;
 }
 
-/* The counts are of all nodes that the selector matches, and of one that is named, whatever state
- * is asked for. */
+/* The counts are of all nodes that the selector matches, or of the one node that is named, whatever
+ * state is asked for. */
 void api_fleet_get(struct http_request *request)
 {
     const char *node = http_request_parameter(request, "node");

@@ -46,7 +46,8 @@ static const char *const questions[QUESTIONS] = {
               "AS ahead "
               "FROM (VALUES (1, $1::text), (2, $1::text || '_archive')) AS w (place, name) "
               "LEFT JOIN pg_replication_slots AS s ON s.slot_name = w.name ORDER BY w.place",
-    /* Of the newest changes for nodes, the oldest that is not confirmed: not an endless search. */
+    /* The time since the oldest change that is not confirmed. Only the newest changes are looked
+     * at, so that the search stays short. */
     [LAG] = "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(h.changed_at) "
             "FILTER (WHERE h.wal_lsn > s.confirmed_flush_lsn)), 0) AS lag_seconds "
             "FROM pg_replication_slots AS s LEFT JOIN (SELECT d.wal_lsn, d.changed_at "

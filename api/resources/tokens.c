@@ -121,7 +121,7 @@ void api_tokens_post(struct http_request *request)
         seconds = http_request_keep(request, hw_sprintf("%.3f", (double)ms / 1000));
     }
     tx = api_transaction_write(request);
-    /* Behind the first one nobody gets in without: whoever makes it should know. */
+    /* Once there is a first token, nobody gets in without one: whoever makes it is told so. */
     api_transaction_add(tx, "SELECT NOT EXISTS (SELECT FROM headwater.token_info) AS is_first", 0);
     api_transaction_add(tx,
                         "SELECT headwater.create_token($1, $2, make_interval(secs => $3::float8)) "

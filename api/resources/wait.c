@@ -26,8 +26,9 @@ enum {
 
 /*
  * What became of the nodes that were touched up to each position. The target of a node is its
- * desired row, or, where that is younger than the position, the last one before it: then whoever
- * waits for the older one is not held up by what came later. Running a later revision is as good.
+ * desired row. Where that row is younger than the position, the target is the last row at or before
+ * the position, so that a later change holds nobody up who waits for an older one. A node that runs
+ * a later revision than its target counts as well.
  */
 static const char judge_sql[] =
     "WITH position AS (SELECT DISTINCT unnest($1::pg_lsn[]) AS lsn), target AS ("
