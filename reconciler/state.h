@@ -98,7 +98,7 @@ struct rec_reconciler {
     /* while it leads; otherwise NULL */
     struct cdc_source *source; /* the slot's stream */
     struct cdc_source *replay; /* the copy of the archive slot; NULL while nothing is replayed */
-    struct cdc_source *feed; /* the one of these two that apply takes from now; NULL: neither */
+    struct cdc_source *feed;   /* the one of these two that apply takes from now; NULL: neither */
     struct cdc_archive *archive;
     struct rec_reports *reports;
     struct rec_intake *proposals;
