@@ -6,6 +6,7 @@
 
 #include "common/memory.h"
 #include "common/metrics.h"
+#include "common/stderr.h"
 
 enum { CLASS_LAST = 5, CODE_LAST = 599 };
 
@@ -134,9 +135,13 @@ void api_metrics_write(const struct api_metrics *metrics, struct hw_buf *out)
                    "Requests whose client was gone before the answer.")},
         {0},
     };
+    static const char lost_name[] = "headwater_api_log_lines_lost_total";
+    const uint64_t lost = hw_stderr_lost();
 
     write_requests(metrics, out);
     write_codes(metrics, out);
     write_durations(metrics, out);
     hw_metrics_write(&(struct hw_metrics){table, metrics}, out);
+    hw_metrics_family(out, lost_name, HW_METRIC_COUNTER, "Lines of the log that nobody got.");
+    hw_metrics_series(out, lost_name, HW_METRIC_COUNTER, NULL, &lost);
 }

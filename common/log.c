@@ -5,19 +5,13 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/buf.h"
 #include "common/clock.h"
+#include "common/stderr.h"
 
 static atomic_int current_level = HW_LOG_INFO;
 static atomic_int current_format = HW_LOG_LOGFMT;
-
-void hw_log_setup(enum hw_log_level level, enum hw_log_format format)
-{
-    atomic_store(&current_level, (int)level);
-    atomic_store(&current_format, (int)format);
-}
 
 enum hw_log_level hw_log_level(void)
 {
@@ -69,35 +63,59 @@ static void add_int(struct hw_buf *line, enum hw_log_format format, const char *
         hw_buf_printf(line, "%s%s=%" PRId64, line->len > 0 ? " " : "", key, value);
 }
 
-void hw_log_fields(enum hw_log_level level, const char *msg, const struct hw_field *fields,
-                   size_t count)
+static void make_line(struct hw_buf *line, enum hw_log_level level, const char *msg,
+                      const struct hw_field *fields, size_t count)
 {
     const enum hw_log_format format = (enum hw_log_format)atomic_load(&current_format);
-    struct hw_buf line = {0};
     char now[HW_CLOCK_MAX];
 
     hw_clock_format(hw_clock_now(), 3, now);
     if (format == HW_LOG_JSON)
-        hw_buf_putc(&line, '{');
-    add_string(&line, format, "ts", now);
-    add_string(&line, format, "level", level_name(level));
+        hw_buf_putc(line, '{');
+    add_string(line, format, "ts", now);
+    add_string(line, format, "level", level_name(level));
     for (size_t i = 0; i < count; i++) {
         switch (fields[i].type) {
         case HW_FIELD_STRING:
-            add_string(&line, format, fields[i].key, fields[i].value.string);
+            add_string(line, format, fields[i].key, fields[i].value.string);
             break;
         case HW_FIELD_INT:
-            add_int(&line, format, fields[i].key, fields[i].value.integer);
+            add_int(line, format, fields[i].key, fields[i].value.integer);
             break;
         case HW_FIELD_LSN:
-            add_string(&line, format, fields[i].key, HW_LSN(fields[i].value.lsn));
+            add_string(line, format, fields[i].key, HW_LSN(fields[i].value.lsn));
             break;
         }
     }
-    add_string(&line, format, "msg", msg);
-    hw_buf_puts(&line, format == HW_LOG_JSON ? "}\n" : "\n");
-    /* If stderr is gone, there is nobody left to tell. */
-    if (write(STDERR_FILENO, line.data, line.len) < 0)
-        line.len = 0;
+    add_string(line, format, "msg", msg);
+    hw_buf_puts(line, format == HW_LOG_JSON ? "}\n" : "\n");
+}
+
+void hw_log_fields(enum hw_log_level level, const char *msg, const struct hw_field *fields,
+                   size_t count)
+{
+    struct hw_buf line = {0};
+
+    make_line(&line, level, msg, fields, count);
+    hw_stderr_write(line.data, line.len);
     hw_buf_free(&line);
+}
+
+static char *make_notice(uint64_t lost)
+{
+    const struct hw_field count = HW_I("lines", (int64_t)lost);
+    struct hw_buf line = {0};
+
+    make_line(&line, HW_LOG_WARN,
+              "lines of this log are missing here: its reader did not take them in time, or they "
+              "could not be written",
+              &count, 1);
+    return line.data;
+}
+
+void hw_log_setup(enum hw_log_level level, enum hw_log_format format)
+{
+    atomic_store(&current_level, (int)level);
+    atomic_store(&current_format, (int)format);
+    hw_stderr_on_loss(make_notice);
 }

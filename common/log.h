@@ -1,5 +1,6 @@
 /*
- * Logs: one line an event, to stderr, written by one write(2), from any thread.
+ * Logs: one line an event, to stderr, from any thread. Nothing waits for the reader: a line that it
+ * does not take in time is dropped and counted (common/stderr.h).
  *
  *     hw_log_info("published", HW_S("node", node), HW_L("lsn", lsn), HW_I("bytes", size));
  *

@@ -5,6 +5,7 @@
 
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/stderr.h"
 #include "reconciler/drift.h"
 #include "reconciler/loading.h"
 #include "reconciler/replay.h"
@@ -408,6 +409,7 @@ void rec_reconciler_metrics(void *arg, struct hw_buf *out)
     c->postgresql_up = hw_db_up(rec->pg);
     c->nats_up = hw_nats_up(rec->nats);
     c->lag_seconds = reconciler_stream_lag(rec);
+    c->log_lines_lost = hw_stderr_lost();
     hw_metrics_write(&(struct hw_metrics){rec_counts_table, c}, out);
 }
 

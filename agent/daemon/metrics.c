@@ -4,9 +4,10 @@
 
 #include "agent/disk/state.h"
 #include "common/metrics.h"
+#include "common/stderr.h"
 
 struct shown {
-    uint64_t connects, applies, failures, rollbacks, heals;
+    uint64_t connects, applies, failures, rollbacks, heals, log_lines_lost;
     double nats_up, in_sync, failed, held, drift, running, desired;
 };
 
@@ -21,6 +22,7 @@ static const struct hw_metric table[] = {
     ROW(rollbacks, "rollbacks_total", "Ways back to the last known good document."),
     ROW(heals, "heals_total", "Outputs that others had changed and that were restored."),
     ROW(connects, "connects_total", "Times that NATS was reached."),
+    ROW(log_lines_lost, "log_lines_lost_total", "Lines of the log that nobody got."),
     ROW(nats_up, "nats_up", "1 while NATS is connected."),
     ROW(in_sync, "in_sync", "1 while it runs what is desired, as far as it knows."),
     ROW(failed, "failed", "1 while what is desired could not be run."),
@@ -58,6 +60,7 @@ void agent_metrics_write(void *arg, struct hw_buf *out)
         .failures = s.failures,
         .rollbacks = s.rollbacks,
         .heals = s.heals,
+        .log_lines_lost = hw_stderr_lost(),
         .nats_up = s.connected,
         .in_sync = s.running > 0 && s.running == s.desired,
         .failed = s.failed_stage[0] != '\0',

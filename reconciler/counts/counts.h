@@ -16,7 +16,8 @@ struct rec_counts {
     uint64_t repaired;   /* entries that a comparison wrote */
     uint64_t collected;  /* objects removed because nobody needs them */
     uint64_t reports_written, reports_refused;
-    uint64_t heartbeats;           /* signs of life of nodes */
+    uint64_t heartbeats; /* signs of life of nodes */
+    uint64_t log_lines_lost;
     struct hw_histogram published; /* from commit to acknowledgement */
     struct hw_histogram applied;   /* from commit to the report that a node is in sync */
     double postgresql_up, nats_up;
