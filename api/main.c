@@ -23,6 +23,7 @@
 #include "common/memory.h"
 #include "common/notify.h"
 #include "common/options.h"
+#include "common/streams.h"
 #include "common/version.h"
 #include "http/server.h"
 #include "http/tls.h"
@@ -405,6 +406,7 @@ int main(int argc, char **argv)
     int count;
     struct hw_error err;
 
+    hw_streams_open(program.name, HW_EXIT_FAILURE);
     if (hw_options_parse(&program, argc, argv, &options, &command, &operands, &count, &err) !=
             HW_OK ||
         hw_options_log(options.log_level, options.log_format, &err) != HW_OK)

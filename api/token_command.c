@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/memory.h"
+#include "common/streams.h"
 #include "pg/database.h"
 
 /* Whether sql, without values, gives true. */
@@ -39,6 +40,7 @@ static enum hw_status create(PGconn *conn, const struct api_token_options *optio
     HW_AUTO_FREE char *seconds =
         options->expires_ms > 0 ? hw_sprintf("%.3f", (double)options->expires_ms / 1000) : NULL;
     const char *const values[] = {options->name, options->role, seconds};
+    struct hw_error why;
     PGresult *result;
     bool first = false;
     enum hw_status status =
@@ -50,13 +52,20 @@ static enum hw_status create(PGconn *conn, const struct api_token_options *optio
             values, &result, err);
     if (status != HW_OK)
         return status;
-    /* The token cannot be shown again, so a failure to write it is an error. */
-    if (printf("%s\n", PQgetvalue(result, 0, 0)) < 0 || fflush(stdout) != 0)
-        status =
-            hw_fail_errno(err, "writing the token to standard output (it was made: revoke it)");
-    else
-        explain(first);
+    puts(PQgetvalue(result, 0, 0));
     PQclear(result);
+    status = hw_stdout_flush(err);
+    if (status == HW_OK)
+        explain(first);
+    /* Nobody can read it again, so it may not be good for whoever finds it. */
+    else if (hw_db_exec(conn, "SELECT headwater.revoke_token($1)", 1, values, NULL, &why) == HW_OK)
+        hw_fail_in(err, "the token %s could not be shown, and is revoked: make one by another name",
+                   options->name);
+    else
+        hw_fail_in(err,
+                   "the token %s could not be shown, and is good until you revoke it, since that "
+                   "failed (%s)",
+                   options->name, why.message);
     return status;
 }
 
@@ -80,7 +89,7 @@ static enum hw_status list(PGconn *conn, struct hw_error *err)
         printf("%-24s %-9s %-8s %-18s %s\n", PQgetvalue(rows, i, 0), PQgetvalue(rows, i, 1),
                PQgetvalue(rows, i, 2), PQgetvalue(rows, i, 3), PQgetvalue(rows, i, 4));
     PQclear(rows);
-    return fflush(stdout) == 0 ? HW_OK : hw_fail_errno(err, "writing to standard output");
+    return HW_OK;
 }
 
 static enum hw_status revoke(PGconn *conn, const char *name, struct hw_error *err)

@@ -107,14 +107,15 @@ static enum hw_status run_command(const struct cli_editor *editor, int *status,
     const char *const argv[] = {"sh", "-c", script, "sh", editor->path, NULL};
     struct sigaction ignore = {.sa_handler = SIG_IGN}, before[2];
     posix_spawnattr_t attributes;
-    sigset_t keyboard;
+    sigset_t usual; /* what we ignore, and the editor may not */
     pid_t pid;
 
-    sigemptyset(&keyboard);
-    sigaddset(&keyboard, SIGINT);
-    sigaddset(&keyboard, SIGQUIT);
+    sigemptyset(&usual);
+    sigaddset(&usual, SIGINT);
+    sigaddset(&usual, SIGQUIT);
+    sigaddset(&usual, SIGPIPE);
     posix_spawnattr_init(&attributes);
-    posix_spawnattr_setsigdefault(&attributes, &keyboard);
+    posix_spawnattr_setsigdefault(&attributes, &usual);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF);
     sigaction(SIGINT, &ignore, &before[0]);
     sigaction(SIGQUIT, &ignore, &before[1]);

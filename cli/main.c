@@ -13,6 +13,7 @@
 #include "common/file.h"
 #include "common/memory.h"
 #include "common/options.h"
+#include "common/streams.h"
 #include "common/utf8.h"
 
 enum { TOKEN_FILE_MOST = 4096, LIMIT_MOST = 1000000 };
@@ -242,9 +243,6 @@ static enum hw_status run(struct cli *cli, struct cli_options *o, size_t command
     if (st == HW_OK)
         st = runners[command].run(cli, operands, count, err);
     cli_http_close(cli->http);
-    /* A script that did not get the output must not take the command for done. */
-    if ((fflush(stdout) != 0 || ferror(stdout) != 0) && st == HW_OK)
-        st = hw_fail_errno(err, "writing to standard output");
     return st;
 }
 
@@ -289,6 +287,7 @@ int main(int argc, char **argv)
     size_t command = 0;
     int count;
 
+    hw_streams_open(program.name, CLI_EXIT_FAULT);
     /* For the widths of characters; the output is UTF-8 in any case. */
     setlocale(LC_CTYPE, "C.UTF-8");
     if (hw_options_parse(&program, argc, argv, &o, &name, &operands, &count, &err) != HW_OK ||

@@ -60,13 +60,6 @@ static char *subject_of(const char *pattern, const char *bucket, const char *nod
     return out.data;
 }
 
-/* end: of the last list. */
-static enum hw_status finish(const char *end, struct hw_error *err)
-{
-    printf("%s}\n", end);
-    return fflush(stdout) == 0 ? HW_OK : hw_fail_errno(err, "writing to standard output");
-}
-
 /* suffix: what follows the name of the bucket in that of the account. */
 static enum hw_status begin(const char *bucket, const char *suffix, const char *list,
                             const struct hw_nats_files *files, struct hw_error *err)
@@ -102,6 +95,7 @@ static void print_publish(char *const *names, size_t count)
         printf("    \"%s\"\n", names[i]);
         free(names[i]);
     }
+    puts("  ]}\n}");
 }
 
 enum hw_status hw_permissions_reconciler(const char *bucket, const struct hw_nats_files *files,
@@ -127,7 +121,8 @@ enum hw_status hw_permissions_reconciler(const char *bucket, const struct hw_nat
 
         printf("    {stream: \"%s\"}\n", subject);
     }
-    return finish("  ]\n", err);
+    puts("  ]\n}");
+    return HW_OK;
 }
 
 enum hw_status hw_permissions_api(const char *bucket, const struct hw_nats_files *files,
@@ -153,7 +148,7 @@ enum hw_status hw_permissions_api(const char *bucket, const struct hw_nats_files
         printf("}\n");
     }
     print_publish(named, HW_COUNT(looks));
-    return finish("  ]}\n", err);
+    return HW_OK;
 }
 
 enum hw_status hw_permissions_node(const char *bucket, const char *node, const char *prefix,
@@ -192,5 +187,5 @@ enum hw_status hw_permissions_node(const char *bucket, const char *node, const c
         printf("    {stream: {account: \"%s\", subject: \"%s\"}}\n", bucket, subject);
     }
     print_publish(named, HW_COUNT(services));
-    return finish("  ]}\n", err);
+    return HW_OK;
 }

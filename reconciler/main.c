@@ -9,6 +9,7 @@
 #include "common/loop.h"
 #include "common/notify.h"
 #include "common/options.h"
+#include "common/streams.h"
 #include "common/version.h"
 #include "http/monitor.h"
 #include "nats/kv.h"
@@ -209,6 +210,7 @@ int main(int argc, char **argv)
     char **operands;
     int count, code;
 
+    hw_streams_open(program.name, HW_EXIT_FAILURE);
     if (hw_options_parse(&program, argc, argv, &o, &command, &operands, &count, &err) != HW_OK ||
         hw_options_log(o.log_level, o.log_format, &err) != HW_OK)
         return hw_options_usage_error(&program, &err);

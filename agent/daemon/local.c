@@ -10,6 +10,7 @@
 #include "common/file.h"
 #include "common/json.h"
 #include "common/memory.h"
+#include "common/streams.h"
 
 #define WAIT_PAUSE_US 100000
 
@@ -124,8 +125,10 @@ enum hw_status agent_local_propose(const char *state_dir, const char *node, cons
     status = agent_proposal_put(state_dir, node, &p, ref, err);
     if (status != HW_OK)
         return status;
-    printf("%s\n", ref);
-    fflush(stdout);
+    puts(ref);
+    status = hw_stdout_flush(err);
+    if (status != HW_OK)
+        return hw_fail_in(err, "it is proposed as %s", ref);
     return wait ? await_decision(state_dir, ref, err) : HW_OK;
 }
 

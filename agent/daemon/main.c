@@ -26,6 +26,7 @@
 #include "common/names.h"
 #include "common/notify.h"
 #include "common/options.h"
+#include "common/streams.h"
 #include "common/version.h"
 #include "nats/kv.h"
 #include "protocol/permissions.h"
@@ -546,6 +547,7 @@ int main(int argc, char **argv)
     bool node_given;
     enum hw_status status;
 
+    hw_streams_open(program.name, HW_EXIT_FAILURE);
     status = hw_options_parse(&program, argc, argv, &options, &command, &operands, &count, &err);
     if (status == HW_OK && count > (command != NULL && strcmp(command, "hold") == 0 ? 1 : 0))
         status =

@@ -15,6 +15,7 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/options.h"
+#include "common/streams.h"
 
 #define APPLICATION "headwater-cdc"
 
@@ -514,6 +515,7 @@ int main(int argc, char **argv)
     const char *command;
     char **operands;
     int count;
+    hw_streams_open(program.name, HW_EXIT_FAILURE);
     if (hw_options_parse(&program, argc, argv, &o, &command, &operands, &count, &err) != HW_OK ||
         hw_options_log(o.log_level, o.log_format, &err) != HW_OK ||
         cdc_slot_check_name(o.slot, &err) != HW_OK)

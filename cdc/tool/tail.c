@@ -66,9 +66,16 @@ static void end_when_complete(struct tail *t)
         end(t);
 }
 
-/* The reader is gone: nothing is left to be done. */
-static void reader_gone(struct tail *t)
+/*
+ * The reader is gone: nothing is left to be done. Where the output has no end of its own, that is
+ * how its reader ends it; with a count, not all that was asked for has arrived.
+ */
+static void reader_gone(struct tail *t, int why)
 {
+    if (why != EPIPE || t->options->count > 0) {
+        errno = why;
+        t->status = hw_fail_errno(t->err, "writing to standard output");
+    }
     hw_buf_reset(&t->out);
     t->written = 0;
     hw_io_remove(t->out_io);
@@ -106,15 +113,13 @@ static void on_out(void *arg, short revents)
 {
     struct tail *t = arg;
     if (revents & (POLLERR | POLLHUP | POLLNVAL)) {
-        reader_gone(t);
+        reader_gone(t, EPIPE);
         return;
     }
     size_t size = waiting(t) < WRITE_BYTES ? waiting(t) : WRITE_BYTES;
     ssize_t n = write(STDOUT_FILENO, t->out.data + t->written, size);
     if (n < 0 && errno != EINTR && errno != EAGAIN) {
-        if (errno != EPIPE)
-            t->status = hw_fail_errno(t->err, "writing to standard output");
-        reader_gone(t);
+        reader_gone(t, errno);
         return;
     }
     t->written += n > 0 ? (size_t)n : 0;

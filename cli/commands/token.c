@@ -9,6 +9,7 @@
 #include "cli/output.h"
 #include "cli/text.h"
 #include "common/memory.h"
+#include "common/streams.h"
 
 static const struct cli_column columns[] = {
     {"NAME", "name", CLI_TEXT},
@@ -59,6 +60,42 @@ static enum hw_status list_tokens(struct cli *cli, struct hw_error *err)
     return st;
 }
 
+static enum hw_status end_token(struct cli *cli, const char *name, struct hw_error *err)
+{
+    struct cli_answer answer = {0};
+    struct hw_buf path = {0};
+
+    hw_buf_puts(&path, "/v1/tokens");
+    cli_path_add(&path, name);
+    const struct cli_request request = {.method = "DELETE", .path = path.data};
+    const enum hw_status st = cli_http_send(cli->http, &request, &answer, err);
+    cli_answer_free(&answer);
+    hw_buf_free(&path);
+    return st;
+}
+
+/* Shows a token that was made. Nobody can read it again, so one that could not be shown may not be
+ * good for whoever finds it. */
+static enum hw_status show_new(struct cli *cli, const char *name, const json_t *answer,
+                               struct hw_error *err)
+{
+    struct hw_error why;
+
+    cli_print(cli, answer, show_secret);
+    const enum hw_status st = hw_stdout_flush(err);
+    if (st == HW_OK)
+        explain(cli, answer);
+    else if (end_token(cli, name, &why) == HW_OK)
+        hw_fail_in(err, "the token %s could not be shown, and is revoked: make one by another name",
+                   name);
+    else
+        hw_fail_in(err,
+                   "the token %s could not be shown, and is good until you revoke it, since that "
+                   "failed (%s)",
+                   name, why.message);
+    return st;
+}
+
 /* Sends no idempotency key: the server would keep the answer with the token in it. So the request
  * is not repeated either. */
 static enum hw_status create_token(struct cli *cli, const char *name, struct hw_error *err)
@@ -85,27 +122,18 @@ static enum hw_status create_token(struct cli *cli, const char *name, struct hw_
     enum hw_status st = cli_http_json(cli->http, &request, &raw, &answer, err);
     if (st == HW_OK && !json_is_string(json_object_get(answer, "token")))
         st = hw_fail(err, HW_EPROTO, "POST /v1/tokens: the answer holds no token");
-    if (st == HW_OK) {
-        cli_print(cli, answer, show_secret);
-        explain(cli, answer);
-    }
+    if (st == HW_OK)
+        st = show_new(cli, name, answer, err);
     cli_answer_free(&raw);
     return st;
 }
 
 static enum hw_status revoke_token(struct cli *cli, const char *name, struct hw_error *err)
 {
-    struct cli_answer answer = {0};
-    struct hw_buf path = {0};
+    const enum hw_status st = end_token(cli, name, err);
 
-    hw_buf_puts(&path, "/v1/tokens");
-    cli_path_add(&path, name);
-    const struct cli_request request = {.method = "DELETE", .path = path.data};
-    const enum hw_status st = cli_http_send(cli->http, &request, &answer, err);
     if (st == HW_OK && cli->output == CLI_TABLE)
         printf("token %s is revoked\n", name);
-    cli_answer_free(&answer);
-    hw_buf_free(&path);
     return st;
 }
 
