@@ -25,6 +25,7 @@
 #include "common/options.h"
 #include "common/streams.h"
 #include "common/version.h"
+#include "common/warning.h"
 #include "http/server.h"
 #include "http/tls.h"
 #include "nats/connection.h"
@@ -227,6 +228,8 @@ static enum hw_status open_service(struct service *service, const struct options
     struct api *api = &service->api;
     enum hw_status status = hw_loop_new(&api->loop, err);
 
+    if (status == HW_OK)
+        hw_warnings_attach(api->loop);
     api->slot = options->slot;
     api->started_at = hw_clock_now();
     if (status == HW_OK)
@@ -359,6 +362,7 @@ static int serve(const struct options *options)
     api_metrics_free(service.api.metrics);
     http_tls_free(service.tls);
     hw_notify_close(service.notify);
+    hw_warnings_attach(NULL);
     hw_loop_free(service.api.loop);
     return status == HW_OK ? HW_EXIT_OK : HW_EXIT_FAILURE;
 }

@@ -1,6 +1,7 @@
 #include "reconciler/epoch.h"
 
 #include "common/log.h"
+#include "common/warning.h"
 
 enum {
     EPOCHS_MOST = 1000,     /* a report whose epoch is further ahead of ours is passed over */
@@ -48,8 +49,8 @@ void reconciler_epoch_heed(struct rec_reconciler *rec)
         return;
     }
     if (reported->epoch > rec->recovery.epoch + EPOCHS_MOST) {
-        hw_log_error("a report names an epoch that cannot be: passed over",
-                     HW_I("epoch", (int64_t)reported->epoch), HW_L("lsn", reported->lsn));
+        hw_warn_about("", "a report names an epoch that cannot be: passed over",
+                      HW_I("epoch", (int64_t)reported->epoch), HW_L("lsn", reported->lsn));
         rec->reported = (struct hw_fence){0};
         return;
     }

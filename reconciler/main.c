@@ -11,6 +11,7 @@
 #include "common/options.h"
 #include "common/streams.h"
 #include "common/version.h"
+#include "common/warning.h"
 #include "http/monitor.h"
 #include "nats/kv.h"
 #include "protocol/permissions.h"
@@ -144,6 +145,8 @@ static int run(const struct rec_config *config, const char *monitor_address, str
         status = hw_loop_on_signal(loop, SIGHUP, on_reload_signal, NULL, err);
     if (status == HW_OK)
         status = hw_notify_open(loop, &notifier.notify, err);
+    if (status == HW_OK)
+        hw_warnings_attach(loop);
     own.told = on_told;
     own.arg = &notifier;
     if (status == HW_OK)
@@ -172,6 +175,7 @@ static int run(const struct rec_config *config, const char *monitor_address, str
     hw_monitor_stop(monitor);
     rec_reconciler_stop(reconciler);
     hw_notify_close(notifier.notify);
+    hw_warnings_attach(NULL);
     hw_loop_free(loop);
     return status == HW_OK ? HW_EXIT_OK : HW_EXIT_FAILURE;
 }

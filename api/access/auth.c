@@ -8,8 +8,8 @@
 
 #include "api/access/throttle.h"
 #include "api/problem.h"
-#include "common/log.h"
 #include "common/memory.h"
+#include "common/warning.h"
 #include "http/answer.h"
 #include "http/tls.h"
 
@@ -48,8 +48,8 @@ static void refuse(struct api_auth *auth, struct http_request *request, const ch
     char seconds[24];
 
     if (wait_ms == 0) {
-        hw_log_warn("authentication failed", HW_S("client", request->client), HW_S("token", token),
-                    HW_S("reason", why));
+        hw_warn_about(request->client, "authentication failed", HW_S("client", request->client),
+                      HW_S("token", token), HW_S("reason", why));
         answer_unauthenticated(request, why);
         return;
     }

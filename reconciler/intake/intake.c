@@ -7,6 +7,7 @@
 #include "common/map.h"
 #include "common/memory.h"
 #include "common/names.h"
+#include "common/warning.h"
 #include "protocol/keys.h"
 
 enum {
@@ -95,8 +96,8 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
     if (entry->deleted || name == NULL)
         return;
     if (!hw_name_valid(name)) {
-        hw_log_warn("passing over a key that does not end with a node's name",
-                    HW_S("key", entry->key), HW_I("revision", (int64_t)entry->seq));
+        hw_warn_about(name, "passing over a key that does not end with a node's name",
+                      HW_S("key", entry->key), HW_I("revision", (int64_t)entry->seq));
         return;
     }
     node = node_of(intake, name);
@@ -147,9 +148,9 @@ static void on_written(void *arg, const struct hw_db_outcome *outcome)
     if (outcome->status != HW_OK && strncmp(outcome->sqlstate, "22", 2) == 0) {
         intake->one_by_one = true;
         if (intake->batch_count == 1) {
-            hw_log_warn("passing over what the database cannot read",
-                        HW_S("node", intake->batch[0]->item.node), HW_S("of", config->what),
-                        HW_E(&outcome->err));
+            hw_warn_about(intake->batch[0]->item.node, "passing over what the database cannot read",
+                          HW_S("node", intake->batch[0]->item.node), HW_S("of", config->what),
+                          HW_E(&outcome->err));
             forget_batch(intake);
         } else {
             put_back(intake);

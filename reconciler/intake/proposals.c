@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/points.h"
+#include "common/warning.h"
 #include "protocol/keys.h"
 #include "protocol/proposal.h"
 #include "reconciler/intake/intake.h"
@@ -70,9 +71,9 @@ static void take_answers(void *arg, const PGresult *result)
         const char *state = PQgetvalue(result, i, 3);
 
         if (PQgetisnull(result, i, 2))
-            hw_log_warn("passing over a proposal", HW_S("node", node), HW_S("ref", ref),
-                        HW_S("why", strcmp(state, "unknown") == 0 ? "there is no such node"
-                                                                  : "the node sends too many"));
+            hw_warn_about(node, "passing over a proposal", HW_S("node", node), HW_S("ref", ref),
+                          HW_S("why", strcmp(state, "unknown") == 0 ? "there is no such node"
+                                                                    : "the node sends too many"));
         else
             hw_log_debug("proposal", HW_S("node", node), HW_S("ref", ref),
                          HW_S("id", PQgetvalue(result, i, 2)), HW_S("state", state));

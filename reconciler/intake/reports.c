@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/memory.h"
+#include "common/warning.h"
 #include "protocol/keys.h"
 #include "protocol/report.h"
 #include "reconciler/intake/intake.h"
@@ -37,8 +38,8 @@ static char *read_report(void *arg, const char *node, const struct hw_kv_entry *
     struct hw_error err;
 
     if (hw_report_check(node, entry->value, entry->size, &fence, &err) != HW_OK) {
-        hw_log_warn("passing over a report that is none", HW_S("node", node),
-                    HW_I("revision", (int64_t)entry->seq), HW_E(&err));
+        hw_warn_about(node, "passing over a report that is none", HW_S("node", node),
+                      HW_I("revision", (int64_t)entry->seq), HW_E(&err));
         return NULL;
     }
     reports->fence(reports->arg, fence);
@@ -61,8 +62,9 @@ static void take_answers(void *arg, const PGresult *result)
                 hw_histogram_observe(&counts->applied, strtod(PQgetvalue(result, i, 3), NULL));
         } else if (strcmp(PQgetvalue(result, i, 2), "not newer than what is stored") != 0) {
             counts->reports_refused++;
-            hw_log_warn("the database refused a report", HW_S("node", PQgetvalue(result, i, 0)),
-                        HW_S("reason", PQgetvalue(result, i, 2)));
+            hw_warn_about(PQgetvalue(result, i, 0), "the database refused a report",
+                          HW_S("node", PQgetvalue(result, i, 0)),
+                          HW_S("reason", PQgetvalue(result, i, 2)));
         }
     }
 }
