@@ -158,4 +158,108 @@ START_TEST(test_fleet)
 }
 END_TEST
 
-TEST_SQL_MAIN("sql reports", 120, test_reports, test_reports_notify, test_fleet)
+/* ---- what the history takes ---- */
+
+/* So many reports of a node, one after another: state and error are expressions over i. */
+static void flood(const char *node, int first, int last, const char *state, const char *error)
+{
+    RUN("DO $$ BEGIN FOR i IN %d..%d LOOP PERFORM report(jsonb_build_array(jsonb_build_object("
+        "'kv_created', '2024-01-01T00:00:00Z', 'kv_revision', i, 'value', jsonb_build_object("
+        "'node', '%s', 'state', %s, 'failed', jsonb_build_object('stage', 'apply', 'error', %s, "
+        "'at', '2024-01-01T00:00:00Z'))))); END LOOP; END $$",
+        first, last, node, state, error);
+}
+
+static bool is_settled(void)
+{
+    HW_AUTO_FREE char *waiting = test_value(db.conn, "SELECT count(*) FROM settle_reports()");
+
+    return strcmp(waiting, "0") == 0;
+}
+
+#define LAST_ROW                                                                                   \
+    "SELECT concat_ws(' ', state, failed_error, left_out) FROM reported_history "                  \
+    "WHERE node = 'n1' ORDER BY id DESC LIMIT 1"
+
+/* Those that have a row, and those that were counted. The row that settles what waited is one more
+ * than there were changes. */
+#define ALL_CHANGES                                                                                \
+    "SELECT count(*) + sum(left_out) + (SELECT left_out FROM reported WHERE node = 'n1') "         \
+    "FROM reported_history WHERE node = 'n1'"
+
+START_TEST(test_history_is_bounded)
+{
+    RUN("UPDATE setting SET report_rate = 1"); /* so that it does not matter how long this takes */
+    /* Details that change all the time: the history has some of them, reported the newest. */
+    flood("n1", 1, 1000, "'failed'", "'e' || i");
+    flood("n2", 1, 1, "'applied'", "'e'");
+    EXPECT("t", "SELECT count(*) BETWEEN 21 AND 23 FROM reported_history WHERE node = 'n1'");
+    EXPECT("1", "SELECT count(*) FROM reported_history WHERE node = 'n2'");
+    EXPECT("e1000", "SELECT failed_error FROM reported WHERE node = 'n1'");
+    EXPECT("1000", ALL_CHANGES);
+    EXPECT("n1 t 1", "SELECT concat_ws(' ', node, left_out > 900, nodes) FROM settle_reports()");
+
+    /* How it stands changes meanwhile, and each time it is hidden at once: all are recorded. */
+    flood("n1", 1001, 1400, "CASE WHEN i % 10 = 0 THEN 'rejected' ELSE 'failed' END", "'e' || i");
+    EXPECT("40", "SELECT count(*) FROM reported_history WHERE state = 'rejected'");
+    EXPECT("t", "SELECT bool_and(left_out >= 0) AND max(left_out) > 900 FROM reported_history");
+
+    /* Nor is that without a bound. */
+    flood("n1", 1401, 3000, "CASE WHEN i % 2 = 0 THEN 'rejected' ELSE 'failed' END", "'e'");
+    EXPECT("t", "SELECT count(*) BETWEEN 241 AND 250 FROM reported_history WHERE node = 'n1'");
+    EXPECT("3000", ALL_CHANGES);
+    EXPECT("rejected", "SELECT state FROM reported WHERE node = 'n1'");
+    EXPECT("t", "SELECT count(*) = 1 FROM settle_reports()");
+
+    /* When there is room again, the newest comes, and says how many did not. */
+    RUN("UPDATE setting SET report_rate = 6000");
+    test_wait_for(is_settled(), 30);
+    EXPECT("rejected e t", "SELECT concat_ws(' ', state, failed_error, left_out > 1000) FROM "
+                           "reported_history WHERE node = 'n1' ORDER BY id DESC LIMIT 1");
+    EXPECT("3001", ALL_CHANGES);
+    EXPECT("t", "SELECT data -> 'left_out' = to_jsonb(h.left_out) FROM reported_history AS h, "
+                "events_after(0, h.id - 1, 1) WHERE h.left_out > 1000 AND h.state = 'rejected' "
+                "ORDER BY h.id DESC LIMIT 1");
+    EXPECT("t", "SELECT bool_and(data ? 'left_out' = (left_out > 0)) FROM reported_history AS h "
+                "JOIN events_after(0, 0, 100000) AS e ON (e.kind, e.id) = ('reported', h.id)");
+    EXPECT("0", "SELECT count(*) FROM settle_reports()");
+    EXPECT("rejected e t", "SELECT concat_ws(' ', state, failed_error, left_out > 1000) FROM "
+                           "reported_history WHERE node = 'n1' ORDER BY id DESC LIMIT 1");
+}
+END_TEST
+
+/* What people do to a node is recorded however often they do it, and whatever the node does. */
+START_TEST(test_what_becomes_of_revisions_is_recorded)
+{
+    make_fleet();
+    RUN("UPDATE setting SET report_rate = 1");
+    flood("n1", 1, 1000, "CASE WHEN i % 2 = 0 THEN 'rejected' ELSE 'failed' END", "'e'");
+    for (int i = 1; i <= 30; i++) {
+        RUN("UPDATE config SET content = '{\"i\": %d}' WHERE name = 'base'", i);
+        for (int k = 0; k < 3; k++) {
+            SAY("n1", 2000 + 10 * i + 2 * k, "applied", CURRENT("n1"), "NULL");
+            SAY("n1", 2001 + 10 * i + 2 * k, "applied", "NULL", "NULL");
+        }
+    }
+    EXPECT("30 31", "SELECT concat_ws(' ', count(*), max(running_revision)) FROM reported_history "
+                    "WHERE running_revision IS NOT NULL");
+    EXPECT("t", "SELECT count(*) < 300 FROM reported_history");
+}
+END_TEST
+
+/* Nobody is silenced by a clock that was set back, or by a rate that was low. */
+START_TEST(test_pace_after_the_clock_was_set)
+{
+    flood("n1", 1, 1, "'failed'", "'e'");
+    RUN("UPDATE reported SET paced_until = now() + interval '1 year'");
+    RUN("UPDATE setting SET report_rate = 6000");
+    flood("n1", 2, 2, "'failed'", "'f'");
+    test_wait_for(is_settled(), 30);
+    EXPECT("failed f 1", LAST_ROW);
+    REFUSE("23514", "setting_report_rate_is_sane", "", "UPDATE setting SET report_rate = 0");
+}
+END_TEST
+
+TEST_SQL_MAIN("sql reports", 120, test_reports, test_reports_notify, test_fleet,
+              test_history_is_bounded, test_what_becomes_of_revisions_is_recorded,
+              test_pace_after_the_clock_was_set)
