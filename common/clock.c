@@ -42,6 +42,27 @@ bool hw_clock_parse(const char *text, int64_t *unix_ns)
         }
     if (strcmp(rest, "Z") != 0)
         return false;
-    *unix_ns = (int64_t)timegm(&utc) * 1000000000 + ns;
+    int64_t whole;
+    if (__builtin_mul_overflow((int64_t)timegm(&utc), INT64_C(1000000000), &whole) ||
+        __builtin_add_overflow(whole, ns, &whole))
+        return false;
+    *unix_ns = whole;
     return true;
+}
+
+bool hw_clock_is_time(const char *text)
+{
+    char again[HW_CLOCK_MAX];
+    int64_t unix_ns;
+    struct tm utc = {0};
+
+    if (!hw_clock_parse(text, &unix_ns))
+        return false;
+    /* The 31st of February comes back as a day of March. */
+    strptime(text, "%Y-%m-%dT%H:%M:%S", &utc);
+    const time_t time = timegm(&utc);
+    gmtime_r(&time, &utc);
+    return strftime(again, sizeof(again), "%Y-%m-%dT%H:%M:%S", &utc) ==
+               strlen("2026-01-31T12:00:00") &&
+           strncmp(text, again, strlen(again)) == 0;
 }

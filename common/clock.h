@@ -16,7 +16,10 @@ int64_t hw_clock_now(
  * out. */
 char *hw_clock_format(int64_t unix_ns, int digits, char out[static HW_CLOCK_MAX]);
 
-/* Reads such a time, with any number of digits of the second; false: text is none. */
+/* Reads such a time, with any number of digits of the second; false: text is none, or
+ * not of the years 1678 to 2261, which 64 bits can hold. */
 bool hw_clock_parse(const char *text, int64_t *unix_ns) HW_CHECKED;
+/* Is it such a time, of a day that there is? */
+bool hw_clock_is_time(const char *text);
 
 #endif

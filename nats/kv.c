@@ -86,6 +86,8 @@ enum hw_status hw_kv_ensure(struct hw_nats *nats, const struct hw_kv_config *con
     stream_config.Discard = js_DiscardNew;
     stream_config.Storage = js_FileStorage;
     stream_config.Replicas = config->replicas;
+    if (config->value_most > 0)
+        stream_config.MaxMsgSize = config->value_most;
     stream_config.AllowRollup = config->allow_rollup;
     stream_config.DenyDelete = true;
     stream_config.AllowDirect = true;

@@ -22,7 +22,8 @@ struct hw_kv_config {
     const char *description;
     int history; /* revisions kept a key, 1 to 64 */
     int replicas;
-    bool allow_rollup;                         /* Nats-Rollup accepted */
+    int32_t value_most; /* bytes of a value and its headers; 0: as many as the server takes */
+    bool allow_rollup;  /* Nats-Rollup accepted */
     const char *republish_from, *republish_to; /* subjects, or NULL */
 };
 

@@ -24,6 +24,8 @@
 
 /* What follows the name of the installation in that of its second bucket. */
 #define HW_BUCKET_REPORTS "_reports"
+/* Bytes of a value and its headers that it takes: the 1 MiB of a proposal, and some headers. */
+enum { HW_REPORTS_VALUE_MOST = (1 << 20) + (16 << 10) };
 
 /*
  * A hint is a message of core NATS on <bucket>.desired.<node> or <bucket>.decided.<node>: the

@@ -15,6 +15,8 @@
 #include "common/lsn.h"
 #include "common/status.h"
 
+enum { HW_REPORT_WORDS_MOST = 4096 }; /* bytes of an error or a reason that are kept */
+
 /* Which document it is about. */
 struct hw_report_document {
     int64_t revision;
@@ -58,9 +60,16 @@ char *hw_report_write(const json_t *report, const char *reported_at);
 /* Does a published value say the same, its time aside? */
 bool hw_report_matches(const json_t *report, const char *value, size_t size);
 
-/* Checks that value is a report of node; the error says what is wrong with it. *newest: of the
- * fences in it; epoch 0 where there is none. */
-enum hw_status hw_report_check(const char *node, const char *value, size_t size,
-                               struct hw_fence *newest, struct hw_error *err) HW_CHECKED;
+/*
+ * Reads value, which should be a report of node; the error says what is wrong with it. *report: the
+ * members that are known, and no others, with texts cut to their limits (caller: json_decref).
+ * *newest: of the fences in it; epoch 0 where there is none.
+ */
+enum hw_status hw_report_read(const char *node, const char *value, size_t size, json_t **report,
+                              struct hw_fence *newest, struct hw_error *err) HW_CHECKED;
+
+/* A digest of how the node stands, by a report that was read: the state, and revision and digest of
+ * what runs and of what failed. Two reports with the same one differ in details. */
+void hw_report_standing(const json_t *report, struct hw_digest *standing);
 
 #endif

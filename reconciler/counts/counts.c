@@ -24,8 +24,11 @@ const struct hw_metric rec_counts_table[] = {
         "From the commit of a change to the acknowledgement of its entry by NATS."),
     ROW(applied, "apply_seconds",
         "From the change of a node's desired state to the report that it runs it."),
-    REPORTS(written, "Reports of nodes, written or refused by the database."),
+    REPORTS(written, "Reports of nodes: written, refused, or replaced by a newer one before."),
     REPORTS(refused, ""),
+    REPORTS(replaced, ""),
+    ROW(reports_left_out, "report_changes_left_out_total",
+        "Changes of state that a newer report hid before they were written."),
     ROW(heartbeats, "heartbeats_total", "Signs of life of nodes that were heard."),
     ROW(drift, "drift_total", "Keys and objects that someone else had changed in NATS."),
     ROW(comparisons, "comparisons_total",
@@ -62,6 +65,7 @@ const struct hw_metric rec_counts_table[] = {
         "Age of the oldest change that a pending node has not applied."),
     ROW(unknown_nodes, "unknown_nodes", "Names that are alive and that nobody registered."),
     ROW(unknown_nodes_full, "unknown_nodes_full", "1 while the list of them has no place left."),
+    ROW(noisy_nodes, "noisy_nodes", "Nodes that report more changes than the history takes."),
     {0},
 };
 
@@ -82,7 +86,8 @@ void rec_counts_forget(struct rec_counts *c)
                               &c->unknown,
                               &c->pending_seconds,
                               &c->unknown_nodes,
-                              &c->unknown_nodes_full};
+                              &c->unknown_nodes_full,
+                              &c->noisy_nodes};
 
     for (size_t i = 0; i < HW_COUNT(places); i++)
         *places[i] = (double)NAN;

@@ -16,7 +16,9 @@ struct rec_counts {
     uint64_t repaired;   /* entries that a comparison wrote */
     uint64_t collected;  /* objects removed because nobody needs them */
     uint64_t reports_written, reports_refused;
-    uint64_t heartbeats; /* signs of life of nodes */
+    uint64_t reports_replaced; /* by a newer one of the node, before they were written … */
+    uint64_t reports_left_out; /* … and that hid a change of its state */
+    uint64_t heartbeats;       /* signs of life of nodes */
     uint64_t log_lines_lost;
     struct hw_histogram published; /* from commit to acknowledgement */
     struct hw_histogram applied;   /* from commit to the report that a node is in sync */
@@ -37,6 +39,7 @@ struct rec_counts {
     double in_sync, pending, failed, unassigned, unknown; /* nodes, as the fleet view counts them */
     double pending_seconds;                               /* of the node that is pending longest */
     double unknown_nodes, unknown_nodes_full;             /* names that nobody registered */
+    double noisy_nodes; /* whose changes wait for room in the history */
 };
 
 extern const struct hw_metric rec_counts_table[];

@@ -2,11 +2,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include "common/log.h"
 #include "common/map.h"
 #include "common/memory.h"
 #include "common/names.h"
+#include "common/pace.h"
 #include "common/warning.h"
 #include "protocol/keys.h"
 
@@ -16,27 +18,42 @@ enum {
     RETRY_MS = 1000,
 };
 
+/* A node with messages that wait is in one of two lines: it may write its first one, or not yet. */
+enum line { NONE, READY, PACED };
+TAILQ_HEAD(nodes, node);
+
 struct node {
-    struct rec_item item; /* text NULL: nothing waits */
-    uint64_t seen;        /* entries up to this one were read */
-    bool queued;
-    struct node *next_queued;
+    char *name;
+    uint64_t seen;                 /* entries up to this one were read */
+    struct rec_item *first, *last; /* messages that wait; if the first is no change, it is alone */
+    size_t count;
+    struct rec_item *writing;  /* the one in the batch */
+    struct hw_digest standing; /* of the newest message */
+    bool has_standing;
+    struct hw_pace pace;
+    enum line line;
+    int64_t due; /* when it may write, hw_loop_now(); in the line PACED */
+    TAILQ_ENTRY(node) link;
 };
 
 struct rec_intake {
     struct rec_intake_config config;
     struct hw_db *pg;
     struct hw_kv_watch *watch;
-    int64_t created_ns;        /* of the stream */
-    struct hw_map nodes;       /* struct node by name */
-    struct node *first, *last; /* waiting, in order of arrival */
-    struct node **batch;       /* being written */
+    int64_t created_ns;  /* of the stream */
+    struct hw_map nodes; /* struct node by name */
+    struct nodes ready;  /* in order of arrival */
+    struct nodes paced;  /* roughly in the order in which they are due, a few seconds at most */
+    struct node **batch; /* being written */
     size_t batch_count;
     size_t waiting;  /* bytes */
     bool left;       /* some were left in the bucket */
     bool one_by_one; /* the database cannot read one of those that wait: find out which */
     struct hw_timer retry;
+    struct hw_timer release; /* of the first that is paced */
 };
+
+static void write_batch(void *arg);
 
 /* ---- what waits ---- */
 
@@ -46,50 +63,146 @@ static struct node *node_of(struct rec_intake *intake, const char *name)
 
     if (node == NULL) {
         node = hw_alloc(sizeof(*node));
-        node->item.node = hw_strdup(name);
-        hw_map_add(&intake->nodes, node->item.node, node);
+        node->name = hw_strdup(name);
+        hw_map_add(&intake->nodes, node->name, node);
     }
     return node;
 }
 
-static void enqueue(struct rec_intake *intake, struct node *node)
+static void drop(struct rec_intake *intake, struct rec_item *item)
 {
-    if (node->queued)
+    if (item == NULL)
         return;
-    node->queued = true;
-    node->next_queued = NULL;
-    if (intake->last != NULL)
-        intake->last->next_queued = node;
+    intake->waiting -= item->size;
+    free(item->text);
+    free(item);
+}
+
+static struct rec_item *take_first(struct node *node)
+{
+    struct rec_item *item = node->first;
+
+    node->first = item->next;
+    if (node->first == NULL)
+        node->last = NULL;
+    node->count--;
+    item->next = NULL;
+    return item;
+}
+
+static void leave_line(struct rec_intake *intake, struct node *node)
+{
+    if (node->line == READY)
+        TAILQ_REMOVE(&intake->ready, node, link);
+    else if (node->line == PACED)
+        TAILQ_REMOVE(&intake->paced, node, link);
+    node->line = NONE;
+}
+
+static int64_t wait_of(const struct rec_intake *intake, const struct node *node, bool is_change)
+{
+    const struct rec_intake_pace *pace = &intake->config.pace;
+
+    return hw_pace_wait(&node->pace, pace->each_ms, is_change ? pace->changes : pace->most,
+                        hw_loop_now());
+}
+
+static void release(void *arg);
+
+static void release_later(struct rec_intake *intake)
+{
+    const struct node *first = TAILQ_FIRST(&intake->paced);
+
+    if (first != NULL && !hw_timer_running(&intake->release))
+        hw_timer_start(intake->config.loop, &intake->release,
+                       first->due > hw_loop_now() ? first->due - hw_loop_now() : 0, release,
+                       intake);
+}
+
+/* Puts the node, whose messages may be others than before, in its line. */
+static void line_up(struct rec_intake *intake, struct node *node)
+{
+    int64_t wait;
+
+    if (node->first == NULL) {
+        leave_line(intake, node);
+        return;
+    }
+    wait = wait_of(intake, node, node->first->is_change);
+    if (node->line == READY || (node->line == PACED && wait > 0))
+        return;
+    leave_line(intake, node);
+    node->line = wait > 0 ? PACED : READY;
+    node->due = hw_loop_now() + wait;
+    if (node->line == READY)
+        TAILQ_INSERT_TAIL(&intake->ready, node, link);
     else
-        intake->first = node;
-    intake->last = node;
+        TAILQ_INSERT_TAIL(&intake->paced, node, link);
+    release_later(intake);
 }
 
-static struct node *dequeue(struct rec_intake *intake)
+static void release(void *arg)
 {
-    struct node *node = intake->first;
+    struct rec_intake *intake = arg;
+    const int64_t now = hw_loop_now();
+    struct node *node;
 
-    intake->first = node->next_queued;
-    if (intake->first == NULL)
-        intake->last = NULL;
-    node->queued = false;
-    return node;
+    while ((node = TAILQ_FIRST(&intake->paced)) != NULL && node->due <= now) {
+        leave_line(intake, node);
+        line_up(intake, node);
+    }
+    release_later(intake);
+    write_batch(intake);
 }
 
-static void drop(struct rec_intake *intake, struct node *node)
+static void count(uint64_t *counter)
 {
-    intake->waiting -= node->item.size;
-    node->item.size = 0;
-    free(HW_TAKE(node->item.text));
+    if (counter != NULL)
+        ++*counter;
 }
 
-static void write_batch(void *arg);
+/* A message that says the same as the one before it, or that is one too many, takes the place of
+ * the last one that waits. */
+static void add_item(struct rec_intake *intake, struct node *node, struct rec_item *item)
+{
+    const struct rec_intake_config *config = &intake->config;
+    struct rec_item *const last = node->last;
+
+    item->is_change = !node->has_standing || !hw_digest_equal(&item->standing, &node->standing);
+    node->standing = item->standing;
+    node->has_standing = true;
+    intake->waiting += item->size;
+    if (last != NULL && (!item->is_change || !last->is_change ||
+                         node->count >= config->waiting_most || wait_of(intake, node, true) > 0)) {
+        count(config->replaced);
+        if (item->is_change && last->is_change) {
+            count(config->left_out);
+            if (config->waiting_most > 1)
+                hw_warn_about(node->name, "a node changes its state faster than is recorded",
+                              HW_S("node", node->name), HW_S("of", config->what));
+        }
+        item->is_change = item->is_change || last->is_change;
+        intake->waiting -= last->size;
+        free(last->text);
+        *last = *item; /* which is the last one, and has no next */
+        free(item);
+        return;
+    }
+    if (last != NULL)
+        last->next = item;
+    else
+        node->first = item;
+    node->last = item;
+    node->count++;
+}
 
 static void on_entry(void *arg, struct hw_kv_entry *entry)
 {
     struct rec_intake *intake = arg;
     const struct rec_intake_config *config = &intake->config;
     const char *name = hw_key_node(entry->key, config->prefix);
+    struct hw_digest standing = {0};
+    struct rec_item *item;
     struct node *node;
     char *text;
 
@@ -108,34 +221,56 @@ static void on_entry(void *arg, struct hw_kv_entry *entry)
         return;
     }
     node->seen = entry->seq;
-    text = config->read(config->arg, name, entry);
+    text = config->read(config->arg, name, entry, &standing);
     if (text == NULL)
         return;
-    drop(intake, node);
-    node->item.text = text;
-    node->item.size = strlen(text);
-    node->item.seq = entry->seq;
-    node->item.created_ns = intake->created_ns;
-    intake->waiting += node->item.size;
-    enqueue(intake, node);
-    hw_timer_start(config->loop, &intake->retry, 0, write_batch, intake);
+    item = hw_alloc(sizeof(*item));
+    *item = (struct rec_item){.text = text,
+                              .size = strlen(text),
+                              .standing = standing,
+                              .seq = entry->seq,
+                              .created_ns = intake->created_ns};
+    add_item(intake, node, item);
+    line_up(intake, node);
+    if (node->line == READY)
+        hw_timer_start(config->loop, &intake->retry, 0, write_batch, intake);
 }
 
 /* ---- writing ---- */
 
+/* What was in the batch waits again, in front of what came since. A message that says the same as
+ * the one before it need not, when there is a newer one. */
 static void put_back(struct rec_intake *intake)
 {
-    for (size_t i = 0; i < intake->batch_count; i++)
-        enqueue(intake, intake->batch[i]);
+    for (size_t i = 0; i < intake->batch_count; i++) {
+        struct node *node = intake->batch[i];
+        struct rec_item *item = HW_TAKE(node->writing);
+
+        if (node->first != NULL && !item->is_change) {
+            drop(intake, item);
+            continue;
+        }
+        if (node->first != NULL && !node->first->is_change) {
+            node->first->is_change = true; /* of the two that are one now */
+            drop(intake, item);
+        } else {
+            item->next = node->first;
+            node->first = item;
+            if (node->last == NULL)
+                node->last = item;
+            node->count++;
+        }
+        line_up(intake, node);
+    }
     intake->batch_count = 0;
 }
 
-/* A newer message of the same node, which came meanwhile, stays. */
 static void forget_batch(struct rec_intake *intake)
 {
     for (size_t i = 0; i < intake->batch_count; i++)
-        if (!intake->batch[i]->queued)
-            drop(intake, intake->batch[i]);
+        drop(intake, HW_TAKE(intake->batch[i]->writing));
+    for (size_t i = 0; i < intake->batch_count; i++)
+        line_up(intake, intake->batch[i]);
     intake->batch_count = 0;
 }
 
@@ -144,12 +279,13 @@ static void on_written(void *arg, const struct hw_db_outcome *outcome)
     struct rec_intake *intake = arg;
     const struct rec_intake_config *config = &intake->config;
 
-    /* Class 22, data exception: another attempt would fail as well. */
-    if (outcome->status != HW_OK && strncmp(outcome->sqlstate, "22", 2) == 0) {
+    /* Class 22, data exception, and 54, a limit: another attempt would fail as well. */
+    if (outcome->status != HW_OK &&
+        (strncmp(outcome->sqlstate, "22", 2) == 0 || strncmp(outcome->sqlstate, "54", 2) == 0)) {
         intake->one_by_one = true;
         if (intake->batch_count == 1) {
-            hw_warn_about(intake->batch[0]->item.node, "passing over what the database cannot read",
-                          HW_S("node", intake->batch[0]->item.node), HW_S("of", config->what),
+            hw_warn_about(intake->batch[0]->name, "passing over what the database cannot read",
+                          HW_S("node", intake->batch[0]->name), HW_S("of", config->what),
                           HW_E(&outcome->err));
             forget_batch(intake);
         } else {
@@ -188,20 +324,26 @@ static void write_batch(void *arg)
 
     if (intake->batch_count > 0 || !hw_db_idle(intake->pg))
         return;
-    if (intake->first == NULL) {
+    if (config->first != NULL && config->first(config->arg, intake->pg))
+        return;
+    if (TAILQ_EMPTY(&intake->ready)) {
         intake->one_by_one = false;
-        if (intake->left)
+        if (intake->left && intake->waiting <= WAITING_BYTES / 2) {
+            intake->left = false;
             hw_kv_watch_restart(intake->watch);
-        intake->left = false;
+        }
         return;
     }
     if (config->ready != NULL && !config->ready(config->arg, intake->pg))
         return;
-    while (intake->first != NULL && intake->batch_count < most && json.len < BATCH_BYTES) {
-        struct node *node = dequeue(intake);
+    while (!TAILQ_EMPTY(&intake->ready) && intake->batch_count < most && json.len < BATCH_BYTES) {
+        struct node *node = TAILQ_FIRST(&intake->ready);
 
+        leave_line(intake, node);
+        node->writing = take_first(node);
+        hw_pace_spend(&node->pace, config->pace.each_ms, hw_loop_now());
         hw_buf_putc(&json, json.len == 0 ? '[' : ',');
-        add(config, &node->item, &json);
+        add(config, node->writing, &json);
         intake->batch[intake->batch_count++] = node;
     }
     hw_buf_putc(&json, ']');
@@ -286,6 +428,8 @@ enum hw_status rec_intake_start(const struct rec_intake_config *config, struct r
     enum hw_status status;
 
     intake->config = *config;
+    TAILQ_INIT(&intake->ready);
+    TAILQ_INIT(&intake->paced);
     intake->batch = hw_alloc(config->batch_most * sizeof(struct node *));
     status = hw_db_open(config->loop, config->database, application, &pg_events, &intake->pg, err);
     if (status == HW_OK)
@@ -309,9 +453,12 @@ void rec_intake_stop(struct rec_intake *intake)
     hw_kv_watch_stop(intake->watch);
     hw_db_close(intake->pg);
     hw_timer_stop(&intake->retry);
+    hw_timer_stop(&intake->release);
     while ((node = hw_map_next(&intake->nodes, &at)) != NULL) {
-        free(node->item.node);
-        free(node->item.text);
+        while (node->first != NULL)
+            drop(intake, take_first(node));
+        drop(intake, node->writing);
+        free(node->name);
         free(node);
     }
     hw_map_clear(&intake->nodes);

@@ -14,7 +14,14 @@
 #include "protocol/proposal.h"
 #include "reconciler/intake/intake.h"
 
-enum { BATCH_MOST = 100 };
+enum {
+    BATCH_MOST = 100,
+    /* A node sends its next proposal when it was told what became of the one before. The database
+     * takes 60 within an hour. */
+    WAITING_MOST = 1,
+    PACE_EACH_MS = 1000,
+    PACE_MOST = 10,
+};
 
 /* ---- reading ---- */
 
@@ -54,9 +61,11 @@ char *rec_proposal_read(const char *node, const char *value, size_t size)
     return hw_json_dump(members);
 }
 
-static char *read_proposal(void *arg, const char *node, const struct hw_kv_entry *entry)
+static char *read_proposal(void *arg, const char *node, const struct hw_kv_entry *entry,
+                           struct hw_digest *standing)
 {
     (void)arg;
+    (void)standing;
     return rec_proposal_read(node, entry->value, entry->size);
 }
 
@@ -95,6 +104,8 @@ enum hw_status rec_proposals_start(struct hw_loop *loop, struct hw_nats *nats, c
         .what = "proposals",
         .sql = "SELECT node, ref, id, state FROM headwater.propose($1::jsonb)",
         .batch_most = BATCH_MOST,
+        .waiting_most = WAITING_MOST,
+        .pace = {PACE_EACH_MS, PACE_MOST, PACE_MOST},
         .read = read_proposal,
         .answered = take_answers};
 

@@ -6,6 +6,7 @@
 
 #include "common/buf.h"
 #include "common/clock.h"
+#include "common/json.h"
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/warning.h"
@@ -13,9 +14,19 @@
 #include "protocol/report.h"
 #include "reconciler/intake/intake.h"
 
-enum { BATCH_MOST = 1000 };
+enum {
+    BATCH_MOST = 1000,
+    /* Of one node. An agent reports what has changed, so the pace is one that no agent has for
+     * long; ten rows a second are nothing to the database. */
+    WAITING_MOST = 16,
+    PACE_EACH_MS = 100,
+    PACE_MOST = 10,
+    PACE_CHANGES = 30,
+    SETTLE_MS = 2000,
+};
 
 struct rec_reports {
+    struct hw_loop *loop;
     struct hw_nats *nats;
     struct rec_counts *counts;
     const char *bucket;
@@ -27,34 +38,98 @@ struct rec_reports {
     uint64_t last_seq;  /* … and its last sequence when the watch began */
     int64_t
         generation_ns; /* sent to the database in place of created_ns; 0: it must be asked first */
+    bool settle;       /* it is time to ask whether the history owes something */
+    struct hw_timer settling;
 };
 
 /* ---- reading ---- */
 
-static char *read_report(void *arg, const char *node, const struct hw_kv_entry *entry)
+static char *read_report(void *arg, const char *node, const struct hw_kv_entry *entry,
+                         struct hw_digest *standing)
 {
     struct rec_reports *reports = arg;
+    HW_AUTO_JSON json_t *report = NULL;
     struct hw_fence fence;
     struct hw_error err;
 
-    if (hw_report_check(node, entry->value, entry->size, &fence, &err) != HW_OK) {
+    if (hw_report_read(node, entry->value, entry->size, &report, &fence, &err) != HW_OK) {
+        reports->counts->reports_refused++;
         hw_warn_about(node, "passing over a report that is none", HW_S("node", node),
                       HW_I("revision", (int64_t)entry->seq), HW_E(&err));
         return NULL;
     }
     reports->fence(reports->arg, fence);
-    return hw_strndup(entry->value, entry->size);
+    hw_report_standing(report, standing);
+    return hw_json_dump(report);
 }
 
 /* ---- writing ---- */
+
+/*
+ * The history takes a bounded number of changes of one node. Beyond it, a change waits until there
+ * is room again, and a newer one takes its place; headwater.settle_reports() then writes what
+ * waits. It is asked every two seconds while anything may wait, and names nodes of which something
+ * does.
+ */
+static void settle(void *arg)
+{
+    struct rec_reports *reports = arg;
+
+    reports->settle = true;
+    rec_intake_write(reports->intake);
+}
+
+static void settle_later(struct rec_reports *reports)
+{
+    if (!hw_timer_running(&reports->settling))
+        hw_timer_start(reports->loop, &reports->settling, SETTLE_MS, settle, reports);
+}
+
+static void on_settled(void *arg, const struct hw_db_outcome *outcome)
+{
+    struct rec_reports *reports = arg;
+    const PGresult *rows = outcome->status == HW_OK ? outcome->results[0] : NULL;
+
+    if (rows == NULL) {
+        hw_log_warn("the history of reports could not be settled, trying again",
+                    HW_E(&outcome->err));
+        settle_later(reports);
+    } else {
+        reports->counts->noisy_nodes =
+            PQntuples(rows) > 0 ? strtod(PQgetvalue(rows, 0, 2), NULL) : 0;
+        if (PQntuples(rows) > 0)
+            settle_later(reports);
+    }
+    for (int i = 0; i < PQntuples(rows); i++)
+        hw_warn_about(PQgetvalue(rows, i, 0), "a node reports more changes than the history takes",
+                      HW_S("node", PQgetvalue(rows, i, 0)),
+                      HW_S("changes", PQgetvalue(rows, i, 1)));
+    rec_intake_write(reports->intake);
+}
+
+static bool ask_to_settle(void *arg, struct hw_db *pg)
+{
+    static const struct hw_db_query query = {
+        .sql = "SELECT node, left_out, nodes FROM headwater.settle_reports()"};
+    struct rec_reports *reports = arg;
+
+    if (!reports->settle)
+        return false;
+    reports->settle = false;
+    if (hw_db_run(pg, HW_DB_ATOMIC, &query, 1, NULL, on_settled, reports, NULL) == HW_OK)
+        return true;
+    settle_later(reports);
+    return false;
+}
 
 /* The rows that report_sql answers. A report that is not newer counts as neither written nor
  * refused. */
 static void take_answers(void *arg, const PGresult *result)
 {
-    const struct rec_reports *reports = arg;
+    struct rec_reports *reports = arg;
     struct rec_counts *counts = reports->counts;
 
+    settle_later(reports);
     for (int i = 0; i < PQntuples(result); i++) {
         if (strcmp(PQgetvalue(result, i, 1), "t") == 0) {
             counts->reports_written++;
@@ -156,6 +231,7 @@ static enum hw_status identify_stream(void *arg, struct hw_kv_stream *stream, st
         .bucket = reports->bucket,
         .description = "Headwater: what nodes report and propose",
         .history = 1,
+        .value_most = HW_REPORTS_VALUE_MOST,
         .replicas = reports->replicas,
     };
 
@@ -174,6 +250,7 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
 {
     struct rec_reports *reports = hw_alloc(sizeof(*reports));
 
+    reports->loop = loop;
     reports->nats = nats;
     reports->bucket = bucket;
     const struct rec_intake_config config = {.loop = loop,
@@ -184,6 +261,11 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
                                              .what = "reports",
                                              .sql = report_sql,
                                              .batch_most = BATCH_MOST,
+                                             .waiting_most = WAITING_MOST,
+                                             .pace = {PACE_EACH_MS, PACE_MOST, PACE_CHANGES},
+                                             .replaced = &counts->reports_replaced,
+                                             .left_out = &counts->reports_left_out,
+                                             .first = ask_to_settle,
                                              .identify = identify_stream,
                                              .read = read_report,
                                              .ready = generation_known,
@@ -199,6 +281,7 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
         rec_reports_stop(reports);
         return err->status;
     }
+    settle_later(reports);
     *out = reports;
     return HW_OK;
 }
@@ -207,6 +290,7 @@ void rec_reports_stop(struct rec_reports *reports)
 {
     if (reports == NULL)
         return;
+    hw_timer_stop(&reports->settling);
     rec_intake_stop(reports->intake);
     free(reports);
 }

@@ -39,4 +39,21 @@ START_TEST(test_refused)
 }
 END_TEST
 
-TEST_MAIN("clock", 10, test_there_and_back, test_refused)
+/* What reads like a time, and is one that the database takes. */
+START_TEST(test_is_time)
+{
+    static const char *const good[] = {"1678-01-01T00:00:00Z", "2024-02-29T23:59:59.5Z",
+                                       "2261-12-31T23:59:59.999999Z"};
+    static const char *const bad[] = {
+        "0000-01-01T00:00:00Z",  "9999-12-31T23:59:59Z",  "2026-02-29T12:00:00Z",
+        "2026-01-31T24:00:00Z",  "2026-01-31T12:00:60Z",  "2026-1-31T12:00:00Z",
+        " 2026-01-31T12:00:00Z", "12026-01-31T12:00:00Z", ""};
+
+    for (size_t i = 0; i < HW_COUNT(good); i++)
+        ck_assert_msg(hw_clock_is_time(good[i]), "%s", good[i]);
+    for (size_t i = 0; i < HW_COUNT(bad); i++)
+        ck_assert_msg(!hw_clock_is_time(bad[i]), "%s", bad[i]);
+}
+END_TEST
+
+TEST_MAIN("clock", 10, test_there_and_back, test_refused, test_is_time)

@@ -126,10 +126,11 @@ START_TEST(test_report)
                                .drift = {true, "2026-01-31T12:00:03Z", "", true}};
     HW_AUTO_JSON json_t *json = hw_report_json(&report);
     HW_AUTO_FREE char *text = hw_report_write(json, "2026-01-31T12:00:04Z");
+    HW_AUTO_JSON json_t *read = NULL;
     struct hw_fence newest;
 
     ck_assert_ptr_nonnull(json);
-    ck_assert_int_eq(hw_report_check("n1", text, strlen(text), &newest, &err), HW_OK);
+    ck_assert_int_eq(hw_report_read("n1", text, strlen(text), &read, &newest, &err), HW_OK);
     ck_assert_int_eq(hw_fence_compare(newest, fence), 0);
     ck_assert(hw_report_matches(json, text, strlen(text)));
     report.held.waiting = 4;

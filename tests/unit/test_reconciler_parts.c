@@ -277,36 +277,142 @@ START_TEST(test_desired_columns)
 }
 END_TEST
 
+#define TIME "2026-01-31T12:00:00Z"
+
+static enum hw_status read_report(const char *node, const char *text, size_t size,
+                                  struct hw_fence *fence, struct hw_error *err)
+{
+    HW_AUTO_JSON json_t *report = NULL;
+
+    return hw_report_read(node, text, size, &report, fence, err);
+}
+
 START_TEST(test_report_check)
 {
-    static const char good[] = "{\"node\":\"n1\",\"state\":\"failed\",\"running\":null,\"failed\":"
-                               "{\"revision\":1,\"digest\":\"d\",\"epoch\":1,\"lsn\":\"0/1\","
-                               "\"stage\":\"apply\",\"error\":\"e\",\"at\":\"t\"}}";
-    struct hw_fence fence;
+    static const char good[] =
+        "{\"node\":\"n1\",\"state\":\"failed\",\"running\":null,\"failed\":"
+        "{\"revision\":1,\"digest\":\"" DIGEST "\",\"epoch\":1,\"lsn\":\"0/1\","
+        "\"stage\":\"apply\",\"error\":\"e\",\"at\":\"" TIME "\"}}";
+    struct hw_fence fence = {0};
     struct hw_error err;
 
-    ck_assert_int_eq(hw_report_check("n1", good, strlen(good), &fence, &err), HW_OK);
+    ck_assert_int_eq(read_report("n1", good, strlen(good), &fence, &err), HW_OK);
     ck_assert_int_eq(hw_fence_compare(fence, (struct hw_fence){1, 1}), 0);
-    ck_assert_int_eq(hw_report_check("n2", good, strlen(good), &fence, &err), HW_EINVAL);
+    ck_assert_int_eq(read_report("n2", good, strlen(good), &fence, &err), HW_EINVAL);
     ck_assert_ptr_nonnull(strstr(err.message, "n1"));
     HW_AUTO_FREE char *large = hw_alloc(100000);
     memset(large, ' ', 99999);
-    ck_assert_int_eq(hw_report_check("n1", large, 99999, &fence, &err), HW_ELIMIT);
+    ck_assert_int_eq(read_report("n1", large, 99999, &fence, &err), HW_ELIMIT);
     HW_AUTO_FREE char *no_lsn = hw_strdup(good);
     memcpy(strstr(no_lsn, "0/1"), "0-1", 3);
-    ck_assert_int_eq(hw_report_check("n1", no_lsn, strlen(no_lsn), &fence, &err), HW_EINVAL);
+    ck_assert_int_eq(read_report("n1", no_lsn, strlen(no_lsn), &fence, &err), HW_EINVAL);
     ck_assert_ptr_nonnull(strstr(err.message, "failed"));
 
     /* The entry could not be read: what it was about is not known, all of it or nothing. */
     static const char refused[] =
         "{\"node\":\"n1\",\"state\":\"rejected\",\"running\":null,\"failed\":{\"revision\":null,"
         "\"digest\":null,\"epoch\":null,\"lsn\":null,\"stage\":\"verify\",\"error\":\"e\","
-        "\"at\":\"t\"}}";
-    ck_assert_int_eq(hw_report_check("n1", refused, strlen(refused), &fence, &err), HW_OK);
+        "\"at\":\"" TIME "\"}}";
+    ck_assert_int_eq(read_report("n1", refused, strlen(refused), &fence, &err), HW_OK);
     ck_assert_uint_eq(fence.epoch, 0);
     HW_AUTO_FREE char *half = hw_strdup(refused);
     memcpy(strstr(half, "null,\"stage"), "1234", 4);
-    ck_assert_int_eq(hw_report_check("n1", half, strlen(half), &fence, &err), HW_EINVAL);
+    ck_assert_int_eq(read_report("n1", half, strlen(half), &fence, &err), HW_EINVAL);
+}
+END_TEST
+
+static json_t *report_with(const char *members)
+{
+    HW_AUTO_FREE char *text = hw_sprintf("{\"node\":\"n1\",\"state\":\"applied\",%s}", members);
+    json_t *report = NULL;
+    struct hw_fence fence;
+    struct hw_error err;
+
+    ck_assert_msg(hw_report_read("n1", text, strlen(text), &report, &fence, &err) == HW_OK, "%s",
+                  err.message);
+    return report;
+}
+
+static void refuse_with(const char *members)
+{
+    HW_AUTO_FREE char *text = hw_sprintf("{\"node\":\"n1\",\"state\":\"applied\",%s}", members);
+    HW_AUTO_JSON json_t *report = NULL;
+    struct hw_fence fence;
+    struct hw_error err;
+
+    ck_assert_msg(hw_report_read("n1", text, strlen(text), &report, &fence, &err) == HW_EINVAL,
+                  "%s", text);
+    ck_assert_ptr_nonnull(strstr(err.message, "member"));
+}
+
+/* What a node may write takes no more room than is meant for it, and is read by the database. */
+START_TEST(test_report_is_bounded)
+{
+    HW_AUTO_FREE char *words = hw_alloc(20001);
+    static const char *const bad[] = {
+        "\"running\":5",
+        "\"running\":{}",
+        "\"running\":{\"revision\":1,\"digest\":\"d\",\"epoch\":1,\"lsn\":\"0/1\",\"applied_at\":"
+        "\"" TIME "\"}",
+        "\"running\":{\"revision\":1.5,\"digest\":\"" DIGEST "\",\"epoch\":1,\"lsn\":\"0/1\","
+        "\"applied_at\":\"" TIME "\"}",
+        "\"running\":{\"revision\":1,\"digest\":\"" DIGEST "\",\"epoch\":1,\"lsn\":\"0/1\","
+        "\"applied_at\":\"soon\"}",
+        "\"reported_at\":\"2026-02-31T12:00:00Z\"",
+        "\"reported_at\":\"0000-01-01T00:00:00Z\"",
+        "\"desired_revision\":\"3\"",
+        "\"desired_revision\":-1",
+        "\"heartbeat\":1e-300",
+        "\"heartbeat\":\"30\"",
+        "\"held\":[]",
+        "\"drift\":{\"healed\":1}",
+        "\"agent\":{\"a\":1}",
+    };
+
+    for (size_t i = 0; i < HW_COUNT(bad); i++)
+        refuse_with(bad[i]);
+    for (int i = 0; i < 20000; i++)
+        words[i] = "\xC3\xA4"[i % 2]; /* two bytes each, so that the limit may fall between */
+    HW_AUTO_FREE char *members =
+        hw_sprintf("\"held\":{\"since\":\"s\",\"reason\":\"x%.9000s\",\"pad\":[[[]]]},\"pad\":{},"
+                   "\"agent\":\"%.9000s\",\"heartbeat\":30,\"running\":null",
+                   words, words);
+    HW_AUTO_JSON json_t *report = report_with(members);
+    const json_t *held = json_object_get(report, "held");
+    ck_assert_uint_eq(json_object_size(report), 5);
+    ck_assert_uint_eq(json_object_size(held), 2);
+    ck_assert_uint_eq(json_string_length(json_object_get(held, "reason")),
+                      HW_REPORT_WORDS_MOST - 1);
+    ck_assert_uint_eq(json_string_length(json_object_get(report, "agent")), 200);
+}
+END_TEST
+
+static bool stand_the_same(const char *members, const char *others)
+{
+    HW_AUTO_JSON json_t *one = report_with(members);
+    HW_AUTO_JSON json_t *two = report_with(others);
+    struct hw_digest a, b;
+
+    hw_report_standing(one, &a);
+    hw_report_standing(two, &b);
+    return hw_digest_equal(&a, &b);
+}
+
+#define RUNNING(revision, at)                                                                      \
+    "\"running\":{\"revision\":" revision ",\"digest\":\"" DIGEST                                  \
+    "\",\"epoch\":1,\"lsn\":\"0/1\",\"applied_at\":\"2026-01-31T12:00:0" at "Z\"}"
+
+START_TEST(test_report_standing)
+{
+    ck_assert(stand_the_same("\"agent\":\"a\"", "\"agent\":\"b\",\"held\":{\"reason\":\"r\"}"));
+    ck_assert(stand_the_same(RUNNING("1", "1"), RUNNING("1", "2")));
+    ck_assert(!stand_the_same(RUNNING("1", "1"), RUNNING("2", "1")));
+    ck_assert(!stand_the_same(RUNNING("1", "1"), "\"running\":null"));
+    ck_assert(!stand_the_same("\"failed\":null", "\"failed\":{\"stage\":\"verify\",\"error\":\"e\","
+                                                 "\"at\":\"" TIME "\"}"));
+    ck_assert(
+        stand_the_same("\"failed\":{\"stage\":\"verify\",\"error\":\"f\",\"at\":\"" TIME "\"}",
+                       "\"failed\":{\"stage\":\"verify\",\"error\":\"e\",\"at\":\"" TIME "\"}"));
 }
 END_TEST
 
@@ -360,4 +466,5 @@ START_TEST(test_sink_and_map)
 END_TEST
 
 TEST_MAIN("reconciler parts", 30, test_plan, test_ledger, test_desired_value, test_decided_value,
-          test_desired_columns, test_report_check, test_blob, test_sink_and_map)
+          test_desired_columns, test_report_check, test_report_is_bounded, test_report_standing,
+          test_blob, test_sink_and_map)
