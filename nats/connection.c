@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/backoff.h"
 #include "common/clock.h"
 #include "common/memory.h"
 #include "common/outage.h"
@@ -17,7 +18,9 @@ enum {
     TIMEOUT_MS = 2000,
     ACK_TIMEOUT_MS = 5000,
     MAX_PENDING = 4096,
-    REOPEN_MS = 2000,
+    RECONNECT_FIRST_MS =
+        500, /* the first pause after a failure, and where nobody asks for others … */
+    REOPEN_MOST_MS = 2000,  /* … the longest, when libnats has given a connection up */
     CLOCK_MS = 10000,       /* between two looks at the clock */
     CLOCK_SLACK_MS = 1000,  /* by how much the clock may be set back without consequence */
     PROBE_EVERY_MS = 20000, /* between two probes of an outage; a third of HW_OUTAGE_AGAIN_MS */
@@ -39,6 +42,8 @@ struct hw_nats {
     char *prefix;      /* NULL: none */
     natsStatus away;   /* why the last try to connect failed, as the owner was told */
     struct hw_timer reopen;
+    int64_t reopen_most_ms;
+    int failures; /* connections in a row that closed, or never were, since the last that was up */
 
     struct hw_subscriptions subs;
     struct hw_flights flights;
@@ -60,8 +65,6 @@ struct hw_nats {
     struct hw_timer clock_timer;
     int64_t clock_ahead; /* ms: the time of day, less the monotonic clock */
 };
-
-static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err);
 
 /*
  * ---- why there is no connection ----
@@ -100,8 +103,8 @@ static void find_out(void *arg)
 
 static void find_out_soon(struct hw_nats *nats)
 {
-    hw_timer_start(nats->loop, &nats->find_out,
-                   nats->many ? arc4random_uniform(PROBE_WITHIN_MS) : 0, find_out, nats);
+    hw_timer_start(nats->loop, &nats->find_out, nats->many ? hw_random_ms(PROBE_WITHIN_MS) : 0,
+                   find_out, nats);
 }
 
 /* Takes what the probe found. Where a server is fine as far as a stranger can see, either it
@@ -156,6 +159,7 @@ static void go_up(struct hw_nats *nats)
     nats->why[0] = nats->lost[0] = '\0';
     nats->up = true;
     nats->away = NATS_OK;
+    nats->failures = 0;
     nats->trouble[0] = '\0';
     if (nats->events.up != NULL)
         nats->events.up(nats->events.arg);
@@ -178,20 +182,15 @@ static void go_down(struct hw_nats *nats, const char *why)
     find_out_soon(nats);
 }
 
-static void reopen(void *arg);
+static void open_connection(void *arg);
 
-static void reopen_within(struct hw_nats *nats, int64_t ms)
+/* Whoever is refused would otherwise be refused several times a second. */
+static void reopen_later(struct hw_nats *nats)
 {
-    hw_timer_start(nats->loop, &nats->reopen, arc4random_uniform((uint32_t)ms), reopen, nats);
-}
+    const int64_t pause =
+        hw_backoff_from_ms(RECONNECT_FIRST_MS, ++nats->failures, nats->reopen_most_ms);
 
-static void reopen(void *arg)
-{
-    struct hw_nats *nats = arg;
-    struct hw_error err;
-
-    if (open_connection(nats, &err) != HW_OK)
-        reopen_within(nats, REOPEN_MS);
+    hw_timer_start(nats->loop, &nats->reopen, pause, open_connection, nats);
 }
 
 static int64_t clock_ahead(void)
@@ -243,6 +242,8 @@ static void on_mail(void *arg, const struct hw_mail *mail)
 {
     struct hw_nats *nats = arg;
 
+    if (mail->nc != NULL && mail->nc != nats->nc)
+        return; /* of a connection that is gone: what it came to does not concern its successor */
     switch (mail->kind) {
     case HW_MAIL_UP:
         go_up(nats);
@@ -257,7 +258,7 @@ static void on_mail(void *arg, const struct hw_mail *mail)
         go_down(nats, "closed");
         close_connection(nats);
         hw_flights_end_all(&nats->flights, HW_EUNAVAIL);
-        reopen_within(nats, REOPEN_MS);
+        reopen_later(nats);
         break;
     case HW_MAIL_PROBED:
         take_findings(nats);
@@ -292,12 +293,8 @@ static natsStatus set_servers(natsOptions *options, const char *url)
 /* On a thread of libnats; attempts counts from 1. */
 static int64_t reconnect_delay(natsConnection *nc, int attempts, void *closure)
 {
-    const int64_t limit = (int64_t)(intptr_t)closure;
-    const int64_t grown = (int64_t)250 << (attempts < 16 ? attempts : 16);
-    const int64_t delay = grown < limit ? grown : limit;
-
     (void)nc;
-    return delay / 2 + (int64_t)arc4random_uniform((uint32_t)(delay / 2 + 1));
+    return hw_backoff_from_ms(RECONNECT_FIRST_MS, attempts, (int64_t)(intptr_t)closure);
 }
 
 static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_options *wish,
@@ -323,12 +320,9 @@ static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_op
     if (s == NATS_OK)
         s = natsOptions_SetMaxReconnect(o, -1);
     if (s == NATS_OK)
-        s = natsOptions_SetReconnectWait(o, 250);
-    if (s == NATS_OK)
-        s = natsOptions_SetReconnectJitter(o, 250, 250);
-    if (s == NATS_OK && wish->reconnect_ms > 0)
-        s = natsOptions_SetCustomReconnectDelay(o, reconnect_delay,
-                                                (void *)(intptr_t)wish->reconnect_ms);
+        s = natsOptions_SetCustomReconnectDelay(
+            o, reconnect_delay,
+            (void *)(intptr_t)(wish->reconnect_ms > 0 ? wish->reconnect_ms : RECONNECT_FIRST_MS));
     if (s == NATS_OK)
         s = natsOptions_SetReconnectBufSize(o, 0); /* nothing is sent late */
     if (s == NATS_OK)
@@ -342,38 +336,42 @@ static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_op
     return hw_nats_files_apply(&wish->files, wish->url, o, err);
 }
 
-static enum hw_status open_connection(struct hw_nats *nats, struct hw_error *err)
+/*
+ * Whatever happens here, the owner has a connection that never gives up: a first attempt that fails
+ * in a way that libnats does not repeat by itself is repeated here.
+ */
+static void open_connection(void *arg)
 {
+    struct hw_nats *nats = arg;
     jsOptions js_options;
-    natsStatus s;
-
-    s = natsConnection_Connect(&nats->nc, nats->options);
-    const bool connected = s == NATS_OK;
     const char *text = NULL;
+    natsStatus s = natsConnection_Connect(&nats->nc, nats->options);
+    const bool connected = s == NATS_OK;
+
     if (s != NATS_OK && s != NATS_NOT_YET_CONNECTED) {
         nats->nc = NULL;
-        return hw_nats_fail(err, s, 0, "connecting to NATS");
+    } else {
+        jsOptions_Init(&js_options);
+        js_options.Wait = nats->timeout_ms;
+        js_options.Prefix = nats->prefix;
+        js_options.PublishAsync.MaxPending = nats->max_pending;
+        js_options.PublishAsync.AckHandler = hw_mailbox_on_ack;
+        js_options.PublishAsync.AckHandlerClosure = nats->box;
+        s = natsConnection_JetStream(&nats->js, nats->nc, &js_options);
+        if (s != NATS_OK)
+            close_connection(nats);
     }
-    jsOptions_Init(&js_options);
-    js_options.Wait = nats->timeout_ms;
-    js_options.Prefix = nats->prefix;
-    js_options.PublishAsync.MaxPending = nats->max_pending;
-    js_options.PublishAsync.AckHandler = hw_mailbox_on_ack;
-    js_options.PublishAsync.AckHandlerClosure = nats->box;
-    s = natsConnection_JetStream(&nats->js, nats->nc, &js_options);
-    if (s != NATS_OK) {
-        close_connection(nats);
-        return hw_nats_fail(err, s, 0, "setting up JetStream");
-    }
-    if (hw_subscriptions_attach(&nats->subs, nats->nc, err) != HW_OK) {
-        close_connection(nats);
-        return err->status;
+    if (nats->nc == NULL) {
+        hw_mailbox_post(nats->box, &(struct hw_mail){.kind = HW_MAIL_AWAY, .s = s});
+        reopen_later(nats);
+        return;
     }
     /* libnats tells of an attempt that succeeds later, and of none that fails or succeeds here. */
     hw_mailbox_post(nats->box,
                     &(struct hw_mail){.kind = connected ? HW_MAIL_UP : HW_MAIL_AWAY,
+                                      .nc = nats->nc,
                                       .s = natsConnection_GetLastError(nats->nc, &text)});
-    return HW_OK;
+    hw_subscriptions_attach(&nats->subs, nats->nc);
 }
 
 /*
@@ -419,11 +417,12 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
         abort(); /* out of memory */
     if (options->prefix != NULL && *options->prefix != '\0')
         nats->prefix = hw_strdup(options->prefix);
+    nats->reopen_most_ms = options->reconnect_ms > 0 ? options->reconnect_ms : REOPEN_MOST_MS;
     status = make_options(nats, options, err);
     if (status == HW_OK && options->first_ms > 0)
-        reopen_within(nats, options->first_ms);
+        hw_timer_start(loop, &nats->reopen, hw_random_ms(options->first_ms), open_connection, nats);
     else if (status == HW_OK)
-        status = open_connection(nats, err);
+        open_connection(nats);
     nats->clock_ahead = clock_ahead();
     hw_timer_start(loop, &nats->clock_timer, CLOCK_MS, look_at_clock, nats);
     if (status != HW_OK) {
@@ -539,7 +538,10 @@ static enum hw_status need_up(const struct hw_nats *nats, struct hw_error *err)
 enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_nats_msg_fn *fn,
                                  void *arg, struct hw_nats_sub **sub, struct hw_error *err)
 {
-    return hw_subscriptions_add(&nats->subs, subject, fn, arg, sub, err);
+    if (!hw_subscription_valid(subject))
+        return hw_fail(err, HW_EINVAL, "\"%s\" is not a subject", subject);
+    *sub = hw_subscriptions_add(&nats->subs, subject, fn, arg);
+    return HW_OK;
 }
 
 void hw_nats_unsubscribe(struct hw_nats_sub *sub)

@@ -58,7 +58,8 @@ struct hw_nats_options {
 
 /*
  * Starts connecting and returns. A server that is away, or that refuses this client, is tried again
- * for ever. HW_EINVAL for files that cannot be used.
+ * for ever, with growing pauses. HW_EINVAL for files and URLs that cannot be used, and no other
+ * failure: whatever a server does, it does later.
  */
 enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *options,
                             const struct hw_nats_events *events, struct hw_nats **nats,
@@ -96,7 +97,9 @@ size_t hw_nats_max_payload(const struct hw_nats *nats); /* bytes; 1 MiB while it
 
 /* ---- plain subscriptions ---- */
 
-/* Calls fn on the loop for each message of subject, also after a reconnect. */
+/* Calls fn on the loop for each message of subject, also after a reconnect. Where there is no
+ * connection, or one that is about to close, the next one brings it. HW_EINVAL for a subject that
+ * is none, and no other failure. */
 enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_nats_msg_fn *fn,
                                  void *arg, struct hw_nats_sub **sub,
                                  struct hw_error *err) HW_CHECKED;

@@ -114,8 +114,7 @@ bool hw_mailbox_has_mail(struct hw_mailbox *box)
 
 static void on_connected(natsConnection *nc, void *closure)
 {
-    (void)nc;
-    hw_mailbox_post(closure, &(struct hw_mail){.kind = HW_MAIL_UP});
+    hw_mailbox_post(closure, &(struct hw_mail){.kind = HW_MAIL_UP, .nc = nc});
 }
 
 static void on_disconnected(natsConnection *nc, void *closure)
@@ -123,13 +122,17 @@ static void on_disconnected(natsConnection *nc, void *closure)
     const char *text = NULL;
 
     hw_mailbox_post(closure, &(struct hw_mail){.kind = HW_MAIL_DOWN,
+                                               .nc = nc,
                                                .s = natsConnection_GetLastError(nc, &text)});
 }
 
 static void on_closed(natsConnection *nc, void *closure)
 {
-    (void)nc;
-    hw_mailbox_post(closure, &(struct hw_mail){.kind = HW_MAIL_CLOSED});
+    const char *text = NULL;
+
+    hw_mailbox_post(closure, &(struct hw_mail){.kind = HW_MAIL_CLOSED,
+                                               .nc = nc,
+                                               .s = natsConnection_GetLastError(nc, &text)});
 }
 
 static void on_error(natsConnection *nc, natsSubscription *sub, natsStatus s, void *closure)

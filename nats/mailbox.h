@@ -29,7 +29,9 @@ enum hw_mail_kind {
 
 struct hw_mail {
     enum hw_mail_kind kind;
-    natsMsg *msg; /* owned by the letter */
+    const natsConnection *nc; /* UP, AWAY, DOWN, CLOSED: of which connection; an address only, for
+                                 the connection may be gone */
+    natsMsg *msg;             /* owned by the letter */
     uint64_t sub;
     uint64_t seq;
     natsStatus s;

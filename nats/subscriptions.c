@@ -1,9 +1,9 @@
 #include "nats/subscriptions.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/memory.h"
-#include "nats/error.h"
 #include "nats/mailbox.h"
 
 enum { LEAVING_MS = 2000 }; /* between taking a subscription out of the connection and freeing it */
@@ -36,18 +36,28 @@ static void on_message(natsConnection *nc, natsSubscription *sub, natsMsg *msg, 
     hw_mailbox_post(to->box, &(struct hw_mail){.kind = HW_MAIL_MESSAGE, .msg = msg, .sub = to->id});
 }
 
-static enum hw_status subscribe(struct hw_nats_sub *sub, struct hw_error *err)
+static void leave(struct hw_subscriptions *subs, natsSubscription *sub, struct address *to);
+
+/*
+ * A connection may close at any moment, also between two lines of this function, and is none from
+ * then on: nothing that is subscribed can depend on it. So a subscription that cannot be made now
+ * is no failure. It is remembered, and the connection that follows brings it. Whatever else may
+ * keep the library from making it, the connection is closed, so that one follows.
+ */
+static void subscribe(struct hw_nats_sub *sub)
 {
+    struct hw_subscriptions *subs = sub->subs;
     struct address *to = hw_alloc(sizeof(*to));
 
-    *to = (struct address){.box = sub->subs->box, .id = sub->id};
-    natsStatus s = natsConnection_Subscribe(&sub->sub, sub->subs->nc, sub->subject, on_message, to);
-    if (s != NATS_OK) {
+    *to = (struct address){.box = subs->box, .id = sub->id};
+    if (natsConnection_Subscribe(&sub->sub, subs->nc, sub->subject, on_message, to) != NATS_OK) {
+        sub->sub = NULL;
         free(to);
-        return hw_nats_fail(err, s, 0, "subscribing to %s", sub->subject);
+        natsConnection_Close(subs->nc);
+    } else if (natsSubscription_SetOnCompleteCB(sub->sub, free, to) != NATS_OK) {
+        leave(subs, HW_TAKE(sub->sub), to);
+        natsConnection_Close(subs->nc);
     }
-    s = natsSubscription_SetOnCompleteCB(sub->sub, free, to);
-    return s == NATS_OK ? HW_OK : hw_nats_fail(err, s, 0, "subscribing to %s", sub->subject);
 }
 
 void hw_subscriptions_deliver(const struct hw_subscriptions *subs, uint64_t id, natsMsg *msg)
@@ -70,7 +80,8 @@ void hw_subscriptions_deliver(const struct hw_subscriptions *subs, uint64_t id, 
  */
 struct leaving {
     natsSubscription *sub;
-    int64_t due; /* hw_loop_now(): when it may be freed */
+    struct address *to; /* freed with it; NULL: libnats frees it */
+    int64_t due;        /* hw_loop_now(): when it may be freed */
     struct leaving *next;
 };
 
@@ -81,6 +92,7 @@ static void free_leaving(struct hw_subscriptions *subs, int64_t now)
 
         subs->leaving = leaving->next;
         natsSubscription_Destroy(leaving->sub);
+        free(leaving->to);
         free(leaving);
     }
     if (subs->leaving == NULL)
@@ -96,13 +108,13 @@ static void on_leaving_timer(void *arg)
         hw_timer_start(subs->loop, &subs->leaving_timer, LEAVING_MS, on_leaving_timer, subs);
 }
 
-static void leave(struct hw_subscriptions *subs, natsSubscription *sub)
+static void leave(struct hw_subscriptions *subs, natsSubscription *sub, struct address *to)
 {
     struct leaving *leaving = hw_alloc(sizeof(*leaving));
 
     /* Where it fails there is no connection that anything could arrive by. */
     (void)natsSubscription_Unsubscribe(sub);
-    *leaving = (struct leaving){.sub = sub, .due = hw_loop_now() + LEAVING_MS};
+    *leaving = (struct leaving){.sub = sub, .to = to, .due = hw_loop_now() + LEAVING_MS};
     *subs->leaving_end = leaving;
     subs->leaving_end = &leaving->next;
     if (!hw_timer_running(&subs->leaving_timer))
@@ -118,9 +130,16 @@ void hw_subscriptions_init(struct hw_subscriptions *subs, struct hw_loop *loop,
     subs->leaving_end = &subs->leaving;
 }
 
-enum hw_status hw_subscriptions_add(struct hw_subscriptions *subs, const char *subject,
-                                    hw_nats_msg_fn *fn, void *arg, struct hw_nats_sub **out,
-                                    struct hw_error *err)
+bool hw_subscription_valid(const char *subject)
+{
+    if (*subject == '\0' || *subject == '.' || strpbrk(subject, " \t\r\n") != NULL ||
+        strstr(subject, "..") != NULL)
+        return false;
+    return subject[strlen(subject) - 1] != '.';
+}
+
+struct hw_nats_sub *hw_subscriptions_add(struct hw_subscriptions *subs, const char *subject,
+                                         hw_nats_msg_fn *fn, void *arg)
 {
     struct hw_nats_sub *sub = hw_alloc(sizeof(*sub));
 
@@ -131,16 +150,9 @@ enum hw_status hw_subscriptions_add(struct hw_subscriptions *subs, const char *s
                                 .arg = arg,
                                 .next = subs->list};
     subs->list = sub;
-    if (subs->nc != NULL) {
-        const enum hw_status status = subscribe(sub, err);
-
-        if (status != HW_OK) {
-            hw_subscriptions_remove(sub);
-            return status;
-        }
-    }
-    *out = sub;
-    return HW_OK;
+    if (subs->nc != NULL)
+        subscribe(sub);
+    return sub;
 }
 
 static void free_sub(struct hw_nats_sub *sub)
@@ -160,19 +172,15 @@ void hw_subscriptions_remove(struct hw_nats_sub *sub)
         }
     }
     if (sub->sub != NULL)
-        leave(sub->subs, sub->sub);
+        leave(sub->subs, sub->sub, NULL);
     free_sub(sub);
 }
 
-enum hw_status hw_subscriptions_attach(struct hw_subscriptions *subs, natsConnection *nc,
-                                       struct hw_error *err)
+void hw_subscriptions_attach(struct hw_subscriptions *subs, natsConnection *nc)
 {
-    enum hw_status status = HW_OK;
-
     subs->nc = nc;
-    for (struct hw_nats_sub *sub = subs->list; sub != NULL && status == HW_OK; sub = sub->next)
-        status = subscribe(sub, err);
-    return status;
+    for (struct hw_nats_sub *sub = subs->list; sub != NULL; sub = sub->next)
+        subscribe(sub);
 }
 
 void hw_subscriptions_detach(struct hw_subscriptions *subs)

@@ -7,10 +7,10 @@
 #define HW_NATS_SUBSCRIPTIONS_H
 
 #include <nats/nats.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/loop.h"
-#include "common/status.h"
 
 struct hw_mailbox;
 struct hw_nats_sub;
@@ -29,20 +29,21 @@ struct hw_subscriptions {
 void hw_subscriptions_init(struct hw_subscriptions *subs, struct hw_loop *loop,
                            struct hw_mailbox *box);
 
-/* Calls fn on the loop for each message of subject. Without a connection, the next one brings it.
- */
-enum hw_status hw_subscriptions_add(struct hw_subscriptions *subs, const char *subject,
-                                    hw_nats_msg_fn *fn, void *arg, struct hw_nats_sub **sub,
-                                    struct hw_error *err) HW_CHECKED;
+/* May it be subscribed to: words with a dot between them, without a blank? */
+bool hw_subscription_valid(const char *subject);
+
+/* Calls fn on the loop for each message of subject, which must be a valid one. Without a
+ * connection, and on one that closes, the next connection brings it. */
+struct hw_nats_sub *hw_subscriptions_add(struct hw_subscriptions *subs, const char *subject,
+                                         hw_nats_msg_fn *fn, void *arg);
 /* fn is not called any more. NULL is fine. */
 void hw_subscriptions_remove(struct hw_nats_sub *sub);
 
 /* Hands a message over to the subscription with this number; one that is gone gets none. */
 void hw_subscriptions_deliver(const struct hw_subscriptions *subs, uint64_t id, natsMsg *msg);
 
-/* Makes all subscriptions on a new connection; after a failure, detach. */
-enum hw_status hw_subscriptions_attach(struct hw_subscriptions *subs, natsConnection *nc,
-                                       struct hw_error *err) HW_CHECKED;
+/* Makes all subscriptions on a new connection. */
+void hw_subscriptions_attach(struct hw_subscriptions *subs, natsConnection *nc);
 /* The connection is closed, and its threads have ended. */
 void hw_subscriptions_detach(struct hw_subscriptions *subs);
 /* Removes all, after detach. */

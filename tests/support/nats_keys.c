@@ -1,8 +1,11 @@
 #include "tests/support/nats_keys.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <openssl/evp.h>
+#include <openssl/pem.h>
 #include <openssl/rand.h>
+#include <openssl/x509v3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +34,63 @@ void test_nats_certificates(const char *dir)
                          &output) != 0)
         test_fail("openssl: %s", output);
     free(output);
+}
+
+static FILE *open_in(const char *dir, const char *name, const char *mode)
+{
+    HW_AUTO_FREE char *path = hw_sprintf("%s/%s", dir, name);
+    FILE *file = fopen(path, mode);
+
+    if (file == NULL)
+        test_fail("cannot open %s", path);
+    return file;
+}
+
+static EVP_PKEY *read_key(const char *dir, const char *name)
+{
+    FILE *file = open_in(dir, name, "r");
+    EVP_PKEY *key = PEM_read_PrivateKey(file, NULL, NULL, NULL);
+
+    fclose(file);
+    if (key == NULL)
+        test_fail("no key in %s", name);
+    return key;
+}
+
+void test_nats_certificate(const char *dir, const char *name, const char *key, long from_s,
+                           long until_s)
+{
+    HW_AUTO_FREE char *path = hw_sprintf("%s.pem", name);
+    EVP_PKEY *own = read_key(dir, key), *issuer = read_key(dir, "ca.key");
+    FILE *file = open_in(dir, "ca.pem", "r");
+    X509 *ca = PEM_read_X509(file, NULL, NULL, NULL), *made = X509_new();
+    X509_NAME *subject = X509_NAME_new();
+    X509_EXTENSION *names = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, "DNS:localhost");
+    long serial;
+
+    fclose(file);
+    if (ca == NULL || made == NULL || subject == NULL || names == NULL ||
+        RAND_bytes((unsigned char *)&serial, sizeof(serial)) != 1 ||
+        X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1,
+                                   0) != 1 ||
+        X509_set_version(made, 2) != 1 ||
+        ASN1_INTEGER_set(X509_get_serialNumber(made), serial & LONG_MAX) != 1 ||
+        X509_set_subject_name(made, subject) != 1 ||
+        X509_set_issuer_name(made, X509_get_subject_name(ca)) != 1 ||
+        X509_gmtime_adj(X509_getm_notBefore(made), from_s) == NULL ||
+        X509_gmtime_adj(X509_getm_notAfter(made), until_s) == NULL ||
+        X509_set_pubkey(made, own) != 1 || X509_add_ext(made, names, -1) != 1 ||
+        X509_sign(made, issuer, EVP_sha256()) == 0)
+        test_fail("cannot make %s", path);
+    file = open_in(dir, path, "w");
+    if (PEM_write_X509(file, made) != 1 || fclose(file) != 0)
+        test_fail("cannot write %s", path);
+    X509_EXTENSION_free(names);
+    X509_NAME_free(subject);
+    X509_free(made);
+    X509_free(ca);
+    EVP_PKEY_free(issuer);
+    EVP_PKEY_free(own);
 }
 
 void test_nats_seed(const char *path)
