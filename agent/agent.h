@@ -119,6 +119,8 @@ struct agent_view {
     bool connected;
     const char *why_away; /* the reason if it is not connected, as hw_nats_why_away gives it; valid
                              until the loop's next turn */
+    const char *why_unread; /* agent_watch_stuck: as long valid */
+    uint64_t unread;        /* reads of the desired entry that failed */
     struct agent_state state;
     struct agent_counts counts;
 };

@@ -6,6 +6,7 @@
 #include "agent/confirmation.h"
 #include "agent/entry.h"
 #include "agent/target.h"
+#include "agent/trust.h"
 #include "common/backoff.h"
 #include "common/memory.h"
 #include "protocol/keys.h"
@@ -34,6 +35,7 @@ static void on_watch_trouble(void *arg, const struct hw_error *why)
 {
     agent_core_tell(arg, HW_LOG_WARN, "cannot read the desired entry; trying again until it works",
                     NULL, why->message);
+    agent_core_changed(arg);
 }
 
 /* Both looks at NATS block: the second one gets a turn of the loop of its own. */
@@ -44,6 +46,7 @@ static void on_looked(void *arg)
     if (a->check_report)
         agent_reporter_check(a->reporter);
     a->check_report = false;
+    agent_core_changed(a);
 }
 
 static void on_report_trouble(void *arg, const struct hw_error *why)
@@ -101,8 +104,9 @@ static void on_up(void *arg)
     const int64_t beat_ms = a->options.heartbeat_ms;
 
     agent_core_tell(a, HW_LOG_INFO, "connected to NATS", NULL, hw_nats_url(a->nats));
+    agent_trust_reload(a);
     a->check_report = true;
-    agent_watch_look(a->watch, a->counts.connected++ > 0 ? hw_random_ms(REJOIN_MS) : 0);
+    agent_watch_rejoin(a->watch, a->counts.connected++ > 0 ? hw_random_ms(REJOIN_MS) : 0);
     agent_proposer_look(a->proposer, hw_random_ms(REJOIN_MS), true);
     if (beat_ms > 0)
         hw_timer_start(a->loop, &a->heartbeat,
@@ -135,6 +139,17 @@ static void on_away(void *arg, const struct hw_nats_away *away)
     agent_core_changed(a);
 }
 
+static void on_files(void *arg, bool warn, const char *what, const char *detail)
+{
+    agent_core_tell(arg, warn ? HW_LOG_WARN : HW_LOG_INFO, what, NULL, detail);
+}
+
+void agent_connection_reload(struct agent *a)
+{
+    if (a->options.nats == NULL)
+        (void)hw_nats_reload(a->nats);
+}
+
 /* ---- opening and closing ---- */
 
 static int64_t first_ms(void)
@@ -155,7 +170,8 @@ static enum hw_status open_nats(struct agent *a, struct hw_error *err)
                                             .files = a->options.nats_files,
                                             .prefix = a->options.nats_prefix};
     const char *const exposed = hw_nats_exposed(&options.files);
-    const struct hw_nats_events events = {.up = on_up, .down = on_down, .away = on_away, .arg = a};
+    const struct hw_nats_events events = {
+        .up = on_up, .down = on_down, .away = on_away, .files = on_files, .arg = a};
 
     if (a->options.nats != NULL) {
         a->nats = a->options.nats;

@@ -14,6 +14,9 @@ enum hw_status agent_connection_open(struct agent *a, struct hw_error *err) HW_C
  * agent is ready for what comes. */
 void agent_connection_join(struct agent *a);
 
+/* Reads the files for NATS again; where some have changed, connects anew with them. */
+void agent_connection_reload(struct agent *a);
+
 /* Frees it; the owner closes a shared connection before. */
 void agent_connection_close(struct agent *a);
 

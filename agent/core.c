@@ -55,6 +55,8 @@ void agent_look(const struct agent *a, struct agent_view *view)
     struct agent_state *const state = &view->state;
 
     view->phase = a->phase;
+    view->why_unread = a->watch != NULL ? agent_watch_stuck(a->watch) : "";
+    view->unread = a->watch != NULL ? agent_watch_failed(a->watch) : 0;
     view->counts = a->counts;
     view->connected = a->nats != NULL && hw_nats_up(a->nats);
     view->why_away = a->nats != NULL ? hw_nats_why_away(a->nats) : "";

@@ -14,6 +14,7 @@
 #include "agent/recovery.h"
 #include "agent/rollback.h"
 #include "agent/target.h"
+#include "agent/trust.h"
 #include "common/memory.h"
 
 static const struct agent_transition transitions[] = {
@@ -78,6 +79,8 @@ void agent_retry(struct agent *a)
 {
     struct agent_state next = *agent_core_state(a);
 
+    agent_trust_reload(a);
+    agent_connection_reload(a);
     next.trial.attempts = 0;
     agent_core_save_or_tell(a, &next);
     a->retry = true;
@@ -120,17 +123,6 @@ static enum hw_status open_store(struct agent *a, struct hw_error *err)
     return HW_OK;
 }
 
-static enum hw_status open_trust(struct agent *a, struct hw_error *err)
-{
-    if (a->options.trust == NULL)
-        return HW_OK;
-    if (hw_trust_open(a->options.trust, &a->trust, err) != HW_OK)
-        return hw_fail_in(err, "--trust");
-    agent_core_tell(a, HW_LOG_INFO, "only signed entries are believed", NULL,
-                    hw_trust_ids(a->trust));
-    return HW_OK;
-}
-
 enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *options,
                           const struct agent_hooks *hooks, struct agent **out, struct hw_error *err)
 {
@@ -146,7 +138,7 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
     read_boot_id(a);
     status = open_store(a, err);
     if (status == HW_OK)
-        status = open_trust(a, err);
+        status = agent_trust_open(a, err);
     if (status == HW_OK)
         status = agent_proposals_open(options->state_dir, err);
     if (status == HW_OK)

@@ -1,10 +1,12 @@
 #include "agent/watch.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/backoff.h"
 #include "common/memory.h"
 #include "common/number.h"
+#include "common/outage.h"
 #include "protocol/keys.h"
 #include "protocol/subjects.h"
 
@@ -19,8 +21,11 @@ struct agent_watch {
     struct hw_timer timer; /* of the next look; it runs from the first look on */
     bool paused, wanted;   /* wanted: a look waits for the end of the pause */
     int failures;          /* in a row */
-    uint64_t hinted;       /* the newest sequence that a hint named */
-    int late;              /* looks in a row that found an older one than that */
+    uint64_t failed;       /* reads in all */
+    struct hw_outage outage;
+    char why[HW_ERROR_MAX]; /* the last read failed */
+    uint64_t hinted;        /* the newest sequence that a hint named */
+    int late;               /* looks in a row that found an older one than that */
 };
 
 /* In a cluster the replica that answers may be behind the one that sent the hint. Then the key is
@@ -42,12 +47,15 @@ static void read_entry(struct agent_watch *w)
     const enum hw_status status = hw_kv_get(w->nats, w->bucket, w->key, &found, &err);
 
     if (status != HW_OK && status != HW_ENOENT) {
-        if (w->failures++ == 0)
+        w->failed++;
+        snprintf(w->why, sizeof(w->why), "%s", err.message);
+        agent_watch_look(w, hw_backoff_ms(++w->failures, RETRY_LIMIT_MS));
+        if (hw_outage_goes_on(&w->outage, err.message, hw_loop_now()))
             w->events.trouble(w->events.arg, &err);
-        agent_watch_look(w, hw_backoff_ms(w->failures, RETRY_LIMIT_MS));
         return;
     }
     w->failures = 0;
+    (void)hw_outage_ends(&w->outage, hw_loop_now(), &(int64_t){0});
     compare_with_hint(w, found.seq);
     if (status == HW_ENOENT) {
         w->events.none(w->events.arg);
@@ -75,6 +83,13 @@ void agent_watch_look(struct agent_watch *w, int64_t within_ms)
 {
     if (!hw_timer_running(&w->timer) || w->timer.due > hw_loop_now() + within_ms)
         hw_timer_start(hw_nats_loop(w->nats), &w->timer, within_ms, look, w);
+}
+
+void agent_watch_rejoin(struct agent_watch *w, int64_t within_ms)
+{
+    w->failures = 0;
+    (void)hw_outage_ends(&w->outage, hw_loop_now(), &(int64_t){0});
+    agent_watch_look(w, within_ms);
 }
 
 void agent_watch_pause(struct agent_watch *w, bool pause)
@@ -131,6 +146,19 @@ void agent_watch_free(struct agent_watch *w)
     free(w->key);
     free(w->bucket);
     free(w);
+}
+
+uint64_t agent_watch_failed(const struct agent_watch *w)
+{
+    return w->failed;
+}
+
+const char *agent_watch_stuck(const struct agent_watch *w)
+{
+    const bool stuck = hw_nats_up(w->nats) &&
+                       hw_outage_age(&w->outage, hw_loop_now()) >= hw_nats_unread_ms(w->nats);
+
+    return stuck ? w->why : "";
 }
 
 const char *agent_watch_key(const struct agent_watch *w)

@@ -15,8 +15,8 @@ struct agent_watch_events {
     /* the entry as it is now, also one that was given before */
     void (*entry)(void *arg, const struct hw_entry *entry);
     void (*looked)(void *arg); /* after every look, however it ended */
-    void (*trouble)(void *arg,
-                    const struct hw_error *why); /* called once in an outage, not at each look */
+    /* The key cannot be read: called at once, and each minute while it lasts. */
+    void (*trouble)(void *arg, const struct hw_error *why);
     void *arg;
 };
 
@@ -32,8 +32,16 @@ void agent_watch_free(struct agent_watch *watch);
  * connected. */
 void agent_watch_look(struct agent_watch *watch, int64_t within_ms);
 
+/* The same, now that NATS is there again: what failed before says nothing any more. */
+void agent_watch_rejoin(struct agent_watch *watch, int64_t within_ms);
+
 /* While the watch is paused, a look waits; it is made when the pause ends. */
 void agent_watch_pause(struct agent_watch *watch, bool pause);
+
+/* Reads that failed so far; and why the last ones did, when they have failed for a minute and more
+ * though NATS is connected, or else "". */
+uint64_t agent_watch_failed(const struct agent_watch *watch);
+const char *agent_watch_stuck(const struct agent_watch *watch);
 
 /* The name of the key. */
 const char *agent_watch_key(const struct agent_watch *watch);

@@ -18,6 +18,7 @@
 #include "api/resources/wait.h"
 #include "api/routes.h"
 #include "api/token_command.h"
+#include "common/certificate.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/memory.h"
@@ -133,6 +134,8 @@ static const struct hw_program program = {
 struct service {
     struct api api;
     struct http_tls *tls; /* or NULL */
+    struct http_tls_config certificates;
+    struct hw_timer certificate_timer;
     struct hw_notify *notify;
     struct hw_timer drain_timer;
     int signals;
@@ -187,19 +190,45 @@ static void notify_ready(const struct service *service)
     hw_notify_ready(service->notify, status);
 }
 
+static void look_at_certificate(const char *option, const char *path, enum hw_certificate_kind kind)
+{
+    char when[HW_CERTIFICATE_TEXT_MAX];
+    enum hw_validity validity;
+
+    if (path != NULL &&
+        hw_certificate_look(path, kind, hw_clock_now() / 1000000000, &validity, when, NULL) ==
+            HW_OK &&
+        validity != HW_VALID)
+        hw_log_warn("a certificate is to be renewed", HW_S("option", option), HW_S("file", path),
+                    HW_S("why", when));
+}
+
+/* Each day; those of the connection to NATS are looked at by the connection. */
+static void look_at_certificates(void *arg)
+{
+    struct service *service = arg;
+
+    look_at_certificate("--tls-cert", service->certificates.cert, HW_CERTIFICATE_CHAIN);
+    look_at_certificate("--tls-client-ca", service->certificates.client_ca, HW_AUTHORITIES);
+    hw_timer_start(service->api.loop, &service->certificate_timer, HW_CERTIFICATE_LOOK_MS,
+                   look_at_certificates, service);
+}
+
 static void on_reload_signal(void *arg, int signo)
 {
     struct service *service = arg;
     struct hw_error err;
 
     (void)signo;
-    if (service->tls == NULL || service->api.server == NULL || service->signals > 0)
+    if (service->api.server == NULL || service->signals > 0)
         return;
     hw_notify_reloading(service->notify);
-    if (http_tls_reload(service->tls, &err) == HW_OK)
-        hw_log_info("certificates read again");
-    else
+    if (service->tls != NULL && http_tls_reload(service->tls, &err) != HW_OK)
         hw_log_error("cannot read the certificates again, those before stay in use", HW_E(&err));
+    else if (service->tls != NULL)
+        hw_log_info("certificates read again");
+    (void)api_nats_reload(service->api.nats);
+    look_at_certificates(service);
     notify_ready(service);
 }
 
@@ -238,6 +267,7 @@ static enum hw_status open_service(struct service *service, const struct options
         status = hw_loop_on_signal(api->loop, SIGINT, on_stop_signal, service, err);
     if (status == HW_OK && options->tls.cert != NULL)
         status = http_tls_open(&options->tls, &service->tls, err);
+    service->certificates = options->tls;
     if (status == HW_OK)
         status = hw_loop_on_signal(api->loop, SIGHUP, on_reload_signal, service, err);
     if (status == HW_OK)
@@ -347,6 +377,7 @@ static int serve(const struct options *options)
         hw_log_info("serving", HW_S("address", http_server_name(service.api.server)),
                     HW_S("version", HW_VERSION), HW_I("schema", api_migrate_version()));
         notify_ready(&service);
+        look_at_certificates(&service);
         status = hw_loop_run(service.api.loop, &err);
     }
     if (status != HW_OK)
@@ -360,6 +391,7 @@ static int serve(const struct options *options)
     api_events_free(service.api.events);
     api_auth_free(service.api.auth);
     api_metrics_free(service.api.metrics);
+    hw_timer_stop(&service.certificate_timer);
     http_tls_free(service.tls);
     hw_notify_close(service.notify);
     hw_warnings_attach(NULL);

@@ -292,6 +292,19 @@ static void on_down(void *arg, const char *why)
     forget_all(nats);
 }
 
+static void on_files(void *arg, bool warn, const char *what, const char *detail)
+{
+    const struct api_nats *nats = arg;
+
+    hw_log(warn ? HW_LOG_WARN : HW_LOG_INFO, what, HW_S("bucket", nats->config.bucket),
+           HW_S("detail", detail));
+}
+
+bool api_nats_reload(struct api_nats *nats)
+{
+    return nats->conn != NULL && hw_nats_reload(nats->conn);
+}
+
 enum hw_status api_nats_open(const struct api_nats_config *config, struct api_nats **out,
                              struct hw_error *err)
 {
@@ -301,7 +314,8 @@ enum hw_status api_nats_open(const struct api_nats_config *config, struct api_na
                                             .timeout_ms = CONNECT_MS,
                                             .reconnect_ms = RECONNECT_MS,
                                             .files = config->files};
-    const struct hw_nats_events events = {.up = on_up, .down = on_down, .arg = nats};
+    const struct hw_nats_events events = {
+        .up = on_up, .down = on_down, .files = on_files, .arg = nats};
     enum hw_status status = HW_OK;
 
     nats->config = *config;

@@ -25,6 +25,8 @@ struct api_nats;
 enum hw_status api_nats_open(const struct api_nats_config *config, struct api_nats **nats,
                              struct hw_error *err) HW_CHECKED;
 /* Those that wait are called with the answers that have come. */
+/* Reads the files for NATS again; true: some have changed, and NATS is connected to with them. */
+bool api_nats_reload(struct api_nats *nats);
 void api_nats_stop(struct api_nats *nats);
 void api_nats_free(struct api_nats *nats); /* NULL is fine */
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/backoff.h"
+#include "common/certificate.h"
 #include "common/clock.h"
 #include "common/memory.h"
 #include "common/outage.h"
@@ -24,6 +25,7 @@ enum {
     CLOCK_MS = 10000,       /* between two looks at the clock */
     CLOCK_SLACK_MS = 1000,  /* by how much the clock may be set back without consequence */
     PROBE_EVERY_MS = 20000, /* between two probes of an outage; a third of HW_OUTAGE_AGAIN_MS */
+    UNREAD_MS = 60000,
     PROBE_WITHIN_MS = 1000, /* where many clients share a server, they probe it spread over this */
 };
 
@@ -32,8 +34,12 @@ struct hw_nats {
     struct hw_mailbox *box;
     struct hw_nats_events events;
     struct hw_nats_listener *listeners;
-    natsOptions *options;
-    natsConnection *nc; /* NULL: none was opened yet, or libnats gave it up */
+    natsOptions *options;   /* as the files were when they were read last … */
+    struct hw_digest read;  /* … with these bytes */
+    struct hw_digest unfit; /* bytes that could not be used, as the owner was told */
+    const char *closing;    /* why we close the connection; NULL: we do not */
+    int64_t looked_ms;      /* when the certificates' ends were looked at; 0: never */
+    natsConnection *nc;     /* NULL: none was opened yet, or libnats gave it up */
     jsCtx *js;
     int64_t timeout_ms;
     int max_pending;
@@ -52,9 +58,11 @@ struct hw_nats {
     uint64_t questions;
 
     /* Why there is no connection. */
-    char *url, *shown;          /* shown: without users and passwords */
+    char *url, *shown, *name;   /* shown: without users and passwords */
     struct hw_nats_files files; /* copies */
-    bool many;                  /* clients share the server */
+    int64_t reconnect_ms;       /* the longest pause of libnats between two attempts */
+    int64_t unread_ms;
+    bool many; /* clients share the server */
     struct hw_nats_probe *probe;
     struct hw_timer find_out;
     struct hw_outage outage;
@@ -74,6 +82,8 @@ struct hw_nats {
  * step by step and finds the first one that fails. It is repeated every 20 s while the outage
  * lasts, and the owner is told what was found.
  */
+
+static void take_up_files(struct hw_nats *nats);
 
 static void tell_away(struct hw_nats *nats, const char *why)
 {
@@ -128,6 +138,7 @@ static void take_findings(struct hw_nats *nats)
     if (!nats->up) {
         tell_away(nats, found);
         hw_timer_start(nats->loop, &nats->find_out, PROBE_EVERY_MS, find_out, nats);
+        take_up_files(nats);
     }
     hw_nats_probe_free(probe);
 }
@@ -193,6 +204,79 @@ static void reopen_later(struct hw_nats *nats)
     hw_timer_start(nats->loop, &nats->reopen, pause, open_connection, nats);
 }
 
+/* HW_MAIL_CLOSED comes of it, and a new connection of that. */
+static void make_anew(struct hw_nats *nats, const char *why)
+{
+    if (nats->nc == NULL)
+        return;
+    nats->closing = why;
+    natsConnection_Close(nats->nc);
+}
+
+/* ---- files ---- */
+
+static void tell_files(struct hw_nats *nats, bool warn, const char *what, const char *detail)
+{
+    if (nats->events.files != NULL)
+        nats->events.files(nats->events.arg, warn, what, detail);
+}
+
+static void look_at_certificates(struct hw_nats *nats)
+{
+    char ageing[2 * HW_NATS_WHY_MAX];
+
+    nats->looked_ms = hw_loop_now();
+    if (hw_nats_files_ageing(&nats->files, false, ageing, sizeof(ageing)))
+        tell_files(nats, true, "a certificate is to be renewed", ageing);
+}
+
+static enum hw_status make_options(struct hw_nats *nats, natsOptions **out, struct hw_error *err);
+
+/*
+ * libnats reads certificates once, for all connections that it makes with the same options, and
+ * OpenSSL does not let them be replaced below another thread. So where a file has changed, the
+ * options are made anew, and the connection with them. Files that cannot be used, such as a
+ * certificate whose key is still to be written, leave those from before in use.
+ */
+static bool read_files(struct hw_nats *nats)
+{
+    natsOptions *options;
+    struct hw_digest now;
+    struct hw_error err;
+
+    hw_nats_files_digest(&nats->files, &now);
+    if (hw_digest_equal(&now, &nats->read))
+        return false;
+    if (make_options(nats, &options, &err) != HW_OK) {
+        if (!hw_digest_equal(&now, &nats->unfit))
+            tell_files(nats, true, "certificates and credentials for NATS cannot be read again",
+                       err.message);
+        nats->unfit = now;
+        return false;
+    }
+    natsOptions_Destroy(nats->options);
+    nats->options = options;
+    nats->read = now;
+    tell_files(nats, false, "certificates and credentials for NATS were read again", NULL);
+    look_at_certificates(nats);
+    return true;
+}
+
+static void take_up_files(struct hw_nats *nats)
+{
+    (void)hw_nats_reload(nats);
+}
+
+bool hw_nats_reload(struct hw_nats *nats)
+{
+    if (!read_files(nats))
+        return false;
+    make_anew(nats, "certificates and credentials were read again");
+    return true;
+}
+
+/* ---- the clock ---- */
+
 static int64_t clock_ahead(void)
 {
     return hw_clock_now() / 1000000 - hw_loop_now();
@@ -208,9 +292,11 @@ static void look_at_clock(void *arg)
     struct hw_nats *nats = arg;
     const int64_t ahead = clock_ahead();
 
-    if (ahead < nats->clock_ahead - CLOCK_SLACK_MS && nats->nc != NULL)
-        natsConnection_Close(nats->nc); /* HW_MAIL_CLOSED comes of it, and a new connection */
+    if (ahead < nats->clock_ahead - CLOCK_SLACK_MS)
+        make_anew(nats, "the clock was set back");
     nats->clock_ahead = ahead;
+    if (nats->looked_ms == 0 || hw_loop_now() - nats->looked_ms >= HW_CERTIFICATE_LOOK_MS)
+        look_at_certificates(nats);
     hw_timer_start(nats->loop, &nats->clock_timer, CLOCK_MS, look_at_clock, nats);
 }
 
@@ -253,9 +339,11 @@ static void on_mail(void *arg, const struct hw_mail *mail)
         break;
     case HW_MAIL_DOWN:
         go_down(nats, mail->s != NATS_OK ? natsStatus_GetText(mail->s) : "connection lost");
+        take_up_files(nats);
         break;
     case HW_MAIL_CLOSED:
-        go_down(nats, "closed");
+        go_down(nats, nats->closing != NULL ? nats->closing : "closed");
+        nats->closing = NULL;
         close_connection(nats);
         hw_flights_end_all(&nats->flights, HW_EUNAVAIL);
         reopen_later(nats);
@@ -297,20 +385,15 @@ static int64_t reconnect_delay(natsConnection *nc, int attempts, void *closure)
     return hw_backoff_from_ms(RECONNECT_FIRST_MS, attempts, (int64_t)(intptr_t)closure);
 }
 
-static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_options *wish,
-                                   struct hw_error *err)
+static enum hw_status set_options(struct hw_nats *nats, natsOptions *o, struct hw_error *err)
 {
-    natsOptions *o = NULL;
-    natsStatus s = natsOptions_Create(&o);
+    natsStatus s = set_servers(o, nats->url);
 
-    nats->options = o;
-    if (s == NATS_OK)
-        s = set_servers(o, wish->url);
     if (s != NATS_OK)
         return hw_fail(err, HW_EINVAL,
                        "the NATS URL cannot be used: it must look like nats://host:4222");
-    if (s == NATS_OK && wish->name != NULL)
-        s = natsOptions_SetName(o, wish->name);
+    if (s == NATS_OK && nats->name != NULL)
+        s = natsOptions_SetName(o, nats->name);
     if (s == NATS_OK)
         s = natsOptions_SetTimeout(o, nats->timeout_ms);
     if (s == NATS_OK)
@@ -320,9 +403,8 @@ static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_op
     if (s == NATS_OK)
         s = natsOptions_SetMaxReconnect(o, -1);
     if (s == NATS_OK)
-        s = natsOptions_SetCustomReconnectDelay(
-            o, reconnect_delay,
-            (void *)(intptr_t)(wish->reconnect_ms > 0 ? wish->reconnect_ms : RECONNECT_FIRST_MS));
+        s = natsOptions_SetCustomReconnectDelay(o, reconnect_delay,
+                                                (void *)(intptr_t)nats->reconnect_ms);
     if (s == NATS_OK)
         s = natsOptions_SetReconnectBufSize(o, 0); /* nothing is sent late */
     if (s == NATS_OK)
@@ -333,7 +415,21 @@ static enum hw_status make_options(struct hw_nats *nats, const struct hw_nats_op
         s = hw_mailbox_attach(nats->box, o);
     if (s != NATS_OK)
         return hw_nats_fail(err, s, 0, "setting NATS options");
-    return hw_nats_files_apply(&wish->files, wish->url, o, err);
+    return hw_nats_files_apply(&nats->files, nats->url, o, err);
+}
+
+static enum hw_status make_options(struct hw_nats *nats, natsOptions **out, struct hw_error *err)
+{
+    natsOptions *o;
+
+    if (natsOptions_Create(&o) != NATS_OK)
+        abort(); /* out of memory */
+    if (set_options(nats, o, err) != HW_OK) {
+        natsOptions_Destroy(o);
+        return err->status;
+    }
+    *out = o;
+    return HW_OK;
 }
 
 /*
@@ -345,9 +441,11 @@ static void open_connection(void *arg)
     struct hw_nats *nats = arg;
     jsOptions js_options;
     const char *text = NULL;
-    natsStatus s = natsConnection_Connect(&nats->nc, nats->options);
-    const bool connected = s == NATS_OK;
+    natsStatus s;
 
+    (void)read_files(nats);
+    s = natsConnection_Connect(&nats->nc, nats->options);
+    const bool connected = s == NATS_OK;
     if (s != NATS_OK && s != NATS_NOT_YET_CONNECTED) {
         nats->nc = NULL;
     } else {
@@ -406,7 +504,11 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
     nats->url = hw_strdup(options->url);
     nats->shown = hw_nats_url_shown(options->url);
     hw_nats_files_copy(&nats->files, &options->files);
+    nats->name = options->name != NULL ? hw_strdup(options->name) : NULL;
     nats->many = options->reconnect_ms > 0;
+    nats->reconnect_ms = nats->many ? options->reconnect_ms : RECONNECT_FIRST_MS;
+    nats->reopen_most_ms = nats->many ? options->reconnect_ms : REOPEN_MOST_MS;
+    nats->unread_ms = options->unread_ms > 0 ? options->unread_ms : UNREAD_MS;
     nats->events = *events;
     nats->timeout_ms = options->timeout_ms > 0 ? options->timeout_ms : TIMEOUT_MS;
     nats->max_pending = options->max_pending > 0 ? options->max_pending : MAX_PENDING;
@@ -417,14 +519,14 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
         abort(); /* out of memory */
     if (options->prefix != NULL && *options->prefix != '\0')
         nats->prefix = hw_strdup(options->prefix);
-    nats->reopen_most_ms = options->reconnect_ms > 0 ? options->reconnect_ms : REOPEN_MOST_MS;
-    status = make_options(nats, options, err);
+    hw_nats_files_digest(&nats->files, &nats->read);
+    status = make_options(nats, &nats->options, err);
     if (status == HW_OK && options->first_ms > 0)
         hw_timer_start(loop, &nats->reopen, hw_random_ms(options->first_ms), open_connection, nats);
     else if (status == HW_OK)
         open_connection(nats);
     nats->clock_ahead = clock_ahead();
-    hw_timer_start(loop, &nats->clock_timer, CLOCK_MS, look_at_clock, nats);
+    hw_timer_start(loop, &nats->clock_timer, 0, look_at_clock, nats);
     if (status != HW_OK) {
         hw_nats_close(nats);
         return status;
@@ -450,6 +552,7 @@ void hw_nats_close(struct hw_nats *nats)
     natsInbox_Destroy(nats->inbox);
     free(nats->url);
     free(nats->shown);
+    free(nats->name);
     hw_nats_files_free(&nats->files);
     hw_flights_free(&nats->flights);
     free(nats->prefix);
@@ -524,6 +627,28 @@ void hw_nats_unlisten(struct hw_nats *nats, struct hw_nats_listener *listener)
             return;
         }
     }
+}
+
+const char *hw_nats_stuck(const struct hw_nats *nats)
+{
+    const char *why = NULL;
+
+    for (const struct hw_nats_listener *l = nats->listeners; nats->up && l != NULL && why == NULL;
+         l = l->next)
+        if (l->stuck != NULL)
+            why = l->stuck(l->arg);
+    return why;
+}
+
+int64_t hw_nats_unread_ms(const struct hw_nats *nats)
+{
+    return nats->unread_ms;
+}
+
+void hw_nats_tell_reader(struct hw_nats *nats, const char *of, const char *why, int64_t pause_ms)
+{
+    if (nats->events.reader != NULL)
+        nats->events.reader(nats->events.arg, of, why, pause_ms);
 }
 
 static enum hw_status need_up(const struct hw_nats *nats, struct hw_error *err)

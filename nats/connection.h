@@ -37,6 +37,13 @@ struct hw_nats_events {
     /* Called when the reason is found, at most some seconds after down; once a minute while the
      * outage lasts; and when the reason has changed. NULL: no reason is looked for. */
     void (*away)(void *arg, const struct hw_nats_away *away);
+    /* The files of hw_nats_options: they were read again, or cannot be, or a certificate ends soon,
+     * which is told once a day. warn: somebody has to do something. detail may be NULL. From the
+     * loop, also before hw_nats_open has returned. NULL: nobody is told. */
+    void (*files)(void *arg, bool warn, const char *what, const char *detail);
+    /* A reader of this connection (watch.h) begins anew in so many milliseconds: how it is called,
+     * and why. NULL: nobody is told. */
+    void (*reader)(void *arg, const char *of, const char *why, int64_t pause_ms);
     void *arg;
 };
 
@@ -49,7 +56,9 @@ struct hw_nats_options {
                            drawn at random from its upper half, so that a fleet does not come back
                            in one moment; 0: 500 */
     int64_t first_ms;   /* the first attempt waits a random part of this */
-    struct hw_nats_files files;
+    int64_t unread_ms;  /* a reader for whom messages wait that long, while it reads none, is stuck;
+                           0: a minute */
+    struct hw_nats_files files; /* read anew before each connection, when they have changed */
     /* For clients to whom the server, or a leaf node on the way, denies the subjects $JS.API and
      * $KV: "$JS.API" is replaced by the prefix, and "$KV" gets it in front. NULL or "": no prefix.
      */
@@ -68,6 +77,10 @@ enum hw_status hw_nats_open(struct hw_loop *loop, const struct hw_nats_options *
  * afterwards. Must not be called from a callback. NULL is fine. */
 void hw_nats_close(struct hw_nats *nats);
 
+/* Reads the files again now. Where they have changed and can be used, the connection is made anew
+ * with them, and true is returned; those that cannot be used leave everything as it is. */
+bool hw_nats_reload(struct hw_nats *nats);
+
 bool hw_nats_up(const struct hw_nats *nats);
 /* The reason that away told last; "" while the connection is up, and until a reason is found. */
 const char *hw_nats_why_away(const struct hw_nats *nats);
@@ -82,12 +95,20 @@ const char *hw_nats_last_trouble(const struct hw_nats *nats);
  * own, and must be taken off the list before that goes. */
 struct hw_nats_listener {
     void (*up)(void *arg);
-    void (*trouble)(void *arg); /* messages of a subscription were dropped: too many waited */
+    void (*trouble)(void *arg);      /* messages of a subscription were dropped: too many waited */
+    const char *(*stuck)(void *arg); /* why a reader is, see hw_nats_stuck; NULL: it is not */
     void *arg;
     struct hw_nats_listener *next;
 };
 void hw_nats_listen(struct hw_nats *nats, struct hw_nats_listener *listener);
 void hw_nats_unlisten(struct hw_nats *nats, struct hw_nats_listener *listener);
+
+/* Why a reader of this connection is stuck: messages wait, and for a minute it has read none that
+ * it had not read before. NULL: none is, or there is no connection. Valid until the loop turns. */
+const char *hw_nats_stuck(const struct hw_nats *nats);
+int64_t hw_nats_unread_ms(const struct hw_nats *nats);
+/* For readers: tells the owner. */
+void hw_nats_tell_reader(struct hw_nats *nats, const char *of, const char *why, int64_t pause_ms);
 
 /* libnats' own handles, for modules built on top; NULL while there is no connection. */
 jsCtx *hw_nats_js(struct hw_nats *nats);

@@ -240,20 +240,11 @@ static void on_watch_restarting(void *arg, const struct hw_error *why)
         watch->events.restarting(watch->events.arg, why);
 }
 
-static void on_watch_lost(void *arg, const char *why, int64_t pause_ms)
-{
-    const struct hw_kv_watch *watch = arg;
-
-    if (watch->events.lost != NULL)
-        watch->events.lost(watch->events.arg, why, pause_ms);
-}
-
 static const struct hw_watch_events watch_events = {
     .starting = on_watch_starting,
     .message = on_watch_message,
     .caught_up = on_watch_caught_up,
     .restarting = on_watch_restarting,
-    .lost = on_watch_lost,
 };
 
 enum hw_status hw_kv_watch_start(struct hw_nats *nats, const char *bucket, const char *filter,
@@ -269,8 +260,8 @@ enum hw_status hw_kv_watch_start(struct hw_nats *nats, const char *bucket, const
     watch->events = *events;
     snprintf(watch->bucket, sizeof(watch->bucket), "%s", bucket);
     watch->watch =
-        hw_watch_start(nats, stream_of(stream, bucket), subject_of(subject, bucket, filter),
-                       deliver, &watch_events, watch);
+        hw_watch_start(nats, events->of != NULL ? events->of : bucket, stream_of(stream, bucket),
+                       subject_of(subject, bucket, filter), deliver, &watch_events, watch);
     *out = watch;
     return HW_OK;
 }

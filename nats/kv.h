@@ -91,9 +91,9 @@ struct hw_kv_watch_events {
     enum hw_status (*starting)(void *arg, struct hw_error *err); /* as in hw_watch; may be NULL */
     void (*entry)(void *arg, struct hw_kv_entry *entry);
     void (*caught_up)(void *arg);
-    void (*restarting)(void *arg, const struct hw_error *why);  /* may be NULL */
-    void (*lost)(void *arg, const char *why, int64_t pause_ms); /* as in hw_watch; may be NULL */
+    void (*restarting)(void *arg, const struct hw_error *why); /* as in hw_watch; may be NULL */
     void *arg;
+    const char *of; /* what is read, in a word for logs and metrics; NULL: the bucket's name */
 };
 enum hw_status hw_kv_watch_start(struct hw_nats *nats, const char *bucket, const char *filter,
                                  enum hw_deliver deliver, const struct hw_kv_watch_events *events,

@@ -607,8 +607,8 @@ struct hw_obj_watch *hw_obj_watch_start(struct hw_nats *nats, const char *bucket
 
     watch->events = *events;
     snprintf(filter, sizeof(filter), "$O.%s.M.>", bucket);
-    watch->watch = hw_watch_start(nats, stream_of(stream, bucket), filter, HW_DELIVER_LAST,
-                                  &watch_events, watch);
+    watch->watch = hw_watch_start(nats, "objects", stream_of(stream, bucket), filter,
+                                  HW_DELIVER_LAST, &watch_events, watch);
     return watch;
 }
 

@@ -289,15 +289,19 @@ static void certificate_failed(const struct server *s, long verdict, bool own_au
     }
 }
 
-static void handshake_failed(const struct server *s, const SSL *ssl, bool own_authorities,
-                             char why[static HW_NATS_WHY_MAX])
+static void handshake_failed(const struct server *s, const SSL *ssl,
+                             const struct hw_nats_files *files, char why[static HW_NATS_WHY_MAX])
 {
+    char ageing[HW_NATS_WHY_MAX / 2];
     const long verdict = SSL_get_verify_result(ssl);
     const unsigned long code = ERR_peek_last_error();
     const char *const words = ERR_reason_error_string(code);
 
     if (verdict != X509_V_OK)
-        certificate_failed(s, verdict, own_authorities, why);
+        certificate_failed(s, verdict, files->ca != NULL, why);
+    else if (hw_nats_files_ageing(files, true, ageing, sizeof(ageing)))
+        (void)bad(why, "%s refuses this client's certificate: %s; renew it, it is read again then",
+                  s->host, ageing);
     else if (ERR_GET_REASON(code) == SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED ||
              ERR_GET_REASON(code) == SSL_R_SSLV3_ALERT_HANDSHAKE_FAILURE)
         (void)bad(why,
@@ -356,7 +360,7 @@ static bool shake_hands(const struct hw_nats_probe *probe, const struct server *
     (void)SSL_set_tlsext_host_name(ssl, s->host);
     ERR_clear_error();
     if (SSL_set_fd(ssl, fd) != 1 || SSL_connect(ssl) != 1) {
-        handshake_failed(s, ssl, probe->files.ca != NULL, why);
+        handshake_failed(s, ssl, &probe->files, why);
         goto out;
     }
     /* In TLS 1.3 the server judges the client's certificate after the client's handshake has
@@ -365,7 +369,7 @@ static bool shake_hands(const struct hw_nats_probe *probe, const struct server *
     const int got = SSL_read(ssl, &byte, 1);
     well = got > 0 || SSL_get_error(ssl, got) != SSL_ERROR_SSL;
     if (!well)
-        handshake_failed(s, ssl, probe->files.ca != NULL, why);
+        handshake_failed(s, ssl, &probe->files, why);
 out:
     SSL_free(ssl);
     SSL_CTX_free(context);

@@ -4,14 +4,20 @@
 #include <openssl/ssl.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/certificate.h"
+#include "common/clock.h"
+#include "common/file.h"
 #include "common/memory.h"
 #include "nats/error.h"
 #include "nats/nkey.h"
+
+#define FILE_MOST ((size_t)16 << 20)
 
 static bool is_given(const char *path)
 {
@@ -54,6 +60,57 @@ void hw_nats_files_free(struct hw_nats_files *copy)
     for (size_t i = 0; i < HW_COUNT(paths); i++)
         free((void *)(uintptr_t)paths[i]);
     *copy = (struct hw_nats_files){0};
+}
+
+void hw_nats_files_digest(const struct hw_nats_files *files, struct hw_digest *digest)
+{
+    const char *const paths[] = {files->ca, files->cert, files->key, files->creds, files->nkey};
+    struct hw_digester *digester = hw_digester_new();
+
+    for (size_t i = 0; i < HW_COUNT(paths); i++) {
+        char *text = NULL;
+        size_t size = 0;
+
+        /* One that cannot be read has no bytes; the lengths keep the files apart. */
+        if (is_given(paths[i]))
+            (void)!hw_file_read(paths[i], FILE_MOST, &text, &size, NULL);
+        hw_digester_add(digester, &size, sizeof(size));
+        if (text != NULL) {
+            hw_digester_add(digester, text, size);
+            OPENSSL_cleanse(text, size);
+        }
+        free(text);
+    }
+    hw_digester_finish(digester, digest);
+    hw_digester_free(digester);
+}
+
+/* ---- how long they last ---- */
+
+static bool is_ageing(const char *option, const char *path, enum hw_certificate_kind kind,
+                      bool over, char *text, size_t size)
+{
+    char when[HW_CERTIFICATE_TEXT_MAX];
+    enum hw_validity validity;
+
+    if (!is_given(path) || hw_certificate_look(path, kind, hw_clock_now() / 1000000000, &validity,
+                                               when, NULL) != HW_OK)
+        return false;
+    if (validity == HW_VALID || (over && validity == HW_EXPIRES_SOON))
+        return false;
+    snprintf(text, size, "%s %s %s", option, path, when);
+    return true;
+}
+
+bool hw_nats_files_ageing(const struct hw_nats_files *files, bool own, char *text, size_t size)
+{
+    const bool cert = is_ageing("--nats-cert", files->cert, HW_CERTIFICATE_CHAIN, own, text, size);
+    const size_t used = cert ? strlen(text) : 0;
+
+    if (own || !is_ageing(cert ? "; --nats-ca" : "--nats-ca", files->ca, HW_AUTHORITIES, false,
+                          text + used, size - used))
+        return cert;
+    return true;
 }
 
 static enum hw_status check_files(const struct hw_nats_files *files, struct hw_error *err)

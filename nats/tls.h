@@ -6,7 +6,10 @@
 #define HW_NATS_TLS_H
 
 #include <nats/nats.h>
+#include <stdbool.h>
+#include <stddef.h>
 
+#include "common/digest.h"
 #include "common/status.h"
 
 /* Paths. NULL or "": the file is not used. */
@@ -18,6 +21,13 @@ struct hw_nats_files {
     const char *creds; /* JWT and seed, as a credentials file has them; or */
     const char *nkey;  /* seed of a user */
 };
+
+/* A digest of what is in the files: another one says that some file has changed. */
+void hw_nats_files_digest(const struct hw_nats_files *files, struct hw_digest *digest);
+
+/* Says which certificate is to be renewed and why: "--nats-cert /etc/node.pem expires on …"; false:
+ * none has to be. own: this client's certificate only, once it is not valid. */
+bool hw_nats_files_ageing(const struct hw_nats_files *files, bool own, char *text, size_t size);
 
 /* The first file with a secret in it that others than its owner and group may read; or NULL. */
 const char *hw_nats_exposed(const struct hw_nats_files *files);

@@ -1,13 +1,14 @@
 #include "nats/watch.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
+#include "common/backoff.h"
 #include "common/memory.h"
 
 enum {
-    RETRY_MS = 1000,       /* before the next attempt to begin */
-    PAUSE_MS = 100,        /* before beginning anew after a loss; it doubles with each loss … */
-    PAUSE_MOST_MS = 30000, /* … up to this, and is short again after as long without a loss */
+    PAUSE_FIRST_MS = 200,  /* before beginning anew after a failure; it doubles with each one … */
+    PAUSE_MOST_MS = 30000, /* … up to this, and is short again after as long without a failure */
     REREAD_MS = 300000,    /* between two readings of what is stored */
     /* A server that was killed may count wrong how many stored messages are still to come. After so
      * long without a message they have all come. It is longer than a consumer takes to notice that
@@ -21,13 +22,18 @@ struct hw_watch {
     const struct hw_watch_events *events;
     void *arg;
     enum hw_deliver deliver;
-    char *stream, *filter;
+    char *of, *stream, *filter;
     struct hw_consumer *consumer;
     uint64_t received; /* messages of this consumer so far … */
     uint64_t heard;    /* … and when silence was looked for the last time */
-    int64_t begun_ms;  /* when this consumer was made, hw_loop_now() */
-    int64_t pause_ms;  /* before the next consumer, should this one be lost; 0: the shortest */
+    int64_t begun_ms;  /* when the last attempt to begin was made, hw_loop_now() */
+    int failures;      /* in a row */
+    bool pausing;      /* after a failure: the next consumer is to come */
     bool caught_up;
+    uint64_t reached; /* the newest message that was read since the watch had caught up last */
+    int64_t progress; /* hw_loop_now() when a newer one was read, or there was nothing to read */
+    char why[256];    /* of the last failure */
+    char *says;       /* what stuck has answered */
     struct hw_timer timer; /* the next start */
     struct hw_timer silence;
 };
@@ -60,6 +66,10 @@ static void on_message(void *arg, natsMsg *msg, const struct hw_delivered *deliv
     struct hw_watch *watch = arg;
 
     watch->received++;
+    if (delivered->seq > watch->reached) {
+        watch->reached = delivered->seq;
+        watch->progress = hw_loop_now();
+    }
     watch->events->message(watch->arg, msg, delivered->seq);
     if (delivered->pending == 0 && !watch->caught_up)
         catch_up(watch);
@@ -67,19 +77,23 @@ static void on_message(void *arg, natsMsg *msg, const struct hw_delivered *deliv
 
 /* The pauses grow, because something that goes wrong each time would otherwise keep the server busy
  * with making consumers. */
+static void begin_anew(struct hw_watch *watch, const char *why)
+{
+    hw_timer_stop(&watch->silence);
+    if (!hw_nats_up(watch->nats) || watch->pausing)
+        return; /* the listener, or the timer, starts it again */
+    if (hw_loop_now() - watch->begun_ms > PAUSE_MOST_MS)
+        watch->failures = 0;
+    const int64_t pause = hw_backoff_from_ms(PAUSE_FIRST_MS, ++watch->failures, PAUSE_MOST_MS);
+    watch->pausing = true;
+    snprintf(watch->why, sizeof(watch->why), "%s", why);
+    hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, pause, start, watch);
+    hw_nats_tell_reader(watch->nats, watch->of, why, pause);
+}
+
 static void on_lost(void *arg, const char *why)
 {
-    struct hw_watch *watch = arg;
-
-    hw_timer_stop(&watch->silence);
-    if (!hw_nats_up(watch->nats))
-        return; /* the listener starts it again */
-    if (watch->pause_ms == 0 || hw_loop_now() - watch->begun_ms > PAUSE_MOST_MS)
-        watch->pause_ms = PAUSE_MS;
-    hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, watch->pause_ms, start, watch);
-    if (watch->events->lost != NULL)
-        watch->events->lost(watch->arg, why, watch->pause_ms);
-    watch->pause_ms = watch->pause_ms < PAUSE_MOST_MS / 2 ? 2 * watch->pause_ms : PAUSE_MOST_MS;
+    begin_anew(arg, why);
 }
 
 static const struct hw_consumer_events consumer_events = {.message = on_message, .lost = on_lost};
@@ -94,6 +108,12 @@ static void start(void *arg)
     hw_consumer_stop(HW_TAKE(watch->consumer));
     hw_timer_stop(&watch->silence);
     watch->received = 0;
+    watch->pausing = false;
+    watch->begun_ms = hw_loop_now();
+    if (watch->caught_up) { /* what it has read so far is read again */
+        watch->progress = watch->begun_ms;
+        watch->reached = 0;
+    }
     watch->caught_up = false;
     if (!hw_nats_up(watch->nats))
         return; /* the listener starts it again */
@@ -103,12 +123,11 @@ static void start(void *arg)
         status = hw_consumer_start(watch->nats, watch->stream, watch->filter, watch->deliver,
                                    &consumer_events, watch, &watch->consumer, &pending, &err);
     if (status != HW_OK) {
-        hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, RETRY_MS, start, watch);
+        begin_anew(watch, err.message);
         if (watch->events->restarting != NULL)
             watch->events->restarting(watch->arg, &err);
         return;
     }
-    watch->begun_ms = hw_loop_now();
     hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, REREAD_MS, start, watch);
     watch->heard = UINT64_MAX;
     if (pending == 0)
@@ -122,22 +141,41 @@ void hw_watch_restart(struct hw_watch *watch)
     hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, 0, start, watch);
 }
 
+/* The consumer would find the gap itself, with its next message. */
 static void on_trouble(void *arg)
 {
-    hw_watch_restart(arg);
+    struct hw_watch *watch = arg;
+
+    hw_consumer_stop(HW_TAKE(watch->consumer));
+    begin_anew(watch, "messages were dropped: too many waited to be read");
+}
+
+static const char *on_stuck(void *arg)
+{
+    struct hw_watch *watch = arg;
+    const int64_t for_ms = hw_loop_now() - watch->progress;
+
+    if (watch->caught_up || for_ms < hw_nats_unread_ms(watch->nats))
+        return NULL;
+    free(watch->says);
+    watch->says =
+        hw_sprintf("%s: messages wait, and none was read for %lld s%s%s", watch->of,
+                   (long long)(for_ms / 1000), watch->why[0] != '\0' ? ": " : "", watch->why);
+    return watch->says;
 }
 
 static void on_up(void *arg)
 {
     struct hw_watch *watch = arg;
 
-    watch->pause_ms = 0;
+    watch->failures = 0;
+    watch->progress = hw_loop_now();
     hw_watch_restart(watch);
 }
 
-struct hw_watch *hw_watch_start(struct hw_nats *nats, const char *stream, const char *filter,
-                                enum hw_deliver deliver, const struct hw_watch_events *events,
-                                void *arg)
+struct hw_watch *hw_watch_start(struct hw_nats *nats, const char *of, const char *stream,
+                                const char *filter, enum hw_deliver deliver,
+                                const struct hw_watch_events *events, void *arg)
 {
     struct hw_watch *watch = hw_alloc(sizeof(*watch));
 
@@ -145,9 +183,12 @@ struct hw_watch *hw_watch_start(struct hw_nats *nats, const char *stream, const 
     watch->events = events;
     watch->arg = arg;
     watch->deliver = deliver;
+    watch->progress = hw_loop_now();
+    watch->of = hw_strdup(of);
     watch->stream = hw_strdup(stream);
     watch->filter = hw_strdup(filter);
-    watch->listener = (struct hw_nats_listener){.up = on_up, .trouble = on_trouble, .arg = watch};
+    watch->listener = (struct hw_nats_listener){
+        .up = on_up, .trouble = on_trouble, .stuck = on_stuck, .arg = watch};
     hw_nats_listen(nats, &watch->listener);
     hw_watch_restart(watch);
     return watch;
@@ -161,6 +202,8 @@ void hw_watch_stop(struct hw_watch *watch)
     hw_timer_stop(&watch->timer);
     hw_timer_stop(&watch->silence);
     hw_consumer_stop(watch->consumer);
+    free(watch->says);
+    free(watch->of);
     free(watch->stream);
     free(watch->filter);
     free(watch);

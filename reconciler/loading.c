@@ -88,8 +88,11 @@ static void on_keys_loaded(void *arg)
 static void read_keys(struct rec_reconciler *rec, enum hw_deliver deliver,
                       void (*caught_up)(void *rec))
 {
-    const struct hw_kv_watch_events events = {
-        .entry = on_key, .caught_up = caught_up, .restarting = on_load_failed, .arg = rec};
+    const struct hw_kv_watch_events events = {.entry = on_key,
+                                              .caught_up = caught_up,
+                                              .restarting = on_load_failed,
+                                              .arg = rec,
+                                              .of = "keys"};
     struct hw_error err;
 
     if (hw_kv_watch_start(rec->nats, rec->config.bucket, HW_KEYS_OF_NODES, deliver, &events,

@@ -89,8 +89,8 @@ static const struct hw_program program = {
     .commands = commands,
     .notes = "Without a command it runs the service.\n"
              "SIGTERM finishes what is under way and exits 0; a second one exits at once.\n"
-             "SIGUSR1 compares NATS with the database and repairs what differs; SIGHUP does\n"
-             "nothing.\n"
+             "SIGUSR1 compares NATS with the database and repairs what differs; SIGHUP reads\n"
+             "certificates and credentials for NATS again.\n"
              "Exit status: 0 stopped by a signal, 1 failed, 2 wrong usage; of verify: 0 equal,\n"
              "1 different or not to be compared.\n",
 };
@@ -101,13 +101,13 @@ static void on_resync_signal(void *arg, int signo)
     rec_reconciler_resync(arg);
 }
 
-/* The place to read files again that have changed. None is read twice yet: the certificates of the
- * connection to NATS and the signing key are read when the program starts. */
+/* The signing key is no certificate: another one is another identity, which agents must be told of
+ * first, so it is read when the program starts. */
 static void on_reload_signal(void *arg, int signo)
 {
-    (void)arg;
     (void)signo;
-    hw_log_info("SIGHUP: there is nothing to read again");
+    if (arg != NULL)
+        rec_reconciler_reload(arg);
 }
 
 struct notifier {
@@ -153,6 +153,8 @@ static int run(const struct rec_config *config, const char *monitor_address, str
         status = rec_reconciler_start(loop, &own, &reconciler, err);
     if (status == HW_OK)
         status = hw_loop_on_signal(loop, SIGUSR1, on_resync_signal, reconciler, err);
+    if (status == HW_OK)
+        status = hw_loop_on_signal(loop, SIGHUP, on_reload_signal, reconciler, err);
     if (status == HW_OK) {
         const struct hw_monitor_source source = {
             .check = rec_reconciler_check, .metrics = rec_reconciler_metrics, .arg = reconciler};

@@ -300,6 +300,23 @@ static void on_nats_away(void *arg, const struct hw_nats_away *away)
     reconciler_tell(rec);
 }
 
+static void on_nats_files(void *arg, bool warn, const char *what, const char *detail)
+{
+    struct rec_reconciler *rec = arg;
+
+    hw_log(warn ? HW_LOG_WARN : HW_LOG_INFO, what, HW_S("bucket", rec->config.bucket),
+           HW_S("detail", detail));
+}
+
+static void on_reader(void *arg, const char *of, const char *why, int64_t pause_ms)
+{
+    struct rec_reconciler *rec = arg;
+
+    rec_counts_restarted(&rec->counts, of);
+    hw_log_warn("reading what NATS stores begins anew", HW_S("bucket", rec->config.bucket),
+                HW_S("of", of), HW_S("why", why), HW_I("pause_ms", pause_ms));
+}
+
 /* ---- life ---- */
 
 enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_config *config,
@@ -307,8 +324,12 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
 {
     struct rec_reconciler *rec = hw_alloc(sizeof(*rec));
     const struct hw_db_events pg_events = {.up = on_pg_up, .down = on_pg_down, .arg = rec};
-    const struct hw_nats_events nats_events = {
-        .up = on_nats_up, .down = on_nats_down, .away = on_nats_away, .arg = rec};
+    const struct hw_nats_events nats_events = {.up = on_nats_up,
+                                               .down = on_nats_down,
+                                               .away = on_nats_away,
+                                               .files = on_nats_files,
+                                               .reader = on_reader,
+                                               .arg = rec};
     const struct hw_nats_options nats_options = {
         .url = config->nats, .files = config->nats_files, .name = "headwater-reconciler"};
     const struct rec_apply_events apply_events = {.stored = reconciler_stream_stored,
@@ -381,6 +402,12 @@ void rec_reconciler_resync(struct rec_reconciler *rec)
     reconciler_compare_within(rec, 0, "asked for by signal");
 }
 
+void rec_reconciler_reload(struct rec_reconciler *rec)
+{
+    if (!hw_nats_reload(rec->nats))
+        hw_log_info("SIGHUP: no file for NATS has changed", HW_S("slot", rec->config.slot));
+}
+
 /* ---- what operations see ---- */
 
 void rec_reconciler_check(void *arg, struct hw_checks *checks)
@@ -395,6 +422,9 @@ void rec_reconciler_check(void *arg, struct hw_checks *checks)
     hw_check(checks, "nats", nats_up, "%s%s", nats_up ? "connected" : "cannot be reached: ",
              nats_up ? "" : hw_nats_why_away(rec->nats));
     hw_check(checks, "stream", stands, "%s", how);
+    const char *const stuck = hw_nats_stuck(rec->nats);
+    hw_check(checks, "readers", stuck == NULL, "%s",
+             stuck != NULL ? stuck : "reading what NATS stores");
 }
 
 void rec_reconciler_metrics(void *arg, struct hw_buf *out)

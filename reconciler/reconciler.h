@@ -20,6 +20,8 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
                                     struct hw_error *err) HW_CHECKED;
 /* Compares everything with the database now, if it leads. One that begins to lead does so anyway.
  */
+/* Reads the files for NATS again; a connection is made anew with those that have changed. */
+void rec_reconciler_reload(struct rec_reconciler *rec);
 void rec_reconciler_resync(struct rec_reconciler *reconciler);
 /* Finishes what is under way (at most timeout_ms), running the loop. */
 void rec_reconciler_drain(struct rec_reconciler *reconciler, int64_t timeout_ms);

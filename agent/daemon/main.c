@@ -142,7 +142,8 @@ static const struct hw_program program = {
         "The default of --state-dir is NODE below /var/lib/headwater-agent for root, and below\n"
         "$XDG_STATE_HOME/headwater-agent (~/.local/state/headwater-agent) for others.\n"
         "\n"
-        "Signals: SIGTERM and SIGINT end the agent, SIGHUP tries again what failed.\n"
+        "Signals: SIGTERM and SIGINT end the agent, SIGHUP tries again what failed,\n"
+        "and reads certificates, credentials and trusted keys again.\n"
         "Exit codes: 0 ended by a signal, or done, 1 failure, 2 wrong usage.\n",
 };
 

@@ -7,7 +7,7 @@
 #include "common/stderr.h"
 
 struct shown {
-    uint64_t connects, applies, failures, rollbacks, heals, log_lines_lost;
+    uint64_t connects, applies, failures, rollbacks, heals, log_lines_lost, unread;
     double nats_up, in_sync, failed, held, drift, running, desired;
 };
 
@@ -23,6 +23,7 @@ static const struct hw_metric table[] = {
     ROW(heals, "heals_total", "Outputs that others had changed and that were restored."),
     ROW(connects, "connects_total", "Times that NATS was reached."),
     ROW(log_lines_lost, "log_lines_lost_total", "Lines of the log that nobody got."),
+    ROW(unread, "reads_failed_total", "Reads of what is desired that failed."),
     ROW(nats_up, "nats_up", "1 while NATS is connected."),
     ROW(in_sync, "in_sync", "1 while it runs what is desired, as far as it knows."),
     ROW(failed, "failed", "1 while what is desired could not be run."),
@@ -41,6 +42,9 @@ void agent_metrics_check(void *arg, struct hw_checks *checks)
     hw_check(checks, "nats", s.connected != 0, "%s%s%s",
              s.connected ? "connected" : "cannot be reached", s.nats_error[0] != '\0' ? ": " : "",
              s.nats_error);
+    hw_check(checks, "desired", s.unread_error[0] == '\0', "%s%s",
+             s.unread_error[0] == '\0' ? "read" : "cannot be read for a minute and more: ",
+             s.unread_error);
     hw_check(checks, "configuration", s.failed_stage[0] == '\0', "%s%s%s",
              s.failed_stage[0] != '\0' ? s.failed_stage
              : s.nothing_desired       ? AGENT_NOTHING_DESIRED
@@ -61,6 +65,7 @@ void agent_metrics_write(void *arg, struct hw_buf *out)
         .rollbacks = s.rollbacks,
         .heals = s.heals,
         .log_lines_lost = hw_stderr_lost(),
+        .unread = s.unread,
         .nats_up = s.connected,
         .in_sync = s.running > 0 && s.running == s.desired,
         .failed = s.failed_stage[0] != '\0',

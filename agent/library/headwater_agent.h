@@ -108,6 +108,9 @@ struct headwater_agent_status {
     int nothing_desired; /* NATS was asked: the node is not registered, or has no assignment */
     /* Why NATS cannot be reached, with what to do; "" while it is, or before that is known. */
     char nats_error[HEADWATER_AGENT_ERROR_MAX];
+    uint64_t unread; /* reads of what is desired that failed, since the agent was made */
+    /* Why what is desired could not be read for a minute and more, though NATS is connected; "". */
+    char unread_error[HEADWATER_AGENT_ERROR_MAX];
 };
 
 #define HEADWATER_AGENT_REF_MAX 65 /* of the name of a proposal, its NUL included */
@@ -246,7 +249,9 @@ int headwater_agent_start_thread(struct headwater_agent *agent);
 void headwater_agent_finish(struct headwater_agent *agent, enum headwater_agent_result result,
                             const char *error);
 
-/* Tries again what failed, now. */
+/* Tries again what failed, now, and reads the files again by which the agent proves who it is and
+ * knows whom to trust: where one has changed, it is used from now on. Before each connection that
+ * happens by itself. */
 void headwater_agent_retry(struct headwater_agent *agent);
 
 /*

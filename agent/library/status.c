@@ -21,7 +21,8 @@ static bool same_status(const struct headwater_agent_status *x,
            x->heals == y->heals && strcmp(x->state, y->state) == 0 &&
            strcmp(x->failed_stage, y->failed_stage) == 0 &&
            strcmp(x->failed_error, y->failed_error) == 0 &&
-           strcmp(x->nats_error, y->nats_error) == 0 &&
+           strcmp(x->nats_error, y->nats_error) == 0 && x->unread == y->unread &&
+           strcmp(x->unread_error, y->unread_error) == 0 &&
            strcmp(x->running_digest, y->running_digest) == 0;
 }
 
@@ -66,6 +67,9 @@ void library_status_update(void *arg)
     s.rollbacks = view.counts.gone_back;
     s.heals = view.counts.healed;
     agent_text_clean(s.nats_error, sizeof(s.nats_error), view.why_away, strlen(view.why_away));
+    s.unread = view.unread;
+    agent_text_clean(s.unread_error, sizeof(s.unread_error), view.why_unread,
+                     strlen(view.why_unread));
     pthread_mutex_lock(&a->lock);
     a->changed |= !same_status(&a->status, &s);
     a->status = s;

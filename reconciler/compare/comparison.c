@@ -162,8 +162,11 @@ static void on_list_failed(void *arg, const struct hw_error *why)
 
 static void list_keys(struct rec_comparison *comparison)
 {
-    const struct hw_kv_watch_events events = {
-        .entry = on_key, .caught_up = on_listed, .restarting = on_list_failed, .arg = comparison};
+    const struct hw_kv_watch_events events = {.entry = on_key,
+                                              .caught_up = on_listed,
+                                              .restarting = on_list_failed,
+                                              .arg = comparison,
+                                              .of = "comparison"};
     struct hw_error err;
 
     if (hw_kv_watch_start(comparison->config.nats, comparison->config.bucket, HW_KEYS_OF_NODES,

@@ -1,6 +1,7 @@
 #include "reconciler/counts/counts.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "common/memory.h"
 
@@ -15,6 +16,7 @@
             .label = (key), .label_value = (value)                                                 \
     }
 #define REPORTS(what, text) LABELLED(reports_##what, "reports_total", "result", #what, text)
+#define READER(what, text)  LABELLED(restarts_##what, "reader_restarts_total", "reader", #what, text)
 #define FLEET(what, text)   LABELLED(what, "fleet_nodes", "state", #what, text)
 
 const struct hw_metric rec_counts_table[] = {
@@ -29,6 +31,11 @@ const struct hw_metric rec_counts_table[] = {
     REPORTS(replaced, ""),
     ROW(reports_left_out, "report_changes_left_out_total",
         "Changes of state that a newer report hid before they were written."),
+    READER(reports, "Times that a reader of what NATS stores began anew: something was wrong."),
+    READER(proposals, ""),
+    READER(objects, ""),
+    READER(keys, ""),
+    READER(comparison, ""),
     ROW(heartbeats, "heartbeats_total", "Signs of life of nodes that were heard."),
     ROW(drift, "drift_total", "Keys and objects that someone else had changed in NATS."),
     ROW(comparisons, "comparisons_total",
@@ -68,6 +75,22 @@ const struct hw_metric rec_counts_table[] = {
     ROW(noisy_nodes, "noisy_nodes", "Nodes that report more changes than the history takes."),
     {0},
 };
+
+void rec_counts_restarted(struct rec_counts *c, const char *reader)
+{
+    const struct {
+        const char *reader;
+        uint64_t *count;
+    } all[] = {{"reports", &c->restarts_reports},
+               {"proposals", &c->restarts_proposals},
+               {"objects", &c->restarts_objects},
+               {"keys", &c->restarts_keys},
+               {"comparison", &c->restarts_comparison}};
+
+    for (size_t i = 0; i < HW_COUNT(all); i++)
+        if (strcmp(reader, all[i].reader) == 0)
+            ++*all[i].count;
+}
 
 void rec_counts_forget(struct rec_counts *c)
 {

@@ -18,7 +18,10 @@ struct rec_counts {
     uint64_t reports_written, reports_refused;
     uint64_t reports_replaced; /* by a newer one of the node, before they were written … */
     uint64_t reports_left_out; /* … and that hid a change of its state */
-    uint64_t heartbeats;       /* signs of life of nodes */
+    /* Times that a reader of what NATS stores began anew because something was wrong. */
+    uint64_t restarts_reports, restarts_proposals, restarts_objects, restarts_keys,
+        restarts_comparison;
+    uint64_t heartbeats; /* signs of life of nodes */
     uint64_t log_lines_lost;
     struct hw_histogram published; /* from commit to acknowledgement */
     struct hw_histogram applied;   /* from commit to the report that a node is in sync */
@@ -43,6 +46,9 @@ struct rec_counts {
 };
 
 extern const struct hw_metric rec_counts_table[];
+
+/* A reader, by the name that its watch has, began anew because something was wrong. */
+void rec_counts_restarted(struct rec_counts *counts, const char *reader);
 
 /* Sets the numbers that only a leader knows to NaN. */
 void rec_counts_forget(struct rec_counts *counts);

@@ -396,22 +396,6 @@ static void on_caught_up(void *arg)
                  HW_S("of", intake->config.what), HW_I("nodes", (int64_t)intake->nodes.count));
 }
 
-static void on_restarting(void *arg, const struct hw_error *why)
-{
-    const struct rec_intake *intake = arg;
-
-    hw_log_warn("watching what nodes send failed, trying again",
-                HW_S("bucket", intake->config.bucket), HW_S("of", intake->config.what), HW_E(why));
-}
-
-static void on_lost(void *arg, const char *why, int64_t pause_ms)
-{
-    const struct rec_intake *intake = arg;
-
-    hw_log_warn("what nodes send is read anew", HW_S("bucket", intake->config.bucket),
-                HW_S("of", intake->config.what), HW_S("why", why), HW_I("pause_ms", pause_ms));
-}
-
 enum hw_status rec_intake_start(const struct rec_intake_config *config, struct rec_intake **out,
                                 struct hw_error *err)
 {
@@ -422,9 +406,8 @@ enum hw_status rec_intake_start(const struct rec_intake_config *config, struct r
     const struct hw_kv_watch_events watch_events = {.starting = on_starting,
                                                     .entry = on_entry,
                                                     .caught_up = on_caught_up,
-                                                    .restarting = on_restarting,
-                                                    .lost = on_lost,
-                                                    .arg = intake};
+                                                    .arg = intake,
+                                                    .of = config->what};
     enum hw_status status;
 
     intake->config = *config;

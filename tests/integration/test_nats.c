@@ -59,13 +59,29 @@ static void wait_for(const bool *flag, const char *what)
                   "timed out waiting for: %s", what);
 }
 
+/* How often a reader began anew, and its last pause. */
+static int restarts;
+static int64_t last_pause;
+static char restart_why[256];
+
+static void on_reader(void *arg, const char *of, const char *why, int64_t pause_ms)
+{
+    (void)arg;
+    if (strcmp(of, "what is tested") != 0)
+        return;
+    restarts++;
+    last_pause = pause_ms;
+    snprintf(restart_why, sizeof(restart_why), "%s", why);
+}
+
 static void open_nats(int max_pending)
 {
     const struct hw_nats_options options = {.url = server.url,
                                             .name = "test",
                                             .max_pending = max_pending,
+                                            .unread_ms = 2000,
                                             .timeout_ms = test_patient_ms(10000)};
-    const struct hw_nats_events events = {.up = on_up, .down = on_down};
+    const struct hw_nats_events events = {.up = on_up, .down = on_down, .reader = on_reader};
     OK(hw_loop_new(&loop, &err));
     OK(hw_nats_open(loop, &options, &events, &nats, &err));
 }
@@ -615,7 +631,11 @@ static void on_restarting(void *arg, const struct hw_error *why)
 }
 
 static const struct hw_kv_watch_events watch_events = {
-    .entry = on_entry, .caught_up = on_caught_up, .restarting = on_restarting};
+    .entry = on_entry,
+    .caught_up = on_caught_up,
+    .restarting = on_restarting,
+    .of = "what is tested",
+};
 
 static void put(const char *key, const char *value)
 {
@@ -705,6 +725,42 @@ START_TEST(test_watch_goes_on_after_restarts)
         put("r.a", graceful ? "3" : "2");
         wait_told(graceful ? "r.a=3;" : "r.a=2;");
     }
+    hw_kv_watch_stop(watch);
+    close_nats();
+}
+END_TEST
+
+/* While nothing can be read, the reader tries less and less often, says so each time, and is stuck
+ * after a while. */
+START_TEST(test_a_reader_that_begins_anew)
+{
+    const struct hw_kv_config config = {.bucket = BUCKET, .history = 16, .replicas = 1};
+    const bool never = false;
+    struct hw_kv_stream stream;
+    struct hw_kv_watch *watch;
+
+    begin();
+    put("r.a", "1");
+    OK(hw_kv_watch_start(nats, BUCKET, "r.>", HW_DELIVER_LAST, &watch_events, &watch, &err));
+    wait_seen("r.a=1;!");
+    ck_assert_int_eq(restarts, 0);
+    ck_assert_int_eq(js_DeleteStream(hw_nats_js(nats), "KV_" BUCKET, NULL, NULL), NATS_OK);
+    hw_kv_watch_restart(watch);
+    const double until = test_deadline(30);
+    while (hw_nats_stuck(nats) == NULL && test_now() < until)
+        hw_loop_run_until(loop, &never, 10);
+    const char *const stuck = hw_nats_stuck(nats);
+    ck_assert_ptr_nonnull(stuck);
+    ck_assert_msg(strncmp(stuck, "what is tested: ", 16) == 0 && strstr(stuck, restart_why) != NULL,
+                  "%s", stuck);
+    /* 0.1, 0.2, 0.4, 0.8 s and more: a pause that did not grow would have been taken ten times. */
+    ck_assert_int_ge(restarts, 2);
+    ck_assert_int_le(restarts, 6);
+    ck_assert_int_ge(last_pause, 400);
+    OK(hw_kv_ensure(nats, &config, &stream, &err));
+    caught_up = false;
+    wait_for(&caught_up, "the watch to catch up");
+    ck_assert_ptr_null(hw_nats_stuck(nats));
     hw_kv_watch_stop(watch);
     close_nats();
 }
@@ -1298,8 +1354,9 @@ TEST_MAIN("nats", 120, test_connects_when_the_server_comes, test_threads_of_the_
           test_valid_keys, test_publish_needs_a_connection_and_room, test_publish_without_a_bucket,
           test_outcome_unknown_when_the_server_is_killed, test_watch, test_watch_of_an_empty_bucket,
           test_watch_goes_on_after_restarts, test_watch_waits_for_a_lost_bucket,
-          test_close_in_the_midst_of_a_watch, test_objects_of_many_sizes, test_object_put_twice,
-          test_object_of_another_client, test_object_metadata_says_what_the_layout_wants,
-          test_a_chunk_fits_with_a_header, test_damaged_objects_are_refused,
-          test_damaged_metadata_is_refused, test_deleted_object, test_list_of_objects,
-          test_list_outlives_its_consumer, test_object_put_when_the_server_is_killed)
+          test_a_reader_that_begins_anew, test_close_in_the_midst_of_a_watch,
+          test_objects_of_many_sizes, test_object_put_twice, test_object_of_another_client,
+          test_object_metadata_says_what_the_layout_wants, test_a_chunk_fits_with_a_header,
+          test_damaged_objects_are_refused, test_damaged_metadata_is_refused, test_deleted_object,
+          test_list_of_objects, test_list_outlives_its_consumer,
+          test_object_put_when_the_server_is_killed)

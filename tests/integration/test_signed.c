@@ -2,6 +2,7 @@
  * Signed desired state: the reconciler signs all that it writes and finds what is not signed right;
  * an agent that trusts a key runs nothing else, and says why.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -279,6 +280,35 @@ START_TEST(test_keys_are_rotated)
 }
 END_TEST
 
+/* The file of a running agent is replaced; one that cannot be read changes nothing. */
+START_TEST(test_keys_are_read_again)
+{
+    begin();
+    HW_AUTO_FREE char *trusted = key("trusted.pub"), *two = key("two.pub"), *text = NULL;
+
+    HW_AUTO_FREE char *one = key("one.pub"), *first = test_read_file(one);
+    agent_program_write(trusted, first);
+    start_agent("trusted.pub", NULL);
+    upstream_desire(&t.up, NODE, 1, "one");
+    upstream_expect_applied(&t.up, NODE, 1);
+    agent_program_write(trusted, "half a key");
+    kill(t.program.pid, SIGHUP);
+    agent_program_wait_log(&t, "the keys from before stay in use");
+    upstream_desire(&t.up, NODE, 2, "two");
+    upstream_expect_applied(&t.up, NODE, 2);
+    text = test_read_file(two);
+    agent_program_write(trusted, text);
+    kill(t.program.pid, SIGHUP);
+    agent_program_wait_log(&t, "other keys are believed from now on");
+    hw_signer_free(t.up.signer);
+    t.up.signer = signer_of("two.key");
+    upstream_desire(&t.up, NODE, 3, "three");
+    upstream_expect_applied(&t.up, NODE, 3);
+    agent_program_stop(&t);
+    end();
+}
+END_TEST
+
 START_TEST(test_an_agent_without_its_key_does_not_start)
 {
     HW_AUTO_FREE char *dir = test_temp_dir();
@@ -403,6 +433,6 @@ START_TEST(test_a_key_that_everybody_reads_is_refused)
 END_TEST
 
 TEST_MAIN("signed", 180, test_what_is_not_signed_so_is_refused,
-          test_what_was_signed_before_is_refused, test_keys_are_rotated,
+          test_what_was_signed_before_is_refused, test_keys_are_rotated, test_keys_are_read_again,
           test_an_agent_without_its_key_does_not_start, test_all_that_is_written_is_signed,
           test_a_key_that_everybody_reads_is_refused)
