@@ -125,8 +125,10 @@ static enum hw_status open_trial(struct agent *a, struct agent_state *next, stru
 {
     if (hw_fence_compare(next->trial.fence, a->target.fence) != 0)
         next->trial.attempts = 0;
+    else if (next->trial.open)
+        next->trial.attempts--; /* it was counted when it was opened */
     next->trial.fence = a->target.fence;
-    next->trial.attempts += next->trial.open ? 0 : 1;
+    next->trial.attempts++;
     next->trial.open = true;
     return agent_store_save(a->store, next, err);
 }
@@ -149,6 +151,7 @@ void agent_attempt_apply(struct agent *a)
     }
     if (next.running.set && !agent_store_has(a->store, &next.running))
         agent_core_keep_copy(a);
+    a->untried = false;
     status = keep_found(a, &next, &err);
     if (status == HW_OK)
         status = open_trial(a, &next, &err);
@@ -229,7 +232,7 @@ void agent_attempt_settle(struct agent *a)
     a->counts.applied++;
     a->target.set = false;
     a->failures = 0;
-    a->touched = false;
+    a->touched = a->recover = a->stuck = false;
     a->drift.set = false;
     agent_store_sweep(a->store);
     agent_output_sweep(&a->options.output);
@@ -256,15 +259,16 @@ static void conclude_state(struct agent *a, struct agent_state *next)
         [AGENT_STAGE_APPLY] = "cannot apply",
         [AGENT_STAGE_HEALTH] = "not well after applying",
     };
-    const bool failed = a->failure.set, recovered = a->recover;
+    const bool failed = a->failure.set, recovered = a->recovering;
+    const bool owed = a->recover && !a->went_back; /* the recovery is as it was before */
 
     if (a->unsaved.set)
         next->failed = a->unsaved;
     /* A recovery ends an interrupted attempt, which counts. A failure that the agent has seen
      * itself sets the count to 0. */
-    if (next->trial.open && !recovered)
+    if (next->trial.open && !recovered && !owed)
         next->trial.attempts = 0;
-    next->trial.open = next->trial.open && a->stuck;
+    next->trial.open = next->trial.open && (a->stuck || owed);
     if (failed && !recovered) {
         next->fence = a->target.fence;
         next->desired_revision = a->target.revision;
@@ -277,7 +281,7 @@ static void conclude_state(struct agent *a, struct agent_state *next)
          * in its text. */
         if (!recovered || !next->failed.set || agent_state_running_failed(next))
             next->failed = a->failure;
-    } else if (!failed && agent_state_running_failed(next)) {
+    } else if (!failed && (agent_state_running_failed(next) || next->desired_revision == 0)) {
         next->failed.set = false;
     }
     if (!failed)
@@ -286,13 +290,12 @@ static void conclude_state(struct agent *a, struct agent_state *next)
 
 void agent_attempt_conclude(struct agent *a)
 {
-    const bool failed = a->failure.set, recovered = a->recover;
+    const bool failed = a->failure.set, recovered = a->recovering;
     struct agent_state next = *agent_core_state(a);
     struct hw_error err;
 
     a->counts.failed += failed ? 1 : 0;
     a->counts.gone_back += a->went_back ? 1 : 0;
-    a->went_back = false;
     conclude_state(a, &next);
     if (recovered && !failed && a->drift.set && !a->drift.healed) {
         a->drift.healed = true;
@@ -307,10 +310,13 @@ void agent_attempt_conclude(struct agent *a)
     if (failed && !recovered && !a->again)
         a->target.set = false;
 
-    a->recover = a->stuck;
-    a->stuck = false;
+    /* A document that was refused before the node was touched leaves a recovery owed. */
+    if (a->went_back)
+        a->recover = a->stuck;
+    a->its_turn = recovered;
+    a->went_back = a->recovering = false;
     if (!a->recover)
-        a->touched = false;
+        a->touched = a->stuck = false;
     if (a->recover || (failed && a->target.set && !recovered))
         agent_target_due_later(a);
     else if (a->target.set)

@@ -149,12 +149,16 @@ void agent_core_take(struct agent *a, enum agent_event event)
             t->action(a);
             if (a->phase == AGENT_IDLE)
                 agent_core_changed(a);
-            /* A new entry is judged by a state that does not change meanwhile. */
-            agent_watch_pause(a->watch, a->phase != AGENT_IDLE || a->recover);
+            agent_core_pause(a);
             return;
         }
     }
     refuse_unlisted(a, event);
+}
+
+void agent_core_pause(struct agent *a)
+{
+    agent_watch_pause(a->watch, a->phase != AGENT_IDLE || (a->recover && !a->stuck));
 }
 
 static void on_step(void *arg)
@@ -182,7 +186,7 @@ void agent_core_note(struct agent *a, enum agent_stage stage, const char *fmt, .
     va_end(args);
     if (!f->set) {
         *f = (struct agent_failure){.set = true, .stage = stage};
-        f->document = a->recover ? agent_core_state(a)->running : a->target;
+        f->document = a->recovering ? agent_core_state(a)->running : a->target;
         agent_time_now(f->at);
     } else {
         used = strnlen(f->error, sizeof(f->error) - 3);

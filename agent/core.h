@@ -70,6 +70,8 @@ struct agent {
     struct agent_document target; /* the newest accepted document that is not settled yet */
     struct hw_timer due;          /* when to try it */
     int failures;                 /* of attempts in a row */
+    bool untried;                 /* the node was not touched for it yet */
+    bool its_turn;                /* while going back is stuck: it comes before the next try */
     char *sources;                /* of the newest entry, until they are kept, or NULL … */
     struct hw_digest sources_of;  /* … and the document that is made of them */
     struct agent_hold hold;
@@ -80,11 +82,12 @@ struct agent {
     struct agent_document good; /* the document that is being gone back to */
     char *file;                 /* holds the bytes while the owner is called */
     struct agent_failure failure;
-    bool again;     /* the failure may pass by itself: the target is kept */
-    bool stuck;     /* going back failed, and that may pass by itself */
-    bool went_back; /* the rollback began */
-    bool touched;   /* the owner was called, or the output changed: it must apply what is good */
-    bool recover;   /* before anything else, the node must be brought back to what is good */
+    bool again;      /* the failure may pass by itself: the target is kept */
+    bool went_back;  /* the rollback began */
+    bool touched;    /* the owner was called, or the output changed: it must apply what is good */
+    bool recover;    /* the node must be brought back to what is good … */
+    bool stuck;      /* … which failed when it was last tried, and may pass by itself */
+    bool recovering; /* the rollback under way is such a recovery, not the end of an attempt */
 
     /* entry.c */
     struct hw_trust *trust;  /* NULL: whoever may write to NATS is believed */
@@ -118,6 +121,11 @@ void agent_core_note(struct agent *a, enum agent_stage stage, const char *fmt, .
 
 /* Notes it and schedules AGENT_EVENT_FAILED. again: the failure may pass by itself. */
 void agent_core_fail(struct agent *a, enum agent_stage stage, bool again, const char *text);
+
+/* Has new entries wait while the agent is busy, and until a recovery was tried: a new entry is
+ * judged by a state that does not change meanwhile. Only a recovery that is stuck holds nothing
+ * up, so that the newest document can free the node. */
+void agent_core_pause(struct agent *a);
 
 /* Asks the owner to do what the phase says with this document. file: taken. */
 void agent_core_call(struct agent *a, const struct agent_document *document, char *file);

@@ -39,7 +39,7 @@ void agent_drift_look(struct agent *a)
         return;
     pause = a->healed_at > 0 ? a->healed_at + HEAL_PAUSE_MS - hw_loop_now() : 0;
     a->recover = true;
-    agent_watch_pause(a->watch, true);
+    agent_core_pause(a);
     agent_target_due_in(a, pause > 0 ? pause : 0);
 }
 

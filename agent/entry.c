@@ -111,6 +111,7 @@ static void make_target(struct agent *a, const struct agent_document *desired)
 
     agent_core_tell(a, HW_LOG_INFO, "desired", desired, NULL);
     a->target = *desired;
+    a->untried = a->its_turn = true;
     a->failures = 0;
     agent_target_due_in(a, wait);
     if (a->hold.set)
@@ -188,8 +189,12 @@ void agent_entry_take(struct agent *a, const struct hw_entry *entry)
         tell_nothing(a);
     if (verdict == AGENT_DESIRED_NONE || verdict == AGENT_DESIRED_ADOPT) {
         next.fence = desired.fence;
-        next.failed.set = false;
         a->target.set = false;
+        /* While going back is stuck, that is what is wrong, and it is wrong with what runs. */
+        if (a->stuck)
+            next.failed.document = next.running;
+        else
+            next.failed.set = false;
     }
     record(a, &next);
     agent_target_keep_sources(a);

@@ -24,7 +24,7 @@ void agent_recovery_begin(struct agent *a)
     }
     /* A restart is a reason to try again what failed, unless it failed by stopping the agent. */
     a->retry = state->failed.set && state->trial.attempts < AGENT_ATTEMPTS_MAX;
-    agent_watch_pause(a->watch, a->recover);
+    agent_core_pause(a);
     if (a->recover)
         agent_target_due_in(a, 0);
 }

@@ -9,8 +9,10 @@
  *     there is no output       the owner has just started and was told nothing: it gets what runs.
  *     none of these            the document runs already, and nothing is touched.
  *
- * Bringing back is the phase AGENT_ROLLING_BACK. Until it is done no desired entry is taken
- * (agent_watch_pause), so that a document is never judged by a state that is not true.
+ * Bringing back is the phase AGENT_ROLLING_BACK. Until it was tried no desired entry is taken
+ * (agent_core_pause), so that a document is never judged by a state that is not true. Where it
+ * cannot be done (the command cannot be started, say), it is tried again, and a newer document is
+ * not kept waiting for it (agent/target.h).
  */
 #ifndef HW_AGENT_RECOVERY_H
 #define HW_AGENT_RECOVERY_H

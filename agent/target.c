@@ -33,18 +33,26 @@ bool agent_target_held(struct agent *a)
 
 /* ---- when ---- */
 
-/* A recovery comes before the target: a node that may be neither old nor new must not get a
- * third document. A hold does not stop it. */
+/* Does the target come before going back? Not where it could not begin at all. */
+static bool comes_first(struct agent *a)
+{
+    return a->stuck && a->target.set && a->untried && a->its_turn &&
+           (hw_nats_up(a->nats) || agent_store_has(a->store, &a->target)) && !agent_target_held(a);
+}
+
 static void on_due(void *arg)
 {
     struct agent *a = arg;
 
     if (a->phase != AGENT_IDLE)
         return;
-    if (a->recover)
+    if (a->recover && !comes_first(a)) { /* a hold does not stop it */
+        a->recovering = true;
         agent_core_take(a, AGENT_EVENT_RECOVER);
-    else if (a->target.set && !agent_target_held(a))
+    } else if (a->target.set && !agent_target_held(a)) {
+        a->its_turn = false;
         agent_core_take(a, AGENT_EVENT_BEGIN);
+    }
 }
 
 void agent_target_due_in(struct agent *a, int64_t ms)
@@ -81,6 +89,8 @@ void agent_target_rest(struct agent *a)
     if (a->overlooked)
         agent_notice_soon(a->notice);
     a->overlooked = false;
+    if (a->recover && !hw_timer_running(&a->due))
+        agent_target_due_later(a);
     /* The connection may have come back between the attempt and now. */
     if (a->target.set && !hw_timer_running(&a->due) && hw_nats_up(a->nats))
         agent_target_due_in(a, 0);

@@ -7,6 +7,13 @@
  * and reads it once more at the two moments when it counts: before an attempt begins, and before
  * the node is touched. Whoever has made the file may therefore rely on it at once. A hold stops
  * attempts and healing, and never a rollback: a node that was touched is brought back.
+ *
+ * A node that may be neither old nor new is brought back before the target is tried. When that is
+ * stuck (the command cannot be started, the output cannot be written), a newer document must not
+ * wait for ever: it may be what mends the node, and the fleet must hear why it is not applied. So a
+ * target that comes meanwhile is tried at once. From there on the two take turns until the node was
+ * touched for the target. Then going back comes first again, since trying a document which has
+ * failed already would only disturb the readers of the output.
  */
 #ifndef HW_AGENT_TARGET_H
 #define HW_AGENT_TARGET_H
