@@ -240,7 +240,7 @@ static enum hw_status make_options(struct hw_nats *nats, natsOptions **out, stru
  */
 static bool read_files(struct hw_nats *nats)
 {
-    natsOptions *options;
+    natsOptions *options = NULL;
     struct hw_digest now;
     struct hw_error err;
 
