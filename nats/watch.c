@@ -158,9 +158,10 @@ static const char *on_stuck(void *arg)
     if (watch->caught_up || for_ms < hw_nats_unread_ms(watch->nats))
         return NULL;
     free(watch->says);
-    watch->says =
-        hw_sprintf("%s: messages wait, and none was read for %lld s%s%s", watch->of,
-                   (long long)(for_ms / 1000), watch->why[0] != '\0' ? ": " : "", watch->why);
+    watch->says = hw_sprintf(
+        "%s: %s for %lld s%s%s", watch->of,
+        watch->consumer != NULL ? "messages wait, and none was read" : "reading cannot begin",
+        (long long)(for_ms / 1000), watch->why[0] != '\0' ? ": " : "", watch->why);
     return watch->says;
 }
 

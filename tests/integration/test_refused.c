@@ -199,11 +199,14 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("refused");
-    TCase *tcase = tcase_create("starts");
 
-    tcase_set_timeout(tcase, 120 + 6 * starts());
-    tcase_add_checked_fixture(tcase, setup, teardown);
-    tcase_add_loop_test(tcase, test_refused, 0, HW_COUNT(refusals));
-    suite_add_tcase(suite, tcase);
+    for (size_t i = 0; i < HW_COUNT(refusals); i++) {
+        TCase *tcase = tcase_create(refusals[i].name);
+
+        tcase_set_timeout(tcase, 120 + 6 * starts());
+        tcase_add_checked_fixture(tcase, setup, teardown);
+        tcase_add_loop_test(tcase, test_refused, (int)i, (int)i + 1);
+        suite_add_tcase(suite, tcase);
+    }
     return test_suite_finish(suite);
 }
