@@ -345,6 +345,39 @@ START_TEST(test_stream)
 }
 END_TEST
 
+/* A node whose report changes all the time: a bounded number of events, of which one says how many
+ * changes had none, and the newest state. */
+START_TEST(test_flood)
+{
+    struct client c;
+    struct message message;
+    bool is_newest = false;
+    int count = 0;
+
+    make_fleet("a", 1);
+    HW_AUTO_FREE char *from = end_of_history();
+    client_open(&c, api.port, "?types=reported&node=a1", from);
+    client_connected(&c);
+    free(test_sql(&pg,
+                  "DO $$ BEGIN FOR i IN 1..500 LOOP PERFORM headwater.report(jsonb_build_array("
+                  "jsonb_build_object('kv_created', now(), 'kv_revision', i, 'value', "
+                  "jsonb_build_object('node', 'a1', 'state', 'failed', 'failed', "
+                  "jsonb_build_object('stage', 'apply', 'error', 'e' || i, 'at', now()))))); "
+                  "END LOOP; UPDATE headwater.setting SET report_rate = 6000; END $$"));
+    test_wait_for(test_sql_is(&pg, "0", "SELECT count(*) FROM headwater.settle_reports()"), 30);
+    for (; !is_newest; count++) {
+        ck_assert(client_next(&c, &message));
+        if (strcmp(message.event, "reported") == 0)
+            is_newest = strstr(message.data, "\"left_out\": ") != NULL &&
+                        strstr(message.data, "\"error\": \"e500\"") != NULL;
+        free(message.data);
+    }
+    ck_assert_int_ge(count, 21);
+    ck_assert_int_lt(count, 100);
+    client_close(&c);
+}
+END_TEST
+
 START_TEST(test_filters)
 {
     static const struct {
@@ -825,6 +858,7 @@ int main(void)
     tcase_add_unchecked_fixture(all, start, stop);
     tcase_set_timeout(all, 300);
     tcase_add_test(all, test_stream);
+    tcase_add_test(all, test_flood);
     tcase_add_test(all, test_filters);
     tcase_add_test(all, test_resume);
     tcase_add_test(all, test_far_back);

@@ -93,7 +93,7 @@ static void expect_sql(const char *expected, const char *sql)
  * stands, which the next report hides at once. */
 START_TEST(test_reports)
 {
-    enum { REPORTS = 2000, CHANGES = 10 };
+    enum { REPORTS = 1000, CHANGES = 10 };
     HW_AUTO_FREE char *last = hw_sprintf("e%d", REPORTS);
 
     for (int i = 1; i <= REPORTS; i++) {
@@ -153,7 +153,7 @@ END_TEST
 /* A node that changes its mind all the time: bounded as well, counted, and the newest is right. */
 START_TEST(test_flapping)
 {
-    enum { REPORTS = 3000 };
+    enum { REPORTS = 1500 };
 
     for (int i = 1; i <= REPORTS; i++) {
         HW_AUTO_FREE char *error = hw_sprintf("e%d", i);
@@ -175,7 +175,7 @@ END_TEST
 /* What is no report, or no proposal, and proposals without end. */
 START_TEST(test_junk)
 {
-    enum { MESSAGES = 3000 };
+    enum { MESSAGES = 1000 };
 
     for (int i = 1; i <= MESSAGES; i++) {
         HW_AUTO_FREE char *junk = hw_sprintf("{\"node\":\"n1\",\"state\":\"%d\"}", i);

@@ -114,13 +114,20 @@ START_TEST(test_entry_too_large_in_a_snapshot)
 }
 END_TEST
 
-/* A report that is JSON to us and not to the database. */
+/* A report that is well as far as we can see, and that the database cannot take: neither it alone
+ * nor, as long as it is among them, others. */
 START_TEST(test_report_that_the_database_cannot_read)
 {
     pipeline_make_nodes(&p, 1);
     pipeline_start(&p, NULL);
     test_wait_for(pipeline_up_to_date(&p, "n1", 0), 20);
-    pipeline_put(&p, REPORTED "n0", "{\"node\":\"n0\",\"state\":\"applied\",\"x\":1e-99999}", NULL);
+    free(test_sql(&p.pg,
+                  "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                  "RAISE 'no' USING ERRCODE = '22023'; END $$;"
+                  "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON headwater.reported DEFERRABLE "
+                  "INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.node = 'n0') "
+                  "EXECUTE FUNCTION public.refuse()"));
+    pipeline_put(&p, REPORTED "n0", "{\"node\":\"n0\",\"state\":\"applied\"}", NULL);
     pipeline_put(&p, REPORTED "n1", "{\"node\":\"n1\",\"state\":\"applied\"}", NULL);
     test_wait_for(
         test_sql_is(&p.pg, "applied", "SELECT state FROM headwater.reported WHERE node = 'n1'"),
@@ -134,17 +141,20 @@ END_TEST
  */
 START_TEST(test_more_reports_than_may_wait)
 {
-    enum { NODES = 1000, SIZE = 60000 }; /* 60 MB, and 32 MiB may wait */
+    enum { NODES = 3600, SIZE = 4090 }; /* 44 MB, and 32 MiB may wait */
 
     pipeline_make_nodes(&p, NODES);
     pipeline_start(&p, NULL);
-    test_wait_for(pipeline_up_to_date(&p, "n1000", 0), 60);
+    test_wait_for(pipeline_up_to_date(&p, "n3600", 0), 60);
     PGconn *lock = lock_table("headwater.reported");
     const long before = test_own_kib(p.reconciler.pid);
     for (int i = 1; i <= NODES; i++) {
         HW_AUTO_FREE char *subject = hw_sprintf(REPORTED "n%d", i);
         HW_AUTO_FREE char *value =
-            hw_sprintf("{\"node\":\"n%d\",\"state\":\"applied\",\"pad\":\"%0*d\"}", i, SIZE, 0);
+            hw_sprintf("{\"node\":\"n%d\",\"state\":\"applied\",\"held\":{\"reason\":\"%0*d\"},"
+                       "\"drift\":{\"error\":\"%0*d\"},\"failed\":{\"stage\":\"apply\",\"error\":"
+                       "\"%0*d\",\"at\":\"2026-01-31T12:00:00Z\"}}",
+                       i, SIZE, 0, SIZE, 0, SIZE, 0);
 
         pipeline_put(&p, subject, value, NULL);
     }
@@ -154,7 +164,7 @@ START_TEST(test_more_reports_than_may_wait)
     (void)before;
 #endif
     PQfinish(lock);
-    test_wait_for(test_sql_is(&p.pg, "1000 1000",
+    test_wait_for(test_sql_is(&p.pg, "3600 3600",
                               "SELECT concat_ws(' ', count(*), count(*) FILTER (WHERE state = "
                               "'applied')) FROM headwater.reported"),
                   60);
