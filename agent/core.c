@@ -7,6 +7,7 @@
 
 #include "agent/report.h"
 #include "common/memory.h"
+#include "common/unlisted.h"
 
 /* ---- telling ---- */
 
@@ -118,22 +119,20 @@ const char *agent_phase_name(enum agent_phase phase)
     return (size_t)phase < HW_COUNT(names) ? names[phase] : "unknown";
 }
 
-static void refuse_unlisted(struct agent *a, enum agent_event event)
+static const char *event_name(enum agent_event event)
 {
     static const char *const names[] = {
         [AGENT_EVENT_BEGIN] = "begin",     [AGENT_EVENT_DONE] = "done",
         [AGENT_EVENT_FAILED] = "failed",   [AGENT_EVENT_POSTPONED] = "postponed",
         [AGENT_EVENT_RECOVER] = "recover", [AGENT_EVENT_TAKE_BACK] = "take-back",
     };
-    HW_AUTO_FREE char *which =
-        hw_sprintf("phase %s, event %s", agent_phase_name(a->phase), names[event]);
 
-    agent_core_tell(a, HW_LOG_WARN, "an event that the table of phases does not list; ignored",
-                    NULL, which);
-#ifdef HW_FAULTS
-    fprintf(stderr, "the table of phases does not list it: %s\n", which);
-    abort();
-#endif
+    return names[event];
+}
+
+static void tell_unlisted(void *arg, const char *message, const char *detail)
+{
+    agent_core_tell(arg, HW_LOG_WARN, message, NULL, detail);
 }
 
 void agent_core_take(struct agent *a, enum agent_event event)
@@ -153,7 +152,8 @@ void agent_core_take(struct agent *a, enum agent_event event)
             return;
         }
     }
-    refuse_unlisted(a, event);
+    hw_unlisted_event_tell("agent", agent_phase_name(a->phase), event_name(event), tell_unlisted,
+                           a);
 }
 
 void agent_core_pause(struct agent *a)

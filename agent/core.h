@@ -108,8 +108,7 @@ struct agent {
 /* ---- moving ---- */
 
 /* Takes an event now. An event that the table does not list for the phase is a mistake in the
- * agent. Builds with HW_FAULTS abort, naming both; other builds tell it as a warning and ignore the
- * event, because a running node is worth more than a stopped agent. */
+ * agent (common/unlisted.h). */
 void agent_core_take(struct agent *a, enum agent_event event);
 
 /* Takes an event in the next turn of the loop. */

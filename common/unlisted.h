@@ -12,4 +12,10 @@
 /* machine: whose table it is, as "reconciler"; state and event: their names. */
 void hw_unlisted_event(const char *machine, const char *state, const char *event);
 
+/* The same for a library, which tells its program and does not write to the log itself. The strings
+ * are valid during the call. */
+typedef void hw_unlisted_fn(void *arg, const char *message, const char *detail);
+void hw_unlisted_event_tell(const char *machine, const char *state, const char *event,
+                            hw_unlisted_fn *tell, void *arg);
+
 #endif

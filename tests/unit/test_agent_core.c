@@ -23,7 +23,7 @@ static void on_told(void *arg, enum hw_log_level level, const char *what,
     snprintf(said->detail, sizeof(said->detail), "%s", detail != NULL ? detail : "");
 }
 
-#ifdef HW_FAULTS
+#ifdef HW_STRICT
 
 /* Such a mistake must not get through a test unnoticed. */
 START_TEST(test_unlisted_aborts)
@@ -49,7 +49,7 @@ START_TEST(test_unlisted_aborts)
     int status;
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert_msg(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "status %x", status);
-    ck_assert_msg(strstr(text, "phase applying, event take-back") != NULL, "said: %s", text);
+    ck_assert_msg(strstr(text, "agent, state applying, event take-back") != NULL, "said: %s", text);
 }
 END_TEST
 
@@ -65,7 +65,7 @@ START_TEST(test_unlisted_is_ignored)
     agent_core_take(&a, AGENT_EVENT_TAKE_BACK);
     ck_assert_int_eq(a.phase, AGENT_APPLYING);
     ck_assert_int_eq(said.level, HW_LOG_WARN);
-    ck_assert_str_eq(said.detail, "phase applying, event take-back");
+    ck_assert_str_eq(said.detail, "agent, state applying, event take-back");
 }
 END_TEST
 
