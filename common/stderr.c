@@ -17,7 +17,7 @@
 #include "common/buf.h"
 #include "common/memory.h"
 
-enum { PAUSE_MS = 5 };
+enum { PAUSE_MS = 5, NS_OF_MS = 1000000 };
 
 /* A text on its way. */
 struct text {
@@ -249,7 +249,7 @@ void hw_stderr_on_loss(hw_stderr_notice_fn *notice)
 
 void hw_stderr_finish(int64_t most_ms)
 {
-    const struct timespec pause = {.tv_nsec = PAUSE_MS * 1000000};
+    const struct timespec pause = {.tv_nsec = (long)PAUSE_MS * NS_OF_MS};
 
     for (int64_t left = most_ms; left > 0; left -= PAUSE_MS) {
         pthread_mutex_lock(&lock);
