@@ -122,7 +122,7 @@ static bool read_some(struct cli_terminal *terminal)
 
 void cli_terminal_expect(struct cli_terminal *terminal, const char *text)
 {
-    const double until = test_now() + PATIENCE_S;
+    const double until = test_deadline(PATIENCE_S);
     const char *found;
 
     while ((found = strstr(terminal->text + terminal->seen, text)) == NULL) {
@@ -141,12 +141,13 @@ void cli_terminal_type(struct cli_terminal *terminal, const char *keys)
 
 int cli_terminal_end(struct cli_terminal *terminal)
 {
-    const double until = test_now() + PATIENCE_S;
+    const double until = test_deadline(PATIENCE_S);
     int status = 0;
 
     while (read_some(terminal))
         ck_assert_msg(test_now() < until, "it does not end:\n%s", terminal->text);
-    ck_assert_int_eq(waitpid(terminal->pid, &status, 0), terminal->pid);
+    ck_assert_msg(test_reap(terminal->pid, PATIENCE_S, &status),
+                  "it left the terminal and goes on");
     close(terminal->fd);
     ck_assert_ptr_null(strstr(terminal->text, "Sanitizer"));
     ck_assert_ptr_null(strstr(terminal->text, "runtime error:"));

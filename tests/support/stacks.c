@@ -2,6 +2,7 @@
  * Stacks of what takes too long. Check ends a test whose time is over with killpg, and says no more
  * than that; what stands here stands in front of libc's, and has tests/support/stacks look first.
  */
+#include <errno.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -26,7 +27,7 @@ static void leave_stacks(pid_t test)
 
     snprintf(pid, sizeof(pid), "%d", (int)test);
     if (posix_spawnp(&looking, timeout, NULL, NULL, argv, environ) == 0)
-        while (waitpid(looking, NULL, 0) < 0)
+        while (waitpid(looking, NULL, 0) < 0 && errno == EINTR)
             ;
 }
 
