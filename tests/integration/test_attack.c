@@ -317,8 +317,7 @@ static void arguments(const struct bad *bad, const char *attack, char *argv[ARGU
         json_t *consumer;
         size_t at;
 
-        json_array_foreach(json_object_get(list, "consumers"), at, consumer)
-        {
+        json_array_foreach(json_object_get(list, "consumers"), at, consumer) {
             const char *inbox = json_string_value(
                 json_object_get(json_object_get(consumer, "config"), "deliver_subject"));
 
