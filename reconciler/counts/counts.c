@@ -16,7 +16,7 @@
             .label = (key), .label_value = (value)                                                 \
     }
 #define REPORTS(what, text) LABELLED(reports_##what, "reports_total", "result", #what, text)
-#define READER(what, text)  LABELLED(restarts_##what, "reader_restarts_total", "reader", #what, text)
+#define READER(what, text)  LABELLED(restarts.what, "reader_restarts_total", "reader", #what, text)
 #define FLEET(what, text)   LABELLED(what, "fleet_nodes", "state", #what, text)
 
 const struct hw_metric rec_counts_table[] = {
@@ -81,11 +81,11 @@ void rec_counts_restarted(struct rec_counts *c, const char *reader)
     const struct {
         const char *reader;
         uint64_t *count;
-    } all[] = {{"reports", &c->restarts_reports},
-               {"proposals", &c->restarts_proposals},
-               {"objects", &c->restarts_objects},
-               {"keys", &c->restarts_keys},
-               {"comparison", &c->restarts_comparison}};
+    } all[] = {{"reports", &c->restarts.reports},
+               {"proposals", &c->restarts.proposals},
+               {"objects", &c->restarts.objects},
+               {"keys", &c->restarts.keys},
+               {"comparison", &c->restarts.comparison}};
 
     for (size_t i = 0; i < HW_COUNT(all); i++)
         if (strcmp(reader, all[i].reader) == 0)

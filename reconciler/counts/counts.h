@@ -19,8 +19,9 @@ struct rec_counts {
     uint64_t reports_replaced; /* by a newer one of the node, before they were written … */
     uint64_t reports_left_out; /* … and that hid a change of its state */
     /* Times that a reader of what NATS stores began anew because something was wrong. */
-    uint64_t restarts_reports, restarts_proposals, restarts_objects, restarts_keys,
-        restarts_comparison;
+    struct {
+        uint64_t reports, proposals, objects, keys, comparison;
+    } restarts;
     uint64_t heartbeats; /* signs of life of nodes */
     uint64_t log_lines_lost;
     struct hw_histogram published; /* from commit to acknowledgement */
