@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent/daemon/drain.h"
 #include "agent/disk/document.h"
 #include "common/memory.h"
 
@@ -172,7 +173,7 @@ static void release(struct agent_command *c)
     hw_io_remove(c->exit_io);
     hw_io_remove(c->output_io);
     close(c->pidfd);
-    close(c->output);
+    agent_drain(c->output);
     if (c->record != NULL)
         unlink(c->record);
     free(c->record);

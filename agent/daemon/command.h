@@ -1,6 +1,7 @@
 /*
  * Commands of the operator. A command is run without a shell, in a process group of its own, with
- * nothing on stdin, for a bounded time. The end of its output is kept for the report.
+ * nothing on stdin, for a bounded time. The end of its output is kept for the report. What it
+ * leaves running in the background may go on writing (agent/daemon/drain.h).
  */
 #ifndef AGENT_DAEMON_COMMAND_H
 #define AGENT_DAEMON_COMMAND_H

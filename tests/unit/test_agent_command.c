@@ -312,6 +312,44 @@ START_TEST(test_command_leaves_a_service)
 }
 END_TEST
 
+/* It may write as much as it likes to what it inherited, whether the command ended or was ended. */
+START_TEST(test_what_a_command_leaves_may_write)
+{
+    char *dir = test_temp_dir();
+    char *wrote = hw_sprintf("%s/wrote", dir), *go = hw_sprintf("%s/go", dir);
+    char *script = hw_sprintf(
+        "cd '%s'; { trap '' TERM; while [ ! -e go ]; do sleep 0.05; done; "
+        "head -c 300000 /dev/zero && head -c 300000 /dev/zero >&2 && touch wrote; } & exit 0",
+        dir);
+    char *in_session = hw_sprintf("setsid sh -c \"%s\"; touch %s; sleep 600", script, go);
+    struct agent_command *command;
+    setup();
+    ck_assert_str_eq(run(script, 20000), "");
+    ck_assert_int_eq(hw_file_replace(go, "", 0, 0600, &err), HW_OK);
+    test_wait_for(access(wrote, F_OK) == 0, 30);
+    ck_assert_int_eq(unlink(go), 0);
+    ck_assert_int_eq(unlink(wrote), 0);
+
+    /* The second one is told to go on by its own command, which then hangs and is ended. */
+    ck_assert_int_eq(start(in_session, 60000, NULL, &command), HW_OK);
+    test_wait_for(access(go, F_OK) == 0, 30);
+    agent_command_end(command);
+    test_wait_for(access(wrote, F_OK) == 0, 30);
+    /* A drain ends when nobody is left who could write. */
+    char *look = hw_sprintf("for p in /proc/[0-9]*/status; do grep -qs '^Name:.headwater-drain' $p "
+                            "&& grep -qs '^PPid:.%d$' $p && exit 1; done; exit 0",
+                            (int)getpid());
+    test_wait_for((agent_orphans_reap(NULL), system(look) == 0), 30);
+    free(look);
+    free(in_session);
+    free(script);
+    free(go);
+    free(wrote);
+    free(dir);
+    hw_loop_free(loop);
+}
+END_TEST
+
 START_TEST(test_command_is_ended)
 {
     char *dir = test_temp_dir();
@@ -377,5 +415,6 @@ END_TEST
 TEST_MAIN("agent command", 60, test_words, test_words_refused, test_shell_syntax, test_command_ends,
           test_command_starts_clean, test_command_is_missing, test_command_times_out,
           test_command_that_does_not_listen_is_killed, test_command_floods,
-          test_tail_is_cut_between_characters, test_command_leaves_a_service, test_command_is_ended,
+          test_tail_is_cut_between_characters, test_command_leaves_a_service,
+          test_what_a_command_leaves_may_write, test_command_is_ended,
           test_command_is_reaped_by_its_record)
