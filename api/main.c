@@ -30,6 +30,8 @@
 #include "http/server.h"
 #include "http/tls.h"
 #include "nats/connection.h"
+#include "nats/url.h"
+#include "pg/conninfo.h"
 #include "pg/pool.h"
 #include "protocol/permissions.h"
 
@@ -78,7 +80,7 @@ static const struct hw_option options_table[] = {
            .name = "tls-client-role", .choices = ROLES),
     OPTION(nats, STRING, "URL",
            "where NATS is, to show in /v1/system how it stands and who leads; default: unknown",
-           .env = "HEADWATER_NATS_URL", .secret = true),
+           .env = "HEADWATER_NATS_URL", .secret = true, .check = hw_nats_url_check),
     HW_OPTIONS_NATS_FILES(struct options),
     HW_OPTION_BUCKET(struct options),
     HW_OPTION_SLOT(struct options, "the reconciler's replication slot, to show how it stands"),

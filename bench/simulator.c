@@ -21,6 +21,7 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "common/options.h"
+#include "nats/url.h"
 
 /* In an outage every agent warns: of each loop's warnings so many are shown between two looks. */
 #define WARNINGS_SHOWN 3

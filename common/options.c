@@ -98,6 +98,8 @@ static enum hw_status store(const struct hw_option *o, const char *text, const c
             return hw_fail(err, HW_EINVAL, "%s: \"%s\" is neither true nor false", from, shown);
         return HW_OK;
     case HW_OPT_STRING:
+        if (o->check != NULL && o->check(text, err) != HW_OK)
+            return hw_fail_in(err, "%s", from);
         *(const char **)target = text;
         return HW_OK;
     case HW_OPT_CHOICE:

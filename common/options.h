@@ -38,9 +38,11 @@ struct hw_option {
     const char *preset; /* default as text, or NULL */
     const char *help;
     const char *choices;
-    int64_t min, max;     /* both 0: any number */
-    bool secret;          /* never echo its value */
-    bool env_only;        /* no flag: other users could see it among the arguments of the process */
+    int64_t min, max; /* both 0: any number */
+    bool secret;      /* never echo its value */
+    bool env_only;    /* no flag: other users could see it among the arguments of the process */
+    /* Refuses a text that can never be a value of this option, or NULL. Of a STRING. */
+    enum hw_status (*check)(const char *text, struct hw_error *err);
     const char *commands; /* the commands that take it, separated by blanks; NULL: all */
 };
 
@@ -101,18 +103,21 @@ enum hw_status hw_options_log(const char *level, const char *format,
               .choices = "error|warn|info|debug"),                                                 \
         HW_OPTION(owner, log_format, CHOICE, "FORMAT", "how to write each line of the log",        \
                   .preset = "logfmt", .choices = "logfmt|json")
+/* Needs pg/conninfo.h. */
 #define HW_OPTION_DATABASE(owner)                                                                  \
     HW_OPTION(owner, database, STRING, "URL",                                                      \
               "the PostgreSQL database, as a libpq URI or connection string",                      \
-              .env = "HEADWATER_DATABASE_URL", .secret = true)
+              .env = "HEADWATER_DATABASE_URL", .secret = true, .check = hw_conninfo_check)
 #define HW_OPTION_MONITOR(owner)                                                                   \
     HW_OPTION(                                                                                     \
         owner, monitor, STRING, "HOST:PORT",                                                       \
         "where to show /healthz, /readyz and /metrics; a loopback address; default: nowhere")
+/* Needs nats/url.h. */
 #define HW_OPTION_NATS(owner)                                                                      \
     HW_OPTION(owner, nats, STRING, "URL",                                                          \
               "where NATS is; a comma between the servers of a cluster",                           \
-              .env = "HEADWATER_NATS_URL", .preset = "nats://127.0.0.1:4222", .secret = true)
+              .env = "HEADWATER_NATS_URL", .preset = "nats://127.0.0.1:4222", .secret = true,      \
+              .check = hw_nats_url_check)
 /* owner has a struct hw_nats_files nats_files. */
 #define HW_OPTIONS_NATS_FILES(owner)                                                               \
     HW_OPTION(owner, nats_files.ca, STRING, "FILE",                                                \

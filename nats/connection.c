@@ -14,6 +14,7 @@
 #include "common/outage.h"
 #include "nats/mailbox.h"
 #include "nats/probe.h"
+#include "nats/url.h"
 
 enum {
     TIMEOUT_MS = 2000,
@@ -368,7 +369,7 @@ static void on_mail(void *arg, const struct hw_mail *mail)
 static natsStatus set_servers(natsOptions *options, const char *url)
 {
     HW_AUTO_FREE char *copy = hw_strdup(url);
-    const char *servers[16];
+    const char *servers[HW_NATS_SERVERS_MAX];
     int count = 0;
     char *save = NULL;
 
@@ -387,8 +388,11 @@ static int64_t reconnect_delay(natsConnection *nc, int attempts, void *closure)
 
 static enum hw_status set_options(struct hw_nats *nats, natsOptions *o, struct hw_error *err)
 {
-    natsStatus s = set_servers(o, nats->url);
+    natsStatus s;
 
+    if (hw_nats_url_check(nats->url, err) != HW_OK)
+        return hw_fail_in(err, "the NATS URL");
+    s = set_servers(o, nats->url);
     if (s != NATS_OK)
         return hw_fail(err, HW_EINVAL,
                        "the NATS URL cannot be used: it must look like nats://host:4222");

@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "common/memory.h"
 #include "pg/advice.h"
+#include "pg/conninfo.h"
 
 enum {
     RETRY_FIRST_MS = 100,
@@ -463,13 +464,10 @@ enum hw_status hw_db_open(struct hw_loop *loop, const char *conninfo, const char
                           const struct hw_db_events *events, struct hw_db **out,
                           struct hw_error *err)
 {
-    PQconninfoOption *parsed = PQconninfoParse(conninfo, NULL);
     struct hw_db *db;
 
-    /* libpq's own words may quote the whole connection string, password included. */
-    if (parsed == NULL)
-        return hw_fail(err, HW_EINVAL, "the database URL is no libpq URI or connection string");
-    PQconninfoFree(parsed);
+    if (hw_conninfo_check(conninfo, err) != HW_OK)
+        return hw_fail_in(err, "the database URL");
     db = hw_alloc(sizeof(*db));
     db->loop = loop;
     db->conninfo = hw_strdup(conninfo);

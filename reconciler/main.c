@@ -14,6 +14,8 @@
 #include "common/warning.h"
 #include "http/monitor.h"
 #include "nats/kv.h"
+#include "nats/url.h"
+#include "pg/conninfo.h"
 #include "protocol/permissions.h"
 #include "reconciler/compare/verify.h"
 #include "reconciler/reconciler.h"

@@ -29,6 +29,7 @@
 #include "common/streams.h"
 #include "common/version.h"
 #include "nats/kv.h"
+#include "nats/url.h"
 #include "protocol/permissions.h"
 
 #define QUIET_MS 5000 /* how long nothing happens before memory is given back */

@@ -7,6 +7,7 @@
 #include "common/memory.h"
 #include "common/names.h"
 #include "nats/kv.h"
+#include "nats/url.h"
 
 #define POLL_MS      300000
 #define HEARTBEAT_MS 30000
@@ -22,6 +23,8 @@ enum hw_status library_options_check(const struct headwater_agent_options *o, st
                        "node: \"%s\" is not a node name: at most %d letters, digits, - and _, in "
                        "parts joined by single dots",
                        o->node != NULL ? o->node : "", HW_NAME_MOST);
+    if (o->nats_url != NULL && hw_nats_url_check(o->nats_url, err) != HW_OK)
+        return hw_fail_in(err, "nats_url");
     if (o->bucket != NULL && !hw_kv_bucket_valid(o->bucket))
         return hw_fail(err, HW_EINVAL,
                        "bucket: \"%s\" is not a bucket name: letters, digits, - "

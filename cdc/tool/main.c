@@ -16,6 +16,7 @@
 #include "common/memory.h"
 #include "common/options.h"
 #include "common/streams.h"
+#include "pg/conninfo.h"
 
 #define APPLICATION "headwater-cdc"
 

@@ -38,6 +38,10 @@ static enum hw_status check_server(const struct cli_http_options *o, CURLU *url,
     if (strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)
         return hw_fail(err, HW_EINVAL, "--server: \"%s\" is neither http:// nor https://",
                        o->server);
+    HW_AUTO_FREE char *port = url_part(url, CURLUPART_PORT);
+    if (port != NULL && strcmp(port, "0") == 0)
+        return hw_fail(err, HW_EINVAL, "--server: \"%s\" has no port, which is 1 to 65535",
+                       o->server);
     for (size_t i = 0; i < HW_COUNT(extra); i++) {
         HW_AUTO_FREE char *part = url_part(url, extra[i]);
         if (part != NULL)
