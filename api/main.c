@@ -267,6 +267,8 @@ static enum hw_status open_service(struct service *service, const struct options
         status = hw_loop_on_signal(api->loop, SIGTERM, on_stop_signal, service, err);
     if (status == HW_OK)
         status = hw_loop_on_signal(api->loop, SIGINT, on_stop_signal, service, err);
+    if (status == HW_OK)
+        status = hw_loop_pass_over_signals(api->loop, err);
     if (status == HW_OK && options->tls.cert != NULL)
         status = http_tls_open(&options->tls, &service->tls, err);
     service->certificates = options->tls;

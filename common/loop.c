@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/log.h"
 #include "common/memory.h"
 
 struct hw_io {
@@ -303,6 +304,20 @@ enum hw_status hw_loop_stop_on_signals(struct hw_loop *loop, struct hw_error *er
     if (status != HW_OK)
         return status;
     return hw_loop_on_signal(loop, SIGINT, stop_on_signal, loop, err);
+}
+
+static void pass_over(void *arg, int signo)
+{
+    (void)arg;
+    hw_log_warn("a signal came that means nothing here: passed over",
+                HW_S("signal", signo == SIGUSR1 ? "SIGUSR1" : "SIGUSR2"));
+}
+
+enum hw_status hw_loop_pass_over_signals(struct hw_loop *loop, struct hw_error *err)
+{
+    const enum hw_status status = hw_loop_on_signal(loop, SIGUSR1, pass_over, NULL, err);
+
+    return status == HW_OK ? hw_loop_on_signal(loop, SIGUSR2, pass_over, NULL, err) : status;
 }
 
 static void run_signals(struct hw_loop *loop)

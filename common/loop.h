@@ -67,6 +67,9 @@ enum hw_status hw_loop_on_signal(struct hw_loop *loop, int signo, hw_signal_fn *
                                  struct hw_error *err) HW_CHECKED;
 /* Stops the loop on the first SIGTERM or SIGINT; the second one exits at once, with status 1. */
 enum hw_status hw_loop_stop_on_signals(struct hw_loop *loop, struct hw_error *err) HW_CHECKED;
+/* Logs SIGUSR1 and SIGUSR2 and goes on: a service must not die of a signal that was meant for
+ * another one. A service for which one of them means something takes it afterwards. */
+enum hw_status hw_loop_pass_over_signals(struct hw_loop *loop, struct hw_error *err) HW_CHECKED;
 
 /* ---- other threads: fn(arg) runs on the loop's thread soon, in the order of posting ---- */
 typedef void hw_post_fn(void *arg);

@@ -140,6 +140,8 @@ static int run(const struct rec_config *config, const char *monitor_address, str
     status = hw_loop_new(&loop, err);
     if (status == HW_OK)
         status = hw_loop_stop_on_signals(loop, err);
+    if (status == HW_OK)
+        status = hw_loop_pass_over_signals(loop, err);
     /* Before libnats starts its threads: they inherit which signals are blocked. */
     if (status == HW_OK)
         status = hw_loop_on_signal(loop, SIGUSR1, on_resync_signal, NULL, err);

@@ -239,6 +239,8 @@ static enum hw_status run(struct daemon *d, struct headwater_agent_options *opti
     if (status == HW_OK)
         status = hw_loop_stop_on_signals(d->loop, err);
     if (status == HW_OK)
+        status = hw_loop_pass_over_signals(d->loop, err);
+    if (status == HW_OK)
         status = hw_loop_on_signal(d->loop, SIGHUP, on_hangup, d, err);
     if (status == HW_OK)
         status = hw_loop_on_signal(d->loop, SIGCHLD, on_child, d, err);

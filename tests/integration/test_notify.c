@@ -35,9 +35,12 @@ static void start(struct test_program *program, const char *const argv[])
     test_program_start(program, argv, (const char *const[]){manager.variable, WATCHDOG, NULL});
 }
 
-/* From being ready on: signs of life again and again, and goodbye. */
+/* From being ready on: signs of life again and again, whatever signal comes by mistake, and
+ * goodbye. */
 static void expect_life_and_end(struct test_program *program)
 {
+    kill(program->pid, SIGUSR1);
+    kill(program->pid, SIGUSR2);
     for (int i = 0; i < 4; i++)
         test_notify_expect(&manager, "WATCHDOG=1", "STOPPING=1");
     kill(program->pid, SIGTERM);
