@@ -203,7 +203,7 @@ AS $$
                     'running_digest', h.running_digest, 'failed_revision', h.failed_revision,
                     'failed_digest', h.failed_digest, 'stage', h.failed_stage,
                     'error', left(h.failed_error, 1000), 'held', h.held, 'drift', h.drift,
-                    'lsn', h.wal_lsn,
+                    'conflict', h.conflict, 'lsn', h.wal_lsn,
                     'at', to_char(h.recorded_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
                 || CASE WHEN h.left_out > 0 THEN jsonb_build_object('left_out', h.left_out)
                         ELSE '{}' END

@@ -207,6 +207,7 @@ CREATE TABLE headwater.reported (
     held               jsonb, -- {"since", "reason", "waiting"}; null: the node holds nothing back
     drift              jsonb, -- {"at", "healed", "error"}; null: none since the last apply
     heartbeat          real,  -- seconds between two signs of life; null: the node gives none
+    instance           text,  -- the agent's, which it draws at each start; null: an old agent
     paced_until        timestamptz, -- from then on the history owes the node its whole room
     left_out           bigint NOT NULL DEFAULT 0, -- changes since the last row of the history
     free_revision      bigint, -- the newest that was recorded though there was no room
@@ -214,6 +215,7 @@ CREATE TABLE headwater.reported (
     CONSTRAINT reported_state_is_known CHECK (state IN ('applied', 'failed', 'rejected')),
     CONSTRAINT reported_running_digest_is_legal CHECK (headwater.is_digest(running_digest)),
     CONSTRAINT reported_failed_digest_is_legal CHECK (headwater.is_digest(failed_digest)),
+    CONSTRAINT reported_instance_is_legal CHECK (headwater.is_name(instance)),
     CONSTRAINT reported_kv_revision_is_positive CHECK (kv_revision > 0),
     CONSTRAINT reported_held_is_object CHECK (jsonb_typeof(held) = 'object'),
     CONSTRAINT reported_drift_is_object CHECK (jsonb_typeof(drift) = 'object'),
@@ -249,6 +251,8 @@ CREATE TABLE headwater.reported_history (
     -- A position at or before the commit.
     wal_lsn            pg_lsn NOT NULL DEFAULT pg_current_wal_insert_lsn(),
     heartbeat          real,
+    -- {"instances", "since"} where a conflict begins, with "until" where it ends; null: a report
+    conflict           jsonb,
     left_out           bigint NOT NULL DEFAULT 0 -- changes before this one without a row
 );
 COMMENT ON TABLE headwater.reported_history

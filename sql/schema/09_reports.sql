@@ -13,7 +13,7 @@ INSERT INTO headwater.migration (version, name) VALUES (9, 'reports');
 
 -- Takes all reports, or fails at the first bad one; says which were taken. A report is newer than
 -- the stored one when its bucket was created later, or when its revision within the same bucket is
--- larger.
+-- larger. The report of an agent that choose_instance() has set aside is not taken.
 CREATE FUNCTION headwater.take_reports(reports jsonb)
 RETURNS TABLE (node text, accepted boolean, reason text)
 LANGUAGE plpgsql
@@ -30,14 +30,16 @@ BEGIN
                f.lsn AS failed_lsn, f.stage AS failed_stage, left(f.error, 16384) AS failed_error,
                f.at AS failed_at, v.desired_revision, v.agent, v.boot_id, v.reported_at,
                nullif(v.held, 'null') AS held, nullif(v.drift, 'null') AS drift,
-               v.heartbeat
+               v.heartbeat, v.instance,
+               coalesce(v.instance = ANY ((SELECT l.set_aside FROM liveness AS l
+                                           WHERE l.node = v.node)::text[]), false) AS is_set_aside
         FROM jsonb_array_elements(reports) WITH ORDINALITY AS i (item, position)
         CROSS JOIN LATERAL jsonb_to_record(i.item)
             AS e (kv_created timestamptz, kv_revision bigint, value jsonb)
         CROSS JOIN LATERAL jsonb_to_record(e.value)
             AS v (node text, state text, running jsonb, failed jsonb, desired_revision bigint,
                   agent text, boot_id text, reported_at timestamptz, held jsonb, drift jsonb,
-                  heartbeat real)
+                  heartbeat real, instance text)
         CROSS JOIN LATERAL jsonb_to_record(coalesce(v.running, '{}'))
             AS u (revision bigint, digest text, epoch bigint, lsn pg_lsn, applied_at timestamptz)
         CROSS JOIN LATERAL jsonb_to_record(coalesce(v.failed, '{}'))
@@ -48,31 +50,33 @@ BEGIN
             (node, state, running_revision, running_digest, running_epoch, running_lsn,
              running_applied_at, failed_revision, failed_digest, failed_epoch, failed_lsn,
              failed_stage, failed_error, failed_at, desired_revision, agent, boot_id, reported_at,
-             held, drift, heartbeat, kv_created, kv_revision)
+             held, drift, heartbeat, instance, kv_created, kv_revision)
         SELECT DISTINCT ON (p.node)
              p.node, p.state, p.running_revision, p.running_digest, p.running_epoch, p.running_lsn,
              p.running_applied_at, p.failed_revision, p.failed_digest, p.failed_epoch, p.failed_lsn,
              p.failed_stage, p.failed_error, p.failed_at, p.desired_revision, p.agent, p.boot_id,
-             p.reported_at, p.held, p.drift, p.heartbeat, p.kv_created, p.kv_revision
+             p.reported_at, p.held, p.drift, p.heartbeat, p.instance, p.kv_created, p.kv_revision
         FROM report AS p
+        WHERE NOT p.is_set_aside
         ORDER BY p.node, p.kv_created DESC, p.kv_revision DESC
         ON CONFLICT (node) DO UPDATE SET
             (state, running_revision, running_digest, running_epoch, running_lsn,
              running_applied_at, failed_revision, failed_digest, failed_epoch, failed_lsn,
              failed_stage, failed_error, failed_at, desired_revision, agent, boot_id, reported_at,
-             held, drift, heartbeat, kv_created, kv_revision, received_at)
+             held, drift, heartbeat, instance, kv_created, kv_revision, received_at)
             = ROW (excluded.state, excluded.running_revision, excluded.running_digest,
              excluded.running_epoch, excluded.running_lsn, excluded.running_applied_at,
              excluded.failed_revision, excluded.failed_digest, excluded.failed_epoch,
              excluded.failed_lsn, excluded.failed_stage, excluded.failed_error, excluded.failed_at,
              excluded.desired_revision, excluded.agent, excluded.boot_id, excluded.reported_at,
-             excluded.held, excluded.drift, excluded.heartbeat, excluded.kv_created,
-             excluded.kv_revision, now())
+             excluded.held, excluded.drift, excluded.heartbeat, excluded.instance,
+             excluded.kv_created, excluded.kv_revision, now())
         WHERE (excluded.kv_created, excluded.kv_revision) > (r.kv_created, r.kv_revision)
         RETURNING node, kv_created, kv_revision
     )
     SELECT p.node, t.node IS NOT NULL,
-           CASE WHEN t.node IS NULL THEN 'not newer than what is stored' END
+           CASE WHEN p.is_set_aside THEN 'another agent was chosen for this node'
+                WHEN t.node IS NULL THEN 'not newer than what is stored' END
     FROM report AS p
     LEFT JOIN taken AS t ON (t.node, t.kv_created, t.kv_revision)
                           = (p.node, p.kv_created, p.kv_revision)
@@ -104,6 +108,46 @@ BEGIN
 END
 $$;
 
+-- Takes reports, and notes who is unknown and whose agent is another one than before. Only what this
+-- transaction takes is a sign of life: after a restart the reconciler reads all reports again.
+CREATE FUNCTION headwater.take_and_note(reports jsonb)
+RETURNS TABLE (node text, accepted boolean, reason text)
+LANGUAGE plpgsql
+SET search_path = pg_catalog, headwater, pg_temp
+SET enable_seqscan = off
+SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    change record;
+BEGIN
+    SELECT array_agg(w.node) AS nodes, array_agg(w.instance) AS instances,
+           array_agg(w.before) AS befores
+    INTO change
+    FROM (SELECT v.node, v.instance, coalesce(h.instance, r.instance) AS before
+          FROM (SELECT i.item #>> '{value,node}' AS node, i.item #>> '{value,instance}' AS instance
+                FROM jsonb_array_elements(reports) AS i (item) OFFSET 0) AS v
+          JOIN node AS n ON n.name = v.node
+          LEFT JOIN heard AS h ON h.node = v.node
+          LEFT JOIN reported AS r ON r.node = v.node
+          WHERE v.instance IS NOT NULL) AS w
+    WHERE w.before <> w.instance OR EXISTS (SELECT FROM instance AS i WHERE i.node = w.node);
+    RETURN QUERY SELECT * FROM take_reports(reports);
+    PERFORM note_reporters(reports);
+    IF change.nodes IS NOT NULL THEN
+        SELECT array_agg(w.node) AS nodes, array_agg(w.instance) AS instances,
+               array_agg(w.before) AS befores
+        INTO change
+        FROM unnest(change.nodes, change.instances, change.befores) AS w (node, instance, before)
+        JOIN reported AS r ON r.node = w.node
+        WHERE r.instance = w.instance AND r.received_at = now();
+    END IF;
+    IF change.nodes IS NOT NULL THEN
+        PERFORM note_instances(change.nodes, change.instances, change.befores);
+    END IF;
+END
+$$;
+
 -- The reconciler calls this with an array of {"kv_created", "kv_revision", "value"}, where value is
 -- what the node wrote. It takes reports that are newer than the stored ones, and a malformed report
 -- does not hold up the others. Returns one row for each report, in order.
@@ -118,8 +162,7 @@ DECLARE
     item jsonb;
 BEGIN
     BEGIN
-        RETURN QUERY SELECT * FROM take_reports(reports);
-        PERFORM note_reporters(reports);
+        RETURN QUERY SELECT * FROM take_and_note(reports);
         RETURN;
     EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
         IF jsonb_typeof(reports) <> 'array' THEN
@@ -129,8 +172,7 @@ BEGIN
     -- At least one of them is bad. One by one, they show which.
     FOR item IN SELECT * FROM jsonb_array_elements(reports) LOOP
         BEGIN
-            RETURN QUERY SELECT * FROM take_reports(jsonb_build_array(item));
-            PERFORM note_reporters(jsonb_build_array(item));
+            RETURN QUERY SELECT * FROM take_and_note(jsonb_build_array(item));
         EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
             node := item -> 'value' ->> 'node';
             accepted := false;
@@ -323,22 +365,31 @@ COMMENT ON FUNCTION headwater.settle_reports()
 -- ---- the fleet ----------------------------------------------------------------------------------
 
 -- One row a node. A node that was heard or reported, and should run nothing, is unassigned: it may
--- still run something, but nobody wants it to. docs/sql.md has the table of states.
+-- still run something, but nobody wants it to. Where several agents have the node's name, state and
+-- error say so, and what was reported is of the one whose report came last. docs/sql.md has the
+-- table of states.
 CREATE VIEW headwater.fleet AS
 SELECT n.name AS node, n.labels,
        d.revision AS desired_revision, d.digest AS desired_digest,
        r.running_revision AS reported_revision, r.running_digest AS reported_digest,
-       CASE WHEN v.silent_since IS NOT NULL AND (r.node IS NULL OR r.heartbeat IS NOT NULL)
+       CASE WHEN v.conflict IS NOT NULL THEN 'conflict'
+            WHEN v.silent_since IS NOT NULL AND (r.node IS NULL OR r.heartbeat IS NOT NULL)
             THEN 'unknown' ELSE s.state END AS state,
        CASE WHEN s.state = 'in_sync' OR d.node IS NULL THEN interval '0'
             ELSE greatest(interval '0', clock_timestamp() - d.changed_at) END AS lag,
-       CASE WHEN s.state = 'failed'
+       CASE WHEN v.conflict IS NOT NULL
+            THEN 'agents of the same name: ' || array_to_string(v.conflict, ', ')
+            WHEN s.state = 'failed'
             THEN concat_ws(': ', r.failed_stage, r.failed_error) END AS error,
        d.changed_at AS desired_changed_at,
        r.running_applied_at AS applied_at,
        r.held, r.drift,
        s.state AS reported_state,
-       coalesce(v.silent_since, headwater.heard_at(n.name)) AS last_seen
+       coalesce(v.silent_since, headwater.heard_at(n.name)) AS last_seen,
+       r.instance,
+       CASE WHEN v.conflict IS NOT NULL
+            THEN jsonb_build_object('since', v.conflict_since, 'instances', v.conflict)
+            END AS conflict
 FROM headwater.node AS n
 LEFT JOIN headwater.desired AS d ON d.node = n.name
 LEFT JOIN headwater.reported AS r ON r.node = n.name
@@ -463,7 +514,7 @@ AS $$
                     'running_digest', h.running_digest, 'failed_revision', h.failed_revision,
                     'failed_digest', h.failed_digest, 'stage', h.failed_stage,
                     'error', left(h.failed_error, 1000), 'held', h.held, 'drift', h.drift,
-                    'lsn', h.wal_lsn,
+                    'conflict', h.conflict, 'lsn', h.wal_lsn,
                     'at', to_char(h.recorded_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'))
                 || CASE WHEN h.left_out > 0 THEN jsonb_build_object('left_out', h.left_out)
                         ELSE '{}' END

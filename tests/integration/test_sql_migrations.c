@@ -160,7 +160,7 @@ START_TEST(test_differences_are_found)
         {"CREATE OR REPLACE FUNCTION headwater.author() RETURNS text LANGUAGE sql STABLE RETURN "
          "session_user",
          "Name: author()"},
-        {"ALTER FUNCTION headwater.hear(text[], bigint) RESET jit", "Name: hear("},
+        {"ALTER FUNCTION headwater.hear(text[], bigint, text[]) RESET jit", "Name: hear("},
         {"CREATE OR REPLACE VIEW headwater.own_rev AS SELECT 1::bigint AS rev", "Name: own_rev"},
         {"ALTER TABLE headwater.config ADD COLUMN more int", "more integer"},
         {"ALTER TABLE headwater.node ALTER COLUMN description SET DEFAULT 'x'", "DEFAULT 'x'"},
