@@ -121,6 +121,8 @@ struct agent_view {
                              until the loop's next turn */
     const char *why_unread; /* agent_watch_stuck: as long valid */
     uint64_t unread;        /* reads of the desired entry that failed */
+    const char
+        *twin; /* another agent that reports under this node's name, or ""; valid as why_away */
     struct agent_state state;
     struct agent_counts counts;
 };

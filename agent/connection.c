@@ -1,10 +1,13 @@
 #include "agent/connection.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "agent/confirmation.h"
 #include "agent/entry.h"
+#include "agent/instance.h"
 #include "agent/target.h"
 #include "agent/trust.h"
 #include "common/backoff.h"
@@ -64,6 +67,38 @@ static void on_agreed(void *arg)
     agent_confirmation_reached(a);
 }
 
+/* Both agents of one name say so, each in its own log. That NATS answered is all that counts for
+ * what was applied. */
+static void on_twin(void *arg, const char *instance)
+{
+    struct agent *a = arg;
+
+    if (instance == NULL)
+        agent_core_tell(a, HW_LOG_INFO, "no other agent reports under this node's name any more",
+                        NULL, a->twin);
+    else if (strcmp(instance, a->twin) != 0)
+        agent_core_tell(a, HW_LOG_ERROR,
+                        "another agent reports under this node's name; stop one of the two, or "
+                        "give it another name",
+                        NULL, instance);
+    snprintf(a->twin, sizeof(a->twin), "%s", instance != NULL ? instance : "");
+    if (instance != NULL)
+        agent_confirmation_reached(a);
+    agent_core_changed(a);
+}
+
+/* The machine was copied while it ran. */
+static void on_copied(void *arg)
+{
+    struct agent *a = arg;
+
+    agent_core_tell(a, HW_LOG_WARN,
+                    "another agent goes on as this one: was the machine copied while it ran?", NULL,
+                    a->instance);
+    agent_instance_draw(a->instance);
+    agent_core_report(a);
+}
+
 static void on_decided(void *arg, const struct agent_decision *decision)
 {
     struct agent *a = arg;
@@ -90,7 +125,7 @@ static void beat(void *arg)
 {
     struct agent *a = arg;
 
-    hw_nats_signal(a->nats, a->alive);
+    hw_nats_signal(a->nats, a->alive, a->instance);
     hw_timer_start(a->loop, &a->heartbeat, hw_jitter_ms(a->options.heartbeat_ms), beat, a);
 }
 
@@ -187,8 +222,11 @@ static enum hw_status open_nats(struct agent *a, struct hw_error *err)
 enum hw_status agent_connection_open(struct agent *a, struct hw_error *err)
 {
     HW_AUTO_FREE char *reports = hw_reports_bucket(a->options.bucket);
-    const struct agent_reporter_events reporter_events = {
-        .trouble = on_report_trouble, .agreed = on_agreed, .arg = a};
+    const struct agent_reporter_events reporter_events = {.trouble = on_report_trouble,
+                                                          .agreed = on_agreed,
+                                                          .twin = on_twin,
+                                                          .copied = on_copied,
+                                                          .arg = a};
     const struct agent_watch_events watch_events = {.entry = on_entry,
                                                     .none = on_none,
                                                     .looked = on_looked,

@@ -60,6 +60,7 @@ void agent_look(const struct agent *a, struct agent_view *view)
     view->unread = a->watch != NULL ? agent_watch_failed(a->watch) : 0;
     view->counts = a->counts;
     view->connected = a->nats != NULL && hw_nats_up(a->nats);
+    view->twin = a->twin;
     view->why_away = a->nats != NULL ? hw_nats_why_away(a->nats) : "";
     *state = *agent_core_state(a);
     if (a->unsaved.set) {
@@ -80,7 +81,7 @@ void agent_core_report(struct agent *a)
 
     agent_look(a, &view);
     agent_reporter_set(a->reporter, agent_report_build(&view.state, a->options.node, a->boot_id,
-                                                       a->options.heartbeat_ms));
+                                                       a->instance, a->options.heartbeat_ms));
     agent_core_changed(a);
 }
 

@@ -20,6 +20,7 @@
 #include "agent/proposer.h"
 #include "agent/reporter.h"
 #include "agent/watch.h"
+#include "common/names.h"
 #include "protocol/statement.h"
 
 enum agent_event {
@@ -46,6 +47,7 @@ struct agent {
     struct agent_store *store;
     char *output; /* the path by which others read the output, or NULL */
     char boot_id[40];
+    char instance[HW_NAME_MOST + 1]; /* which running agent this is: drawn at the start */
     struct agent_counts counts;
 
     /* core.c */
@@ -64,6 +66,7 @@ struct agent {
     struct agent_proposer *proposer;
     bool check_report; /* after the next look at the entry: does NATS still hold the report? */
     char *alive;       /* the subject of signs of life */
+    char twin[HW_NAME_MOST + 1]; /* another agent that reports under this name, or "" */
     struct hw_timer heartbeat;
 
     /* target.c */

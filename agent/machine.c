@@ -11,6 +11,7 @@
 #include "agent/connection.h"
 #include "agent/core.h"
 #include "agent/drift.h"
+#include "agent/instance.h"
 #include "agent/recovery.h"
 #include "agent/rollback.h"
 #include "agent/target.h"
@@ -136,6 +137,7 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
     a->transition_count = HW_COUNT(transitions);
     a->output = agent_output_path(&options->output);
     read_boot_id(a);
+    agent_instance_draw(a->instance);
     status = open_store(a, err);
     if (status == HW_OK)
         status = agent_trust_open(a, err);

@@ -22,7 +22,7 @@ static struct hw_report_document of(const struct agent_document *d)
 }
 
 json_t *agent_report_build(const struct agent_state *state, const char *node, const char *boot_id,
-                           int64_t heartbeat_ms)
+                           const char *instance, int64_t heartbeat_ms)
 {
     const struct hw_report_document running = of(&state->running);
     const struct hw_report_document failed = of(&state->failed.document);
@@ -34,6 +34,7 @@ json_t *agent_report_build(const struct agent_state *state, const char *node, co
         .desired_revision = state->desired_revision,
         .agent = "headwater-agent/" HW_VERSION,
         .boot_id = boot_id,
+        .instance = instance,
         .heartbeat_s = (double)heartbeat_ms / 1000,
         .held = {state->hold.set, state->hold.since, state->hold.reason, state->hold.waiting},
         .drift = {state->drift.set, state->drift.at, state->drift.error, state->drift.healed},

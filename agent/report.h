@@ -11,10 +11,11 @@
 /* The word of the report for a state: applied, failed or rejected. */
 const char *agent_report_state(const struct agent_state *state);
 
-/* The report without the time at which it is sent; NULL while there is nothing to say.
+/* The report without the time at which it is sent; NULL while there is nothing to say. instance: of
+ * the running agent; NULL: it is not one.
  * heartbeat_ms: the time between signs of life; 0: there are none. Caller: json_decref. */
 json_t *agent_report_build(const struct agent_state *state, const char *node, const char *boot_id,
-                           int64_t heartbeat_ms);
+                           const char *instance, int64_t heartbeat_ms);
 
 /* The value to publish now; malloc'ed. */
 char *agent_report_text(const json_t *report);

@@ -3,6 +3,12 @@
  * and tries again with growing delays until the server has acknowledged it. It looks whether the
  * report is still there after every reconnect, and now and then. Only the newest report counts; an
  * older one that was never sent is dropped.
+ *
+ * Two agents of one name would overwrite each other's report for ever. So a report is published
+ * only on top of the entry that was seen last (the server refuses it otherwise), and what lies on
+ * top of ours and is another instance's is a twin's. That is told, and from then on the twin's
+ * report is overwritten only after a delay that grows. What the first look finds is no twin's: it
+ * may be what this node reported before a restart.
  */
 #ifndef HW_AGENT_REPORTER_H
 #define HW_AGENT_REPORTER_H
@@ -17,6 +23,12 @@ struct agent_reporter_events {
                     const struct hw_error *why); /* called once in an outage, not at each try */
     void (*agreed)(
         void *arg); /* the key holds the report: the server said so, or acknowledged it */
+    /* The key holds the report of another instance, which wrote it after us; called at each look
+     * that finds it. NULL: for a long time nobody did. */
+    void (*twin)(void *arg, const char *instance);
+    /* The key holds a report of our instance that we did not write: we are one of two copies of a
+     * running machine. Draw another instance, and set the report anew. */
+    void (*copied)(void *arg);
     void *arg;
 };
 

@@ -359,8 +359,15 @@ static void judge_fleet(struct diagnosis *d)
 {
     const long long failed = (long long)number(d, "fleet.counts.failed");
     const long long unknown = (long long)number(d, "fleet.counts.unknown");
+    const long long conflict = (long long)number(d, "fleet.counts.conflict");
     const double lag = number(d, "fleet.worst_lag_seconds");
 
+    if (conflict > 0)
+        concern(d, "fleet", "nodes_in_conflict",
+                hw_sprintf("%lld %s several agents of its name that are alive at once", conflict,
+                           conflict == 1 ? "node has" : "nodes have each"),
+                hw_strdup("headwater fleet --state conflict names the agents: stop the one that is "
+                          "not meant; until then, headwater choose NODE INSTANCE says which is"));
     if (failed > 0)
         concern(d, "fleet", "nodes_failed",
                 hw_sprintf("%lld %s failed to apply what %s should run", failed,

@@ -23,6 +23,8 @@ http_handler_fn api_desired_get, api_desired_content, api_reported_get;
 http_handler_fn api_explain_get;
 /* fleet.c */
 http_handler_fn api_fleet_get;
+/* instance.c */
+http_handler_fn api_instance_put;
 /* audit.c */
 http_handler_fn api_audit_list;
 /* proposals.c */

@@ -25,6 +25,8 @@ const struct http_route api_routes[] = {
     {"GET", "/v1/nodes/{name}/desired/content", api_desired_content, "at", HTTP_BODY_NONE,
      API_ROLE_VIEWER},
     {"GET", "/v1/nodes/{name}/reported", api_reported_get, "at", HTTP_BODY_NONE, API_ROLE_VIEWER},
+    {"PUT", "/v1/nodes/{name}/instance", api_instance_put, "message dry_run", HTTP_BODY_JSON,
+     API_ROLE_OPERATOR},
     {"GET", "/v1/nodes/{name}/explain", api_explain_get, "path", HTTP_BODY_NONE, API_ROLE_VIEWER},
 
     {"GET", "/v1/unknown-nodes", api_unknown_list, "fields limit after", HTTP_BODY_NONE,

@@ -26,7 +26,7 @@ enum { TOKEN_FILE_MOST = 4096, LIMIT_MOST = 1000000 };
     HW_OPTION(struct cli_options, member, __VA_ARGS__,                                             \
               .by_flag = offsetof(struct cli_options, by_flag.member))
 
-static const char writers[] = "accept apply put edit set delete rollback approve reject";
+static const char writers[] = "accept choose apply put edit set delete rollback approve reject";
 
 static const struct hw_option options_table[] = {
     CONNECTION(context, STRING, "NAME",
@@ -66,7 +66,7 @@ static const struct hw_option options_table[] = {
     OPTION(watch, FLAG, NULL, "go on, and show what changes, until ^C", .letter = 'w',
            .commands = "get fleet"),
     OPTION(state, STRING, "STATE",
-           "only nodes in this state: in_sync, pending, failed, unassigned or unknown; "
+           "only nodes in this state: in_sync, pending, failed, unassigned, conflict or unknown; "
            "proposals: pending, approved, rejected, conflict or refused",
            .commands = "get fleet proposals"),
     OPTION(limit, INT, "N", "at most N items; all without it (audit: 50)", .min = 1,

@@ -678,10 +678,10 @@ void hw_nats_unsubscribe(struct hw_nats_sub *sub)
     hw_subscriptions_remove(sub);
 }
 
-void hw_nats_signal(struct hw_nats *nats, const char *subject)
+void hw_nats_signal(struct hw_nats *nats, const char *subject, const char *text)
 {
     if (need_up(nats, NULL) == HW_OK)
-        (void)natsConnection_Publish(nats->nc, subject, NULL, 0);
+        (void)natsConnection_PublishString(nats->nc, subject, text);
 }
 
 bool hw_nats_has_mail(const struct hw_nats *nats)

@@ -126,9 +126,9 @@ enum hw_status hw_nats_subscribe(struct hw_nats *nats, const char *subject, hw_n
                                  struct hw_error *err) HW_CHECKED;
 void hw_nats_unsubscribe(struct hw_nats_sub *sub); /* NULL is fine */
 
-/* Sends an empty message on a plain subject to whoever listens now. While the connection is down,
- * nothing is sent, then or later. */
-void hw_nats_signal(struct hw_nats *nats, const char *subject);
+/* Sends a text on a plain subject to whoever listens now; "": a message without data. While the
+ * connection is down, nothing is sent, then or later. */
+void hw_nats_signal(struct hw_nats *nats, const char *subject, const char *text);
 
 /* Do messages of subscriptions wait to be read on the loop? */
 bool hw_nats_has_mail(const struct hw_nats *nats);

@@ -87,7 +87,7 @@ static void answer_flow(struct hw_consumer *consumer, const char *subject)
     HW_AUTO_FREE char *own = hw_sprintf("$JS.FC.%s.%s.", consumer->stream, consumer->name);
 
     if (subject != NULL && strncmp(subject, own, strlen(own)) == 0)
-        hw_nats_signal(consumer->nats, subject);
+        hw_nats_signal(consumer->nats, subject, "");
 }
 
 static void on_control(struct hw_consumer *consumer, natsMsg *msg)
@@ -191,7 +191,7 @@ static void delete_at_server(const struct hw_consumer *consumer)
 
     snprintf(subject, sizeof(subject), "$JS.API.CONSUMER.DELETE.%s.%s", consumer->stream,
              consumer->name);
-    hw_nats_signal(consumer->nats, subject);
+    hw_nats_signal(consumer->nats, subject, "");
 }
 
 void hw_consumer_stop(struct hw_consumer *consumer)

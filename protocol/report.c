@@ -1,5 +1,6 @@
 #include "protocol/report.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "common/buf.h"
@@ -62,6 +63,8 @@ json_t *hw_report_json(const struct hw_report *r)
                   running_json(r), "failed", failed_json(r), "desired_revision",
                   revision_json(r->desired_revision), "agent", r->agent, "boot_id", r->boot_id);
 
+    if (r->instance != NULL)
+        json_object_set_new(report, "instance", json_string(r->instance));
     if (r->heartbeat_s > 0)
         json_object_set_new(report, "heartbeat", json_real(r->heartbeat_s));
     if (r->held.set)
@@ -86,11 +89,26 @@ char *hw_report_write(const json_t *report, const char *reported_at)
 bool hw_report_matches(const json_t *report, const char *value, size_t size)
 {
     HW_AUTO_JSON json_t *published = NULL;
+    HW_AUTO_JSON json_t *wanted = json_copy((json_t *)(uintptr_t)report);
 
     if (hw_json_parse_object(value, size, &published, NULL) != HW_OK)
         return false;
     json_object_del(published, "reported_at");
-    return json_equal(report, published) == 1;
+    json_object_del(published, "instance");
+    json_object_del(wanted, "instance");
+    return json_equal(wanted, published) == 1;
+}
+
+void hw_report_instance(const char *value, size_t size, char instance[static HW_NAME_MOST + 1])
+{
+    HW_AUTO_JSON json_t *published = NULL;
+    const char *name = NULL;
+
+    *instance = '\0';
+    if (hw_json_parse_object(value, size, &published, NULL) == HW_OK)
+        name = json_string_value(json_object_get(published, "instance"));
+    if (name != NULL && hw_name_valid(name))
+        snprintf(instance, HW_NAME_MOST + 1, "%s", name);
 }
 
 /* ---- reading ---- */
@@ -161,6 +179,7 @@ static const struct member report_members[] = {
     OF("desired_revision", NUMBER),
     OF("agent", WORDS, .most = 200),
     OF("boot_id", WORDS, .most = 64),
+    OF("instance", WORD, .most = HW_NAME_MOST),
     OF("reported_at", TIME),
     OF("held", OBJECT, .members = held_members),
     OF("heartbeat", SECONDS),
@@ -310,6 +329,9 @@ enum hw_status hw_report_read(const char *node, const char *value, size_t size, 
     if (strcmp(state, "applied") != 0 && strcmp(state, "failed") != 0 &&
         strcmp(state, "rejected") != 0)
         return hw_fail(err, HW_EINVAL, "state \"%.40s\" is not applied, failed or rejected", state);
+    const char *const instance = json_string_value(json_object_get(taken, "instance"));
+    if (instance != NULL && !hw_name_valid(instance))
+        return hw_fail(err, HW_EINVAL, "instance \"%.130s\" is not a name", instance);
     *newest = (struct hw_fence){0};
     heed_fence(json_object_get(taken, "running"), newest);
     heed_fence(json_object_get(taken, "failed"), newest);

@@ -13,6 +13,7 @@
 
 #include "common/digest.h"
 #include "common/lsn.h"
+#include "common/names.h"
 #include "common/status.h"
 
 enum { HW_REPORT_WORDS_MOST = 4096 }; /* bytes of an error or a reason that are kept */
@@ -35,6 +36,7 @@ struct hw_report {
     int64_t desired_revision;                 /* the newest that was accepted; 0: none */
     const char *agent;                        /* name and version of the program */
     const char *boot_id;                      /* the kernel's */
+    const char *instance;                     /* which running agent it is; NULL: it has no name */
     double heartbeat_s; /* mean time between signs of life; 0: there are none */
     struct {
         bool set;
@@ -57,8 +59,17 @@ struct hw_report {
 json_t *hw_report_json(const struct hw_report *report);
 /* The value to publish at that time (RFC 3339); malloc'ed. */
 char *hw_report_write(const json_t *report, const char *reported_at);
-/* Does a published value say the same, its time aside? */
+/*
+ * Does a published value say the same? Its time and its instance do not count: an agent that was
+ * started again need not report anew what stands there.
+ */
 bool hw_report_matches(const json_t *report, const char *value, size_t size);
+
+/*
+ * Who wrote a published value: its instance. Empty where it is no report, or one without an
+ * instance, as older agents write them.
+ */
+void hw_report_instance(const char *value, size_t size, char instance[static HW_NAME_MOST + 1]);
 
 /*
  * Reads value, which should be a report of node; the error says what is wrong with it. *report: the

@@ -12,8 +12,9 @@
  */
 #define HW_SUBJECT_LEADER "leader"
 
-/* Signs of life: a node sends an empty message on <bucket>.alive.<node> now and then. No stream
- * keeps it, and nobody answers. */
+/* Signs of life: a node sends a message on <bucket>.alive.<node> now and then. Its data is the
+ * instance of the agent, as the report has it; older agents send none. No stream keeps it, and
+ * nobody answers. */
 #define HW_SUBJECT_ALIVE "alive"
 
 /* An account without JetStream answers questions about streams for itself. The API's account

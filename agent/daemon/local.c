@@ -16,7 +16,7 @@
 
 static void print_json(const struct agent_state *state, const char *node, bool alive)
 {
-    HW_AUTO_JSON json_t *value = agent_report_build(state, node, "", 0);
+    HW_AUTO_JSON json_t *value = agent_report_build(state, node, "", NULL, 0);
     HW_AUTO_FREE char *text = NULL;
 
     if (value == NULL)

@@ -8,7 +8,7 @@
 
 struct shown {
     uint64_t connects, applies, failures, rollbacks, heals, log_lines_lost, unread;
-    double nats_up, in_sync, failed, held, drift, running, desired;
+    double nats_up, in_sync, failed, held, drift, conflict, running, desired;
 };
 
 #define ROW(member, name, text)                                                                    \
@@ -29,6 +29,7 @@ static const struct hw_metric table[] = {
     ROW(failed, "failed", "1 while what is desired could not be run."),
     ROW(held, "held", "1 while new configuration waits for a release."),
     ROW(drift, "drift", "1 while the output is not what runs."),
+    ROW(conflict, "conflict", "1 while another agent reports under this node's name."),
     ROW(running, "running_revision", "The revision that runs; -1: none."),
     ROW(desired, "desired_revision", "The revision that is asked for; 0: none is known."),
     {0},
@@ -71,6 +72,7 @@ void agent_metrics_write(void *arg, struct hw_buf *out)
         .failed = s.failed_stage[0] != '\0',
         .held = s.held,
         .drift = s.drift,
+        .conflict = s.conflict[0] != '\0',
         .running = (double)s.running,
         .desired = (double)s.desired,
     };

@@ -86,7 +86,8 @@ enum headwater_agent_level {
     HEADWATER_AGENT_LOG_DEBUG,
 };
 
-#define HEADWATER_AGENT_ERROR_MAX 1024 /* of every error text, its NUL included; UTF-8 */
+#define HEADWATER_AGENT_INSTANCE_MAX 129  /* of the name of a running agent, its NUL included */
+#define HEADWATER_AGENT_ERROR_MAX    1024 /* of every error text, its NUL included; UTF-8 */
 
 struct headwater_agent_status {
     enum headwater_agent_phase phase;
@@ -111,6 +112,9 @@ struct headwater_agent_status {
     uint64_t unread; /* reads of what is desired that failed, since the agent was made */
     /* Why what is desired could not be read for a minute and more, though NATS is connected; "". */
     char unread_error[HEADWATER_AGENT_ERROR_MAX];
+    /* Another agent that reports under this node's name, as the fleet calls it; "": none is known.
+     */
+    char conflict[HEADWATER_AGENT_INSTANCE_MAX];
 };
 
 #define HEADWATER_AGENT_REF_MAX 65 /* of the name of a proposal, its NUL included */

@@ -22,7 +22,7 @@ static bool same_status(const struct headwater_agent_status *x,
            strcmp(x->failed_stage, y->failed_stage) == 0 &&
            strcmp(x->failed_error, y->failed_error) == 0 &&
            strcmp(x->nats_error, y->nats_error) == 0 && x->unread == y->unread &&
-           strcmp(x->unread_error, y->unread_error) == 0 &&
+           strcmp(x->unread_error, y->unread_error) == 0 && strcmp(x->conflict, y->conflict) == 0 &&
            strcmp(x->running_digest, y->running_digest) == 0;
 }
 
@@ -70,6 +70,7 @@ void library_status_update(void *arg)
     s.unread = view.unread;
     agent_text_clean(s.unread_error, sizeof(s.unread_error), view.why_unread,
                      strlen(view.why_unread));
+    snprintf(s.conflict, sizeof(s.conflict), "%s", view.twin);
     pthread_mutex_lock(&a->lock);
     a->changed |= !same_status(&a->status, &s);
     a->status = s;

@@ -23,7 +23,8 @@ static const struct api_column columns[] = {
     {.name = NULL},
 };
 
-static const char *const kinds[] = {"node", "config", "assignment", "token", "proposal"};
+static const char *const kinds[] = {"node",  "config",   "assignment",
+                                    "token", "proposal", "instance"};
 
 /* False when the request was answered with the problem. */
 static bool check_kind(struct http_request *request, const char *kind)
@@ -32,7 +33,7 @@ static bool check_kind(struct http_request *request, const char *kind)
         if (kind == NULL || strcmp(kind, kinds[i]) == 0)
             return true;
     http_answer_problem(request, &http_invalid_parameter,
-                        "kind: must be node, config, assignment, token or proposal");
+                        "kind: must be node, config, assignment, token, proposal or instance");
     return false;
 }
 

@@ -12,7 +12,8 @@
 #include "common/memory.h"
 #include "http/answer.h"
 
-static const char *const states[] = {"in_sync", "pending", "failed", "unassigned", "unknown"};
+static const char *const states[] = {"in_sync",    "pending",  "failed",
+                                     "unassigned", "conflict", "unknown"};
 
 static const struct api_column columns[] = {
     {.name = "node", .type = API_COLUMN_STRING},
@@ -30,6 +31,8 @@ static const struct api_column columns[] = {
     {.name = "drift", .type = API_COLUMN_JSON},
     {.name = "reported_state", .type = API_COLUMN_STRING},
     {.name = "last_seen", .type = API_COLUMN_TIME},
+    {.name = "instance", .type = API_COLUMN_STRING},
+    {.name = "conflict", .type = API_COLUMN_JSON},
     {.name = NULL},
 };
 
@@ -70,7 +73,7 @@ static bool read_state(struct http_request *request, const char **state)
         if (strcmp(*state, states[i]) == 0)
             return true;
     http_answer_problem(request, &http_invalid_parameter,
-                        "state: must be in_sync, pending, failed, unassigned or unknown");
+                        "state: must be in_sync, pending, failed, unassigned, conflict or unknown");
     return false;
 }
 
@@ -96,7 +99,8 @@ void api_fleet_get(struct http_request *request)
         tx,
         "SELECT node, labels, state, desired_revision, desired_digest, "
         "reported_revision, reported_digest, round(extract(epoch FROM lag), 3) AS lag_seconds, "
-        "error, desired_changed_at, applied_at, held, drift, reported_state, last_seen "
+        "error, desired_changed_at, applied_at, held, drift, reported_state, last_seen, instance, "
+        "conflict "
         "FROM headwater.fleet "
         "WHERE ($1::text IS NULL OR node > $1) AND labels @> ANY ($2::jsonb[]) "
         "AND ($3::text IS NULL OR state = $3) AND ($5::text IS NULL OR node = $5) "

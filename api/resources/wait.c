@@ -28,7 +28,8 @@ enum {
  * What became of the nodes that were touched up to each position. The target of a node is its
  * desired row. Where that row is younger than the position, the target is the last row at or before
  * the position, so that a later change holds nobody up who waits for an older one. A node that runs
- * a later revision than its target counts as well.
+ * a later revision than its target counts as well. Of a node with two
+ * agents nobody knows which of them ran it, so it is pending.
  */
 static const char judge_sql[] =
     "WITH position AS (SELECT DISTINCT unnest($1::pg_lsn[]) AS lsn), target AS ("
@@ -41,11 +42,13 @@ static const char judge_sql[] =
     "WHERE h.digest IS NOT NULL"
     "), judged AS MATERIALIZED ("
     "SELECT t.lsn, t.node, t.revision, r.failed_stage AS stage, r.failed_error AS error, CASE "
+    "WHEN v.conflict IS NOT NULL THEN 'pending' "
     "WHEN r.running_revision > t.revision OR (r.running_revision = t.revision "
     "AND r.running_digest = t.digest) THEN 'applied' "
     "WHEN r.state IN ('failed', 'rejected') AND r.failed_revision >= t.revision THEN 'failed' "
     "ELSE 'pending' END AS state "
-    "FROM target AS t LEFT JOIN headwater.reported AS r ON r.node = t.node"
+    "FROM target AS t LEFT JOIN headwater.reported AS r ON r.node = t.node "
+    "LEFT JOIN headwater.liveness AS v ON v.node = t.node"
     ") SELECT p.lsn, p.lsn > pg_current_wal_insert_lsn() AS ahead, "
     "pg_current_wal_insert_lsn() AS now, "
     "count(j.node) AS nodes, count(*) FILTER (WHERE j.state = 'applied') AS applied, "

@@ -15,6 +15,7 @@
     ROW(get, "KIND [NAME]", 1, 2, "show nodes, configs, assignments, fleet; node, config, assignment, desired or reported NAME") \
     ROW(describe, "KIND NAME", 2, 2, "show everything about a node, config or assignment") \
     ROW(accept, "[NODE...]", 0, CLI_OPERANDS_MANY, "register nodes that are alive and unknown") \
+    ROW(choose, "NODE INSTANCE", 2, 2, "say which of the agents that share a name is meant") \
     ROW(apply, "[FILE...]", 0, CLI_OPERANDS_MANY, "make resources as files describe them, all or none") \
     ROW(diff, "[FILE...]", 0, CLI_OPERANDS_MANY, "show what apply would change on which node") \
     ROW(put, "CONFIG -f FILE", 1, 2, "make a file the content of a config, byte for byte") \

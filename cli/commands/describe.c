@@ -245,6 +245,8 @@ static const struct cli_column state_fields[] = {
     {"error", "error", CLI_TEXT},
     {"held", "held", CLI_TEXT},
     {"drift", "drift", CLI_TEXT},
+    {"agent", "instance", CLI_TEXT},
+    {"conflict", "conflict", CLI_TEXT},
     {"last seen", "last_seen", CLI_TIME},
     {.heading = NULL},
 };

@@ -52,7 +52,8 @@ enum hw_status cli_history(struct cli *cli, char **operands, int count, struct h
 
 static bool is_audited(const char *kind)
 {
-    static const char *const audited[] = {"node", "config", "assignment", "token", "proposal"};
+    static const char *const audited[] = {"node",  "config",   "assignment",
+                                          "token", "proposal", "instance"};
 
     for (size_t i = 0; i < HW_COUNT(audited); i++)
         if (strcmp(kind, audited[i]) == 0)
@@ -66,8 +67,8 @@ enum hw_status cli_audit(struct cli *cli, char **operands, int count, struct hw_
 
     if (count > 0 && !is_audited(operands[0]))
         return cli_misused(cli, err,
-                           "audit %.100s: the kind comes first: node, config, assignment, token or "
-                           "proposal, such as audit config %.100s",
+                           "audit %.100s: the kind comes first: node, config, assignment, token, "
+                           "proposal or instance, such as audit config %.100s",
                            operands[0], operands[0]);
     hw_buf_puts(&path, "/v1/audit");
     cli_query_add(&path, "kind", count > 0 ? operands[0] : NULL);

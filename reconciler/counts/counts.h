@@ -40,10 +40,11 @@ struct rec_counts {
     double archive_usable;
     double archive_reach_bytes, archive_retained_bytes;
     double orphan_slots; /* slots that hold log back and that nobody reads */
-    double in_sync, pending, failed, unassigned, unknown; /* nodes, as the fleet view counts them */
-    double pending_seconds;                               /* of the node that is pending longest */
-    double unknown_nodes, unknown_nodes_full;             /* names that nobody registered */
-    double noisy_nodes; /* whose changes wait for room in the history */
+    double in_sync, pending, failed, unassigned, conflict,
+        unknown;                              /* nodes, as the fleet view counts them */
+    double pending_seconds;                   /* of the node that is pending longest */
+    double unknown_nodes, unknown_nodes_full; /* names that nobody registered */
+    double noisy_nodes;                       /* whose changes wait for room in the history */
 };
 
 extern const struct hw_metric rec_counts_table[];

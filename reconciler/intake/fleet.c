@@ -10,8 +10,9 @@
 enum { IDS = 4 };
 
 /* GONE: the node was deleted, or is in a state that this version does not know. */
-enum state { IN_SYNC, PENDING, FAILED, UNASSIGNED, UNKNOWN, GONE };
-static const char *const names[] = {"in_sync", "pending", "failed", "unassigned", "unknown"};
+enum state { IN_SYNC, PENDING, FAILED, UNASSIGNED, CONFLICT, UNKNOWN, GONE };
+static const char *const names[] = {"in_sync",    "pending",  "failed",
+                                    "unassigned", "conflict", "unknown"};
 
 struct node {
     char *name;
@@ -140,6 +141,7 @@ void rec_fleet_take(struct rec_fleet *fleet, const PGresult *result, struct rec_
     counts->pending = (double)fleet->counts[PENDING];
     counts->failed = (double)fleet->counts[FAILED];
     counts->unassigned = (double)fleet->counts[UNASSIGNED];
+    counts->conflict = (double)fleet->counts[CONFLICT];
     counts->unknown = (double)fleet->counts[UNKNOWN];
     counts->pending_seconds = now - oldest;
     counts->unknown_nodes = strtod(PQgetvalue(result, 0, STRANGERS), NULL);

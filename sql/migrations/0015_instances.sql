@@ -287,8 +287,6 @@ BEGIN
             SELECT v.node FROM liveness AS v WHERE v.conflict IS NOT NULL));
     END IF;
 
-    SELECT extract(epoch FROM s.silence) * 1000 INTO limit_ms FROM setting AS s;
-    PERFORM forget_instances(now_tick, limit_ms);
     -- At most nodes the agent is the one that was heard before, and nothing is to be noted.
     SELECT array_agg(u.node) AS nodes, array_agg(u.instance) AS instances,
            array_agg(h.instance) AS befores
@@ -308,6 +306,8 @@ BEGIN
         nodes := coalesce(counted.nodes, '{}');
         instances := counted.instances;
     END IF;
+    SELECT extract(epoch FROM s.silence) * 1000 INTO limit_ms FROM setting AS s;
+    PERFORM forget_instances(now_tick, limit_ms);
 
     UPDATE heard AS h SET at = now(), tick = now_tick, instance = coalesce(u.instance, h.instance)
     FROM unnest(nodes, instances) AS u (node, instance) WHERE h.node = u.node;

@@ -813,7 +813,7 @@ static void expect_whole(const char *base, const struct image *image, const char
         if (strlen(previous) != view.state.previous.size)
             complain(image, "the copy of what ran before is lost");
     }
-    report = agent_report_build(&view.state, NODE, "boot", 0);
+    report = agent_report_build(&view.state, NODE, "boot", NULL, 0);
     if (running->set && (report == NULL || strcmp(upstream_text(report, "running", "digest"),
                                                   hw_digest_format(&running->digest, digest)) != 0))
         complain(image, "the report is of something else");

@@ -817,8 +817,8 @@ START_TEST(test_unknown_nodes)
     ck_assert_str_eq(names("name"), "un-20,un-200,>un-200");
     check_has("{\"count\":999,\"full\":false,\"left_out\":0}");
     ck_assert_int_eq(get("/v1/fleet?selector=un=y&state=unassigned"), 200);
-    check_has(
-        "{\"counts\":{\"in_sync\":0,\"pending\":0,\"failed\":0,\"unassigned\":1,\"unknown\":0}}");
+    check_has("{\"counts\":{\"in_sync\":0,\"pending\":0,\"failed\":0,\"unassigned\":1,\"conflict\":"
+              "0,\"unknown\":0}}");
     ck_assert_str_eq(names("node"), "un-2,");
     free(test_sql(&pg, "DELETE FROM headwater.unknown_heard"));
 }
@@ -852,13 +852,13 @@ START_TEST(test_fleet)
     check_detail("exit status 3");
 
     ck_assert_int_eq(get("/v1/fleet?selector=fl=y"), 200);
-    check_has(
-        "{\"counts\":{\"in_sync\":1,\"pending\":1,\"failed\":1,\"unassigned\":0,\"unknown\":1},"
-        "\"next\":null}");
+    check_has("{\"counts\":{\"in_sync\":1,\"pending\":1,\"failed\":1,\"unassigned\":0,\"conflict\":"
+              "0,\"unknown\":1},"
+              "\"next\":null}");
     ck_assert_str_eq(names("node"), "fl-failed,fl-pending,fl-sync,fl-unknown,");
     ck_assert_int_eq(get("/v1/fleet?selector=fl=y&state=failed"), 200);
-    check_has(
-        "{\"counts\":{\"in_sync\":1,\"pending\":1,\"failed\":1,\"unassigned\":0,\"unknown\":1}}");
+    check_has("{\"counts\":{\"in_sync\":1,\"pending\":1,\"failed\":1,\"unassigned\":0,\"conflict\":"
+              "0,\"unknown\":1}}");
     ck_assert_str_eq(names("node"), "fl-failed,");
     check_detail("\"error\":\"apply: exit status 3\"");
     ck_assert_int_eq(get("/v1/fleet?selector=fl=y&limit=3"), 200);

@@ -494,7 +494,7 @@ static void reset(bool in_sync)
              " ('bad', 0, '{\"problem\":\"bad\"}')) AS v (r, b, m), headwater.config AS c"
              " WHERE c.name = 'example'));"
              "SELECT headwater.reject(3);"
-             "SELECT headwater.hear('{idle,stranger,visitor}', 1000)");
+             "SELECT headwater.hear('{idle,stranger,visitor}', 1000, '{here-1}')");
     test_run(
         db.conn,
         "SELECT headwater.report(jsonb_agg(jsonb_build_object("

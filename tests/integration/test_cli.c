@@ -180,7 +180,7 @@ START_TEST(test_fleet)
     report_nodes("n1", true);
     report_nodes("n2", false);
     HW_AUTO_FREE char *fleet = HEADWATER(0, "fleet");
-    expect_in(fleet, "1 in_sync  0 pending  1 failed  0 unassigned  1 unknown");
+    expect_in(fleet, "1 in_sync  0 pending  1 failed  0 unassigned  0 conflict  1 unknown");
     expect_in(fleet, "no such \\u001b[31mcrate"); /* what a node says is no order to a terminal */
     ck_assert_ptr_null(strchr(fleet, '\x1b'));
     HW_AUTO_FREE char *failed = HEADWATER(0, "get", "fleet", "--state", "failed", "-o", "name");

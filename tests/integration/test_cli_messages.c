@@ -81,7 +81,7 @@ START_TEST(test_commands)
         {{"wait"}, 2, "either a position (LSN) or --last"},
         {{"wait", "xyz"}, 2, "two hexadecimal numbers, as in 16/B374D848"},
         {{"wait", "FF/FFFFFFFF"}, 5, "wait for a position that a write answered"},
-        {{"fleet", "--state=green"}, 5, "must be in_sync, pending, failed, unassigned or unknown"},
+        {{"fleet", "--state=green"}, 5, "must be in_sync, pending, failed, unassigned, conflict or unknown"},
         {{"apply"}, 2, "-f FILE, or -f - for standard input"},
         {{"apply", "/nowhere/x.yaml"}, 5, "opening /nowhere/x.yaml: No such file"},
         {{"get", "node", "n1", "--at=yesterday"}, 5, "a time such as 2026-01-31T12:00:00Z"},

@@ -204,10 +204,10 @@ START_TEST(test_the_first_try_may_wait)
     OK(hw_nats_open(loop, &options, &events, &nats, &err));
     ck_assert_ptr_null(hw_nats_connection(nats));
     OK(hw_nats_subscribe(nats, "some.subject", on_heard, heard, &sub, &err));
-    hw_nats_signal(nats, "some.subject"); /* goes nowhere */
+    hw_nats_signal(nats, "some.subject", ""); /* goes nowhere */
     wait_for(&up, "the connection");
     ck_assert(!heard_any);
-    hw_nats_signal(nats, "some.subject");
+    hw_nats_signal(nats, "some.subject", "");
     wait_for(&heard_any, "a message");
     ck_assert_str_eq(heard, "");
     close_nats();

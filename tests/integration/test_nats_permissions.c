@@ -388,8 +388,8 @@ static void a_node_gives_signs_of_its_own_life_alone(bool behind_leaf)
     OK(hw_nats_subscribe(a.up.nats, "headwater.alive.>", on_heard, NULL, &sub, &err));
     ck_assert_int_eq(natsConnection_Flush(hw_nats_connection(a.up.nats)), NATS_OK);
     settle(); /* a leaf node knows of the subscription */
-    hw_nats_signal(ours, "headwater.alive.daq-2");
-    hw_nats_signal(ours, "headwater.alive.daq-1");
+    hw_nats_signal(ours, "headwater.alive.daq-2", "");
+    hw_nats_signal(ours, "headwater.alive.daq-1", "");
     for (const double until = test_deadline(60); heard == 0 && test_now() < until;)
         upstream_turn(&a.up, 10);
     ck_assert_int_eq(heard, 1);

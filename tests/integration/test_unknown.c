@@ -161,7 +161,7 @@ START_TEST(test_a_name_with_a_slip)
 
     /* It has nothing to run. */
     test_wait_for(is("daq-O1", "unassigned"), WAIT_S);
-    EXPECT(0, "0 in_sync  0 pending  0 failed  1 unassigned  0 unknown", "fleet", "--state",
+    EXPECT(0, "0 in_sync  0 pending  0 failed  1 unassigned  0 conflict  0 unknown", "fleet", "--state",
            "unassigned");
     test_wait_for(unassigned() == 1, WAIT_S);
     free(test_sql(&p.pg, "INSERT INTO headwater.config (name, content) VALUES ('base', '1')"));
@@ -246,7 +246,7 @@ START_TEST(test_the_commands_of_containers)
     const int status = test_program_run((const char *const[]){"/bin/sh", "-euc", script, NULL},
                                         (const char *const[]){at, state_home, NULL}, NULL, &said);
     ck_assert_msg(status == 0, "%d:\n%s", status, said);
-    expect_in(said, "3 in_sync  0 pending  0 failed  0 unassigned  0 unknown");
+    expect_in(said, "3 in_sync  0 pending  0 failed  0 unassigned  0 conflict  0 unknown");
     expect_in(said, "{\"rate_hz\":1000,\"trigger\":\"internal\"}");
     for (int i = 0; i < 3; i++)
         pipeline_stop_program(&agents[i]);

@@ -391,7 +391,7 @@ END_TEST
 
 static void expect_report(const struct agent_state *state, const char *expected)
 {
-    json_t *report = agent_report_build(state, "n1", "boot", 0);
+    json_t *report = agent_report_build(state, "n1", "boot", NULL, 0);
     json_t *wanted = json_loads(expected, 0, NULL);
     ck_assert_ptr_nonnull(report);
     ck_assert_ptr_nonnull(wanted);
@@ -415,7 +415,7 @@ static void expect_report(const struct agent_state *state, const char *expected)
 START_TEST(test_report_of_every_state)
 {
     struct agent_state s = {0};
-    ck_assert_ptr_null(agent_report_build(&s, "n1", "boot", 0));
+    ck_assert_ptr_null(agent_report_build(&s, "n1", "boot", NULL, 0));
 
     s.fence = (struct hw_fence){1, 0x20};
     expect_report(&s, "{\"state\":\"applied\",\"running\":null,\"failed\":null,"

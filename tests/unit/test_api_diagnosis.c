@@ -116,9 +116,9 @@ START_TEST(test_each_problem)
          "{\"keeps_archive\":false,\"state\":\"streaming\"}}}",
          ""},
         {"{\"replication\":{\"archive\":{\"exists\":true,\"ahead\":true}}}", "archive_short"},
-        {"{\"fleet\":{\"counts\":{\"in_sync\":7,\"failed\":1,\"unknown\":2},"
+        {"{\"fleet\":{\"counts\":{\"in_sync\":7,\"failed\":1,\"conflict\":1,\"unknown\":2},"
          "\"worst_lag_seconds\":301}}",
-         "nodes_failed nodes_unknown nodes_pending"},
+         "nodes_in_conflict nodes_failed nodes_unknown nodes_pending"},
         {"{\"fleet\":{\"counts\":{\"in_sync\":7,\"pending\":2},\"worst_lag_seconds\":12.5}}", ""},
     };
 
