@@ -106,7 +106,8 @@ static int state_colour(const char *state)
 {
     if (strcmp(state, "in_sync") == 0 || strcmp(state, "applied") == 0)
         return 32;
-    if (strcmp(state, "failed") == 0 || strcmp(state, "rejected") == 0)
+    if (strcmp(state, "failed") == 0 || strcmp(state, "rejected") == 0 ||
+        strcmp(state, "conflict") == 0)
         return 31;
     return strcmp(state, "pending") == 0 || strcmp(state, "unassigned") == 0 ? 33 : 0;
 }

@@ -47,7 +47,7 @@ START_TEST(test_commands)
         const char *words;
     } cases[] = {
         {{"aply", "x"}, 2, "did you mean apply?"},
-        {{"nodes"}, 2, "there are: get, describe, accept, apply, diff"},
+        {{"nodes"}, 2, "there are: get, describe, accept, choose, apply, diff"},
         {{"fleet", "--selctor=a=b"}, 2, "did you mean --selector?"},
         {{"apply", "--selector=a=b"}, 2, "apply does not take it; get and others do"},
         {{"apply", "--message"}, 2, "--message WHY"},
