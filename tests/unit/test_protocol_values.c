@@ -133,6 +133,24 @@ START_TEST(test_report)
     ck_assert_int_eq(hw_report_read("n1", text, strlen(text), &read, &newest, &err), HW_OK);
     ck_assert_int_eq(hw_fence_compare(newest, fence), 0);
     ck_assert(hw_report_matches(json, text, strlen(text)));
+    /* Who wrote it is no part of what it says. */
+    char instance[HW_NAME_MOST + 1];
+    hw_report_instance(text, strlen(text), instance);
+    ck_assert_str_eq(instance, "");
+    report.instance = "rack7-1";
+    HW_AUTO_JSON json_t *named = hw_report_json(&report);
+    HW_AUTO_FREE char *written = hw_report_write(named, "2026-01-31T12:00:05Z");
+    ck_assert_int_eq(hw_report_check("n1", written, strlen(written), &newest, &err), HW_OK);
+    hw_report_instance(written, strlen(written), instance);
+    ck_assert_str_eq(instance, "rack7-1");
+    ck_assert(hw_report_matches(named, text, strlen(text)));
+    ck_assert(hw_report_matches(json, written, strlen(written)));
+    report.instance = "no name";
+    HW_AUTO_JSON json_t *wrong = hw_report_json(&report);
+    HW_AUTO_FREE char *refused = hw_report_write(wrong, "2026-01-31T12:00:05Z");
+    ck_assert_int_eq(hw_report_check("n1", refused, strlen(refused), &newest, &err), HW_EINVAL);
+    hw_report_instance(refused, strlen(refused), instance);
+    ck_assert_str_eq(instance, "");
     report.held.waiting = 4;
     HW_AUTO_JSON json_t *other = hw_report_json(&report);
     ck_assert(!hw_report_matches(other, text, strlen(text)));
