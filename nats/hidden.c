@@ -7,6 +7,7 @@
 
 #include "common/buf.h"
 #include "common/memory.h"
+#include "common/number.h"
 #include "nats/stored.h"
 
 enum {
@@ -210,10 +211,12 @@ static void on_answer(void *arg, natsMsg *msg)
     struct hw_hidden_search *search = arg;
     const char *const which = natsMsg_GetSubject(msg) + strlen(search->inbox);
     const bool there = has(msg, "Nats-Sequence", NULL);
-    size_t number;
-    int question;
+    const char *const behind = *which == '.' ? strchr(which + 1, '.') : NULL;
+    uint64_t question, number;
 
-    if (sscanf(which, ".%d.%zu", &question, &number) != 2 || number >= search->asked ||
+    /* The subject ends with ".<question>.<number of the key>". */
+    if (behind == NULL || !hw_number_parse_until(which + 1, '.', &question) ||
+        !hw_number_parse(behind + 1, &number) || number >= search->asked ||
         search->answered >= search->count)
         return;
     if (question == BY_NAME && !there && has(msg, "Status", "404")) {

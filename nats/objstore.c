@@ -319,7 +319,7 @@ static size_t chunk_size_of(size_t max_payload)
 {
     const size_t most = max_payload < CHUNK_MOST ? max_payload : CHUNK_MOST;
 
-    return most > 2 * HEADER_ROOM ? most - HEADER_ROOM : most / 2;
+    return most > (size_t)2 * HEADER_ROOM ? most - HEADER_ROOM : most / 2;
 }
 
 enum hw_status hw_obj_put(struct hw_nats *nats, const char *bucket, const char *name,

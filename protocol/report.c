@@ -264,7 +264,7 @@ static enum hw_status take_members(const json_t *from, const struct member *memb
     HW_AUTO_JSON json_t *taken = json_object();
 
     for (const struct member *m = members; m->name != NULL; m++) {
-        json_t *value = json_object_get(from, m->name), *own;
+        json_t *value = json_object_get(from, m->name), *own = NULL;
 
         if (value == NULL || json_is_null(value)) {
             if (m->needed)

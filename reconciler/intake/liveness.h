@@ -1,8 +1,8 @@
 /*
  * Signs of life: agents publish under <bucket>.alive.<node>, which nobody answers and no stream
- * keeps. The names that were heard go into SQL by headwater.hear(), in one statement every 3 s, each
- * with the instances of the agents that gave a sign of life for it, and with them how long this process has listened: a node counts as silent only for the time in which
- * somebody listened.
+ * keeps. The names that were heard go into SQL by headwater.hear(), in one statement every 3 s,
+ * each with the instances of the agents that gave a sign of life for it, and with them how long
+ * this process has listened: a node counts as silent only for the time in which somebody listened.
  */
 #ifndef RECONCILER_INTAKE_LIVENESS_H
 #define RECONCILER_INTAKE_LIVENESS_H

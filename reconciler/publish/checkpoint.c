@@ -120,8 +120,8 @@ enum hw_status rec_checkpoint_put(struct hw_nats *nats, const char *bucket,
                                   const struct rec_checkpoint *c, struct rec_checkpoint *standing,
                                   struct hw_error *err)
 {
-    uint64_t seq;
-    bool kept;
+    uint64_t seq = 0;
+    bool kept = false;
     enum hw_status status = put(nats, bucket, c, standing->seq, &seq, err);
 
     if (status == HW_OK && standing->hidden != 0) {

@@ -161,8 +161,8 @@ START_TEST(test_a_name_with_a_slip)
 
     /* It has nothing to run. */
     test_wait_for(is("daq-O1", "unassigned"), WAIT_S);
-    EXPECT(0, "0 in_sync  0 pending  0 failed  1 unassigned  0 conflict  0 unknown", "fleet", "--state",
-           "unassigned");
+    EXPECT(0, "0 in_sync  0 pending  0 failed  1 unassigned  0 conflict  0 unknown", "fleet",
+           "--state", "unassigned");
     test_wait_for(unassigned() == 1, WAIT_S);
     free(test_sql(&p.pg, "INSERT INTO headwater.config (name, content) VALUES ('base', '1')"));
     free(test_sql(&p.pg, "INSERT INTO headwater.assignment (name, config, selector) "
