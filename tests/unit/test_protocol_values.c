@@ -140,7 +140,9 @@ START_TEST(test_report)
     report.instance = "rack7-1";
     HW_AUTO_JSON json_t *named = hw_report_json(&report);
     HW_AUTO_FREE char *written = hw_report_write(named, "2026-01-31T12:00:05Z");
-    ck_assert_int_eq(hw_report_check("n1", written, strlen(written), &newest, &err), HW_OK);
+    HW_AUTO_JSON json_t *again = NULL;
+    ck_assert_int_eq(hw_report_read("n1", written, strlen(written), &again, &newest, &err), HW_OK);
+    ck_assert_str_eq(json_string_value(json_object_get(again, "instance")), "rack7-1");
     hw_report_instance(written, strlen(written), instance);
     ck_assert_str_eq(instance, "rack7-1");
     ck_assert(hw_report_matches(named, text, strlen(text)));
@@ -148,7 +150,8 @@ START_TEST(test_report)
     report.instance = "no name";
     HW_AUTO_JSON json_t *wrong = hw_report_json(&report);
     HW_AUTO_FREE char *refused = hw_report_write(wrong, "2026-01-31T12:00:05Z");
-    ck_assert_int_eq(hw_report_check("n1", refused, strlen(refused), &newest, &err), HW_EINVAL);
+    ck_assert_int_eq(hw_report_read("n1", refused, strlen(refused), &again, &newest, &err),
+                     HW_EINVAL);
     hw_report_instance(refused, strlen(refused), instance);
     ck_assert_str_eq(instance, "");
     report.held.waiting = 4;
