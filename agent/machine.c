@@ -124,6 +124,15 @@ static enum hw_status open_store(struct agent *a, struct hw_error *err)
     return HW_OK;
 }
 
+/* It is no error: it may be mended, and the node goes on. */
+static void tell_of_output(struct agent *a)
+{
+    const char *const oddity = agent_output_oddity(&a->options.output);
+
+    if (oddity != NULL)
+        agent_core_tell(a, HW_LOG_WARN, oddity, NULL, a->output);
+}
+
 enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *options,
                           const struct agent_hooks *hooks, struct agent **out, struct hw_error *err)
 {
@@ -149,6 +158,7 @@ enum hw_status agent_open(struct hw_loop *loop, const struct agent_options *opti
         agent_close(a);
         return status;
     }
+    tell_of_output(a);
     agent_drift_watch(a);
     agent_recovery_begin(a);
     agent_core_report(a);

@@ -43,7 +43,8 @@ enum hw_status hw_entry_check_fenced(const struct hw_entry *entry, struct hw_err
         return HW_OK;
     return hw_fail(err, HW_EINVAL,
                    "the headers " HW_HEADER_EPOCH " and " HW_HEADER_LSN
-                   " are missing or not valid");
+                   " are missing or not valid (libnats also overlooks the header that follows "
+                   "one with an empty value)");
 }
 
 enum hw_status hw_entry_message(const char *bucket, const char *key, const void *value, size_t size,

@@ -19,6 +19,7 @@
 #include "agent/daemon/metrics.h"
 #include "agent/daemon/runner.h"
 #include "agent/daemon/words.h"
+#include "agent/disk/store.h"
 #include "agent/library/headwater_agent.h"
 #include "common/file.h"
 #include "common/log.h"
@@ -386,8 +387,11 @@ static bool is_directory(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-static enum hw_status check_output(const struct options *o, struct hw_error *err)
+static enum hw_status check_output(const struct options *o, const char *state_dir,
+                                   struct hw_error *err)
 {
+    const char *const path = o->output != NULL ? o->output : o->output_dir;
+
     if (o->output == NULL && o->output_dir == NULL)
         return hw_fail(err, HW_EINVAL,
                        "where does the configuration go? --output FILE (or HEADWATER_OUTPUT) or "
@@ -398,6 +402,11 @@ static enum hw_status check_output(const struct options *o, struct hw_error *err
                        "HEADWATER_OUTPUT_DIR), here %.200s, exclude each other: give the one, a "
                        "file, or the other, a directory of generations",
                        o->output, o->output_dir);
+    if (agent_store_owns(state_dir, path))
+        return hw_fail(err, HW_EINVAL,
+                       "%s: %.300s is the agent's own in its state directory %.300s: name another "
+                       "file",
+                       o->output != NULL ? "--output" : "--output-dir", path, state_dir);
     return HW_OK;
 }
 
@@ -430,7 +439,8 @@ static char *output_path(const struct options *o)
     return here != NULL ? hw_sprintf("%s/%s", here, path) : hw_strdup(path);
 }
 
-static enum hw_status check(const struct options *o, struct headwater_agent_options *options,
+static enum hw_status check(const struct options *o, const char *state_dir,
+                            struct headwater_agent_options *options,
                             struct agent_runner_options *commands_of, struct hw_error *err)
 {
     struct hw_address address;
@@ -440,7 +450,7 @@ static enum hw_status check(const struct options *o, struct headwater_agent_opti
         return hw_fail(err, HW_EINVAL,
                        "--bucket: \"%s\" is not a bucket name: letters, digits, - and _",
                        o->bucket);
-    status = check_output(o, err);
+    status = check_output(o, state_dir, err);
     if (status != HW_OK)
         return status;
     status = split("--validate", o->validate, &commands_of->validate.argv, err);
@@ -473,7 +483,7 @@ static enum hw_status run_service(const struct options *o, const char *state_dir
     enum hw_status status;
 
     headwater_agent_options_init(&options);
-    status = check(o, &options, &commands_of, err);
+    status = check(o, state_dir, &options, &commands_of, err);
     *usage = status != HW_OK;
     if (status == HW_OK) {
         options.nats_url = o->nats;

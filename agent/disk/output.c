@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/file.h"
@@ -88,6 +89,29 @@ static bool is_generation(const char *name)
 
     return digits > 0 && name[1 + digits] == '-' &&
            strspn(name + 2 + digits, "0123456789abcdef") == 12 && name[14 + digits] == '\0';
+}
+
+const char *agent_output_oddity(const struct agent_output *output)
+{
+    HW_AUTO_FREE char *path = agent_output_path(output);
+    char target[NAME_MAX_LEN];
+    struct stat st;
+    ssize_t len;
+
+    if (path == NULL || lstat(path, &st) != 0)
+        return NULL;
+    if (output->file != NULL)
+        return !S_ISLNK(st.st_mode)
+                   ? NULL
+                   : "the output is a symbolic link: the first change puts a file in its place, "
+                     "and "
+                     "what it points to stays as it is; name that file as the output";
+    len = readlink(path, target, sizeof(target) - 1);
+    target[len > 0 ? len : 0] = '\0';
+    return is_generation(target)
+               ? NULL
+               : "\"current\" in the output directory is not a link to a generation, so someone "
+                 "else made it: the first change puts the agent's link in its place";
 }
 
 /* A generation is written first, and then the link is replaced. Whoever follows "current" in

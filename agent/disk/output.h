@@ -24,6 +24,11 @@ struct agent_output {
 /* The path by which others read it; NULL where there is no output. Caller: free. */
 char *agent_output_path(const struct agent_output *output);
 
+/* What is there in its place that an operator may not want replaced by the first change: a symbolic
+ * link where a file is to be, something else than the agent's link where "current" is to be. A
+ * sentence for the log, or NULL. */
+const char *agent_output_oddity(const struct agent_output *output);
+
 /* Has it exactly the bytes of document? True where there is no output; false where it cannot be
  * read. */
 bool agent_output_is(const struct agent_output *output, const struct agent_document *document);

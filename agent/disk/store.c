@@ -92,6 +92,50 @@ enum hw_status agent_store_open(const char *dir, struct agent_store **out, struc
     return HW_OK;
 }
 
+/* The path without symbolic links and dots, as far as it exists. */
+static char *resolve(const char *path)
+{
+    HW_AUTO_FREE char *here = *path != '/' ? getcwd(NULL, 0) : NULL;
+    HW_AUTO_FREE char *whole = here != NULL ? hw_sprintf("%s/%s", here, path) : hw_strdup(path);
+    HW_AUTO_FREE char *head = hw_strdup(whole);
+    char *real = realpath(head, NULL);
+
+    while (real == NULL && strrchr(head, '/') > head) {
+        *strrchr(head, '/') = '\0';
+        real = realpath(head, NULL);
+    }
+    char *resolved = hw_sprintf("%s%s", real != NULL && real[1] != '\0' ? real : "",
+                                real != NULL ? whole + strlen(head) : whole);
+    free(real);
+    for (size_t len = strlen(resolved); len > 1 && resolved[len - 1] == '/';)
+        resolved[--len] = '\0';
+    return resolved;
+}
+
+bool agent_store_owns(const char *dir, const char *path)
+{
+    static const char *const names[] = {"state.json", "state.json.bad", "lock",     "hold",
+                                        "command",    "blob",           "proposals"};
+    HW_AUTO_FREE char *parent = hw_file_parent(path);
+    HW_AUTO_FREE char *real_parent = resolve(parent);
+    const char *const slash = strrchr(path, '/');
+    /* The last part is not followed: it is what the output replaces. */
+    HW_AUTO_FREE char *ours = hw_sprintf("%s/%s", real_parent, slash != NULL ? slash + 1 : path);
+    HW_AUTO_FREE char *real_dir = resolve(dir);
+    const size_t len = strlen(real_dir);
+
+    if (strncmp(ours, real_dir, len) != 0 || ours[len] != '/')
+        return false;
+    for (size_t i = 0; i < HW_COUNT(names); i++) {
+        const size_t name = strlen(names[i]);
+
+        if (strncmp(ours + len + 1, names[i], name) == 0 &&
+            (ours[len + 1 + name] == '\0' || ours[len + 1 + name] == '/'))
+            return true;
+    }
+    return false;
+}
+
 void agent_store_close(struct agent_store *store)
 {
     if (store == NULL)
@@ -113,8 +157,12 @@ enum hw_status agent_store_load(struct agent_store *store, const char *node, str
     HW_AUTO_FREE char *text = NULL;
     struct hw_error why;
     enum hw_status status;
+    struct stat st;
     size_t len;
 
+    if (stat(store->path, &st) == 0 && !S_ISREG(st.st_mode))
+        return hw_fail(err, HW_EIO, "%s, where the agent keeps its state, is %s: move it away",
+                       store->path, S_ISDIR(st.st_mode) ? "a directory" : "no file");
     free(store->node);
     store->node = hw_strdup(node);
     store->state = (struct agent_state){0};

@@ -26,9 +26,15 @@ enum hw_status agent_store_open(const char *dir, struct agent_store **store,
                                 struct hw_error *err) HW_CHECKED;
 void agent_store_close(struct agent_store *store); /* NULL is fine */
 
+/* Is path, which need not exist, one of the files that an agent keeps in the state directory dir,
+ * or in a directory of its own there? Such a path cannot be an output. Other names in the directory
+ * can. */
+bool agent_store_owns(const char *dir, const char *path);
+
 /*
  * Reads the state. Without a file the state is empty. HW_ECORRUPT: the file is damaged; it is
  * renamed to state.json.bad, and the state is empty. HW_ECONFLICT: it belongs to another node.
+ * HW_EIO: there is a directory or a device in its place, which no crash leaves; it is not touched.
  */
 enum hw_status agent_store_load(struct agent_store *store, const char *node,
                                 struct hw_error *err) HW_CHECKED;

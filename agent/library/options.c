@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/disk/store.h"
 #include "common/memory.h"
 #include "common/names.h"
 #include "nats/kv.h"
@@ -38,6 +39,12 @@ enum hw_status library_options_check(const struct headwater_agent_options *o, st
         return hw_fail(err, HW_EINVAL, "state_dir is required");
     if (o->output != NULL && o->output_dir != NULL)
         return hw_fail(err, HW_EINVAL, "output and output_dir: only one of them can be had");
+    if ((o->output != NULL && agent_store_owns(o->state_dir, o->output)) ||
+        (o->output_dir != NULL && agent_store_owns(o->state_dir, o->output_dir)))
+        return hw_fail(err, HW_EINVAL,
+                       "%s: %.300s is the agent's own in its state directory %.300s",
+                       o->output != NULL ? "output" : "output_dir",
+                       o->output != NULL ? o->output : o->output_dir, o->state_dir);
     if (o->output == NULL && o->output_dir == NULL && o->apply == NULL)
         return hw_fail(err, HW_EINVAL,
                        "an output, an output_dir or apply is needed: nothing would "

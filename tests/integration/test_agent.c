@@ -829,6 +829,16 @@ START_TEST(test_usage)
          1,
          "the state directory must be one that user"},
         {{"headwater-agent", "--output", "x", "--state-dir", "/etc/passwd"}, 1, "is in its place"},
+        {{"headwater-agent", "--output", "/tmp/no-such/state.json", "--state-dir", "/tmp/no-such"},
+         2,
+         "--output: /tmp/no-such/state.json is the agent's own in its state directory"},
+        {{"headwater-agent", "--output", "/tmp/../tmp/no-such/blob/x", "--state-dir",
+          "/tmp/./no-such"},
+         2,
+         "--output: "},
+        {{"headwater-agent", "--output-dir", "/tmp/no-such/blob", "--state-dir", "/tmp/no-such/"},
+         2,
+         "--output-dir: "},
         {{"headwater-agent", "statsu"}, 2, "did you mean status?"},
         {{"headwater-agent", "start"}, 2, "without one the service runs"},
         {{"headwater-agent", "--output", "x", "--node", "a", "--apply", "a && b"},
@@ -855,6 +865,49 @@ START_TEST(test_usage)
         ck_assert_msg(strstr(said, cases[i].says) != NULL, "%s", said);
         free(said);
     }
+}
+END_TEST
+
+/* What is in the way is told at once, and not replaced without a word. */
+START_TEST(test_what_is_in_the_way_is_told)
+{
+    begin();
+    char *state = hw_sprintf("%s/state.json", t.state_dir);
+    char *dir = hw_sprintf("%s/generations", t.dir), *current = hw_sprintf("%s/current", dir);
+    char *said;
+    ck_assert_int_eq(mkdir(t.state_dir, 0755), 0);
+    ck_assert_int_eq(mkdir(state, 0755), 0);
+    ck_assert_int_eq(test_program_run((const char *const[]){"headwater-agent", "--output", t.output,
+                                                            "--state-dir", t.state_dir, NULL},
+                                      NULL, NULL, &said),
+                     1);
+    CHECK(strstr(said, "where the agent keeps its state, is a directory: move it away") != NULL);
+    free(said);
+    ck_assert_int_eq(rmdir(state), 0);
+
+    ck_assert_int_eq(symlink("elsewhere", t.output), 0);
+    start_applying_agent();
+    agent_program_wait_log(&t, "the output is a symbolic link");
+    desire(1, "one");
+    expect_applied(1);
+    agent_program_stop(&t);
+
+    ck_assert_int_eq(mkdir(dir, 0755), 0);
+    agent_program_write(current, "someone else's");
+    agent_program_start(&t, (const char *const[]){"--output-dir", dir, NULL}, NULL);
+    agent_program_wait_log(&t, "so someone else made it");
+    desire(2, "two");
+    expect_applied(2);
+    agent_program_stop(&t);
+    agent_program_start(&t, (const char *const[]){"--output-dir", dir, NULL}, NULL);
+    agent_program_wait_log(&t, "runs already");
+    said = test_read_file(t.program.log);
+    CHECK(strstr(said, "made it") == NULL);
+    free(said);
+    free(current);
+    free(dir);
+    free(state);
+    end();
 }
 END_TEST
 
@@ -1141,8 +1194,8 @@ TEST_MAIN("agent", 120, test_applies_documents_of_every_size, test_report_is_com
           test_restart_does_not_apply_again, test_starts_from_disk,
           test_starts_before_nats_and_its_buckets, test_damaged_state_is_fetched_again,
           test_lost_copy_is_fetched_again, test_missing_copy_is_made_again,
-          test_state_directory_is_for_one_agent, test_usage, test_sigterm_while_applying,
-          test_kill_while_applying, test_kill_while_going_back,
+          test_state_directory_is_for_one_agent, test_usage, test_what_is_in_the_way_is_told,
+          test_sigterm_while_applying, test_kill_while_applying, test_kill_while_going_back,
           test_document_that_kills_the_agent_is_given_up, test_killed_at_random,
           test_sigterm_with_nats_hanging, test_survives_a_restart_of_nats,
           test_reports_again_when_nats_lost_everything, test_poll_finds_what_no_hint_told,

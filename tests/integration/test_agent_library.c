@@ -476,7 +476,7 @@ START_TEST(test_options_are_checked)
     struct {
         struct headwater_agent_options options;
         const char *says;
-    } cases[9];
+    } cases[10];
     for (size_t i = 0; i < HW_COUNT(cases); i++)
         cases[i].options = good;
     cases[0].options.size = 0, cases[0].says = "headwater_agent_options_init";
@@ -488,6 +488,8 @@ START_TEST(test_options_are_checked)
     cases[6].options.output = "x", cases[6].options.output_dir = "y", cases[6].says = "only one";
     cases[7].options.poll_ms = -1, cases[7].says = "must not be negative";
     cases[8].options.nats_url = "nats://h:99999", cases[8].says = "nats_url: \"99999\" is no port";
+    HW_AUTO_FREE char *lock = hw_sprintf("%s/lock", good.state_dir);
+    cases[9].options.output = lock, cases[9].says = "is the agent's own";
     for (size_t i = 0; i < HW_COUNT(cases); i++) {
         ck_assert_int_eq(headwater_agent_new(&cases[i].options, &agent, error), -1);
         ck_assert_msg(strstr(error, cases[i].says) != NULL, "%s", error);
