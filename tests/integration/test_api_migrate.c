@@ -182,7 +182,7 @@ START_TEST(test_no_database)
     ck_assert_ptr_nonnull(strstr(output, "refused"));
     ck_assert_int_eq(migrate(nothing, NULL), 1);
     ck_assert_ptr_nonnull(strstr(output, "no_such_database"));
-    ck_assert_int_eq(migrate("postgresql://[", NULL), 1);
+    ck_assert_int_eq(migrate("postgresql://[", NULL), 2);
 }
 END_TEST
 
@@ -252,7 +252,7 @@ START_TEST(test_usage)
         run((const char *[]){"headwater-api", "--database", pg.url, "migrate", "now", NULL}), 2);
     ck_assert_int_eq(run((const char *[]){"headwater-api", "--database", "postgresql://[",
                                           "--listen", "127.0.0.1:0", NULL}),
-                     1);
+                     2);
     ck_assert_int_eq(run((const char *[]){"headwater-api", "--help", NULL}), 0);
     ck_assert_ptr_nonnull(strstr(output, "migrate"));
 }

@@ -246,22 +246,26 @@ static json_t *look(const struct bad *bad)
     return all;
 }
 
-/* Fails for the first thing that differs. */
+/* Fails for the first member that differs. */
+static void check_equal(const char *what, const json_t *was, const json_t *is)
+{
+    HW_AUTO_FREE char *old = json_dumps(was, JSON_ENCODE_ANY | JSON_SORT_KEYS);
+    HW_AUTO_FREE char *new = json_dumps(is, JSON_ENCODE_ANY | JSON_SORT_KEYS);
+    const char *member;
+    json_t *value;
+
+    if (json_is_object(was) && json_is_object(is) && json_object_size(was) == json_object_size(is))
+        json_object_foreach((json_t *)(uintptr_t)was, member, value)
+            check_equal(member, value, json_object_get(is, member));
+    ck_assert_msg(json_equal(was, is), "%s was:\n%.1000s\nand is:\n%.1000s", what,
+                  old != NULL ? old : "nothing", new != NULL ? new : "nothing");
+}
+
 static void check_same(const json_t *before, const json_t *now)
 {
-    for (size_t i = 0; i < HW_COUNT(streams); i++) {
-        static const char *const parts[] = {"config", "created", "messages"};
-
-        for (size_t j = 0; j < HW_COUNT(parts); j++) {
-            const json_t *was = json_object_get(json_object_get(before, streams[i]), parts[j]);
-            const json_t *is = json_object_get(json_object_get(now, streams[i]), parts[j]);
-            HW_AUTO_FREE char *old = json_dumps(was, JSON_ENCODE_ANY | JSON_SORT_KEYS);
-            HW_AUTO_FREE char *new = json_dumps(is, JSON_ENCODE_ANY | JSON_SORT_KEYS);
-
-            ck_assert_msg(json_equal(was, is), "%s of %s was:\n%s\nand is:\n%s", parts[j],
-                          streams[i], old, new);
-        }
-    }
+    for (size_t i = 0; i < HW_COUNT(streams); i++)
+        check_equal(streams[i], json_object_get(before, streams[i]),
+                    json_object_get(now, streams[i]));
 }
 
 /* What others do arrives as it always did. */

@@ -925,22 +925,22 @@ enum { CHUNK = (1 << 20) - (4 << 10) };
 /* Never overwritten; who comes second leaves nothing behind. */
 START_TEST(test_object_put_twice)
 {
-    HW_AUTO_FREE unsigned char *data = pattern(3 * CHUNK);
+    HW_AUTO_FREE unsigned char *data = pattern((size_t)3 * CHUNK);
     struct acked twice[2] = {0};
     begin_objects();
-    ck_assert_int_eq(put_object("x", data, 3 * CHUNK).status, HW_OK);
+    ck_assert_int_eq(put_object("x", data, (size_t)3 * CHUNK).status, HW_OK);
     ck_assert_uint_eq(object_messages(), 4);
-    ck_assert_int_eq(put_object("x", data, 3 * CHUNK).status, HW_OK);
+    ck_assert_int_eq(put_object("x", data, (size_t)3 * CHUNK).status, HW_OK);
     ck_assert_uint_eq(object_messages(), 4);
-    expect_object("x", data, 3 * CHUNK);
+    expect_object("x", data, (size_t)3 * CHUNK);
     for (int i = 0; i < 2; i++)
-        OK(hw_obj_put(nats, BUCKET, "y", data, 2 * CHUNK, on_ack, &twice[i], &err));
+        OK(hw_obj_put(nats, BUCKET, "y", data, (size_t)2 * CHUNK, on_ack, &twice[i], &err));
     for (int i = 0; i < 2; i++) {
         wait_for(&twice[i].done, "the object");
         ck_assert_int_eq(twice[i].ack.status, HW_OK);
     }
     ck_assert_uint_eq(object_messages(), 7);
-    expect_object("y", data, 2 * CHUNK);
+    expect_object("y", data, (size_t)2 * CHUNK);
     close_nats();
 }
 END_TEST
@@ -1050,7 +1050,7 @@ static void expect_corrupt(const char *name)
 
 START_TEST(test_damaged_objects_are_refused)
 {
-    const size_t size_of_three = 3 * CHUNK - 2;
+    const size_t size_of_three = (size_t)3 * CHUNK - 2;
     HW_AUTO_FREE unsigned char *data = pattern(size_of_three);
     struct hw_stored stored;
     begin_objects();
@@ -1068,7 +1068,7 @@ START_TEST(test_damaged_objects_are_refused)
     natsMsg_Destroy(chunk);
     erase(7);
     data[size_of_three - 1] ^= 0x10;
-    publish(subject, data + 2 * CHUNK, CHUNK - 2, NULL);
+    publish(subject, data + (size_t)2 * CHUNK, CHUNK - 2, NULL);
     expect_corrupt("flipped");
     data[size_of_three - 1] ^= 0x10;
 
@@ -1076,10 +1076,10 @@ START_TEST(test_damaged_objects_are_refused)
     HW_AUTO_FREE char *meta = read_meta("flipped", &stored);
     hw_stored_clear(&stored);
     erase(9);
-    publish(subject, data + 2 * CHUNK, CHUNK - 3, NULL);
+    publish(subject, data + (size_t)2 * CHUNK, CHUNK - 3, NULL);
     expect_corrupt("flipped");
     erase(10);
-    publish(subject, data + 2 * CHUNK, CHUNK - 2, NULL);
+    publish(subject, data + (size_t)2 * CHUNK, CHUNK - 2, NULL);
     expect_object("flipped", data,
                   size_of_three); /* repaired: the damage above was all there was */
     char *size = strstr(meta, "\"size\":3133438");
