@@ -19,13 +19,13 @@ CREATE TABLE headwater.audit (
     action           text NOT NULL,
     old_digest       text, -- null: there was nothing before
     new_digest       text, -- null: there is nothing any more
-    CONSTRAINT audit_kind_is_known 
+    CONSTRAINT audit_kind_is_known
         CHECK (kind IN ('node', 'config', 'assignment', 'token', 'proposal', 'instance')),
-    CONSTRAINT audit_action_is_known 
+    CONSTRAINT audit_action_is_known
         CHECK (action IN ('create', 'update', 'delete', 'revoke', 'approve', 'reject', 'choose'))
 );
 COMMENT ON TABLE headwater.audit
-    IS 'Every change of a node, config, assignment or token: who, when, why; append-only';
+    IS 'Every change of a node, config, assignment, token or proposal: who, when, why; append-only';
 CREATE INDEX audit_name ON headwater.audit (kind, name, id);
 
 CREATE TRIGGER is_kept BEFORE UPDATE OR DELETE OR TRUNCATE
