@@ -51,7 +51,7 @@ static int starts(void)
 {
     const char *text = getenv("HW_STARTS");
 
-    return text != NULL ? atoi(text) : STARTS;
+    return text != NULL ? (int)strtol(text, NULL, 10) : STARTS;
 }
 
 /* The node has run something, and NATS is gone. */

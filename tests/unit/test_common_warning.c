@@ -94,7 +94,7 @@ START_TEST(test_many_names)
     ck_assert_int_le(logged, HW_WARNINGS_MOST + 10000 / HW_WARNINGS_EACH_MS + 1);
     for (int64_t now = 100000; hw_warnings_tell(&warnings, now, tell, &told) > 0; now += 60000)
         ck_assert_int_lt(now, 10000000);
-    ck_assert_uint_eq(told + (uint64_t)logged, 2 * NAMES);
+    ck_assert_uint_eq(told + (uint64_t)logged, 2 * (uint64_t)NAMES);
 }
 END_TEST
 
