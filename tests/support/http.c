@@ -74,14 +74,35 @@ char *test_answer_problem(const struct test_answer *answer)
     return name;
 }
 
-int test_http_connect(int port)
+/* -1: nobody listens, see errno. */
+static int try_to_connect(int port)
 {
     const struct sockaddr_in address = {.sin_family = AF_INET,
                                         .sin_port = htons((uint16_t)port),
                                         .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0)
+    if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+bool test_http_listens(int port)
+{
+    const int fd = try_to_connect(port);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+int test_http_connect(int port)
+{
+    const int fd = try_to_connect(port);
+
+    if (fd < 0)
         test_fail("connecting to port %d: %s", port, strerror(errno));
     return fd;
 }

@@ -32,6 +32,7 @@ struct test_answer test_http(int port, const char *method, const char *target, c
 
 /* ---- connections ---- */
 
+bool test_http_listens(int port);
 int test_http_connect(int port);
 void test_http_send(int fd, const void *bytes, size_t len); /* an early end is no failure */
 void test_http_puts(int fd, const char *text);

@@ -61,6 +61,7 @@ void pipeline_start(struct test_pipeline *p, const char *const options[])
     for (size_t i = 0; options != NULL && options[i] != NULL && count < HW_COUNT(argv) - 1; i++)
         argv[count++] = options[i];
     test_program_start(&p->reconciler, argv, NULL);
+    test_wait_for(test_http_listens(p->monitor) || !test_program_running(&p->reconciler), 30);
 }
 
 void pipeline_start_another(const struct test_pipeline *p, struct test_program *another)
@@ -73,6 +74,8 @@ void pipeline_start_another(const struct test_pipeline *p, struct test_program *
 
 void pipeline_stop_program(struct test_program *program)
 {
+    test_wait_for(test_program_heeds(program, SIGTERM) || !test_program_running(program), 30);
+
     const int status = test_program_stop(program, SIGTERM);
 
     ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "exit status %#x, see %s", status,

@@ -31,7 +31,8 @@ struct test_pipeline {
 void pipeline_open(struct test_pipeline *p, const char *extra);
 void pipeline_close(struct test_pipeline *p);
 
-/* options: further flags, NULL-terminated, or NULL. */
+/* Returns when its monitor listens, or it has ended. options: further flags, NULL-terminated, or
+ * NULL. */
 void pipeline_start(struct test_pipeline *p, const char *const options[]);
 /* SIGTERM; fails the test unless it exits 0. */
 void pipeline_stop(struct test_pipeline *p);

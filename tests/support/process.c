@@ -466,6 +466,24 @@ bool test_program_running(struct test_program *p)
     return ended == 0;
 }
 
+/* See proc_pid_status(5): blocked signals are those that a signalfd delivers. */
+bool test_program_heeds(struct test_program *p, int signo)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/status", p->pid);
+    char *status = test_read_file(path);
+    unsigned long long signals = 0;
+    static const char *const masks[] = {"\nSigBlk:", "\nSigCgt:"};
+
+    for (size_t i = 0; i < sizeof(masks) / sizeof(masks[0]); i++) {
+        const char *mask = strstr(status, masks[i]);
+        if (mask != NULL)
+            signals |= strtoull(mask + strlen(masks[i]), NULL, 16);
+    }
+    free(status);
+    return (signals >> (signo - 1) & 1) != 0;
+}
+
 int test_program_run(const char *const argv[], const char *const env[], const char *input,
                      char **output)
 {

@@ -74,6 +74,9 @@ void test_program_start(struct test_program *p, const char *const argv[], const 
  * status as of waitpid. Also fails the test on a sanitizer report in the log. */
 int test_program_stop(struct test_program *p, int signo);
 bool test_program_running(struct test_program *p);
+/* Has the program come so far that it catches the signal, or reads it from a descriptor? Until then
+ * the signal ends it, whatever it would have done about it. */
+bool test_program_heeds(struct test_program *p, int signo);
 /* Runs a program to its end (120 s, with patience); returns its exit status; *output malloc'ed
  * (stdout and stderr together), or NULL to drop. */
 int test_program_run(const char *const argv[], const char *const env[], const char *input,
