@@ -93,6 +93,67 @@ START_TEST(test_one_transaction_one_fence)
 }
 END_TEST
 
+#define LARGE_NODE "large-0123456789-0123456789-0123456789"
+
+/* One row of each streamed table that may be changed, larger than a page, so that PostgreSQL keeps
+ * part of it out of line. */
+static void make_large_rows(void)
+{
+    free(test_sql(&p.pg,
+                  "CREATE FUNCTION noise(size int) RETURNS text LANGUAGE sql AS $$"
+                  " SELECT left(string_agg(md5(random()::text), ''), size)"
+                  " FROM generate_series(0, size / 32) $$;"
+                  "INSERT INTO headwater.node (name) VALUES ('" LARGE_NODE "');"
+                  "INSERT INTO headwater.config (name, content)"
+                  " SELECT noise(100) || i, '{\"a\":1}' FROM generate_series(1, 300) AS i"
+                  " UNION ALL SELECT 'c', '{\"a\":1}';"
+                  "INSERT INTO headwater.assignment (name, config, selector)"
+                  " SELECT noise(100) || right(name, 20), name, '{}' FROM headwater.config"));
+    for (int round = 0; round < 4; round++)
+        free(test_sql(&p.pg,
+                      "SELECT headwater.propose(jsonb_agg(jsonb_build_object("
+                      " 'node', '" LARGE_NODE "', 'ref', 'p%d-' || i, 'config', 'c',"
+                      " 'base_revision', 1, 'content', '{}', 'media_type', 'application/json',"
+                      " 'encoding', 'utf-8'))) FROM generate_series(1, 8) AS i;"
+                      "SELECT headwater.reject(id, noise(4000)) FROM headwater.proposal"
+                      " WHERE state = 'pending'",
+                      round));
+    ck_assert(
+        test_sql_is(&p.pg, "decided desired",
+                    "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class"
+                    " WHERE oid IN ('headwater.desired'::regclass,"
+                    " 'headwater.decided'::regclass) AND pg_relation_size(reltoastrelid) > 0"));
+}
+
+/* A value that is out of line is missing in the stream when an UPDATE leaves it as it is. So no
+ * UPDATE may, whatever it is about: the tables refuse it, or store the row whole. */
+START_TEST(test_rows_larger_than_a_page)
+{
+    make_large_rows();
+    pipeline_wait_until_caught_up(&p);
+    free(test_sql(
+        &p.pg, "DO $$ DECLARE c record; refused bool; BEGIN FOR c IN"
+               " SELECT attrelid::regclass AS streamed, attname FROM pg_attribute"
+               " WHERE attrelid IN ('headwater.desired'::regclass, 'headwater.decided'::regclass,"
+               " 'headwater.blob'::regclass, 'headwater.changelog'::regclass) AND attnum > 0"
+               " AND NOT attisdropped LOOP refused := false; BEGIN"
+               " EXECUTE format('UPDATE %%s SET %%I = %%I', c.streamed, c.attname, c.attname);"
+               " EXCEPTION WHEN insufficient_privilege OR object_not_in_prerequisite_state THEN"
+               " refused := true; END;"
+               " IF refused <> (c.streamed::text ~ 'blob|changelog') THEN"
+               " RAISE 'an UPDATE of %%.%%: %%', c.streamed, c.attname, refused; END IF;"
+               " END LOOP; END $$"));
+    /* The same by the way that all changes take: other sources, of the same document. */
+    free(test_sql(&p.pg, "DELETE FROM headwater.assignment WHERE name ="
+                         " (SELECT max(name) FROM headwater.assignment)"));
+    pipeline_wait_until_caught_up(&p);
+    ck_assert(pipeline_up_to_date(&p, LARGE_NODE, 0));
+    ck_assert(!pipeline_log_says(&p, "is missing"));
+    ck_assert(!pipeline_log_says(&p, "level=error"));
+    ck_assert(pipeline_equal(&p));
+}
+END_TEST
+
 static void on_up(void *arg)
 {
     *(bool *)arg = true;
@@ -447,6 +508,6 @@ START_TEST(test_stops_in_every_state)
 END_TEST
 
 TEST_MAIN_BETWEEN("reconciler", 240, setup, teardown, test_one_transaction_one_fence,
-                  test_objects_of_every_size, test_exactly_once_under_kill, test_standby_takes_over,
-                  test_servers_come_and_go, test_what_others_wrote, test_reports_come_back,
-                  test_stops_in_every_state)
+                  test_rows_larger_than_a_page, test_objects_of_every_size,
+                  test_exactly_once_under_kill, test_standby_takes_over, test_servers_come_and_go,
+                  test_what_others_wrote, test_reports_come_back, test_stops_in_every_state)

@@ -8,6 +8,7 @@
 #define TEST_SUITE_H
 
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* Runs the suite and frees it; returns what main should. */
@@ -15,9 +16,11 @@ static inline int test_suite_finish(Suite *suite)
 {
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
+    const int failed = srunner_ntests_failed(runner), run = srunner_ntests_run(runner);
     srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    if (run == 0)
+        fputs("no test was run: is CK_RUN_CASE the name of one?\n", stderr);
+    return failed == 0 && run > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 static inline void test_suite_add(Suite *suite, double timeout_s, SFun before, SFun after,
