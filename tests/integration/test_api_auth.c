@@ -632,6 +632,39 @@ START_TEST(test_started_without_database)
 }
 END_TEST
 
+static bool file_has(const char *file, const char *part)
+{
+    HW_AUTO_FREE char *text = test_read_file(file);
+
+    return strstr(text, part) != NULL;
+}
+
+/* Row level security, as a hardening script switches it on, hides tokens. Hidden is not absent. */
+START_TEST(test_hidden_tokens)
+{
+    open_api();
+    HW_AUTO_FREE char *boss = create_token("boss", "admin");
+
+    test_wait_for(call(NULL, "GET", "/v1/nodes", NULL) == 401, 30);
+    test_run(db.conn, "ALTER TABLE headwater.token ENABLE ROW LEVEL SECURITY");
+    test_run(db.conn, "NOTIFY headwater_token");
+    test_wait_for(file_has(api.program.log, "row-level security"), 30);
+    ck_assert_int_ne(call(NULL, "GET", "/v1/nodes", NULL), 200);
+    test_api_stop(&api);
+
+    /* One that starts now has never seen a token. */
+    start_at("127.0.0.1", api_url, NULL);
+    test_wait_for(file_has(api.program.log, "row-level security"), 30);
+    call(NULL, "GET", "/v1/nodes", NULL);
+    check_problem(503, "database-unavailable");
+
+    test_run(db.conn, "ALTER TABLE headwater.token DISABLE ROW LEVEL SECURITY");
+    test_wait_for(call(NULL, "GET", "/v1/nodes", NULL) == 401, 30);
+    ck_assert_int_eq(call(boss, "GET", "/v1/tokens", NULL), 200);
+    close_api();
+}
+END_TEST
+
 /* ---- beyond loopback ---- */
 
 static int run(char **output, const char *const argv[])
@@ -1123,6 +1156,7 @@ int main(void)
     tcase_add_test(all, test_rate_limit);
     tcase_add_test(all, test_database_down);
     tcase_add_test(all, test_started_without_database);
+    tcase_add_test(all, test_hidden_tokens);
     tcase_add_test(all, test_beyond_loopback);
     tcase_add_test(all, test_command);
     tcase_add_test(all, test_rights);
