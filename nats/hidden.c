@@ -8,6 +8,7 @@
 #include "common/buf.h"
 #include "common/memory.h"
 #include "common/number.h"
+#include "nats/kv.h"
 #include "nats/stored.h"
 
 enum {
@@ -91,19 +92,8 @@ enum hw_status hw_hidden_find(struct hw_nats *nats, const char *bucket, const ch
 enum hw_status hw_hidden_purge(struct hw_nats *nats, const char *bucket, const char *key,
                                uint64_t before, struct hw_error *err)
 {
-    const struct names names = names_of(bucket, key);
-    jsOptions options;
-    jsErrCode code = 0;
-    natsStatus s;
-
-    jsOptions_Init(&options);
-    options.Stream.Purge.Subject = names.subject;
-    options.Stream.Purge.Sequence = before;
-    s = hw_nats_up(nats) ? js_PurgeStream(hw_nats_js(nats), names.stream, &options, &code)
-                         : NATS_CONNECTION_DISCONNECTED;
-    if (s == NATS_OK)
+    if (hw_kv_purge(nats, bucket, key, before, err) == HW_OK)
         return HW_OK;
-    (void)hw_nats_fail(err, s, code, "purging %s", names.subject);
     if (!hw_nats_up(nats))
         return err->status;
     HW_AUTO_FREE char *what = hw_sprintf("it does not find it by its name, and a purge of its old "

@@ -62,6 +62,23 @@ enum hw_status hw_kv_stat(struct hw_nats *nats, const char *bucket, struct hw_kv
     return HW_OK;
 }
 
+enum hw_status hw_kv_purge(struct hw_nats *nats, const char *bucket, const char *key,
+                           uint64_t before, struct hw_error *err)
+{
+    char name[SUBJECT_MAX], subject[SUBJECT_MAX];
+    jsOptions options;
+    jsErrCode code = 0;
+    natsStatus s;
+
+    if (!hw_nats_up(nats))
+        return hw_fail(err, HW_EUNAVAIL, "NATS cannot be reached now");
+    jsOptions_Init(&options);
+    options.Stream.Purge.Subject = subject_of(subject, bucket, key);
+    options.Stream.Purge.Sequence = before;
+    s = js_PurgeStream(hw_nats_js(nats), stream_of(name, bucket), &options, &code);
+    return s == NATS_OK ? HW_OK : hw_nats_fail(err, s, code, "purging %s", subject);
+}
+
 enum hw_status hw_kv_ensure(struct hw_nats *nats, const struct hw_kv_config *config,
                             struct hw_kv_stream *stream, struct hw_error *err)
 {

@@ -70,6 +70,11 @@ enum hw_status hw_kv_get_next(struct hw_nats *nats, const char *bucket, const ch
                               uint64_t seq, struct hw_kv_entry *entry,
                               struct hw_error *err) HW_CHECKED;
 
+/* Removes the messages of a key in front of a sequence number; 0: all. Unlike a deletion it leaves
+ * no marker, and nobody who watches learns of it. Blocks. */
+enum hw_status hw_kv_purge(struct hw_nats *nats, const char *bucket, const char *key,
+                           uint64_t before, struct hw_error *err) HW_CHECKED;
+
 /*
  * Builds the message that puts value under key, or deletes key where value is NULL. Give it to
  * hw_nats_publish with the sequence that the key is expected to have. Bytes are copied once.

@@ -97,6 +97,7 @@ static void on_checked_up(void *arg, const struct hw_db_outcome *outcome)
     rec_fleet_take(rec->fleet, outcome->results[1], &rec->counts);
     rec_leader_take(rec->leader, outcome->results[2]);
     look_at_orphans(rec, outcome->results[3]);
+    rec_gone_take(rec->gone, outcome->results[4]);
     if (strcmp(rec->server.slot_wal_status, "unreserved") == 0)
         hw_log_warn("the slot is about to lose the log that it needs: raise "
                     "max_slot_wal_keep_size, or see what holds the stream up",
@@ -111,7 +112,8 @@ static void check_up(void *arg)
     const struct hw_db_query queries[] = {{.sql = cdc_server_sql, .count = 2, .values = values},
                                           rec_fleet_query(rec->fleet),
                                           rec_leader_query(),
-                                          {.sql = cdc_orphans_sql, .count = 1, .values = values}};
+                                          {.sql = cdc_orphans_sql, .count = 1, .values = values},
+                                          rec_gone_query(rec->gone)};
 
     /* Also while NATS is away: the slot's lag then grows all the more. */
     if (rec->state != RECONCILER_STREAMING && rec->state != RECONCILER_STALLED)

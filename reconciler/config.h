@@ -19,6 +19,7 @@ struct rec_config {
     int64_t compare_ms;       /* between two comparisons; 0: only at the start and on drift */
     int64_t heartbeat_ms;     /* 0: none, but those that a comparison needs */
     int64_t gc_grace_ms;      /* 0: objects are never removed */
+    int64_t purge_after_ms;   /* keys of deleted nodes; 0: never */
     bool remake_slot;         /* a slot that was lost is dropped and made anew */
     struct hw_signer *signer; /* signs desired entries; NULL: they are not signed */
     /* Called on the loop whenever the reconciler's standing may have changed: whether it is ready

@@ -140,6 +140,23 @@ static void start_objects(struct rec_reconciler *rec)
     rec->objects = rec_objects_start(&config, &events);
 }
 
+/* ---- nodes that are gone ---- */
+
+static void start_gone(struct rec_reconciler *rec)
+{
+    const struct rec_gone_config config = {.loop = rec->loop,
+                                           .nats = rec->nats,
+                                           .bucket = rec->config.bucket,
+                                           .reports = rec->reports_bucket,
+                                           .sink = rec->sink,
+                                           .apply = rec->apply,
+                                           .counts = &rec->counts,
+                                           .grace_ms = rec->config.purge_after_ms,
+                                           .anew = rec->recovery.way != REC_RESUME};
+
+    rec->gone = rec_gone_start(&config);
+}
+
 /* ---- the start of it ---- */
 
 static enum hw_status start_intake(struct rec_reconciler *rec, struct hw_error *err)
@@ -182,6 +199,7 @@ void reconciler_load(struct rec_reconciler *rec)
     rec->keys_loaded = rec->objects_loaded = rec->fences_hidden = false;
     rec->newest = (struct hw_fence){0};
     start_objects(rec);
+    start_gone(rec);
     if (start_intake(rec, &err) != HW_OK)
         reconciler_fail(rec, &err);
     else

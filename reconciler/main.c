@@ -28,7 +28,8 @@ struct options {
     char *trust;
     struct hw_nats_files nats_files;
     int64_t replicas, history, window, timeout;
-    int64_t archive_bytes, archive_time, compare_interval, heartbeat_interval, gc_grace;
+    int64_t archive_bytes, archive_time, compare_interval, heartbeat_interval, gc_grace,
+        purge_after;
     bool json;
 };
 
@@ -61,6 +62,9 @@ static const struct hw_option option_table[] = {
     OPTION(gc_grace, DURATION, "TIME",
            "how long an object that nothing refers to is kept in NATS; 0: for ever",
            .preset = "24h", .max = INT64_MAX),
+    OPTION(purge_after, DURATION, "TIME",
+           "how long the keys of a deleted node are kept in NATS; 0: for ever", .preset = "168h",
+           .max = INT64_MAX),
     OPTION(on_lost_slot, CHOICE, "WAY",
            "make a new slot and compare everything, or wait for somebody to decide",
            .preset = "resync", .choices = "resync|stop"),
@@ -267,6 +271,7 @@ int main(int argc, char **argv)
                                       .compare_ms = o.compare_interval,
                                       .heartbeat_ms = o.heartbeat_interval,
                                       .gc_grace_ms = o.gc_grace,
+                                      .purge_after_ms = o.purge_after,
                                       .remake_slot = strcmp(o.on_lost_slot, "resync") == 0,
                                       .signer = signer};
     code = run(&config, o.monitor, &err);

@@ -56,6 +56,7 @@ static void reconciler_step_down(struct rec_reconciler *rec)
     cdc_archive_stop(HW_TAKE(rec->archive));
     hw_kv_watch_stop(HW_TAKE(rec->key_watch));
     rec_objects_stop(HW_TAKE(rec->objects));
+    rec_gone_stop(HW_TAKE(rec->gone));
     hw_kv_probe_stop(HW_TAKE(rec->probe));
     rec_reports_stop(HW_TAKE(rec->reports));
     rec_intake_stop(HW_TAKE(rec->proposals));

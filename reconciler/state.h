@@ -30,6 +30,7 @@
 #include "reconciler/leader.h"
 #include "reconciler/publish/apply.h"
 #include "reconciler/publish/changes.h"
+#include "reconciler/publish/gone.h"
 #include "reconciler/publish/hidden.h"
 #include "reconciler/publish/objects.h"
 #include "reconciler/publish/sink.h"
@@ -105,6 +106,7 @@ struct rec_reconciler {
     struct rec_liveness *liveness;
     struct hw_kv_watch *key_watch; /* while loading */
     struct rec_objects *objects;
+    struct rec_gone *gone;
     struct hw_kv_probe *probe;
     struct rec_hidden *hidden; /* once the first comparison is through */
     struct hw_error unfound;   /* about a hidden key that cannot be mended */

@@ -47,6 +47,7 @@ const struct hw_metric rec_counts_table[] = {
     ROW(slots_lost, "slots_lost_total", "Times that the replication slot was lost or gone."),
     ROW(repaired, "repaired_entries_total", "Entries that a comparison wrote."),
     ROW(collected, "collected_objects_total", "Objects removed because nothing refers to them."),
+    ROW(purged, "purged_nodes_total", "Deleted nodes whose keys were purged from NATS."),
     ROW(log_lines_lost, "log_lines_lost_total", "Lines of the log that nobody got."),
     ROW(postgresql_up, "postgresql_up", "1 while PostgreSQL is connected."),
     ROW(nats_up, "nats_up", "1 while NATS is connected."),

@@ -15,6 +15,7 @@ struct rec_counts {
     uint64_t slots_lost; /* times that the slot was lost or gone although a checkpoint needs it */
     uint64_t repaired;   /* entries that a comparison wrote */
     uint64_t collected;  /* objects removed because nobody needs them */
+    uint64_t purged;     /* deleted nodes whose keys were purged */
     uint64_t reports_written, reports_refused;
     uint64_t reports_replaced; /* by a newer one of the node, before they were written … */
     uint64_t reports_left_out; /* … and that hid a change of its state */

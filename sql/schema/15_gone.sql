@@ -1,0 +1,1 @@
+../migrations/0018_gone.sql
