@@ -527,8 +527,7 @@ END_TEST
 
 START_TEST(test_signals_and_lost_servers_end_it)
 {
-    static const char *const says[] = {"ended by SIGINT", "ended by SIGTERM", "connection to NATS",
-                                       "database"};
+    static const char *const says[] = {"ended by SIGINT", "ended by SIGTERM", "NATS", "database"};
     struct test_program waiting;
 
     free(test_sql(&p.pg, "UPDATE headwater.config SET content = '{\"a\":99}' WHERE name = 'c2'"));
