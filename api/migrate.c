@@ -192,31 +192,18 @@ static void on_notice(void *arg, const PGresult *notice)
         fputs(PQresultErrorMessage(notice), stderr);
 }
 
-/* Whether waiting can help: nobody answers there yet, or a server is starting or stopping. A server
- * that answers and refuses us (a wrong password, no such database) will do so again. */
-static bool may_come(const char *conninfo)
-{
-    const char *const keys[] = {"dbname", "connect_timeout", NULL};
-    const char *const values[] = {conninfo, "10", NULL};
-    const PGPing answer = PQpingParams(keys, values, 1);
-
-    return answer == PQPING_NO_RESPONSE || answer == PQPING_REJECT;
-}
-
 static enum hw_status connect_within(const char *conninfo, int64_t wait_ms, PGconn **conn,
                                      struct hw_error *err)
 {
     const struct timespec pause = {.tv_nsec = 200000000};
     const int64_t until = hw_loop_now() + wait_ms;
     enum hw_status status;
-    bool is_there = false; /* waiting cannot help any more: one last try follows */
 
-    while ((status = hw_db_connect(conninfo, "headwater-api migrate", conn, err)) != HW_OK &&
-           hw_loop_now() < until && !is_there) {
-        is_there = !may_come(conninfo);
-        if (!is_there)
-            nanosleep(&pause, NULL);
-    }
+    /* A server that answers and refuses us (a wrong password, no such database) will do so again.
+     */
+    while ((status = hw_db_connect(conninfo, "headwater-api migrate", conn, err)) == HW_EUNAVAIL &&
+           hw_loop_now() < until)
+        nanosleep(&pause, NULL);
     return status;
 }
 

@@ -13,9 +13,10 @@
 #include "common/memory.h"
 #include "pg/database.h"
 
-#define CONNECT_TIMEOUT_MS 30000
 #define STATUS_INTERVAL_MS 1000
-#define CONFIRM_MS         50 /* at the latest so long after the consumer has stored something */
+#define CONFIRM_MS         50   /* at the latest so long after the consumer has stored something */
+#define ASK_MS             4000 /* nothing came for so long: the server is asked for an answer … */
+#define SILENT_MS          12000 /* … and has not given one by now */
 
 /* At most so much is read in one turn of the loop, because timers and signals wait meanwhile. */
 #define TURN_MESSAGES 256
@@ -39,17 +40,18 @@ enum stage {
 struct pg_source {
     struct cdc_source base;
     struct hw_loop *loop;
+    struct hw_route *route;
     char *slot;
     char *prepare;
     char *start_command;
     int64_t status_interval;
     bool read_only;
 
+    struct hw_attempt *attempt; /* while connecting */
     PGconn *conn;
     struct hw_io *io;
-    int fd;               /* the socket that io watches */
-    short connect_events; /* what PQconnectPoll waits for */
-    struct hw_timer connect_timer, status_timer, turn_timer;
+    int64_t heard; /* hw_loop_now(): when something came last */
+    struct hw_timer status_timer, turn_timer;
     enum stage stage;
     bool paused;
     bool backlog;   /* libpq may hold messages that were not taken yet */
@@ -72,7 +74,7 @@ static void on_turn(void *arg);
 
 static void disconnect(struct pg_source *s)
 {
-    hw_timer_stop(&s->connect_timer);
+    hw_attempt_cancel(HW_TAKE(s->attempt));
     hw_timer_stop(&s->status_timer);
     hw_timer_stop(&s->turn_timer);
     hw_io_remove(s->io);
@@ -83,6 +85,7 @@ static void disconnect(struct pg_source *s)
 
 static void destroy(struct pg_source *s)
 {
+    hw_route_free(s->route);
     free(s->slot);
     free(s->prepare);
     free(s->start_command);
@@ -96,8 +99,6 @@ static bool live(const struct pg_source *s)
 
 static short wanted_events(const struct pg_source *s)
 {
-    if (s->stage == STAGE_CONNECTING)
-        return s->connect_events;
     short events = s->unflushed ? POLLOUT : 0;
     /* While messages are left over, the socket is not read: libpq's buffer would only grow. */
     if (s->stage != STAGE_STREAMING || (!s->paused && !s->backlog))
@@ -105,19 +106,12 @@ static short wanted_events(const struct pg_source *s)
     return events;
 }
 
-/* Watches libpq's socket. While connecting, libpq may go on from one socket to another. */
 static void watch(struct pg_source *s)
 {
-    int fd = PQsocket(s->conn);
-    if (fd < 0)
-        return;
-    if (s->io != NULL && s->fd == fd) {
+    if (s->io == NULL)
+        s->io = hw_io_add(s->loop, PQsocket(s->conn), wanted_events(s), on_io, s);
+    else
         hw_io_set(s->io, wanted_events(s));
-        return;
-    }
-    hw_io_remove(s->io);
-    s->fd = fd;
-    s->io = hw_io_add(s->loop, fd, wanted_events(s), on_io, s);
 }
 
 static void enter(struct pg_source *s)
@@ -145,22 +139,9 @@ static void fail(struct pg_source *s, struct hw_error *err)
     s->assembler.handler.failed(s->assembler.handler.arg, err);
 }
 
-/* The error has libpq's own text, with spaces for its line ends. */
-static enum hw_status fail_with_text(struct hw_error *err, enum hw_status status, const char *doing,
-                                     const char *text)
-{
-    HW_AUTO_FREE char *line = hw_strdup(text);
-    size_t len = strlen(line);
-    while (len > 0 && line[len - 1] == '\n')
-        line[--len] = '\0';
-    for (char *p = line; (p = strchr(p, '\n')) != NULL;)
-        *p = ' ';
-    return hw_fail(err, status, "%s: %s", doing, line);
-}
-
 static enum hw_status lost(const struct pg_source *s, struct hw_error *err)
 {
-    return fail_with_text(err, HW_EUNAVAIL, "replication connection", PQerrorMessage(s->conn));
+    return hw_libpq_fail(err, HW_EUNAVAIL, "replication connection", PQerrorMessage(s->conn));
 }
 
 static enum hw_status status_of(const char *sqlstate)
@@ -185,22 +166,6 @@ static enum hw_status refused(const struct pg_source *s, const PGresult *result,
     err->status = status_of(sqlstate);
     cdc_slot_advise(sqlstate, err);
     return err->status;
-}
-
-/* libpq gives the SQLSTATE of a refused login as text only, and only when asked to be verbose:
- * "… failed: FATAL:  28P01: password authentication failed …\nLOCATION:  …" */
-static enum hw_status login_refused(const struct pg_source *s, struct hw_error *err)
-{
-    HW_AUTO_FREE char *text = hw_strdup(PQerrorMessage(s->conn));
-    char sqlstate[6] = "";
-    for (char *p = text; (p = strstr(p, ":  ")) != NULL; p += 3)
-        if (strspn(p + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && p[8] == ':')
-            memcpy(sqlstate, p + 3, 5);
-    for (char *p; (p = strstr(text, "LOCATION:  ")) != NULL;) {
-        size_t line = strcspn(p, "\n");
-        memmove(p, p + line, strlen(p + line) + 1);
-    }
-    return fail_with_text(err, status_of(sqlstate), "connecting to the database", text);
 }
 
 /* ---- feedback ---- */
@@ -272,6 +237,7 @@ static enum hw_status feedback(struct pg_source *s, struct hw_error *err)
     put64(message + 9, s->confirmed);  /* flushed */
     put64(message + 17, s->confirmed); /* applied */
     put64(message + 25, postgres_time());
+    message[33] = hw_loop_now() - s->heard >= ASK_MS; /* an answer is asked for */
     if (PQputCopyData(s->conn, message, sizeof(message)) < 0)
         return lost(s, err);
     s->reply_due = false;
@@ -341,6 +307,7 @@ static enum hw_status drain(struct pg_source *s, struct hw_error *err)
         if (len < 0)
             return lost(s, err);
         bytes += (size_t)len;
+        s->heard = hw_loop_now();
         enum hw_status st = take_message(s, message, (size_t)len, err);
         PQfreemem(message);
         if (st != HW_OK)
@@ -385,8 +352,13 @@ static void on_status(void *arg)
     struct hw_error err;
     enter(s);
     hw_timer_start(s->loop, &s->status_timer, s->status_interval, on_status, s);
-    if (feedback(s, &err) != HW_OK)
+    if (s->paused || s->backlog)
+        s->heard = hw_loop_now(); /* it is not read, so nothing is owed */
+    if (s->stage == STAGE_STREAMING && feedback(s, &err) != HW_OK)
         fail(s, &err);
+    else if (hw_loop_now() - s->heard >= SILENT_MS && s->assembler.handler.silent != NULL)
+        s->assembler.handler.silent(s->assembler.handler.arg, PQbackendPID(s->conn),
+                                    hw_loop_now() - s->heard);
     leave(s);
 }
 
@@ -401,31 +373,27 @@ static enum hw_status send_query(struct pg_source *s, enum stage stage, const ch
     return flush(s, err);
 }
 
-static enum hw_status connected(struct pg_source *s, struct hw_error *err)
+static void on_connected(void *arg, const struct hw_attempt_end *end)
 {
-    hw_timer_stop(&s->connect_timer);
-    PQsetErrorVerbosity(s->conn, PQERRORS_DEFAULT);
-    if (PQsetnonblocking(s->conn, 1) != 0)
-        return lost(s, err);
-    if (s->prepare != NULL)
-        return send_query(s, STAGE_PREPARING, s->prepare, err);
-    return send_query(s, STAGE_STARTING, s->start_command, err);
-}
-
-static enum hw_status connect_further(struct pg_source *s, struct hw_error *err)
-{
-    switch (PQconnectPoll(s->conn)) {
-    case PGRES_POLLING_OK:
-        return connected(s, err);
-    case PGRES_POLLING_READING:
-        s->connect_events = POLLIN;
-        return HW_OK;
-    case PGRES_POLLING_WRITING:
-        s->connect_events = POLLOUT;
-        return HW_OK;
-    default:
-        return login_refused(s, err);
-    }
+    struct pg_source *s = arg;
+    struct hw_error err = end->err;
+    enum hw_status st = HW_OK;
+    enter(s);
+    s->attempt = NULL;
+    s->conn = end->conn;
+    if (s->conn == NULL)
+        st = err.status = err.status == HW_EDENIED ? HW_EDENIED : HW_EUNAVAIL;
+    else if (PQsetnonblocking(s->conn, 1) != 0)
+        st = lost(s, &err);
+    else if (s->prepare != NULL)
+        st = send_query(s, STAGE_PREPARING, s->prepare, &err);
+    else
+        st = send_query(s, STAGE_STARTING, s->start_command, &err);
+    s->heard = hw_loop_now();
+    hw_timer_start(s->loop, &s->status_timer, s->status_interval, on_status, s);
+    if (st != HW_OK)
+        fail(s, &err);
+    leave(s);
 }
 
 /* Reads the results of the prepare statement or of START_REPLICATION. */
@@ -435,6 +403,7 @@ static enum hw_status answered(struct pg_source *s, short revents, struct hw_err
         return err->status;
     if (PQconsumeInput(s->conn) != 1)
         return lost(s, err);
+    s->heard = hw_loop_now();
     while (!PQisBusy(s->conn)) {
         PGresult *result = PQgetResult(s->conn);
         ExecStatusType status = PQresultStatus(result);
@@ -453,7 +422,6 @@ static enum hw_status answered(struct pg_source *s, short revents, struct hw_err
         }
         PQclear(result);
         s->stage = STAGE_STREAMING;
-        hw_timer_start(s->loop, &s->status_timer, s->status_interval, on_status, s);
         if (s->assembler.handler.started != NULL)
             s->assembler.handler.started(s->assembler.handler.arg);
         return s->closed ? HW_OK : drain(s, err);
@@ -467,9 +435,7 @@ static void on_io(void *arg, short revents)
     struct hw_error err;
     enum hw_status st;
     enter(s);
-    if (s->stage == STAGE_CONNECTING)
-        st = connect_further(s, &err);
-    else if (s->stage == STAGE_STREAMING)
+    if (s->stage == STAGE_STREAMING)
         st = stream(s, revents, &err);
     else
         st = answered(s, revents, &err);
@@ -478,31 +444,18 @@ static void on_io(void *arg, short revents)
     leave(s);
 }
 
-/* Runs without an event of the descriptor: once at the start, and whenever libpq may hold messages
- * that were not taken yet. */
+/* Runs without an event of the descriptor, whenever libpq may hold messages that were not taken
+ * yet. */
 static void on_turn(void *arg)
 {
     struct pg_source *s = arg;
     struct hw_error err;
     enum hw_status st = HW_OK;
     enter(s);
-    if (s->stage == STAGE_CONNECTING && PQstatus(s->conn) == CONNECTION_BAD)
-        st = login_refused(s, &err);
-    else if (s->stage == STAGE_STREAMING)
+    if (s->stage == STAGE_STREAMING)
         st = drain(s, &err);
     if (st != HW_OK && !s->closed)
         fail(s, &err);
-    leave(s);
-}
-
-static void on_connect_timeout(void *arg)
-{
-    struct pg_source *s = arg;
-    struct hw_error err;
-    enter(s);
-    (void)hw_fail(&err, HW_EUNAVAIL, "connecting to the database: no answer within %d s",
-                  CONNECT_TIMEOUT_MS / 1000);
-    fail(s, &err);
     leave(s);
 }
 
@@ -588,95 +541,34 @@ static char *make_start_command(const struct cdc_pg_options *o)
     return sql.data;
 }
 
-/* Begins a connection by the caller's string, in replication mode and with the settings of the
- * session that decoding depends on. */
-static enum hw_status start_connecting(const struct cdc_pg_options *o, PGconn **conn,
-                                       struct hw_error *err)
-{
-    char *why = NULL;
-    PQconninfoOption *given = PQconninfoParse(o->conninfo, &why);
-    if (given == NULL) {
-        /* libpq's text may quote the whole string, with a password in it: it is left out. */
-        bool quoted = why == NULL || strstr(why, o->conninfo) != NULL;
-        enum hw_status st = fail_with_text(err, HW_EINVAL, "database URL",
-                                           quoted ? "not a libpq URI or connection string" : why);
-        PQfreemem(why);
-        return st;
-    }
-    const char *name = o->application_name != NULL ? o->application_name : "headwater";
-    const char *const defaults[][2] = {
-        {"fallback_application_name", name},
-        /* When the host is gone, feedback is not acknowledged, and the kernel ends the connection.
-         */
-        {"tcp_user_timeout", "10000"},
-        {"keepalives_idle", "10"},
-    };
-    const char *keys[64], *values[64];
-    size_t count = 0, most = HW_COUNT(keys) - 4;
-    HW_AUTO_FREE char *session = NULL;
-
-    for (size_t i = 0; i < HW_COUNT(defaults); i++, count++) {
-        keys[count] = defaults[i][0];
-        values[count] = defaults[i][1];
-    }
-    /* Of a keyword given twice, libpq takes the last. */
-    for (const PQconninfoOption *option = given; option->keyword != NULL; option++) {
-        if (option->val == NULL || count >= most)
-            continue;
-        if (strcmp(option->keyword, "options") == 0)
-            session = hw_sprintf("%s %s", option->val, SESSION_OPTIONS);
-        keys[count] = option->keyword;
-        values[count++] = option->val;
-    }
-    keys[count] = "options";
-    values[count++] = session != NULL ? session : SESSION_OPTIONS;
-    keys[count] = "client_encoding";
-    values[count++] = "UTF8";
-    keys[count] = "replication";
-    values[count++] = "database";
-    keys[count] = values[count] = NULL;
-    PGconn *started = PQconnectStartParams(keys, values, 0);
-    PQconninfoFree(given);
-    if (started == NULL)
-        return hw_fail(err, HW_ELIMIT, "no memory for a database connection");
-    PQsetErrorVerbosity(started, PQERRORS_VERBOSE);
-    hw_db_quiet(started);
-    *conn = started;
-    return HW_OK;
-}
-
-static void drop_notice(void *arg, const PGresult *result)
-{
-    (void)arg;
-    (void)result;
-}
-
 enum hw_status cdc_pg_open(struct hw_loop *loop, const struct cdc_pg_options *options,
                            const struct cdc_handler *handler, struct cdc_source **source,
                            struct hw_error *err)
 {
-    PGconn *conn = NULL;
-    enum hw_status st = start_connecting(options, &conn, err);
-    if (st != HW_OK)
-        return st;
-    PQsetNoticeReceiver(conn, drop_notice, NULL);
+    const struct hw_route_options way = {
+        .conninfo = options->conninfo,
+        .application_name =
+            options->application_name != NULL ? options->application_name : "headwater",
+        .session = SESSION_OPTIONS,
+        .replication = true,
+    };
+    struct hw_route *route;
+    if (hw_route_new(&way, &route, err) != HW_OK)
+        return err->status;
 
     struct pg_source *s = hw_alloc(sizeof(*s));
     s->base.ops = &operations;
     s->loop = loop;
+    s->route = route;
     s->slot = hw_strdup(options->slot);
     s->prepare = options->prepare != NULL ? hw_strdup(options->prepare) : NULL;
     s->start_command = make_start_command(options);
     s->status_interval =
         options->status_interval_ms > 0 ? options->status_interval_ms : STATUS_INTERVAL_MS;
     s->read_only = options->read_only;
-    s->conn = conn;
-    s->connect_events = POLLOUT;
     s->stored = options->start;
     s->assembler = (struct cdc_assembler){.handler = *handler, .start = options->start};
-    hw_timer_start(loop, &s->connect_timer, CONNECT_TIMEOUT_MS, on_connect_timeout, s);
-    hw_timer_start(loop, &s->turn_timer, 0, on_turn, s);
-    watch(s);
+    s->attempt = hw_attempt_start(loop, route, true, NULL, on_connected, s);
     *source = &s->base;
     return HW_OK;
 }

@@ -36,8 +36,8 @@ struct cdc_pg_options {
 };
 
 /*
- * Starts connecting, for at most 30 s; the strings are copied. Everything else is told to the
- * handler. failed gives HW_ECONFLICT when another process streams from the slot (SQLSTATE 55006),
+ * Starts connecting (pg/connect.h); the strings are copied. Everything else is told to the handler.
+ * failed gives HW_ECONFLICT when another process streams from the slot (SQLSTATE 55006),
  * HW_ENOENT when there is no such slot, HW_EDENIED when login, privilege or plug-in is refused,
  * HW_EPROTO for a broken stream, HW_EUNAVAIL otherwise.
  */

@@ -80,6 +80,11 @@ struct cdc_handler {
     void (*started)(void *arg);
     /* Called between transactions: no transaction that commits up to position is still to come. */
     void (*progress)(void *arg, hw_lsn position);
+    /* The server was asked for an answer and has said nothing for ms by now; called again while
+     * that lasts. pid: the backend that owes it. A server is silent while it reads a large
+     * transaction of other tables, so this alone is no failure; the source may be closed from here.
+     * May be NULL. */
+    void (*silent)(void *arg, int pid, int64_t ms);
     /* The stream ended (not by close) and delivers nothing more: HW_EUNAVAIL, HW_EPROTO, …; the
      * source may be closed from here. */
     void (*failed)(void *arg, const struct hw_error *err);

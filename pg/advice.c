@@ -71,6 +71,9 @@ static const struct {
      "the server's certificate is not of the authority in sslrootcert, or has expired: name the "
      "right one, or renew it"},
     {NULL, "SSL error", "look at sslmode, sslrootcert, sslcert and sslkey in " URL},
+    {NULL, "is not the one that is wanted",
+     "none of the hosts in " URL " takes writes now: promote one, or take "
+     "default_transaction_read_only back"},
     {NULL, "not in hot standby mode",
      "none of the hosts in " URL " is what target_session_attrs asks for"},
     {NULL, "session is",

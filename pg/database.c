@@ -1,23 +1,28 @@
 #include "pg/database.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
-#include "common/log.h"
 #include "common/memory.h"
-#include "pg/advice.h"
-#include "pg/conninfo.h"
+#include "pg/aside.h"
+#include "pg/connect.h"
 
 enum {
     RETRY_FIRST_MS = 100,
     RETRY_MOST_MS = 5000,
-    CONNECT_TIMEOUT_MS = 10000,
-    REASON_MOST = 360, /* bytes of libpq's words, so that ours have room behind them */
+    ASK_MS = 10000,   /* an idle connection asks so long after it heard something */
+    OWED_MS = 5000,   /* a batch is not answered for so long: is the backend at work? */
+    DOUBT_MS = 1000,  /* it is not: the answer may be on its way, so that is asked once more */
+    SILENT_MS = 10000 /* the answer to a question of ours is due */
 };
 
-enum state { STATE_DOWN, STATE_CONNECTING, STATE_UP };
+/*
+ * CONNECTING: an attempt is under way. PREPARING: connected, and the first question is not answered
+ * yet, which says whom we are talking to.
+ */
+enum state { STATE_DOWN, STATE_CONNECTING, STATE_PREPARING, STATE_UP };
 
 /* What is being run. Statement i is in the segment that ends with a Sync behind it. */
 struct batch {
@@ -35,42 +40,39 @@ struct batch {
 
 struct hw_db {
     struct hw_loop *loop;
-    char *conninfo;
-    char *application_name;
+    struct hw_route *route;
     struct hw_db_events events;
     enum state state;
     PGconn *conn;
     struct hw_io *io;
-    int fd; /* the socket that io watches */
     struct hw_timer retry;
-    struct hw_timer connect_timeout;
     int64_t retry_ms;
-    int callbacks; /* of the owner's, running now: it must not be freed below them */
-    bool closing;  /* closed from within one */
+    struct hw_attempt *attempt; /* to connect; while UP: to a server that takes writes */
+    int callbacks;              /* of the owner's, running now: it must not be freed below them */
+    bool closing;               /* closed from within one */
     struct batch batch;
+
+    /* is it alive? */
+    int64_t heard; /* hw_loop_now(): the server said something, or owed nothing */
+    struct hw_timer watch;
+    bool asking;        /* our own question runs, in front of a batch that was sent since */
+    bool answer_counts; /* it was not asked within a transaction */
+    struct hw_aside *aside;
+    bool is_shared; /* a pooler has changed it under us */
+    bool in_doubt;  /* the backend was seen idle while an answer of it is owed */
+    char pid[16];   /* the backend's, as it says itself; "": not known yet */
+
+    /* does it take writes? */
+    const char *refusal;  /* why not; NULL: it does */
+    struct hw_timer look; /* for a server that does */
+    int64_t look_ms;
+    char *passed_over;
 };
 
 static void start_connecting(void *arg);
 static void on_io(void *arg, short revents);
 
 /* ---- errors ---- */
-
-enum hw_status hw_db_status_of(const char *sqlstate)
-{
-    if (sqlstate == NULL || *sqlstate == '\0')
-        return HW_EUNAVAIL; /* libpq made the message: the connection broke */
-    if (strncmp(sqlstate, "40", 2) == 0 || strcmp(sqlstate, "55P03") == 0)
-        return HW_ECONFLICT;
-    if (strncmp(sqlstate, "08", 2) == 0 || strncmp(sqlstate, "57P", 3) == 0)
-        return HW_EUNAVAIL;
-    if (strncmp(sqlstate, "28", 2) == 0 || strcmp(sqlstate, "42501") == 0)
-        return HW_EDENIED;
-    if (strncmp(sqlstate, "53", 2) == 0 || strncmp(sqlstate, "54", 2) == 0)
-        return HW_ELIMIT;
-    if (strcmp(sqlstate, "57014") == 0)
-        return HW_ETIMEOUT;
-    return HW_EINVAL;
-}
 
 static const char *field(const PGresult *result, int code)
 {
@@ -79,76 +81,25 @@ static const char *field(const PGresult *result, int code)
     return text != NULL ? text : "";
 }
 
-/* libpq ends its messages with a newline and may spread them over several lines. */
-static void add_libpq_text(struct hw_error *err, enum hw_status status, const char *doing,
-                           const char *text)
-{
-    char flat[HW_ERROR_MAX];
-    size_t len = 0;
-
-    for (; *text != '\0' && len < sizeof(flat) - 1; text++)
-        flat[len++] = *text == '\n' || *text == '\t' ? ' ' : *text;
-    while (len > 0 && flat[len - 1] == ' ')
-        len--;
-    flat[len] = '\0';
-    hw_fail(err, status, "%s%s%s", doing, len > 0 ? ": " : "", flat);
-}
-
-/* The error of a connection that was not made: libpq's words, without its lines that name a place
- * in the server's source, and then what to do. */
-static enum hw_status fail_to_connect(struct hw_error *err, const char *doing, const char *text)
-{
-    const char *const advice = hw_db_advice(*text != '\0' ? text : doing);
-    char words[REASON_MOST];
-    struct hw_error said;
-    size_t len = 0;
-
-    for (const char *line = text; *line != '\0';) {
-        const size_t size = strcspn(line, "\n");
-        const size_t room = sizeof(words) - 1 - len;
-
-        if (strncmp(line, "LOCATION:", strlen("LOCATION:")) != 0) {
-            memcpy(words + len, line, size < room ? size : room);
-            len += size < room ? size : room;
-            if (len < sizeof(words) - 1)
-                words[len++] = '\n';
-        }
-        line += size + (line[size] == '\n');
-    }
-    words[len] = '\0';
-    add_libpq_text(&said, HW_EUNAVAIL, doing, words);
-    return hw_fail(err, HW_EUNAVAIL, "%s%s%s", said.message, advice != NULL ? "; " : "",
-                   advice != NULL ? advice : "");
-}
-
 enum hw_status hw_db_fail(struct hw_error *err, const PGconn *conn, const PGresult *result,
                           const char *doing)
 {
     const char *sqlstate = field(result, PG_DIAG_SQLSTATE);
-    const enum hw_status status = hw_db_status_of(sqlstate);
+    enum hw_status status = hw_db_status_of(sqlstate);
 
+    /* What a statement reports of another server, say by a foreign table, is no loss of ours: that
+     * is FATAL, or worse. */
+    if (status == HW_EUNAVAIL && strcmp(field(result, PG_DIAG_SEVERITY_NONLOCALIZED), "ERROR") == 0)
+        status = HW_ECONFLICT;
     if (*field(result, PG_DIAG_MESSAGE_PRIMARY) != '\0') {
         const char *hint = field(result, PG_DIAG_MESSAGE_HINT);
 
         hw_fail(err, status, "%s: %s%s%s", doing, field(result, PG_DIAG_MESSAGE_PRIMARY),
                 *hint != '\0' ? ". " : "", hint);
     } else {
-        add_libpq_text(err, status, doing, PQerrorMessage(conn));
+        (void)hw_libpq_fail(err, status, doing, PQerrorMessage(conn));
     }
     return status;
-}
-
-static void on_notice(void *arg, const PGresult *result)
-{
-    (void)arg;
-    hw_log_debug("the database remarks", HW_S("severity", field(result, PG_DIAG_SEVERITY)),
-                 HW_S("sqlstate", field(result, PG_DIAG_SQLSTATE)),
-                 HW_S("text", field(result, PG_DIAG_MESSAGE_PRIMARY)));
-}
-
-void hw_db_quiet(PGconn *conn)
-{
-    PQsetNoticeReceiver(conn, on_notice, NULL);
 }
 
 /* ---- batches ---- */
@@ -232,26 +183,34 @@ static void keep_result(struct hw_db *db, PGresult *result)
         note_failure(db, result);
 }
 
+static void take_answer(struct hw_db *db, const PGresult *result);
+static void finish_question(struct hw_db *db);
+
 static void read_results(struct hw_db *db)
 {
-    while (db->batch.active && !db->closing && !PQisBusy(db->conn)) {
+    while ((db->asking || db->batch.active) && !db->closing && !PQisBusy(db->conn)) {
         PGresult *result = PQgetResult(db->conn);
+        const bool is_sync = PQresultStatus(result) == PGRES_PIPELINE_SYNC;
 
         if (result == NULL) {
             if (PQstatus(db->conn) == CONNECTION_BAD)
                 return;
-            db->batch.index++;
-            continue;
-        }
-        if (PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
+            if (!db->asking)
+                db->batch.index++;
+        } else if (db->asking) {
+            take_answer(db, result);
+            PQclear(result);
+            if (is_sync)
+                finish_question(db);
+        } else if (is_sync) {
             PQclear(result);
             db->batch.syncs_left--;
             db->batch.index = index_after_sync(&db->batch);
             if (db->batch.syncs_left == 0)
                 finish_batch(db);
-            continue;
+        } else {
+            keep_result(db, result);
         }
-        keep_result(db, result);
     }
 }
 
@@ -281,13 +240,16 @@ static enum hw_status send_batch(struct hw_db *db, enum hw_db_mode mode,
 static void destroy(struct hw_db *db)
 {
     hw_timer_stop(&db->retry);
-    hw_timer_stop(&db->connect_timeout);
+    hw_timer_stop(&db->watch);
+    hw_timer_stop(&db->look);
+    hw_attempt_cancel(db->attempt);
+    hw_aside_cancel(db->aside);
     hw_io_remove(db->io);
     PQfinish(db->conn);
     if (db->batch.active)
         clear_results(&db->batch);
-    free(db->conninfo);
-    free(db->application_name);
+    free(db->passed_over);
+    hw_route_free(db->route);
     free(db);
 }
 
@@ -308,22 +270,23 @@ static bool leave_callbacks(struct hw_db *db)
     return false;
 }
 
-/* Tells the running batch and the owner, and tries again later. The owner may close us in both. */
-static void lose_connection(struct hw_db *db, const char *doing)
+/* Tells the running batch and the owner, and tries again later. The owner may close us in both;
+ * returns false then. */
+static bool lose(struct hw_db *db, const struct hw_error *why)
 {
     const int64_t delay = db->retry_ms / 2 + random() % (db->retry_ms / 2 + 1);
-    struct hw_error err = {0};
+    const struct hw_error err = *why; /* it may be ours */
 
-    if (db->state == STATE_UP)
-        add_libpq_text(&err, HW_EUNAVAIL, doing, PQerrorMessage(db->conn));
-    else
-        (void)fail_to_connect(&err, doing, PQerrorMessage(db->conn));
     hw_timer_start(db->loop, &db->retry, delay, start_connecting, db);
     db->retry_ms = 2 * db->retry_ms < RETRY_MOST_MS ? 2 * db->retry_ms : RETRY_MOST_MS;
     db->state = STATE_DOWN;
-    hw_io_remove(db->io);
-    db->io = NULL;
-    hw_timer_stop(&db->connect_timeout);
+    hw_io_remove(HW_TAKE(db->io));
+    hw_timer_stop(&db->watch);
+    hw_timer_stop(&db->look);
+    hw_attempt_cancel(HW_TAKE(db->attempt));
+    hw_aside_cancel(HW_TAKE(db->aside));
+    db->refusal = NULL;
+    db->asking = db->in_doubt = false;
 
     enter_callbacks(db);
     if (db->batch.active) {
@@ -337,84 +300,277 @@ static void lose_connection(struct hw_db *db, const char *doing)
     if (!db->closing && db->events.down != NULL)
         db->events.down(db->events.arg, &err);
     if (!leave_callbacks(db))
-        return;
-    PQfinish(db->conn);
-    db->conn = NULL;
+        return false;
+    PQfinish(HW_TAKE(db->conn));
+    return true;
 }
 
-static void watch_socket(struct hw_db *db, short events)
+static void lose_connection(struct hw_db *db, const char *doing)
 {
-    const int fd = PQsocket(db->conn);
+    struct hw_error err;
 
-    /* libpq may open another socket while it tries the next address. */
-    if (db->io != NULL && db->fd == fd) {
-        hw_io_set(db->io, events);
-        return;
-    }
-    hw_io_remove(db->io);
-    db->fd = fd;
-    db->io = hw_io_add(db->loop, fd, events, on_io, db);
+    (void)hw_libpq_fail(&err, HW_EUNAVAIL, doing, PQerrorMessage(db->conn));
+    (void)lose(db, &err);
 }
 
-static void go_on_connecting(struct hw_db *db)
+static void lose_silent(struct hw_db *db, const char *what)
 {
-    switch (PQconnectPoll(db->conn)) {
-    case PGRES_POLLING_READING:
-        hw_io_remove(HW_TAKE(db->io));
-        watch_socket(db, POLLIN);
-        return;
-    case PGRES_POLLING_WRITING:
-        hw_io_remove(HW_TAKE(db->io));
-        watch_socket(db, POLLOUT);
-        return;
-    case PGRES_POLLING_OK:
-        break;
-    case PGRES_POLLING_FAILED:
-    default:
-        lose_connection(db, "connecting to the database");
+    struct hw_error err;
+
+    (void)hw_fail(&err, HW_EUNAVAIL, "database: %s; connecting anew", what);
+    (void)lose(db, &err);
+}
+
+/* ---- is it alive, and who is it? ----
+ *
+ * A host that vanished ends the connection by itself (pg/connect.h). Where the other side's kernel
+ * still acknowledges, because the server or a proxy in between is frozen, nothing does. So a
+ * connection that is idle asks now and then, and where a batch is owed an answer for long, another
+ * connection asks whether its backend is still at work: there is no limit to how long it may be. */
+
+static void on_watch(void *arg);
+
+static void watch_in(struct hw_db *db, int64_t ms)
+{
+    hw_timer_start(db->loop, &db->watch, ms, on_watch, db);
+}
+
+static void ask(struct hw_db *db)
+{
+    static const char sql[] =
+        "SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_read_only')";
+
+    db->answer_counts = PQtransactionStatus(db->conn) == PQTRANS_IDLE;
+    db->asking = true;
+    db->heard = hw_loop_now();
+    const int left = PQsendQueryParams(db->conn, sql, 0, NULL, NULL, NULL, NULL, 0) == 1 &&
+                             PQpipelineSync(db->conn) == 1
+                         ? PQflush(db->conn)
+                         : -1;
+    if (left < 0) {
+        lose_connection(db, "sending to the database");
         return;
     }
-    hw_timer_stop(&db->connect_timeout);
-    if (PQsetnonblocking(db->conn, 1) != 0 || PQenterPipelineMode(db->conn) != 1) {
-        lose_connection(db, "setting up the database connection");
+    hw_io_set(db->io, left > 0 ? POLLIN | POLLOUT : POLLIN);
+    watch_in(db, SILENT_MS);
+}
+
+static void on_looked(void *arg, const PGresult *result, bool answered)
+{
+    struct hw_db *db = arg;
+    const bool at_work =
+        result == NULL || (PQntuples(result) == 1 && *PQgetvalue(result, 0, 0) == 't');
+
+    db->aside = NULL;
+    if (!db->batch.active || hw_loop_now() - db->heard < OWED_MS) {
+        db->in_doubt = false; /* meanwhile it answered */
+    } else if (!answered) {
+        lose_silent(db, "the server does not answer");
+        return;
+    } else if (at_work) {
+        db->in_doubt = false;
+    } else if (db->in_doubt) {
+        lose_silent(db, "an answer was lost: the server does not work on what was asked");
+        return;
+    } else {
+        db->in_doubt = true;
+        watch_in(db, DOUBT_MS);
+    }
+}
+
+static void look_at_backend(struct hw_db *db)
+{
+    static const char sql[] = "SELECT coalesce(state, '') NOT LIKE 'idle%' "
+                              "FROM pg_catalog.pg_stat_activity WHERE pid = $1::int";
+
+    if (db->aside == NULL)
+        db->aside = hw_aside_ask(db->loop, db->route, db->conn, sql, db->pid, on_looked, db);
+}
+
+static void on_watch(void *arg)
+{
+    struct hw_db *db = arg;
+    const int64_t silent = hw_loop_now() - db->heard;
+    const int64_t most = db->asking ? SILENT_MS : db->batch.active ? OWED_MS : ASK_MS;
+
+    if (silent < most) {
+        watch_in(db, most - silent);
+    } else if (db->asking) {
+        lose_silent(db, "no answer within 10 s");
+    } else if (db->batch.active) {
+        watch_in(db, OWED_MS);
+        look_at_backend(db);
+    } else {
+        ask(db);
+    }
+}
+
+/* ---- does it take writes? ---- */
+
+static void look_for_writes(void *arg);
+
+static void set_refusal(struct hw_db *db, const char *refusal)
+{
+    const bool turned = (refusal == NULL) != (db->refusal == NULL);
+
+    db->refusal = refusal;
+    if (!turned)
+        return;
+    hw_timer_stop(&db->look);
+    hw_attempt_cancel(HW_TAKE(db->attempt));
+    db->look_ms = RETRY_FIRST_MS;
+    if (refusal != NULL && hw_route_wants_writes(db->route))
+        hw_timer_start(db->loop, &db->look, db->look_ms, look_for_writes, db);
+    if (db->state == STATE_UP && db->events.writes != NULL)
+        db->events.writes(db->events.arg, refusal);
+}
+
+static void adopt(struct hw_db *db, PGconn *conn);
+
+static void on_found(void *arg, const struct hw_attempt_end *end)
+{
+    struct hw_db *db = arg;
+    struct hw_error err;
+
+    db->attempt = NULL;
+    if (end->conn == NULL) {
+        db->look_ms = 2 * db->look_ms < RETRY_MOST_MS ? 2 * db->look_ms : RETRY_MOST_MS;
+        hw_timer_start(db->loop, &db->look, db->look_ms, look_for_writes, db);
         return;
     }
-    (void)PQsetErrorVerbosity(db->conn, PQERRORS_DEFAULT);
-    hw_io_remove(HW_TAKE(db->io));
-    watch_socket(db, POLLIN);
+    hw_fail(&err, HW_EUNAVAIL, "database: the server took no writes (%s), and now one does",
+            db->refusal);
+    if (lose(db, &err))
+        adopt(db, end->conn);
+    else
+        PQfinish(end->conn);
+}
+
+/* The connection that there is can be read meanwhile. Another one is needed also where the same
+ * server takes writes again, if the session was told not to. */
+static void look_for_writes(void *arg)
+{
+    struct hw_db *db = arg;
+
+    db->attempt = hw_attempt_start(db->loop, db->route, true, NULL, on_found, db);
+}
+
+/* ---- the answer to our own question ---- */
+
+static const char shared[] =
+    "a pooler in front of the server gives one of its sessions to several clients in turns "
+    "(pgbouncer's pool_mode is transaction or statement), and Headwater needs its own (LISTEN, "
+    "SET, "
+    "advisory locks): set pool_mode = session for this database there, or name PostgreSQL itself "
+    "in --database (HEADWATER_DATABASE_URL)";
+
+static void lose_shared(struct hw_db *db)
+{
+    struct hw_error err;
+
+    (void)hw_fail(&err, HW_EUNAVAIL, "database: %s", shared);
+    (void)lose(db, &err);
+}
+
+/* The key by which a statement is cancelled names the backend, save where a pooler made it up. */
+static bool is_pooled(const struct hw_db *db)
+{
+    return strtol(db->pid, NULL, 10) != PQbackendPID(db->conn);
+}
+
+static void take_answer(struct hw_db *db, const PGresult *result)
+{
+    if (PQresultStatus(result) != PGRES_TUPLES_OK)
+        return;
+    const char *const pid = PQgetvalue(result, 0, 0);
+    const bool in_recovery = *PQgetvalue(result, 0, 1) == 't';
+    const bool read_only = strcmp(PQgetvalue(result, 0, 2), "on") == 0;
+
+    if (*db->pid == '\0')
+        snprintf(db->pid, sizeof(db->pid), "%s", pid);
+    db->is_shared = strcmp(db->pid, pid) != 0;
+    if (db->answer_counts)
+        set_refusal(db, in_recovery ? "it is a standby"
+                        : read_only ? "default_transaction_read_only is on there"
+                                    : NULL);
+}
+
+static void come_up(struct hw_db *db)
+{
     db->state = STATE_UP;
     db->retry_ms = RETRY_FIRST_MS;
-    enter_callbacks(db);
     if (db->events.up != NULL)
         db->events.up(db->events.arg);
+}
+
+static void on_neighbour(void *arg, const PGresult *result, bool answered)
+{
+    struct hw_db *db = arg;
+
+    (void)answered;
+    db->aside = NULL;
+    if (result != NULL && strcmp(PQgetvalue(result, 0, 0), db->pid) == 0) {
+        lose_shared(db);
+        return;
+    }
+    enter_callbacks(db);
+    come_up(db);
     leave_callbacks(db);
 }
 
-static void on_connect_timeout(void *arg)
+static void finish_question(struct hw_db *db)
 {
-    lose_connection(arg, "connecting to the database: no answer within 10 s");
+    db->asking = false;
+    if (db->state != STATE_PREPARING)
+        return;
+    /* In a session of our own, no other client has our backend. A pooler that shares gives out the
+     * one that was used last. */
+    if (*db->pid != '\0' && is_pooled(db))
+        db->aside = hw_aside_ask(db->loop, db->route, db->conn, "SELECT pg_backend_pid()", NULL,
+                                 on_neighbour, db);
+    else
+        come_up(db);
+}
+
+/* ---- connecting ---- */
+
+static void adopt(struct hw_db *db, PGconn *conn)
+{
+    hw_timer_stop(&db->retry);
+    db->conn = conn;
+    db->state = STATE_PREPARING;
+    db->pid[0] = '\0';
+    db->is_shared = false;
+    if (PQsetnonblocking(conn, 1) != 0 || PQenterPipelineMode(conn) != 1) {
+        lose_connection(db, "setting up the database connection");
+        return;
+    }
+    db->io = hw_io_add(db->loop, PQsocket(conn), POLLIN, on_io, db);
+    ask(db);
+}
+
+static void on_attempt(void *arg, const struct hw_attempt_end *end)
+{
+    struct hw_db *db = arg;
+
+    db->attempt = NULL;
+    free(db->passed_over);
+    db->passed_over = hw_strdup(end->passed_over);
+    if (end->conn != NULL) {
+        adopt(db, end->conn);
+        return;
+    }
+    struct hw_error err = end->err;
+    err.status = HW_EUNAVAIL;
+    (void)lose(db, &err);
 }
 
 static void start_connecting(void *arg)
 {
     struct hw_db *db = arg;
-    const char *const keys[] = {"dbname",          "fallback_application_name", "client_encoding",
-                                "keepalives_idle", "keepalives_count",          NULL};
-    const char *const values[] = {db->conninfo, db->application_name, "UTF8", "10", "3", NULL};
 
-    db->conn = PQconnectStartParams(keys, values, 1);
-    if (db->conn == NULL)
-        abort(); /* out of memory */
-    if (PQstatus(db->conn) == CONNECTION_BAD) {
-        lose_connection(db, "connecting to the database");
-        return;
-    }
-    hw_db_quiet(db->conn);
-    /* libpq tells the SQLSTATE of a refusal only within its message, and only at this verbosity. */
-    (void)PQsetErrorVerbosity(db->conn, PQERRORS_VERBOSE);
     db->state = STATE_CONNECTING;
-    hw_timer_start(db->loop, &db->connect_timeout, CONNECT_TIMEOUT_MS, on_connect_timeout, db);
-    watch_socket(db, POLLOUT);
+    db->attempt = hw_attempt_start(db->loop, db->route, false, NULL, on_attempt, db);
 }
 
 static void deliver_notifies(struct hw_db *db)
@@ -432,10 +588,6 @@ static void on_io(void *arg, short revents)
 {
     struct hw_db *db = arg;
 
-    if (db->state == STATE_CONNECTING) {
-        go_on_connecting(db);
-        return;
-    }
     if ((revents & POLLOUT) != 0) {
         const int left = PQflush(db->conn);
 
@@ -451,30 +603,39 @@ static void on_io(void *arg, short revents)
     /* What arrived before the end counts, so results are read before the loss is noticed. */
     const bool alive = PQconsumeInput(db->conn) == 1;
 
+    db->heard = hw_loop_now();
     enter_callbacks(db);
     read_results(db);
     deliver_notifies(db);
+    if (!db->closing && *db->pid != '\0' && !is_pooled(db))
+        set_refusal(db, hw_connect_refuses_writes(db->conn));
     if (!leave_callbacks(db))
         return;
     if (!alive || PQstatus(db->conn) == CONNECTION_BAD)
         lose_connection(db, "database");
+    else if (db->is_shared)
+        lose_shared(db);
+    else if (db->state == STATE_PREPARING && !db->asking && *db->pid == '\0')
+        lose_silent(db, "the server does not say which backend it is");
 }
 
 enum hw_status hw_db_open(struct hw_loop *loop, const char *conninfo, const char *application_name,
                           const struct hw_db_events *events, struct hw_db **out,
                           struct hw_error *err)
 {
+    const struct hw_route_options options = {.conninfo = conninfo,
+                                             .application_name = application_name};
+    struct hw_route *route;
     struct hw_db *db;
 
-    if (hw_conninfo_check(conninfo, err) != HW_OK)
-        return hw_fail_in(err, "the database URL");
+    if (hw_route_new(&options, &route, err) != HW_OK)
+        return err->status;
     db = hw_alloc(sizeof(*db));
     db->loop = loop;
-    db->conninfo = hw_strdup(conninfo);
-    db->application_name = hw_strdup(application_name);
+    db->route = route;
     db->events = *events;
     db->retry_ms = RETRY_FIRST_MS;
-    hw_timer_start(loop, &db->retry, 0, start_connecting, db);
+    start_connecting(db);
     *out = db;
     return HW_OK;
 }
@@ -504,54 +665,19 @@ int hw_db_server_version(const struct hw_db *db)
     return db->state == STATE_UP ? PQserverVersion(db->conn) : 0;
 }
 
-/* The n-th of a list with commas in between; of a list of one, that one. */
-static char *element(const char *list, int n)
-{
-    const char *at = list;
-
-    for (int i = 0; i < n; i++) {
-        const char *comma = strchr(at, ',');
-
-        if (comma == NULL) {
-            at = list;
-            break;
-        }
-        at = comma + 1;
-    }
-    return hw_strndup(at, strcspn(at, ","));
-}
-
-static const char *setting_of(const PQconninfoOption *settings, const char *keyword)
-{
-    while (settings->keyword != NULL && strcmp(settings->keyword, keyword) != 0)
-        settings++;
-    return settings->val != NULL ? settings->val : "";
-}
-
 char *hw_db_address(const struct hw_db *db)
 {
-    PQconninfoOption *settings = db->state == STATE_UP ? PQconninfo(db->conn) : NULL;
-    struct hw_buf out = {0};
-    int count = 1;
+    return db->state == STATE_UP ? hw_route_address(db->route, db->conn) : NULL;
+}
 
-    if (settings == NULL)
-        return NULL;
-    const char *hosts = setting_of(settings, "host"), *ports = setting_of(settings, "port");
-    if (*hosts == '\0')
-        hosts = setting_of(settings, "hostaddr");
-    if (*hosts == '\0')
-        hosts = PQhost(db->conn); /* the directory of the socket that libpq knows by itself */
-    for (const char *p = hosts; *p != '\0'; p++)
-        count += *p == ',';
-    for (int i = 0; i < count; i++) {
-        HW_AUTO_FREE char *host = element(hosts, i);
-        HW_AUTO_FREE char *port = element(ports, i);
+const char *hw_db_refuses_writes(const struct hw_db *db)
+{
+    return db->state == STATE_UP ? db->refusal : NULL;
+}
 
-        hw_buf_printf(&out, "%s%s:%s", i > 0 ? "," : "", host, *port != '\0' ? port : "5432");
-    }
-    hw_buf_printf(&out, "/%s", setting_of(settings, "dbname"));
-    PQconninfoFree(settings);
-    return out.data;
+const char *hw_db_passed_over(const struct hw_db *db)
+{
+    return db->passed_over != NULL && *db->passed_over != '\0' ? db->passed_over : NULL;
 }
 
 /* A connection that broke while a batch was sent is reported from the loop, not from within. */
@@ -589,28 +715,52 @@ enum hw_status hw_db_run(struct hw_db *db, enum hw_db_mode mode, const struct hw
         hw_timer_start(db->loop, &db->retry, 0, on_broken_send, db);
     } else {
         hw_io_set(db->io, left > 0 ? POLLIN | POLLOUT : POLLIN);
+        if (!db->asking) { /* its time began before */
+            db->heard = hw_loop_now();
+            watch_in(db, OWED_MS);
+        }
     }
     return HW_OK;
 }
 
 /* ---- synchronous ---- */
 
+struct connecting {
+    bool over;
+    PGconn *conn;
+    struct hw_error err;
+};
+
+static void on_over(void *arg, const struct hw_attempt_end *end)
+{
+    *(struct connecting *)arg = (struct connecting){true, end->conn, end->err};
+}
+
 enum hw_status hw_db_connect(const char *conninfo, const char *application_name, PGconn **conn,
                              struct hw_error *err)
 {
-    const char *const keys[] = {"dbname", "fallback_application_name", "client_encoding",
-                                "connect_timeout", NULL};
-    const char *const values[] = {conninfo, application_name, "UTF8", "10", NULL};
-    PGconn *c = PQconnectdbParams(keys, values, 1);
+    const struct hw_route_options options = {.conninfo = conninfo,
+                                             .application_name = application_name};
+    struct connecting connecting = {0};
+    struct hw_route *route = NULL;
+    struct hw_loop *loop = NULL;
+    enum hw_status status = hw_route_new(&options, &route, err);
 
-    if (c == NULL || PQstatus(c) != CONNECTION_OK) {
-        (void)fail_to_connect(err, "connecting to the database", PQerrorMessage(c));
-        PQfinish(c);
-        return HW_EUNAVAIL;
+    if (status == HW_OK)
+        status = hw_loop_new(&loop, err);
+    if (status == HW_OK) {
+        /* It ends by itself. */
+        (void)hw_attempt_start(loop, route, false, NULL, on_over, &connecting);
+        while (!hw_loop_run_until(loop, &connecting.over, 60000))
+            ;
+        *err = connecting.err;
+        status = connecting.conn != NULL ? HW_OK : err->status;
     }
-    hw_db_quiet(c);
-    *conn = c;
-    return HW_OK;
+    hw_loop_free(loop);
+    hw_route_free(route);
+    if (status == HW_OK)
+        *conn = connecting.conn;
+    return status;
 }
 
 enum hw_status hw_db_exec(PGconn *conn, const char *sql, int count, const char *const *values,

@@ -1,7 +1,15 @@
 /*
- * A connection to the database on the event loop, which it never blocks. It connects by itself, and
- * again after each loss, with growing, jittered delays. It runs one batch of statements at a time,
- * sent in one round trip (libpq's pipeline mode). Results are libpq's PGresult.
+ * A connection to the database on the event loop, which it never blocks but for the resolver. It
+ * connects by itself (pg/connect.h), and again after each loss, with growing, jittered delays. It
+ * runs one batch of statements at a time, sent in one round trip (libpq's pipeline mode). Results
+ * are libpq's PGresult.
+ *
+ * It notices a server that fell silent, within 20 s: while it is idle it asks something short every
+ * 10 s, and a batch that is not answered for 5 s is looked after on another connection, for it may
+ * be long at work. While the server takes no writes, another one, or the same one when it does
+ * again, is looked for; the connection moves there when it is found.
+ *
+ * Behind a pooler it needs a session of its own, and refuses one that is shared.
  *
  * All functions are called on the loop's thread, save the synchronous ones at the end.
  */
@@ -13,6 +21,7 @@
 
 #include "common/loop.h"
 #include "common/status.h"
+#include "pg/connect.h"
 
 struct hw_db;
 
@@ -22,6 +31,8 @@ struct hw_db_events {
     /* The connection was lost, or an attempt to make one failed; a running batch is done before. */
     void (*down)(void *arg, const struct hw_error *why);
     void (*notify)(void *arg, const char *channel); /* a notification arrived */
+    /* While up: the server takes no writes any more, for this reason, or (NULL) it does again. */
+    void (*writes)(void *arg, const char *refusal);
     void *arg;
 };
 
@@ -36,6 +47,12 @@ void hw_db_close(struct hw_db *db);
 bool hw_db_up(const struct hw_db *db);            /* connected */
 bool hw_db_idle(const struct hw_db *db);          /* up, and no batch is running */
 int hw_db_server_version(const struct hw_db *db); /* as PQserverVersion; 0 while down */
+/* Why the server takes no writes, for a sentence ("it is a standby"). NULL: it takes them, as far
+ * as it has said, or the connection is down. */
+const char *hw_db_refuses_writes(const struct hw_db *db);
+/* What was wrong with the hosts that were tried in vain before this connection was made, or NULL.
+ */
+const char *hw_db_passed_over(const struct hw_db *db);
 /* "db1:5432,db2:5432/headwater": where it was told to connect, by the string, libpq's defaults and
  * service files, without user and password. malloc'ed; NULL while down. */
 char *hw_db_address(const struct hw_db *db);
@@ -60,11 +77,9 @@ enum hw_db_mode {
  * failed is the index of the first that did not, and err says why, by its SQLSTATE:
  *
  *     HW_EUNAVAIL   the connection was lost; sent tells whether the server may have committed
- *     HW_ECONFLICT  class 40, and 55P03: the same may succeed when it is tried again
- *     HW_EDENIED    class 28, and 42501
- *     HW_ELIMIT     classes 53 and 54
- *     HW_ETIMEOUT   57014
- *     HW_EINVAL     all others
+ *     HW_ECONFLICT  class 40, and 55P03: the same may succeed when it is tried again; and classes
+ * 08 and 57P where the connection lives on HW_EDENIED    class 28, and 42501 HW_ELIMIT     classes
+ * 53 and 54 HW_ETIMEOUT   57014 HW_EINVAL     all others
  */
 struct hw_db_outcome {
     enum hw_status status;
@@ -91,18 +106,14 @@ enum hw_status hw_db_run(struct hw_db *db, enum hw_db_mode mode, const struct hw
 
 /* ---- for synchronous use in one-shot commands (migrate, preflight, status) and tests ---- */
 
-/* Blocking connect with a 10 s limit; the caller owns *conn (PQfinish). */
+/* Connects as pg/connect.h has it, and blocks meanwhile; the caller owns *conn (PQfinish).
+ * HW_EUNAVAIL: nobody answers there, or the server is starting or stopping; otherwise what the
+ * server's refusal stands for. */
 enum hw_status hw_db_connect(const char *conninfo, const char *application_name, PGconn **conn,
                              struct hw_error *err) HW_CHECKED;
 /* One statement with its values as text. result may be NULL: then it is dropped. */
 enum hw_status hw_db_exec(PGconn *conn, const char *sql, int count, const char *const *values,
                           PGresult **result, struct hw_error *err) HW_CHECKED;
-/* Sends the server's remarks (notices, and its last words when it ends a connection) to the debug
- * log; libpq would write them to stderr. For a connection that was made with libpq directly. */
-void hw_db_quiet(PGconn *conn);
-
-/* The status that an SQLSTATE stands for, see hw_db_outcome. */
-enum hw_status hw_db_status_of(const char *sqlstate);
 /* Fills err from a failed result, or from the connection where result is NULL. */
 enum hw_status hw_db_fail(struct hw_error *err, const PGconn *conn, const PGresult *result,
                           const char *doing);

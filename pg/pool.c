@@ -216,9 +216,10 @@ static void tell_reached(struct hw_pool *pool, const struct pooled *c)
 
     if (hw_outage_ends(&pool->outage, hw_loop_now(), &lasted))
         hw_log_info("the database is back", HW_I("server_version", hw_db_server_version(c->db)),
-                    HW_I("lasted_s", lasted / 1000));
+                    HW_I("lasted_s", lasted / 1000), HW_S("passed_over", hw_db_passed_over(c->db)));
     else if (!pool->announced)
-        hw_log_info("database reached", HW_I("server_version", hw_db_server_version(c->db)));
+        hw_log_info("database reached", HW_I("server_version", hw_db_server_version(c->db)),
+                    HW_S("passed_over", hw_db_passed_over(c->db)));
     pool->announced = true;
 }
 
@@ -356,6 +357,21 @@ bool hw_pool_up(const struct hw_pool *pool)
 const char *hw_pool_trouble(const struct hw_pool *pool)
 {
     return pool->trouble.message;
+}
+
+const char *hw_pool_refuses_writes(const struct hw_pool *pool)
+{
+    const char *refusal = NULL;
+
+    for (int i = 0; i < pool->config.size; i++) {
+        const struct pooled *c = &pool->connections[i];
+
+        if (c->ready && hw_db_refuses_writes(c->db) == NULL)
+            return NULL;
+        if (c->ready)
+            refusal = hw_db_refuses_writes(c->db);
+    }
+    return refusal;
 }
 
 struct hw_pool_load hw_pool_load(const struct hw_pool *pool)

@@ -57,6 +57,11 @@ bool hw_pool_up(const struct hw_pool *pool);
 /* Why there is none, with what to do; no secret. */
 const char *hw_pool_trouble(const struct hw_pool *pool);
 
+/* Why no connection that works takes writes, as hw_db_refuses_writes; NULL: one does, or none
+ * works.
+ */
+const char *hw_pool_refuses_writes(const struct hw_pool *pool);
+
 struct hw_pool_load {
     int size, up, busy; /* connections: all, those that work, those that a job uses */
     int waiting;        /* jobs in line */
