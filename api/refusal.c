@@ -107,9 +107,8 @@ static void answer_unfit(struct http_request *request, const struct hw_db_outcom
                             message);
     } else if (strcmp(outcome->sqlstate, "25006") == 0) {
         http_answer_problem(request, &api_not_ready,
-                            "The database takes no writes (%s): is it a standby? With several "
-                            "hosts in --database, target_session_attrs=read-write finds the "
-                            "primary",
+                            "The database takes no writes now (%s); a server that does is looked "
+                            "for: try again when /readyz says that there is one",
                             message);
     } else {
         hw_log_warn("the database's schema is not this version's", HW_E(&outcome->err));

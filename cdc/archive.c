@@ -6,6 +6,7 @@
 
 #include "cdc/slot.h"
 #include "common/memory.h"
+#include "pg/aside.h"
 #include "pg/database.h"
 
 #define CHECK_MS 30000
@@ -22,6 +23,8 @@ struct mark {
 struct cdc_archive {
     struct hw_loop *loop;
     struct hw_db *pg;
+    struct hw_route *replication; /* for commands that SQL does not have … */
+    struct hw_aside *command;     /* … such as the one that runs, or NULL */
     struct hw_timer timer;
     char *slot, *name; /* the slot, and its archive */
     int64_t keep_bytes, keep_ms, check_ms;
@@ -31,17 +34,20 @@ struct cdc_archive {
     int first, count;
 
     hw_lsn advanced_from; /* restart_lsn before the last advance; HW_LSN_NONE: no other is due */
+    bool failover_asked;  /* standbys are to keep a copy of it; tried once */
+    bool was_read;        /* its log is there: it was read from the beginning */
     bool hindered;        /* the last look found the archive slot in use */
     struct hw_error told; /* the trouble that was told and still lasts; HW_OK: none */
 };
 
 /* What one look finds. */
 struct sight {
-    bool slot_exists, exists, same, lost;
+    bool slot_exists, exists, same, lost, failover;
     hw_lsn slot_confirmed, confirmed, restart, current;
 };
 
 static void look(void *arg);
+static void drop(struct cdc_archive *a);
 
 static void again(struct cdc_archive *a, int64_t after_ms)
 {
@@ -79,8 +85,12 @@ static void failed(struct cdc_archive *a, const struct hw_db_outcome *outcome, c
      * slot exists by now, somebody else made it. */
     if (err.status == HW_EUNAVAIL || (in_use && first) || strcmp(outcome->sqlstate, "42710") == 0)
         return;
-    cdc_slot_advise(outcome->sqlstate, &err);
+    const bool gone = cdc_slot_judge(outcome->sqlstate, a->name, &err) == CDC_LOG_REMOVED;
     (void)hw_fail_in(&err, "%s %s", doing, a->name);
+    if (gone)
+        err.status = HW_ELIMIT;
+    if (gone)
+        drop(a); /* and it is made anew; nothing before that can be replayed */
     tell(a, &err);
 }
 
@@ -144,7 +154,9 @@ static void on_copied(void *arg, const struct hw_db_outcome *outcome)
     (void)!hw_lsn_parse(PQgetvalue(outcome->results[0], 0, 0), &state.from, NULL);
     state.held_bytes = strtoll(PQgetvalue(outcome->results[0], 0, 1), NULL, 10);
     a->told.status = HW_OK;
-    again(a, a->check_ms);
+    a->was_read = true;
+    a->failover_asked = false;
+    again(a, hw_db_server_version(a->pg) >= CDC_KNOWS_FAILOVER ? 0 : a->check_ms);
     tell_change(a, &state);
 }
 
@@ -186,6 +198,45 @@ static void on_advanced(void *arg, const struct hw_db_outcome *outcome)
     again(a, 0);
 }
 
+static void on_read(void *arg, const struct hw_db_outcome *outcome)
+{
+    struct cdc_archive *a = arg;
+
+    if (outcome->status != HW_OK) {
+        failed(a, outcome, "reading the log of the slot");
+        return;
+    }
+    a->was_read = true;
+    again(a, 0);
+}
+
+/* Advancing the slot to where it stands reads the log from its beginning. That is how one finds out
+ * that files were removed: the server does not know, and nobody else reads there until a replay is
+ * needed. */
+static void read_log(struct cdc_archive *a, const struct sight *sight)
+{
+    run(a, "SELECT pg_replication_slot_advance($1, $2)",
+        (const char *[]){a->name, HW_LSN(sight->confirmed)}, 2, on_read);
+}
+
+static void on_commanded(void *arg, const PGresult *result, bool answered)
+{
+    struct cdc_archive *a = arg;
+
+    (void)result, (void)answered; /* the next look shows what came of it */
+    a->command = NULL;
+    again(a, 0);
+}
+
+/* A copy of a slot is none that standbys keep, and SQL cannot change that. */
+static void have_copies(struct cdc_archive *a)
+{
+    HW_AUTO_FREE char *command = cdc_slot_failover_command(CDC_KNOWS_FAILOVER, a->name);
+
+    a->failover_asked = true;
+    a->command = hw_aside_ask(a->loop, a->replication, NULL, command, NULL, on_commanded, a);
+}
+
 /* ---- looking ---- */
 
 static bool read_sight(const PGresult *result, struct sight *sight)
@@ -194,12 +245,13 @@ static bool read_sight(const PGresult *result, struct sight *sight)
         int column;
         hw_lsn *lsn;
     } positions[] = {
-        {4, &sight->slot_confirmed},
-        {5, &sight->confirmed},
-        {6, &sight->restart},
-        {7, &sight->current},
+        {5, &sight->slot_confirmed},
+        {6, &sight->confirmed},
+        {7, &sight->restart},
+        {8, &sight->current},
     };
-    bool *const flags[] = {&sight->slot_exists, &sight->exists, &sight->same, &sight->lost};
+    bool *const flags[] = {&sight->slot_exists, &sight->exists, &sight->same, &sight->lost,
+                           &sight->failover};
 
     if (PQntuples(result) != 1)
         return false;
@@ -296,6 +348,11 @@ static void on_seen(void *arg, const struct hw_db_outcome *outcome)
                       "is made anew, and nothing before that can be replayed",
                       a->name);
         tell(a, &err);
+    } else if (!sight.failover && !a->failover_asked &&
+               hw_db_server_version(a->pg) >= CDC_KNOWS_FAILOVER) {
+        have_copies(a);
+    } else if (!a->was_read) {
+        read_log(a, &sight);
     } else {
         a->told.status = HW_OK;
         keep(a, &sight);
@@ -309,6 +366,7 @@ static void look(void *arg)
         "       coalesce(a.plugin = 'wal2json' AND NOT a.temporary\n"
         "                AND a.database = current_database(), false),\n"
         "       coalesce(a.wal_status = 'lost', false),\n"
+        "       coalesce((to_jsonb(a) ->> 'failover')::boolean, false),\n"
         "       coalesce(s.confirmed_flush_lsn, '0/0'), coalesce(a.confirmed_flush_lsn, '0/0'),\n"
         "       coalesce(a.restart_lsn, '0/0'), pg_current_wal_insert_lsn()\n"
         "FROM (SELECT) one LEFT JOIN pg_replication_slots s ON s.slot_name = $1\n"
@@ -329,6 +387,8 @@ static void on_down(void *arg, const struct hw_error *why)
     struct hw_error err = *why;
 
     hw_timer_stop(&a->timer);
+    hw_aside_cancel(HW_TAKE(a->command));
+    a->failover_asked = false;
     a->advanced_from = HW_LSN_NONE;
     (void)hw_fail_in(&err, "keeping the slot %s", a->name);
     tell(a, &err);
@@ -354,8 +414,15 @@ enum hw_status cdc_archive_start(struct hw_loop *loop, const char *conninfo,
     a->keep_ms = options->keep_ms;
     a->check_ms = options->check_ms > 0 ? options->check_ms : CHECK_MS;
     a->events = *events;
-    st = hw_db_open(loop, conninfo, "headwater-reconciler: archive",
-                    &(struct hw_db_events){.up = on_up, .down = on_down, .arg = a}, &a->pg, err);
+    st =
+        hw_route_new(&(struct hw_route_options){.conninfo = conninfo,
+                                                .application_name = "headwater-reconciler: archive",
+                                                .replication = true},
+                     &a->replication, err);
+    if (st == HW_OK)
+        st =
+            hw_db_open(loop, conninfo, "headwater-reconciler: archive",
+                       &(struct hw_db_events){.up = on_up, .down = on_down, .arg = a}, &a->pg, err);
     if (st != HW_OK) {
         cdc_archive_stop(a);
         return st;
@@ -369,7 +436,9 @@ void cdc_archive_stop(struct cdc_archive *a)
     if (a == NULL)
         return;
     hw_timer_stop(&a->timer);
+    hw_aside_cancel(a->command);
     hw_db_close(a->pg);
+    hw_route_free(a->replication);
     free(a->slot);
     free(a->name);
     free(a);

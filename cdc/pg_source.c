@@ -144,28 +144,20 @@ static enum hw_status lost(const struct pg_source *s, struct hw_error *err)
     return hw_libpq_fail(err, HW_EUNAVAIL, "replication connection", PQerrorMessage(s->conn));
 }
 
-static enum hw_status status_of(const char *sqlstate)
-{
-    if (strcmp(sqlstate, "55006") == 0) /* object_in_use */
-        return HW_ECONFLICT;
-    if (strcmp(sqlstate, "42704") == 0) /* undefined_object */
-        return HW_ENOENT;
-    if (strncmp(sqlstate, "28", 2) == 0 || strcmp(sqlstate, "42501") == 0 ||
-        strcmp(sqlstate, "58P01") == 0) /* login, privilege, plug-in not there */
-        return HW_EDENIED;
-    return HW_EUNAVAIL;
-}
-
-static enum hw_status refused(const struct pg_source *s, const PGresult *result, const char *doing,
+static enum hw_status refused(struct pg_source *s, const PGresult *result, const char *doing,
                               struct hw_error *err)
 {
+    static const enum hw_status statuses[] = {
+        [CDC_REFUSED_OTHERWISE] = HW_EUNAVAIL, [CDC_LOG_REMOVED] = HW_ELIMIT,
+        [CDC_NO_PLUGIN] = HW_EDENIED,          [CDC_NO_RIGHT] = HW_EDENIED,
+        [CDC_SLOT_IN_USE] = HW_ECONFLICT,      [CDC_NO_SLOT] = HW_ENOENT};
     const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     if (sqlstate == NULL)
         return lost(s, err);
     (void)hw_db_fail(err, s->conn, result, doing);
-    err->status = status_of(sqlstate);
-    cdc_slot_advise(sqlstate, err);
-    return err->status;
+    enum cdc_refusal refusal = cdc_slot_judge(sqlstate, s->slot, err);
+    s->base.log_removed = refusal == CDC_LOG_REMOVED;
+    return err->status = statuses[refusal];
 }
 
 /* ---- feedback ---- */

@@ -38,8 +38,9 @@ struct cdc_pg_options {
 /*
  * Starts connecting (pg/connect.h); the strings are copied. Everything else is told to the handler.
  * failed gives HW_ECONFLICT when another process streams from the slot (SQLSTATE 55006),
- * HW_ENOENT when there is no such slot, HW_EDENIED when login, privilege or plug-in is refused,
- * HW_EPROTO for a broken stream, HW_EUNAVAIL otherwise.
+ * HW_ENOENT when there is no such slot, HW_ELIMIT when the log that it needs was removed,
+ * HW_EDENIED when login, privilege or plug-in is refused, HW_EPROTO for a broken stream,
+ * HW_EUNAVAIL otherwise.
  */
 enum hw_status cdc_pg_open(struct hw_loop *loop, const struct cdc_pg_options *options,
                            const struct cdc_handler *handler, struct cdc_source **source,

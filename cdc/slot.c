@@ -67,6 +67,18 @@ const char cdc_server_sql[] =
     "       coalesce(s.wal_status, '') AS slot_wal_status,\n"
     "       coalesce(s.safe_wal_size, -1) AS slot_safe_wal_size,\n"
     "       coalesce(s.database = current_database(), false) AS slot_same_database,\n"
+    /* Columns and settings of PostgreSQL 17, in words that older ones take, too. */
+    "       coalesce((to_jsonb(s) ->> 'failover')::boolean, false) AS slot_failover,\n"
+    "       coalesce((to_jsonb(a) ->> 'failover')::boolean, false) AS archive_failover,\n"
+    "       EXISTS (SELECT FROM pg_stat_activity WHERE pid = s.active_pid\n"
+    "               AND wait_event = 'WaitForStandbyConfirmation') AS slot_waits,\n"
+    "       (SELECT coalesce(string_agg(CASE WHEN NOT coalesce(p.active, false) THEN "
+    "n.name || CASE WHEN p.slot_name IS NULL THEN ' (there is no such slot)' ELSE "
+    "' (nobody streams from it)' END END, ', '), string_agg(n.name, ', '), '')\n"
+    "        FROM (SELECT btrim(w) AS name FROM unnest(string_to_array("
+    "current_setting('synchronized_standby_slots', true), ',')) AS w) AS n\n"
+    "        LEFT JOIN pg_replication_slots AS p ON p.slot_name = n.name WHERE n.name <> '')\n"
+    "           AS standbys,\n"
     "       current_setting('max_replication_slots')::int\n"
     "           - (SELECT count(*) FROM pg_replication_slots) AS free_slots,\n"
     "       current_setting('max_wal_senders')::int\n"
@@ -84,8 +96,20 @@ const char cdc_server_sql[] =
     "FROM (SELECT) one LEFT JOIN pg_replication_slots s ON s.slot_name = $1::text\n"
     "     LEFT JOIN pg_replication_slots a ON a.slot_name = $1::text || '_archive'";
 
-const char cdc_slot_create_sql[] =
-    "SELECT lsn FROM pg_create_logical_replication_slot($1, 'wal2json')";
+const char *cdc_slot_create_sql(int version)
+{
+    return version >= CDC_KNOWS_FAILOVER
+               ? "SELECT lsn FROM pg_create_logical_replication_slot($1, 'wal2json', failover => "
+                 "true)"
+               : "SELECT lsn FROM pg_create_logical_replication_slot($1, 'wal2json')";
+}
+
+char *cdc_slot_failover_command(int version, const char *slot)
+{
+    return version >= CDC_KNOWS_FAILOVER
+               ? hw_sprintf("ALTER_REPLICATION_SLOT \"%s\" ( FAILOVER true )", slot)
+               : NULL;
+}
 
 /* ---- reading ---- */
 
@@ -151,6 +175,9 @@ enum hw_status cdc_server_read(const PGresult *result, struct cdc_server *server
         .slot_restart = lsn_of(&row, "slot_restart"),
         .slot_safe_wal_size = number_of(&row, "slot_safe_wal_size"),
         .slot_same_database = bool_of(&row, "slot_same_database"),
+        .slot_failover = bool_of(&row, "slot_failover"),
+        .slot_waits = bool_of(&row, "slot_waits"),
+        .archive_failover = bool_of(&row, "archive_failover"),
         .archive_exists = bool_of(&row, "archive_exists"),
         .archive_confirmed = lsn_of(&row, "archive_confirmed"),
         .archive_restart = lsn_of(&row, "archive_restart"),
@@ -166,6 +193,7 @@ enum hw_status cdc_server_read(const PGresult *result, struct cdc_server *server
     copy_of(&row, "slot_plugin", s.slot_plugin, sizeof(s.slot_plugin));
     copy_of(&row, "slot_wal_status", s.slot_wal_status, sizeof(s.slot_wal_status));
     copy_of(&row, "archive_wal_status", s.archive_wal_status, sizeof(s.archive_wal_status));
+    copy_of(&row, "standbys", s.standbys, sizeof(s.standbys));
     copy_of(&row, "missing_tables", s.missing_tables, sizeof(s.missing_tables));
     copy_of(&row, "keyless_tables", s.keyless_tables, sizeof(s.keyless_tables));
     if (!row.complete)
@@ -279,8 +307,8 @@ static void check_slot(const struct question *q, struct finding *f)
     else if (!s->slot_exists)
         find(f, HW_ENOENT,
              "there is no slot \"%s\". The reconciler makes it when it starts; by hand: SELECT "
-             "pg_create_logical_replication_slot('%s', 'wal2json')",
-             slot, slot);
+             "pg_create_logical_replication_slot('%s', 'wal2json'%s)",
+             slot, slot, s->version >= CDC_KNOWS_FAILOVER ? ", failover => true" : "");
     else if (strcmp(s->slot_plugin, "wal2json") != 0)
         find(f, HW_EINVAL,
              "the slot \"%s\" belongs to the plug-in \"%s\", not to wal2json; choose another name "
@@ -299,9 +327,14 @@ static void check_slot(const struct question *q, struct finding *f)
              slot, s->slot_active_pid);
     else if (strcmp(s->slot_wal_status, "lost") == 0)
         find(f, HW_ELIMIT,
-             "the slot \"%s\" has lost WAL that it still needed (max_slot_wal_keep_size). Drop it "
-             "with SELECT pg_drop_replication_slot('%s'); and start again from a snapshot",
-             slot, slot);
+             "the slot \"%s\" has lost WAL that it still needed (max_slot_wal_keep_size): the "
+             "reconciler makes it anew when it starts, and compares everything",
+             slot);
+    else if (strcmp(s->slot_wal_status, CDC_REMOVED) == 0)
+        find(f, HW_ELIMIT,
+             "WAL that the slot \"%s\" still needs, from %s on, was removed from pg_wal: the "
+             "reconciler makes the slot anew when it starts, and compares everything",
+             slot, HW_LSN(s->slot_restart));
     else if (s->slot_active)
         find(f, HW_ECONFLICT, "the process with PID %d%s%s%s streams from the slot \"%s\" now",
              s->slot_active_pid, s->slot_application[0] != '\0' ? " (" : "", s->slot_application,
@@ -377,12 +410,14 @@ enum hw_status cdc_archive_check(const struct cdc_server *s, const char *slot, h
                        "the slot %s is temporary, or belongs to another plug-in or database: it is "
                        "no archive slot",
                        archive);
-    if (strcmp(s->archive_wal_status, "lost") == 0)
+    if (cdc_wal_is_gone(s->archive_wal_status))
         return hw_fail(err, HW_ELIMIT,
-                       "the archive slot %s has lost its WAL (max_slot_wal_keep_size): the "
-                       "reconciler that leads makes it anew; headwater.resync() compares "
-                       "everything instead",
-                       archive);
+                       "the archive slot %s has lost its WAL (%s): the reconciler that leads makes "
+                       "it anew; headwater.resync() compares everything instead",
+                       archive,
+                       strcmp(s->archive_wal_status, CDC_REMOVED) == 0
+                           ? "it was removed from pg_wal"
+                           : "max_slot_wal_keep_size");
     if (from != HW_LSN_NONE && from < s->archive_confirmed)
         return hw_fail(err, HW_ELIMIT,
                        "%s: the archive slot %s reaches back to %s only; headwater.resync() "
@@ -433,18 +468,93 @@ char *cdc_slot_copy_sql(const char *archive, const char *temporary)
                       temporary);
 }
 
-void cdc_slot_advise(const char *sqlstate, struct hw_error *err)
+/* A file of the log is named by 24 hexadecimal digits. */
+static bool names_log_file(const char *text)
 {
+    static const char digits[] = "0123456789ABCDEF";
+
+    for (const char *p = text; (p += strcspn(p, digits), *p != '\0'); p += strspn(p, digits))
+        if (strspn(p, digits) == 24)
+            return true;
+    return false;
+}
+
+enum cdc_refusal cdc_slot_judge(const char *sqlstate, const char *slot, struct hw_error *err)
+{
+    const bool names_slot = strstr(err->message, slot) != NULL;
+    const bool is_file = strcmp(sqlstate, "58P01") == 0; /* undefined_file */
+    enum cdc_refusal refusal = CDC_REFUSED_OTHERWISE;
     const char *advice = NULL;
-    if (strcmp(sqlstate, "58P01") == 0)
+
+    if (is_file && names_log_file(err->message)) {
+        refusal = CDC_LOG_REMOVED;
+        advice = "The log that the slot still needs was removed from pg_wal";
+    } else if (is_file) {
+        refusal = CDC_NO_PLUGIN;
         advice = "the plug-in is not installed on the database's host: install Debian's "
                  "postgresql-15-wal2json (or that of the server's major version)";
-    else if (strstr(err->message, "output_plugin_libraries") != NULL)
+    } else if (strstr(err->message, "output_plugin_libraries") != NULL) {
+        refusal = CDC_NO_PLUGIN;
         advice = "as a superuser: " ALLOW_PLUGIN;
-    else if (strcmp(sqlstate, "53400") == 0)
+    } else if (strncmp(sqlstate, "28", 2) == 0 || strcmp(sqlstate, "42501") == 0) {
+        refusal = CDC_NO_RIGHT;
+    } else if (strcmp(sqlstate, "55006") == 0 && names_slot) { /* object_in_use */
+        refusal = CDC_SLOT_IN_USE;
+    } else if (strcmp(sqlstate, "42704") == 0 && names_slot) { /* undefined_object */
+        refusal = CDC_NO_SLOT;
+    } else if (strcmp(sqlstate, "53400") == 0) { /* configuration_limit_exceeded */
         advice = "see pg_replication_slots for one that nobody uses";
-    if (advice == NULL)
-        return;
-    HW_AUTO_FREE char *message = hw_strdup(err->message);
-    (void)hw_fail(err, err->status, "%s. %s", message, advice);
+    }
+    if (advice != NULL) {
+        HW_AUTO_FREE char *message = hw_strdup(err->message);
+        (void)hw_fail(err, err->status, "%s. %s", message, advice);
+    }
+    return refusal;
+}
+
+bool cdc_wal_is_gone(const char *wal_status)
+{
+    return strcmp(wal_status, "lost") == 0 || strcmp(wal_status, CDC_REMOVED) == 0;
+}
+
+/* Is the log that the slot begins with not there? */
+static bool lacks_log(PGconn *conn, const char *slot)
+{
+    HW_AUTO_FREE char *temporary = hw_sprintf("headwater_probe_%d", PQbackendPID(conn));
+    HW_AUTO_FREE char *copy = cdc_slot_copy_sql(slot, temporary);
+    const char *const values[] = {temporary};
+    struct hw_error why;
+
+    if (hw_db_exec(conn, copy, 0, NULL, NULL, &why) != HW_OK)
+        return false;
+    /* It reads until there is a change, but not for long: what is missing is missing at the
+     * beginning. */
+    PQclear(PQexec(conn, "SET statement_timeout = '3s'"));
+    PGresult *result = PQexecParams(conn,
+                                    "SELECT count(*) FROM pg_logical_slot_peek_changes($1, NULL, "
+                                    "1, 'format-version', '2')",
+                                    1, NULL, values, NULL, NULL, 0);
+    const char *const sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    bool lacks = false;
+    if (sqlstate != NULL) {
+        (void)hw_db_fail(&why, conn, result, "reading the log");
+        lacks = cdc_slot_judge(sqlstate, temporary, &why) == CDC_LOG_REMOVED;
+    }
+    PQclear(result);
+    PQclear(PQexec(conn, "RESET statement_timeout"));
+    PQclear(
+        PQexecParams(conn, "SELECT pg_drop_replication_slot($1)", 1, NULL, values, NULL, NULL, 0));
+    return lacks;
+}
+
+void cdc_server_probe(PGconn *conn, const char *slot, struct cdc_server *s)
+{
+    HW_AUTO_FREE char *archive = cdc_archive_name(slot);
+
+    if (s->slot_exists && s->slot_same_database && strcmp(s->slot_plugin, "wal2json") == 0 &&
+        !cdc_wal_is_gone(s->slot_wal_status) && lacks_log(conn, slot))
+        snprintf(s->slot_wal_status, sizeof(s->slot_wal_status), CDC_REMOVED);
+    if (s->archive_exists && s->archive_same && !cdc_wal_is_gone(s->archive_wal_status) &&
+        lacks_log(conn, archive))
+        snprintf(s->archive_wal_status, sizeof(s->archive_wal_status), CDC_REMOVED);
 }

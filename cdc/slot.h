@@ -31,16 +31,22 @@ struct cdc_server {
     char slot_plugin[64];
     bool slot_temporary;
     bool slot_active;
-    int slot_active_pid;        /* 0 when not active */
-    char slot_application[64];  /* the application that streams from it; "": none, or hidden */
-    char slot_database[64];     /* "" without slot */
-    hw_lsn slot_confirmed;      /* confirmed_flush_lsn */
-    hw_lsn slot_restart;        /* restart_lsn */
-    char slot_wal_status[16];   /* reserved, extended, unreserved, lost; "" without slot */
+    int slot_active_pid;       /* 0 when not active */
+    char slot_application[64]; /* the application that streams from it; "": none, or hidden */
+    char slot_database[64];    /* "" without slot */
+    hw_lsn slot_confirmed;     /* confirmed_flush_lsn */
+    hw_lsn slot_restart;       /* restart_lsn */
+    /* reserved, extended, unreserved, lost; "" without slot; CDC_REMOVED: see cdc_server_probe */
+    char slot_wal_status[16];
     int64_t slot_safe_wal_size; /* bytes; -1: no limit */
     bool slot_same_database;
+    bool slot_failover; /* standbys keep a copy of it (PostgreSQL 17) */
+    /* Its stream waits until standbys have the log (synchronized_standby_slots). */
+    bool slot_waits;
+    char standbys[256]; /* those of that setting that are away; or all that it names; or "" */
     /* the archive slot (cdc/archive.h), which remembers what the slot has confirmed already */
     bool archive_exists;
+    bool archive_failover;
     bool archive_same;           /* of wal2json, in this database, not temporary */
     hw_lsn archive_confirmed;    /* a copy can stream transactions that were committed behind it */
     hw_lsn archive_restart;      /* where the WAL that it holds begins */
@@ -52,10 +58,20 @@ struct cdc_server {
                                * and DELETEs without an error */
 };
 
+/* As a slot's wal_status: files that the slot needs were removed from pg_wal, which the server
+ * finds out only when it reads them. */
+#define CDC_REMOVED "removed"
+bool cdc_wal_is_gone(const char *wal_status); /* lost or removed: the slot is of no use any more */
+
 /* The statement, for values {slot, comma-separated tables}; and the reading of its one row. */
 extern const char cdc_server_sql[];
 enum hw_status cdc_server_read(const PGresult *result, struct cdc_server *server,
                                struct hw_error *err) HW_CHECKED;
+
+/* Reads from temporary copies of slot and archive slot where their log begins, and sets their
+ * wal_status to CDC_REMOVED where it is not there. Takes a free slot, and a few seconds at most;
+ * what cannot be found out stays as it is. Blocks. */
+void cdc_server_probe(PGconn *conn, const char *slot, struct cdc_server *server);
 
 /*
  * Finds the first thing that keeps streaming from working, and says what to do about it. With
@@ -83,8 +99,16 @@ enum hw_status cdc_archive_check(const struct cdc_server *server, const char *sl
 const char *cdc_pretty_bytes(int64_t bytes, char out[static 32]);
 #define CDC_BYTES(n) cdc_pretty_bytes((n), (char[32]){0})
 
-/* Creates the slot with wal2json; values {slot}. One row: lsn, the consistent point. */
-extern const char cdc_slot_create_sql[];
+/* From this version on, standbys can keep copies of logical slots. */
+#define CDC_KNOWS_FAILOVER 170000
+
+/* Creates the slot with wal2json, where the server (cdc_server's version) knows that as one that
+ * standbys keep a copy of; values {slot}. One row: lsn, the consistent point. */
+const char *cdc_slot_create_sql(int version);
+
+/* The command, for a replication connection, that has standbys keep a copy of the slot; malloc'ed.
+ * NULL: the server does not know that. Nobody may stream from the slot meanwhile. */
+char *cdc_slot_failover_command(int version, const char *slot);
 
 /* The statement that makes a temporary slot on the connection that runs it; malloc'ed. The name
  * must be one that cdc_slot_check_name accepts. For struct cdc_pg_options' prepare. */
@@ -106,8 +130,20 @@ char *cdc_archive_name(const char *slot);
 #define CDC_SLOT_NAME_MAX 55
 enum hw_status cdc_slot_check_name(const char *slot, struct hw_error *err) HW_CHECKED;
 
-/* err is the server's error from creating or starting a slot. Adds advice to it where the server's
- * own text has none. */
-void cdc_slot_advise(const char *sqlstate, struct hw_error *err);
+/*
+ * Why the server refused to make, start, copy or move a slot. PostgreSQL uses one SQLSTATE for
+ * several of these; they are told apart by names that no language translates.
+ */
+enum cdc_refusal {
+    CDC_REFUSED_OTHERWISE, /* 55000 among them: what it means, the slot's row tells */
+    CDC_LOG_REMOVED, /* 58P01 that names a file of the log: what the slot still needs was removed */
+    CDC_NO_PLUGIN,   /* 58P01 otherwise, a library is not there; or it is not allowed */
+    CDC_NO_RIGHT,    /* class 28, 42501 */
+    CDC_SLOT_IN_USE, /* 55006 that names the slot */
+    CDC_NO_SLOT,     /* 42704 that names the slot */
+};
+
+/* err is the server's error. Adds advice to it where the server's own text has none. */
+enum cdc_refusal cdc_slot_judge(const char *sqlstate, const char *slot, struct hw_error *err);
 
 #endif

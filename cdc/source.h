@@ -99,6 +99,7 @@ struct cdc_source_ops {
 };
 struct cdc_source {
     const struct cdc_source_ops *ops;
+    bool log_removed; /* it failed because the log that the slot needs is not there any more */
 };
 
 /* Stops (or goes on) calling the handler, within the transaction if need be; the source stays alive

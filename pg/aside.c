@@ -81,7 +81,10 @@ static void on_connected(void *arg, const struct hw_attempt_end *end)
         return;
     }
     /* So short a question fits into the socket. */
-    if (PQsendQueryParams(a->conn, a->sql, a->value != NULL, NULL, values, NULL, NULL, 0) != 1) {
+    const int sent = a->value == NULL
+                         ? PQsendQuery(a->conn, a->sql)
+                         : PQsendQueryParams(a->conn, a->sql, 1, NULL, values, NULL, NULL, 0);
+    if (sent != 1) {
         finish(a, NULL, false);
         return;
     }

@@ -13,7 +13,8 @@ struct hw_aside;
  * server said anything at all, be it a refusal. Called once, from the loop; then all is over. */
 typedef void hw_aside_fn(void *arg, const PGresult *result, bool answered);
 
-/* The route must live as long; sql and value ($1, or NULL) are copied. */
+/* The route must live as long; sql and value ($1, or NULL) are copied. A command for a replication
+ * connection has no value. beside: as of hw_attempt_start. */
 struct hw_aside *hw_aside_ask(struct hw_loop *loop, const struct hw_route *route,
                               const PGconn *beside, const char *sql, const char *value,
                               hw_aside_fn *fn, void *arg);

@@ -736,30 +736,66 @@ static void on_over(void *arg, const struct hw_attempt_end *end)
     *(struct connecting *)arg = (struct connecting){true, end->conn, end->err};
 }
 
+static PGconn *connect_now(struct hw_loop *loop, const struct hw_route *route, const PGconn *beside,
+                           struct hw_error *err)
+{
+    struct connecting connecting = {0};
+
+    /* It ends by itself. */
+    (void)hw_attempt_start(loop, route, false, beside, on_over, &connecting);
+    while (!hw_loop_run_until(loop, &connecting.over, 60000))
+        ;
+    *err = connecting.err;
+    return connecting.conn;
+}
+
+static long backend_of(PGconn *conn)
+{
+    PGresult *result = PQexec(conn, "SELECT pg_backend_pid()");
+    const long pid = PQntuples(result) == 1 ? strtol(PQgetvalue(result, 0, 0), NULL, 10) : -1;
+
+    PQclear(result);
+    return pid;
+}
+
+/* As on_neighbour finds out. */
+static bool is_session_shared(struct hw_loop *loop, const struct hw_route *route, PGconn *conn)
+{
+    const long pid = backend_of(conn);
+    struct hw_error err;
+
+    if (pid == PQbackendPID(conn))
+        return false;
+    PGconn *neighbour = connect_now(loop, route, conn, &err);
+    const bool shared_with = neighbour != NULL && backend_of(neighbour) == pid;
+    PQfinish(neighbour);
+    return shared_with;
+}
+
 enum hw_status hw_db_connect(const char *conninfo, const char *application_name, PGconn **conn,
                              struct hw_error *err)
 {
     const struct hw_route_options options = {.conninfo = conninfo,
                                              .application_name = application_name};
-    struct connecting connecting = {0};
     struct hw_route *route = NULL;
     struct hw_loop *loop = NULL;
+    PGconn *made = NULL;
     enum hw_status status = hw_route_new(&options, &route, err);
 
     if (status == HW_OK)
         status = hw_loop_new(&loop, err);
     if (status == HW_OK) {
-        /* It ends by itself. */
-        (void)hw_attempt_start(loop, route, false, NULL, on_over, &connecting);
-        while (!hw_loop_run_until(loop, &connecting.over, 60000))
-            ;
-        *err = connecting.err;
-        status = connecting.conn != NULL ? HW_OK : err->status;
+        made = connect_now(loop, route, NULL, err);
+        status = made != NULL ? HW_OK : err->status;
+    }
+    if (status == HW_OK && is_session_shared(loop, route, made)) {
+        PQfinish(HW_TAKE(made));
+        status = hw_fail(err, HW_EINVAL, "database: %s", shared);
     }
     hw_loop_free(loop);
     hw_route_free(route);
     if (status == HW_OK)
-        *conn = connecting.conn;
+        *conn = made;
     return status;
 }
 

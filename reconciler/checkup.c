@@ -74,19 +74,37 @@ static void count_slots(struct rec_reconciler *rec)
     c->lag_bytes = (double)(int64_t)(s->current - s->slot_confirmed);
     c->retained_bytes = (double)(int64_t)(s->current - s->slot_restart);
     c->slot_safe_bytes = (double)s->slot_safe_wal_size;
-    c->slot_usable = s->slot_exists && strcmp(s->slot_wal_status, "lost") != 0;
+    c->slot_usable = s->slot_exists && !cdc_wal_is_gone(s->slot_wal_status);
     if (rec->config.archive_bytes == 0)
         return;
-    c->archive_usable = s->archive_exists && strcmp(s->archive_wal_status, "lost") != 0;
+    c->archive_usable = s->archive_exists && !cdc_wal_is_gone(s->archive_wal_status);
     c->archive_reach_bytes =
         s->archive_exists ? (double)(int64_t)(s->current - s->archive_confirmed) : 0;
     c->archive_retained_bytes =
         s->archive_exists ? (double)(int64_t)(s->current - s->archive_restart) : 0;
 }
 
+/* PostgreSQL 17 sends what is committed only when the standbys have it that its setting names. */
+static void look_at_standbys(struct rec_reconciler *rec, bool waited)
+{
+    const struct cdc_server *s = &rec->server;
+
+    if (s->slot_waits == waited)
+        return;
+    rec->waits_since = hw_loop_now();
+    if (s->slot_waits)
+        hw_log_warn("the server holds changes back until its standbys have them "
+                    "(synchronized_standby_slots)",
+                    HW_S("slot", rec->config.slot), HW_S("standbys", s->standbys));
+    else
+        hw_log_info("the server's standbys have what is committed", HW_S("slot", rec->config.slot));
+    reconciler_tell(rec);
+}
+
 static void on_checked_up(void *arg, const struct hw_db_outcome *outcome)
 {
     struct rec_reconciler *rec = arg;
+    const bool waited = rec->server.slot_waits;
     struct hw_error err;
 
     if ((rec->state != RECONCILER_STREAMING && rec->state != RECONCILER_STALLED) ||
@@ -94,6 +112,7 @@ static void on_checked_up(void *arg, const struct hw_db_outcome *outcome)
         cdc_server_read(outcome->results[0], &rec->server, &err) != HW_OK)
         return; /* the loss of the connection is told by the connection */
     count_slots(rec);
+    look_at_standbys(rec, waited);
     rec_fleet_take(rec->fleet, outcome->results[1], &rec->counts);
     rec_leader_take(rec->leader, outcome->results[2]);
     look_at_orphans(rec, outcome->results[3]);

@@ -266,6 +266,18 @@ static void on_pg_down(void *arg, const struct hw_error *why)
     reconciler_tell(rec);
 }
 
+static void on_pg_writes(void *arg, const char *refusal)
+{
+    struct rec_reconciler *rec = arg;
+
+    if (refusal != NULL)
+        hw_log_warn("PostgreSQL takes no writes; a server that does is looked for",
+                    HW_S("slot", rec->config.slot), HW_S("why", refusal));
+    else
+        hw_log_info("PostgreSQL takes writes again", HW_S("slot", rec->config.slot));
+    reconciler_tell(rec);
+}
+
 static void on_nats_up(void *arg)
 {
     struct rec_reconciler *rec = arg;
@@ -324,7 +336,8 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
                                     struct rec_reconciler **out, struct hw_error *err)
 {
     struct rec_reconciler *rec = hw_alloc(sizeof(*rec));
-    const struct hw_db_events pg_events = {.up = on_pg_up, .down = on_pg_down, .arg = rec};
+    const struct hw_db_events pg_events = {
+        .up = on_pg_up, .down = on_pg_down, .writes = on_pg_writes, .arg = rec};
     const struct hw_nats_events nats_events = {.up = on_nats_up,
                                                .down = on_nats_down,
                                                .away = on_nats_away,
@@ -418,11 +431,23 @@ void rec_reconciler_check(void *arg, struct hw_checks *checks)
     const bool stands = reconciler_stands(rec, &how);
     const bool pg_up = hw_db_up(rec->pg), nats_up = hw_nats_up(rec->nats);
 
-    hw_check(checks, "postgresql", pg_up, "%s%s",
-             pg_up ? "connected" : "cannot be reached: ", pg_up ? "" : rec->pg_trouble.message);
+    const char *const refusal = hw_db_refuses_writes(rec->pg);
+
+    hw_check(checks, "postgresql", pg_up && refusal == NULL, "%s%s",
+             !pg_up            ? "cannot be reached: "
+             : refusal != NULL ? "takes no writes: "
+                               : "connected",
+             !pg_up            ? rec->pg_trouble.message
+             : refusal != NULL ? refusal
+                               : "");
     hw_check(checks, "nats", nats_up, "%s%s", nats_up ? "connected" : "cannot be reached: ",
              nats_up ? "" : hw_nats_why_away(rec->nats));
     hw_check(checks, "stream", stands, "%s", how);
+    if (rec->reports != NULL) {
+        const bool works = rec_reports_work(rec->reports, &how);
+
+        hw_check(checks, "reports", works, "%s", works ? "go into the database" : how);
+    }
     const char *const stuck = hw_nats_stuck(rec->nats);
     hw_check(checks, "readers", stuck == NULL, "%s",
              stuck != NULL ? stuck : "reading what NATS stores");

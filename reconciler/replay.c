@@ -7,6 +7,7 @@
 #include "common/memory.h"
 #include "common/points.h"
 #include "reconciler/claim.h"
+#include "reconciler/stream.h"
 
 /* Ends the command, which was carried out or cannot be. It stays where the recovery made this
  * replay: the stream then brings the command again. */
@@ -80,7 +81,11 @@ static void on_progress(void *arg, hw_lsn position)
 
 static void on_failed(void *arg, const struct hw_error *err)
 {
-    reconciler_fail(arg, err);
+    struct rec_reconciler *rec = arg;
+
+    if (rec->replay->log_removed)
+        rec_survey_distrust(rec->survey, true);
+    reconciler_fail(rec, err);
 }
 
 /* ---- the start of it ---- */
@@ -102,6 +107,7 @@ static void open_copy(struct rec_reconciler *rec, hw_lsn start)
                                         .change = on_change,
                                         .commit = on_commit,
                                         .progress = on_progress,
+                                        .silent = reconciler_stream_quiet,
                                         .failed = on_failed,
                                         .arg = rec};
     struct hw_error err;

@@ -92,6 +92,16 @@ bool reconciler_stands(const struct rec_reconciler *rec, const char **how)
         *how = rec->standby_told ? "standing by: another reconciler leads" : "not streaming yet";
         return rec->standby_told;
     }
+    if (rec->silent_at != 0 && hw_loop_now() - rec->silent_at < RECONCILER_SILENT_LASTS_MS) {
+        *how = "the server's sender says nothing: it reads a large transaction of other tables, or "
+               "it is frozen (pg_stat_replication)";
+        return false;
+    }
+    if (rec->server.slot_waits) {
+        *how = "the server holds changes back until its standbys have them "
+               "(synchronized_standby_slots; headwater-cdc status names them)";
+        return false;
+    }
     if (rec->unfound.status != HW_OK) {
         *how = rec->unfound.message;
         return false;
@@ -113,6 +123,13 @@ void reconciler_tell(struct rec_reconciler *rec)
         HW_AUTO_FREE char *said =
             hw_sprintf("%s cannot be reached%s%s", nats ? "NATS" : "PostgreSQL",
                        *why != '\0' ? ": " : "", why);
+
+        rec->config.told(rec->config.arg, false, said);
+        return;
+    }
+    if (hw_db_refuses_writes(rec->pg) != NULL) {
+        HW_AUTO_FREE char *said =
+            hw_sprintf("PostgreSQL takes no writes: %s", hw_db_refuses_writes(rec->pg));
 
         rec->config.told(rec->config.arg, false, said);
         return;

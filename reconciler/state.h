@@ -37,8 +37,9 @@
 #include "reconciler/survey.h"
 
 enum {
-    RECONCILER_RETRY_FIRST_MS = 250, /* before the first new beginning after a failure … */
-    RECONCILER_RETRY_MOST_MS = 5000, /* … and, doubled each time, before the later ones */
+    RECONCILER_RETRY_FIRST_MS = 250,   /* before the first new beginning after a failure … */
+    RECONCILER_RETRY_MOST_MS = 5000,   /* … and, doubled each time, before the later ones */
+    RECONCILER_SILENT_LASTS_MS = 3000, /* a silent stream tells each second that it is */
 };
 
 enum reconciler_state {
@@ -148,6 +149,10 @@ struct rec_reconciler {
     struct rec_commands commands; /* of the transaction that is being read */
     hw_lsn committed;             /* the end of the newest transaction from the stream */
     int64_t behind_since;         /* hw_loop_now(); 0: everything that came is confirmed */
+    int64_t waits_since;          /* when the server was seen to wait for standbys first */
+    int64_t silent_at;            /* when the stream's server was last found silent … */
+    int64_t silent_ms;            /* … and for how long it had been so */
+    int silent_pid;               /* its backend */
     int64_t stored_at;            /* when the last checkpoint was stored, hw_loop_now() */
 
     struct hw_timer begin_anew;

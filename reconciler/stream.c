@@ -1,5 +1,7 @@
 #include "reconciler/stream.h"
 
+#include <stdio.h>
+
 #include "cdc/pg_source.h"
 #include "common/clock.h"
 #include "common/log.h"
@@ -73,16 +75,70 @@ static void on_failed(void *arg, const struct hw_error *err)
 {
     struct rec_reconciler *rec = arg;
 
+    if (rec->source->log_removed)
+        rec_survey_distrust(rec->survey, false);
     if (err->status == HW_ECONFLICT && rec->state == RECONCILER_LEADING)
         reconciler_happen(rec, RECONCILER_TAKEN);
     else
         reconciler_fail(rec, err);
 }
 
+/* ---- a server that says nothing ----
+ *
+ * It may be frozen, gone, or at work on a large transaction of other tables. The server knows which
+ * of its backends stream. */
+
+static void on_sender_seen(void *arg, const struct hw_db_outcome *outcome)
+{
+    struct rec_reconciler *rec = arg;
+    struct hw_error err;
+
+    if (outcome->status != HW_OK || hw_loop_now() - rec->silent_at > RECONCILER_SILENT_LASTS_MS ||
+        *PQgetvalue(outcome->results[0], 0, 0) == 't')
+        return;
+    hw_fail(&err, HW_EUNAVAIL,
+            "the server's process %d does not stream any more, and did not say so",
+            rec->silent_pid);
+    reconciler_fail(rec, &err);
+}
+
+void reconciler_stream_quiet(void *arg, int pid, int64_t ms)
+{
+    struct rec_reconciler *rec = arg;
+    char text[16];
+    const char *const values[] = {text};
+    const struct hw_db_query query = {
+        .sql = "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE active_pid = $1::int)",
+        .count = 1,
+        .values = values};
+    struct hw_error err;
+
+    if (hw_loop_now() - rec->silent_at > RECONCILER_SILENT_LASTS_MS)
+        hw_log_warn("the stream is silent", HW_S("slot", rec->config.slot), HW_I("pid", pid),
+                    HW_I("lasts_s", ms / 1000));
+    rec->silent_at = hw_loop_now();
+    rec->silent_ms = ms;
+    rec->silent_pid = pid;
+    if (!hw_db_up(rec->pg)) {
+        hw_fail(&err, HW_EUNAVAIL, "PostgreSQL is silent on every connection");
+        reconciler_fail(rec, &err);
+        return;
+    }
+    snprintf(text, sizeof(text), "%d", pid);
+    /* Where the connection is busy, the stream tells again soon. */
+    (void)!hw_db_run(rec->pg, HW_DB_SEPARATE, &query, 1, NULL, on_sender_seen, rec, NULL);
+    reconciler_tell(rec);
+}
+
 /* ---- opening ---- */
 
 void reconciler_open_stream(struct rec_reconciler *rec)
 {
+    /* One that was made by an older program or server. */
+    HW_AUTO_FREE char *prepare =
+        rec->server.slot_failover
+            ? NULL
+            : cdc_slot_failover_command(rec->server.version, rec->config.slot);
     /* What the slot remembers may be older than what was confirmed to it, for PostgreSQL writes it
      * to disk now and then only. So the position to start from is given. */
     const struct cdc_pg_options options = {
@@ -93,12 +149,14 @@ void reconciler_open_stream(struct rec_reconciler *rec)
         .tables = REC_TABLES,
         .message_prefix = REC_MESSAGE_PREFIX,
         .application_name = "headwater-reconciler: stream",
+        .prepare = prepare,
     };
     const struct cdc_handler handler = {.begin = on_begin,
                                         .change = on_change,
                                         .commit = on_commit,
                                         .started = on_started,
                                         .progress = on_progress,
+                                        .silent = reconciler_stream_quiet,
                                         .failed = on_failed,
                                         .arg = rec};
     struct hw_error err;
@@ -292,5 +350,8 @@ double reconciler_stream_lag(const struct rec_reconciler *rec)
      * unconfirmed one can be. */
     if (behind == 0 && rec->state == RECONCILER_STALLED)
         behind = rec->stored_at;
+    /* Nor while the server holds them back. */
+    if (behind == 0 && rec->server.slot_waits)
+        behind = rec->waits_since;
     return behind == 0 ? 0 : (double)(hw_loop_now() - behind) / 1000;
 }

@@ -24,6 +24,10 @@ void reconciler_resume(struct rec_reconciler *rec);
 void reconciler_stream(struct rec_reconciler *rec);
 void reconciler_stall(struct rec_reconciler *rec);
 
+/* For struct cdc_handler's silent: looks whether the backend still streams, and begins anew where
+ * it does not. */
+void reconciler_stream_quiet(void *arg, int pid, int64_t ms);
+
 /* For struct rec_apply_events; arg is the reconciler. */
 void reconciler_stream_stored(void *arg, hw_lsn lsn);
 void reconciler_stream_moved(void *arg, hw_lsn lsn);

@@ -17,6 +17,7 @@ struct rec_survey {
     struct rec_findings found;
     struct hw_fence reported;
     bool running;
+    bool slot_removed, archive_removed; /* reading has shown that their log is not there */
 };
 
 static void fail(struct rec_survey *survey, const struct hw_error *why)
@@ -39,11 +40,6 @@ static void run(struct rec_survey *survey, const struct hw_db_query *queries, in
 
 static void look_at_sink(struct rec_survey *survey);
 
-static bool is_lost(const struct cdc_server *server)
-{
-    return strcmp(server->slot_wal_status, "lost") == 0;
-}
-
 /* Judges server and slot as headwater-cdc preflight does. False where that was the end of the
  * survey; a slot that has lost its log is no end, for it is made anew. */
 static bool judge(struct rec_survey *survey, const PGresult *result)
@@ -52,9 +48,11 @@ static bool judge(struct rec_survey *survey, const PGresult *result)
     struct hw_error err;
     enum hw_status status = cdc_server_read(result, server, &err);
 
+    if (status == HW_OK && survey->slot_removed && server->slot_exists)
+        snprintf(server->slot_wal_status, sizeof(server->slot_wal_status), CDC_REMOVED);
     if (status == HW_OK)
         status = cdc_server_check(server, survey->config.slot, false, &err);
-    if (status == HW_OK || (status == HW_ELIMIT && is_lost(server)))
+    if (status == HW_OK || (status == HW_ELIMIT && cdc_wal_is_gone(server->slot_wal_status)))
         return true;
     if (status != HW_ECONFLICT) {
         fail(survey, &err);
@@ -186,11 +184,12 @@ static void on_slot_made(void *arg, const struct hw_db_outcome *outcome)
     if (!survey->running)
         return;
     if (outcome->status != HW_OK) {
-        cdc_slot_advise(outcome->sqlstate, &err);
+        (void)cdc_slot_judge(outcome->sqlstate, survey->config.slot, &err);
         hw_fail_in(&err, "creating slot %s", survey->config.slot);
         fail(survey, &err);
         return;
     }
+    survey->slot_removed = false;
     hw_log_info("created the replication slot", HW_S("slot", survey->config.slot),
                 HW_S("lsn", PQgetvalue(outcome->results[outcome->count - 1], 0, 0)));
     look_at_database(survey);
@@ -202,10 +201,39 @@ static void make_slot(struct rec_survey *survey, bool drop)
     const char *const values[] = {survey->config.slot};
     const struct hw_db_query queries[] = {
         {.sql = "SELECT pg_drop_replication_slot($1)", .count = 1, .values = values},
-        {.sql = cdc_slot_create_sql, .count = 1, .values = values},
+        {.sql = cdc_slot_create_sql(survey->found.server.version), .count = 1, .values = values},
     };
 
     run(survey, drop ? queries : queries + 1, drop ? 2 : 1, on_slot_made);
+}
+
+static void on_archive_dropped(void *arg, const struct hw_db_outcome *outcome)
+{
+    struct rec_survey *survey = arg;
+
+    if (!survey->running)
+        return;
+    if (outcome->status != HW_OK) {
+        fail(survey, &outcome->err);
+        return;
+    }
+    survey->archive_removed = false;
+    look_at_database(survey);
+}
+
+/* Nothing can be replayed from it, and it would only be in the way: the next leader makes it anew.
+ */
+static void drop_archive(struct rec_survey *survey)
+{
+    HW_AUTO_FREE char *archive = cdc_archive_name(survey->config.slot);
+    const char *const values[] = {archive};
+    const struct hw_db_query query = {
+        .sql = "SELECT pg_drop_replication_slot($1)", .count = 1, .values = values};
+
+    hw_log_error("the archive slot is lost: its log was removed from pg_wal, and nothing in it can "
+                 "be replayed; it is made anew",
+                 HW_S("slot", archive));
+    run(survey, &query, 1, on_archive_dropped);
 }
 
 /* The slot is gone, or has lost its log. Nothing that was committed is lost with it, but the place
@@ -305,8 +333,12 @@ static void on_looked(void *arg, const struct hw_db_outcome *outcome)
         fail(survey, &outcome->err);
     else if (is_held(survey, outcome->results[4]))
         return;
-    else if (is_lost(&found->server))
-        replace_slot(survey, "it has lost log that it still needed (max_slot_wal_keep_size)");
+    else if (survey->archive_removed && found->server.archive_exists)
+        drop_archive(survey);
+    else if (cdc_wal_is_gone(found->server.slot_wal_status))
+        replace_slot(survey, survey->slot_removed
+                                 ? "log that it still needs was removed from pg_wal"
+                                 : "it has lost log that it still needed (max_slot_wal_keep_size)");
     else if (found->server.slot_exists)
         conclude(survey, outcome);
     else if (found->checkpoint_valid && found->checkpoint.system_id == found->server.system_id)
@@ -325,6 +357,11 @@ struct rec_survey *rec_survey_new(const struct rec_survey_config *config,
     survey->config = *config;
     survey->events = *events;
     return survey;
+}
+
+void rec_survey_distrust(struct rec_survey *survey, bool archive)
+{
+    *(archive ? &survey->archive_removed : &survey->slot_removed) = true;
 }
 
 void rec_survey_cancel(struct rec_survey *survey)

@@ -47,6 +47,9 @@ struct rec_survey *rec_survey_new(const struct rec_survey_config *config,
 /* reported: the newest fence that was seen in a node's report, or none. The connection must be
  * idle. Blocks while NATS is asked, which it is not for a slot in use or in another database. */
 void rec_survey_begin(struct rec_survey *survey, struct hw_fence reported);
+/* Reading from the slot, or from the archive slot, has shown that its log was removed: the next
+ * survey takes it for lost. */
+void rec_survey_distrust(struct rec_survey *survey, bool archive);
 /* No event comes any more. */
 void rec_survey_cancel(struct rec_survey *survey);
 void rec_survey_free(struct rec_survey *survey); /* NULL is fine */

@@ -11,6 +11,7 @@
 #include "api/row.h"
 #include "api/transaction.h"
 #include "http/answer.h"
+#include "pg/pool.h"
 
 void api_health_live(struct http_request *request)
 {
@@ -22,11 +23,16 @@ static void on_version(struct http_request *request, const void *arg, PGresult *
     const char *text = api_row_text(results[0], 0, "version");
     const long version = text != NULL ? strtol(text, NULL, 10) : 0;
     const struct api *const api = api_of(request);
+    const char *const refusal = hw_pool_refuses_writes(api->pool);
     struct hw_error why;
 
     (void)arg;
     if (api_migrate_check(version, &why) != HW_OK)
         http_answer_problem(request, &api_not_ready, "%s", why.message);
+    else if (refusal != NULL)
+        http_answer_problem(request, &api_not_ready,
+                            "The database takes no writes (%s); a server that does is looked for",
+                            refusal);
     else if (!api_token_table_known(api->tokens))
         http_answer_problem(request, &api_database_unavailable,
                             "The tokens cannot be read from the database: %s",

@@ -121,6 +121,19 @@ static void add_check(void *arg, const char *name, bool ok, const char *text)
         printf("%-5s %-10s %s\n", ok ? "ok" : "FAIL", name, text);
 }
 
+/* What fails no check. drop: the statement that mends it, or NULL. */
+static void add_warning(struct preflight *p, const char *name, const char *text, const char *drop)
+{
+    json_t *check =
+        json_pack("{s:s, s:b, s:b, s:s}", "name", name, "ok", true, "warning", true, "text", text);
+
+    if (drop != NULL)
+        json_object_set_new(check, "drop", json_string(drop));
+    json_array_append_new(p->checks, check);
+    if (!p->json)
+        printf("%-5s %-10s %s\n", "warn", name, text);
+}
+
 /* Orphan slots are told of, but fail no check: they do no harm until the disk is full. */
 static void add_orphans(struct preflight *p, const PGresult *orphans)
 {
@@ -129,11 +142,7 @@ static void add_orphans(struct preflight *p, const PGresult *orphans)
         HW_AUTO_FREE char *text = cdc_orphan_text(&orphan);
         HW_AUTO_FREE char *drop = cdc_orphan_drop_sql(orphan.slot);
 
-        json_array_append_new(p->checks,
-                              json_pack("{s:s, s:b, s:b, s:s, s:s}", "name", "orphan", "ok", true,
-                                        "warning", true, "text", text, "drop", drop));
-        if (!p->json)
-            printf("%-5s %-10s %s\n", "warn", "orphan", text);
+        add_warning(p, "orphan", text, drop);
     }
 }
 
@@ -226,11 +235,16 @@ static int preflight(const struct cdc_options *o)
         st = read_server(conn, o, &server, &err);
     if (st == HW_OK)
         st = read_orphans(conn, o, &orphans, &err);
+    if (st == HW_OK)
+        cdc_server_probe(conn, o->slot, &server);
     PQfinish(conn);
     if (st != HW_OK) {
         add_check(&p, "connection", false, err.message);
     } else {
         cdc_server_report(&server, o->slot, false, add_check, &p);
+        if (cdc_wal_is_gone(server.archive_wal_status) &&
+            cdc_archive_check(&server, o->slot, HW_LSN_NONE, &err) != HW_OK)
+            add_warning(&p, "archive", err.message, NULL);
         add_orphans(&p, orphans);
         if (p.ok && (server.free_slots < 1 || server.free_senders < 1))
             add_check(&p, "trial", true, "not tried: it needs a slot and a WAL sender");
@@ -300,8 +314,9 @@ static void print_archive(const struct cdc_server *s, const char *archive)
 {
     if (!s->archive_exists)
         printf("archive    there is none\n");
-    else if (strcmp(s->archive_wal_status, "lost") == 0)
-        printf("archive    %s, lost: the reconciler that leads makes it anew\n", archive);
+    else if (cdc_wal_is_gone(s->archive_wal_status))
+        printf("archive    %s, %s: the reconciler that leads makes it anew\n", archive,
+               s->archive_wal_status);
     else
         printf("archive    %s, from %s, %s held, %s\n", archive, HW_LSN(s->archive_confirmed),
                CDC_BYTES(bytes_behind(s, s->archive_restart)), s->archive_wal_status);
@@ -358,14 +373,15 @@ static void print_status_json(const struct cdc_server *s, const char *slot, cons
         json_pack("{s:s, s:s, s:i, s:o, s:b}", "slot", slot, "system_id", system_id, "timeline",
                   (int)s->timeline, "current_lsn", lsn_json(s->current), "exists", s->slot_exists);
     if (s->slot_exists) {
-        json_t *more =
-            json_pack("{s:s, s:b, s:b, s:o, s:o, s:s, s:o, s:o, s:o, s:o}", "plugin",
-                      s->slot_plugin, "temporary", s->slot_temporary, "active", s->slot_active,
-                      "confirmed_lsn", lsn_json(s->slot_confirmed), "restart_lsn",
-                      lsn_json(s->slot_restart), "wal_status", s->slot_wal_status, "safe_wal_bytes",
-                      s->slot_safe_wal_size < 0 ? json_null() : json_integer(s->slot_safe_wal_size),
-                      "lag_bytes", behind_json(s, s->slot_confirmed), "retained_bytes",
-                      behind_json(s, s->slot_restart), "stream", stream_json(streams));
+        json_t *more = json_pack(
+            "{s:s, s:b, s:b, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:b, s:o}", "plugin",
+            s->slot_plugin, "temporary", s->slot_temporary, "active", s->slot_active,
+            "confirmed_lsn", lsn_json(s->slot_confirmed), "restart_lsn", lsn_json(s->slot_restart),
+            "wal_status", s->slot_wal_status, "safe_wal_bytes",
+            s->slot_safe_wal_size < 0 ? json_null() : json_integer(s->slot_safe_wal_size),
+            "lag_bytes", behind_json(s, s->slot_confirmed), "retained_bytes",
+            behind_json(s, s->slot_restart), "stream", stream_json(streams), "failover",
+            s->slot_failover, "waits_for", s->slot_waits ? json_string(s->standbys) : json_null());
         json_object_update(status, more);
         json_decref(more);
     }
@@ -394,13 +410,15 @@ static void print_status(const struct cdc_server *s, const char *slot, const PGr
         printf("stream     in use by PID %d\n", s->slot_active_pid);
     else
         printf("stream     nobody streams from it\n");
+    if (s->slot_waits)
+        printf("waits      for standbys (synchronized_standby_slots): %s\n", s->standbys);
     printf("confirmed  %s, %s behind\n", HW_LSN(s->slot_confirmed),
            CDC_BYTES(bytes_behind(s, s->slot_confirmed)));
     if (s->slot_restart != HW_LSN_NONE)
         printf("retained   %s, from %s\n", CDC_BYTES(bytes_behind(s, s->slot_restart)),
                HW_LSN(s->slot_restart));
-    if (strcmp(s->slot_wal_status, "lost") == 0)
-        printf("WAL        lost: the slot cannot be used any more\n");
+    if (cdc_wal_is_gone(s->slot_wal_status))
+        printf("WAL        %s: the slot cannot be used any more\n", s->slot_wal_status);
     else if (s->slot_safe_wal_size >= 0)
         printf("WAL        %s, lost after %s more\n", s->slot_wal_status,
                CDC_BYTES(s->slot_safe_wal_size));
@@ -426,6 +444,8 @@ static int status(const struct cdc_options *o)
     }
     if (st == HW_OK)
         st = read_orphans(conn, o, &orphans, &err);
+    if (st == HW_OK)
+        cdc_server_probe(conn, o->slot, &server);
     PQfinish(conn);
     if (st != HW_OK) {
         hw_log_error("status failed", HW_E(&err));

@@ -36,6 +36,7 @@ struct tail {
     bool line_open; /* the transaction has a change, and its line is begun */
     bool ending;    /* nothing more is printed once the line is complete */
     int64_t lines;
+    int64_t silent_told; /* how long it had lasted when that was told; 0: it was not */
     int signals;
     hw_lsn last; /* end of the last transaction */
     enum hw_status status;
@@ -218,6 +219,18 @@ static void on_progress(void *arg, hw_lsn position)
     balance(t);
 }
 
+static void on_silent(void *arg, int pid, int64_t ms)
+{
+    struct tail *t = arg;
+    if (ms < t->silent_told)
+        t->silent_told = 0;
+    if (t->silent_told != 0 && ms - t->silent_told < 60000)
+        return;
+    t->silent_told = ms;
+    hw_log_warn("the server is silent: it reads a large transaction of other tables, or is frozen",
+                HW_S("slot", t->slot), HW_I("pid", pid), HW_I("lasts_s", ms / 1000));
+}
+
 static void on_failed(void *arg, const struct hw_error *err)
 {
     struct tail *t = arg;
@@ -303,6 +316,7 @@ enum hw_status cdc_tail_run(const struct cdc_tail_options *options, struct hw_er
                                                .commit = on_commit,
                                                .started = on_started,
                                                .progress = on_progress,
+                                               .silent = on_silent,
                                                .failed = on_failed,
                                                .arg = &t},
                          &t.source, err);

@@ -8,6 +8,7 @@
 #include "common/map.h"
 #include "common/memory.h"
 #include "common/names.h"
+#include "common/outage.h"
 #include "common/pace.h"
 #include "common/warning.h"
 #include "protocol/keys.h"
@@ -46,8 +47,10 @@ struct rec_intake {
     struct nodes paced;  /* roughly in the order in which they are due, a few seconds at most */
     struct node **batch; /* being written */
     size_t batch_count;
-    size_t waiting;  /* bytes */
-    bool left;       /* some were left in the bucket */
+    size_t waiting;          /* bytes */
+    bool left;               /* some were left in the bucket */
+    struct hw_error trouble; /* why the last attempt to write failed; HW_OK: it did not */
+    struct hw_outage outage;
     bool one_by_one; /* the database cannot read one of those that wait: find out which */
     struct hw_timer retry;
     struct hw_timer release; /* of the first that is paced */
@@ -274,6 +277,16 @@ static void forget_batch(struct rec_intake *intake)
     intake->batch_count = 0;
 }
 
+static void forget_trouble(struct rec_intake *intake)
+{
+    int64_t lasted;
+
+    intake->trouble = (struct hw_error){0};
+    if (hw_outage_ends(&intake->outage, hw_loop_now(), &lasted))
+        hw_log_info("what nodes send goes into the database again", HW_S("of", intake->config.what),
+                    HW_I("lasted_s", lasted / 1000));
+}
+
 static void on_written(void *arg, const struct hw_db_outcome *outcome)
 {
     struct rec_intake *intake = arg;
@@ -295,12 +308,16 @@ static void on_written(void *arg, const struct hw_db_outcome *outcome)
         return;
     }
     if (outcome->status != HW_OK) {
-        hw_log_warn("what nodes sent could not be written, trying again", HW_S("of", config->what),
-                    HW_I("count", (int64_t)intake->batch_count), HW_E(&outcome->err));
+        intake->trouble = outcome->err;
+        if (hw_outage_goes_on(&intake->outage, outcome->err.message, hw_loop_now()))
+            hw_log_warn("what nodes sent could not be written, trying again",
+                        HW_S("of", config->what), HW_I("count", (int64_t)intake->batch_count),
+                        HW_E(&outcome->err));
         put_back(intake);
         rec_intake_write_later(intake);
         return;
     }
+    forget_trouble(intake);
     config->answered(config->arg, outcome->results[0]);
     forget_batch(intake);
     write_batch(intake);
@@ -322,7 +339,8 @@ static void write_batch(void *arg)
     const size_t most = intake->one_by_one ? 1 : config->batch_most;
     struct hw_buf json = {0};
 
-    if (intake->batch_count > 0 || !hw_db_idle(intake->pg))
+    if (intake->batch_count > 0 || !hw_db_idle(intake->pg) ||
+        hw_db_refuses_writes(intake->pg) != NULL)
         return;
     if (config->first != NULL && config->first(config->arg, intake->pg))
         return;
@@ -396,13 +414,43 @@ static void on_caught_up(void *arg)
                  HW_S("of", intake->config.what), HW_I("nodes", (int64_t)intake->nodes.count));
 }
 
+static void on_pg_up(void *arg)
+{
+    struct rec_intake *intake = arg;
+
+    intake->trouble = (struct hw_error){0};
+    write_batch(intake);
+}
+
+static void on_pg_down(void *arg, const struct hw_error *why)
+{
+    struct rec_intake *intake = arg;
+
+    intake->trouble = *why;
+}
+
+static void on_pg_writes(void *arg, const char *refusal)
+{
+    if (refusal == NULL)
+        write_batch(arg);
+}
+
+bool rec_intake_works(const struct rec_intake *intake, const char **why)
+{
+    *why = hw_db_refuses_writes(intake->pg);
+    if (*why == NULL && intake->trouble.status != HW_OK)
+        *why = intake->trouble.message;
+    return *why == NULL;
+}
+
 enum hw_status rec_intake_start(const struct rec_intake_config *config, struct rec_intake **out,
                                 struct hw_error *err)
 {
     HW_AUTO_FREE char *application = hw_sprintf("headwater-reconciler: %s", config->what);
     HW_AUTO_FREE char *filter = hw_sprintf("%s>", config->prefix);
     struct rec_intake *intake = hw_alloc(sizeof(*intake));
-    const struct hw_db_events pg_events = {.up = write_batch, .arg = intake};
+    const struct hw_db_events pg_events = {
+        .up = on_pg_up, .down = on_pg_down, .writes = on_pg_writes, .arg = intake};
     const struct hw_kv_watch_events watch_events = {.starting = on_starting,
                                                     .entry = on_entry,
                                                     .caught_up = on_caught_up,

@@ -93,6 +93,8 @@ enum hw_status rec_intake_start(const struct rec_intake_config *config, struct r
 void rec_intake_write(struct rec_intake *intake); /* writes what waits, if anything does */
 /* The same a second later, after a failure. */
 void rec_intake_write_later(struct rec_intake *intake);
+/* Does what nodes send go into the database? *why: why not, borrowed until the loop turns. */
+bool rec_intake_works(const struct rec_intake *intake, const char **why);
 void rec_intake_stop(struct rec_intake *intake); /* NULL is fine */
 
 #endif

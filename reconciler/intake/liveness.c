@@ -143,7 +143,7 @@ static void write_heard(void *arg)
     const struct heard *heard;
 
     hw_timer_start(live->loop, &live->timer, WRITE_MS, write_heard, live);
-    if (!hw_db_idle(live->pg) || !hw_nats_up(live->nats))
+    if (!hw_db_idle(live->pg) || hw_db_refuses_writes(live->pg) != NULL || !hw_nats_up(live->nats))
         return;
     hw_buf_putc(&names, '{');
     hw_buf_putc(&instances, '{');

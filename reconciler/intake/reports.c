@@ -286,6 +286,11 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
     return HW_OK;
 }
 
+bool rec_reports_work(const struct rec_reports *reports, const char **why)
+{
+    return rec_intake_works(reports->intake, why);
+}
+
 void rec_reports_stop(struct rec_reports *reports)
 {
     if (reports == NULL)

@@ -23,6 +23,8 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
                                  const char *bucket, int replicas, struct rec_counts *counts,
                                  rec_reports_fence_fn *fence, void *arg,
                                  struct rec_reports **reports, struct hw_error *err) HW_CHECKED;
+/* As rec_intake_works. */
+bool rec_reports_work(const struct rec_reports *reports, const char **why);
 void rec_reports_stop(struct rec_reports *reports); /* NULL is fine */
 
 #endif

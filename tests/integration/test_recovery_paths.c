@@ -12,6 +12,7 @@
 #include "common/memory.h"
 #include "tests/support/pipeline.h"
 #include "tests/support/process.h"
+#include "tests/support/standby.h"
 #include "tests/support/suite.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -650,27 +651,7 @@ static void fail_over(struct test_postgres *standby)
 
 static void make_standby(struct test_postgres *standby)
 {
-    HW_AUTO_FREE char *port = hw_sprintf("%d", p.pg.port);
-
-    *standby = (struct test_postgres){.port = test_free_port()};
-    test_new_path(standby->dir, sizeof(standby->dir), "standby");
-    HW_AUTO_FREE char *data = hw_sprintf("%s/data", standby->dir);
-    ck_assert_int_eq(
-        test_program_run((const char *[]){"install", "-d", "-m", "711", standby->dir, NULL}, NULL,
-                         NULL, NULL),
-        0);
-    ck_assert_int_eq(
-        test_program_run((const char *[]){"pg_basebackup", "-h", "127.0.0.1", "-p", port, "-U",
-                                          "postgres", "-D", data, "-R", "-c", "fast", NULL},
-                         NULL, NULL, NULL),
-        0);
-    if (geteuid() == 0)
-        ck_assert_int_eq(test_program_run((const char *[]){"chown", "-R", "postgres", data, NULL},
-                                          NULL, NULL, NULL),
-                         0);
-    snprintf(standby->url, sizeof(standby->url), "postgresql://postgres@127.0.0.1:%d/headwater",
-             standby->port);
-    test_postgres_restart(standby);
+    test_standby_start(&p.pg, NULL, NULL, standby);
 }
 
 START_TEST(test_standby_promoted)

@@ -100,6 +100,17 @@ static bool knows_output_plugins(void)
     return known;
 }
 
+int test_postgres_version(void)
+{
+    char command[300], line[100] = "";
+    snprintf(command, sizeof(command), "%s/postgres --version", postgres_bin());
+    FILE *output = popen(command, "re");
+    if (output == NULL || fgets(line, sizeof(line), output) == NULL)
+        test_fail("%s says nothing", command);
+    pclose(output);
+    return (int)strtol(line + strcspn(line, "0123456789"), NULL, 10);
+}
+
 /* A data directory with the empty database headwater, made by the first caller in the program. */
 static const char *postgres_template(void)
 {

@@ -31,6 +31,7 @@ struct test_postgres {
  * the server knows it, fsync off, database headwater (UTF8); migrate: applies sql/migrations with
  * psql -f. extra: further postgresql.conf lines or NULL. */
 void test_postgres_start(struct test_postgres *pg, bool migrate, const char *extra);
+int test_postgres_version(void);                      /* the major version that is started: 15 */
 void test_postgres_stop(struct test_postgres *pg);    /* fast shutdown; the data stays */
 void test_postgres_kill(struct test_postgres *pg);    /* SIGQUIT to all: crash */
 void test_postgres_restart(struct test_postgres *pg); /* same port, same data */
