@@ -12,9 +12,10 @@
 enum {
     RETRY_FIRST_MS = 100,
     RETRY_MOST_MS = 5000,
-    ASK_MS = 10000,   /* an idle connection asks so long after it heard something */
-    OWED_MS = 5000,   /* a batch is not answered for so long: is the backend at work? */
-    DOUBT_MS = 1000,  /* it is not: the answer may be on its way, so that is asked once more */
+    ASK_MS = 10000,  /* an idle connection asks so long after it heard something */
+    OWED_MS = 5000,  /* a batch is not answered for so long: is the backend at work? */
+    DOUBT_MS = 1000, /* it is not: the answer may be on its way, so that is asked once more */
+    NEIGHBOURS = 3,
     SILENT_MS = 10000 /* the answer to a question of ours is due */
 };
 
@@ -58,6 +59,7 @@ struct hw_db {
     bool asking;        /* our own question runs, in front of a batch that was sent since */
     bool answer_counts; /* it was not asked within a transaction */
     struct hw_aside *aside;
+    int neighbours; /* how often another connection was asked for its backend */
     bool is_shared; /* a pooler has changed it under us */
     bool in_doubt;  /* the backend was seen idle while an answer of it is owed */
     char pid[16];   /* the backend's, as it says itself; "": not known yet */
@@ -513,6 +515,10 @@ static void on_neighbour(void *arg, const PGresult *result, bool answered)
         lose_shared(db);
         return;
     }
+    if (result != NULL && ++db->neighbours < NEIGHBOURS) {
+        ask(db);
+        return;
+    }
     enter_callbacks(db);
     come_up(db);
     leave_callbacks(db);
@@ -523,8 +529,11 @@ static void finish_question(struct hw_db *db)
     db->asking = false;
     if (db->state != STATE_PREPARING)
         return;
-    /* In a session of our own, no other client has our backend. A pooler that shares gives out the
-     * one that was used last. */
+    if (db->is_shared)
+        return; /* whoever called us closes it */
+    /* In a session of our own our backend stays the same, and no other client has it. A pooler that
+     * shares gives each question the backend that was used last, which is once ours for the
+     * neighbour, or once the neighbour's for us, unless others come in between each time. */
     if (*db->pid != '\0' && is_pooled(db))
         db->aside = hw_aside_ask(db->loop, db->route, db->conn, "SELECT pg_backend_pid()", NULL,
                                  on_neighbour, db);
@@ -541,6 +550,7 @@ static void adopt(struct hw_db *db, PGconn *conn)
     db->state = STATE_PREPARING;
     db->pid[0] = '\0';
     db->is_shared = false;
+    db->neighbours = 0;
     if (PQsetnonblocking(conn, 1) != 0 || PQenterPipelineMode(conn) != 1) {
         lose_connection(db, "setting up the database connection");
         return;
@@ -767,9 +777,11 @@ static bool is_session_shared(struct hw_loop *loop, const struct hw_route *route
     if (pid == PQbackendPID(conn))
         return false;
     PGconn *neighbour = connect_now(loop, route, conn, &err);
-    const bool shared_with = neighbour != NULL && backend_of(neighbour) == pid;
+    bool is_shared = false;
+    for (int i = 0; i < NEIGHBOURS && neighbour != NULL && !is_shared; i++)
+        is_shared = backend_of(neighbour) == pid || backend_of(conn) != pid;
     PQfinish(neighbour);
-    return shared_with;
+    return is_shared;
 }
 
 enum hw_status hw_db_connect(const char *conninfo, const char *application_name, PGconn **conn,
