@@ -360,20 +360,18 @@ static void ask(struct hw_db *db)
 static void on_looked(void *arg, const PGresult *result, bool answered)
 {
     struct hw_db *db = arg;
+    const bool has_heard = !db->batch.active || hw_loop_now() - db->heard < OWED_MS;
+    /* A server that refuses to say it counts as one that works. */
     const bool at_work =
         result == NULL || (PQntuples(result) == 1 && *PQgetvalue(result, 0, 0) == 't');
 
     db->aside = NULL;
-    if (!db->batch.active || hw_loop_now() - db->heard < OWED_MS) {
-        db->in_doubt = false; /* meanwhile it answered */
+    if (has_heard || (answered && at_work)) {
+        db->in_doubt = false;
     } else if (!answered) {
         lose_silent(db, "the server does not answer");
-        return;
-    } else if (at_work) {
-        db->in_doubt = false;
     } else if (db->in_doubt) {
         lose_silent(db, "an answer was lost: the server does not work on what was asked");
-        return;
     } else {
         db->in_doubt = true;
         watch_in(db, DOUBT_MS);

@@ -36,7 +36,9 @@ static void set_standby_slots(const char *slots)
 static void lead(void)
 {
     pipeline_make_nodes(&p, 1);
-    pipeline_start(&p, (const char *[]){"--database", both, NULL});
+    /* A standby takes a copy of a slot that moves: the archive slot does so when it is old enough.
+     */
+    pipeline_start(&p, (const char *[]){"--database", both, "--archive-time", "5s", NULL});
     test_wait_for(pipeline_up_to_date(&p, "n1", 1), 60);
     test_wait_for(pipeline_readyz(&p) == 200, 60);
 }

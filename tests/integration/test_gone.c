@@ -126,9 +126,9 @@ START_TEST(test_sender_that_is_frozen)
     lead();
     HW_AUTO_FREE char *pid = test_sql(&p.pg, "SELECT active_pid FROM pg_replication_slots "
                                              "WHERE slot_name = 'headwater'");
-    kill((pid_t)atoi(pid), SIGSTOP);
+    kill((pid_t)strtol(pid, NULL, 10), SIGSTOP);
     test_wait_for(reconciler_says("the server's sender says nothing"), BACK_S);
-    kill((pid_t)atoi(pid), SIGCONT);
+    kill((pid_t)strtol(pid, NULL, 10), SIGCONT);
     test_wait_for(pipeline_readyz(&p) == 200, BACK_S);
     change("{\"a\":\"after\"}");
     pipeline_stop(&p);
