@@ -16,7 +16,7 @@
 
 static struct test_pipeline p;
 static struct test_postgres standby;
-static char both[192];
+static char both[512];
 
 static bool readyz_says(const char *text)
 {

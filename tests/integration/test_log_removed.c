@@ -77,7 +77,8 @@ static void check_healed(void)
                               "WHERE wal_status = 'reserved'"),
                   60);
     HW_AUTO_FREE char *preflight = cdc("preflight", 0);
-    if (strstr(preflight, "warn") != NULL) test_print_tail(p.reconciler.log);
+    if (strstr(preflight, "warn") != NULL)
+        test_print_tail(p.reconciler.log);
     ck_assert_msg(strstr(preflight, "warn") == NULL, "%s", preflight);
     pipeline_stop(&p);
 }
