@@ -2,43 +2,44 @@
  * The programs, and a PostgreSQL that is frozen, or is not the server that is wanted: readiness is
  * red meanwhile, and all is back by itself.
  */
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/memory.h"
-#include "tests/support/between.h"
 #include "tests/support/http.h"
 #include "tests/support/pipeline.h"
 #include "tests/support/process.h"
+#include "tests/support/proxy.h"
 #include "tests/support/standby.h"
 #include "tests/support/suite.h"
 
 enum { BACK_S = 30 };
 
 static struct test_pipeline p;
-static struct test_between between;
+static struct proxy *proxy;
 static struct test_program api;
 static int api_port;
 
 static void aim_at(char *url, size_t size, const char *role)
 {
-    snprintf(url, size, "postgresql://%s@127.0.0.1:%d/headwater", role, between.port);
+    snprintf(url, size, "postgresql://%s@127.0.0.1:%d/headwater", role, proxy_port(proxy));
 }
 
-/* The programs reach the database through what is between. */
+/* The programs reach the database through the proxy. */
 static void begin(void)
 {
     pipeline_open(&p, NULL);
-    test_between_start(&between, p.pg.port);
+    proxy = proxy_start(p.pg.port);
     aim_at(p.pg.reconciler_url, sizeof(p.pg.reconciler_url), "headwater_reconciler");
     aim_at(p.pg.api_url, sizeof(p.pg.api_url), "headwater_api");
 }
 
 static void end(void)
 {
-    test_between_stop(&between);
+    proxy_stop(proxy);
     pipeline_close(&p);
 }
 
@@ -91,10 +92,10 @@ START_TEST(test_frozen)
     lead();
     start_api(p.pg.api_url);
     test_wait_for(api_is(200, NULL), 30);
-    test_between_freeze(&between);
+    proxy_blackhole(proxy, INFINITY);
     test_wait_for(pipeline_readyz(&p) == 503, BACK_S);
     test_wait_for(api_is(503, NULL), BACK_S);
-    test_between_thaw(&between);
+    proxy_heal(proxy);
     test_wait_for(pipeline_readyz(&p) == 200, BACK_S);
     test_wait_for(api_is(200, NULL), BACK_S);
     change("{\"a\":\"after\"}");
@@ -110,7 +111,7 @@ START_TEST(test_connections_that_are_dead)
     start_api(p.pg.api_url);
     test_wait_for(api_is(200, NULL), 30);
     const int before = pipeline_times_in_log(&p.reconciler, "msg=streaming");
-    test_between_freeze_old(&between);
+    proxy_forget(proxy);
     test_wait_for(pipeline_times_in_log(&p.reconciler, "msg=streaming") > before, 2 * BACK_S);
     test_wait_for(pipeline_readyz(&p) == 200, BACK_S);
     change("{\"a\":\"after\"}");
@@ -185,18 +186,6 @@ START_TEST(test_standby_that_is_promoted)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("a PostgreSQL that is gone");
-    TCase *tcase = tcase_create("gone");
-
-    tcase_set_timeout(tcase, 240);
-    tcase_add_checked_fixture(tcase, begin, end);
-    tcase_add_test(tcase, test_frozen);
-    tcase_add_test(tcase, test_connections_that_are_dead);
-    tcase_add_test(tcase, test_sender_that_is_frozen);
-    tcase_add_test(tcase, test_no_writes);
-    tcase_add_test(tcase, test_standby_that_is_promoted);
-    suite_add_tcase(suite, tcase);
-    return test_suite_finish(suite);
-}
+TEST_MAIN_BETWEEN("a PostgreSQL that is gone", 240, begin, end, test_frozen,
+                  test_connections_that_are_dead, test_sender_that_is_frozen, test_no_writes,
+                  test_standby_that_is_promoted)

@@ -141,16 +141,5 @@ START_TEST(test_server_let_go)
 }
 END_TEST
 
-int main(void)
-{
-    Suite *suite = suite_create("a log that was removed");
-    TCase *tcase = tcase_create("removed");
-
-    tcase_set_timeout(tcase, 240);
-    tcase_add_checked_fixture(tcase, NULL, end);
-    tcase_add_test(tcase, test_files_are_removed);
-    tcase_add_test(tcase, test_archive_without_its_files);
-    tcase_add_test(tcase, test_server_let_go);
-    suite_add_tcase(suite, tcase);
-    return test_suite_finish(suite);
-}
+TEST_MAIN_BETWEEN("a log that was removed", 240, NULL, end, test_files_are_removed,
+                  test_archive_without_its_files, test_server_let_go)

@@ -2,19 +2,20 @@
  * Connections to a server that is gone without a word, or that is not the one that is wanted: it is
  * noticed, said, and mended when it can be.
  */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "common/memory.h"
 #include "pg/database.h"
-#include "tests/support/between.h"
+#include "tests/support/proxy.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"
 
 enum { NOTICED_MS = 30000 };
 
 static struct test_postgres server, other;
-static struct test_between between;
+static struct proxy *proxy;
 static struct hw_loop *loop;
 static struct hw_error err;
 
@@ -104,20 +105,20 @@ static void end(void)
 static void begin(void)
 {
     ck_assert_int_eq(hw_loop_new(&loop, &err), HW_OK);
-    test_between_start(&between, server.port);
+    proxy = proxy_start(server.port);
 }
 
 static void finish(void)
 {
     hw_loop_free(loop);
-    test_between_stop(&between);
+    proxy_stop(proxy);
 }
 
 /* The kernel acknowledges everything, so TCP notices nothing. One connection is idle, one waits for
  * an answer, and one is being made. */
 START_TEST(test_frozen)
 {
-    HW_AUTO_FREE char *url = url_of(between.port);
+    HW_AUTO_FREE char *url = url_of(proxy_port(proxy));
     struct watched idle, busy, late;
 
     open_at(&idle, url);
@@ -125,7 +126,7 @@ START_TEST(test_frozen)
     WAIT(idle.up, 10000);
     WAIT(busy.up, 10000);
     run(&busy, "SELECT pg_sleep(600)");
-    test_between_freeze(&between);
+    proxy_blackhole(proxy, INFINITY);
     open_at(&late, url);
     WAIT(late.down, NOTICED_MS);
     ck_assert_ptr_nonnull(strstr(late.why, "no answer within 5 s"));
@@ -133,7 +134,7 @@ START_TEST(test_frozen)
     WAIT(busy.done, NOTICED_MS);
     ck_assert_int_eq(busy.status, HW_EUNAVAIL);
     WAIT(idle.down, NOTICED_MS);
-    test_between_thaw(&between);
+    proxy_heal(proxy);
     WAIT(idle.up, NOTICED_MS);
     WAIT(busy.up, NOTICED_MS);
     WAIT(late.up, NOTICED_MS);
@@ -150,7 +151,7 @@ END_TEST
  * the way, is not. */
 START_TEST(test_answers_are_waited_for)
 {
-    HW_AUTO_FREE char *url = url_of(between.port);
+    HW_AUTO_FREE char *url = url_of(proxy_port(proxy));
     struct watched slow, lost;
 
     open_at(&slow, server.url);
@@ -159,7 +160,7 @@ START_TEST(test_answers_are_waited_for)
     WAIT(lost.up, 10000);
     run(&slow, "SELECT 'waited for' FROM pg_sleep(14)");
     run(&lost, "SELECT 'lost' FROM pg_sleep(1)");
-    test_between_freeze_old(&between);
+    proxy_forget(proxy);
     WAIT(lost.done, NOTICED_MS);
     ck_assert_int_eq(lost.status, HW_EUNAVAIL);
     WAIT(lost.up, 10000);
@@ -176,11 +177,11 @@ END_TEST
 START_TEST(test_host_that_never_answers_is_passed_over)
 {
     HW_AUTO_FREE char *url = hw_sprintf("postgresql://postgres@127.0.0.1:%d,127.0.0.1:%d/headwater",
-                                        between.port, server.port);
+                                        proxy_port(proxy), server.port);
     struct watched w;
     PGconn *conn = NULL;
 
-    test_between_freeze(&between);
+    proxy_blackhole(proxy, INFINITY);
     open_at(&w, url);
     WAIT(w.up, 15000);
     ck_assert_ptr_nonnull(hw_db_passed_over(w.db));
@@ -198,7 +199,7 @@ START_TEST(test_settings_of_the_string)
     HW_AUTO_FREE char *url =
         hw_sprintf("postgresql://postgres@127.0.0.1:%d/headwater"
                    "?connect_timeout=2&tcp_user_timeout=4321&keepalives_idle=7",
-                   between.port);
+                   proxy_port(proxy));
     PGconn *conn = NULL;
     const double began = test_now();
 
@@ -214,7 +215,7 @@ START_TEST(test_settings_of_the_string)
     }
     PQconninfoFree(settings);
     PQfinish(conn);
-    test_between_freeze(&between);
+    proxy_blackhole(proxy, INFINITY);
     ck_assert_int_eq(hw_db_connect(url, "test", &conn, &err), HW_EUNAVAIL);
     ck_assert_ptr_nonnull(strstr(err.message, "no answer within 2 s"));
     ck_assert(test_now() - began < test_patience() * 4.5);
@@ -232,7 +233,7 @@ static void make_read_only(const struct test_postgres *pg, bool on)
  * to the first one live on, and are left. */
 START_TEST(test_address_that_moves)
 {
-    HW_AUTO_FREE char *url = url_of(between.port);
+    HW_AUTO_FREE char *url = url_of(proxy_port(proxy));
     HW_AUTO_FREE char *port = hw_sprintf("%d", other.port);
     struct watched w;
 
@@ -247,7 +248,7 @@ START_TEST(test_address_that_moves)
     WAIT(w.done, 10000);
     ck_assert_int_eq(w.status, HW_OK);
     w.down = false;
-    test_between_aim(&between, other.port, false);
+    proxy_aim(proxy, other.port);
     WAIT(w.down, NOTICED_MS);
     WAIT(w.up, 10000);
     ck_assert_str_eq(w.refusal, "");

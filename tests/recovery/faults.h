@@ -11,7 +11,7 @@
 #include "common/buf.h"
 #include "tests/recovery/chance.h"
 #include "tests/recovery/checker.h"
-#include "tests/recovery/proxy.h"
+#include "tests/support/proxy.h"
 #include "tests/recovery/workload.h"
 #include "tests/support/servers.h"
 

@@ -1,4 +1,4 @@
-#include "tests/recovery/proxy.h"
+#include "tests/support/proxy.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,7 +16,7 @@
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
 
-enum { LINKS_MOST = 64, PIPE_SIZE = 1 << 16, TICK_MS = 5 };
+enum { LINKS_MOST = 256, PIPE_SIZE = 1 << 16, TICK_MS = 5 };
 
 /* One direction of a connection: the bytes that were read and not yet written. */
 struct half {
@@ -29,14 +29,15 @@ struct half {
 struct link {
     int fd[2];           /* client, server */
     struct half half[2]; /* half[i] holds what came from fd[i] */
+    bool forgotten;      /* left open, and never read again */
 };
 
 struct proxy {
-    int listener, wake, port, target;
+    int listener, wake, port;
     pthread_t thread;
     pthread_mutex_t lock; /* guards the members below, which other threads set */
-    bool stop, cut, reset;
-    int delay_ms;
+    bool stop, cut, reset, forget;
+    int target, delay_ms;
     double delay_until, hole_until;
     /* Only the proxy's thread uses these. */
     struct link *links[LINKS_MOST];
@@ -71,9 +72,9 @@ static void close_link(struct proxy *p, int i, bool reset)
     p->links[i] = p->links[--p->count];
 }
 
-static void accept_one(struct proxy *p)
+static void accept_one(struct proxy *p, int target)
 {
-    const struct sockaddr_in address = address_of(p->target);
+    const struct sockaddr_in address = address_of(target);
     const int client = accept4(p->listener, NULL, NULL, SOCK_CLOEXEC);
     int server = -1;
 
@@ -134,13 +135,17 @@ static void *run(void *arg)
         pthread_mutex_lock(&p->lock);
         const double now = test_now();
         const bool hole = now < p->hole_until, stop = p->stop, cut = p->cut, reset = p->reset;
+        const bool forget = p->forget;
+        const int target = p->target;
         const double delay = now < p->delay_until ? p->delay_ms / 1000.0 : 0;
-        p->cut = false;
+        p->cut = p->forget = false;
         pthread_mutex_unlock(&p->lock);
         for (int i = p->count; (cut || stop) && i-- > 0;)
             close_link(p, i, reset);
         if (stop)
             return NULL;
+        for (int i = 0; i < p->count; i++)
+            p->links[i]->forgotten |= forget;
 
         bool waiting = hole;
         for (int i = 0; i < p->count && !hole; i++)
@@ -149,6 +154,10 @@ static void *run(void *arg)
                 const struct half *out = &p->links[i]->half[1 - side];
                 const bool due = out->from < out->to && out->due <= now;
 
+                if (p->links[i]->forgotten) {
+                    poller[2 + 2 * i + side].fd = -1; /* which poll(2) passes over */
+                    continue;
+                }
                 waiting |= out->from < out->to && !due;
                 poller[2 + 2 * i + side] = (struct pollfd){
                     .fd = p->links[i]->fd[side],
@@ -163,14 +172,14 @@ static void *run(void *arg)
             struct link *link = p->links[i];
             bool alive = true;
 
-            for (int side = 0; side < 2 && alive; side++)
+            for (int side = 0; side < 2 && alive && !link->forgotten; side++)
                 alive = pump(&link->half[side], link->fd[side], link->fd[1 - side],
                              poller[2 + 2 * i + side].revents != 0, delay);
             if (!alive || (link->half[0].ended && link->half[1].ended))
                 close_link(p, i, !alive);
         }
         if (!hole && poller[1].revents != 0)
-            accept_one(p);
+            accept_one(p, target);
     }
 }
 
@@ -246,6 +255,22 @@ void proxy_blackhole(struct proxy *p, double seconds)
 {
     pthread_mutex_lock(&p->lock);
     p->hole_until = test_now() + seconds;
+    pthread_mutex_unlock(&p->lock);
+    wake(p);
+}
+
+void proxy_forget(struct proxy *p)
+{
+    pthread_mutex_lock(&p->lock);
+    p->forget = true;
+    pthread_mutex_unlock(&p->lock);
+    wake(p);
+}
+
+void proxy_aim(struct proxy *p, int target)
+{
+    pthread_mutex_lock(&p->lock);
+    p->target = target;
     pthread_mutex_unlock(&p->lock);
     wake(p);
 }
