@@ -101,6 +101,34 @@ static void look_at_standbys(struct rec_reconciler *rec, bool waited)
     reconciler_tell(rec);
 }
 
+/* ---- nodes that are gone ---- */
+
+static void on_gone_known(void *arg, const struct hw_db_outcome *outcome)
+{
+    struct rec_reconciler *rec = arg;
+
+    if (rec->gone == NULL)
+        return;
+    if (outcome->status == HW_OK)
+        rec_gone_take(rec->gone, outcome->results[0]);
+    else if (outcome->status != HW_EUNAVAIL)
+        hw_log_warn("deleted nodes cannot be looked for", HW_E(&outcome->err));
+}
+
+/* This statement writes. A server that takes no writes would fail all the others with it, so it
+ * goes by itself. */
+static void look_for_gone(struct rec_reconciler *rec)
+{
+    if (rec->state != RECONCILER_STREAMING || hw_db_refuses_writes(rec->pg) != NULL)
+        return;
+
+    const struct hw_db_query query = rec_gone_query(rec->gone);
+
+    (void)!hw_db_run(rec->pg, HW_DB_SEPARATE, &query, 1, NULL, on_gone_known, rec, NULL);
+}
+
+/* ---- the check-up ---- */
+
 static void on_checked_up(void *arg, const struct hw_db_outcome *outcome)
 {
     struct rec_reconciler *rec = arg;
@@ -116,12 +144,12 @@ static void on_checked_up(void *arg, const struct hw_db_outcome *outcome)
     rec_fleet_take(rec->fleet, outcome->results[1], &rec->counts);
     rec_leader_take(rec->leader, outcome->results[2]);
     look_at_orphans(rec, outcome->results[3]);
-    rec_gone_take(rec->gone, outcome->results[4]);
     if (strcmp(rec->server.slot_wal_status, "unreserved") == 0)
         hw_log_warn("the slot is about to lose the log that it needs: raise "
                     "max_slot_wal_keep_size, or see what holds the stream up",
                     HW_S("slot", rec->config.slot), HW_I("lag", (int64_t)rec->counts.lag_bytes));
     reconciler_epoch_heed(rec);
+    look_for_gone(rec);
 }
 
 static void check_up(void *arg)
@@ -131,8 +159,7 @@ static void check_up(void *arg)
     const struct hw_db_query queries[] = {{.sql = cdc_server_sql, .count = 2, .values = values},
                                           rec_fleet_query(rec->fleet),
                                           rec_leader_query(),
-                                          {.sql = cdc_orphans_sql, .count = 1, .values = values},
-                                          rec_gone_query(rec->gone)};
+                                          {.sql = cdc_orphans_sql, .count = 1, .values = values}};
 
     /* Also while NATS is away: the slot's lag then grows all the more. */
     if (rec->state != RECONCILER_STREAMING && rec->state != RECONCILER_STALLED)

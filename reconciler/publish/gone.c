@@ -15,7 +15,7 @@ enum {
     NODE_MS = 5,       /* between two nodes */
 };
 
-static const char gone_sql[] = "SELECT headwater.purge_gone($1, $2, $3::interval, 1000)";
+static const char gone_sql[] = "SELECT headwater.purge_gone($1, $2, $3::interval, $4)";
 
 struct rec_gone {
     struct rec_gone_config config;
@@ -31,25 +31,35 @@ struct rec_gone {
     struct hw_timer next;
     struct hw_buf purged; /* names that the database is still to be told … */
     struct hw_buf told;   /* … and those that the statement tells: an array of SQL; or empty */
-    char grace[32];
-    const char *values[3];
+    char grace[32], most[16];
+    const char *values[4];
 };
 
 /* ---- one node ---- */
+
+static struct rec_entry *find_entry(const struct rec_gone *gone, const char *prefix,
+                                    const char *node)
+{
+    HW_AUTO_FREE char *key = hw_sprintf("%s%s", prefix, node);
+
+    return rec_sink_find(gone->config.sink, key);
+}
 
 /* May the entry's key go? Its last word is a deletion, nobody is about to write it, and the log
  * from the stored checkpoint on does not make it again. */
 static bool may_go(const struct rec_gone *gone, const struct rec_entry *entry)
 {
-    return entry->deleted && !entry->hidden && entry->in_flight == NULL && entry->waiting == NULL &&
-           hw_fence_compare(entry->fence, rec_apply_stored(gone->config.apply)->fence) <= 0;
+    return entry == NULL ||
+           (entry->deleted && !entry->hidden && entry->in_flight == NULL &&
+            entry->waiting == NULL &&
+            hw_fence_compare(entry->fence, rec_apply_stored(gone->config.apply)->fence) <= 0);
 }
 
 /* An entry that was written since keeps its number, which is greater. */
 static enum hw_status purge_entry(const struct rec_gone *gone, struct rec_entry *entry,
                                   struct hw_error *err)
 {
-    if (entry->seq == 0)
+    if (entry == NULL || entry->seq == 0)
         return HW_OK;
     if (hw_kv_purge(gone->config.nats, gone->config.bucket, entry->key, entry->seq + 1, err) !=
         HW_OK)
@@ -70,10 +80,8 @@ static enum hw_status purge_sent(const struct rec_gone *gone, const char *prefix
 static enum hw_status purge_node(const struct rec_gone *gone, const char *node, bool *done,
                                  struct hw_error *err)
 {
-    HW_AUTO_FREE char *desired_key = hw_sprintf(HW_KEY_DESIRED "%s", node);
-    HW_AUTO_FREE char *decided_key = hw_sprintf(HW_KEY_DECIDED "%s", node);
-    struct rec_entry *desired = rec_sink_entry(gone->config.sink, desired_key);
-    struct rec_entry *decided = rec_sink_entry(gone->config.sink, decided_key);
+    struct rec_entry *desired = find_entry(gone, HW_KEY_DESIRED, node);
+    struct rec_entry *decided = find_entry(gone, HW_KEY_DECIDED, node);
 
     *done = may_go(gone, desired) && may_go(gone, decided);
     if (!*done)
@@ -153,6 +161,7 @@ struct hw_db_query rec_gone_query(struct rec_gone *gone)
     gone->values[0] = hw_buf_str(&gone->told);
     gone->values[1] = gone->anew ? "true" : "false";
     gone->values[2] = gone->config.grace_ms > 0 ? gone->grace : NULL;
+    gone->values[3] = gone->most;
     return (struct hw_db_query){
         .sql = gone_sql, .count = HW_COUNT(gone->values), .values = gone->values};
 }
@@ -166,6 +175,7 @@ struct rec_gone *rec_gone_start(const struct rec_gone_config *config)
     gone->config = *config;
     gone->anew = config->anew;
     snprintf(gone->grace, sizeof(gone->grace), "%" PRId64 " ms", config->grace_ms);
+    snprintf(gone->most, sizeof(gone->most), "%d", NODES_MOST);
     return gone;
 }
 

@@ -26,7 +26,7 @@ struct rec_gone_config {
     struct hw_loop *loop;
     struct hw_nats *nats;
     const char *bucket, *reports;
-    struct rec_sink *sink;
+    const struct rec_sink *sink;
     const struct rec_apply *apply; /* knows the stored checkpoint */
     struct rec_counts *counts;     /* purged */
     int64_t grace_ms;              /* 0: keys stay for ever */

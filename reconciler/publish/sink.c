@@ -57,9 +57,14 @@ bool rec_sink_is_decided(const PGresult *rows, int n)
     return *PQgetvalue(rows, n, PQnfields(rows) - 1) == 't';
 }
 
+struct rec_entry *rec_sink_find(const struct rec_sink *sink, const char *key)
+{
+    return hw_map_get(&sink->entries, key);
+}
+
 struct rec_entry *rec_sink_entry(struct rec_sink *sink, const char *key)
 {
-    struct rec_entry *entry = hw_map_get(&sink->entries, key);
+    struct rec_entry *entry = rec_sink_find(sink, key);
 
     if (entry == NULL) {
         entry = hw_alloc(sizeof(*entry));

@@ -68,7 +68,9 @@ bool rec_sink_has_key(const char *key); /* is it the key of an entry? */
     " UNION ALL SELECT " REC_DECIDED_COLUMNS ", true FROM headwater.decided"
 bool rec_sink_is_decided(const PGresult *rows, int n); /* is row n of the latter? */
 
-/* The entry of a key; made (as never written) where it is missing. Lives until clear. */
+/* The entry of a key, which lives until clear; NULL: nobody has asked for it yet. */
+struct rec_entry *rec_sink_find(const struct rec_sink *sink, const char *key);
+/* The same, but made (as never written) where it is missing. */
 struct rec_entry *rec_sink_entry(struct rec_sink *sink, const char *key);
 size_t rec_sink_nodes(const struct rec_sink *sink); /* entries of what a node should run */
 /* Walks over the entries, in no order: start with *at = 0; NULL at the end. */
