@@ -5,8 +5,7 @@
 -- lacks that column. A row of desired with some hundred sources is that large, and so is one of
 -- decided with long reasons; what gave way first was the short columns, even the node's name.
 --
--- So the short columns stay in the row, and the one that may be large is made anew by whatever UPDATE
--- touches the row.
+-- So the short columns stay in the row, and whatever UPDATE touches a large row makes all of it anew.
 
 BEGIN;
 SET LOCAL ROLE headwater_owner;
@@ -20,32 +19,21 @@ ALTER TABLE headwater.decided
     ALTER COLUMN node SET STORAGE PLAIN;
 
 -- A value that was read and written again is no pointer any more.
-CREATE FUNCTION headwater.desired_whole_row() RETURNS trigger
+CREATE FUNCTION headwater.whole_row() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
 AS $$
 BEGIN
-    NEW.sources := NEW.sources::text;
-    RETURN NEW;
-END
-$$;
-
-CREATE FUNCTION headwater.decided_whole_row() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, headwater, pg_temp
-AS $$
-BEGIN
-    NEW.decisions := NEW.decisions::text;
-    RETURN NEW;
+    RETURN jsonb_populate_record(NEW, to_jsonb(NEW));
 END
 $$;
 
 -- Only what is larger than this may be out of line; the smaller ones, nearly all, cost no call.
 CREATE TRIGGER whole_row BEFORE UPDATE ON headwater.desired FOR EACH ROW
-    WHEN (pg_column_size(NEW.sources) > 1000) EXECUTE FUNCTION headwater.desired_whole_row();
+    WHEN (pg_column_size(NEW.sources) > 1000) EXECUTE FUNCTION headwater.whole_row();
 ALTER TABLE headwater.desired ENABLE ALWAYS TRIGGER whole_row;
 CREATE TRIGGER whole_row BEFORE UPDATE ON headwater.decided FOR EACH ROW
-    WHEN (pg_column_size(NEW.decisions) > 1000) EXECUTE FUNCTION headwater.decided_whole_row();
+    WHEN (pg_column_size(NEW.decisions) > 1000) EXECUTE FUNCTION headwater.whole_row();
 ALTER TABLE headwater.decided ENABLE ALWAYS TRIGGER whole_row;
 
 -- What is out of line by now comes back into the row.

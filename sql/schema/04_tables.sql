@@ -162,27 +162,26 @@ COMMENT ON TABLE headwater.desired
 
 -- A value stored out of line is missing in the logical stream when an UPDATE does not change it. So
 -- the short columns always stay in the row. The sources are compressed and kept in the row where
--- possible, and whatever UPDATE touches the row makes them anew: a value that was read and written
--- again is no pointer any more.
+-- possible, and whatever UPDATE touches a large row makes all of it anew: a value that was read and
+-- written again is no pointer any more.
 ALTER TABLE headwater.desired
     ALTER COLUMN node SET STORAGE PLAIN,
     ALTER COLUMN digest SET STORAGE PLAIN,
     ALTER COLUMN media_type SET STORAGE PLAIN,
     ALTER COLUMN sources SET STORAGE MAIN;
 
-CREATE FUNCTION headwater.desired_whole_row() RETURNS trigger
+CREATE FUNCTION headwater.whole_row() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
 AS $$
 BEGIN
-    NEW.sources := NEW.sources::text;
-    RETURN NEW;
+    RETURN jsonb_populate_record(NEW, to_jsonb(NEW));
 END
 $$;
 
 -- Only what is larger than this may be out of line; the smaller ones, nearly all, cost no call.
 CREATE TRIGGER whole_row BEFORE UPDATE ON headwater.desired FOR EACH ROW
-    WHEN (pg_column_size(NEW.sources) > 1000) EXECUTE FUNCTION headwater.desired_whole_row();
+    WHEN (pg_column_size(NEW.sources) > 1000) EXECUTE FUNCTION headwater.whole_row();
 ALTER TABLE headwater.desired ENABLE ALWAYS TRIGGER whole_row;
 
 CREATE TABLE headwater.desired_history (

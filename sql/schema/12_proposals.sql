@@ -53,18 +53,8 @@ ALTER TABLE headwater.decided
     ALTER COLUMN node SET STORAGE PLAIN,
     ALTER COLUMN decisions SET STORAGE MAIN;
 
-CREATE FUNCTION headwater.decided_whole_row() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, headwater, pg_temp
-AS $$
-BEGIN
-    NEW.decisions := NEW.decisions::text;
-    RETURN NEW;
-END
-$$;
-
 CREATE TRIGGER whole_row BEFORE UPDATE ON headwater.decided FOR EACH ROW
-    WHEN (pg_column_size(NEW.decisions) > 1000) EXECUTE FUNCTION headwater.decided_whole_row();
+    WHEN (pg_column_size(NEW.decisions) > 1000) EXECUTE FUNCTION headwater.whole_row();
 ALTER TABLE headwater.decided ENABLE ALWAYS TRIGGER whole_row;
 
 -- Limits for one node: the bytes of a content (512 KiB), the proposals that wait for a decision,
