@@ -87,10 +87,10 @@ static void failed(struct cdc_archive *a, const struct hw_db_outcome *outcome, c
         return;
     const bool gone = cdc_slot_judge(outcome->sqlstate, a->name, &err) == CDC_LOG_REMOVED;
     (void)hw_fail_in(&err, "%s %s", doing, a->name);
-    if (gone)
+    if (gone) {
         err.status = HW_ELIMIT;
-    if (gone)
         drop(a); /* and it is made anew; nothing before that can be replayed */
+    }
     tell(a, &err);
 }
 
@@ -401,6 +401,9 @@ enum hw_status cdc_archive_start(struct hw_loop *loop, const char *conninfo,
                                  const struct cdc_archive_events *events,
                                  struct cdc_archive **archive, struct hw_error *err)
 {
+    const struct hw_route_options way = {.conninfo = conninfo,
+                                         .application_name = "headwater-reconciler: archive",
+                                         .replication = true};
     struct cdc_archive *a;
     enum hw_status st = cdc_slot_check_name(options->slot, err);
 
@@ -414,15 +417,12 @@ enum hw_status cdc_archive_start(struct hw_loop *loop, const char *conninfo,
     a->keep_ms = options->keep_ms;
     a->check_ms = options->check_ms > 0 ? options->check_ms : CHECK_MS;
     a->events = *events;
-    st =
-        hw_route_new(&(struct hw_route_options){.conninfo = conninfo,
-                                                .application_name = "headwater-reconciler: archive",
-                                                .replication = true},
-                     &a->replication, err);
+
+    const struct hw_db_events pg_events = {.up = on_up, .down = on_down, .arg = a};
+
+    st = hw_route_new(&way, &a->replication, err);
     if (st == HW_OK)
-        st =
-            hw_db_open(loop, conninfo, "headwater-reconciler: archive",
-                       &(struct hw_db_events){.up = on_up, .down = on_down, .arg = a}, &a->pg, err);
+        st = hw_db_open(loop, conninfo, way.application_name, &pg_events, &a->pg, err);
     if (st != HW_OK) {
         cdc_archive_stop(a);
         return st;

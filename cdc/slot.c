@@ -69,7 +69,6 @@ const char cdc_server_sql[] =
     "       coalesce(s.database = current_database(), false) AS slot_same_database,\n"
     /* Columns and settings of PostgreSQL 17, in words that older ones take, too. */
     "       coalesce((to_jsonb(s) ->> 'failover')::boolean, false) AS slot_failover,\n"
-    "       coalesce((to_jsonb(a) ->> 'failover')::boolean, false) AS archive_failover,\n"
     "       EXISTS (SELECT FROM pg_stat_activity WHERE pid = s.active_pid\n"
     "               AND wait_event = 'WaitForStandbyConfirmation') AS slot_waits,\n"
     "       (SELECT coalesce(string_agg(CASE WHEN NOT coalesce(p.active, false) THEN "
@@ -177,7 +176,6 @@ enum hw_status cdc_server_read(const PGresult *result, struct cdc_server *server
         .slot_same_database = bool_of(&row, "slot_same_database"),
         .slot_failover = bool_of(&row, "slot_failover"),
         .slot_waits = bool_of(&row, "slot_waits"),
-        .archive_failover = bool_of(&row, "archive_failover"),
         .archive_exists = bool_of(&row, "archive_exists"),
         .archive_confirmed = lsn_of(&row, "archive_confirmed"),
         .archive_restart = lsn_of(&row, "archive_restart"),

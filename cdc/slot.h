@@ -46,7 +46,6 @@ struct cdc_server {
     char standbys[256]; /* those of that setting that are away; or all that it names; or "" */
     /* the archive slot (cdc/archive.h), which remembers what the slot has confirmed already */
     bool archive_exists;
-    bool archive_failover;
     bool archive_same;           /* of wal2json, in this database, not temporary */
     hw_lsn archive_confirmed;    /* a copy can stream transactions that were committed behind it */
     hw_lsn archive_restart;      /* where the WAL that it holds begins */

@@ -61,8 +61,7 @@ static const struct {
      "what listens there is not PostgreSQL: correct host and port in " URL},
     {NULL, "unsupported startup parameter",
      "a pooler stands in between, and does not pass on what streaming needs: name PostgreSQL "
-     "itself "
-     "in " URL},
+     "itself in " URL},
     {NULL, "does not support SSL",
      "the server has no TLS, and sslmode asks for it: switch it on there (ssl = on), or take "
      "sslmode out of " URL},

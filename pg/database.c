@@ -460,9 +460,8 @@ static void look_for_writes(void *arg)
 static const char shared[] =
     "a pooler in front of the server gives one of its sessions to several clients in turns "
     "(pgbouncer's pool_mode is transaction or statement), and Headwater needs its own (LISTEN, "
-    "SET, "
-    "advisory locks): set pool_mode = session for this database there, or name PostgreSQL itself "
-    "in --database (HEADWATER_DATABASE_URL)";
+    "SET, advisory locks): set pool_mode = session for this database there, or name PostgreSQL "
+    "itself in --database (HEADWATER_DATABASE_URL)";
 
 static void lose_shared(struct hw_db *db)
 {

@@ -77,9 +77,12 @@ enum hw_db_mode {
  * failed is the index of the first that did not, and err says why, by its SQLSTATE:
  *
  *     HW_EUNAVAIL   the connection was lost; sent tells whether the server may have committed
- *     HW_ECONFLICT  class 40, and 55P03: the same may succeed when it is tried again; and classes
- * 08 and 57P where the connection lives on HW_EDENIED    class 28, and 42501 HW_ELIMIT     classes
- * 53 and 54 HW_ETIMEOUT   57014 HW_EINVAL     all others
+ *     HW_ECONFLICT  class 40, and 55P03: the same may succeed when it is tried again
+ *     HW_ECONFLICT  classes 08 and 57P where the connection lives on
+ *     HW_EDENIED    class 28, and 42501
+ *     HW_ELIMIT     classes 53 and 54
+ *     HW_ETIMEOUT   57014
+ *     HW_EINVAL     all others
  */
 struct hw_db_outcome {
     enum hw_status status;

@@ -150,8 +150,7 @@ struct rec_reconciler {
     hw_lsn committed;             /* the end of the newest transaction from the stream */
     int64_t behind_since;         /* hw_loop_now(); 0: everything that came is confirmed */
     int64_t waits_since;          /* when the server was seen to wait for standbys first */
-    int64_t silent_at;            /* when the stream's server was last found silent … */
-    int64_t silent_ms;            /* … and for how long it had been so */
+    int64_t silent_at;            /* when the stream's server was last found silent */
     int silent_pid;               /* its backend */
     int64_t stored_at;            /* when the last checkpoint was stored, hw_loop_now() */
 

@@ -117,7 +117,6 @@ void reconciler_stream_quiet(void *arg, int pid, int64_t ms)
         hw_log_warn("the stream is silent", HW_S("slot", rec->config.slot), HW_I("pid", pid),
                     HW_I("lasts_s", ms / 1000));
     rec->silent_at = hw_loop_now();
-    rec->silent_ms = ms;
     rec->silent_pid = pid;
     if (!hw_db_up(rec->pg)) {
         hw_fail(&err, HW_EUNAVAIL, "PostgreSQL is silent on every connection");
