@@ -11,8 +11,8 @@
 #include "common/buf.h"
 #include "tests/recovery/chance.h"
 #include "tests/recovery/checker.h"
-#include "tests/support/proxy.h"
 #include "tests/recovery/workload.h"
+#include "tests/support/proxy.h"
 #include "tests/support/servers.h"
 
 enum { RIG_RECONCILERS = 2 };
