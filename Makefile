@@ -30,7 +30,7 @@ Q := $(if $(V),,@)
 say = $(if $(V),,@echo '  $(1)  $@')
 
 # SANITIZER=address|undefined|thread builds beside the plain build, in build/<sanitizer>; FAULTS=1
-# builds the same programs with named points to die at (common/points.h), in build/faults.
+# builds the same programs with named points to die at (base/points.h), in build/faults.
 SANITIZER ?=
 FAULTS ?=
 comma := ,
@@ -52,7 +52,7 @@ endif
 
 # ---- what is built ------------------------------------------------------------------------------
 # The folders that programs share (docs/architecture.md).
-SHARED := common pg nats http protocol
+SHARED := base common pg nats http protocol
 PROGRAMS := api reconciler agent cdc
 PRODUCT := $(SHARED) $(PROGRAMS) cli
 BINARIES := $(PROGRAMS:%=$(B)/headwater-%) $(B)/headwater

@@ -4,8 +4,8 @@
 
 #include "agent/confirmation.h"
 #include "agent/target.h"
-#include "common/memory.h"
-#include "common/points.h"
+#include "base/memory.h"
+#include "base/points.h"
 #include "nats/objstore.h"
 
 /* So many timeouts in a row are taken for an outage, which is not reported as a failure. */

@@ -10,8 +10,8 @@
 #include "agent/instance.h"
 #include "agent/target.h"
 #include "agent/trust.h"
+#include "base/memory.h"
 #include "common/backoff.h"
-#include "common/memory.h"
 #include "protocol/keys.h"
 #include "protocol/subjects.h"
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "agent/report.h"
-#include "common/memory.h"
+#include "base/memory.h"
 #include "common/unlisted.h"
 
 /* ---- telling ---- */

@@ -20,7 +20,7 @@
 #include "agent/proposer.h"
 #include "agent/reporter.h"
 #include "agent/watch.h"
-#include "common/names.h"
+#include "base/names.h"
 #include "protocol/statement.h"
 
 enum agent_event {

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/json.h"
+#include "base/json.h"
 #include "protocol/desired.h"
 
 /* A media type is written to a file, an environment variable and a report, so it must consist of

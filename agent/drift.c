@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "agent/target.h"
-#include "common/file.h"
-#include "common/memory.h"
+#include "base/file.h"
+#include "base/memory.h"
 
 #define HEAL_PAUSE_MS 5000 /* between two healings: the other writer may not give up either */
 

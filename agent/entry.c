@@ -6,8 +6,8 @@
 
 #include "agent/desired.h"
 #include "agent/target.h"
+#include "base/memory.h"
 #include "common/backoff.h"
-#include "common/memory.h"
 
 #define SAVE_RETRY_MS    20000   /* mean, between tries of a state that the disk did not take */
 #define STALE_AGAIN_MS   2000    /* mean, until an older entry is read a second time */

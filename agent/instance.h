@@ -6,9 +6,9 @@
 #ifndef HW_AGENT_INSTANCE_H
 #define HW_AGENT_INSTANCE_H
 
-#include "common/names.h"
+#include "base/names.h"
 
-/* Such as "daq-7-3f09c2d1a4b8"; a name by the rule of common/names.h. */
+/* Such as "daq-7-3f09c2d1a4b8"; a name by the rule of base/names.h. */
 void agent_instance_draw(char instance[static HW_NAME_MOST + 1]);
 
 #endif

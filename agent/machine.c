@@ -16,7 +16,7 @@
 #include "agent/rollback.h"
 #include "agent/target.h"
 #include "agent/trust.h"
-#include "common/memory.h"
+#include "base/memory.h"
 
 static const struct agent_transition transitions[] = {
     {AGENT_IDLE, AGENT_EVENT_BEGIN, AGENT_FETCHING, agent_attempt_fetch,

@@ -8,12 +8,12 @@
 #include <unistd.h>
 
 #include "agent/disk/store.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/names.h"
+#include "base/utf8.h"
 #include "common/clock.h"
-#include "common/file.h"
-#include "common/json.h"
-#include "common/memory.h"
-#include "common/names.h"
-#include "common/utf8.h"
 #include "protocol/decided.h"
 #include "protocol/proposal.h"
 

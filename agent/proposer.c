@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "common/backoff.h"
-#include "common/memory.h"
 #include "protocol/keys.h"
 #include "protocol/subjects.h"
 

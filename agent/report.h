@@ -6,7 +6,7 @@
 #define HW_AGENT_REPORT_H
 
 #include "agent/disk/state.h"
-#include "common/json.h"
+#include "base/json.h"
 
 /* The word of the report for a state: applied, failed or rejected. */
 const char *agent_report_state(const struct agent_state *state);

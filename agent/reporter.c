@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "agent/report.h"
+#include "base/memory.h"
+#include "base/names.h"
 #include "common/backoff.h"
-#include "common/memory.h"
-#include "common/names.h"
 #include "nats/kv.h"
 #include "protocol/keys.h"
 #include "protocol/report.h"

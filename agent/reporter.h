@@ -13,7 +13,7 @@
 #ifndef HW_AGENT_REPORTER_H
 #define HW_AGENT_REPORTER_H
 
-#include "common/json.h"
+#include "base/json.h"
 #include "nats/connection.h"
 
 struct agent_reporter;

@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 
-#include "common/memory.h"
-#include "common/points.h"
+#include "base/memory.h"
+#include "base/points.h"
 
 /* What ran is lost: the output has other bytes, and the copy of it is damaged. The state forgets
  * it, and the desired entry is read again, so that it is fetched anew. */

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "common/backoff.h"
-#include "common/memory.h"
 
 #define TRY_LIMIT_MS 300000 /* between attempts at one document */
 

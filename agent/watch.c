@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/memory.h"
+#include "base/number.h"
 #include "common/backoff.h"
-#include "common/memory.h"
-#include "common/number.h"
 #include "common/outage.h"
 #include "protocol/keys.h"
 #include "protocol/subjects.h"

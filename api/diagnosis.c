@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
+#include "base/memory.h"
 #include "common/clock.h"
-#include "common/memory.h"
 
 enum {
     HELD_MANY = 64 << 20,    /* bytes of log: four files, more than an idle slot holds back */

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "common/outage.h"
 
 enum { LISTEN_AGAIN_MS = 1000 };

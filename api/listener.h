@@ -14,8 +14,8 @@
 #include <stdbool.h>
 #include <sys/queue.h>
 
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/status.h"
 #include "pg/database.h"
 
 /* All functions are called on the loop's thread; any may be NULL. */

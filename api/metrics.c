@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "common/metrics.h"
 #include "common/stderr.h"
 

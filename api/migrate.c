@@ -5,9 +5,9 @@
 #include <string.h>
 #include <time.h>
 
-#include "common/digest.h"
+#include "base/digest.h"
+#include "base/memory.h"
 #include "common/loop.h"
-#include "common/memory.h"
 #include "pg/database.h"
 
 /* The key of the advisory lock that one migration holds: "headwatr" in ASCII. */

@@ -5,9 +5,9 @@
 #include <string.h>
 #include <sys/queue.h>
 
-#include "common/json.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "nats/kv.h"
 #include "nats/objstore.h"
 #include "protocol/keys.h"

@@ -10,8 +10,8 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/status.h"
 #include "nats/connection.h"
 
 struct api_nats_config {

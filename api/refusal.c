@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "api/problem.h"
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "http/answer.h"
 
 /* The problem for each SQLSTATE (PostgreSQL manual, appendix A); the first match counts. */

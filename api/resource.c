@@ -7,8 +7,8 @@
 #include "api/request/precondition.h"
 #include "api/transaction.h"
 #include "api/warnings.h"
-#include "common/buf.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/memory.h"
 #include "http/answer.h"
 #include "http/etag.h"
 

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "common/status.h"
+#include "base/status.h"
 
 struct api_token_options {
     const char *name, *role;

@@ -11,9 +11,9 @@
 #include "api/request/parameter.h"
 #include "api/row.h"
 #include "api/warnings.h"
-#include "common/json.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "http/answer.h"
 #include "pg/pool.h"
 

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/memory.h"
 #include "bench/bench.h"
 #include "bench/limits.h"
 #include "bench/usage.h"
-#include "common/memory.h"
 #include "tests/support/process.h"
 
 enum {

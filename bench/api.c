@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "bench/bench.h"
 #include "bench/rig.h"
-#include "common/memory.h"
 #include "tests/support/api_program.h"
 #include "tests/support/process.h"
 

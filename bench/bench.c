@@ -7,10 +7,10 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "bench/bench.h"
 #include "bench/rig.h"
 #include "common/clock.h"
-#include "common/memory.h"
 #include "common/version.h"
 #include "tests/support/process.h"
 

@@ -7,10 +7,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/digest.h"
+#include "base/memory.h"
 #include "bench/bench.h"
 #include "bench/limits.h"
-#include "common/digest.h"
-#include "common/memory.h"
 #include "tests/support/process.h"
 
 enum {

@@ -5,9 +5,9 @@
  */
 #include <stdlib.h>
 
+#include "base/memory.h"
 #include "bench/bench.h"
 #include "bench/limits.h"
-#include "common/memory.h"
 
 struct backlog {
     const char *combined, *drain, *publish, *entries; /* names of figures */

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "tests/support/process.h"
 
 static struct figure *figure_of(struct figures *figures, const struct figure_name *name)

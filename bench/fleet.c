@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "bench/bench.h"
 #include "bench/limits.h"
 #include "bench/usage.h"
-#include "common/memory.h"
 #include "protocol/keys.h"
 #include "tests/support/process.h"
 

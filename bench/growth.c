@@ -1,8 +1,8 @@
 /* Does what one change costs depend on how many nodes it reaches, or on how many there are? */
+#include "base/memory.h"
 #include "bench/bench.h"
 #include "bench/rig.h"
 #include "bench/usage.h"
-#include "common/memory.h"
 #include "tests/support/process.h"
 
 enum { REPEATS = 5, SINGLES = 50, SETTLE_S = 25, IDLE_S = 60 };

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "base/memory.h"
 #include "bench/bench.h"
 #include "bench/limits.h"
-#include "common/memory.h"
 #include "tests/support/process.h"
 
 enum {

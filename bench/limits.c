@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "protocol/entry.h"
 #include "protocol/keys.h"
 #include "reconciler/publish/changes.h"

@@ -4,9 +4,9 @@
  */
 #include <string.h>
 
+#include "base/memory.h"
 #include "bench/bench.h"
 #include "bench/limits.h"
-#include "common/memory.h"
 #include "tests/support/process.h"
 
 #define ARCHIVE "headwater_archive"

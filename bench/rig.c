@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "protocol/keys.h"
 #include "tests/support/http.h"
 #include "tests/support/process.h"

@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 #include "agent/agent.h"
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "common/options.h"
 #include "nats/url.h"
 

@@ -7,11 +7,11 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "base/memory.h"
 #include "bench/bench.h"
 #include "bench/rig.h"
 #include "bench/usage.h"
 #include "common/clock.h"
-#include "common/memory.h"
 #include "protocol/keys.h"
 #include "tests/support/process.h"
 

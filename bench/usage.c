@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/process.h"
 
 enum { USER_FIELD = 14 }; /* of /proc/<pid>/stat, counted from 1; that of the system is behind it */

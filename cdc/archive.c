@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "cdc/slot.h"
-#include "common/memory.h"
 #include "pg/aside.h"
 #include "pg/database.h"
 

@@ -20,9 +20,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/lsn.h"
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/lsn.h"
-#include "common/status.h"
 
 struct cdc_archive;
 

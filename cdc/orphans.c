@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 
+#include "base/memory.h"
 #include "cdc/slot.h"
-#include "common/memory.h"
 
 const char cdc_orphans_sql[] =
     "SELECT s.slot_name, coalesce(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()\n"

@@ -7,10 +7,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/buf.h"
+#include "base/memory.h"
 #include "cdc/assembler.h"
 #include "cdc/slot.h"
-#include "common/buf.h"
-#include "common/memory.h"
 #include "pg/database.h"
 
 #define STATUS_INTERVAL_MS 1000

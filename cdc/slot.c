@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 /* Every element stands in quotes of its own: a quoted list would be one name to the server. */
 #define ALLOW_PLUGIN                                                                               \

@@ -8,8 +8,8 @@
 
 #include <stdbool.h>
 
-#include "common/lsn.h"
-#include "common/status.h"
+#include "base/lsn.h"
+#include "base/status.h"
 #include "pg/database.h"
 
 /* ---- one row that says everything about server and slot ---- */

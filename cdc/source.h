@@ -19,9 +19,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/lsn.h"
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/lsn.h"
-#include "common/status.h"
 
 struct cdc_transaction {
     uint32_t xid;

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
-#include "common/utf8.h"
+#include "base/memory.h"
+#include "base/utf8.h"
 
 #define EXCERPT_MAX 64
 #define DEPTH_MAX   32 /* of values that are passed over */

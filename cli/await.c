@@ -5,13 +5,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
+#include "base/memory.h"
 #include "cli/client/http.h"
 #include "cli/output.h"
 #include "cli/text.h"
 #include "cli/trouble.h"
-#include "common/json.h"
 #include "common/loop.h"
-#include "common/memory.h"
 
 enum {
     STEP_MS = 1000,        /* between two lines of progress */

@@ -10,9 +10,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/json.h"
+#include "base/status.h"
 #include "cli/client/request.h"
-#include "common/json.h"
-#include "common/status.h"
 
 enum cli_exit {
     CLI_EXIT_OK = 0,

@@ -6,9 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
+#include "base/memory.h"
 #include "cli/text.h"
-#include "common/file.h"
-#include "common/memory.h"
 
 #define SERVER_PRESET "http://127.0.0.1:8080"
 

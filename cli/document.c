@@ -4,13 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base64.h"
+#include "base/buf.h"
+#include "base/memory.h"
+#include "base/utf8.h"
 #include "cli/client/http.h"
 #include "cli/text.h"
 #include "cli/yaml.h"
-#include "common/base64.h"
-#include "common/buf.h"
-#include "common/memory.h"
-#include "common/utf8.h"
 
 enum {
     CONTENTS_MOST = 32 * 1024 * 1024, /* bytes of all contents of one list: in base64 they are still

@@ -9,8 +9,8 @@
 #include <jansson.h>
 #include <stddef.h>
 
+#include "base/status.h"
 #include "cli/cli.h"
-#include "common/status.h"
 
 /*
  * Makes documents of an answer: of one resource, or of all items of a list. collection: "nodes",

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "common/status.h"
+#include "base/status.h"
 
 struct cli_editor {
     char *command; /* of the shell */

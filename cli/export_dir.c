@@ -12,12 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/points.h"
 #include "cli/text.h"
-#include "common/buf.h"
-#include "common/file.h"
-#include "common/json.h"
-#include "common/memory.h"
-#include "common/points.h"
 
 #define MARK    ".headwater-export"
 #define STAGING ".headwater-export.next"

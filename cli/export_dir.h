@@ -12,7 +12,7 @@
 
 #include <stddef.h>
 
-#include "common/status.h"
+#include "base/status.h"
 
 #define CLI_EXPORT_CONTENTS "configs/" /* the directory for files that are no documents */
 

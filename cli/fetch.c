@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "cli/client/http.h"
-#include "common/memory.h"
 
 enum { PAGE = 1000, ITEMS_MOST = 1000000 };
 

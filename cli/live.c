@@ -6,13 +6,13 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "cli/fetch.h"
 #include "cli/follow.h"
 #include "cli/text.h"
 #include "cli/yaml.h"
 #include "common/log.h"
 #include "common/loop.h"
-#include "common/memory.h"
 
 enum {
     LOOK_MOST_MS =

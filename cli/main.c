@@ -5,16 +5,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/utf8.h"
 #include "cli/cli.h"
 #include "cli/client/http.h"
 #include "cli/commands/commands.h"
 #include "cli/contexts.h"
 #include "cli/text.h"
-#include "common/file.h"
-#include "common/memory.h"
 #include "common/options.h"
 #include "common/streams.h"
-#include "common/utf8.h"
 
 enum { TOKEN_FILE_MOST = 4096, LIMIT_MOST = 1000000 };
 

@@ -5,11 +5,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
+#include "base/memory.h"
 #include "cli/fetch.h"
 #include "cli/text.h"
 #include "cli/yaml.h"
-#include "common/json.h"
-#include "common/memory.h"
 
 enum { DIGEST_SHOWN = 19 }; /* "sha256:" and twelve digits tell contents apart */
 

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
+#include "base/memory.h"
 #include "cli/client/http.h"
 #include "cli/output.h"
 #include "cli/text.h"
-#include "common/json.h"
-#include "common/memory.h"
 
 enum { NAMES_SHOWN = 10, DIGEST_SHOWN = 19, RED = 31, GREEN = 32, CYAN = 36, BOLD = 1 };
 

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/memory.h"
 
 /* The step at *rest, malloc'ed; *rest then stands behind it. NULL at the end. ~1 and ~0 mean / and
  * ~. */

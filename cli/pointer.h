@@ -4,7 +4,7 @@
 
 #include <jansson.h>
 
-#include "common/status.h"
+#include "base/status.h"
 
 /* The path as a JSON Pointer, malloc'ed. */
 char *cli_pointer_of(const char *path);

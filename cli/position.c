@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "cli/text.h"
-#include "common/file.h"
-#include "common/json.h"
 #include "common/log.h"
-#include "common/memory.h"
 
 enum { FILE_MOST = 1 << 20 };
 

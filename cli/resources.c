@@ -9,17 +9,17 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/base64.h"
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/nearest.h"
+#include "base/utf8.h"
 #include "cli/document.h"
 #include "cli/export_dir.h"
 #include "cli/text.h"
 #include "cli/yaml.h"
-#include "common/base64.h"
-#include "common/buf.h"
-#include "common/file.h"
-#include "common/json.h"
-#include "common/memory.h"
-#include "common/nearest.h"
-#include "common/utf8.h"
 
 /* The order in which resources are carried out: a node or config is made before the assignment that
  * refers to it, and removed after it. */

@@ -11,8 +11,8 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "common/buf.h"
-#include "common/status.h"
+#include "base/buf.h"
+#include "base/status.h"
 
 struct cli_resources {
     json_t *list;   /* an array, in the order in which they can be carried out */

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <wchar.h>
 
-#include "common/json_text.h"
-#include "common/utf8.h"
+#include "base/json_text.h"
+#include "base/utf8.h"
 
 /* ---- characters ---- */
 

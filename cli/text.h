@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
 
 /*
  * A value as JSON. Members stand in their order, and numbers have as many digits as they need.

@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "cli/client/http.h"
 #include "cli/text.h"
-#include "common/memory.h"
 
 enum { ASK_MS = 3000, TROUBLE_MOST = 3 };
 

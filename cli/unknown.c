@@ -2,8 +2,8 @@
 
 #include <stdio.h>
 
+#include "base/memory.h"
 #include "cli/fetch.h"
-#include "common/memory.h"
 
 const struct cli_column cli_unknown_columns[] = {
     {"NAME", "name", CLI_TEXT},

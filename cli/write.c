@@ -4,13 +4,13 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "base/json.h"
+#include "base/memory.h"
 #include "cli/await.h"
 #include "cli/client/http.h"
 #include "cli/output.h"
 #include "cli/plan.h"
 #include "cli/position.h"
-#include "common/json.h"
-#include "common/memory.h"
 
 enum { KEY_BYTES = 16 };
 

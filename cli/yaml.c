@@ -7,9 +7,9 @@
 #include <string.h>
 #include <yaml.h>
 
+#include "base/buf.h"
+#include "base/memory.h"
 #include "cli/text.h"
-#include "common/buf.h"
-#include "common/memory.h"
 
 #define CORE_TAG "tag:yaml.org,2002:"
 

@@ -12,7 +12,7 @@
 #include <jansson.h>
 #include <stddef.h>
 
-#include "common/status.h"
+#include "base/status.h"
 
 #define CLI_YAML_DEPTH 100                /* collections in each other, aliases followed */
 #define CLI_YAML_NODES 1000000            /* values of all documents, aliases followed */

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "common/status.h"
+#include "base/status.h"
 
 #define HW_CLOCK_MAX 40 /* room for any year, and a NUL */
 

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
 #include "common/clock.h"
 #include "common/stderr.h"
 

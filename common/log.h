@@ -15,8 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/lsn.h"
-#include "common/status.h"
+#include "base/lsn.h"
+#include "base/status.h"
 
 enum hw_log_level { HW_LOG_ERROR, HW_LOG_WARN, HW_LOG_INFO, HW_LOG_DEBUG };
 enum hw_log_format { HW_LOG_LOGFMT, HW_LOG_JSON };

@@ -12,8 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 
 struct hw_io {
     struct hw_loop *loop;

@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
 
 /* Bounds for durations in seconds, from 1 ms to half an hour, the same for all histograms. */
 enum { HW_HISTOGRAM_BOUNDS = 17 };

@@ -11,8 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "common/memory.h"
-#include "common/number.h"
+#include "base/memory.h"
+#include "base/number.h"
 
 enum {
     START_TICK_MS = 10000, /* between signs of life during the start, where there is no watchdog */

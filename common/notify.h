@@ -13,8 +13,8 @@
 #ifndef HW_NOTIFY_H
 #define HW_NOTIFY_H
 
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/status.h"
 
 struct hw_notify;
 

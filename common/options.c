@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
+#include "base/nearest.h"
 #include "common/log.h"
-#include "common/memory.h"
-#include "common/nearest.h"
 #include "common/version.h"
 
 enum { FIRST_LONG = 256, OPTION_HELP = 10000, OPTION_VERSION };

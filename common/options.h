@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/status.h"
+#include "base/status.h"
 
 enum hw_option_type {
     HW_OPT_FLAG,     /* bool; --name and --no-name; environment: 1, true, yes / 0, false, no */

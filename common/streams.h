@@ -13,7 +13,7 @@
 #ifndef HW_STREAMS_H
 #define HW_STREAMS_H
 
-#include "common/status.h"
+#include "base/status.h"
 
 /* The first thing in main. From here on a program that returns from main, or calls exit, fails with
  * this exit status instead of 0 or 1 when not all of its stdout could be written, and says so.

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 
 void hw_unlisted_event_tell(const char *machine, const char *state, const char *event,
                             hw_unlisted_fn *tell, void *arg)

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/map.h"
+#include "base/map.h"
 
 enum { FIELDS_MOST = 12 };
 

@@ -17,9 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/names.h"
 #include "common/log.h"
 #include "common/loop.h"
-#include "common/names.h"
 #include "common/pace.h"
 
 enum {

@@ -8,7 +8,7 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 enum hw_status hw_address_parse(const char *text, struct hw_address *address, struct hw_error *err)
 {

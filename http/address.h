@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-#include "common/status.h"
+#include "base/status.h"
 
 #define HW_ADDRESS_MAX 80 /* room for any address as text, and a NUL */
 

@@ -8,11 +8,11 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "common/digest.h"
-#include "common/json_text.h"
+#include "base/digest.h"
+#include "base/json_text.h"
+#include "base/memory.h"
 #include "common/log.h"
 #include "common/loop.h"
-#include "common/memory.h"
 #include "http/etag.h"
 
 enum {

@@ -8,8 +8,8 @@
 #include <strings.h>
 #include <sys/socket.h>
 
-#include "common/json_text.h"
-#include "common/memory.h"
+#include "base/json_text.h"
+#include "base/memory.h"
 #include "http/answer.h"
 
 /* ---- what we find ---- */

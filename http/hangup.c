@@ -7,7 +7,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 struct http_hangups {
     void (*gone)(void *arg);

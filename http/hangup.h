@@ -7,8 +7,8 @@
 #ifndef HTTP_HANGUP_H
 #define HTTP_HANGUP_H
 
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/status.h"
 
 /* gone is called on the loop's thread with the arg of the socket that was hung up. It may forget
  * sockets. */

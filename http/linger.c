@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 enum { LINGERS_MAX = 64, LINGER_MS = 5000, LINGER_BYTES = 64 << 20 };
 

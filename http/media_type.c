@@ -5,8 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
-#include "common/buf.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/memory.h"
 
 enum { MEDIA_TYPE_MAX = 255 };
 

@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-#include "common/status.h"
+#include "base/status.h"
 
 /*
  * Checks a Content-Type and brings it to the one form that is stored: type and subtype in lower

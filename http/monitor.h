@@ -20,9 +20,9 @@
 
 #include <stdbool.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/status.h"
 #include "http/address.h"
 
 /* One thing that the program depends on; the program is ready when every check is ok. The name is a

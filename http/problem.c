@@ -1,6 +1,6 @@
 #include "http/problem.h"
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 #define PROBLEM(variable, name, status, title, retry_after_s)                                      \
     const struct http_problem variable = {name, status, title, retry_after_s}

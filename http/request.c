@@ -3,7 +3,7 @@
 #include <microhttpd.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 const char *http_request_variable(const struct http_request *request, const char *name)
 {

@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "common/buf.h"
-#include "common/status.h"
+#include "base/buf.h"
+#include "base/status.h"
 #include "http/target.h"
 
 struct http_request;

@@ -14,8 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "http/answer.h"
 #include "http/framing.h"
 #include "http/hangup.h"

@@ -13,8 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/status.h"
 #include "http/address.h"
 #include "http/request.h"
 #include "http/router.h"

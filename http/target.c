@@ -5,8 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
-#include "common/memory.h"
-#include "common/utf8.h"
+#include "base/memory.h"
+#include "base/utf8.h"
 
 static int hex(char c)
 {

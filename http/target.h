@@ -7,7 +7,7 @@
 #ifndef HTTP_TARGET_H
 #define HTTP_TARGET_H
 
-#include "common/status.h"
+#include "base/status.h"
 
 enum { HTTP_TARGET_SEGMENTS = 8, HTTP_TARGET_PARAMETERS = 16 };
 

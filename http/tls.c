@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
-#include "common/utf8.h"
+#include "base/memory.h"
+#include "base/utf8.h"
 
 enum { NAME_MAX_BYTES = 128 };
 

@@ -6,7 +6,7 @@
 #ifndef HTTP_TLS_H
 #define HTTP_TLS_H
 
-#include "common/status.h"
+#include "base/status.h"
 
 struct MHD_Connection;
 

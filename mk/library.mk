@@ -2,7 +2,7 @@
 
 PUBLIC_HEADER := agent/library/headwater_agent.h
 LIBRARY_OBJ := $(patsubst $(B)/%,$(B)/pic/%,$(filter-out $(B)/agent/daemon/%,$(AGENT_OBJ)))
-LIBRARY_SHARED := $(patsubst $(B)/%,$(B)/pic/%,$(call objects,common nats protocol))
+LIBRARY_SHARED := $(patsubst $(B)/%,$(B)/pic/%,$(call objects,base common nats protocol))
 LIBRARY_SO := libheadwater-agent.so
 SONAME := $(LIBRARY_SO).$(firstword $(subst ., ,$(VERSION)))
 LIBRARIES := $(B)/$(LIBRARY_SO).$(VERSION) $(B)/libheadwater-agent.a

@@ -1,6 +1,6 @@
 # What proves that nothing is lost (docs/reliability.md): the fault harness, an agent that is killed or
 # loses power at every point of an apply, and the model of the protocol. With FAULTS=1 the programs have
-# named points to die at (common/points.h).
+# named points to die at (base/points.h).
 
 .PHONY: recovery check-recovery agent-kills check-agent-kills agent-power refused-starts model
 

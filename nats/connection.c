@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/certificate.h"
+#include "base/memory.h"
 #include "common/backoff.h"
-#include "common/certificate.h"
 #include "common/clock.h"
-#include "common/memory.h"
 #include "common/outage.h"
 #include "nats/mailbox.h"
 #include "nats/probe.h"

@@ -15,8 +15,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/status.h"
 #include "nats/error.h"
 #include "nats/flights.h"
 #include "nats/subscriptions.h"

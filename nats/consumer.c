@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
-#include "common/number.h"
+#include "base/memory.h"
+#include "base/number.h"
 
 enum {
     HEARTBEAT_MS = 2000, /* between heartbeats of a server that has nothing to deliver */

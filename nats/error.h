@@ -8,7 +8,7 @@
 
 #include <nats/nats.h>
 
-#include "common/status.h"
+#include "base/status.h"
 
 /* Fills err from a natsStatus and an optional JetStream error code, and returns its status. fmt
  * says what was being done: "reading the stream". */

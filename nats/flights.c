@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "nats/error.h"
 #include "nats/mailbox.h"
 

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
-#include "common/memory.h"
-#include "common/number.h"
+#include "base/buf.h"
+#include "base/memory.h"
+#include "base/number.h"
 #include "nats/kv.h"
 #include "nats/stored.h"
 

@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/json.h"
-#include "common/memory.h"
-#include "common/names.h"
-#include "common/number.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/names.h"
+#include "base/number.h"
 #include "nats/stored.h"
 #include "nats/watch.h"
 

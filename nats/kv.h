@@ -119,7 +119,7 @@ enum hw_status hw_kv_probe_start(struct hw_nats *nats, const char *bucket, int64
                                  struct hw_kv_probe **probe, struct hw_error *err) HW_CHECKED;
 void hw_kv_probe_stop(struct hw_kv_probe *probe); /* not from told; NULL is fine */
 
-/* May key be used as a key? The rule of common/names.h: fewer characters than ADR-8 allows. */
+/* May key be used as a key? The rule of base/names.h: fewer characters than ADR-8 allows. */
 bool hw_kv_key_valid(const char *key);
 /* May it be the name of a bucket? A key of one part, without a dot. */
 bool hw_kv_bucket_valid(const char *bucket);

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
-#include "common/number.h"
+#include "base/memory.h"
+#include "base/number.h"
 
 enum { MAIL_MOST = 8192 }; /* messages that wait for the loop before libnats' threads have to */
 

@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-#include "common/status.h"
+#include "base/status.h"
 
 #define HW_NKEY_BYTES      32
 #define HW_NKEY_SEED_MAX   59 /* 58 characters and a NUL */

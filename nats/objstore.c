@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base64.h"
-#include "common/buf.h"
+#include "base/base64.h"
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "common/clock.h"
-#include "common/json.h"
-#include "common/memory.h"
 #include "nats/stored.h"
 #include "nats/watch.h"
 

@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "common/digest.h"
+#include "base/digest.h"
 #include "nats/connection.h"
 
 /* What a bucket's stream is called: this, and the bucket's name. */

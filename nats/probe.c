@@ -13,8 +13,8 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/json.h"
+#include "base/memory.h"
 
 #define URL "--nats (HEADWATER_NATS_URL)"
 

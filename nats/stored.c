@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/number.h"
 #include "common/clock.h"
-#include "common/json.h"
-#include "common/memory.h"
-#include "common/number.h"
 
 enum { SUBJECT_MOST = 1024 };
 

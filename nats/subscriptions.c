@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "nats/mailbox.h"
 
 enum { LEAVING_MS = 2000 }; /* between taking a subscription out of the connection and freeing it */

@@ -10,10 +10,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/certificate.h"
+#include "base/certificate.h"
+#include "base/file.h"
+#include "base/memory.h"
 #include "common/clock.h"
-#include "common/file.h"
-#include "common/memory.h"
 #include "nats/error.h"
 #include "nats/nkey.h"
 

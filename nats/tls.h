@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "common/digest.h"
-#include "common/status.h"
+#include "base/digest.h"
+#include "base/status.h"
 
 /* Paths. NULL or "": the file is not used. */
 struct hw_nats_files {

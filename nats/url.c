@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 #define EXAMPLE "a server of NATS is written nats://HOST:4222, or tls://HOST:4222"
 

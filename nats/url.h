@@ -6,7 +6,7 @@
 #ifndef HW_NATS_URL_H
 #define HW_NATS_URL_H
 
-#include "common/status.h"
+#include "base/status.h"
 
 #define HW_NATS_SERVERS_MAX 16
 

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/memory.h"
 #include "common/backoff.h"
-#include "common/memory.h"
 
 enum {
     PAUSE_FIRST_MS = 200,  /* before beginning anew after a failure; it doubles with each one … */

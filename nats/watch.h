@@ -13,7 +13,7 @@
 #ifndef HW_NATS_WATCH_H
 #define HW_NATS_WATCH_H
 
-#include "common/status.h"
+#include "base/status.h"
 #include "nats/connection.h"
 #include "nats/consumer.h"
 

@@ -3,7 +3,7 @@
 #include <poll.h>
 #include <stdlib.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 struct hw_aside {
     struct hw_loop *loop;

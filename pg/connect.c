@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "pg/advice.h"
 #include "pg/conninfo.h"
 

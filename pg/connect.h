@@ -20,8 +20,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/status.h"
 
 /* Milliseconds. A host that vanished is noticed after the last at the latest, a connection that is
  * idle included. */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 /* An empty port of a list means the default one. */
 static bool are_ports(const char *list)

@@ -2,7 +2,7 @@
 #ifndef HW_PG_CONNINFO_H
 #define HW_PG_CONNINFO_H
 
-#include "common/status.h"
+#include "base/status.h"
 
 /* HW_EINVAL with the reason for one that can never work. libpq would find out when it connects,
  * and a program that connects again and again would only wait. The message quotes nothing that may

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "pg/aside.h"
 #include "pg/connect.h"
 

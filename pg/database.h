@@ -19,8 +19,8 @@
 #include <libpq-fe.h>
 #include <stdbool.h>
 
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/status.h"
 #include "pg/connect.h"
 
 struct hw_db;

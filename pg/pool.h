@@ -10,8 +10,8 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/status.h"
 #include "pg/database.h"
 
 /* Times in milliseconds that the pool sets for each session. */

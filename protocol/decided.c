@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "common/buf.h"
-#include "common/json.h"
+#include "base/buf.h"
+#include "base/json.h"
 #include "protocol/keys.h"
 
 const char *hw_decided_node(const char *key)

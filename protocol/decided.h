@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/lsn.h"
-#include "common/status.h"
+#include "base/lsn.h"
+#include "base/status.h"
 
 /* Borrows every string from what it was read from. */
 struct hw_decided {

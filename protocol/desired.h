@@ -10,9 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/digest.h"
-#include "common/lsn.h"
-#include "common/status.h"
+#include "base/digest.h"
+#include "base/lsn.h"
+#include "base/status.h"
 #include "protocol/statement.h"
 
 /* What is desired. Borrows every string from what it was read from. */

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "common/number.h"
+#include "base/number.h"
 #include "protocol/statement.h"
 
 static const char *header(natsMsg *msg, const char *name)

@@ -9,7 +9,7 @@
  * the entry comes from, which orders what one history of the database wrote. The epoch counts the
  * histories: after a restore from a backup the log goes on from an older position, so that LSNs of
  * before and after cannot be compared, and the reconciler begins a new epoch. Fences are compared
- * by epoch, then by LSN (common/lsn.h). The fences of one key only grow.
+ * by epoch, then by LSN (base/lsn.h). The fences of one key only grow.
  *
  * The fence is in headers so that a program can read it without knowing the form of the value, and
  * so that a deletion, which has no value, carries one as well. The value repeats the fence for
@@ -22,8 +22,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/lsn.h"
-#include "common/status.h"
+#include "base/lsn.h"
+#include "base/status.h"
 #include "nats/kv.h"
 
 /* The third is HW_HEADER_SIGNATURE (protocol/statement.h). */

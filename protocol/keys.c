@@ -3,7 +3,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 const char *hw_key_node(const char *key, const char *prefix)
 {

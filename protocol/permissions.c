@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/memory.h"
 #include "nats/kv.h"
 #include "nats/nkey.h"
 #include "nats/objstore.h"

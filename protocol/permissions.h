@@ -13,7 +13,7 @@
 #ifndef HW_PROTOCOL_PERMISSIONS_H
 #define HW_PROTOCOL_PERMISSIONS_H
 
-#include "common/status.h"
+#include "base/status.h"
 #include "nats/tls.h"
 
 /* Each prints one entry of "accounts" in the server's configuration to standard output. With

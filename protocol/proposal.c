@@ -3,12 +3,12 @@
 #include <limits.h>
 #include <string.h>
 
-#include "common/base64.h"
-#include "common/buf.h"
-#include "common/json.h"
-#include "common/memory.h"
-#include "common/names.h"
-#include "common/utf8.h"
+#include "base/base64.h"
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/names.h"
+#include "base/utf8.h"
 
 enum { MEDIA_TYPE_MOST = 255 };
 

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/status.h"
+#include "base/status.h"
 
 #define HW_PROPOSAL_REF_MOST   64                /* characters of a ref */
 #define HW_PROPOSAL_VALUE_MOST ((size_t)1 << 20) /* bytes: the content in base64, and the rest */

@@ -3,11 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/names.h"
 #include "common/clock.h"
-#include "common/json.h"
-#include "common/memory.h"
-#include "common/names.h"
 
 enum {
     VALUE_MOST = 64 << 10, /* bytes of one report */

@@ -11,10 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/digest.h"
-#include "common/lsn.h"
-#include "common/names.h"
-#include "common/status.h"
+#include "base/digest.h"
+#include "base/lsn.h"
+#include "base/names.h"
+#include "base/status.h"
 
 enum { HW_REPORT_WORDS_MOST = 4096 }; /* bytes of an error or a reason that are kept */
 

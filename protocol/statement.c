@@ -11,11 +11,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "common/base64.h"
-#include "common/buf.h"
-#include "common/digest.h"
-#include "common/file.h"
-#include "common/memory.h"
+#include "base/base64.h"
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/file.h"
+#include "base/memory.h"
 
 #define SCHEME "ed25519:"
 

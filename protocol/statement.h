@@ -15,8 +15,8 @@
 
 #include <stdint.h>
 
-#include "common/lsn.h"
-#include "common/status.h"
+#include "base/lsn.h"
+#include "base/status.h"
 
 /* The header of NATS that a signature travels in. */
 #define HW_HEADER_SIGNATURE "Headwater-Signature"

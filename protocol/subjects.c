@@ -1,6 +1,6 @@
 #include "protocol/subjects.h"
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 char *hw_subject_leader(const char *bucket)
 {

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "cdc/orphans.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "reconciler/epoch.h"
 
 enum {

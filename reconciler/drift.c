@@ -1,7 +1,7 @@
 #include "reconciler/drift.h"
 
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "reconciler/checkup.h"
 
 enum {

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
+#include "base/memory.h"
 #include "common/clock.h"
-#include "common/json.h"
-#include "common/memory.h"
 #include "common/version.h"
 #include "protocol/subjects.h"
 

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/lsn.h"
+#include "base/lsn.h"
 #include "nats/connection.h"
 #include "pg/database.h"
 #include "reconciler/publish/checkpoint.h"

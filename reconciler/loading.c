@@ -1,7 +1,7 @@
 #include "reconciler/loading.h"
 
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "reconciler/claim.h"
 #include "reconciler/drift.h"
 #include "reconciler/epoch.h"

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "common/stderr.h"
 #include "reconciler/drift.h"
 #include "reconciler/loading.h"

@@ -8,8 +8,8 @@
 
 #include <stdint.h>
 
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/status.h"
 #include "http/monitor.h"
 #include "reconciler/config.h"
 

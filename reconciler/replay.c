@@ -2,10 +2,10 @@
 
 #include <stdlib.h>
 
+#include "base/memory.h"
+#include "base/points.h"
 #include "cdc/pg_source.h"
 #include "common/log.h"
-#include "common/memory.h"
-#include "common/points.h"
 #include "reconciler/claim.h"
 #include "reconciler/stream.h"
 

@@ -1,7 +1,7 @@
 #include "reconciler/state.h"
 
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "common/unlisted.h"
 
 static const char *state_name(enum reconciler_state state)

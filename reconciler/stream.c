@@ -2,10 +2,10 @@
 
 #include <stdio.h>
 
+#include "base/memory.h"
 #include "cdc/pg_source.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "reconciler/checkup.h"
 #include "reconciler/claim.h"
 #include "reconciler/drift.h"

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "nats/kv.h"
 #include "nats/objstore.h"
 #include "protocol/keys.h"

@@ -6,7 +6,7 @@
 #ifndef REC_SURVEY_H
 #define REC_SURVEY_H
 
-#include "common/lsn.h"
+#include "base/lsn.h"
 #include "nats/connection.h"
 #include "pg/database.h"
 #include "reconciler/counts/counts.h"

@@ -14,7 +14,7 @@
 
 #include "agent/daemon/drain.h"
 #include "agent/disk/document.h"
-#include "common/memory.h"
+#include "base/memory.h"
 
 struct agent_command {
     struct hw_loop *loop;

@@ -8,8 +8,8 @@
 
 #include <stdbool.h>
 
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/status.h"
 
 #define AGENT_COMMAND_TAIL  1024 /* bytes kept of stdout and stderr together */
 #define AGENT_COMMAND_GRACE 2000 /* ms from SIGTERM to SIGKILL */

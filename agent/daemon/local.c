@@ -7,9 +7,9 @@
 
 #include "agent/disk/store.h"
 #include "agent/report.h"
-#include "common/file.h"
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "common/streams.h"
 
 #define WAIT_PAUSE_US 100000

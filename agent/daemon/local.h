@@ -5,7 +5,7 @@
 
 #include "agent/disk/output.h"
 #include "agent/proposal.h"
-#include "common/status.h"
+#include "base/status.h"
 
 /* Prints what the state directory says, for people or as JSON. node NULL: whichever node the state
  * is of. */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "agent/daemon/command.h"
-#include "common/memory.h"
+#include "base/memory.h"
 
 #define HEALTH_PAUSE_MS 1000 /* between two runs of the health command */
 

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 enum hw_status agent_words_split(const char *line, char ***out, struct hw_error *err)
 {

@@ -4,7 +4,7 @@
 #ifndef AGENT_DAEMON_WORDS_H
 #define AGENT_DAEMON_WORDS_H
 
-#include "common/status.h"
+#include "base/status.h"
 
 /*
  * Splits a command line into words. Blanks separate them; 'single quotes' keep everything; "double

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "common/clock.h"
-#include "common/utf8.h"
 
 void agent_text_clean(char *out, size_t size, const char *bytes, size_t len)
 {

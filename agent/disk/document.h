@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/digest.h"
-#include "common/lsn.h"
+#include "base/digest.h"
+#include "base/lsn.h"
 
 #define AGENT_DOCUMENT_MAX   ((size_t)16 << 20) /* bytes; the database refuses a larger one */
 #define AGENT_MEDIA_TYPE_MAX 256

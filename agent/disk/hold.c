@@ -8,9 +8,9 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include "common/file.h"
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
 
 #define FILE_MAX ((size_t)4 << 10)
 

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "agent/disk/document.h"
-#include "common/status.h"
+#include "base/status.h"
 
 #define AGENT_REASON_MAX 512
 

@@ -6,8 +6,8 @@
 #include <sys/inotify.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "common/backoff.h"
-#include "common/memory.h"
 
 #define PLACES    4
 #define SETTLE_MS 20 /* between a change and the look: one change is several events */

@@ -10,7 +10,7 @@
 #include <sys/types.h>
 
 #include "agent/disk/document.h"
-#include "common/status.h"
+#include "base/status.h"
 
 struct agent_output {
     const char *file; /* borrowed; file, or dir, or neither */

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/json.h"
+#include "base/memory.h"
 
 #define FORMAT 1
 

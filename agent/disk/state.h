@@ -7,7 +7,7 @@
 
 #include "agent/disk/document.h"
 #include "agent/disk/hold.h"
-#include "common/status.h"
+#include "base/status.h"
 
 #define AGENT_ERROR_MAX 1536
 

@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/file.h"
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
 
 #define STATE_FILE_MAX ((size_t)64 << 10)
 #define SOURCES_MAX    ((size_t)1 << 20)

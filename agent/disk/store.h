@@ -16,7 +16,7 @@
 #define HW_AGENT_STORE_H
 
 #include "agent/disk/state.h"
-#include "common/status.h"
+#include "base/status.h"
 
 struct agent_store;
 

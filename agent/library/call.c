@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "agent/library/shown.h"
-#include "common/memory.h"
+#include "base/memory.h"
 
 struct library_call {
     enum agent_phase phase;

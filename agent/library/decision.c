@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 struct library_decision {
     struct agent_decision of;

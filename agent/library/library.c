@@ -19,7 +19,7 @@
 #include "agent/library/line.h"
 #include "agent/library/options.h"
 #include "agent/library/status.h"
-#include "common/memory.h"
+#include "base/memory.h"
 #include "common/version.h"
 
 int headwater_agent_version(void)

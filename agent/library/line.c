@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "agent/library/shown.h"
-#include "common/memory.h"
+#include "base/memory.h"
 
 #define LINES_MAX 1000
 

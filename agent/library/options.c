@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "agent/disk/store.h"
-#include "common/memory.h"
-#include "common/names.h"
+#include "base/memory.h"
+#include "base/names.h"
 #include "nats/kv.h"
 #include "nats/url.h"
 

@@ -4,7 +4,7 @@
 
 #include "agent/agent.h"
 #include "agent/library/headwater_agent.h"
-#include "common/status.h"
+#include "base/status.h"
 
 /* HW_EINVAL says what is wrong with them. A program that was built with an older header has a
  * smaller size, and the members behind it are not looked at. */

@@ -8,7 +8,7 @@
 
 #include "api/access/throttle.h"
 #include "api/problem.h"
-#include "common/memory.h"
+#include "base/memory.h"
 #include "common/warning.h"
 #include "http/answer.h"
 #include "http/tls.h"

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 static const char *const names[] = {
     [API_ROLE_NONE] = "none",         [API_ROLE_VIEWER] = "viewer",

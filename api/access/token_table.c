@@ -7,11 +7,11 @@
 
 #include "api/migrate.h"
 #include "api/row.h"
-#include "common/buf.h"
+#include "base/buf.h"
+#include "base/map.h"
+#include "base/memory.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/map.h"
-#include "common/memory.h"
 #include "common/outage.h"
 
 enum {

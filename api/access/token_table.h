@@ -16,7 +16,7 @@
 
 #include "api/access/role.h"
 #include "api/listener.h"
-#include "common/digest.h"
+#include "base/digest.h"
 #include "common/loop.h"
 
 enum { API_TOKEN_ID_DIGITS = 16 };

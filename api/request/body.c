@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "api/problem.h"
-#include "common/buf.h"
-#include "common/json.h"
-#include "common/json_text.h"
-#include "common/memory.h"
-#include "common/nearest.h"
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/json_text.h"
+#include "base/memory.h"
+#include "base/nearest.h"
 #include "http/answer.h"
 
 static const char *type_name(const json_t *value)

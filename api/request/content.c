@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "api/row.h"
-#include "common/base64.h"
-#include "common/memory.h"
+#include "base/base64.h"
+#include "base/memory.h"
 #include "http/answer.h"
 
 void api_content_answer(struct http_request *request, const PGresult *row, const char *name)

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/digest.h"
-#include "common/memory.h"
+#include "base/digest.h"
+#include "base/memory.h"
 #include "http/answer.h"
 #include "http/router.h"
 

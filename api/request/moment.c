@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-#include "common/lsn.h"
-#include "common/memory.h"
+#include "base/lsn.h"
+#include "base/memory.h"
 #include "http/answer.h"
 
 /* Has the text the form of RFC 3339 section 5.6? Only the form is checked, since PostgreSQL refuses

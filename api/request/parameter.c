@@ -3,7 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "http/answer.h"
 
 enum { LIMIT_DEFAULT = 100, LIMIT_MOST = 1000 };

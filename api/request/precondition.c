@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
 #include "http/answer.h"
 #include "http/etag.h"
 

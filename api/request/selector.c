@@ -1,10 +1,10 @@
 #include "api/request/selector.h"
 
-#include "common/buf.h"
-#include "common/json.h"
-#include "common/json_text.h"
-#include "common/labels.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/json_text.h"
+#include "base/labels.h"
+#include "base/memory.h"
 #include "http/answer.h"
 
 enum hw_status api_selector_parse(const char *text, json_t **out, struct hw_error *err)

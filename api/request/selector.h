@@ -1,6 +1,6 @@
 /*
  * Label selectors in a query. A node matches when its labels contain (jsonb's @>) one of the
- * alternatives that the text may mean (common/labels.h).
+ * alternatives that the text may mean (base/labels.h).
  */
 #ifndef API_REQUEST_SELECTOR_H
 #define API_REQUEST_SELECTOR_H
@@ -8,7 +8,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "common/status.h"
+#include "base/status.h"
 #include "http/request.h"
 
 #define API_SELECTOR_ALTERNATIVES 64 /* at most */

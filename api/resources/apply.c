@@ -7,7 +7,7 @@
 #include "api/row.h"
 #include "api/transaction.h"
 #include "api/warnings.h"
-#include "common/utf8.h"
+#include "base/utf8.h"
 #include "http/answer.h"
 
 static const struct api_column columns[] = {

@@ -3,7 +3,7 @@
 #include "api/request/body.h"
 #include "api/resource.h"
 #include "api/transaction.h"
-#include "common/memory.h"
+#include "base/memory.h"
 
 #define COLUMNS "name, config, node, selector, priority, revision, version, created_at, updated_at"
 

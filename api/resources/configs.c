@@ -11,9 +11,9 @@
 #include "api/resource.h"
 #include "api/row.h"
 #include "api/transaction.h"
-#include "common/base64.h"
-#include "common/memory.h"
-#include "common/utf8.h"
+#include "base/base64.h"
+#include "base/memory.h"
+#include "base/utf8.h"
 #include "http/answer.h"
 #include "http/media_type.h"
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "api/row.h"
-#include "common/memory.h"
+#include "base/memory.h"
 
 struct api_event *api_event_new(const PGresult *rows, int row)
 {

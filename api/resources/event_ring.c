@@ -1,6 +1,6 @@
 #include "api/resources/event_ring.h"
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 static void drop_first(struct api_event_ring *ring)
 {

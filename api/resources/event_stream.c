@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "common/loop.h"
-#include "common/memory.h"
 #include "http/answer.h"
 
 enum { HEARTBEAT_MS = 15000 };

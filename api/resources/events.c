@@ -14,9 +14,9 @@
 #include "api/request/selector.h"
 #include "api/resources/event_stream.h"
 #include "api/row.h"
-#include "common/json.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "http/answer.h"
 
 enum {

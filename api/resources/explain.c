@@ -5,7 +5,7 @@
 #include "api/resource.h"
 #include "api/row.h"
 #include "api/transaction.h"
-#include "common/memory.h"
+#include "base/memory.h"
 #include "http/answer.h"
 
 static const struct api_column desired_columns[] = {

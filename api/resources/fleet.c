@@ -8,8 +8,8 @@
 #include "api/request/selector.h"
 #include "api/resource.h"
 #include "api/transaction.h"
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "http/answer.h"
 
 static const char *const states[] = {"in_sync",    "pending",  "failed",

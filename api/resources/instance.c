@@ -3,7 +3,7 @@
 #include "api/request/body.h"
 #include "api/row.h"
 #include "api/transaction.h"
-#include "common/memory.h"
+#include "base/memory.h"
 #include "http/answer.h"
 
 static const struct api_column columns[] = {

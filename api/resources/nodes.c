@@ -6,7 +6,7 @@
 #include "api/request/selector.h"
 #include "api/resource.h"
 #include "api/transaction.h"
-#include "common/memory.h"
+#include "base/memory.h"
 
 #define COLUMNS "name, labels, description, version, created_at, updated_at"
 

@@ -6,8 +6,8 @@
 #include "api/handlers.h"
 #include "api/openapi.h"
 #include "api/routes.h"
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "common/version.h"
 #include "http/answer.h"
 

@@ -9,7 +9,7 @@
 #include "api/request/precondition.h"
 #include "api/resource.h"
 #include "api/transaction.h"
-#include "common/memory.h"
+#include "base/memory.h"
 #include "http/answer.h"
 
 #define SELECT                                                                                     \

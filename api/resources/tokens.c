@@ -8,7 +8,7 @@
 #include "api/request/body.h"
 #include "api/resource.h"
 #include "api/transaction.h"
-#include "common/memory.h"
+#include "base/memory.h"
 #include "common/options.h"
 #include "http/answer.h"
 

@@ -4,7 +4,7 @@
 #include "api/request/parameter.h"
 #include "api/resource.h"
 #include "api/transaction.h"
-#include "common/json.h"
+#include "base/json.h"
 #include "http/answer.h"
 
 static const struct api_column columns[] = {

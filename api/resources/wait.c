@@ -11,10 +11,10 @@
 #include "api/refusal.h"
 #include "api/row.h"
 #include "api/transaction.h"
-#include "common/buf.h"
+#include "base/buf.h"
+#include "base/lsn.h"
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/lsn.h"
-#include "common/memory.h"
 #include "http/answer.h"
 
 enum {

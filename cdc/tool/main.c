@@ -6,14 +6,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
+#include "base/memory.h"
 #include "cdc/orphans.h"
 #include "cdc/pg_source.h"
 #include "cdc/slot.h"
 #include "cdc/tool/replay.h"
 #include "cdc/tool/tail.h"
-#include "common/json.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "common/options.h"
 #include "common/streams.h"
 #include "pg/conninfo.h"

@@ -7,12 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/json.h"
+#include "base/map.h"
+#include "base/memory.h"
 #include "cdc/pg_source.h"
 #include "cdc/slot.h"
 #include "cdc/tool/signals.h"
-#include "common/json.h"
-#include "common/map.h"
-#include "common/memory.h"
 
 #define APPLICATION "headwater-cdc"
 

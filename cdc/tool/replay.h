@@ -7,7 +7,7 @@
 
 #include <stdbool.h>
 
-#include "common/status.h"
+#include "base/status.h"
 
 struct cdc_replay_options {
     const char *conninfo;

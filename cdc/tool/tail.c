@@ -7,13 +7,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "cdc/pg_source.h"
 #include "cdc/slot.h"
 #include "cdc/tool/signals.h"
-#include "common/buf.h"
-#include "common/json.h"
 #include "common/log.h"
-#include "common/memory.h"
 
 /* So much output may wait for its reader before the stream is paused; at so little it goes on. */
 #define PAUSE_BYTES  ((size_t)1024 * 1024)

@@ -2,8 +2,8 @@
 #ifndef CDC_TOOL_TAIL_H
 #define CDC_TOOL_TAIL_H
 
-#include "common/lsn.h"
-#include "common/status.h"
+#include "base/lsn.h"
+#include "base/status.h"
 
 struct cdc_tail_options {
     const char *conninfo;

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
 
 #define CLI_EVENT_MOST ((size_t)4 << 20) /* bytes of one event */
 

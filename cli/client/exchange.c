@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
+#include "base/lsn.h"
+#include "base/memory.h"
 #include "cli/client/reach.h"
-#include "common/json.h"
 #include "common/log.h"
 #include "common/loop.h"
-#include "common/lsn.h"
-#include "common/memory.h"
 #include "common/version.h"
 
 enum {

@@ -7,8 +7,8 @@
 
 #include <curl/curl.h>
 
+#include "base/status.h"
 #include "cli/client/request.h"
-#include "common/status.h"
 
 /* A connection, by which one exchange after another is made. */
 struct cli_http {

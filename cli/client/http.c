@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
+#include "base/memory.h"
 #include "cli/client/exchange.h"
-#include "common/json.h"
 #include "common/log.h"
 #include "common/loop.h"
-#include "common/memory.h"
 
 enum { BACKOFF_LEAST_MS = 200, BACKOFF_MOST_MS = 5000 };
 

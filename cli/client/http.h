@@ -7,8 +7,8 @@
 #ifndef HW_CLI_HTTP_H
 #define HW_CLI_HTTP_H
 
+#include "base/status.h"
 #include "cli/client/request.h"
-#include "common/status.h"
 
 struct cli_http;
 

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 enum { CONNECT_MS = 2000, ANSWER_MS = 3000 };
 

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
 
 #define CLI_ANSWER_MOST ((size_t)64 << 20) /* bytes of an answer's body */
 

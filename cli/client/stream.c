@@ -2,8 +2,8 @@
 
 #include <string.h>
 
+#include "base/memory.h"
 #include "common/loop.h"
-#include "common/memory.h"
 
 enum {
     REST_MS = 1000,      /* the longest pause between two calls of rest */

@@ -4,14 +4,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/labels.h"
+#include "base/memory.h"
 #include "cli/ask.h"
 #include "cli/commands/commands.h"
 #include "cli/output.h"
 #include "cli/text.h"
 #include "cli/unknown.h"
 #include "cli/write.h"
-#include "common/labels.h"
-#include "common/memory.h"
 
 static const struct cli_column result_columns[] = {
     {"NODE", "name", CLI_TEXT},

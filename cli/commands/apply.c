@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "cli/ask.h"
 #include "cli/commands/commands.h"
 #include "cli/output.h"
@@ -10,7 +11,6 @@
 #include "cli/resources.h"
 #include "cli/text.h"
 #include "cli/write.h"
-#include "common/memory.h"
 
 static const struct cli_column result_columns[] = {
     {"KIND", "kind", CLI_TEXT}, {"NAME", "name", CLI_TEXT}, {"RESULT", "result", CLI_TEXT},

@@ -4,13 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "cli/client/http.h"
 #include "cli/commands/commands.h"
 #include "cli/output.h"
 #include "cli/pointer.h"
 #include "cli/text.h"
 #include "cli/write.h"
-#include "common/memory.h"
 
 enum { SET_ATTEMPTS = 5 };
 

@@ -1,11 +1,11 @@
 /* choose: says which of the agents that share a node's name is meant. */
 #include <string.h>
 
+#include "base/json.h"
+#include "base/memory.h"
 #include "cli/commands/commands.h"
 #include "cli/output.h"
 #include "cli/write.h"
-#include "common/json.h"
-#include "common/memory.h"
 
 static void show_chosen(struct cli *cli, const json_t *answer)
 {

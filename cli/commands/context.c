@@ -4,11 +4,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "cli/client/http.h"
 #include "cli/commands/commands.h"
 #include "cli/contexts.h"
 #include "cli/output.h"
-#include "common/memory.h"
 
 static const struct cli_column columns[] = {
     {"IN USE", "current", CLI_FLAG},

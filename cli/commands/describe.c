@@ -4,10 +4,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/memory.h"
 #include "cli/commands/commands.h"
 #include "cli/fetch.h"
 #include "cli/output.h"
-#include "common/memory.h"
 
 enum { REPORTS = 5, REVISIONS = 5, NODES_SHOWN = 10 };
 

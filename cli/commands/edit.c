@@ -4,6 +4,9 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/utf8.h"
 #include "cli/ask.h"
 #include "cli/client/http.h"
 #include "cli/commands/commands.h"
@@ -14,9 +17,6 @@
 #include "cli/text.h"
 #include "cli/write.h"
 #include "cli/yaml.h"
-#include "common/file.h"
-#include "common/memory.h"
-#include "common/utf8.h"
 
 static const struct kind {
     const char *name, *collection;

@@ -2,12 +2,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/memory.h"
 #include "cli/client/request.h"
 #include "cli/commands/commands.h"
 #include "cli/fetch.h"
 #include "cli/output.h"
 #include "cli/pointer.h"
-#include "common/memory.h"
 
 static const struct cli_column source_columns[] = {
     {"PRIORITY", "priority", CLI_TEXT}, {"ASSIGNMENT", "assignment", CLI_TEXT},

@@ -10,17 +10,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/points.h"
 #include "cli/commands/commands.h"
 #include "cli/document.h"
 #include "cli/export_dir.h"
 #include "cli/fetch.h"
 #include "cli/output.h"
 #include "cli/yaml.h"
-#include "common/buf.h"
-#include "common/digest.h"
-#include "common/json.h"
-#include "common/memory.h"
-#include "common/points.h"
 
 /* One file of documents, with the contents that it names, is no more than one apply takes. */
 enum { ATTEMPTS = 5, CASE_DIGITS = 8, DOCUMENTS_MOST = 10000, CONTENTS_MOST = 16 << 20 };

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
+#include "base/nearest.h"
 #include "cli/client/http.h"
 #include "cli/commands/commands.h"
 #include "cli/document.h"
@@ -10,8 +12,6 @@
 #include "cli/live.h"
 #include "cli/output.h"
 #include "cli/unknown.h"
-#include "common/memory.h"
-#include "common/nearest.h"
 
 /* ---- lists ---- */
 

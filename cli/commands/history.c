@@ -1,10 +1,10 @@
 /* history shows the revisions of a config, audit who changed what. */
 #include <string.h>
 
+#include "base/memory.h"
 #include "cli/client/request.h"
 #include "cli/commands/commands.h"
 #include "cli/output.h"
-#include "common/memory.h"
 
 enum { AUDIT_PRESET = 50 };
 

@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "cli/client/http.h"
 #include "cli/commands/commands.h"
 #include "cli/fetch.h"
 #include "cli/output.h"
 #include "cli/write.h"
-#include "common/memory.h"
 
 static const struct cli_column columns[] = {
     {"ID", "id", CLI_TEXT},

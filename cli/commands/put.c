@@ -2,12 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "base/memory.h"
 #include "cli/commands/commands.h"
 #include "cli/output.h"
 #include "cli/resources.h"
 #include "cli/write.h"
-#include "common/file.h"
-#include "common/memory.h"
 
 /* *media_type is a constant or the value of an option. */
 static enum hw_status choose_media_type(struct cli *cli, const char **media_type,

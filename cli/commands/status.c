@@ -4,11 +4,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/memory.h"
 #include "cli/commands/commands.h"
 #include "cli/output.h"
 #include "cli/trouble.h"
 #include "common/clock.h"
-#include "common/memory.h"
 
 enum { GREEN = 32, RED = 31, YELLOW = 33 };
 

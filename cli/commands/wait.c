@@ -1,9 +1,9 @@
 /* wait: the barrier, for a position that is named or that of the last write. */
+#include "base/lsn.h"
+#include "base/memory.h"
 #include "cli/await.h"
 #include "cli/commands/commands.h"
 #include "cli/position.h"
-#include "common/lsn.h"
-#include "common/memory.h"
 
 enum hw_status cli_wait(struct cli *cli, char **operands, int count, struct hw_error *err)
 {

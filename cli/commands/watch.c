@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "cli/commands/commands.h"
 #include "cli/follow.h"
 #include "cli/output.h"
 #include "cli/text.h"
 #include "cli/yaml.h"
-#include "common/memory.h"
 
 struct watch {
     struct cli *cli;

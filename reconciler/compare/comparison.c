@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
+#include "base/points.h"
 #include "common/log.h"
-#include "common/memory.h"
-#include "common/points.h"
 #include "reconciler/publish/content.h"
 
 enum {

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 void rec_differences_add(struct rec_differences *differences, struct rec_session *session,
                          const char *kind, const char *node, const char *object, const char *sql,

@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
 #include "reconciler/compare/session.h"
 
 enum { REC_DIFFERENCES_SHOWN = 1000 }; /* the rest is counted only */

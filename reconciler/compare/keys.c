@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
-#include "common/names.h"
+#include "base/memory.h"
+#include "base/names.h"
 #include "nats/kv.h"
 #include "reconciler/publish/content.h"
 #include "reconciler/publish/signature.h"

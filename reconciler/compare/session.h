@@ -10,8 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/status.h"
 #include "nats/connection.h"
 #include "pg/database.h"
 #include "reconciler/compare/verify_config.h"

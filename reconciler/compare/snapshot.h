@@ -10,10 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/buf.h"
-#include "common/digest.h"
-#include "common/lsn.h"
-#include "common/map.h"
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/lsn.h"
+#include "base/map.h"
 #include "reconciler/compare/session.h"
 
 struct rec_snapshot_object {

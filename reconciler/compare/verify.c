@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/memory.h"
 #include "reconciler/compare/differences.h"
 #include "reconciler/compare/documents.h"
 #include "reconciler/compare/keys.h"

@@ -13,7 +13,7 @@
 
 #include <stdbool.h>
 
-#include "common/status.h"
+#include "base/status.h"
 #include "reconciler/compare/verify_config.h"
 
 /*

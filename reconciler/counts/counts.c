@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 #define ROW(member, name, text)                                                                    \
     {                                                                                              \

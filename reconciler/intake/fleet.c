@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/map.h"
-#include "common/memory.h"
+#include "base/map.h"
+#include "base/memory.h"
 
 enum { IDS = 4 };
 

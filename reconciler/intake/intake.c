@@ -4,10 +4,10 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/map.h"
+#include "base/memory.h"
+#include "base/names.h"
 #include "common/log.h"
-#include "common/map.h"
-#include "common/memory.h"
-#include "common/names.h"
 #include "common/outage.h"
 #include "common/pace.h"
 #include "common/warning.h"

@@ -29,8 +29,8 @@
 #ifndef RECONCILER_INTAKE_INTAKE_H
 #define RECONCILER_INTAKE_INTAKE_H
 
-#include "common/buf.h"
-#include "common/digest.h"
+#include "base/buf.h"
+#include "base/digest.h"
 #include "common/loop.h"
 #include "nats/kv.h"
 #include "pg/database.h"

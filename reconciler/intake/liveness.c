@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
+#include "base/map.h"
+#include "base/memory.h"
+#include "base/names.h"
 #include "common/log.h"
-#include "common/map.h"
-#include "common/memory.h"
-#include "common/names.h"
 #include "pg/database.h"
 #include "protocol/subjects.h"
 

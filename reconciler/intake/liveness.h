@@ -7,8 +7,8 @@
 #ifndef RECONCILER_INTAKE_LIVENESS_H
 #define RECONCILER_INTAKE_LIVENESS_H
 
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/status.h"
 #include "nats/connection.h"
 #include "reconciler/counts/counts.h"
 

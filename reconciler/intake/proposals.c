@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
-#include "common/digest.h"
-#include "common/json.h"
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/points.h"
 #include "common/log.h"
-#include "common/memory.h"
-#include "common/points.h"
 #include "common/warning.h"
 #include "protocol/keys.h"
 #include "protocol/proposal.h"

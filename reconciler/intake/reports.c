@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "common/clock.h"
-#include "common/json.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "common/warning.h"
 #include "protocol/keys.h"
 #include "protocol/report.h"

@@ -6,8 +6,8 @@
 #ifndef RECONCILER_INTAKE_REPORTS_H
 #define RECONCILER_INTAKE_REPORTS_H
 
+#include "base/lsn.h"
 #include "common/loop.h"
-#include "common/lsn.h"
 #include "nats/kv.h"
 #include "pg/database.h"
 #include "reconciler/counts/counts.h"

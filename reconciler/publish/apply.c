@@ -4,10 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
+#include "base/points.h"
 #include "common/clock.h"
 #include "common/log.h"
-#include "common/memory.h"
-#include "common/points.h"
 #include "nats/hidden.h"
 #include "nats/objstore.h"
 #include "reconciler/publish/hidden.h"

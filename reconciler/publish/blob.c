@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base64.h"
+#include "base/base64.h"
 
 enum hw_status rec_blob_decode(const char *encoding, const char *content, size_t len,
                                struct rec_blob *blob, struct hw_error *err)

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#include "common/status.h"
+#include "base/status.h"
 
 struct rec_blob {
     const void *data;

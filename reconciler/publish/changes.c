@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-#include "common/json.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "reconciler/publish/blob.h"
 
 /* A change of a table with one row for each node. *gone: there is no new row, because this one or

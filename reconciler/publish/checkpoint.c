@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/json.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/number.h"
 #include "common/log.h"
-#include "common/memory.h"
-#include "common/number.h"
 #include "nats/hidden.h"
 #include "protocol/entry.h"
 

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/memory.h"
 
 /* The members are written in one order, and values that were JSON with sorted keys and no white
  * space: equal contents give equal bytes. */

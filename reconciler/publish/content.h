@@ -12,8 +12,8 @@
 
 #include <stdbool.h>
 
-#include "common/digest.h"
-#include "common/lsn.h"
+#include "base/digest.h"
+#include "base/lsn.h"
 #include "protocol/entry.h"
 #include "reconciler/publish/decided.h"
 #include "reconciler/publish/desired.h"

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/names.h"
+#include "base/names.h"
 
 static enum hw_status check(const struct hw_decided *row, struct hw_error *err)
 {

@@ -8,8 +8,8 @@
 #include <libpq-fe.h>
 #include <stdint.h>
 
+#include "base/status.h"
 #include "cdc/source.h"
-#include "common/status.h"
 #include "protocol/decided.h"
 
 /* From the columns of a streamed row; the error names the column that is missing or wrong. */

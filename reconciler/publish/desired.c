@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/digest.h"
-#include "common/names.h"
+#include "base/digest.h"
+#include "base/names.h"
 
 /* What must hold before a row may become a key and a name in NATS. */
 static enum hw_status check(const struct hw_desired *row, struct hw_error *err)

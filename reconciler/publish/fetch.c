@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/buf.h"
-#include "common/digest.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/memory.h"
 #include "pg/database.h"
 #include "reconciler/publish/blob.h"
 

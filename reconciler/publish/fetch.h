@@ -7,8 +7,8 @@
 
 #include <stddef.h>
 
+#include "base/status.h"
 #include "common/loop.h"
-#include "common/status.h"
 
 struct rec_fetch;
 

@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "nats/kv.h"
 #include "protocol/keys.h"
 

@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "nats/kv.h"
 #include "protocol/keys.h"
 

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/map.h"
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/map.h"
-#include "common/memory.h"
 
 enum {
     COLLECTED_MOST = 100, /* objects removed behind one comparison */

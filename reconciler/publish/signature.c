@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 
 char *rec_signature(struct hw_signer *signer, const char *node, const struct hw_desired *row,
                     struct hw_fence fence)

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/map.h"
-#include "common/memory.h"
+#include "base/map.h"
+#include "base/memory.h"
 #include "reconciler/publish/content.h"
 
 struct rec_sink {

@@ -13,8 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/digest.h"
-#include "common/lsn.h"
+#include "base/digest.h"
+#include "base/lsn.h"
 #include "protocol/entry.h"
 #include "protocol/keys.h"
 #include "reconciler/publish/decided.h"

@@ -3,7 +3,7 @@
 
 #include "api/problem.h"
 #include "api/request/body.h"
-#include "common/utf8.h"
+#include "base/utf8.h"
 #include "http/answer.h"
 #include "tests/fuzz/fuzz.h"
 

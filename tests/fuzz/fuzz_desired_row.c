@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "agent/desired.h"
-#include "common/json.h"
+#include "base/json.h"
 #include "protocol/keys.h"
 #include "reconciler/publish/content.h"
 #include "tests/fuzz/fuzz.h"

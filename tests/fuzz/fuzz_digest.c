@@ -1,8 +1,8 @@
 /* Digests have one spelling; base64 is what its encoder makes of the bytes, up to stray bits. */
 #include <string.h>
 
-#include "common/base64.h"
-#include "common/digest.h"
+#include "base/base64.h"
+#include "base/digest.h"
 #include "tests/fuzz/fuzz.h"
 
 typedef enum hw_status decode_fn(const char *, size_t, unsigned char **, size_t *,

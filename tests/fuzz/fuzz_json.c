@@ -1,9 +1,9 @@
 /* JSON objects: what is written of one reads back as the same, in both ways of writing. */
 #include <string.h>
 
-#include "common/json.h"
-#include "common/json_text.h"
-#include "common/utf8.h"
+#include "base/json.h"
+#include "base/json_text.h"
+#include "base/utf8.h"
 #include "tests/fuzz/fuzz.h"
 
 static void check_text(const char *text, const json_t *object)

@@ -2,7 +2,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "common/lsn.h"
+#include "base/lsn.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,9 +1,9 @@
 /* Proposals of nodes, which anyone with an agent's credentials may write. */
 #include <string.h>
 
-#include "common/json.h"
-#include "common/memory.h"
-#include "common/names.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/names.h"
 #include "nats/kv.h"
 #include "reconciler/intake/proposals.h"
 #include "tests/fuzz/fuzz.h"

@@ -1,8 +1,8 @@
 /* Reports of agents, which anyone with an agent's credentials may write. */
 #include <string.h>
 
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "protocol/report.h"
 #include "tests/fuzz/fuzz.h"
 

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "api/request/selector.h"
-#include "common/json.h"
-#include "common/json_text.h"
+#include "base/json.h"
+#include "base/json_text.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -11,7 +11,7 @@
 #include <string.h>
 
 #include "agent/desired.h"
-#include "common/json.h"
+#include "base/json.h"
 #include "nats/kv.h"
 #include "nats/stored.h"
 #include "protocol/entry.h"

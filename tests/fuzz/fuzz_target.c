@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "api/routes.h"
-#include "common/utf8.h"
+#include "base/utf8.h"
 #include "tests/fuzz/fuzz.h"
 
 static void check(const char *text)

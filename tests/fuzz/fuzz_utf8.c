@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "agent/disk/document.h"
-#include "common/buf.h"
-#include "common/utf8.h"
+#include "base/buf.h"
+#include "base/utf8.h"
 #include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,9 +1,9 @@
 /* Records of wal2json: whatever is taken has all that its kind must have. */
 #include <string.h>
 
+#include "base/json.h"
+#include "base/memory.h"
 #include "cdc/wal2json.h"
-#include "common/json.h"
-#include "common/memory.h"
 #include "tests/fuzz/fuzz.h"
 
 /* Strings end where they say, and what is read is JSON that a library reads. */

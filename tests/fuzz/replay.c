@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "common/file.h"
-#include "common/status.h"
+#include "base/file.h"
+#include "base/status.h"
 #include "tests/fuzz/fuzz.h"
 
 #define INPUT_MAX ((size_t)16 << 20)

@@ -11,9 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/digest.h"
-#include "common/file.h"
-#include "common/memory.h"
+#include "base/digest.h"
+#include "base/file.h"
+#include "base/memory.h"
 #include "tests/support/agent_program.h"
 #include "tests/support/process.h"
 #include "tests/support/suite.h"

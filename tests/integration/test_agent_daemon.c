@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/agent_program.h"
 #include "tests/support/process.h"
 #include "tests/support/suite.h"

@@ -1,5 +1,5 @@
 /*
- * headwater-agent killed at every point of an apply: those of common/points.h, where the build has
+ * headwater-agent killed at every point of an apply: those of base/points.h, where the build has
  * them, and in the midst of each command. Each time: the output is the old document or the new one,
  * whole; a start without NATS makes output, state and what the node was told last agree; and with
  * NATS the node gets to where it should be, and says so. HW_KILLS says how often each; `make
@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/agent_program.h"
 #include "tests/support/process.h"
 #include "tests/support/suite.h"
@@ -22,7 +22,7 @@
 #define SIZE   70000 /* bytes of a document: more than one write */
 
 static const struct kill {
-    const char *point; /* of common/points.h, or */
+    const char *point; /* of base/points.h, or */
     const char *word;  /* the command to die in: "old" or "new" says for which document */
     bool bad;          /* the new document is refused */
     int counts;        /* which passage of the point: 1 to this */

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "agent/library/headwater_agent.h"
-#include "common/memory.h"
+#include "base/memory.h"
 #include "common/version.h"
 #include "tests/support/process.h"
 #include "tests/support/suite.h"

@@ -24,8 +24,8 @@
 
 #include "agent/agent.h"
 #include "agent/report.h"
-#include "common/file.h"
-#include "common/memory.h"
+#include "base/file.h"
+#include "base/memory.h"
 #include "tests/support/process.h"
 #include "tests/support/suite.h"
 #include "tests/support/upstream.h"

@@ -2,9 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/buf.h"
-#include "common/digest.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/memory.h"
 #include "tests/support/service.h"
 #include "tests/support/suite.h"
 

@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "api/routes.h"
-#include "common/buf.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/memory.h"
 #include "tests/support/api_program.h"
 #include "tests/support/database.h"
 #include "tests/support/http.h"

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/http.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"

@@ -3,9 +3,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/buf.h"
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "tests/support/service.h"
 #include "tests/support/suite.h"
 

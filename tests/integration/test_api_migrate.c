@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "api/migrate.h"
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/api_program.h"
 #include "tests/support/http.h"
 #include "tests/support/process.h"

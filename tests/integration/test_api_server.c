@@ -10,9 +10,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "common/buf.h"
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "tests/support/api_program.h"
 #include "tests/support/http.h"
 #include "tests/support/process.h"

@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base64.h"
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/base64.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "tests/support/agent_program.h"
 #include "tests/support/pipeline.h"
 #include "tests/support/process.h"

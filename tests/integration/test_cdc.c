@@ -6,12 +6,12 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "cdc/pg_source.h"
 #include "cdc/slot.h"
-#include "common/buf.h"
-#include "common/file.h"
-#include "common/json.h"
-#include "common/memory.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"
 

@@ -4,12 +4,12 @@
 #include <string.h>
 #include <sys/wait.h>
 
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "cdc/archive.h"
 #include "cdc/pg_source.h"
 #include "cdc/slot.h"
-#include "common/buf.h"
-#include "common/json.h"
-#include "common/memory.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"

@@ -9,9 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/file.h"
+#include "base/memory.h"
 #include "cli/cli.h"
-#include "common/file.h"
-#include "common/memory.h"
 #include "tests/support/cli_program.h"
 #include "tests/support/process.h"
 #include "tests/support/service.h"

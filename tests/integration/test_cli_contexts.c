@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/cli_program.h"
 #include "tests/support/process.h"
 #include "tests/support/service.h"

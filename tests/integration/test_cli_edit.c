@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/cli_program.h"
 #include "tests/support/process.h"
 #include "tests/support/service.h"

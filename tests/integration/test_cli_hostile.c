@@ -8,8 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "cli/cli.h"
-#include "common/memory.h"
 #include "tests/support/cli_program.h"
 #include "tests/support/http.h"
 #include "tests/support/patience.h"

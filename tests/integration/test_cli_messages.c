@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/file.h"
-#include "common/memory.h"
+#include "base/file.h"
+#include "base/memory.h"
 #include "tests/support/cli_program.h"
 #include "tests/support/service.h"
 #include "tests/support/suite.h"

@@ -12,9 +12,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/buf.h"
-#include "common/file.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/file.h"
+#include "base/memory.h"
 #include "tests/support/cli_program.h"
 #include "tests/support/process.h"
 #include "tests/support/service.h"

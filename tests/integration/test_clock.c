@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "agent/library/headwater_agent.h"
+#include "base/memory.h"
 #include "common/clock.h"
-#include "common/memory.h"
 #include "tests/support/process.h"
 #include "tests/support/suite.h"
 #include "tests/support/upstream.h"

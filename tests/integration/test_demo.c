@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "cdc/slot.h"
-#include "common/memory.h"
 #include "tests/support/http.h"
 #include "tests/support/pipeline.h"
 #include "tests/support/standby.h"

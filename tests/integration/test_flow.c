@@ -6,8 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/file.h"
-#include "common/memory.h"
+#include "base/file.h"
+#include "base/memory.h"
 #include "tests/support/api_program.h"
 #include "tests/support/http.h"
 #include "tests/support/servers.h"

@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/lsn.h"
-#include "common/memory.h"
+#include "base/lsn.h"
+#include "base/memory.h"
 #include "nats/hidden.h"
 #include "nats/kv.h"
 #include "protocol/entry.h"

@@ -12,8 +12,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "common/loop.h"
-#include "common/memory.h"
 #include "nats/kv.h"
 #include "nats/stored.h"
 #include "tests/support/pipeline.h"

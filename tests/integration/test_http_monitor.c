@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "common/metrics.h"
 #include "http/monitor.h"
 #include "tests/support/http.h"

@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "api/openapi.h"
-#include "common/buf.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/memory.h"
 #include "tests/support/api_program.h"
 #include "tests/support/http.h"
 #include "tests/support/process.h"

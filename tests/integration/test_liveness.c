@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/pipeline.h"
 #include "tests/support/suite.h"
 

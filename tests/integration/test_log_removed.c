@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/pipeline.h"
 #include "tests/support/process.h"
 #include "tests/support/suite.h"

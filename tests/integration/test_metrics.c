@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/api_program.h"
 #include "tests/support/http.h"
 #include "tests/support/pipeline.h"

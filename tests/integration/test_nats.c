@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base64.h"
-#include "common/memory.h"
-#include "common/names.h"
+#include "base/base64.h"
+#include "base/memory.h"
+#include "base/names.h"
 #include "nats/kv.h"
 #include "nats/objstore.h"
 #include "nats/stored.h"

@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #include "agent/library/headwater_agent.h"
+#include "base/memory.h"
 #include "common/loop.h"
-#include "common/memory.h"
 #include "nats/connection.h"
 #include "tests/support/nats_keys.h"
 #include "tests/support/process.h"

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "nats/kv.h"
 #include "nats/stored.h"
 #include "tests/support/agent_program.h"

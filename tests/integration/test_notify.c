@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/notify.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"

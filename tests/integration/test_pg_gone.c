@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "pg/database.h"
 #include "tests/support/proxy.h"
 #include "tests/support/servers.h"

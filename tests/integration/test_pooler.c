@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "pg/database.h"
 #include "tests/support/http.h"
 #include "tests/support/pipeline.h"

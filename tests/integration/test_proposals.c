@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "agent/library/headwater_agent.h"
-#include "common/file.h"
-#include "common/memory.h"
+#include "base/file.h"
+#include "base/memory.h"
 #include "tests/support/pipeline.h"
 #include "tests/support/process.h"
 #include "tests/support/suite.h"

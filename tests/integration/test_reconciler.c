@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/digest.h"
-#include "common/memory.h"
+#include "base/digest.h"
+#include "base/memory.h"
 #include "nats/objstore.h"
 #include "reconciler/publish/changes.h"
 #include "tests/support/pipeline.h"

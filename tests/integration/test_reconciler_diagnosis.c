@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "tests/support/http.h"
 #include "tests/support/pipeline.h"
 #include "tests/support/process.h"

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "tests/support/pipeline.h"
 #include "tests/support/process.h"
 #include "tests/support/suite.h"

@@ -7,11 +7,11 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#include "common/base64.h"
-#include "common/buf.h"
-#include "common/digest.h"
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/base64.h"
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "tests/support/pipeline.h"
 #include "tests/support/process.h"
 #include "tests/support/suite.h"

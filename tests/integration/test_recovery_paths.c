@@ -8,8 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/lsn.h"
-#include "common/memory.h"
+#include "base/lsn.h"
+#include "base/memory.h"
 #include "tests/support/pipeline.h"
 #include "tests/support/process.h"
 #include "tests/support/standby.h"

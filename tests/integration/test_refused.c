@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "agent/library/headwater_agent.h"
-#include "common/memory.h"
+#include "base/memory.h"
 #include "nats/nkey.h"
 #include "tests/support/agent_program.h"
 #include "tests/support/nats_keys.h"

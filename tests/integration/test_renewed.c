@@ -10,8 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "common/loop.h"
-#include "common/memory.h"
 #include "nats/connection.h"
 #include "nats/nkey.h"
 #include "tests/support/agent_program.h"

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/agent_program.h"
 #include "tests/support/nats_keys.h"
 #include "tests/support/pipeline.h"

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/api_program.h"
 #include "tests/support/http.h"
 #include "tests/support/process.h"

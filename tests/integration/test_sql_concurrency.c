@@ -11,10 +11,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "common/base64.h"
-#include "common/buf.h"
-#include "common/digest.h"
-#include "common/memory.h"
+#include "base/base64.h"
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/memory.h"
 #include "tests/support/sql.h"
 
 #define WRITERS     8

@@ -1,7 +1,7 @@
 /* Agents that share a node's name, in SQL: what is a conflict, what is none, and how it ends. */
 #include <stdlib.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/sql.h"
 
 #define STATE "SELECT concat_ws(' ', state, error) FROM fleet WHERE node = 'n1'"

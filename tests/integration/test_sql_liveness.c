@@ -1,7 +1,7 @@
 /* Signs of life in SQL: who counts as silent, who never does, and what it costs. */
 #include <stdlib.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/sql.h"
 
 #define STATES                                                                                     \

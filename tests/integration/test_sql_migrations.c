@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "api/migrate.h"
-#include "common/digest.h"
-#include "common/memory.h"
+#include "base/digest.h"
+#include "base/memory.h"
 #include "tests/support/process.h"
 #include "tests/support/sql.h"
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/sql.h"
 
 /* report() of one report of node n1, with this bucket, revision and value. */

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/buf.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/memory.h"
 #include "tests/support/service.h"
 #include "tests/support/suite.h"
 

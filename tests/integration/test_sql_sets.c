@@ -3,7 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/service.h"
 #include "tests/support/sql.h"
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/sql.h"
 
 #define NAMES "SELECT coalesce(string_agg(name, ' ' ORDER BY name), '') FROM unknown_node"

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#include "common/file.h"
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "nats/nkey.h"
 #include "tests/support/api_program.h"
 #include "tests/support/http.h"

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/api_program.h"
 #include "tests/support/cli_program.h"
 #include "tests/support/http.h"

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "nats/url.h"
 #include "pg/conninfo.h"
 #include "tests/support/servers.h"

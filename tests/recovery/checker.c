@@ -11,10 +11,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/buf.h"
-#include "common/digest.h"
-#include "common/map.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/map.h"
+#include "base/memory.h"
 #include "nats/objstore.h"
 #include "protocol/entry.h"
 #include "tests/recovery/follower.h"

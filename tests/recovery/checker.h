@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "common/lsn.h"
+#include "base/lsn.h"
 #include "tests/support/servers.h"
 
 /* A message with this header was written by the harness, as a stranger. */

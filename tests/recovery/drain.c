@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/lsn.h"
-#include "common/memory.h"
+#include "base/lsn.h"
+#include "base/memory.h"
 #include "tests/recovery/chance.h"
 #include "tests/recovery/checker.h"
 #include "tests/support/process.h"

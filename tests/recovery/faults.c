@@ -10,8 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/base64.h"
-#include "common/memory.h"
+#include "base/base64.h"
+#include "base/memory.h"
 #include "tests/support/process.h"
 
 enum { READY_S = 60, STORE_LIMIT_MIB = 64 };

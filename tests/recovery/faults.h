@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "common/buf.h"
+#include "base/buf.h"
 #include "tests/recovery/chance.h"
 #include "tests/recovery/checker.h"
 #include "tests/recovery/workload.h"

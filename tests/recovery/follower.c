@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/process.h"
 
 #define STREAM   "KV_headwater"

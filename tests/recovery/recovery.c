@@ -15,8 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/buf.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/memory.h"
 #include "tests/recovery/drain.h"
 #include "tests/recovery/faults.h"
 #include "tests/recovery/tamper.h"

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/base64.h"
-#include "common/buf.h"
-#include "common/memory.h"
+#include "base/base64.h"
+#include "base/buf.h"
+#include "base/memory.h"
 #include "tests/recovery/chance.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"

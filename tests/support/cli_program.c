@@ -14,8 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/file.h"
-#include "common/memory.h"
+#include "base/file.h"
+#include "base/memory.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
 

@@ -10,8 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "common/buf.h"
-#include "common/memory.h"
+#include "base/buf.h"
+#include "base/memory.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
 

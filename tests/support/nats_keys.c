@@ -11,8 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/base64.h"
-#include "common/memory.h"
+#include "base/base64.h"
+#include "base/memory.h"
 #include "nats/nkey.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"

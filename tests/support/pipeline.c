@@ -8,8 +8,8 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#include "common/base64.h"
-#include "common/memory.h"
+#include "base/base64.h"
+#include "base/memory.h"
 #include "tests/support/http.h"
 #include "tests/support/process.h"
 

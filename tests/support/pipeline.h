@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "common/lsn.h"
+#include "base/lsn.h"
 #include "tests/support/servers.h"
 
 #define DESIRED    "$KV.headwater.cfg.desired." /* and the node's name */

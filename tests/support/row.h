@@ -4,8 +4,8 @@
 
 #include <jansson.h>
 
+#include "base/memory.h"
 #include "cdc/source.h"
-#include "common/memory.h"
 
 enum { TEST_ROW_MOST = 16 };
 

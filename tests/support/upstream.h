@@ -5,7 +5,7 @@
 #ifndef TEST_UPSTREAM_H
 #define TEST_UPSTREAM_H
 
-#include "common/json.h"
+#include "base/json.h"
 #include "protocol/entry.h"
 #include "protocol/statement.h"
 #include "tests/support/servers.h"

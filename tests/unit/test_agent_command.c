@@ -9,9 +9,9 @@
 
 #include "agent/daemon/command.h"
 #include "agent/daemon/words.h"
-#include "common/file.h"
-#include "common/json.h"
-#include "common/memory.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"

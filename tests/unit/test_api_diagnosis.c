@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "api/diagnosis.h"
-#include "common/buf.h"
-#include "common/json.h"
+#include "base/buf.h"
+#include "base/json.h"
 #include "tests/support/suite.h"
 
 /* The codes of the problems, a blank between two. */

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "api/access/throttle.h"
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/suite.h"
 
 static struct api_throttle throttle;

@@ -2,10 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
+#include "base/memory.h"
 #include "cdc/assembler.h"
 #include "cdc/wal2json.h"
-#include "common/json.h"
-#include "common/memory.h"
 #include "tests/support/suite.h"
 
 #define TIME  "\"timestamp\":\"2026-01-31 12:00:00.5+00\""

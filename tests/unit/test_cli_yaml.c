@@ -3,14 +3,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "base/json.h"
+#include "base/memory.h"
 #include "cli/client/events.h"
 #include "cli/pointer.h"
 #include "cli/resources.h"
 #include "cli/text.h"
 #include "cli/yaml.h"
-#include "common/file.h"
-#include "common/json.h"
-#include "common/memory.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"

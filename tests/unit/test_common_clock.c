@@ -1,5 +1,5 @@
+#include "base/memory.h"
 #include "common/clock.h"
-#include "common/memory.h"
 #include "tests/support/suite.h"
 
 START_TEST(test_there_and_back)

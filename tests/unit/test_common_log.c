@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"

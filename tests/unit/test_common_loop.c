@@ -7,8 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "common/loop.h"
-#include "common/memory.h"
 #include "tests/support/patience.h"
 #include "tests/support/suite.h"
 

@@ -1,7 +1,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "common/metrics.h"
 #include "tests/support/suite.h"
 

@@ -3,9 +3,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/memory.h"
+#include "base/nearest.h"
 #include "common/log.h"
-#include "common/memory.h"
-#include "common/nearest.h"
 #include "common/options.h"
 #include "common/version.h"
 #include "tests/support/suite.h"

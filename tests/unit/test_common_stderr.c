@@ -17,8 +17,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/memory.h"
 #include "common/log.h"
-#include "common/memory.h"
 #include "common/stderr.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"

@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "common/pace.h"
 #include "common/warning.h"
 #include "tests/support/suite.h"

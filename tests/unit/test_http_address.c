@@ -2,7 +2,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "http/address.h"
 #include "tests/support/suite.h"
 

@@ -1,7 +1,7 @@
 /* What the reply subject of a delivered message says. */
 #include <stddef.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "nats/consumer.h"
 #include "tests/support/suite.h"
 

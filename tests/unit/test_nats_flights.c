@@ -1,7 +1,7 @@
 /* Publishes in flight: whatever the order in which they end, each is found once, by its message. */
 #include <stdlib.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "nats/flights.h"
 #include "nats/mailbox.h"
 #include "tests/support/suite.h"

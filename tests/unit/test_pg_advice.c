@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/suite.h"
 
 static void advises(const char *message, const char *words)

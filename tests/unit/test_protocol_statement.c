@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "protocol/statement.h"
 #include "tests/support/nats_keys.h"
 #include "tests/support/process.h"

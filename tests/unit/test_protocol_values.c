@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/json.h"
-#include "common/memory.h"
-#include "common/names.h"
+#include "base/json.h"
+#include "base/memory.h"
+#include "base/names.h"
 #include "protocol/decided.h"
 #include "protocol/desired.h"
 #include "protocol/entry.h"

@@ -2,10 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/digest.h"
-#include "common/json.h"
-#include "common/map.h"
-#include "common/memory.h"
+#include "base/digest.h"
+#include "base/json.h"
+#include "base/map.h"
+#include "base/memory.h"
 #include "protocol/report.h"
 #include "reconciler/publish/blob.h"
 #include "reconciler/publish/content.h"

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/memory.h"
+#include "base/memory.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"
