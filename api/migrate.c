@@ -13,22 +13,12 @@
 /* The key of the advisory lock that one migration holds: "headwatr" in ASCII. */
 #define MIGRATION_LOCK "7522523055178020978"
 
+const char api_migrate_applied_sql[] =
+    "SELECT version, name, checksum FROM headwater.migration ORDER BY version";
+
 int api_migrate_version(void)
 {
     return api_migrations[api_migrations_count - 1].version;
-}
-
-enum hw_status api_migrate_check(long version, struct hw_error *err)
-{
-    const int expected = api_migrate_version();
-
-    if (version == expected)
-        return HW_OK;
-    return hw_fail(err, HW_ECONFLICT,
-                   "the database's schema is at version %ld, this program works with %d: %s",
-                   version, expected,
-                   version < expected ? "run headwater-api migrate as its owner or a superuser"
-                                      : "use a newer headwater-api");
 }
 
 static char *checksum(const struct api_migration *m, char hex[static HW_DIGEST_HEX_MAX])
@@ -60,11 +50,8 @@ static enum hw_status read_applied(PGconn *conn, PGresult **applied, struct hw_e
         return status;
     exists = strcmp(PQgetvalue(there, 0, 0), "t") == 0;
     PQclear(there);
-    return hw_db_exec(conn,
-                      exists ? "SELECT version, name, checksum FROM headwater.migration "
-                               "ORDER BY version"
-                             : "SELECT 0, '', NULL WHERE false",
-                      0, NULL, applied, err);
+    return hw_db_exec(conn, exists ? api_migrate_applied_sql : "SELECT 0, '', NULL WHERE false", 0,
+                      NULL, applied, err);
 }
 
 /* The migrations were numbered anew before the first release. A database of the old numbering is
@@ -85,6 +72,21 @@ static enum hw_status verify_names(const PGresult *applied, struct hw_error *err
                 m->version, PQgetvalue(applied, row, 1), m->name);
     }
     return HW_OK;
+}
+
+enum hw_status api_migrate_check(const PGresult *applied, struct hw_error *err)
+{
+    const int rows = PQntuples(applied), expected = api_migrate_version();
+    const long version = rows > 0 ? strtol(PQgetvalue(applied, rows - 1, 0), NULL, 10) : 0;
+    const enum hw_status status = verify_names(applied, err);
+
+    if (status != HW_OK || version == expected)
+        return status;
+    return hw_fail(err, HW_ECONFLICT,
+                   "the database's schema is at version %ld, this program works with %d: %s",
+                   version, expected,
+                   version < expected ? "run headwater-api migrate as its owner or a superuser"
+                                      : "use a newer headwater-api");
 }
 
 /* Is what is there a part of what this program has? */

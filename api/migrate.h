@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <libpq-fe.h>
+
 #include "base/status.h"
 
 struct api_migration {
@@ -25,8 +27,12 @@ extern const size_t api_migrations_count;
 /* The version that this program works with: the last one's. */
 int api_migrate_version(void);
 
-/* Does the program work with a schema of this version? HW_ECONFLICT says what to do. */
-enum hw_status api_migrate_check(long version, struct hw_error *err) HW_CHECKED;
+/* Reads which migrations a database has. */
+extern const char api_migrate_applied_sql[];
+
+/* Does the program work with a database that answers api_migrate_applied_sql so? HW_ECONFLICT says
+ * what to do. */
+enum hw_status api_migrate_check(const PGresult *applied, struct hw_error *err) HW_CHECKED;
 
 /*
  * Brings the database to api_migrate_version, one line of standard output a migration; with dry_run

@@ -178,13 +178,12 @@ static void note_trouble(struct api_token_table *table, const struct hw_db_outco
 }
 
 /* False: the schema is of another version. */
-static bool check_schema(struct api_token_table *table, const PGresult *rows)
+static bool check_schema(struct api_token_table *table, const PGresult *applied)
 {
-    const char *text = api_row_text(rows, 0, "version");
     int64_t lasted;
     struct hw_error why;
 
-    if (api_migrate_check(text != NULL ? strtol(text, NULL, 10) : 0, &why) != HW_OK) {
+    if (api_migrate_check(applied, &why) != HW_OK) {
         tell_unfit(table, &why);
         return false;
     }
@@ -194,7 +193,7 @@ static bool check_schema(struct api_token_table *table, const PGresult *rows)
     return true;
 }
 
-/* The version of the schema is the second result, the tokens are the third. */
+/* The migrations are the second result, the tokens are the third. */
 static void on_read(void *arg, const struct hw_db_outcome *outcome)
 {
     struct api_token_table *table = arg;
@@ -223,7 +222,7 @@ static void read_tokens(struct api_token_table *table)
      * only hidden would otherwise look like no tokens at all, and then everyone is served. */
     static const struct hw_db_query queries[] = {
         {.sql = "SELECT set_config('row_security', 'off', false)"},
-        {.sql = "SELECT max(version) AS version FROM headwater.migration"},
+        {.sql = api_migrate_applied_sql},
         {.sql = select_sql},
     };
 

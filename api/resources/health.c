@@ -1,5 +1,4 @@
 /* /healthz, /readyz: does the process live, and can it do its work? */
-#include <stdlib.h>
 
 #include "api/access/token_table.h"
 #include "api/api.h"
@@ -18,16 +17,14 @@ void api_health_live(struct http_request *request)
     http_answer_json(request, HTTP_OK, json_pack("{s:s}", "status", "ok"));
 }
 
-static void on_version(struct http_request *request, const void *arg, PGresult *const *results)
+static void on_migrations(struct http_request *request, const void *arg, PGresult *const *results)
 {
-    const char *text = api_row_text(results[0], 0, "version");
-    const long version = text != NULL ? strtol(text, NULL, 10) : 0;
     const struct api *const api = api_of(request);
     const char *const refusal = hw_pool_refuses_writes(api->pool);
     struct hw_error why;
 
     (void)arg;
-    if (api_migrate_check(version, &why) != HW_OK)
+    if (api_migrate_check(results[0], &why) != HW_OK)
         http_answer_problem(request, &api_not_ready, "%s", why.message);
     else if (refusal != NULL)
         http_answer_problem(request, &api_not_ready,
@@ -55,6 +52,6 @@ void api_health_ready(struct http_request *request)
 {
     struct api_transaction *tx = api_transaction_read(request);
 
-    api_transaction_add(tx, "SELECT max(version) AS version FROM headwater.migration", 0);
-    api_transaction_run(tx, on_version, NULL);
+    api_transaction_add(tx, api_migrate_applied_sql, 0);
+    api_transaction_run(tx, on_migrations, NULL);
 }
