@@ -83,11 +83,8 @@ size_t agent_proposal_list(const char *dir, char out[AGENT_PROPOSALS_MAX][AGENT_
 
 static enum hw_status check(const struct agent_proposal *p, struct hw_error *err)
 {
-    if (p->config == NULL || !hw_name_valid(p->config))
-        return hw_fail(err, HW_EINVAL,
-                       "\"%.140s\" is not a config's name: at most %d letters, digits, - and _, in "
-                       "parts joined by single dots",
-                       p->config != NULL ? p->config : "", HW_NAME_MOST);
+    if (hw_name_check(p->config, err) != HW_OK)
+        return hw_fail_in(err, "config");
     if (p->size > AGENT_CONTENT_MAX)
         return hw_fail(err, HW_ELIMIT, "the content has %zu bytes; at most %zu can be proposed",
                        p->size, AGENT_CONTENT_MAX);

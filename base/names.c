@@ -24,3 +24,13 @@ bool hw_name_valid(const char *name)
 {
     return strlen(name) <= HW_NAME_MOST && hw_name_is_dotted(name);
 }
+
+enum hw_status hw_name_check(const char *name, struct hw_error *err)
+{
+    if (name != NULL && hw_name_valid(name))
+        return HW_OK;
+    return hw_fail(err, HW_EINVAL,
+                   "\"%.200s\" is no name: 1 to %d letters, digits, - and _, in parts joined by "
+                   "single dots",
+                   name != NULL ? name : "", HW_NAME_MOST);
+}

@@ -71,7 +71,4 @@ typedef void cli_show_fn(struct cli *cli, const json_t *answer);
 enum hw_status cli_misused(struct cli *cli, struct hw_error *err, const char *fmt, ...)
     HW_PRINTF(3, 4);
 
-/* HW_EINVAL unless a node, config, assignment or token could have this name. */
-enum hw_status cli_check_name(const char *name, struct hw_error *err) HW_CHECKED;
-
 #endif

@@ -372,11 +372,8 @@ static enum hw_status check_node(struct options *o, bool *node_given, struct hw_
             return hw_fail_errno(err, "asking for the host name, as no --node was given");
         o->node = host;
     }
-    if (!hw_name_valid(o->node))
-        return hw_fail(err, HW_EINVAL,
-                       "--node: \"%s\" is not a node name: at most %d letters, digits, - and _, in "
-                       "parts joined by single dots",
-                       o->node, HW_NAME_MOST);
+    if (hw_name_check(o->node, err) != HW_OK)
+        return hw_fail_in(err, "--node");
     return HW_OK;
 }
 

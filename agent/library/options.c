@@ -19,11 +19,8 @@ enum hw_status library_options_check(const struct headwater_agent_options *o, st
     if (o->size < offsetof(struct headwater_agent_options, arg) + sizeof(o->arg))
         return hw_fail(err, HW_EINVAL,
                        "options.size is %zu: headwater_agent_options_init() sets it", o->size);
-    if (o->node == NULL || !hw_name_valid(o->node))
-        return hw_fail(err, HW_EINVAL,
-                       "node: \"%s\" is not a node name: at most %d letters, digits, - and _, in "
-                       "parts joined by single dots",
-                       o->node != NULL ? o->node : "", HW_NAME_MOST);
+    if (hw_name_check(o->node, err) != HW_OK)
+        return hw_fail_in(err, "node");
     if (o->nats_url != NULL && hw_nats_url_check(o->nats_url, err) != HW_OK)
         return hw_fail_in(err, "nats_url");
     if (o->bucket != NULL && !hw_kv_bucket_valid(o->bucket))

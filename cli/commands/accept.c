@@ -6,6 +6,7 @@
 
 #include "base/labels.h"
 #include "base/memory.h"
+#include "base/names.h"
 #include "cli/ask.h"
 #include "cli/commands/commands.h"
 #include "cli/output.h"
@@ -43,7 +44,7 @@ static enum hw_status choose(const json_t *list, char **names, int count, json_t
     for (int i = 0; i < count; i++) {
         json_t *item = find(items, names[i]);
 
-        if (cli_check_name(names[i], err) != HW_OK)
+        if (hw_name_check(names[i], err) != HW_OK)
             return err->status;
         if (item == NULL)
             return hw_fail(err, HW_ENOENT,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/names.h"
 #include "cli/ask.h"
 #include "cli/commands/commands.h"
 #include "cli/output.h"
@@ -44,7 +45,7 @@ static enum hw_status check_set(struct cli *cli, struct hw_error *err)
 {
     const struct cli_options *o = cli->o;
 
-    if (o->set != NULL && cli_check_name(o->set, err) != HW_OK) {
+    if (o->set != NULL && hw_name_check(o->set, err) != HW_OK) {
         cli->misused = true;
         return hw_fail_in(err, "--set");
     }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/names.h"
 #include "cli/client/http.h"
 #include "cli/commands/commands.h"
 #include "cli/output.h"
@@ -95,7 +96,7 @@ enum hw_status cli_set(struct cli *cli, char **operands, int count, struct hw_er
     const int changed = count - 1;
     struct change *changes = hw_alloc((size_t)changed * sizeof(*changes));
     struct hw_buf path = {0};
-    enum hw_status st = cli_check_name(operands[0], err);
+    enum hw_status st = hw_name_check(operands[0], err);
 
     for (int i = 0; st == HW_OK && i < changed; i++) {
         st = cli_pointer_split(operands[i + 1], &changes[i].path, &changes[i].value, err);
@@ -150,7 +151,7 @@ enum hw_status cli_delete(struct cli *cli, char **operands, int count, struct hw
             collection = kinds[i][1];
     if (collection == NULL)
         return cli_misused(cli, err, "delete %s: it takes node, config or assignment", operands[0]);
-    enum hw_status st = cli_check_name(operands[1], err);
+    enum hw_status st = hw_name_check(operands[1], err);
     if (st != HW_OK)
         return st;
     hw_buf_puts(&path, "/v1");
@@ -178,7 +179,7 @@ enum hw_status cli_rollback(struct cli *cli, char **operands, int count, struct 
                            "rollback: \"%s\" is no revision, which is a number; headwater history "
                            "%.130s lists them",
                            operands[1], operands[0]);
-    enum hw_status st = cli_check_name(operands[0], err);
+    enum hw_status st = hw_name_check(operands[0], err);
     if (st != HW_OK)
         return st;
     HW_AUTO_FREE char *body = hw_sprintf("{\"revision\":%ld}", revision);

@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/names.h"
 #include "cli/commands/commands.h"
 #include "cli/output.h"
 #include "cli/write.h"
@@ -28,11 +29,11 @@ enum hw_status cli_choose(struct cli *cli, char **operands, int count, struct hw
 {
     HW_AUTO_JSON json_t *wish = json_pack("{s:s}", "instance", operands[1]);
     struct hw_buf path = {0};
-    enum hw_status st = cli_check_name(operands[0], err);
+    enum hw_status st = hw_name_check(operands[0], err);
 
     (void)count;
     if (st == HW_OK)
-        st = cli_check_name(operands[1], err);
+        st = hw_name_check(operands[1], err);
     if (st != HW_OK)
         return st;
     hw_buf_puts(&path, "/v1/nodes");

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "base/names.h"
 #include "cli/client/http.h"
 #include "cli/commands/commands.h"
 #include "cli/contexts.h"
@@ -159,7 +160,7 @@ enum hw_status cli_context(struct cli *cli, char **operands, int count, struct h
         return cli_misused(cli, err, "context: list, add NAME, use NAME or remove NAME");
     if (!lists && count < 2)
         return cli_misused(cli, err, "context %s: a name is missing", operands[0]);
-    enum hw_status st = lists ? HW_OK : cli_check_name(operands[1], err);
+    enum hw_status st = lists ? HW_OK : hw_name_check(operands[1], err);
     if (st == HW_OK)
         st = cli_contexts_read(&file, err);
     if (st != HW_OK)

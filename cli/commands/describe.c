@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/memory.h"
+#include "base/names.h"
 #include "cli/commands/commands.h"
 #include "cli/fetch.h"
 #include "cli/output.h"
@@ -430,7 +431,7 @@ enum hw_status cli_describe(struct cli *cli, char **operands, int count, struct 
     if (kind == HW_COUNT(kinds))
         return cli_misused(cli, err, "describe %s: it takes node, config or assignment",
                            operands[0]);
-    enum hw_status st = cli_check_name(operands[1], err);
+    enum hw_status st = hw_name_check(operands[1], err);
     if (st == HW_OK) {
         json_object_set_new(page, "kind", json_string(operands[0]));
         json_object_set_new(page, "name", json_string(operands[1]));

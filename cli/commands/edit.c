@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/names.h"
 #include "base/utf8.h"
 #include "cli/ask.h"
 #include "cli/client/http.h"
@@ -391,7 +392,7 @@ enum hw_status cli_edit(struct cli *cli, char **operands, int count, struct hw_e
     if (st == HW_OK && e.kind == kinds + HW_COUNT(kinds))
         return cli_misused(cli, err, "edit %s: it takes config, node or assignment", operands[0]);
     if (st == HW_OK)
-        st = cli_check_name(e.name, err);
+        st = hw_name_check(e.name, err);
     if (st == HW_OK)
         st = fetch(&e, err);
     if (st == HW_OK && e.shown != NULL)

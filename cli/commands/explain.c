@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/memory.h"
+#include "base/names.h"
 #include "cli/client/request.h"
 #include "cli/commands/commands.h"
 #include "cli/fetch.h"
@@ -34,7 +35,7 @@ enum hw_status cli_explain(struct cli *cli, char **operands, int count, struct h
 {
     HW_AUTO_JSON json_t *answer = NULL;
     struct hw_buf path = {0};
-    enum hw_status st = cli_check_name(operands[0], err);
+    enum hw_status st = hw_name_check(operands[0], err);
 
     if (st != HW_OK)
         return st;

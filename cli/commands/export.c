@@ -14,6 +14,7 @@
 #include "base/digest.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "base/names.h"
 #include "base/points.h"
 #include "cli/commands/commands.h"
 #include "cli/document.h"
@@ -92,7 +93,7 @@ static enum hw_status read_all(struct export *x, const char *collection, const c
 
         if (st == HW_OK && json_object_update(document, item) != 0)
             st = hw_fail(err, HW_EPROTO, "GET %s: an item is no object", path);
-        if (st == HW_OK && cli_check_name(text_of(document, "name"), err) != HW_OK) {
+        if (st == HW_OK && hw_name_check(text_of(document, "name"), err) != HW_OK) {
             (void)hw_fail_in(err, "GET %s", path);
             st = err->status = HW_EPROTO;
         }
@@ -264,7 +265,7 @@ static enum hw_status write_pins(struct export *x, struct hw_error *err)
 
         if (!is_pinned(assignment))
             continue;
-        enum hw_status st = cli_check_name(name, err);
+        enum hw_status st = hw_name_check(name, err);
         if (st == HW_OK && !json_is_true(json_object_get(x->pins, name)))
             st = write_pin(x, assignment, name, err);
         if (st != HW_OK)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/names.h"
 #include "base/nearest.h"
 #include "cli/client/http.h"
 #include "cli/commands/commands.h"
@@ -194,7 +195,7 @@ static enum hw_status get_one(struct cli *cli, const struct kind *kind, const ch
         o->revision > 0 ? hw_sprintf("%lld", (long long)o->revision) : NULL;
     HW_AUTO_JSON json_t *object = NULL;
     struct hw_buf path = {0};
-    enum hw_status st = cli_check_name(name, err);
+    enum hw_status st = hw_name_check(name, err);
 
     if (st != HW_OK)
         return st;

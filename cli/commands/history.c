@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/names.h"
 #include "cli/client/request.h"
 #include "cli/commands/commands.h"
 #include "cli/output.h"
@@ -37,7 +38,7 @@ static void show_audit(struct cli *cli, const json_t *list)
 enum hw_status cli_history(struct cli *cli, char **operands, int count, struct hw_error *err)
 {
     struct hw_buf path = {0};
-    enum hw_status st = cli_check_name(operands[0], err);
+    enum hw_status st = hw_name_check(operands[0], err);
 
     (void)count;
     if (st != HW_OK)

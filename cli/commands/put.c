@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "base/names.h"
 #include "cli/commands/commands.h"
 #include "cli/output.h"
 #include "cli/resources.h"
@@ -49,7 +50,7 @@ enum hw_status cli_put(struct cli *cli, char **operands, int count, struct hw_er
         return cli_misused(cli, err, "put: a file is missing: -f FILE, or -f - for standard input");
     if (o->create && o->if_match != NULL)
         return cli_misused(cli, err, "--create and --if-match exclude each other");
-    enum hw_status st = cli_check_name(name, err);
+    enum hw_status st = hw_name_check(name, err);
     if (st == HW_OK)
         st = choose_media_type(cli, &media_type, err);
     if (st == HW_OK)

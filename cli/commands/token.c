@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/names.h"
 #include "cli/client/http.h"
 #include "cli/commands/commands.h"
 #include "cli/fetch.h"
@@ -154,7 +155,7 @@ enum hw_status cli_token(struct cli *cli, char **operands, int count, struct hw_
     const char *name = count > 1 ? operands[1] : cli->o->name;
     if (name == NULL)
         return cli_misused(cli, err, "token %s: a name is missing", action);
-    const enum hw_status st = cli_check_name(name, err);
+    const enum hw_status st = hw_name_check(name, err);
     if (st != HW_OK)
         return st;
     return create ? create_token(cli, name, err) : revoke_token(cli, name, err);

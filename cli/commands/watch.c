@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/names.h"
 #include "cli/commands/commands.h"
 #include "cli/follow.h"
 #include "cli/output.h"
@@ -94,7 +95,7 @@ enum hw_status cli_watch(struct cli *cli, char **operands, int count, struct hw_
     bool over;
 
     (void)operands, (void)count;
-    if (o->node != NULL && (st = cli_check_name(o->node, err)) != HW_OK)
+    if (o->node != NULL && (st = hw_name_check(o->node, err)) != HW_OK)
         return st;
     hw_buf_puts(&path, "/v1/events");
     cli_query_add(&path, "node", o->node);

@@ -481,7 +481,7 @@ START_TEST(test_options_are_checked)
         cases[i].options = good;
     cases[0].options.size = 0, cases[0].says = "headwater_agent_options_init";
     cases[1].options.node = NULL, cases[1].says = "node";
-    cases[2].options.node = "a b", cases[2].says = "\"a b\" is not a node name";
+    cases[2].options.node = "a b", cases[2].says = "\"a b\" is no name";
     cases[3].options.bucket = "a.b", cases[3].says = "bucket";
     cases[4].options.state_dir = NULL, cases[4].says = "state_dir";
     cases[5].options.apply = NULL, cases[5].says = "nothing would get";

@@ -123,7 +123,7 @@ START_TEST(test_whole_way)
 
     /* What is refused where it is proposed. */
     propose_in_vain("--config", "other", "is not made of config other");
-    propose_in_vain("--config", "no name", "not a config's name");
+    propose_in_vain("--config", "no name", "config: \"no name\" is no name");
     ck_assert_int_eq(propose("{}", "--base-revision", "1", NULL), 0); /* and where it arrives */
     test_wait_for(counted("approved 1 as measured,rejected 2,conflict 1"), 60);
     test_program_stop(&agent, SIGTERM);
