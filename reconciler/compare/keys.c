@@ -6,6 +6,7 @@
 
 #include "base/memory.h"
 #include "base/names.h"
+#include "nats/hidden.h"
 #include "nats/kv.h"
 #include "reconciler/publish/content.h"
 #include "reconciler/publish/signature.h"
@@ -26,7 +27,7 @@ struct reading {
     struct rec_session *session;
     struct rec_snapshot *snapshot;
     struct hw_kv_watch *watch;
-    bool all_read;
+    bool all_read, all_searched;
     uint64_t last_seq; /* of the stream when reading began */
     size_t entries;    /* read so far */
 };
@@ -45,7 +46,8 @@ static void forget(struct rec_snapshot_key *key)
 {
     free(key->says);
     key->says = NULL;
-    key->present = key->is_entry = key->misfenced = key->missigned = key->is_newer = false;
+    key->present = key->is_entry = key->misfenced = key->missigned = key->hidden = key->is_newer =
+        false;
 }
 
 /* Describes the value in words. */
@@ -177,6 +179,47 @@ static enum hw_status read_keys(struct reading *keys, struct hw_error *err)
         before = keys->entries;
     }
     hw_kv_watch_stop(HW_TAKE(keys->watch));
+    return status;
+}
+
+/* ---- keys that are there and are not found by their names ---- */
+
+static void on_hidden(void *arg, const char *name)
+{
+    struct rec_snapshot_key *key = hw_map_get(&((struct reading *)arg)->snapshot->keys, name);
+
+    key->hidden = true;
+    if (key->says == NULL)
+        key->says = hw_strdup("there, but not found by its name, as an agent asks for it");
+}
+
+static void on_hidden_searched(void *arg)
+{
+    struct reading *keys = arg;
+
+    keys->all_searched = true;
+}
+
+static enum hw_status search_hidden(struct reading *keys, struct hw_error *err)
+{
+    const struct hw_hidden_events events = {
+        .found = on_hidden, .done = on_hidden_searched, .arg = keys};
+    char **names = hw_alloc((keys->snapshot->keys.count + 1) * sizeof(*names));
+    struct hw_hidden_search *search = NULL;
+    struct rec_snapshot_key *key;
+    size_t at = 0, count = 0;
+    enum hw_status status;
+
+    while ((key = hw_map_next(&keys->snapshot->keys, &at)) != NULL)
+        if (key->present)
+            names[count++] = hw_strdup(key->key);
+    status = hw_hidden_search(keys->session->nats, keys->session->config->bucket, names, count,
+                              &events, &search, err);
+    while (status == HW_OK && !keys->all_searched) {
+        status = rec_session_wait(keys->session, &keys->all_searched, REC_SESSION_POLL_MS, err);
+        rec_session_sign(keys->session, "asking for keys by their names", 0, 0);
+    }
+    hw_hidden_stop(search);
     return status;
 }
 
@@ -318,8 +361,10 @@ enum hw_status rec_keys_compare(struct rec_snapshot *snapshot, struct rec_sessio
                                 struct hw_error *err)
 {
     struct reading keys = {.session = session, .snapshot = snapshot};
-    const enum hw_status status = read_keys(&keys, err);
+    enum hw_status status = read_keys(&keys, err);
 
+    if (status == HW_OK)
+        status = search_hidden(&keys, err);
     return status == HW_OK ? look_up_all_later(&keys, err) : status;
 }
 
@@ -344,6 +389,7 @@ static void tell_desired(const struct rec_snapshot_key *key, struct rec_session 
                                              : key->present ? "changed"
                                                             : "missing"
                        : key->misfenced    ? "fence"
+                       : key->hidden       ? "hidden"
                                            : "signature";
     const char *says = key->says != NULL ? key->says : "no key";
 
@@ -369,7 +415,7 @@ void rec_keys_tell(struct rec_snapshot *snapshot, struct rec_session *session,
     size_t at = 0, count = 0;
 
     while ((key = hw_map_next(&snapshot->keys, &at)) != NULL)
-        if (is_unexplained(key) || key->misfenced || key->missigned)
+        if (is_unexplained(key) || key->misfenced || key->missigned || key->hidden)
             found[count++] = key;
     qsort(found, count, sizeof(struct rec_snapshot_key *), by_name);
     for (size_t i = 0; i < count; i++)

@@ -33,6 +33,7 @@ struct rec_snapshot_key {
     bool decided;   /* what the node is told about its proposals, not what it is to run */
     bool misfenced; /* the headers have no fence, or another one than the value */
     bool missigned;
+    bool hidden;   /* nats-server does not find it by its name (nats/hidden.h) */
     bool is_newer; /* its fence is newer than the snapshot */
     bool is_later; /* what stands in NATS is what a change after the snapshot made of it */
     int64_t revision;

@@ -247,7 +247,7 @@ bool pipeline_up_to_date(const struct test_pipeline *p, const char *node, int ep
            (epoch == 0 || fence.epoch == (uint64_t)epoch);
 }
 
-bool pipeline_equal(const struct test_pipeline *p)
+int pipeline_verify(const struct test_pipeline *p, char **output)
 {
     const char *const argv[] = {"headwater-reconciler",
                                 "verify",
@@ -256,8 +256,14 @@ bool pipeline_equal(const struct test_pipeline *p)
                                 "--nats",
                                 p->nats.url,
                                 NULL};
+
+    return test_program_run(argv, NULL, NULL, output);
+}
+
+bool pipeline_equal(const struct test_pipeline *p)
+{
     HW_AUTO_FREE char *output = NULL;
-    const int status = test_program_run(argv, NULL, NULL, &output);
+    const int status = pipeline_verify(p, &output);
 
     if (status != 0)
         fprintf(stderr, "%s\n", output);

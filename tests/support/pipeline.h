@@ -72,6 +72,8 @@ bool pipeline_up_to_date(const struct test_pipeline *p, const char *node, int ep
 
 /* Are SQL and NATS equal, objects included? Waits for the reconciler as long as verify does. */
 bool pipeline_equal(const struct test_pipeline *p);
+/* The command's exit status; *output is what it printed, the caller's. */
+int pipeline_verify(const struct test_pipeline *p, char **output);
 
 /* Waits until all that is committed now is in NATS and confirmed. */
 void pipeline_wait_until_caught_up(const struct test_pipeline *p);
