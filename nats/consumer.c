@@ -4,12 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/number.h"
 
 enum {
     HEARTBEAT_MS = 2000, /* between heartbeats of a server that has nothing to deliver */
     SILENT_MS = 6000,    /* without any message: three heartbeats are missing */
+    ANSWER_MS = 5000,    /* for the server to make a consumer */
     SUBJECT_MOST = 512,
 };
 
@@ -17,11 +19,12 @@ struct hw_consumer {
     struct hw_nats *nats;
     const struct hw_consumer_events *events;
     void *arg;
-    char *stream;
-    char *name;       /* that the server gave it; NULL: it is not made yet */
-    natsInbox *inbox; /* the subject that the server delivers to */
-    struct hw_nats_sub *sub;
-    uint64_t received; /* number of the last delivery */
+    char *stream, *filter;
+    char *name;                  /* that the server gave it; NULL: it is not made yet */
+    natsInbox *inbox;            /* the subject that the server delivers to */
+    struct hw_nats_sub *sub;     /* to that; nats-server takes a wildcard for no interest */
+    struct hw_nats_sub *answers; /* to what the server says of the request */
+    uint64_t received;           /* number of the last delivery */
     bool lost;
     struct hw_timer silence;
 };
@@ -63,6 +66,18 @@ static void lose(struct hw_consumer *consumer, const char *why)
     consumer->events->lost(consumer->arg, why);
 }
 
+/* Whoever is told stops the consumer, so nothing of it is used afterwards. */
+static void fail(struct hw_consumer *consumer, natsStatus s, jsErrCode code)
+{
+    struct hw_error err;
+
+    hw_nats_fail(&err, s, code, "watching %s in stream %s", consumer->filter, consumer->stream);
+    hw_nats_fail_also(&err, hw_nats_last_trouble(consumer->nats));
+    consumer->lost = true;
+    hw_timer_stop(&consumer->silence);
+    consumer->events->failed(consumer->arg, &err);
+}
+
 static void on_silence(void *arg)
 {
     struct hw_consumer *consumer = arg;
@@ -71,6 +86,8 @@ static void on_silence(void *arg)
     if (hw_nats_has_mail(consumer->nats))
         hw_timer_start(hw_nats_loop(consumer->nats), &consumer->silence, SILENT_MS, on_silence,
                        consumer);
+    else if (consumer->name == NULL)
+        fail(consumer, NATS_TIMEOUT, 0);
     else
         lose(consumer, "the server is silent");
 }
@@ -84,9 +101,10 @@ static void on_silence(void *arg)
  */
 static void answer_flow(struct hw_consumer *consumer, const char *subject)
 {
-    HW_AUTO_FREE char *own = hw_sprintf("$JS.FC.%s.%s.", consumer->stream, consumer->name);
+    HW_AUTO_FREE char *own =
+        hw_sprintf("$JS.FC.%s.%s.", consumer->stream, consumer->name != NULL ? consumer->name : "");
 
-    if (subject != NULL && strncmp(subject, own, strlen(own)) == 0)
+    if (consumer->name != NULL && subject != NULL && strncmp(subject, own, strlen(own)) == 0)
         hw_nats_signal(consumer->nats, subject, "");
 }
 
@@ -105,6 +123,35 @@ static void on_control(struct hw_consumer *consumer, natsMsg *msg)
     if (natsMsgHeader_Get(msg, "Nats-Last-Consumer", &value) == NATS_OK &&
         hw_number_parse(value, &sent) && sent != consumer->received)
         lose(consumer, "messages were lost");
+}
+
+/* The answer to CONSUMER.CREATE. */
+static void on_answer(void *arg, natsMsg *msg)
+{
+    struct hw_consumer *consumer = arg;
+    HW_AUTO_JSON json_t *root = NULL;
+    json_int_t waiting = 0, sent = 0, code = 0, number = 0;
+    const char *name;
+
+    if (consumer->lost || consumer->name != NULL)
+        return;
+    if (natsMsg_IsNoResponders(msg)) {
+        fail(consumer, NATS_NO_RESPONDERS, 0);
+        return;
+    }
+    if (hw_json_parse_object(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), &root,
+                             NULL) != HW_OK ||
+        hw_json_unpack(root, NULL, "{s:s, s?I, s?{s?I}}", "name", &name, "num_pending", &waiting,
+                       "delivered", "consumer_seq", &sent) != HW_OK) {
+        /* An error has no name. */
+        if (root != NULL)
+            (void)!hw_json_unpack(root, NULL, "{s:{s?I, s?I}}", "error", "code", &code, "err_code",
+                                  &number);
+        fail(consumer, code == 404 ? NATS_NOT_FOUND : NATS_ERR, (jsErrCode)number);
+        return;
+    }
+    consumer->name = hw_strdup(name);
+    consumer->events->made(consumer->arg, (uint64_t)(waiting + sent));
 }
 
 static void on_message(void *arg, natsMsg *msg)
@@ -130,36 +177,33 @@ static void on_message(void *arg, natsMsg *msg)
     consumer->events->message(consumer->arg, msg, &delivered);
 }
 
-static enum hw_status make(struct hw_consumer *consumer, const char *filter,
-                           enum hw_deliver deliver, uint64_t *waiting, struct hw_error *err)
+static enum hw_status ask(struct hw_consumer *consumer, enum hw_deliver deliver,
+                          struct hw_error *err)
 {
-    jsConsumerConfig config;
-    jsConsumerInfo *info = NULL;
-    jsErrCode code = 0;
-    natsStatus s;
+    HW_AUTO_FREE char *subject = hw_sprintf("$JS.API.CONSUMER.CREATE.%s", consumer->stream);
+    HW_AUTO_FREE char *reply = hw_sprintf("%s.answer", consumer->inbox);
+    HW_AUTO_JSON json_t *request = json_pack(
+        "{s:s, s:{s:s, s:s, s:s, s:s, s:I, s:b, s:b, s:i}}", "stream_name", consumer->stream,
+        "config", "deliver_subject", consumer->inbox, "filter_subject", consumer->filter,
+        "deliver_policy", deliver == HW_DELIVER_ALL ? "all" : "last_per_subject", "ack_policy",
+        "none", "idle_heartbeat", (json_int_t)HEARTBEAT_MS * 1000000, "flow_control", true,
+        "mem_storage", true, "num_replicas", 1);
+    HW_AUTO_FREE char *body = hw_json_dump(request);
+    const enum hw_status status =
+        hw_nats_subscribe(consumer->nats, reply, on_answer, consumer, &consumer->answers, err);
+    const natsStatus s =
+        status != HW_OK ? NATS_OK
+                        : natsConnection_PublishRequest(hw_nats_connection(consumer->nats), subject,
+                                                        reply, body, (int)strlen(body));
 
-    jsConsumerConfig_Init(&config);
-    config.DeliverSubject = consumer->inbox;
-    config.FilterSubject = filter;
-    config.DeliverPolicy = deliver == HW_DELIVER_ALL ? js_DeliverAll : js_DeliverLastPerSubject;
-    config.AckPolicy = js_AckNone;
-    config.Heartbeat = (int64_t)HEARTBEAT_MS * 1000000;
-    config.FlowControl = true;
-    config.MemoryStorage = true;
-    config.Replicas = 1;
-    s = js_AddConsumer(&info, hw_nats_js(consumer->nats), consumer->stream, &config, NULL, &code);
-    if (s != NATS_OK)
-        return hw_nats_fail(err, s, code, "watching %s in stream %s", filter, consumer->stream);
-    consumer->name = hw_strdup(info->Name);
-    *waiting = info->NumPending + info->Delivered.Consumer;
-    jsConsumerInfo_Destroy(info);
-    return HW_OK;
+    return s == NATS_OK ? status
+                        : hw_nats_fail(err, s, 0, "watching %s in stream %s", consumer->filter,
+                                       consumer->stream);
 }
 
 enum hw_status hw_consumer_start(struct hw_nats *nats, const char *stream, const char *filter,
                                  enum hw_deliver deliver, const struct hw_consumer_events *events,
-                                 void *arg, struct hw_consumer **out, uint64_t *waiting,
-                                 struct hw_error *err)
+                                 void *arg, struct hw_consumer **out, struct hw_error *err)
 {
     struct hw_consumer *consumer;
     enum hw_status status;
@@ -167,18 +211,21 @@ enum hw_status hw_consumer_start(struct hw_nats *nats, const char *stream, const
     if (!hw_nats_up(nats))
         return hw_fail(err, HW_EUNAVAIL, "NATS cannot be reached now");
     consumer = hw_alloc(sizeof(*consumer));
-    *consumer = (struct hw_consumer){
-        .nats = nats, .events = events, .arg = arg, .stream = hw_strdup(stream)};
+    *consumer = (struct hw_consumer){.nats = nats,
+                                     .events = events,
+                                     .arg = arg,
+                                     .stream = hw_strdup(stream),
+                                     .filter = hw_strdup(filter)};
     if (natsInbox_Create(&consumer->inbox) != NATS_OK)
         abort(); /* out of memory */
     status = hw_nats_subscribe(nats, consumer->inbox, on_message, consumer, &consumer->sub, err);
     if (status == HW_OK)
-        status = make(consumer, filter, deliver, waiting, err);
+        status = ask(consumer, deliver, err);
     if (status != HW_OK) {
         hw_consumer_stop(consumer);
         return status;
     }
-    hw_timer_start(hw_nats_loop(nats), &consumer->silence, SILENT_MS, on_silence, consumer);
+    hw_timer_start(hw_nats_loop(nats), &consumer->silence, ANSWER_MS, on_silence, consumer);
     *out = consumer;
     return HW_OK;
 }
@@ -200,10 +247,12 @@ void hw_consumer_stop(struct hw_consumer *consumer)
         return;
     hw_timer_stop(&consumer->silence);
     hw_nats_unsubscribe(consumer->sub);
+    hw_nats_unsubscribe(consumer->answers);
     if (consumer->name != NULL)
         delete_at_server(consumer);
     natsInbox_Destroy(consumer->inbox);
     free(consumer->stream);
+    free(consumer->filter);
     free(consumer->name);
     free(consumer);
 }

@@ -31,6 +31,11 @@ struct hw_delivered {
 
 struct hw_consumer;
 struct hw_consumer_events {
+    /* The server has made it; so many messages matched then. The first of them may have come
+     * before. */
+    void (*made)(void *arg, uint64_t waiting);
+    /* It could not be made. The consumer may be stopped here. */
+    void (*failed)(void *arg, const struct hw_error *why);
     void (*message)(void *arg, natsMsg *msg, const struct hw_delivered *delivered); /* borrowed */
     /* Messages were lost, or the server is silent, and nothing comes any more: stop the consumer,
      * but not from within message. */
@@ -38,13 +43,13 @@ struct hw_consumer_events {
 };
 
 /*
- * Makes the consumer and starts it. Its messages come on the loop, in the order of the stream,
- * until the consumer or the connection is lost. *waiting: how many messages matched when it began.
- * events must live as long as the consumer. Blocks.
+ * Asks the server for the consumer, without waiting for the answer. Its messages come on the loop,
+ * in the order of the stream, until the consumer or the connection is lost. events must live as
+ * long as the consumer.
  */
 enum hw_status hw_consumer_start(struct hw_nats *nats, const char *stream, const char *filter,
                                  enum hw_deliver deliver, const struct hw_consumer_events *events,
-                                 void *arg, struct hw_consumer **consumer, uint64_t *waiting,
+                                 void *arg, struct hw_consumer **consumer,
                                  struct hw_error *err) HW_CHECKED;
 void hw_consumer_stop(struct hw_consumer *consumer); /* does not block; NULL is fine */
 

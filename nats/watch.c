@@ -29,6 +29,7 @@ struct hw_watch {
     int64_t begun_ms;  /* when the last attempt to begin was made, hw_loop_now() */
     int failures;      /* in a row */
     bool pausing;      /* after a failure: the next consumer is to come */
+    bool made;         /* the server has made the consumer */
     bool caught_up;
     uint64_t reached; /* the newest message that was read since the watch had caught up last */
     int64_t progress; /* hw_loop_now() when a newer one was read, or there was nothing to read */
@@ -96,19 +97,42 @@ static void on_lost(void *arg, const char *why)
     begin_anew(arg, why);
 }
 
-static const struct hw_consumer_events consumer_events = {.message = on_message, .lost = on_lost};
+static void on_made(void *arg, uint64_t waiting)
+{
+    struct hw_watch *watch = arg;
+
+    watch->made = true;
+    if (watch->caught_up)
+        return; /* the messages were there before the answer */
+    if (waiting == 0)
+        catch_up(watch);
+    else
+        look_for_silence(watch);
+}
+
+static void on_failed(void *arg, const struct hw_error *why)
+{
+    struct hw_watch *watch = arg;
+
+    hw_consumer_stop(HW_TAKE(watch->consumer));
+    begin_anew(watch, why->message);
+    if (watch->events->restarting != NULL)
+        watch->events->restarting(watch->arg, why);
+}
+
+static const struct hw_consumer_events consumer_events = {
+    .made = on_made, .failed = on_failed, .message = on_message, .lost = on_lost};
 
 static void start(void *arg)
 {
     struct hw_watch *watch = arg;
     enum hw_status status = HW_OK;
     struct hw_error err;
-    uint64_t pending = 0;
 
     hw_consumer_stop(HW_TAKE(watch->consumer));
     hw_timer_stop(&watch->silence);
     watch->received = 0;
-    watch->pausing = false;
+    watch->pausing = watch->made = false;
     watch->begun_ms = hw_loop_now();
     if (watch->caught_up) { /* what it has read so far is read again */
         watch->progress = watch->begun_ms;
@@ -121,19 +145,13 @@ static void start(void *arg)
         status = watch->events->starting(watch->arg, &err);
     if (status == HW_OK)
         status = hw_consumer_start(watch->nats, watch->stream, watch->filter, watch->deliver,
-                                   &consumer_events, watch, &watch->consumer, &pending, &err);
+                                   &consumer_events, watch, &watch->consumer, &err);
     if (status != HW_OK) {
-        begin_anew(watch, err.message);
-        if (watch->events->restarting != NULL)
-            watch->events->restarting(watch->arg, &err);
+        on_failed(watch, &err);
         return;
     }
     hw_timer_start(hw_nats_loop(watch->nats), &watch->timer, REREAD_MS, start, watch);
     watch->heard = UINT64_MAX;
-    if (pending == 0)
-        catch_up(watch);
-    else
-        look_for_silence(watch);
 }
 
 void hw_watch_restart(struct hw_watch *watch)
@@ -158,10 +176,10 @@ static const char *on_stuck(void *arg)
     if (watch->caught_up || for_ms < hw_nats_unread_ms(watch->nats))
         return NULL;
     free(watch->says);
-    watch->says = hw_sprintf(
-        "%s: %s for %lld s%s%s", watch->of,
-        watch->consumer != NULL ? "messages wait, and none was read" : "reading cannot begin",
-        (long long)(for_ms / 1000), watch->why[0] != '\0' ? ": " : "", watch->why);
+    watch->says =
+        hw_sprintf("%s: %s for %lld s%s%s", watch->of,
+                   watch->made ? "messages wait, and none was read" : "reading cannot begin",
+                   (long long)(for_ms / 1000), watch->why[0] != '\0' ? ": " : "", watch->why);
     return watch->says;
 }
 
