@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "api/problem.h"
+#include "api/request/precondition.h"
 #include "base/memory.h"
 #include "common/log.h"
 #include "http/answer.h"
@@ -20,6 +21,7 @@ static const struct {
     {"22", "apply_body_is_json", &api_malformed_json},
     {"22", "apply_body_is_legal", &api_invalid_body},
     {"55000", "apply_if_match_holds", &api_precondition_failed},
+    {"55000", "precondition_holds", &api_precondition_failed},
     {"55000", "set_member_is_of_one_set", &api_conflict},
     {"55000", "proposal_base_is_newest", &api_conflict},
     {"55000", "proposal_is_pending", &api_conflict},
@@ -130,6 +132,13 @@ static void answer_sql_error(struct http_request *request, const struct hw_db_ou
         problem = &api_conflict;
     if (problem == &http_internal)
         http_answer_internal(request, outcome->sqlstate, outcome->err.message);
+    else if (problem == &api_precondition_failed && api_precondition_is_weak(request))
+        http_answer_problem_with(
+            request, problem, members(outcome),
+            "%s. If-Match has a weak tag (W/\"…\"), which never matches: a proxy that compresses "
+            "answers makes tags weak; send the tag without W/, or have it leave answers as they "
+            "are",
+            message);
     else if (problem == &api_not_ready)
         answer_unfit(request, outcome, message);
     else

@@ -10,7 +10,6 @@
 #include "base/buf.h"
 #include "base/memory.h"
 #include "http/answer.h"
-#include "http/etag.h"
 
 static const char *name_of(const struct http_request *request)
 {
@@ -29,32 +28,23 @@ void api_resource_missing(struct http_request *request, const char *kind, const 
                         kind);
 }
 
-/* ---- put ---- */
+/* ---- writes ---- */
 
-static bool condition_holds(const struct http_request *request, const PGresult *rows)
+struct api_transaction *api_resource_write(struct http_request *request, const char *kind,
+                                           const char *name, bool is_of_something)
 {
-    const char *match = http_request_header(request, HTTP_IF_MATCH);
-    HW_AUTO_FREE char *etag = NULL;
+    struct api_precondition condition;
+    struct api_transaction *tx;
 
-    if (http_request_header(request, HTTP_IF_NONE_MATCH) != NULL || PQntuples(rows) == 0)
-        return false;
-    etag = hw_sprintf("\"%s\"", api_row_text(rows, 0, "version"));
-    return match == NULL || http_etag_list_has(match, etag);
-}
-
-static void refuse_condition(struct http_request *request, const PGresult *rows, const char *kind)
-{
-    const char *name = name_of(request);
-
-    if (PQntuples(rows) == 0)
-        http_answer_problem(request, &api_precondition_failed, "If-Match: there is no %s \"%s\"",
-                            kind, name);
-    else
-        http_answer_problem(
-            request, &api_precondition_failed,
-            "The %s \"%s\" is there in version \"%s\": read it again, and name that "
-            "version if the change still fits",
-            kind, name, api_row_text(rows, 0, "version"));
+    if (!api_precondition_read(request, &condition))
+        return NULL;
+    tx = api_transaction_write(request);
+    api_transaction_add(tx,
+                        "SELECT headwater.check_precondition($1, $2, $3::boolean, $4::bigint[], "
+                        "$5::boolean, $6::boolean) AS version",
+                        6, kind, name, is_of_something ? "t" : "f", condition.versions,
+                        condition.must_exist, condition.must_not_exist);
+    return tx;
 }
 
 void api_resource_on_put(struct http_request *request, const void *arg, PGresult *const *results)
@@ -63,20 +53,20 @@ void api_resource_on_put(struct http_request *request, const void *arg, PGresult
     int status = HTTP_OK;
     json_t *answer;
 
-    if (PQntuples(results[0]) == 0 && !condition_holds(request, results[1])) {
-        refuse_condition(request, results[1], resource->kind);
+    if (PQntuples(results[2]) == 0) {
+        http_answer_internal(request, "writing", "the database made nothing of this write");
         return;
     }
-    if (PQntuples(results[0]) > 0 && api_row_is_true(results[0], 0, "created")) {
+    if (api_row_text(results[0], 0, "version") == NULL) {
         HW_AUTO_FREE char *location = hw_sprintf("%s%s", resource->path, name_of(request));
 
         status = HTTP_CREATED;
         http_answer_header(request, HTTP_LOCATION, location);
     }
-    set_version_etag(request, results[1]);
-    answer = api_row_object(results[1], 0, resource->columns);
+    set_version_etag(request, results[2]);
+    answer = api_row_object(results[2], 0, resource->columns);
     if (resource->warns)
-        json_object_set_new(answer, "warnings", api_warnings_json(results[2]));
+        json_object_set_new(answer, "warnings", api_warnings_json(results[3]));
     http_answer_json(request, status, answer);
 }
 
@@ -85,22 +75,34 @@ void api_resource_put(struct http_request *request, const struct api_resource *r
 {
     const char *name = name_of(request);
     const char *v[API_RESOURCE_VALUES_MAX] = {0};
-    struct api_precondition condition;
-    struct api_transaction *tx;
-    bool update;
+    struct api_transaction *tx = api_resource_write(request, resource->kind, name, false);
 
-    if (!api_precondition_read(request, &condition))
+    if (tx == NULL)
         return;
-    update = condition.if_match != NULL;
     memcpy(v, values, (size_t)count * sizeof(*v));
-    tx = api_transaction_write(request);
-    api_transaction_add(tx, update ? resource->update : resource->upsert, 2 + count, name,
-                        update ? condition.versions : condition.must_not_exist, v[0], v[1], v[2],
-                        v[3], v[4], v[5]);
+    api_transaction_add(tx, resource->upsert, 1 + count, name, v[0], v[1], v[2], v[3], v[4]);
     api_transaction_add(tx, resource->select, 1, name);
     if (resource->warns)
         api_transaction_add(tx, api_warnings_sql, 0);
     api_transaction_run(tx, api_resource_on_put, resource);
+}
+
+static void on_delete(struct http_request *request, const void *arg, PGresult *const *results)
+{
+    (void)arg;
+    (void)results;
+    http_answer_empty(request, HTTP_NO_CONTENT);
+}
+
+void api_resource_delete(struct http_request *request, const struct api_resource *resource)
+{
+    const char *name = name_of(request);
+    struct api_transaction *tx = api_resource_write(request, resource->kind, name, true);
+
+    if (tx == NULL)
+        return;
+    api_transaction_add(tx, resource->delete, 1, name);
+    api_transaction_run(tx, on_delete, NULL);
 }
 
 /* ---- get ---- */
@@ -123,34 +125,6 @@ void api_resource_get(struct http_request *request, const struct api_resource *r
 
     api_transaction_add(tx, resource->select, 1, name_of(request));
     api_transaction_run(tx, on_get, resource);
-}
-
-/* ---- delete ---- */
-
-static void on_delete(struct http_request *request, const void *arg, PGresult *const *results)
-{
-    const struct api_resource *resource = arg;
-
-    if (PQntuples(results[0]) > 0)
-        http_answer_empty(request, HTTP_NO_CONTENT);
-    else if (PQntuples(results[1]) > 0 && !condition_holds(request, results[1]))
-        refuse_condition(request, results[1], resource->kind);
-    else
-        api_resource_missing(request, resource->kind, name_of(request));
-}
-
-void api_resource_delete(struct http_request *request, const struct api_resource *resource)
-{
-    const char *name = name_of(request);
-    struct api_precondition condition;
-    struct api_transaction *tx;
-
-    if (!api_precondition_read(request, &condition))
-        return;
-    tx = api_transaction_write(request);
-    api_transaction_add(tx, resource->delete, 2, name, condition.versions);
-    api_transaction_add(tx, resource->select, 1, name);
-    api_transaction_run(tx, on_delete, resource);
 }
 
 /* ---- lists ---- */

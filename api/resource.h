@@ -4,8 +4,9 @@
  * how a row reads as JSON. An entity tag is strong: it is the version that the database counts up
  * with each change, and never uses again.
  *
- * Every write is one statement: its conditions are checked by the database on the row that it
- * locks, so nothing can come between the check and the change.
+ * Every write begins with a statement that takes the writers' lock and judges the conditions of the
+ * request. What follows in its transaction finds what that statement found, so a write that is
+ * answered with success was made, or changed nothing because nothing differed.
  */
 #ifndef API_RESOURCE_H
 #define API_RESOURCE_H
@@ -16,31 +17,34 @@
 #include "api/row.h"
 #include "http/request.h"
 
+struct api_transaction;
+
 struct api_resource {
-    const char *kind; /* "node", for messages */
-    const char *path; /* "/v1/nodes/", the name follows */
-    /*
-     * Create or change; change nothing where nothing differs. $1 name, $2 boolean: only create,
-     * $3… values. Returns a row when it did something: "created", a boolean.
-     */
-    const char *upsert;
-    /* Change what is there. $1 name, $2 bigint[]: the version is one of these, or NULL, $3… values.
-     * Returns a row as upsert does. */
-    const char *update;
-    const char *delete; /* $1 name, $2 as in update; returns a row when it was there */
+    const char *kind;   /* "node", for messages */
+    const char *path;   /* "/v1/nodes/", the name follows */
+    const char *upsert; /* create, or change what differs: $1 name, $2… values */
+    const char *delete; /* $1 name */
     const char *select; /* $1 name; the columns of list */
     const char *list; /* $1 names after this one, or NULL, $2 how many; columns name, version… */
     const struct api_column *columns;
     bool warns; /* the answer to a PUT has warnings, see api/warnings.h */
 };
 
-enum { API_RESOURCE_VALUES_MAX = 6 };
+enum { API_RESOURCE_VALUES_MAX = 5 };
 
-/* PUT: the values are those from $3 on. Answers 201 or 200 with the resource, or 412. */
+/*
+ * Begins a write of one resource: headwater.check_precondition() is its first statement, so done's
+ * results[0] has the version that there was (NULL: none), as "version". is_of_something: the
+ * resource must be there, otherwise 404. NULL when the request was answered with the problem.
+ */
+struct api_transaction *api_resource_write(struct http_request *request, const char *kind,
+                                           const char *name, bool is_of_something);
+
+/* PUT: the values are those from $2 on. Answers 201 or 200 with the resource. */
 void api_resource_put(struct http_request *request, const struct api_resource *resource, int count,
                       const char *const *values);
-/* Answers a PUT that was carried out by a statement of the caller's. results: those of the change
- * and of the select behind it. */
+/* Answers a PUT that was carried out by a statement of the caller's. results: those of the check,
+ * of that statement, and of the select behind it. */
 void api_resource_on_put(struct http_request *request, const void *resource,
                          PGresult *const *results);
 void api_resource_get(struct http_request *request, const struct api_resource *resource);

@@ -77,7 +77,7 @@ const struct http_route api_routes[] = {
      API_ROLE_VIEWER},
     {"GET", "/v1/events", api_events_get, "node selector types last_event_id", HTTP_BODY_NONE,
      API_ROLE_VIEWER},
-    {"GET", "/v1/wait", api_wait_get, "lsn timeout", HTTP_BODY_NONE, API_ROLE_VIEWER},
+    {"GET", "/v1/wait", api_wait_get, "change lsn timeout", HTTP_BODY_NONE, API_ROLE_VIEWER},
 
     {"GET", "/v1/audit", api_audit_list, "kind name fields limit after", HTTP_BODY_NONE,
      API_ROLE_VIEWER},

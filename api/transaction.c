@@ -158,9 +158,17 @@ static void submit_again(struct api_transaction *tx)
 
 /* ---- answers ---- */
 
-static const char *last_value(const struct hw_db_outcome *outcome)
+/* The header fields of a write that is committed. change: the statement whose one value is the rev
+ * of the change, or NULL where nothing was changed; the last statement asked for the position. */
+static void set_positions(struct http_request *request, const struct hw_db_outcome *outcome,
+                          int change)
 {
-    return PQgetvalue(outcome->results[outcome->count - 1], 0, 0);
+    const PGresult *rev = outcome->results[change];
+
+    http_answer_header(request, HTTP_HEADWATER_LSN,
+                       PQgetvalue(outcome->results[outcome->count - 1], 0, 0));
+    if (!PQgetisnull(rev, 0, 0))
+        http_answer_header(request, HTTP_HEADWATER_CHANGE, PQgetvalue(rev, 0, 0));
 }
 
 static json_t *document_json(const PGresult *rows, int row, const struct api_column *columns)
@@ -244,7 +252,7 @@ static void answer_whole(struct api_transaction *tx, const struct hw_db_outcome 
     }
     if (tx->write) {
         http_answer_owe(request); /* it is committed */
-        http_answer_header(request, "Headwater-LSN", last_value(outcome));
+        set_positions(request, outcome, outcome->count - 2);
     }
     tx->done(request, tx->arg, outcome->results + (tx->write ? tx->first - 1 : 0));
 }
@@ -256,10 +264,13 @@ static void answer_kept(struct http_request *request, const PGresult *row)
     const char *etag = api_row_text(row, 0, "etag");
     const char *location = api_row_text(row, 0, "location");
     const char *body = api_row_text(row, 0, "body");
+    const char *change = api_row_text(row, 0, "change");
     const int status = (int)strtol(api_row_text(row, 0, "status"), NULL, 10);
 
     http_answer_header(request, "Idempotency-Replayed", "true");
-    http_answer_header(request, "Headwater-LSN", api_row_text(row, 0, "lsn"));
+    http_answer_header(request, HTTP_HEADWATER_LSN, api_row_text(row, 0, "lsn"));
+    if (change != NULL)
+        http_answer_header(request, HTTP_HEADWATER_CHANGE, change);
     if (etag != NULL)
         snprintf(request->etag, sizeof(request->etag), "%s", etag);
     if (location != NULL)
@@ -383,7 +394,7 @@ static void finish(void *arg, const struct hw_db_outcome *outcome)
         return;
     case STEP_KEEP:
         http_answer_owe(tx->request);
-        http_answer_header(tx->request, "Headwater-LSN", last_value(outcome));
+        set_positions(tx->request, outcome, 0);
         http_answer_release(tx->request);
         break;
     default:
@@ -413,6 +424,8 @@ void api_transaction_run(struct api_transaction *tx, api_transaction_done_fn *do
         api_transaction_add(tx, "SELECT count(*) AS nodes FROM headwater.planned()", 0);
         api_transaction_add(tx, "SELECT * FROM headwater.plan($1::int)", 1, PLAN_MOST);
         api_transaction_add(tx, api_warnings_sql, 0);
+    } else if (tx->write && !tx->keyed) {
+        api_transaction_add(tx, "SELECT headwater.own_change()", 0);
     }
     set_first_job(tx);
     outcome.status = hw_pool_submit(api_of(tx->request)->pool, &tx->job, &outcome.err);

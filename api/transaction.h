@@ -1,8 +1,9 @@
 /*
  * The one way to the database for handlers: a batch of statements, sent in one round trip, that is
  * one transaction. A write is committed before its answer is made; the answer tells the position of
- * the commit (Headwater-LSN). A write that failed because other writers got in its way is tried
- * again. Every failure is answered here, so a handler's done is called after success only.
+ * the commit (Headwater-LSN) and the change that it made, if any (Headwater-Change). A write that
+ * failed because other writers got in its way is tried again. Every failure is answered here, so a
+ * handler's done is called after success only.
  *
  * With ?dry_run=true, a write ends in a ROLLBACK, and its success is answered with the changes that
  * it would make for nodes (docs/http.md). With an Idempotency-Key, the answer is kept in the same

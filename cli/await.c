@@ -79,14 +79,14 @@ static char *names_of(const json_t *names)
     return out.data != NULL ? out.data : hw_strdup("none is named");
 }
 
-static enum hw_status ask(struct cli *cli, const char *lsn, int64_t timeout_ms,
+static enum hw_status ask(struct cli *cli, const char *what, int64_t timeout_ms,
                           struct cli_answer *answer, json_t **result, struct hw_error *err)
 {
     HW_AUTO_FREE char *timeout = hw_sprintf("%lldms", (long long)timeout_ms);
     struct hw_buf path = {0};
 
     hw_buf_puts(&path, "/v1/wait");
-    cli_query_add(&path, "lsn", lsn);
+    cli_query_add(&path, cli_is_change(what) ? "change" : "lsn", what);
     cli_query_add(&path, "timeout", timeout);
     const struct cli_request request = {.path = path.data, .timeout_ms = timeout_ms + SLACK_MS};
     const enum hw_status st = cli_http_json(cli->http, &request, answer, result, err);
@@ -131,7 +131,7 @@ static enum hw_status conclude(struct cli *cli, enum hw_status st, const struct 
 /* A terminal shows progress, so it asks the server for a second at a time; otherwise one request
  * waits as long as the server allows. A server that is away is waited for, if it has answered
  * before. */
-enum hw_status cli_await(struct cli *cli, const char *lsn, bool quiet, struct hw_error *err)
+enum hw_status cli_await(struct cli *cli, const char *what, bool quiet, struct hw_error *err)
 {
     const bool progress = isatty(STDERR_FILENO) != 0;
     const int64_t deadline = hw_loop_now() + cli->o->timeout;
@@ -142,7 +142,7 @@ enum hw_status cli_await(struct cli *cli, const char *lsn, bool quiet, struct hw
         const int64_t left = deadline - hw_loop_now();
         struct cli_answer answer = {0};
         HW_AUTO_JSON json_t *result = NULL;
-        enum hw_status st = ask(cli, lsn,
+        enum hw_status st = ask(cli, what,
                                 left < 0      ? 0
                                 : left < step ? left
                                               : step,

@@ -29,34 +29,35 @@ static json_t *read_positions(const char *path)
     return positions;
 }
 
-/* Two commands at one moment may lose one of two positions, because each replaces the file. It
+/* Two commands at one moment may lose one of two changes, because each replaces the file. It
  * is an aid and not worth a lock. */
-void cli_position_keep(const struct cli *cli, const char *lsn)
+void cli_position_keep(const struct cli *cli, const char *change)
 {
     HW_AUTO_FREE char *path = state_file();
 
     if (path == NULL)
         return;
     HW_AUTO_JSON json_t *positions = read_positions(path);
-    json_object_set_new(positions, cli->o->server, json_string(lsn));
+    json_object_set_new(positions, cli->o->server, json_string(change));
     HW_AUTO_FREE char *text = cli_json_text(positions, true);
     HW_AUTO_FREE char *directory = hw_file_parent(path);
     struct hw_error err;
     if (hw_file_mkdirs(directory, 0700, &err) != HW_OK ||
         hw_file_replace(path, text, strlen(text), 0600, &err) != HW_OK)
-        hw_log_debug("the position is not remembered", HW_E(&err));
+        hw_log_debug("the change is not remembered", HW_E(&err));
 }
 
-enum hw_status cli_position_read(const struct cli *cli, char **lsn, struct hw_error *err)
+enum hw_status cli_position_read(const struct cli *cli, char **what, struct hw_error *err)
 {
     HW_AUTO_FREE char *path = state_file();
     HW_AUTO_JSON json_t *positions = path != NULL ? read_positions(path) : json_object();
     const char *text = json_string_value(json_object_get(positions, cli->o->server));
 
     if (text == NULL)
-        return hw_fail(err, HW_ENOENT,
-                       "no write to %s is remembered; name the position to wait for",
-                       cli->o->server);
-    *lsn = hw_strdup(text);
+        return hw_fail(
+            err, HW_ENOENT,
+            "no change on %s is remembered; name the change, or the position, to wait for",
+            cli->o->server);
+    *what = hw_strdup(text);
     return HW_OK;
 }

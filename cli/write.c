@@ -88,12 +88,12 @@ enum hw_status cli_write(struct cli *cli, struct cli_request *request, cli_show_
         else if (cli->output != CLI_TABLE && answer.len > 0)
             cli_print(cli, object, NULL);
         cli_warn(object);
-        if (answer.lsn != NULL)
-            cli_position_keep(cli, answer.lsn);
-        if (o->wait && answer.lsn == NULL)
-            st = hw_fail(err, HW_EPROTO, "the change was made, but no position came to wait for");
-        else if (o->wait)
-            st = cli_await(cli, answer.lsn, true, err);
+        if (answer.change != NULL)
+            cli_position_keep(cli, answer.change);
+        if (o->wait && answer.change != NULL)
+            st = cli_await(cli, answer.change, true, err);
+        else if (o->wait && cli->output == CLI_TABLE)
+            puts("nothing was changed, so there is nothing to wait for");
     }
     hw_buf_free(&path);
     cli_answer_free(&answer);

@@ -15,7 +15,9 @@ enum {
 #define HTTP_AUTHORIZATION       "Authorization"
 #define HTTP_CACHE_CONTROL       "Cache-Control"
 #define HTTP_CONTENT_DISPOSITION "Content-Disposition"
-#define HTTP_IDEMPOTENCY_KEY     "Idempotency-Key" /* draft-ietf-httpapi-idempotency-key-header */
+#define HTTP_HEADWATER_CHANGE    "Headwater-Change" /* the rev of the change that a write made */
+#define HTTP_HEADWATER_LSN       "Headwater-LSN"    /* a position at or behind a write's commit */
+#define HTTP_IDEMPOTENCY_KEY     "Idempotency-Key"  /* draft-ietf-httpapi-idempotency-key-header */
 #define HTTP_IF_MATCH            "If-Match"
 #define HTTP_IF_NONE_MATCH       "If-None-Match"
 #define HTTP_LOCATION            "Location"

@@ -64,3 +64,13 @@ bool api_parameter_number(struct http_request *request, const char *name, const 
     *text = given;
     return true;
 }
+
+bool api_parameter_rev(const char *text, int64_t *rev)
+{
+    const int64_t value = read_number(text, INT64_MAX / 10 - 1);
+
+    if (value < 1)
+        return false;
+    *rev = value;
+    return true;
+}

@@ -6,6 +6,7 @@
 #define API_REQUEST_PARAMETER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "http/request.h"
 
@@ -16,5 +17,8 @@ bool api_parameter_limit(struct http_request *request, int *limit, const char **
 bool api_parameter_flag(struct http_request *request, const char *name, bool *flag);
 /* ?<name>= as a positive integer; *text is NULL where it is not given. */
 bool api_parameter_number(struct http_request *request, const char *name, const char **text);
+
+/* The rev of a change: digits of a positive number. False: it is none. */
+bool api_parameter_rev(const char *text, int64_t *rev);
 
 #endif

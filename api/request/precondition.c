@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "api/problem.h"
 #include "base/buf.h"
 #include "http/answer.h"
 #include "http/etag.h"
@@ -51,10 +52,31 @@ bool api_precondition_read(struct http_request *request, struct api_precondition
         return false;
     }
     *condition = (struct api_precondition){
-        .if_match = match,
-        .must_not_exist = none_match != NULL ? "t" : "f",
         .versions =
             match != NULL ? http_request_keep(request, api_precondition_versions(match)) : NULL,
+        .must_exist = match != NULL && http_etag_is_any(match) ? "t" : "f",
+        .must_not_exist = none_match != NULL ? "t" : "f",
     };
     return true;
+}
+
+bool api_precondition_is_weak(const struct http_request *request)
+{
+    const char *match = http_request_header(request, HTTP_IF_MATCH);
+    struct http_etag tag;
+    bool valid = true;
+
+    while (match != NULL && !http_etag_is_any(match) && http_etag_next(&match, &tag, &valid))
+        if (tag.weak)
+            return true;
+    return false;
+}
+
+bool api_precondition_none(struct http_request *request)
+{
+    if (http_request_header(request, HTTP_IF_MATCH) == NULL)
+        return true;
+    http_answer_problem(request, &api_precondition_failed,
+                        "If-Match: nothing here has an entity tag that could be compared");
+    return false;
 }

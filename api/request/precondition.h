@@ -9,14 +9,22 @@
 
 #include "http/request.h"
 
+/* As PostgreSQL takes them: headwater.check_precondition() judges them. */
 struct api_precondition {
-    const char *if_match;       /* the field as it came, valid, or NULL */
-    const char *versions;       /* those that it lists, as PostgreSQL's bigint[]; NULL: any */
+    const char *versions;       /* that If-Match lists, as bigint[]; NULL: it lists none */
+    const char *must_exist;     /* was If-Match: * given? "t" or "f" */
     const char *must_not_exist; /* was If-None-Match: * given, the only form taken? "t" or "f" */
 };
 
 /* False when the request was answered with the problem. */
 bool api_precondition_read(struct http_request *request, struct api_precondition *condition);
+
+/* For a write of what has no entity tag: If-Match cannot hold. False when the request was answered
+ * so. */
+bool api_precondition_none(struct http_request *request);
+
+/* Does If-Match list a weak tag? It can never match, which its sender may want to know. */
+bool api_precondition_is_weak(const struct http_request *request);
 
 /*
  * The tags of If-Match: field that can be versions, as PostgreSQL's array literal "{17,18}";

@@ -4,6 +4,7 @@
 #include "api/handlers.h"
 #include "api/problem.h"
 #include "api/request/parameter.h"
+#include "api/request/precondition.h"
 #include "api/row.h"
 #include "api/transaction.h"
 #include "api/warnings.h"
@@ -38,7 +39,7 @@ void api_apply_post(struct http_request *request)
     bool prune;
     size_t bad;
 
-    if (!api_parameter_flag(request, "prune", &prune))
+    if (!api_parameter_flag(request, "prune", &prune) || !api_precondition_none(request))
         return;
     if (prune && set == NULL) {
         http_answer_problem(request, &http_invalid_parameter,

@@ -26,22 +26,13 @@ static const struct api_resource assignments = {
     .path = "/v1/assignments/",
     .upsert =
         "INSERT INTO headwater.assignment AS a (name, config, node, selector, priority, revision) "
-        "VALUES ($1, $3, $4, $5::jsonb, $6::int, $7::int) "
+        "VALUES ($1, $2, $3, $4::jsonb, $5::int, $6::int) "
         "ON CONFLICT (name) DO UPDATE SET config = excluded.config, node = excluded.node, "
         "selector = excluded.selector, priority = excluded.priority, revision = excluded.revision "
-        "WHERE NOT $2::boolean AND (a.config, a.node, a.selector, a.priority, a.revision) "
+        "WHERE (a.config, a.node, a.selector, a.priority, a.revision) "
         "IS DISTINCT FROM (excluded.config, excluded.node, excluded.selector, excluded.priority, "
-        "excluded.revision) "
-        "RETURNING created_at = updated_at AS created",
-    .update = "UPDATE headwater.assignment SET config = $3, node = $4, selector = $5::jsonb, "
-              "priority = $6::int, revision = $7::int "
-              "WHERE name = $1 AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
-              "AND (config, node, selector, priority, revision) "
-              "IS DISTINCT FROM ($3, $4, $5::jsonb, $6::int, $7::int) "
-              "RETURNING false AS created",
-    .delete = "DELETE FROM headwater.assignment "
-              "WHERE name = $1 AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
-              "RETURNING name",
+        "excluded.revision)",
+    .delete = "DELETE FROM headwater.assignment WHERE name = $1",
     .select = "SELECT " COLUMNS " FROM headwater.assignment WHERE name = $1",
     .list = "SELECT " COLUMNS " FROM headwater.assignment "
             "WHERE ($1::text IS NULL OR name > $1) ORDER BY name LIMIT $2::int",

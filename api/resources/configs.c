@@ -7,7 +7,6 @@
 #include "api/request/body.h"
 #include "api/request/content.h"
 #include "api/request/parameter.h"
-#include "api/request/precondition.h"
 #include "api/resource.h"
 #include "api/row.h"
 #include "api/transaction.h"
@@ -40,19 +39,12 @@ static const struct api_resource configs = {
     .kind = "config",
     .path = "/v1/configs/",
     .upsert = "INSERT INTO headwater.config AS c (name, content, encoding, media_type) "
-              "VALUES ($1, $3, $4, $5) "
+              "VALUES ($1, $2, $3, $4) "
               "ON CONFLICT (name) DO UPDATE SET content = excluded.content, "
               "encoding = excluded.encoding, media_type = excluded.media_type "
-              "WHERE NOT $2::boolean AND (c.content, c.encoding, c.media_type) "
-              "IS DISTINCT FROM (excluded.content, excluded.encoding, excluded.media_type) "
-              "RETURNING created_at = updated_at AS created",
-    .update = "UPDATE headwater.config SET content = $3, encoding = $4, media_type = $5 "
-              "WHERE name = $1 AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
-              "AND (content, encoding, media_type) IS DISTINCT FROM ($3, $4, $5) "
-              "RETURNING false AS created",
-    .delete = "DELETE FROM headwater.config "
-              "WHERE name = $1 AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
-              "RETURNING name",
+              "WHERE (c.content, c.encoding, c.media_type) "
+              "IS DISTINCT FROM (excluded.content, excluded.encoding, excluded.media_type)",
+    .delete = "DELETE FROM headwater.config WHERE name = $1",
     .select = SELECT_CONFIG "WHERE c.name = $1",
     .list = SELECT_CONFIG "WHERE ($1::text IS NULL OR c.name > $1) ORDER BY c.name LIMIT $2::int",
     .columns = columns,
@@ -203,16 +195,13 @@ static void on_rollback(struct http_request *request, const void *arg, PGresult 
 {
     const char *name = http_request_variable(request, "name");
 
-    (void)arg;
-    if (PQntuples(results[1]) == 0)
-        api_resource_missing(request, "config", name);
-    else if (PQntuples(results[2]) == 0)
+    if (PQntuples(results[3]) == 0)
         http_answer_problem(request, &api_no_such_resource,
                             "There is no such revision of config \"%s\", whose newest is %s; GET "
                             "/v1/configs/%s/revisions lists them",
-                            name, api_row_text(results[1], 0, "revision"), name);
+                            name, api_row_text(results[2], 0, "revision"), name);
     else
-        api_resource_on_put(request, &configs, results);
+        api_resource_on_put(request, arg, results);
 }
 
 /* A rollback is a new revision with an old one's bytes. */
@@ -221,52 +210,44 @@ void api_configs_rollback(struct http_request *request)
     const char *name = http_request_variable(request, "name");
     const char *revision = NULL;
     const struct api_field fields[] = {{"revision", API_FIELD_INTEGER, true, &revision}};
-    struct api_precondition condition;
     struct api_transaction *tx;
 
     if (!api_body_read(request, fields, HW_COUNT(fields)) ||
-        !api_precondition_read(request, &condition))
+        (tx = api_resource_write(request, configs.kind, name, true)) == NULL)
         return;
-    tx = api_transaction_write(request);
     api_transaction_add(tx,
                         "UPDATE headwater.config AS c SET content = r.content, "
                         "encoding = r.encoding, media_type = r.media_type "
                         "FROM headwater.config_revision AS r "
-                        "WHERE c.name = $1 AND r.config = c.name AND r.revision = $3::int "
-                        "AND ($2::bigint[] IS NULL OR c.version = ANY ($2::bigint[])) "
+                        "WHERE c.name = $1 AND r.config = c.name AND r.revision = $2::int "
                         "AND (c.content, c.encoding, c.media_type) "
-                        "IS DISTINCT FROM (r.content, r.encoding, r.media_type) "
-                        "RETURNING false AS created",
-                        3, name, condition.versions, revision);
+                        "IS DISTINCT FROM (r.content, r.encoding, r.media_type)",
+                        2, name, revision);
     api_transaction_add(tx, configs.select, 1, name);
     api_transaction_add(tx,
                         "SELECT 1 FROM headwater.config_revision "
                         "WHERE config = $1 AND revision = $2::int",
                         2, name, revision);
-    api_transaction_run(tx, on_rollback, NULL);
+    api_transaction_run(tx, on_rollback, &configs);
 }
 
 /* ---- schema ---- */
 
 static const char schema_type[] = "application/schema+json";
 
-static void missing_schema(struct http_request *request, const PGresult *config)
-{
-    const char *name = http_request_variable(request, "name");
-
-    if (PQntuples(config) == 0)
-        api_resource_missing(request, "config", name);
-    else
-        http_answer_problem(request, &api_no_such_resource, "Config \"%s\" has no schema", name);
-}
-
 static void on_schema(struct http_request *request, const void *arg, PGresult *const *results)
 {
-    const char *schema = PQntuples(results[0]) > 0 ? api_row_text(results[0], 0, "schema") : NULL;
+    const char *name = http_request_variable(request, "name");
+    const char *schema;
 
     (void)arg;
+    if (PQntuples(results[0]) == 0) {
+        api_resource_missing(request, "config", name);
+        return;
+    }
+    schema = api_row_text(results[0], 0, "schema");
     if (schema == NULL) {
-        missing_schema(request, results[0]);
+        http_answer_problem(request, &api_no_such_resource, "Config \"%s\" has no schema", name);
         return;
     }
     http_answer_etag(request, "%s", api_row_text(results[0], 0, "version"));
@@ -282,63 +263,38 @@ void api_configs_schema_get(struct http_request *request)
     api_transaction_run(tx, on_schema, NULL);
 }
 
-static void on_schema_put(struct http_request *request, const void *arg, PGresult *const *results)
-{
-    if (PQntuples(results[1]) == 0)
-        api_resource_missing(request, "config", http_request_variable(request, "name"));
-    else
-        api_resource_on_put(request, arg, results);
-}
-
 /* The version is the config's, so a schema has the tags of its config. */
 void api_configs_schema_put(struct http_request *request)
 {
     const char *name = http_request_variable(request, "name");
-    struct api_precondition condition;
     struct api_transaction *tx;
 
-    if (!api_body_check(request) || !api_precondition_read(request, &condition))
+    if (!api_body_check(request) ||
+        (tx = api_resource_write(request, "schema", name, false)) == NULL)
         return;
-    tx = api_transaction_write(request);
     api_transaction_add(tx,
-                        "UPDATE headwater.config SET schema = $3::jsonb WHERE name = $1 "
-                        "AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
-                        "AND NOT ($4::boolean AND schema IS NOT NULL) "
-                        "AND schema IS DISTINCT FROM $3::jsonb RETURNING false AS created",
-                        4, name, condition.versions, request->body, condition.must_not_exist);
+                        "UPDATE headwater.config SET schema = $2::jsonb "
+                        "WHERE name = $1 AND schema IS DISTINCT FROM $2::jsonb",
+                        2, name, request->body);
     api_transaction_add(tx, configs.select, 1, name);
-    api_transaction_run(tx, on_schema_put, &configs);
+    api_transaction_run(tx, api_resource_on_put, &configs);
 }
 
 static void on_schema_delete(struct http_request *request, const void *arg,
                              PGresult *const *results)
 {
     (void)arg;
-    if (PQntuples(results[0]) > 0)
-        http_answer_empty(request, HTTP_NO_CONTENT);
-    else if (PQntuples(results[1]) > 0 && api_row_text(results[1], 0, "schema") != NULL)
-        http_answer_problem(
-            request, &api_precondition_failed, "The config \"%s\" is there in version \"%s\"",
-            http_request_variable(request, "name"), api_row_text(results[1], 0, "version"));
-    else
-        missing_schema(request, results[1]);
+    (void)results;
+    http_answer_empty(request, HTTP_NO_CONTENT);
 }
 
 void api_configs_schema_delete(struct http_request *request)
 {
     const char *name = http_request_variable(request, "name");
-    struct api_precondition condition;
-    struct api_transaction *tx;
+    struct api_transaction *tx = api_resource_write(request, "schema", name, true);
 
-    if (!api_precondition_read(request, &condition))
+    if (tx == NULL)
         return;
-    tx = api_transaction_write(request);
-    api_transaction_add(tx,
-                        "UPDATE headwater.config SET schema = NULL "
-                        "WHERE name = $1 AND schema IS NOT NULL "
-                        "AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) RETURNING name",
-                        2, name, condition.versions);
-    api_transaction_add(tx, "SELECT schema, version FROM headwater.config WHERE name = $1", 1,
-                        name);
+    api_transaction_add(tx, "UPDATE headwater.config SET schema = NULL WHERE name = $1", 1, name);
     api_transaction_run(tx, on_schema_delete, NULL);
 }

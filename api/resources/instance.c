@@ -1,6 +1,7 @@
 /* /v1/nodes/{name}/instance: which of the agents that share a node's name is meant. */
 #include "api/handlers.h"
 #include "api/request/body.h"
+#include "api/request/precondition.h"
 #include "api/row.h"
 #include "api/transaction.h"
 #include "base/memory.h"
@@ -25,7 +26,7 @@ void api_instance_put(struct http_request *request)
     const struct api_field fields[] = {{"instance", API_FIELD_STRING, true, &instance}};
     struct api_transaction *tx;
 
-    if (!api_body_read(request, fields, HW_COUNT(fields)))
+    if (!api_body_read(request, fields, HW_COUNT(fields)) || !api_precondition_none(request))
         return;
     tx = api_transaction_write(request);
     api_transaction_add(tx,

@@ -24,19 +24,12 @@ static const struct api_resource nodes = {
     .kind = "node",
     .path = "/v1/nodes/",
     .upsert = "INSERT INTO headwater.node AS n (name, labels, description) "
-              "VALUES ($1, $3::jsonb, $4) "
+              "VALUES ($1, $2::jsonb, $3) "
               "ON CONFLICT (name) DO UPDATE "
               "SET labels = excluded.labels, description = excluded.description "
-              "WHERE NOT $2::boolean AND (n.labels, n.description) "
-              "IS DISTINCT FROM (excluded.labels, excluded.description) "
-              "RETURNING created_at = updated_at AS created",
-    .update = "UPDATE headwater.node SET labels = $3::jsonb, description = $4 "
-              "WHERE name = $1 AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
-              "AND (labels, description) IS DISTINCT FROM ($3::jsonb, $4) "
-              "RETURNING false AS created",
-    .delete = "DELETE FROM headwater.node "
-              "WHERE name = $1 AND ($2::bigint[] IS NULL OR version = ANY ($2::bigint[])) "
-              "RETURNING name",
+              "WHERE (n.labels, n.description) "
+              "IS DISTINCT FROM (excluded.labels, excluded.description)",
+    .delete = "DELETE FROM headwater.node WHERE name = $1",
     .select = "SELECT " COLUMNS " FROM headwater.node WHERE name = $1",
     .columns = columns,
 };

@@ -6,7 +6,6 @@
 #include "api/request/body.h"
 #include "api/request/content.h"
 #include "api/request/parameter.h"
-#include "api/request/precondition.h"
 #include "api/resource.h"
 #include "api/transaction.h"
 #include "base/memory.h"
@@ -156,14 +155,7 @@ void api_proposals_content(struct http_request *request)
 static void on_decided(struct http_request *request, const void *arg, PGresult *const *results)
 {
     (void)arg;
-    if (PQntuples(results[1]) == 0)
-        api_resource_missing(request, "proposal", http_request_variable(request, "id"));
-    else if (PQntuples(results[0]) == 0)
-        http_answer_problem(
-            request, &api_precondition_failed, "The proposal \"%s\" is there in version \"%s\"",
-            http_request_variable(request, "id"), api_row_text(results[1], 0, "version"));
-    else
-        answer(request, results[1]);
+    answer(request, results[2]);
 }
 
 static void decide(struct http_request *request, const char *sql)
@@ -171,28 +163,22 @@ static void decide(struct http_request *request, const char *sql)
     const char *reason = "";
     const struct api_field fields[] = {{"reason", API_FIELD_STRING, false, &reason}};
     const char *id = id_of(request);
-    struct api_precondition condition;
     struct api_transaction *tx;
 
     if (id == NULL || !api_body_read(request, fields, HW_COUNT(fields)) ||
-        !api_precondition_read(request, &condition))
+        (tx = api_resource_write(request, "proposal", id, true)) == NULL)
         return;
-    tx = api_transaction_write(request);
-    api_transaction_add(tx, sql, 3, id, condition.versions, reason);
+    api_transaction_add(tx, sql, 2, id, reason);
     api_transaction_add(tx, SELECT "WHERE id = $1::bigint", 1, id);
     api_transaction_run(tx, on_decided, NULL);
 }
 
-#define WHERE                                                                                      \
-    " FROM headwater.proposal AS p WHERE p.id = $1::bigint "                                       \
-    "AND ($2::bigint[] IS NULL OR p.version = ANY ($2::bigint[]))"
-
 void api_proposals_approve(struct http_request *request)
 {
-    decide(request, "SELECT headwater.approve(p.id, $3)" WHERE);
+    decide(request, "SELECT headwater.approve($1::bigint, $2)");
 }
 
 void api_proposals_reject(struct http_request *request)
 {
-    decide(request, "SELECT headwater.reject(p.id, $3)" WHERE);
+    decide(request, "SELECT headwater.reject($1::bigint, $2)");
 }

@@ -6,6 +6,7 @@
 #include "api/handlers.h"
 #include "api/problem.h"
 #include "api/request/body.h"
+#include "api/request/precondition.h"
 #include "api/resource.h"
 #include "api/transaction.h"
 #include "base/memory.h"
@@ -108,7 +109,7 @@ void api_tokens_post(struct http_request *request)
     struct api_transaction *tx;
     int64_t ms;
 
-    if (!api_body_read(request, fields, HW_COUNT(fields)))
+    if (!api_body_read(request, fields, HW_COUNT(fields)) || !api_precondition_none(request))
         return;
     if (expires_in != NULL) {
         if (!hw_options_duration(expires_in, &ms)) {
@@ -140,9 +141,11 @@ static void on_revoked(struct http_request *request, const void *arg, PGresult *
 
 void api_tokens_delete(struct http_request *request)
 {
-    struct api_transaction *tx = api_transaction_write(request);
+    const char *name = http_request_variable(request, "name");
+    struct api_transaction *tx = api_resource_write(request, "token", name, true);
 
-    api_transaction_add(tx, "SELECT headwater.revoke_token($1)", 1,
-                        http_request_variable(request, "name"));
+    if (tx == NULL)
+        return;
+    api_transaction_add(tx, "SELECT headwater.revoke_token($1)", 1, name);
     api_transaction_run(tx, on_revoked, NULL);
 }

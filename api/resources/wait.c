@@ -1,5 +1,6 @@
 #include "api/resources/wait.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "api/handlers.h"
 #include "api/problem.h"
 #include "api/refusal.h"
+#include "api/request/parameter.h"
 #include "api/row.h"
 #include "api/transaction.h"
 #include "base/buf.h"
@@ -24,49 +26,12 @@ enum {
     PAUSE_LEAST_MS = 5, /* between two queries, and at least as long as the last one took */
 };
 
-/*
- * What became of the nodes that were touched up to each position. The target of a node is its
- * desired row. Where that row is younger than the position, the target is the last row at or before
- * the position, so that a later change holds nobody up who waits for an older one. A node that runs
- * a later revision than its target counts as well. Of a node with two
- * agents nobody knows which of them ran it, so it is pending.
- */
-static const char judge_sql[] =
-    "WITH position AS (SELECT DISTINCT unnest($1::pg_lsn[]) AS lsn), target AS ("
-    "SELECT p.lsn, d.node, d.revision, d.digest "
-    "FROM position AS p JOIN headwater.desired AS d ON d.wal_lsn <= p.lsn "
-    "UNION ALL SELECT p.lsn, d.node, h.revision, h.digest "
-    "FROM position AS p JOIN headwater.desired AS d ON d.wal_lsn > p.lsn "
-    "CROSS JOIN LATERAL (SELECT h.revision, h.digest FROM headwater.desired_history AS h "
-    "WHERE h.node = d.node AND h.wal_lsn <= p.lsn ORDER BY h.id DESC LIMIT 1) AS h "
-    "WHERE h.digest IS NOT NULL"
-    "), judged AS MATERIALIZED ("
-    "SELECT t.lsn, t.node, t.revision, r.failed_stage AS stage, r.failed_error AS error, CASE "
-    "WHEN v.conflict IS NOT NULL THEN 'pending' "
-    "WHEN r.running_revision > t.revision OR (r.running_revision = t.revision "
-    "AND r.running_digest = t.digest) THEN 'applied' "
-    "WHEN r.state IN ('failed', 'rejected') AND r.failed_revision >= t.revision THEN 'failed' "
-    "ELSE 'pending' END AS state "
-    "FROM target AS t LEFT JOIN headwater.reported AS r ON r.node = t.node "
-    "LEFT JOIN headwater.liveness AS v ON v.node = t.node"
-    ") SELECT p.lsn, p.lsn > pg_current_wal_insert_lsn() AS ahead, "
-    "pg_current_wal_insert_lsn() AS now, "
-    "count(j.node) AS nodes, count(*) FILTER (WHERE j.state = 'applied') AS applied, "
-    "count(*) FILTER (WHERE j.state = 'failed') AS failed, "
-    "count(*) FILTER (WHERE j.state = 'pending') AS pending, "
-    "(SELECT jsonb_agg(jsonb_build_object('node', f.node, 'revision', f.revision, "
-    "'stage', f.stage, 'error', left(f.error, 1000)) ORDER BY f.node) "
-    "FROM (SELECT * FROM judged WHERE judged.lsn = p.lsn AND judged.state = 'failed' "
-    "ORDER BY judged.node LIMIT 20) AS f) AS failed_nodes, "
-    "(SELECT jsonb_agg(f.node ORDER BY f.node) "
-    "FROM (SELECT judged.node FROM judged WHERE judged.lsn = p.lsn AND judged.state = 'pending' "
-    "ORDER BY judged.node LIMIT 20) AS f) AS pending_nodes "
-    "FROM position AS p LEFT JOIN judged AS j ON j.lsn = p.lsn GROUP BY p.lsn";
-
+/* Waits for what was changed up to a position, or for one change. */
 struct waiter {
     TAILQ_ENTRY(waiter) link;
     struct api_waits *waits;
     struct http_request *request;
+    int64_t change; /* its rev; 0: the position counts */
     hw_lsn lsn;
     bool asked;   /* the query that runs is about it, too */
     bool expired; /* its time is over: the next judgement is the last */
@@ -142,7 +107,8 @@ static void on_tick(void *arg)
 /* ---- judging ---- */
 
 static const struct api_column columns[] = {
-    {.name = "lsn", .type = API_COLUMN_STRING},
+    {.name = "lsn", .type = API_COLUMN_STRING, .optional = true},
+    {.name = "change", .type = API_COLUMN_INTEGER, .optional = true},
     {.name = "nodes", .type = API_COLUMN_INTEGER},
     {.name = "applied", .type = API_COLUMN_INTEGER},
     {.name = "failed", .type = API_COLUMN_INTEGER},
@@ -168,11 +134,12 @@ static bool is_zero(const PGresult *rows, int row, const char *column)
 static void judge(struct waiter *waiter, const PGresult *rows, int row)
 {
     const bool done = is_zero(rows, row, "pending");
+    const char *parameter = waiter->change > 0 ? "change" : "lsn";
 
     if (api_row_is_true(rows, row, "ahead"))
         http_answer_problem(remove_waiter(waiter), &api_position_ahead,
-                            "lsn: the database is at %s; wait for a position that a write answered",
-                            api_row_text(rows, row, "now"));
+                            "%s: the database is at %s; wait for what a write answered", parameter,
+                            api_row_text(rows, row, "newest"));
     else if (done && is_zero(rows, row, "failed"))
         http_answer_json(remove_waiter(waiter), HTTP_OK, judgement(rows, row, "applied"));
     else if (done)
@@ -187,12 +154,21 @@ static void judge(struct waiter *waiter, const PGresult *rows, int row)
                                  api_row_text(rows, row, "nodes"));
 }
 
-static int find_row(const PGresult *rows, hw_lsn lsn)
+static bool is_about(const PGresult *rows, int row, const struct waiter *waiter)
 {
+    const char *change = api_row_text(rows, row, "change");
+    const char *lsn = api_row_text(rows, row, "lsn");
     hw_lsn found;
 
+    if (waiter->change > 0)
+        return change != NULL && strtoll(change, NULL, 10) == waiter->change;
+    return lsn != NULL && hw_lsn_parse(lsn, &found, NULL) == HW_OK && found == waiter->lsn;
+}
+
+static int find_row(const PGresult *rows, const struct waiter *waiter)
+{
     for (int i = 0; i < PQntuples(rows); i++)
-        if (hw_lsn_parse(api_row_text(rows, i, "lsn"), &found, NULL) == HW_OK && found == lsn)
+        if (is_about(rows, i, waiter))
             return i;
     return -1;
 }
@@ -210,7 +186,7 @@ static void on_judged(void *arg, const struct hw_db_outcome *outcome)
             continue;
         waiter->asked = false;
         if (outcome->status == HW_OK)
-            judge(waiter, outcome->results[0], find_row(outcome->results[0], waiter->lsn));
+            judge(waiter, outcome->results[0], find_row(outcome->results[0], waiter));
         else if (outcome->status != HW_EUNAVAIL || waiter->expired)
             api_refusal_answer(remove_waiter(waiter), outcome, false);
     }
@@ -223,19 +199,27 @@ static void on_judged(void *arg, const struct hw_db_outcome *outcome)
 static void ask(void *arg)
 {
     struct api_waits *waits = arg;
-    struct hw_buf positions = {0};
+    struct hw_buf positions = {0}, changes = {0};
     struct waiter *waiter;
 
     if (!waits->dirty || waits->asking || waits->count == 0)
         return;
     hw_buf_putc(&positions, '{');
+    hw_buf_putc(&changes, '{');
     TAILQ_FOREACH(waiter, &waits->waiters, link) {
-        hw_buf_printf(&positions, "%s%s", positions.len > 1 ? "," : "", HW_LSN(waiter->lsn));
+        if (waiter->change > 0)
+            hw_buf_printf(&changes, "%s%" PRId64, changes.len > 1 ? "," : "", waiter->change);
+        else
+            hw_buf_printf(&positions, "%s%s", positions.len > 1 ? "," : "", HW_LSN(waiter->lsn));
         waiter->asked = true;
     }
     hw_buf_putc(&positions, '}');
-    const char *const values[] = {positions.data};
-    const struct hw_db_query query = {.sql = judge_sql, .count = 1, .values = values};
+    hw_buf_putc(&changes, '}');
+    const char *const values[] = {positions.data, changes.data};
+    const struct hw_db_query query = {
+        .sql = "SELECT * FROM headwater.judge_waits($1::pg_lsn[], $2::bigint[])",
+        .count = HW_COUNT(values),
+        .values = values};
 
     waits->asked_at = hw_loop_now();
     if (api_listener_ask(waits->listener, HW_DB_ATOMIC, &query, 1, on_judged, waits)) {
@@ -243,6 +227,7 @@ static void ask(void *arg)
         waits->dirty = false;
     }
     hw_buf_free(&positions);
+    hw_buf_free(&changes);
 }
 
 /* ---- beginning and end ---- */
@@ -320,12 +305,25 @@ void api_wait_get(struct http_request *request)
 {
     struct api_waits *waits = api_of(request)->waits;
     const char *lsn = http_request_parameter(request, "lsn");
+    const char *change = http_request_parameter(request, "change");
     const char *timeout = http_request_parameter(request, "timeout");
     const int64_t timeout_ms = timeout != NULL ? parse_timeout(timeout) : TIMEOUT_DEFAULT_MS;
     struct waiter *waiter;
-    hw_lsn position;
+    hw_lsn position = 0;
+    int64_t rev = 0;
 
-    if (lsn == NULL || hw_lsn_parse(lsn, &position, NULL) != HW_OK) {
+    if ((lsn == NULL) == (change == NULL)) {
+        http_answer_problem(request, &http_invalid_parameter,
+                            "change or lsn: one of them says what to wait for, as Headwater-Change "
+                            "and Headwater-LSN give it");
+        return;
+    }
+    if (change != NULL && !api_parameter_rev(change, &rev)) {
+        http_answer_problem(request, &http_invalid_parameter,
+                            "change: must be a number such as 17, as Headwater-Change gives it");
+        return;
+    }
+    if (lsn != NULL && hw_lsn_parse(lsn, &position, NULL) != HW_OK) {
         http_answer_problem(request, &http_invalid_parameter,
                             "lsn: must be a position such as 0/16B3748, as Headwater-LSN gives it");
         return;
@@ -347,6 +345,7 @@ void api_wait_get(struct http_request *request)
     waiter = hw_alloc(sizeof(*waiter));
     waiter->waits = waits;
     waiter->request = request;
+    waiter->change = rev;
     waiter->lsn = position;
     TAILQ_INSERT_TAIL(&waits->waiters, waiter, link);
     waiter->expired = timeout_ms == 0;

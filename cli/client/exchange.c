@@ -231,6 +231,7 @@ void cli_exchange_read(struct cli_http *http, struct cli_body *body, struct cli_
     answer->media_type = header_value(http, "Content-Type");
     answer->etag = unquote(header_value(http, "ETag"));
     answer->lsn = header_value(http, "Headwater-LSN");
+    answer->change = header_value(http, "Headwater-Change");
     HW_AUTO_FREE char *retry_after = header_value(http, "Retry-After");
     if (retry_after != NULL) {
         const long seconds = strtol(retry_after, NULL, 10);
@@ -287,6 +288,8 @@ enum hw_status cli_exchange_make(struct cli_http *http, const struct cli_request
             st = cli_exchange_refused(http, r, answer, err);
         else if (answer->lsn != NULL && hw_lsn_parse(answer->lsn, &lsn, err) != HW_OK)
             st = hw_fail(err, HW_EPROTO, "the answer's Headwater-LSN is no position");
+        else if (answer->change != NULL && !cli_is_change(answer->change))
+            st = hw_fail(err, HW_EPROTO, "the answer's Headwater-Change is no number");
     } else if (body.too_large) {
         st = hw_fail(err, HW_ELIMIT, "%s %s: the answer is larger than %zu MiB", method, r->path,
                      CLI_ANSWER_MOST >> 20);

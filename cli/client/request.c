@@ -36,6 +36,14 @@ void cli_answer_free(struct cli_answer *answer)
     free(answer->media_type);
     free(answer->etag);
     free(answer->lsn);
+    free(answer->change);
     json_decref(answer->details);
     *answer = (struct cli_answer){0};
+}
+
+bool cli_is_change(const char *text)
+{
+    const size_t digits = strspn(text, "0123456789");
+
+    return digits >= 1 && digits <= 18 && text[digits] == '\0' && *text != '0';
 }

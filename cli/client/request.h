@@ -39,12 +39,17 @@ struct cli_answer {
     int status; /* 0: no answer came */
     char *body; /* a NUL behind */
     size_t len;
-    char *media_type, *etag, *lsn; /* NULL where there is none; etag without its quotes */
-    char problem[64];              /* the name of the problem, "" where it has none */
-    json_t *details;               /* the problem as a whole, or NULL */
+    char *media_type, *etag; /* NULL where there is none; etag without its quotes */
+    char *lsn;               /* a position at or behind the write; NULL: it was none */
+    char *change;            /* the change that the write made; NULL: it changed nothing */
+    char problem[64];        /* the name of the problem, "" where it has none */
+    json_t *details;         /* the problem as a whole, or NULL */
     int64_t retry_after_ms;
     bool uncertain; /* nobody knows whether the request was carried out */
 };
 void cli_answer_free(struct cli_answer *answer);
+
+/* Is the text the number of a change, as Headwater-Change gives it? */
+bool cli_is_change(const char *text);
 
 #endif

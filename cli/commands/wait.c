@@ -1,4 +1,4 @@
-/* wait: the barrier, for a position that is named or that of the last write. */
+/* wait: the barrier, for a change or a position that is named, or for the last change. */
 #include "base/lsn.h"
 #include "base/memory.h"
 #include "cli/await.h"
@@ -12,14 +12,14 @@ enum hw_status cli_wait(struct cli *cli, char **operands, int count, struct hw_e
     hw_lsn lsn;
 
     if ((count == 0) != cli->o->last)
-        return cli_misused(cli, err, "wait: either a position (LSN) or --last");
+        return cli_misused(cli, err, "wait: a change, a position (LSN), or --last");
     if (cli->o->last) {
         const enum hw_status st = cli_position_read(cli, &remembered, err);
         if (st != HW_OK)
             return st;
         text = remembered;
     }
-    if (hw_lsn_parse(text, &lsn, err) != HW_OK) {
+    if (!cli_is_change(text) && hw_lsn_parse(text, &lsn, err) != HW_OK) {
         cli->misused = true;
         return hw_fail_in(err, "wait");
     }

@@ -198,6 +198,7 @@ CREATE TABLE headwater.desired_history (
 );
 COMMENT ON TABLE headwater.desired_history IS 'Every change of desired; append-only';
 CREATE INDEX desired_history_node ON headwater.desired_history (node, id);
+CREATE INDEX desired_history_rev ON headwater.desired_history (rev);
 
 -- ---- what nodes run -----------------------------------------------------------------------------
 

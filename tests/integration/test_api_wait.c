@@ -1,5 +1,6 @@
 /* The barrier, GET /v1/wait, against a real PostgreSQL; reports come in as the reconciler's do. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -195,6 +196,89 @@ START_TEST(test_superseded)
 }
 END_TEST
 
+/* ---- one change ---- */
+
+/* Writes and returns the change; NULL when nothing changed. */
+static char *change(const char *method, const char *target, const char *body)
+{
+    struct test_answer answer =
+        test_http(api.port, method, target, JSON, body, body != NULL ? strlen(body) : 0);
+    char *rev = test_answer_header(&answer, "Headwater-Change");
+
+    ck_assert_msg(answer.status / 100 == 2, "%s%s", answer.head, answer.body);
+    test_answer_free(&answer);
+    return rev;
+}
+
+static int wait_change_fd(const char *rev, const char *timeout)
+{
+    const int fd = test_http_connect(api.port);
+    HW_AUTO_FREE char *request = hw_sprintf(
+        "GET /v1/wait?change=%s&timeout=%s HTTP/1.1\r\nHost: localhost\r\n\r\n", rev, timeout);
+
+    test_http_puts(fd, request);
+    return fd;
+}
+
+/* A wait for a change is about the nodes that it touched: others may be dead, and fail. */
+START_TEST(test_change)
+{
+    HW_AUTO_FREE char *all = make_fleet("e", 3);
+    HW_AUTO_FREE char *none = NULL, *one = NULL, *next = NULL, *schema = NULL;
+
+    report("e1", 1, true);
+    report("e2", 1, false);
+    none = change("PUT", "/v1/nodes/e9", "{\"description\":\"a node that gets nothing\"}");
+    free(change("DELETE", "/v1/nodes/e9", NULL));
+    check_counts(finish(wait_change_fd(none, "10m"), 200, NULL), "applied", 0, 0, 0);
+    schema = change("PUT", "/v1/configs/wait/schema", "{\"type\":\"object\"}");
+    check_counts(finish(wait_change_fd(schema, "10m"), 200, NULL), "applied", 0, 0, 0);
+
+    free(put("/v1/configs/more", "{\"w\":1}", 201));
+    one = change("PUT", "/v1/assignments/more", "{\"config\":\"more\",\"node\":\"e1\"}");
+    const int waiting = wait_change_fd(one, "10m");
+    check_counts(finish(wait_change_fd(one, "0"), 504, "wait-timeout"), "pending", 1, 0, 0);
+    report("e1", 2, true);
+    json_t *body = finish(waiting, 200, NULL);
+    ck_assert_int_eq(number(body, "change"), strtol(one, NULL, 10));
+    ck_assert_ptr_null(json_object_get(body, "lsn"));
+    check_counts(body, "applied", 1, 1, 0);
+    /* The barrier by position is for all. */
+    check_counts(finish(wait_fd(all, "0"), 504, "wait-timeout"), "pending", 3, 1, 1);
+
+    /* A failure is no success, a later revision is one, and a node that is gone is not waited for.
+     */
+    next = change("PUT", "/v1/configs/more", "{\"w\":2}");
+    report("e1", 3, false);
+    check_counts(finish(wait_change_fd(next, "10m"), 409, "apply-failed"), "failed", 1, 0, 1);
+    free(change("PUT", "/v1/configs/more", "{\"w\":3}"));
+    check_counts(finish(wait_change_fd(next, "10m"), 409, "apply-failed"), "failed", 1, 0, 1);
+    report("e1", 4, true);
+    check_counts(finish(wait_change_fd(next, "10m"), 200, NULL), "applied", 1, 1, 0);
+    free(test_sql(&pg, "DELETE FROM headwater.node WHERE name = 'e1'"));
+    check_counts(finish(wait_change_fd(next, "10m"), 200, NULL), "applied", 0, 0, 0);
+}
+END_TEST
+
+/* A change of the sources alone leaves the document as it was, and so touches no node. */
+START_TEST(test_change_of_sources)
+{
+    HW_AUTO_FREE char *all = make_fleet("f", 2);
+    HW_AUTO_FREE char *same = NULL;
+
+    /* What is merged of several is spelt in one way, so a third one that says the same is alike. */
+    free(put("/v1/configs/more", "{\"v\":1}", 0));
+    free(put("/v1/assignments/again", "{\"config\":\"more\",\"selector\":{}}", 0));
+    same = change("PUT", "/v1/assignments/more",
+                  "{\"config\":\"more\",\"selector\":{},\"priority\":5}");
+    HW_AUTO_FREE char *rows =
+        test_sql(&pg, "SELECT count(*) FROM headwater.desired_history WHERE rev = %s", same);
+    ck_assert_str_eq(rows, "2");
+    check_counts(finish(wait_change_fd(same, "10m"), 200, NULL), "applied", 0, 0, 0);
+    ck_assert_ptr_nonnull(all);
+}
+END_TEST
+
 START_TEST(test_refused)
 {
     static const char *const bad[] = {"",
@@ -210,7 +294,13 @@ START_TEST(test_refused)
                                       "?lsn=0/1&timeout=11m",
                                       "?lsn=0/1&timeout=1h",
                                       "?lsn=0/1&timeout=99999999999999999999",
-                                      "?lsn=0/1&x=1"};
+                                      "?lsn=0/1&x=1",
+                                      "?change=",
+                                      "?change=0",
+                                      "?change=-1",
+                                      "?change=1.0",
+                                      "?change=9999999999999999999",
+                                      "?change=1&lsn=0/1"};
 
     for (size_t i = 0; i < HW_COUNT(bad); i++) {
         HW_AUTO_FREE char *target = hw_sprintf("/v1/wait%s", bad[i]);
@@ -220,6 +310,7 @@ START_TEST(test_refused)
         test_answer_free(&answer);
     }
     json_decref(finish(wait_fd("FFFFFFF/0", "10m"), 422, "position-ahead"));
+    json_decref(finish(wait_change_fd("99999999999", "10m"), 422, "position-ahead"));
 }
 END_TEST
 
@@ -316,6 +407,8 @@ int main(void)
     tcase_add_test(all, test_applied);
     tcase_add_test(all, test_failed);
     tcase_add_test(all, test_superseded);
+    tcase_add_test(all, test_change);
+    tcase_add_test(all, test_change_of_sources);
     tcase_add_test(all, test_refused);
     tcase_add_test(all, test_many);
     tcase_add_test(all, test_half_closed);

@@ -269,7 +269,10 @@ START_TEST(test_wait)
     EXPECT(0, "2 of 2 nodes applied, 0 failed, 0 pending", "wait", "--last");
     HW_AUTO_FREE char *text = HEADWATER(0, "wait", "--last", "--json");
     HW_AUTO_JSON json_t *result = parse(text);
-    HW_AUTO_FREE char *lsn = hw_strdup(json_string_value(json_object_get(result, "lsn")));
+    HW_AUTO_FREE char *change =
+        hw_sprintf("%lld", json_integer_value(json_object_get(result, "change")));
+    EXPECT(0, "2 of 2", "wait", change);
+    HW_AUTO_FREE char *lsn = test_sql(&pg, "SELECT pg_current_wal_insert_lsn()");
     EXPECT(0, "2 of 2", "wait", lsn);
     free(HEADWATER(0, "set", "base", "rate_hz=7"));
     report_nodes("n1", true);
@@ -279,8 +282,40 @@ START_TEST(test_wait)
     expect_in(failed, "n2           3  apply  no such \\u001b[31mcrate");
     EXPECT(5, "position-ahead", "wait", "FFFFFF/0");
     EXPECT(2, "wait", "wait", "yesterday");
-    EXPECT(2, "either a position", "wait");
-    EXPECT(2, "either a position", "wait", "0/1", "--last");
+    EXPECT(2, "a change, a position", "wait");
+    EXPECT(2, "a change, a position", "wait", "0/1", "--last");
+}
+END_TEST
+
+/* A node that is dead, or failed, does not matter to changes that do not touch it. */
+START_TEST(test_wait_past_dead_nodes)
+{
+    make_fleet(3);
+    report_nodes("n1", true);
+    report_nodes("n2", false);
+    HW_AUTO_FREE char *mine = cli_file("mine.json", "{\"mine\":1}");
+    free(HEADWATER(0, "put", "mine", "-f", mine));
+    HW_AUTO_FREE char *file =
+        cli_file("mine.yaml", "kind: assignment\nname: mine\nconfig: mine\nnode: n1\n");
+    EXPECT(7, "1 of 1 nodes are pending: n1", "apply", "-f", file, "--wait", "--timeout", "2s");
+    EXPECT(0, "nothing was changed", "apply", "-f", file, "--wait");
+    report_nodes("n1", true);
+    EXPECT(0, "1 of 1 nodes applied", "wait", "--last");
+    EXPECT(0, "0 of 0 nodes applied", "put", "loose", "-f", mine, "--wait");
+    /* Each command that writes waits for its own change: n1 alone is told something. */
+    EXPECT(7, "1 of 1 nodes are pending: n1", "set", "mine", "mine=2", "--wait", "--timeout", "1s");
+    EXPECT(7, "1 of 1 nodes are pending: n1", "rollback", "mine", "1", "--wait", "--timeout", "1s");
+    EXPECT(7, "1 of 1 nodes are pending: n1", "delete", "assignment", "mine", "--wait", "--timeout",
+           "1s");
+    report_nodes("n1", true);
+    EXPECT(0, "1 of 1 nodes applied", "wait", "--last");
+    EXPECT(0, "0 of 0 nodes applied", "delete", "config", "mine", "--wait");
+    EXPECT(0, "0 of 0 nodes applied", "delete", "node", "n3", "--wait");
+    /* One that it does touch and that fails is never a success. */
+    free(HEADWATER(0, "set", "base", "rate_hz=8"));
+    report_nodes("n1", true);
+    report_nodes("n2", false);
+    EXPECT(1, "1 of 2 nodes applied, 1 failed", "wait", "--last");
 }
 END_TEST
 
@@ -785,6 +820,7 @@ int main(void)
                                   test_set_loses_nothing,
                                   test_delete_rollback_history,
                                   test_wait,
+                                  test_wait_past_dead_nodes,
                                   test_write_and_wait,
                                   test_usage,
                                   test_hostile_names,

@@ -169,7 +169,7 @@ START_TEST(test_wait_last_and_completion)
     free(HEADWATER(0, "put", "base", "-f", file));
     EXPECT(0, "0 of 0 nodes applied", "wait", "--last");
     EXPECT(0, "0 of 0 nodes applied", "wait", "--last", "--server", server);
-    EXPECT(3, "no write to http://127.0.0.1:1", "wait", "--last", "--context", "site");
+    EXPECT(3, "no change on http://127.0.0.1:1", "wait", "--last", "--context", "site");
     HW_AUTO_FREE char *output = shell(0, script);
     ck_assert_str_eq(output, "[lab]\n[site]\n[remove]\n[base]\n[base]\n[assignment]\n");
 }
