@@ -150,6 +150,51 @@ START_TEST(test_schema_is_what_migrations_make)
 }
 END_TEST
 
+/* Configs that the checks of schemas refuse since patterns are translated stop the migration, which
+ * names them all and leaves the database as it was; after they are mended it goes through. */
+START_TEST(test_schemas_are_looked_at)
+{
+    static const char own[] = "sql/migrations/0020_patterns.sql";
+    char url[256];
+    int status;
+    glob_t files = {0};
+
+    make_database("", "postgres", url);
+    ck_assert_int_eq(glob("sql/migrations/*.sql", 0, NULL, &files), 0);
+    for (size_t i = 0; i < files.gl_pathc && strcmp(files.gl_pathv[i], own) < 0; i++) {
+        HW_AUTO_FREE char *said = psql(url, files.gl_pathv[i], &status);
+
+        ck_assert_msg(status == 0, "%s", said);
+    }
+    globfree(&files);
+    PGconn *conn = PQconnectdb(url);
+
+    test_run(conn, "INSERT INTO headwater.config (name, content, schema) VALUES "
+                   "('fits', '\"a1\"', '{\"pattern\": \"^\\\\w\\\\d$\"}'), "
+                   "('no-equal', '\"aa\"', '{\"allOf\": [{\"pattern\": \"(a)\\\\1\"}]}'), "
+                   "('no-title', '{}', '{\"title\": 1}'), "
+                   "('unfit', '{\"k\": \"\u00e9\"}', "
+                   "'{\"properties\": {\"k\": {\"pattern\": \"^\\\\w$\"}}}')");
+    HW_AUTO_FREE char *refused = psql(url, own, &status);
+
+    ck_assert_int_ne(status, 0);
+    ck_assert_msg(strstr(refused, "3 of the configs") != NULL &&
+                      strstr(refused, "config \"no-equal\": schema at \"/allOf/0/pattern\"") !=
+                          NULL &&
+                      strstr(refused, "config \"no-title\": schema at \"/title\"") != NULL &&
+                      strstr(refused, "config \"unfit\": content at \"/k\"") != NULL &&
+                      strstr(refused, "\"fits\"") == NULL,
+                  "%s", refused);
+    test_expect(conn, "0", "SELECT count(*) FROM headwater.migration WHERE version = 19");
+    test_run(conn, "UPDATE headwater.config SET schema = NULL WHERE name <> 'fits'");
+    HW_AUTO_FREE char *taken = psql(url, own, &status);
+
+    ck_assert_msg(status == 0, "%s", taken);
+    test_expect(conn, "1", "SELECT count(*) FROM headwater.pattern");
+    PQfinish(conn);
+}
+END_TEST
+
 /* The comparison above would be worth nothing if it found nothing. */
 START_TEST(test_differences_are_found)
 {
@@ -215,5 +260,5 @@ END_TEST
 
 TEST_SQL_MAIN("sql migrations", 240, test_migrations_run_once, test_migrations_need_utf8,
               test_migrations_by_an_owner, test_migrations_never_change,
-              test_schema_is_what_migrations_make, test_differences_are_found,
-              test_what_is_granted_has_a_comment)
+              test_schema_is_what_migrations_make, test_schemas_are_looked_at,
+              test_differences_are_found, test_what_is_granted_has_a_comment)
