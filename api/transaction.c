@@ -239,7 +239,7 @@ static void answer_dry_run(struct api_transaction *tx, const struct hw_db_outcom
     if (request->held.data != NULL)
         add_results(answer, request->held.data, request->held.len);
     http_answer_drop(request);
-    http_answer_json(request, HTTP_OK, answer);
+    http_answer_json_as(request, HTTP_OK, answer, "application/vnd.headwater.dry-run+json");
 }
 
 static void answer_whole(struct api_transaction *tx, const struct hw_db_outcome *outcome)

@@ -209,12 +209,18 @@ static char *dump_line(json_t *value, size_t *len)
 
 void http_answer_json(struct http_request *request, int status, json_t *value)
 {
+    http_answer_json_as(request, status, value, "application/json");
+}
+
+void http_answer_json_as(struct http_request *request, int status, json_t *value,
+                         const char *media_type)
+{
     size_t len;
     char *text = dump_line(value, &len);
 
     if (status == HTTP_OK && http_request_is_read(request) && request->etag[0] == '\0')
         http_answer_etag_of(request, text, len);
-    answer(request, status, text, len, "application/json");
+    answer(request, status, text, len, media_type);
 }
 
 static void answer_problem(struct http_request *request, const struct http_problem *problem,

@@ -26,6 +26,9 @@ void http_answer_etag_of(struct http_request *request, const char *bytes, size_t
  * becomes 503 when the server's bound on memory leaves no room for it, unless it is owed.
  */
 void http_answer_json(struct http_request *request, int status, json_t *value); /* taken over */
+/* The same with a media type of JSON's own kind. */
+void http_answer_json_as(struct http_request *request, int status, json_t *value,
+                         const char *media_type);
 void http_answer_bytes(struct http_request *request, int status, void *data, size_t len,
                        const char *media_type); /* data is malloc'ed, and taken over */
 void http_answer_empty(struct http_request *request, int status);

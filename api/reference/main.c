@@ -94,6 +94,7 @@ static void add_in(const char *element, const char *text)
 static void add_type(const json_t *schema)
 {
     const json_t *choices = json_object_get(schema, "oneOf");
+    const json_t *whole = json_array_get(json_object_get(schema, "allOf"), 0);
     const char *name = schema_name(schema);
     const json_t *type = json_object_get(schema, "type");
     const json_t *one;
@@ -101,7 +102,10 @@ static void add_type(const json_t *schema)
 
     if (name != NULL)
         printf("<a href=\"#schema-%s\">%s</a>", name, name);
-    else if (strcmp(text_of(schema, "type"), "array") == 0) {
+    else if (whole != NULL) {
+        put("whole ");
+        add_type(whole);
+    } else if (strcmp(text_of(schema, "type"), "array") == 0) {
         put("list of ");
         add_type(json_object_get(schema, "items"));
     } else if (json_is_string(type))
@@ -126,7 +130,7 @@ static void add_meaning(const json_t *schema, const char *description)
     add_text(description);
     json_array_foreach(choices, i, choice) {
         put(i > 0 ? ", " : *description != '\0' ? ": " : "");
-        add_in("code", json_string_value(choice));
+        add_in("code", json_is_true(choice) ? "true" : json_string_value(choice));
     }
 }
 

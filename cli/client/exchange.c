@@ -138,7 +138,8 @@ static enum hw_status status_of(int code)
 
 bool cli_exchange_is_json(const char *media_type)
 {
-    static const char *const types[] = {"application/json", "application/problem+json"};
+    static const char *const types[] = {"application/json", "application/problem+json",
+                                        "application/vnd.headwater.dry-run+json"};
 
     for (size_t i = 0; media_type != NULL && i < HW_COUNT(types); i++) {
         const size_t len = strlen(types[i]);

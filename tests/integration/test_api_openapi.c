@@ -84,12 +84,14 @@ static void each_operation(operation_fn *operation, void *arg)
 
 /* ---- its schemas: what this test can check, and nothing else, may be used ---- */
 
-static const char *const keywords[] = {"$ref",        "additionalProperties",
-                                       "description", "enum",
-                                       "format",      "items",
-                                       "maximum",     "minimum",
-                                       "oneOf",       "pattern",
-                                       "properties",  "required",
+static const char *const keywords[] = {"$ref",          "additionalProperties",
+                                       "allOf",         "description",
+                                       "discriminator", "enum",
+                                       "format",        "items",
+                                       "maximum",       "maxLength",
+                                       "minimum",       "minLength",
+                                       "oneOf",         "pattern",
+                                       "properties",    "required",
                                        "type"};
 
 static bool is_type(const json_t *value, const char *type)
@@ -133,9 +135,6 @@ static bool matches(const char *text, const char *pattern)
     return strcmp(found, "t") == 0;
 }
 
-/* The items have the members that were asked for, and no others. */
-static bool is_partial;
-
 static void validate(const json_t *value, json_t *schema, const char *where);
 
 static void validate_object(const json_t *value, const json_t *schema, const char *where)
@@ -146,9 +145,8 @@ static void validate_object(const json_t *value, const json_t *schema, const cha
     size_t i;
 
     json_array_foreach(json_object_get(schema, "required"), i, name)
-        if (!is_partial)
-            ck_assert_msg(json_object_get(value, json_string_value(name)) != NULL,
-                          "%s.%s is missing", where, json_string_value(name));
+        ck_assert_msg(json_object_get(value, json_string_value(name)) != NULL, "%s.%s is missing",
+                      where, json_string_value(name));
     json_object_foreach((json_t *)(uintptr_t)value, key, member) {
         HW_AUTO_FREE char *below = hw_sprintf("%s.%s", where, key);
         json_t *expected = json_object_get(properties, key);
@@ -161,16 +159,24 @@ static void validate_object(const json_t *value, const json_t *schema, const cha
     }
 }
 
-/* Of {"oneOf":[…]} the first whose required members are all there, or the last. */
+/* Of {"oneOf":[…]} the one that the discriminator names, or else the first whose required members
+ * are all there, or the last. */
 static json_t *choose(const json_t *value, json_t *schema)
 {
     json_t *one, *all = json_object_get(schema, "oneOf");
+    const json_t *discriminator = json_object_get(schema, "discriminator");
+    const char *kind = text_of(value, text_of(discriminator, "propertyName"));
+    const char *ref = text_of(json_object_get(discriminator, "mapping"), kind);
     const json_t *name;
     size_t i, k;
 
     json_array_foreach(all, i, one) {
         bool has_all = true;
 
+        if (ref != NULL && strcmp(ref, text_of(one, "$ref")) == 0)
+            return resolve(one);
+        if (ref != NULL)
+            continue;
         schema = resolve(one);
         json_array_foreach(json_object_get(schema, "required"), k, name)
             has_all = has_all && json_object_get(value, json_string_value(name)) != NULL;
@@ -189,6 +195,8 @@ static void validate(const json_t *value, json_t *schema, const char *where)
     json_t *item;
 
     schema = choose(value, resolve(schema));
+    json_array_foreach(json_object_get(schema, "allOf"), i, item)
+        validate(value, item, where);
     choices = json_object_get(schema, "enum");
     pattern = text_of(schema, "pattern");
     format = text_of(schema, "format");
@@ -205,6 +213,8 @@ static void validate(const json_t *value, json_t *schema, const char *where)
         if (json_object_get(schema, "items") != NULL)
             validate(item, json_object_get(schema, "items"), below);
     }
+    if ((limit = json_object_get(schema, "minLength")) != NULL && json_is_string(value))
+        ck_assert_int_ge((json_int_t)json_string_length(value), json_integer_value(limit));
     if ((limit = json_object_get(schema, "minimum")) != NULL && json_is_integer(value))
         ck_assert_int_ge(json_integer_value(value), json_integer_value(limit));
     if ((limit = json_object_get(schema, "maximum")) != NULL && json_is_integer(value))
@@ -221,6 +231,18 @@ static void validate(const json_t *value, json_t *schema, const char *where)
 }
 
 /* ---- the document itself ---- */
+
+static bool may_be(const json_t *schema, const char *type)
+{
+    const json_t *types = json_object_get(schema, "type"), *one;
+    size_t i;
+
+    json_array_foreach(types, i, one) {
+        if (strcmp(json_string_value(one), type) == 0)
+            return true;
+    }
+    return json_is_string(types) && strcmp(json_string_value(types), type) == 0;
+}
 
 static void check_schema(json_t *schema, const char *where)
 {
@@ -244,8 +266,26 @@ static void check_schema(json_t *schema, const char *where)
     }
     json_array_foreach(json_object_get(schema, "oneOf"), i, value)
         check_schema(value, where);
+    json_array_foreach(json_object_get(schema, "allOf"), i, value)
+        check_schema(value, where);
+    ck_assert_msg(!may_be(schema, "array") || json_object_get(schema, "items") != NULL,
+                  "%s: an array of what?", where);
+    ck_assert_msg(!may_be(schema, "integer") || json_object_get(schema, "format") != NULL,
+                  "%s: an integer of how many bits?", where);
     if (json_object_get(schema, "items") != NULL)
         check_schema(json_object_get(schema, "items"), where);
+}
+
+/* A parameter is of some form: it has bounds, a pattern, or a list of values. */
+static void check_bounds(json_t *schema, const char *where)
+{
+    static const char *const bounds[] = {"enum", "pattern", "maxLength", "minimum"};
+    size_t i = 0;
+
+    schema = resolve(schema);
+    while (i < HW_COUNT(bounds) && json_object_get(schema, bounds[i]) == NULL)
+        i++;
+    ck_assert_msg(i < HW_COUNT(bounds), "%s: a parameter of any length and form", where);
 }
 
 static void check_content(const json_t *owner, const char *where)
@@ -307,12 +347,58 @@ static void check_operation(const char *path, const char *method, json_t *operat
         ck_assert_ptr_nonnull(text_of(parameter, "name"));
         ck_assert_ptr_nonnull(text_of(parameter, "description"));
         check_schema(json_object_get(parameter, "schema"), where);
+        check_bounds(json_object_get(parameter, "schema"), text_of(parameter, "name"));
     }
     check_content(json_object_get(operation, "requestBody"), where);
     ck_assert_uint_ge(json_object_size(json_object_get(operation, "responses")), 2);
     json_object_foreach(json_object_get(operation, "responses"), status, one)
         check_response(status, one, where);
 }
+
+/* Generators make types of the names of components, and arguments of those of parameters: two that
+ * differ by case or by a hyphen alone stop them. name is noted in names. */
+static void check_name(json_t *names, const char *name, const char *where)
+{
+    HW_AUTO_FREE char *plain = hw_strdup(name);
+    char *end = plain;
+
+    for (const char *p = name; *p != '\0'; p++)
+        if (*p != '-' && *p != '_')
+            *end++ = (char)(*p | 0x20);
+    *end = '\0';
+    ck_assert_msg(json_object_get(names, plain) == NULL, "%s: %s: there is a name nearly the same",
+                  where, name);
+    json_object_set_new(names, plain, json_true());
+}
+
+static void check_parameter_names(const char *path, const char *method, json_t *operation,
+                                  void *arg)
+{
+    json_t *names = json_object(), *one;
+    size_t i;
+
+    (void)method;
+    (void)arg;
+    json_array_foreach(json_object_get(operation, "parameters"), i, one)
+        check_name(names, text_of(resolve(one), "name"), path);
+    json_decref(names);
+}
+
+START_TEST(test_names)
+{
+    static const char *const kinds[] = {"parameters", "responses", "schemas"};
+    json_t *names = json_object(), *one;
+    const char *name;
+
+    for (size_t i = 0; i < HW_COUNT(kinds); i++) {
+        json_object_foreach(json_object_get(json_object_get(document, "components"), kinds[i]),
+                            name, one)
+            check_name(names, name, kinds[i]);
+    }
+    json_decref(names);
+    each_operation(check_parameter_names, NULL);
+}
+END_TEST
 
 START_TEST(test_structure)
 {
@@ -589,7 +675,12 @@ static void check_answer(const char *where, const struct test_answer *answer, js
     json_object_foreach(json_object_get(response, "headers"), name, header) {
         HW_AUTO_FREE char *value = test_answer_header(answer, name);
 
-        ck_assert_msg(value != NULL, "%s: %s is missing:\n%s", where, name, answer->head);
+        ck_assert_msg(value != NULL || !json_is_true(json_object_get(resolve(header), "required")),
+                      "%s: %s is missing:\n%s", where, name, answer->head);
+        if (value != NULL && text_of(json_object_get(resolve(header), "schema"), "pattern") != NULL)
+            ck_assert_msg(
+                matches(value, text_of(json_object_get(resolve(header), "schema"), "pattern")),
+                "%s: %s: %s", where, name, value);
     }
     if (content == NULL) {
         ck_assert_msg(answer->len == 0, "%s: a body, which is not documented", where);
@@ -620,7 +711,6 @@ static void check_request(const char *path, const char *method, json_t *operatio
     char code[8];
 
     answer = ask(text_of(request, "method") != NULL ? text_of(request, "method") : method, request);
-    is_partial = status == 200 && strstr(text_of(request, "target"), "fields=") != NULL;
     ck_assert_msg(answer.status == status, "%s: answered\n%s%s", where, answer.head, answer.body);
     snprintf(code, sizeof(code), "%d", status);
     response = json_object_get(responses, code);
@@ -767,6 +857,7 @@ int main(void)
     tcase_set_timeout(tcase, 300);
     tcase_add_unchecked_fixture(tcase, start, stop);
     tcase_add_test(tcase, test_structure);
+    tcase_add_test(tcase, test_names);
     tcase_add_test(tcase, test_routes);
     tcase_add_test(tcase, test_problems);
     tcase_add_test(tcase, test_requests);
