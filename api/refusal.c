@@ -100,7 +100,12 @@ static const char *joint(const char *first, const char *second)
 static void answer_unfit(struct http_request *request, const struct hw_db_outcome *outcome,
                          const char *message)
 {
-    if (strcmp(outcome->sqlstate, "42501") == 0) {
+    if (outcome->failed >= 0 && outcome->failed < outcome->count && outcome->results != NULL &&
+        hw_db_hides(outcome->results[outcome->failed])) {
+        hw_log_warn("the database hides rows from our role", HW_E(&outcome->err));
+        http_answer_problem(request, &api_not_ready, "The database answers nothing (%s). %s",
+                            message, HW_DB_HIDES_ADVICE);
+    } else if (strcmp(outcome->sqlstate, "42501") == 0) {
         hw_log_warn("the database refuses our role; it needs what headwater_api may",
                     HW_E(&outcome->err));
         http_answer_problem(request, &api_not_ready,

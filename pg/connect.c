@@ -196,7 +196,8 @@ enum hw_status hw_route_new(const struct hw_route_options *options, struct hw_ro
     route->application_name =
         options->application_name != NULL ? hw_strdup(options->application_name) : NULL;
     if (options->session != NULL)
-        route->options = hw_sprintf("%s%s%s", given, *given != '\0' ? " " : "", options->session);
+        route->options = hw_sprintf("%s%s%s%s", given, *given != '\0' ? " " : "", options->session,
+                                    options->replication ? " -c row_security=off" : "");
     route->replication = options->replication;
     read_hosts(route, settings);
     route->shuffled = strcmp(setting_of(settings, "load_balance_hosts"), "random") == 0;

@@ -27,6 +27,15 @@
  * idle included. */
 enum { HW_CONNECT_MS = 5000, HW_CONNECT_GONE_MS = 20000 };
 
+/*
+ * What every session of ours has, an SQL expression without a subject. Where a table has row level
+ * security that holds for our role, a row that is hidden would look like one that is not there;
+ * with row_security off, such a question is an error. A pooler refuses it as an option of the
+ * connection, and would hand it on to others in a session that is shared, so it is set when the
+ * session is known to be our own (pg/database.c). A connection that streams has it as an option.
+ */
+#define HW_CONNECT_SESSION "pg_catalog.set_config('row_security', 'off', false)"
+
 /* ---- what a connection string says ---- */
 
 struct hw_route;

@@ -63,6 +63,7 @@ struct hw_db {
     bool is_shared; /* a pooler has changed it under us */
     bool in_doubt;  /* the backend was seen idle while an answer of it is owed */
     char pid[16];   /* the backend's, as it says itself; "": not known yet */
+    bool is_own;    /* the session is: no pooler gives it to others as well */
 
     /* does it take writes? */
     const char *refusal;  /* why not; NULL: it does */
@@ -83,6 +84,12 @@ static const char *field(const PGresult *result, int code)
     return text != NULL ? text : "";
 }
 
+/* The place in the server's source is in no language, as the message is. */
+bool hw_db_hides(const PGresult *result)
+{
+    return strcmp(field(result, PG_DIAG_SOURCE_FUNCTION), "check_enable_rls") == 0;
+}
+
 enum hw_status hw_db_fail(struct hw_error *err, const PGconn *conn, const PGresult *result,
                           const char *doing)
 {
@@ -95,6 +102,9 @@ enum hw_status hw_db_fail(struct hw_error *err, const PGconn *conn, const PGresu
         status = HW_ECONFLICT;
     if (*field(result, PG_DIAG_MESSAGE_PRIMARY) != '\0') {
         const char *hint = field(result, PG_DIAG_MESSAGE_HINT);
+
+        if (*hint == '\0' && hw_db_hides(result))
+            hint = HW_DB_HIDES_ADVICE;
 
         hw_fail(err, status, "%s: %s%s%s", doing, field(result, PG_DIAG_MESSAGE_PRIMARY),
                 *hint != '\0' ? ". " : "", hint);
@@ -337,15 +347,21 @@ static void watch_in(struct hw_db *db, int64_t ms)
     hw_timer_start(db->loop, &db->watch, ms, on_watch, db);
 }
 
+/* The session is set up as hw_connect_session says where it is our own, which the first question
+ * finds out as it is answered: a backend that is the one of the connection is nobody else's. */
 static void ask(struct hw_db *db)
 {
     static const char sql[] =
-        "SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_read_only')";
+        "SELECT pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_read_only'), "
+        "CASE WHEN $1::int IN (0, pg_backend_pid()) THEN " HW_CONNECT_SESSION " END";
+    char backend[16];
+    const char *const values[] = {backend};
 
+    snprintf(backend, sizeof(backend), "%d", db->is_own ? 0 : PQbackendPID(db->conn));
     db->answer_counts = PQtransactionStatus(db->conn) == PQTRANS_IDLE;
     db->asking = true;
     db->heard = hw_loop_now();
-    const int left = PQsendQueryParams(db->conn, sql, 0, NULL, NULL, NULL, NULL, 0) == 1 &&
+    const int left = PQsendQueryParams(db->conn, sql, 1, NULL, values, NULL, NULL, 0) == 1 &&
                              PQpipelineSync(db->conn) == 1
                          ? PQflush(db->conn)
                          : -1;
@@ -497,6 +513,7 @@ static void take_answer(struct hw_db *db, const PGresult *result)
 static void come_up(struct hw_db *db)
 {
     db->state = STATE_UP;
+    db->is_own = true;
     db->retry_ms = RETRY_FIRST_MS;
     if (db->events.up != NULL)
         db->events.up(db->events.arg);
@@ -512,13 +529,8 @@ static void on_neighbour(void *arg, const PGresult *result, bool answered)
         lose_shared(db);
         return;
     }
-    if (result != NULL && ++db->neighbours < NEIGHBOURS) {
-        ask(db);
-        return;
-    }
-    enter_callbacks(db);
-    come_up(db);
-    leave_callbacks(db);
+    db->is_own = result == NULL || ++db->neighbours >= NEIGHBOURS;
+    ask(db);
 }
 
 static void finish_question(struct hw_db *db)
@@ -531,7 +543,7 @@ static void finish_question(struct hw_db *db)
     /* In a session of our own our backend stays the same, and no other client has it. A pooler that
      * shares gives each question the backend that was used last, which is once ours for the
      * neighbour, or once the neighbour's for us, unless others come in between each time. */
-    if (*db->pid != '\0' && is_pooled(db))
+    if (*db->pid != '\0' && is_pooled(db) && !db->is_own)
         db->aside = hw_aside_ask(db->loop, db->route, db->conn, "SELECT pg_backend_pid()", NULL,
                                  on_neighbour, db);
     else
@@ -546,7 +558,7 @@ static void adopt(struct hw_db *db, PGconn *conn)
     db->conn = conn;
     db->state = STATE_PREPARING;
     db->pid[0] = '\0';
-    db->is_shared = false;
+    db->is_shared = db->is_own = false;
     db->neighbours = 0;
     if (PQsetnonblocking(conn, 1) != 0 || PQenterPipelineMode(conn) != 1) {
         lose_connection(db, "setting up the database connection");
@@ -801,6 +813,10 @@ enum hw_status hw_db_connect(const char *conninfo, const char *application_name,
         PQfinish(HW_TAKE(made));
         status = hw_fail(err, HW_EINVAL, "database: %s", shared);
     }
+    if (status == HW_OK)
+        status = hw_db_exec(made, "SELECT " HW_CONNECT_SESSION, 0, NULL, NULL, err);
+    if (status != HW_OK)
+        PQfinish(HW_TAKE(made));
     hw_loop_free(loop);
     hw_route_free(route);
     if (status == HW_OK)

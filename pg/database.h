@@ -97,6 +97,13 @@ struct hw_db_outcome {
 };
 typedef void hw_db_done_fn(void *arg, const struct hw_db_outcome *outcome);
 
+/* Did the server refuse the query because row level security would hide rows from it
+ * (HW_CONNECT_SESSION)? result: a failed one. */
+bool hw_db_hides(const PGresult *result);
+#define HW_DB_HIDES_ADVICE                                                                         \
+    "Row level security hides rows of this table from the role, and what is hidden would look as " \
+    "if it were not there: ALTER TABLE … DISABLE ROW LEVEL SECURITY, or ALTER ROLE … BYPASSRLS"
+
 /*
  * Sends a batch; done is called exactly once, later, from the loop. HW_EUNAVAIL: the connection is
  * down or another batch is running; done is not called then. tail may be NULL; otherwise it is one

@@ -7,6 +7,7 @@
 enum {
     DRIFT_FIRST_MS = 50,   /* from noticing drift to comparing … */
     DRIFT_AGAIN_MS = 2000, /* … when there was drift just now */
+    DOUBTED_MS = 10000,    /* from finding that rows are missing to looking again */
     FOREIGN_LOGGED = 10,   /* foreign writes that are logged singly between two comparisons */
 };
 
@@ -67,9 +68,12 @@ static void end_comparison(void *arg)
     rec_comparison_free(HW_TAKE(rec->comparison));
     if (rec->state != RECONCILER_STREAMING)
         return;
-    rec_objects_compared(rec->objects);
+    if (rec->compared.doubted == 0) /* rows that are missing refer to no object */
+        rec_objects_compared(rec->objects);
     if (rec->comparison_again)
         reconciler_drift_noticed(rec);
+    else if (rec->compared.doubted > 0)
+        reconciler_compare_within(rec, DOUBTED_MS, "rows were missing");
     else if (rec->config.compare_ms > 0)
         reconciler_compare_within(rec, rec->config.compare_ms, "the interval is over");
 }
@@ -109,6 +113,30 @@ static void look_for_hidden_keys(struct rec_reconciler *rec)
         hw_log_warn("keys are not looked for by their names", HW_E(&err));
 }
 
+/* The table is doubted, not obeyed; the stream goes on for all others. */
+static void tell_doubt(struct rec_reconciler *rec)
+{
+    const struct rec_comparison_result *r = &rec->compared;
+    const bool before = rec->doubt.status != HW_OK;
+
+    rec->counts.doubted = (double)r->doubted;
+    if (r->doubted == 0) {
+        if (before)
+            hw_log_info("the database has the rows again that were missing",
+                        HW_S("slot", rec->config.slot));
+        rec->doubt = (struct hw_error){0};
+        return;
+    }
+    hw_fail(&rec->doubt, HW_ECORRUPT,
+            "%zu keys such as %s have no row in the database, whose own records say that there "
+            "should be one: they stay in NATS as they are. Rows were deleted or hidden past the "
+            "triggers: SELECT headwater.recompute() makes those of desired anew",
+            r->doubted, r->doubted_key);
+    if (!before)
+        hw_log_error("rows are missing in the database", HW_S("slot", rec->config.slot),
+                     HW_E(&rec->doubt));
+}
+
 void reconciler_drift_repaired(void *arg)
 {
     struct rec_reconciler *rec = arg;
@@ -131,6 +159,7 @@ void reconciler_drift_repaired(void *arg)
         rec->counts.drift += differed;
     }
     reconciler_forget_trouble(rec);
+    tell_doubt(rec);
     reconciler_tell(rec);
     rec->foreign_logged = 0;
     look_for_hidden_keys(rec);

@@ -106,6 +106,10 @@ bool reconciler_stands(const struct rec_reconciler *rec, const char **how)
         *how = rec->unfound.message;
         return false;
     }
+    if (rec->doubt.status != HW_OK) {
+        *how = rec->doubt.message;
+        return false;
+    }
     *how = rec->recovery.way == REC_REBUILD ? "rebuilding what stands in NATS" : "streaming";
     return rec->recovery.way != REC_REBUILD;
 }

@@ -13,6 +13,10 @@
 #include "http/answer.h"
 #include "http/tls.h"
 
+#define NONE_LEFT                                                                                  \
+    "There were tokens, and the database shows none now: make one with headwater-api token "       \
+    "create, or have a DBA say that none is needed (SELECT headwater.forget_tokens())"
+
 struct api_auth {
     struct api_auth_config config;
     struct api_throttle throttle;
@@ -96,6 +100,8 @@ static bool judge_token(struct api_auth *auth, struct http_request *request,
         refuse(auth, request, NULL, "Authorization: the scheme must be Bearer");
     else if (!api_token_is_well_formed(text))
         refuse(auth, request, NULL, "Authorization: this is not a token, which looks like hwt_…");
+    else if (api_token_table_count(tokens) == 0)
+        refuse(auth, request, NULL, NONE_LEFT);
     else if ((token = api_token_table_find(tokens, text)) == NULL &&
              !api_token_table_any_active(tokens))
         refuse(auth, request, NULL,
@@ -117,10 +123,12 @@ static void ask_for_token(const struct api_auth *auth, struct http_request *requ
 {
     const struct api_token_table *const tokens = auth->config.tokens;
 
-    if (api_token_table_count(tokens) == 0)
+    if (!api_token_table_required(tokens))
         answer_unauthenticated(request,
                                "There is no token yet, and this service is reached from other "
                                "machines: make one with headwater-api token create");
+    else if (api_token_table_count(tokens) == 0)
+        answer_unauthenticated(request, NONE_LEFT);
     else if (!api_token_table_any_active(tokens))
         answer_unauthenticated(request, "Every token has expired or was revoked: make one with "
                                         "headwater-api token create");
@@ -144,7 +152,7 @@ bool api_auth_judge(struct api_auth *auth, struct http_request *request, const c
                                 "The service has no database: %s", api_token_table_trouble(tokens));
         return false;
     }
-    if (authorization != NULL && api_token_table_count(tokens) > 0)
+    if (authorization != NULL && api_token_table_required(tokens))
         return judge_token(auth, request, authorization);
     if (auth->config.certificate_role != API_ROLE_NONE) {
         char *name = http_tls_client_name(request->connection);
@@ -156,7 +164,7 @@ bool api_auth_judge(struct api_auth *auth, struct http_request *request, const c
             return permit(request, auth->config.certificate_role, author);
         }
     }
-    if (api_token_table_count(tokens) == 0 && auth->config.is_loopback)
+    if (!api_token_table_required(tokens) && auth->config.is_loopback)
         return permit(request, API_ROLE_ADMIN, hw_sprintf("http:%s", request->client));
     ask_for_token(auth, request);
     return false;
@@ -171,7 +179,7 @@ bool api_auth_still(const struct api_auth *auth, const struct http_request *requ
 
     if (request->author == NULL || strncmp(request->author, "cert:", 5) == 0)
         return true;
-    if (api_token_table_count(tokens) == 0)
+    if (!api_token_table_required(tokens))
         return strncmp(request->author, "http:", 5) == 0;
     token =
         text != NULL && api_token_is_well_formed(text) ? api_token_table_find(tokens, text) : NULL;

@@ -28,6 +28,9 @@ static const char select_sql[] =
     "THEN (extract(epoch FROM expires_at) * 1000000)::bigint END AS expires_us, "
     "revoked_at IS NOT NULL AS is_revoked FROM headwater.token";
 
+/* Where the row is missing or hidden, nobody is let in without a token. */
+static const char required_sql[] = "SELECT required FROM headwater.token_head";
+
 struct rereader {
     STAILQ_ENTRY(rereader) link;
     void (*done)(void *arg);
@@ -42,6 +45,8 @@ struct api_token_table {
     bool busy;            /* a question of ours runs */
     bool stale, uses_due; /* to do in the next turns */
     bool known;           /* which tokens there are */
+    bool required;        /* the database says that there were some */
+    bool told_missing;    /* the log says that they are not there any more */
     bool lacks_schema, stopped;
     struct hw_map tokens; /* by id */
     struct hw_timer reread, uses;
@@ -100,6 +105,11 @@ static void take_tokens(struct api_token_table *table, const PGresult *rows)
     for (int i = 0; i < PQntuples(rows); i++)
         take_row(&table->tokens, &before, rows, i);
     clear_tokens(&before);
+    if (table->required && table->tokens.count == 0 && !table->told_missing)
+        hw_log_warn("there were tokens, and the database shows none now: every call is refused, "
+                    "until a token is made (headwater-api token create), or SELECT "
+                    "headwater.forget_tokens() says that none is needed");
+    table->told_missing = table->required && table->tokens.count == 0;
     if (!table->known)
         hw_log_info("tokens read", HW_I("tokens", (int64_t)table->tokens.count));
     table->known = true;
@@ -193,7 +203,6 @@ static bool check_schema(struct api_token_table *table, const PGresult *applied)
     return true;
 }
 
-/* The migrations are the second result, the tokens are the third. */
 static void on_read(void *arg, const struct hw_db_outcome *outcome)
 {
     struct api_token_table *table = arg;
@@ -203,8 +212,10 @@ static void on_read(void *arg, const struct hw_db_outcome *outcome)
         return;
     if (outcome->status == HW_OK) {
         table->lacks_schema = false;
-        take_tokens(table, outcome->results[2]);
-        if (!check_schema(table, outcome->results[1]))
+        table->required = PQntuples(outcome->results[2]) == 0 ||
+                          api_row_is_true(outcome->results[2], 0, "required");
+        take_tokens(table, outcome->results[1]);
+        if (!check_schema(table, outcome->results[0]))
             hw_timer_start(table->loop, &table->reread, READ_AGAIN_MS, on_time_to_reread, table);
     } else {
         table->stale = true;
@@ -218,12 +229,10 @@ static void on_read(void *arg, const struct hw_db_outcome *outcome)
 
 static void read_tokens(struct api_token_table *table)
 {
-    /* With row_security off, a policy that would hide rows makes the question fail. Tokens that are
-     * only hidden would otherwise look like no tokens at all, and then everyone is served. */
     static const struct hw_db_query queries[] = {
-        {.sql = "SELECT set_config('row_security', 'off', false)"},
         {.sql = api_migrate_applied_sql},
         {.sql = select_sql},
+        {.sql = required_sql},
     };
 
     if (!api_listener_ask(table->listener, HW_DB_SEPARATE, queries, HW_COUNT(queries), on_read,
@@ -356,6 +365,11 @@ const char *api_token_table_trouble(const struct api_token_table *table)
 bool api_token_table_lacks_schema(const struct api_token_table *table)
 {
     return table->lacks_schema;
+}
+
+bool api_token_table_required(const struct api_token_table *table)
+{
+    return table->required || table->tokens.count > 0;
 }
 
 size_t api_token_table_count(const struct api_token_table *table)

@@ -5,7 +5,9 @@
  * the database, now and then, which tokens were used.
  *
  * Tokens that were revoked or have expired are in the table like all others: the service asks for
- * no token only while there never was one, so time alone must not open it.
+ * no token only while there never was one, so time alone must not open it. Nor does a table that
+ * shows nothing: that there were tokens is a fact of its own in the database (token_head), which
+ * headwater.forget_tokens() alone takes back.
  */
 #ifndef API_ACCESS_TOKEN_TABLE_H
 #define API_ACCESS_TOKEN_TABLE_H
@@ -44,6 +46,8 @@ const char *api_token_table_trouble(const struct api_token_table *table);
 /* The reason is that the database has no schema of ours. */
 bool api_token_table_lacks_schema(const struct api_token_table *table);
 
+/* Must callers show one? Not while there never was one, or since all were forgotten on purpose. */
+bool api_token_table_required(const struct api_token_table *table);
 size_t api_token_table_count(const struct api_token_table *table);
 /* Is there a token that is good now? */
 bool api_token_table_any_active(const struct api_token_table *table);

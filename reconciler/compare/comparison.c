@@ -4,9 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/memory.h"
+#include "base/names.h"
 #include "base/points.h"
 #include "common/log.h"
+#include "protocol/keys.h"
 #include "reconciler/publish/content.h"
 
 enum {
@@ -22,6 +25,16 @@ static const char cursor_sql[] = "DECLARE node_rows NO SCROLL CURSOR FOR " REC_S
 static const char page_sql[] = "FETCH 1000 FROM node_rows";
 static const char commit_sql[] = "COMMIT";
 
+/* Of the nodes in $1, for which desired has no row, and of those in $2, for which decided has none:
+ * the keys of those of which the database's own records say that there should be one. */
+static const char doubted_sql[] =
+    "SELECT '" HW_KEY_DESIRED "' || n.name FROM unnest($1::text[]) AS n (name)"
+    " WHERE (SELECT h.digest FROM headwater.desired_history AS h"
+    "  WHERE h.node = n.name ORDER BY h.id DESC LIMIT 1) IS NOT NULL"
+    " UNION ALL SELECT '" HW_KEY_DECIDED "' || n.name FROM unnest($2::text[]) AS n (name)"
+    " WHERE EXISTS (SELECT FROM headwater.node AS e WHERE e.name = n.name)"
+    "  AND EXISTS (SELECT FROM headwater.proposal AS p WHERE p.node = n.name)";
+
 struct rec_comparison {
     struct rec_comparison_config config;
     struct rec_comparison_events events;
@@ -36,6 +49,7 @@ struct rec_comparison {
     bool running;  /* a statement is on its way */
     bool paused;
     bool exhausted; /* every page was read */
+    bool judged;    /* and so was what the database says of keys without a row */
 };
 
 static void go_on(void *arg);
@@ -246,15 +260,21 @@ static void compare_decided(struct rec_comparison *comparison, struct rec_tx *re
         rec_apply_repair_tell(repair, row);
 }
 
-/* Keys of nodes that the snapshot did not have. */
-static void remove_unseen(struct rec_comparison *comparison, struct rec_tx *repair)
+/* Is it the key of a node that the snapshot did not have? */
+static bool is_unseen(const struct rec_comparison *comparison, const struct rec_entry *entry)
 {
+    return entry->seen != comparison->number && !touched(comparison, entry) &&
+           (!entry->deleted || outdated(comparison, entry));
+}
+
+static void remove_unseen(struct rec_comparison *comparison)
+{
+    struct rec_tx *const repair = new_repair(comparison);
     struct rec_entry *entry;
     size_t at = 0;
 
     while ((entry = rec_sink_next(comparison->config.sink, &at)) != NULL) {
-        if (entry->seen == comparison->number || touched(comparison, entry) ||
-            (entry->deleted && !outdated(comparison, entry)))
+        if (!is_unseen(comparison, entry))
             continue;
         tell(comparison, entry->key,
              entry->hidden    ? "a deletion that the server does not find by its name"
@@ -263,6 +283,72 @@ static void remove_unseen(struct rec_comparison *comparison, struct rec_tx *repa
         comparison->result.removed++;
         rec_apply_repair_remove(repair, entry);
     }
+    rec_apply_repair_commit(repair);
+    comparison->judged = true;
+}
+
+/* That a table shows no row is no order to remove a key: rows that somebody deleted past the
+ * triggers or that are hidden look the same. A node that is to have nothing leaves a row in the
+ * history that says so; while its newest row says something else, the key stays as it is. */
+static void on_doubted(void *arg, const struct hw_db_outcome *outcome)
+{
+    struct rec_comparison *comparison = arg;
+    const PGresult *keys;
+
+    if (!arrived(comparison, outcome))
+        return;
+    keys = outcome->results[0];
+    comparison->result.doubted = (size_t)PQntuples(keys);
+    for (int i = 0; i < PQntuples(keys); i++)
+        rec_entry_seen(rec_sink_entry(comparison->config.sink, PQgetvalue(keys, i, 0)),
+                       comparison->number);
+    if (PQntuples(keys) > 0)
+        snprintf(comparison->result.doubted_key, sizeof(comparison->result.doubted_key), "%s",
+                 PQgetvalue(keys, 0, 0));
+    remove_unseen(comparison);
+    soon(comparison);
+}
+
+/* Names of nodes are written without quotes: they have no character that an array's text form
+ * needs them for. SQL never had a node whose name is not legal. */
+static void add_name(struct hw_buf *array, const char *name)
+{
+    if (hw_name_is_dotted(name))
+        hw_buf_printf(array, "%s%s", array->len > 1 ? "," : "", name);
+}
+
+static void judge_unseen(struct rec_comparison *comparison)
+{
+    struct hw_buf desired = {0}, decided = {0};
+    const struct rec_entry *entry;
+    size_t at = 0;
+
+    hw_buf_putc(&desired, '{');
+    hw_buf_putc(&decided, '{');
+    while ((entry = rec_sink_next(comparison->config.sink, &at)) != NULL) {
+        const char *const node = hw_key_node(entry->key, HW_KEY_DESIRED);
+        const char *const told = hw_key_node(entry->key, HW_KEY_DECIDED);
+
+        if (entry->deleted || !is_unseen(comparison, entry))
+            continue;
+        if (node != NULL)
+            add_name(&desired, node);
+        else if (told != NULL)
+            add_name(&decided, told);
+    }
+    const bool any = desired.len + decided.len > 2;
+    hw_buf_putc(&desired, '}');
+    hw_buf_putc(&decided, '}');
+    const char *const values[] = {desired.data, decided.data};
+    const struct hw_db_query query = {.sql = doubted_sql, .count = 2, .values = values};
+    if (any) {
+        run(comparison, &query, 1, on_doubted);
+    } else {
+        remove_unseen(comparison);
+        soon(comparison);
+    }
+    hw_buf_free(&desired);
+    hw_buf_free(&decided);
 }
 
 static void on_page(void *arg, const struct hw_db_outcome *outcome)
@@ -288,8 +374,6 @@ static void on_page(void *arg, const struct hw_db_outcome *outcome)
         }
     }
     comparison->exhausted = PQntuples(page) == 0;
-    if (comparison->exhausted)
-        remove_unseen(comparison, repair);
     rec_apply_repair_commit(repair);
     HW_POINT("mid-snapshot");
     if (err.status != HW_OK)
@@ -317,6 +401,8 @@ static void go_on(void *arg)
         list_keys(comparison);
     else if (!comparison->exhausted)
         run(comparison, &(struct hw_db_query){.sql = page_sql}, 1, on_page);
+    else if (!comparison->judged)
+        judge_unseen(comparison);
     else
         run(comparison, &(struct hw_db_query){.sql = commit_sql}, 1, on_end);
 }

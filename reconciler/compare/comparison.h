@@ -10,6 +10,9 @@
  * than R touched is passed over, because the stream brings its state. A repair gets the fence P,
  * which is newer than every fence that the key had, and older than every fence that comes.
  *
+ * A key without a row is removed, unless the database's records (desired_history, proposal) say
+ * that there should be a row: then the table is doubted, and the key stays.
+ *
  *     begin ─▶ R known ─▶ (heartbeat) ─▶ position passed ─▶ keys read ─▶ rows, page by page ─▶ done
  */
 #ifndef RECONCILER_COMPARE_COMPARISON_H
@@ -26,11 +29,13 @@
 struct rec_comparison_result {
     int64_t rev; /* newest changelog row that the snapshot saw */
     char nonce[40];
-    hw_lsn position; /* P */
-    size_t nodes;    /* rows of desired in the snapshot */
-    size_t keys;     /* keys that differed, and were handed over … */
-    size_t removed;  /* … and those among them for which nothing is desired */
-    size_t objects;  /* objects that were missing */
+    hw_lsn position;       /* P */
+    size_t nodes;          /* rows of desired in the snapshot */
+    size_t keys;           /* keys that differed, and were handed over … */
+    size_t removed;        /* … and those among them for which nothing is desired */
+    size_t objects;        /* objects that were missing */
+    size_t doubted;        /* keys that stay although the tables have no row for them … */
+    char doubted_key[192]; /* … and one of these */
 };
 
 struct rec_comparison_events {

@@ -75,6 +75,8 @@ const struct hw_metric rec_counts_table[] = {
     ROW(unknown_nodes, "unknown_nodes", "Names that are alive and that nobody registered."),
     ROW(unknown_nodes_full, "unknown_nodes_full", "1 while the list of them has no place left."),
     ROW(noisy_nodes, "noisy_nodes", "Nodes that report more changes than the history takes."),
+    ROW(reports_aside, "reports_set_aside", "Nodes whose newest report the database refuses."),
+    ROW(doubted, "rows_missing", "Keys that have no row in the database, and should have one."),
     {0},
 };
 
@@ -113,7 +115,9 @@ void rec_counts_forget(struct rec_counts *c)
                               &c->pending_seconds,
                               &c->unknown_nodes,
                               &c->unknown_nodes_full,
-                              &c->noisy_nodes};
+                              &c->noisy_nodes,
+                              &c->reports_aside,
+                              &c->doubted};
 
     for (size_t i = 0; i < HW_COUNT(places); i++)
         *places[i] = (double)NAN;

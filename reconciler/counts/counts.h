@@ -46,6 +46,8 @@ struct rec_counts {
     double pending_seconds;                   /* of the node that is pending longest */
     double unknown_nodes, unknown_nodes_full; /* names that nobody registered */
     double noisy_nodes;                       /* whose changes wait for room in the history */
+    double reports_aside;                     /* nodes whose newest report the database refused */
+    double doubted;                           /* keys whose rows are missing in the database */
 };
 
 extern const struct hw_metric rec_counts_table[];

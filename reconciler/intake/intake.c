@@ -17,10 +17,17 @@ enum {
     BATCH_BYTES = 4 << 20,
     WAITING_BYTES = 32 << 20, /* beyond it entries are left in the bucket until there is room */
     RETRY_MS = 1000,
+    /* Batches in a row that failed until their messages are sent one by one: most failures are not
+     * about a message, and those of locks and of time the least. */
+    FAILURES = 2,
+    FAILURES_OF_OTHERS = 5,
+    ASIDE_FIRST_MS = 1000,  /* a refused message is tried again after so long, … */
+    ASIDE_MOST_MS = 300000, /* … and, doubled each time, after so long at most */
 };
 
-/* A node with messages that wait is in one of two lines: it may write its first one, or not yet. */
-enum line { NONE, READY, PACED };
+/* A node with messages that wait is in one of three lines: it may write its first one; not yet; or
+ * the database has refused that one, which is tried again, and there is no newer one. */
+enum line { NONE, READY, PACED, ASIDE };
 TAILQ_HEAD(nodes, node);
 
 struct node {
@@ -33,7 +40,10 @@ struct node {
     bool has_standing;
     struct hw_pace pace;
     enum line line;
-    int64_t due; /* when it may write, hw_loop_now(); in the line PACED */
+    int64_t due; /* when it may write, hw_loop_now(); in the lines PACED and ASIDE */
+    /* The pause after the last message, which was refused; 0: it was not. What such a node sends is
+     * in a batch of its own, where it harms no other. */
+    int64_t aside_ms;
     TAILQ_ENTRY(node) link;
 };
 
@@ -45,13 +55,16 @@ struct rec_intake {
     struct hw_map nodes; /* struct node by name */
     struct nodes ready;  /* in order of arrival */
     struct nodes paced;  /* roughly in the order in which they are due, a few seconds at most */
+    struct nodes aside;  /* in no order */
     struct node **batch; /* being written */
     size_t batch_count;
     size_t waiting;          /* bytes */
     bool left;               /* some were left in the bucket */
     struct hw_error trouble; /* why the last attempt to write failed; HW_OK: it did not */
     struct hw_outage outage;
-    bool one_by_one; /* the database cannot read one of those that wait: find out which */
+    int failures;    /* batches in a row */
+    bool one_by_one; /* the database refuses one of those that wait: find out which */
+    struct hw_timer retry_aside;
     struct hw_timer retry;
     struct hw_timer release; /* of the first that is paced */
 };
@@ -99,6 +112,8 @@ static void leave_line(struct rec_intake *intake, struct node *node)
         TAILQ_REMOVE(&intake->ready, node, link);
     else if (node->line == PACED)
         TAILQ_REMOVE(&intake->paced, node, link);
+    else if (node->line == ASIDE)
+        TAILQ_REMOVE(&intake->aside, node, link);
     node->line = NONE;
 }
 
@@ -158,6 +173,68 @@ static void release(void *arg)
     write_batch(intake);
 }
 
+/* ---- what was refused ---- */
+
+static void set_refused(struct rec_intake *intake, struct node *node, int64_t pause_ms)
+{
+    double *const count = intake->config.aside;
+
+    if (count != NULL)
+        *count += (pause_ms > 0) - (node->aside_ms > 0);
+    node->aside_ms = pause_ms;
+}
+
+static void try_aside(void *arg)
+{
+    struct rec_intake *intake = arg;
+    const int64_t now = hw_loop_now();
+    struct node *node, *next;
+
+    for (node = TAILQ_FIRST(&intake->aside); node != NULL; node = next) {
+        next = TAILQ_NEXT(node, link);
+        if (node->due > now)
+            continue;
+        leave_line(intake, node);
+        line_up(intake, node);
+    }
+    if (!TAILQ_EMPTY(&intake->aside))
+        hw_timer_start(intake->config.loop, &intake->retry_aside, ASIDE_FIRST_MS, try_aside,
+                       intake);
+    write_batch(intake);
+}
+
+/* The refused message waits alone until it is tried again. Where a newer one waits, that is tried
+ * in its place: it says more, and perhaps it is taken. */
+static void set_aside(struct rec_intake *intake, struct node *node, struct rec_item *item)
+{
+    const int64_t pause = node->aside_ms > 0 ? 2 * node->aside_ms : ASIDE_FIRST_MS;
+
+    set_refused(intake, node, pause < ASIDE_MOST_MS ? pause : ASIDE_MOST_MS);
+    if (node->first != NULL) {
+        node->first->is_change |= item->is_change;
+        drop(intake, item);
+        line_up(intake, node);
+        return;
+    }
+    node->first = node->last = item;
+    node->count = 1;
+    node->line = ASIDE;
+    node->due = hw_loop_now() + node->aside_ms;
+    TAILQ_INSERT_TAIL(&intake->aside, node, link);
+    if (!hw_timer_running(&intake->retry_aside))
+        hw_timer_start(intake->config.loop, &intake->retry_aside, ASIDE_FIRST_MS, try_aside,
+                       intake);
+}
+
+/* What kept all from being written is over, so the others are not left to wait. */
+static void try_all_aside(struct rec_intake *intake)
+{
+    struct node *node;
+
+    TAILQ_FOREACH(node, &intake->aside, link)
+        node->due = 0;
+}
+
 static void count(uint64_t *counter)
 {
     if (counter != NULL)
@@ -175,6 +252,14 @@ static void add_item(struct rec_intake *intake, struct node *node, struct rec_it
     node->standing = item->standing;
     node->has_standing = true;
     intake->waiting += item->size;
+    if (node->line == ASIDE) {
+        leave_line(intake, node);
+        item->is_change |= node->first->is_change;
+        drop(intake, take_first(node));
+        node->first = node->last = item;
+        node->count = 1;
+        return;
+    }
     if (last != NULL && (!item->is_change || !last->is_change ||
                          node->count >= config->waiting_most || wait_of(intake, node, true) > 0)) {
         count(config->replaced);
@@ -268,13 +353,25 @@ static void put_back(struct rec_intake *intake)
     intake->batch_count = 0;
 }
 
-static void forget_batch(struct rec_intake *intake)
+/* The database has answered: rows, one for each message. NULL: it refused the only one. */
+static void end_batch(struct rec_intake *intake, const PGresult *rows)
 {
-    for (size_t i = 0; i < intake->batch_count; i++)
-        drop(intake, HW_TAKE(intake->batch[i]->writing));
-    for (size_t i = 0; i < intake->batch_count; i++)
-        line_up(intake, intake->batch[i]);
+    const struct rec_intake_config *config = &intake->config;
+    const size_t count = intake->batch_count;
+
     intake->batch_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct node *node = intake->batch[i];
+        struct rec_item *item = HW_TAKE(node->writing);
+
+        if (rows == NULL || (config->refused != NULL && config->refused(rows, (int)i))) {
+            set_aside(intake, node, item);
+        } else {
+            set_refused(intake, node, 0);
+            drop(intake, item);
+            line_up(intake, node);
+        }
+    }
 }
 
 static void forget_trouble(struct rec_intake *intake)
@@ -287,27 +384,27 @@ static void forget_trouble(struct rec_intake *intake)
                     HW_I("lasted_s", lasted / 1000));
 }
 
-static void on_written(void *arg, const struct hw_db_outcome *outcome)
+/* Is it time to find out which message is refused? A limit, or data that cannot be read (SQLSTATE
+ * classes 54 and 22), is about the messages, and never about the server. */
+static bool is_refusal(const struct rec_intake *intake, const struct hw_db_outcome *outcome)
 {
-    struct rec_intake *intake = arg;
-    const struct rec_intake_config *config = &intake->config;
+    const bool is_others = outcome->status == HW_ECONFLICT || outcome->status == HW_ETIMEOUT;
 
-    /* Class 22, data exception, and 54, a limit: another attempt would fail as well. */
-    if (outcome->status != HW_OK &&
-        (strncmp(outcome->sqlstate, "22", 2) == 0 || strncmp(outcome->sqlstate, "54", 2) == 0)) {
-        intake->one_by_one = true;
-        if (intake->batch_count == 1) {
-            hw_warn_about(intake->batch[0]->name, "passing over what the database cannot read",
-                          HW_S("node", intake->batch[0]->name), HW_S("of", config->what),
-                          HW_E(&outcome->err));
-            forget_batch(intake);
-        } else {
-            put_back(intake);
-        }
-        write_batch(intake);
-        return;
-    }
-    if (outcome->status != HW_OK) {
+    if (outcome->status == HW_EUNAVAIL)
+        return false;
+    return strncmp(outcome->sqlstate, "22", 2) == 0 || strncmp(outcome->sqlstate, "54", 2) == 0 ||
+           intake->one_by_one || intake->batch[0]->aside_ms > 0 ||
+           intake->failures >= (is_others ? FAILURES_OF_OTHERS : FAILURES);
+}
+
+static void take_failure(struct rec_intake *intake, const struct hw_db_outcome *outcome)
+{
+    const struct rec_intake_config *config = &intake->config;
+    const bool is_alone = intake->batch_count == 1;
+    const bool is_known = intake->batch[0]->aside_ms > 0;
+
+    intake->failures++;
+    if (!is_refusal(intake, outcome)) {
         intake->trouble = outcome->err;
         if (hw_outage_goes_on(&intake->outage, outcome->err.message, hw_loop_now()))
             hw_log_warn("what nodes sent could not be written, trying again",
@@ -317,9 +414,35 @@ static void on_written(void *arg, const struct hw_db_outcome *outcome)
         rec_intake_write_later(intake);
         return;
     }
+    if (!is_alone) {
+        intake->one_by_one = true;
+        put_back(intake);
+    } else {
+        if (!is_known)
+            intake->trouble = outcome->err; /* until another one goes in */
+        hw_warn_about(intake->batch[0]->name,
+                      "the database refuses what a node sent: set aside, tried again later",
+                      HW_S("node", intake->batch[0]->name), HW_S("of", config->what),
+                      HW_E(&outcome->err));
+        end_batch(intake, NULL);
+    }
+    write_batch(intake);
+}
+
+static void on_written(void *arg, const struct hw_db_outcome *outcome)
+{
+    struct rec_intake *intake = arg;
+
+    if (outcome->status != HW_OK) {
+        take_failure(intake, outcome);
+        return;
+    }
+    if (intake->trouble.status != HW_OK)
+        try_all_aside(intake);
+    intake->failures = 0;
     forget_trouble(intake);
-    config->answered(config->arg, outcome->results[0]);
-    forget_batch(intake);
+    intake->config.answered(intake->config.arg, outcome->results[0]);
+    end_batch(intake, outcome->results[0]);
     write_batch(intake);
 }
 
@@ -357,12 +480,16 @@ static void write_batch(void *arg)
     while (!TAILQ_EMPTY(&intake->ready) && intake->batch_count < most && json.len < BATCH_BYTES) {
         struct node *node = TAILQ_FIRST(&intake->ready);
 
+        if (node->aside_ms > 0 && intake->batch_count > 0)
+            break;
         leave_line(intake, node);
         node->writing = take_first(node);
         hw_pace_spend(&node->pace, config->pace.each_ms, hw_loop_now());
         hw_buf_putc(&json, json.len == 0 ? '[' : ',');
         add(config, node->writing, &json);
         intake->batch[intake->batch_count++] = node;
+        if (node->aside_ms > 0)
+            break;
     }
     hw_buf_putc(&json, ']');
     const char *const values[] = {hw_buf_str(&json)};
@@ -461,6 +588,7 @@ enum hw_status rec_intake_start(const struct rec_intake_config *config, struct r
     intake->config = *config;
     TAILQ_INIT(&intake->ready);
     TAILQ_INIT(&intake->paced);
+    TAILQ_INIT(&intake->aside);
     intake->batch = hw_alloc(config->batch_most * sizeof(struct node *));
     status = hw_db_open(config->loop, config->database, application, &pg_events, &intake->pg, err);
     if (status == HW_OK)
@@ -485,6 +613,7 @@ void rec_intake_stop(struct rec_intake *intake)
     hw_db_close(intake->pg);
     hw_timer_stop(&intake->retry);
     hw_timer_stop(&intake->release);
+    hw_timer_stop(&intake->retry_aside);
     while ((node = hw_map_next(&intake->nodes, &at)) != NULL) {
         while (node->first != NULL)
             drop(intake, take_first(node));

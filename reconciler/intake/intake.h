@@ -7,8 +7,11 @@
  * that would hide something: a message that says how the node stands, otherwise than the one before
  * it did, is written by itself, whatever comes after it. A batch has one message of a node at most.
  * It goes to the database as one statement, and is forgotten when the database has answered. When
- * the database cannot read one of them (SQLSTATE class 22, data exception, or 54, a limit), they
- * are sent one at a time, and the one that fails is logged and passed over.
+ * the database refuses the batch, whatever the SQLSTATE, and does so again, the messages are sent
+ * one at a time. One that is refused alone, because it cannot be read, or because somebody's
+ * trigger or constraint is against it, is set aside: it is named in a warning, counted, and tried
+ * again, alone, after 1 s, 2 s, … 5 minutes; a newer one of the node takes its place at once. The
+ * others go in.
  *
  * A node may send what it likes, as often as it likes, so all of that is bounded. Of one node,
  * waiting_most messages wait, and they are written at a pace; beyond either, a newer message takes
@@ -67,6 +70,7 @@ struct rec_intake_config {
     struct rec_intake_pace pace;
     uint64_t *replaced; /* counts messages whose place a newer one took, or NULL … */
     uint64_t *left_out; /* … and those of them that said something else of how the node stood */
+    double *aside;      /* the nodes whose newest message was refused, or NULL */
 
     /* Looks at the stream each time that the watch (re)starts. May block. NULL: the intake looks by
      * itself, and waits where the bucket is missing. */
@@ -85,6 +89,8 @@ struct rec_intake_config {
     /* Adds the item to the batch, as JSON. NULL: its text is JSON. */
     void (*add)(void *arg, const struct rec_item *item, struct hw_buf *json);
     void (*answered)(void *arg, const PGresult *result);
+    /* Does row n of that result refuse the n-th message of the batch? NULL: none does. */
+    bool (*refused)(const PGresult *result, int n);
     void *arg;
 };
 

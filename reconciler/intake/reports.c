@@ -122,8 +122,17 @@ static bool ask_to_settle(void *arg, struct hw_db *pg)
     return false;
 }
 
-/* The rows that report_sql answers. A report that is not newer counts as neither written nor
- * refused. */
+/* The rows that report_sql answers. A report that is not newer, or is not of the agent that was
+ * chosen for the node, counts as neither written nor refused. */
+static bool is_refused(const PGresult *result, int n)
+{
+    const char *const reason = PQgetvalue(result, n, 2);
+
+    return strcmp(PQgetvalue(result, n, 1), "t") != 0 &&
+           strcmp(reason, "not newer than what is stored") != 0 &&
+           strcmp(reason, "another agent was chosen for this node") != 0;
+}
+
 static void take_answers(void *arg, const PGresult *result)
 {
     struct rec_reports *reports = arg;
@@ -135,11 +144,11 @@ static void take_answers(void *arg, const PGresult *result)
             counts->reports_written++;
             if (!PQgetisnull(result, i, 3))
                 hw_histogram_observe(&counts->applied, strtod(PQgetvalue(result, i, 3), NULL));
-        } else if (strcmp(PQgetvalue(result, i, 2), "not newer than what is stored") != 0) {
+        } else if (is_refused(result, i)) {
             counts->reports_refused++;
-            hw_warn_about(PQgetvalue(result, i, 0), "the database refused a report",
-                          HW_S("node", PQgetvalue(result, i, 0)),
-                          HW_S("reason", PQgetvalue(result, i, 2)));
+            hw_warn_about(
+                PQgetvalue(result, i, 0), "the database refused a report; it is tried again",
+                HW_S("node", PQgetvalue(result, i, 0)), HW_S("reason", PQgetvalue(result, i, 2)));
         }
     }
 }
@@ -265,16 +274,19 @@ enum hw_status rec_reports_start(struct hw_loop *loop, struct hw_nats *nats, con
                                              .pace = {PACE_EACH_MS, PACE_MOST, PACE_CHANGES},
                                              .replaced = &counts->reports_replaced,
                                              .left_out = &counts->reports_left_out,
+                                             .aside = &counts->reports_aside,
                                              .first = ask_to_settle,
                                              .identify = identify_stream,
                                              .read = read_report,
                                              .ready = generation_known,
                                              .add = add,
                                              .answered = take_answers,
+                                             .refused = is_refused,
                                              .arg = reports};
 
     reports->replicas = replicas;
     reports->counts = counts;
+    counts->reports_aside = 0;
     reports->fence = fence;
     reports->arg = arg;
     if (rec_intake_start(&config, &reports->intake, err) != HW_OK) {

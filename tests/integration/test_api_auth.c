@@ -665,6 +665,56 @@ START_TEST(test_hidden_tokens)
 }
 END_TEST
 
+/* A table that shows nothing opens nothing, be it for a program that runs or one that starts; what
+ * does is to say so. */
+START_TEST(test_tokens_gone)
+{
+    open_api();
+    HW_AUTO_FREE char *boss = create_token("boss", "admin");
+
+    test_wait_for(call(NULL, "GET", "/v1/nodes", NULL) == 401, 30);
+    test_run(db.conn, "DELETE FROM headwater.token");
+    test_wait_for(file_has(api.program.log, "there were tokens"), 30);
+    call(NULL, "GET", "/v1/nodes", NULL);
+    check_problem(401, "unauthenticated");
+    check_detail("forget_tokens()");
+    call(boss, "GET", "/v1/nodes", NULL);
+    check_problem(401, "unauthenticated");
+    test_api_stop(&api);
+    start_at("127.0.0.1", api_url, NULL);
+    test_wait_for(file_has(api.program.log, "there were tokens"), 30);
+    ck_assert_int_eq(call(NULL, "GET", "/v1/nodes", NULL), 401);
+
+    test_run(db.conn, "SELECT headwater.forget_tokens()");
+    test_wait_for(call(NULL, "GET", "/v1/nodes", NULL) == 200, 30);
+
+    HW_AUTO_FREE char *king = create_token("king", "admin");
+    test_wait_for(call(NULL, "GET", "/v1/nodes", NULL) == 401, 30);
+    ck_assert_int_eq(call(king, "GET", "/v1/nodes", NULL), 200);
+    close_api();
+}
+END_TEST
+
+/* What is hidden of any table is an error, and never an empty answer. */
+START_TEST(test_hidden_rows)
+{
+    open_api();
+    test_run(db.conn, "INSERT INTO headwater.node (name) VALUES ('n1')");
+    test_wait_for(call(NULL, "GET", "/v1/nodes", NULL) == 200, 30);
+    check_detail("n1");
+    test_run(db.conn, "ALTER TABLE headwater.node ENABLE ROW LEVEL SECURITY");
+    static const char *const targets[] = {"/v1/nodes", "/v1/nodes/n1"};
+    for (size_t i = 0; i < HW_COUNT(targets); i++) {
+        call(NULL, "GET", targets[i], NULL);
+        check_problem(503, "not-ready");
+        check_detail("ow level security");
+    }
+    test_run(db.conn, "ALTER TABLE headwater.node DISABLE ROW LEVEL SECURITY");
+    test_wait_for(call(NULL, "GET", "/v1/nodes", NULL) == 200, 30);
+    close_api();
+}
+END_TEST
+
 /* ---- beyond loopback ---- */
 
 static int run(char **output, const char *const argv[])
@@ -728,8 +778,8 @@ START_TEST(test_beyond_loopback)
     check_problem(401, "unauthenticated");
     check_detail("Every token has expired or was revoked");
 
-    /* An owner may do away with them all; that opens loopback, and nothing else. */
-    test_run(db.conn, "DELETE FROM headwater.token");
+    /* To do away with them all opens loopback, and nothing else. */
+    test_run(db.conn, "SELECT headwater.forget_tokens()");
     test_wait_for(call(NULL, "GET", "/v1/nodes", NULL) == 401 &&
                       strstr(last.body, "There is no token yet") != NULL,
                   30);
@@ -1157,6 +1207,8 @@ int main(void)
     tcase_add_test(all, test_database_down);
     tcase_add_test(all, test_started_without_database);
     tcase_add_test(all, test_hidden_tokens);
+    tcase_add_test(all, test_tokens_gone);
+    tcase_add_test(all, test_hidden_rows);
     tcase_add_test(all, test_beyond_loopback);
     tcase_add_test(all, test_command);
     tcase_add_test(all, test_rights);
