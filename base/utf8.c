@@ -57,3 +57,13 @@ bool hw_utf8_valid(const char *text, size_t len, size_t *bad)
     }
     return true;
 }
+
+void hw_utf8_copy(char *out, size_t size, const char *text)
+{
+    size_t len = strnlen(text, size - 1), bad;
+
+    if (!hw_utf8_valid(text, len, &bad))
+        len = bad;
+    memcpy(out, text, len);
+    out[len] = '\0';
+}

@@ -11,4 +11,8 @@ size_t hw_utf8_length(const char *p, size_t left);
 /* If false, *bad (which may be NULL) is the offset of the first byte that does not belong there. */
 bool hw_utf8_valid(const char *text, size_t len, size_t *bad);
 
+/* Copies as many whole characters as fit, with a NUL behind them, up to the first byte that is no
+ * UTF-8. size > 0. */
+void hw_utf8_copy(char *out, size_t size, const char *text);
+
 #endif

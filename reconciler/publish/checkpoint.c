@@ -16,23 +16,30 @@ char *rec_checkpoint_value(const struct rec_checkpoint *c)
 {
     /* Written as a string: a system identifier has 64 bits, and most readers of JSON numbers
      * keep 53. */
-    return hw_sprintf(
-        "{\"epoch\":%" PRIu64 ",\"lsn\":\"%s\",\"system_id\":\"%" PRIu64 "\",\"timeline\":%" PRIu32
-        ",\"rev\":%" PRId64 ",\"nonce\":\"%s\",\"slot\":\"%s\"}",
-        c->fence.epoch, HW_LSN(c->fence.lsn), c->system_id, c->timeline, c->rev, c->nonce, c->slot);
+    HW_AUTO_FREE char *system_id = hw_sprintf("%" PRIu64, c->system_id);
+    HW_AUTO_JSON json_t *value = json_pack(
+        "{s:I, s:s, s:s, s:I, s:I, s:s, s:s, s:s}", "epoch", (json_int_t)c->fence.epoch, "lsn",
+        HW_LSN(c->fence.lsn), "system_id", system_id, "timeline", (json_int_t)c->timeline, "rev",
+        (json_int_t)c->rev, "nonce", c->nonce, "slot", c->slot, "address", c->address);
+
+    if (c->taken_over)
+        json_object_set_new(value, "taken_over", json_true());
+    return hw_json_dump(value);
 }
 
 static enum hw_status parse(const struct hw_kv_entry *entry, struct rec_checkpoint *c,
                             struct hw_error *err)
 {
     HW_AUTO_JSON json_t *root = NULL;
-    const char *lsn, *system_id, *nonce, *slot = "";
+    const char *lsn, *system_id, *nonce, *slot = "", *address = "";
     json_int_t epoch, timeline, rev;
+    int taken_over = 0;
 
     if (hw_json_parse_object(entry->value, entry->size, &root, err) != HW_OK ||
-        hw_json_unpack(root, err, "{s:I, s:s, s:s, s:I, s:I, s:s, s?s}", "epoch", &epoch, "lsn",
-                       &lsn, "system_id", &system_id, "timeline", &timeline, "rev", &rev, "nonce",
-                       &nonce, "slot", &slot) != HW_OK ||
+        hw_json_unpack(root, err, "{s:I, s:s, s:s, s:I, s:I, s:s, s?s, s?s, s?b}", "epoch", &epoch,
+                       "lsn", &lsn, "system_id", &system_id, "timeline", &timeline, "rev", &rev,
+                       "nonce", &nonce, "slot", &slot, "address", &address, "taken_over",
+                       &taken_over) != HW_OK ||
         hw_lsn_parse(lsn, &c->fence.lsn, err) != HW_OK)
         return err->status;
     if (epoch < 1 || timeline < 1 || timeline > UINT32_MAX || rev < 0)
@@ -42,6 +49,8 @@ static enum hw_status parse(const struct hw_kv_entry *entry, struct rec_checkpoi
     if (strlen(slot) >= sizeof(c->slot) ||
         strspn(slot, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(slot))
         return hw_fail(err, HW_ECORRUPT, "the slot has a name that none has");
+    if (strlen(address) >= sizeof(c->address))
+        return hw_fail(err, HW_ECORRUPT, "the address is longer than any that is written");
     c->fence.epoch = (uint64_t)epoch;
     if (!hw_number_parse(system_id, &c->system_id))
         return hw_fail(err, HW_ECORRUPT, "the system identifier is no number of 64 bits");
@@ -49,6 +58,8 @@ static enum hw_status parse(const struct hw_kv_entry *entry, struct rec_checkpoi
     c->rev = rev;
     snprintf(c->nonce, sizeof(c->nonce), "%s", nonce);
     snprintf(c->slot, sizeof(c->slot), "%s", slot);
+    snprintf(c->address, sizeof(c->address), "%s", address);
+    c->taken_over = taken_over;
     return HW_OK;
 }
 

@@ -14,6 +14,7 @@
 #include "base/lsn.h"
 #include "nats/kv.h"
 #include "protocol/keys.h"
+#include "protocol/leader.h"
 
 struct rec_checkpoint {
     struct hw_fence fence;
@@ -22,6 +23,9 @@ struct rec_checkpoint {
     int64_t rev;    /* of the newest changelog row that is covered; 0: none */
     char nonce[40]; /* that row's; "" with rev 0 */
     char slot[64];  /* the slot that its writer streams from; "" in checkpoints of older versions */
+    /* hosts, ports and database as the writer was configured; "" in those of older versions */
+    char address[HW_LEADER_ADDRESS_MAX];
+    bool taken_over; /* a person gave the bucket to this database, and nobody has led it since */
     /* These are not part of the value. */
     uint64_t seq; /* the next write to its key must expect this: its own, as last known; 0: none */
     uint64_t hidden; /* its own, where the server does not find the key by its name; else 0 */

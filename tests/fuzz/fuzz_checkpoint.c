@@ -22,5 +22,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     FUZZ_HOLDS(checkpoint.system_id == again.system_id && checkpoint.timeline == again.timeline);
     FUZZ_HOLDS(checkpoint.rev == again.rev && strcmp(checkpoint.nonce, again.nonce) == 0);
     FUZZ_HOLDS(strcmp(checkpoint.slot, again.slot) == 0);
+    FUZZ_HOLDS(strcmp(checkpoint.address, again.address) == 0);
+    FUZZ_HOLDS(checkpoint.taken_over == again.taken_over);
     return 0;
 }
