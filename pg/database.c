@@ -793,15 +793,13 @@ static bool is_session_shared(struct hw_loop *loop, const struct hw_route *route
     return is_shared;
 }
 
-enum hw_status hw_db_connect(const char *conninfo, const char *application_name, PGconn **conn,
-                             struct hw_error *err)
+static enum hw_status connect_by(const struct hw_route_options *options, PGconn **conn,
+                                 struct hw_error *err)
 {
-    const struct hw_route_options options = {.conninfo = conninfo,
-                                             .application_name = application_name};
     struct hw_route *route = NULL;
     struct hw_loop *loop = NULL;
     PGconn *made = NULL;
-    enum hw_status status = hw_route_new(&options, &route, err);
+    enum hw_status status = hw_route_new(options, &route, err);
 
     if (status == HW_OK)
         status = hw_loop_new(&loop, err);
@@ -809,7 +807,7 @@ enum hw_status hw_db_connect(const char *conninfo, const char *application_name,
         made = connect_now(loop, route, NULL, err);
         status = made != NULL ? HW_OK : err->status;
     }
-    if (status == HW_OK && is_session_shared(loop, route, made)) {
+    if (status == HW_OK && !options->replication && is_session_shared(loop, route, made)) {
         PQfinish(HW_TAKE(made));
         status = hw_fail(err, HW_EINVAL, "database: %s", shared);
     }
@@ -822,6 +820,23 @@ enum hw_status hw_db_connect(const char *conninfo, const char *application_name,
     if (status == HW_OK)
         *conn = made;
     return status;
+}
+
+enum hw_status hw_db_connect(const char *conninfo, const char *application_name, PGconn **conn,
+                             struct hw_error *err)
+{
+    return connect_by(
+        &(struct hw_route_options){.conninfo = conninfo, .application_name = application_name},
+        conn, err);
+}
+
+enum hw_status hw_db_connect_replication(const char *conninfo, const char *application_name,
+                                         PGconn **conn, struct hw_error *err)
+{
+    return connect_by(&(struct hw_route_options){.conninfo = conninfo,
+                                                 .application_name = application_name,
+                                                 .replication = true},
+                      conn, err);
 }
 
 enum hw_status hw_db_exec(PGconn *conn, const char *sql, int count, const char *const *values,

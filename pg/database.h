@@ -121,6 +121,10 @@ enum hw_status hw_db_run(struct hw_db *db, enum hw_db_mode mode, const struct hw
  * server's refusal stands for. */
 enum hw_status hw_db_connect(const char *conninfo, const char *application_name, PGconn **conn,
                              struct hw_error *err) HW_CHECKED;
+/* A connection that speaks the replication protocol, and plain statements alone: to a server that
+ * takes writes. */
+enum hw_status hw_db_connect_replication(const char *conninfo, const char *application_name,
+                                         PGconn **conn, struct hw_error *err) HW_CHECKED;
 /* One statement with its values as text. result may be NULL: then it is dropped. */
 enum hw_status hw_db_exec(PGconn *conn, const char *sql, int count, const char *const *values,
                           PGresult **result, struct hw_error *err) HW_CHECKED;

@@ -20,11 +20,10 @@ static json_t *database_json(const struct hw_leader_database *d)
     /* A system identifier has 64 bits, and most readers of JSON numbers keep 53. */
     HW_AUTO_FREE char *system_id = hw_sprintf("%" PRIu64, d->system_id);
 
-    return json_pack("{s:o, s:s, s:I, s:o, s:o, s:b, s:o}", "name", text_json(d->name), "system_id",
+    return json_pack("{s:o, s:s, s:I, s:o, s:o, s:b, s:b}", "name", text_json(d->name), "system_id",
                      system_id, "timeline", (json_int_t)d->timeline, "address",
                      text_json(d->address), "started_at", text_json(d->started_at), "connected",
-                     d->connected, "writable",
-                     d->writable < 0 ? json_null() : json_boolean(d->writable > 0));
+                     d->connected, "writable", d->writable);
 }
 
 json_t *hw_leader_json(const struct hw_leader *l)
@@ -49,7 +48,6 @@ static enum hw_status take_database(const json_t *object, struct hw_leader_datab
                                     struct hw_error *err)
 {
     const char *system_id = json_string_value(json_object_get(object, "system_id"));
-    const json_t *writable = json_object_get(object, "writable");
 
     if (system_id == NULL || !hw_number_parse(system_id, &d->system_id))
         return hw_fail(err, HW_EPROTO, "the leader's answer names no database");
@@ -58,7 +56,7 @@ static enum hw_status take_database(const json_t *object, struct hw_leader_datab
     take_text(object, "started_at", d->started_at, sizeof(d->started_at));
     take_text(object, "address", d->address, sizeof(d->address));
     d->connected = json_is_true(json_object_get(object, "connected"));
-    d->writable = json_is_boolean(writable) ? json_is_true(writable) : -1;
+    d->writable = json_is_true(json_object_get(object, "writable"));
     return HW_OK;
 }
 

@@ -23,8 +23,7 @@ struct hw_leader_database {
     uint32_t timeline;
     char started_at[HW_CLOCK_MAX];       /* … but two running servers are never started at once */
     char address[HW_LEADER_ADDRESS_MAX]; /* as it was told: hosts, ports, database, no password */
-    bool connected;
-    int writable; /* 1 or 0; -1: it was not looked yet */
+    bool connected, writable;
 };
 
 struct hw_leader {

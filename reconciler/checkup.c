@@ -115,11 +115,9 @@ static void on_gone_known(void *arg, const struct hw_db_outcome *outcome)
         hw_log_warn("deleted nodes cannot be looked for", HW_E(&outcome->err));
 }
 
-/* This statement writes. A server that takes no writes would fail all the others with it, so it
- * goes by itself. */
 static void look_for_gone(struct rec_reconciler *rec)
 {
-    if (rec->state != RECONCILER_STREAMING || hw_db_refuses_writes(rec->pg) != NULL)
+    if (rec->state != RECONCILER_STREAMING)
         return;
 
     const struct hw_db_query query = rec_gone_query(rec->gone);
@@ -143,6 +141,7 @@ static void on_checked_up(void *arg, const struct hw_db_outcome *outcome)
     look_at_standbys(rec, waited);
     rec_fleet_take(rec->fleet, outcome->results[1], &rec->counts);
     rec_leader_take(rec->leader, outcome->results[2]);
+    rec_leader_server(rec->leader, &rec->server);
     look_at_orphans(rec, outcome->results[3]);
     if (strcmp(rec->server.slot_wal_status, "unreserved") == 0)
         hw_log_warn("the slot is about to lose the log that it needs: raise "

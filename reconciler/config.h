@@ -20,6 +20,8 @@ struct rec_config {
     int64_t heartbeat_ms;     /* 0: none, but those that a comparison needs */
     int64_t gc_grace_ms;      /* 0: objects are never removed */
     int64_t purge_after_ms;   /* keys of deleted nodes; 0: never */
+    int64_t take_over_ms;     /* how long nobody must have led a bucket that another database had
+                               * before this one takes it; -1: it never does so by itself */
     bool remake_slot;         /* a slot that was lost is dropped and made anew */
     struct hw_signer *signer; /* signs desired entries; NULL: they are not signed */
     /* Called on the loop whenever the reconciler's standing may have changed: whether it is ready

@@ -18,6 +18,11 @@ void reconciler_epoch_of_checkpoint(struct rec_reconciler *rec)
     /* The checkpoint was lost, or an older one was put back. */
     if (rec->newest.epoch > rec->recovery.epoch)
         raise_epoch(rec, rec->newest.epoch, "entries are newer than the checkpoint's epoch");
+    /* Written before the promotion, of changes that it lost, and no checkpoint knew them yet. */
+    else if (rec->fork != HW_LSN_NONE && rec->newest.epoch == rec->recovery.epoch &&
+             rec->newest.lsn > rec->fork)
+        raise_epoch(rec, rec->recovery.epoch + 1,
+                    "entries are of log that was lost when the database was promoted");
 }
 
 void reconciler_epoch_of_log(struct rec_reconciler *rec, hw_lsn end)

@@ -18,7 +18,8 @@
 #include "reconciler/state.h"
 
 /* Both are called when all entries are loaded, and their newest fence is in rec->newest. The first
- * chooses a rebuild in the epoch of that fence, where it is higher than the recovery's. The second
+ * chooses a rebuild in the epoch of that fence, where it is higher than the recovery's, and in the
+ * next epoch, where the fence is of log that a promotion lost. The second
  * chooses a rebuild in the next epoch, where the fence is ahead of the database, whose log ends at
  * end. */
 void reconciler_epoch_of_checkpoint(struct rec_reconciler *rec);

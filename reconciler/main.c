@@ -19,12 +19,13 @@
 #include "protocol/permissions.h"
 #include "reconciler/compare/verify.h"
 #include "reconciler/reconciler.h"
+#include "reconciler/takeover.h"
 
 enum { DRAIN_MS = 2000 };
 
 struct options {
     const char *database, *nats, *bucket, *slot, *log_level, *log_format;
-    const char *monitor, *on_lost_slot, *sign_key;
+    const char *monitor, *on_lost_slot, *sign_key, *take_over_after;
     char *trust;
     struct hw_nats_files nats_files;
     int64_t replicas, history, window, timeout;
@@ -35,6 +36,22 @@ struct options {
 
 #define OPTION(member, ...)    HW_OPTION(struct options, member, __VA_ARGS__)
 #define FLAG_ONLY(member, ...) HW_OPTION_NO_ENV(struct options, member, __VA_ARGS__)
+
+/* Milliseconds; -1: never. */
+static bool read_take_over_after(const char *text, int64_t *ms)
+{
+    *ms = -1;
+    return strcmp(text, "never") == 0 || hw_options_duration(text, ms);
+}
+
+static enum hw_status check_take_over_after(const char *text, struct hw_error *err)
+{
+    int64_t ms;
+
+    if (read_take_over_after(text, &ms))
+        return HW_OK;
+    return hw_fail(err, HW_EINVAL, "\"%.100s\" is no time such as 90s or 5m, nor \"never\"", text);
+}
 
 static const struct hw_option option_table[] = {
     HW_OPTION_DATABASE(struct options),
@@ -68,15 +85,21 @@ static const struct hw_option option_table[] = {
     OPTION(on_lost_slot, CHOICE, "WAY",
            "make a new slot and compare everything, or wait for somebody to decide",
            .preset = "resync", .choices = "resync|stop"),
+    OPTION(
+        take_over_after, STRING, "TIME",
+        "take a bucket that another database had when nobody has led it for so long; never: only "
+        "by take-over",
+        .preset = "60s", .check = check_take_over_after),
     OPTION(sign_key, STRING, "FILE",
            "private key that every entry is signed with, Ed25519 as PEM; default: none is"),
     FLAG_ONLY(trust, LIST, "FILE",
               "public key that every entry is to be signed with; may be given again",
               .commands = "verify"),
     HW_OPTION_MONITOR(struct options),
-    FLAG_ONLY(timeout, DURATION, "TIME", "verify: how long to wait for the reconciler to catch up",
+    FLAG_ONLY(timeout, DURATION, "TIME",
+              "verify: how long to wait for the reconciler to catch up; take-over: for the servers",
               .preset = "30s", .max = 86400000),
-    FLAG_ONLY(json, FLAG, NULL, "verify: answer in JSON"),
+    FLAG_ONLY(json, FLAG, NULL, "verify, take-over: answer in JSON"),
     HW_OPTIONS_LOG(struct options),
     {0},
 };
@@ -84,6 +107,8 @@ static const struct hw_option option_table[] = {
 static const struct hw_command commands[] = {
     {.name = "permissions",
      .help = "print the reconciler's account for nats-server's configuration; needs no server"},
+    {.name = "take-over",
+     .help = "give the bucket to this database, whichever had it; the reconciler then goes on"},
     {.name = "verify", .help = "compare SQL and NATS digest by digest, and write nothing"},
     {.name = NULL},
 };
@@ -98,7 +123,7 @@ static const struct hw_program program = {
              "SIGUSR1 compares NATS with the database and repairs what differs; SIGHUP reads\n"
              "certificates and credentials for NATS again.\n"
              "Exit status: 0 stopped by a signal, 1 failed, 2 wrong usage; of verify: 0 equal,\n"
-             "1 different or not to be compared.\n",
+             "1 different or not to be compared; of take-over: 0 the bucket is this database's.\n",
 };
 
 static void on_resync_signal(void *arg, int signo)
@@ -214,6 +239,23 @@ static int verify(const struct options *o)
     return equal ? HW_EXIT_OK : HW_EXIT_FAILURE;
 }
 
+static int take_over(const struct options *o)
+{
+    const struct rec_takeover_config config = {.database = o->database,
+                                               .nats = o->nats,
+                                               .nats_files = o->nats_files,
+                                               .bucket = o->bucket,
+                                               .slot = o->slot,
+                                               .timeout_ms = o->timeout,
+                                               .json = o->json};
+    struct hw_error err;
+
+    if (rec_takeover_run(&config, &err) == HW_OK)
+        return HW_EXIT_OK;
+    hw_log_error("cannot take over", HW_S("bucket", o->bucket), HW_E(&err));
+    return HW_EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
     static struct options o; /* so that what its lists hold lives as long as we do */
@@ -222,6 +264,7 @@ int main(int argc, char **argv)
     struct hw_address address;
     const char *command;
     char **operands;
+    int64_t take_over_ms;
     int count, code;
 
     hw_streams_open(program.name, HW_EXIT_FAILURE);
@@ -252,12 +295,15 @@ int main(int argc, char **argv)
                     HW_S("file", exposed));
     if (command != NULL && strcmp(command, "verify") == 0)
         return verify(&o);
+    if (command != NULL)
+        return take_over(&o);
     srandom((unsigned)hw_loop_now());
     if (o.sign_key != NULL && hw_signer_open(o.sign_key, &signer, &err) != HW_OK) {
         hw_fail_in(&err, "--sign-key");
         hw_log_error("cannot run", HW_E(&err));
         return HW_EXIT_FAILURE;
     }
+    (void)read_take_over_after(o.take_over_after, &take_over_ms); /* it was checked */
     const struct rec_config config = {.database = o.database,
                                       .nats = o.nats,
                                       .nats_files = o.nats_files,
@@ -272,6 +318,7 @@ int main(int argc, char **argv)
                                       .heartbeat_ms = o.heartbeat_interval,
                                       .gc_grace_ms = o.gc_grace,
                                       .purge_after_ms = o.purge_after,
+                                      .take_over_ms = take_over_ms,
                                       .remake_slot = strcmp(o.on_lost_slot, "resync") == 0,
                                       .signer = signer};
     code = run(&config, o.monitor, &err);

@@ -14,6 +14,7 @@
 
 enum {
     STANDBY_MS = 500, /* between two looks at a slot that another reconciler holds */
+    GONE_MS = 5000,   /* for so long, a stream goes on while no other connection can be made */
 };
 
 /* ---- waiting ---- */
@@ -24,8 +25,9 @@ static void look_again(void *arg)
 {
     struct rec_reconciler *rec = arg;
 
-    if (rec->state != RECONCILER_WAITING || !hw_db_up(rec->pg) || !hw_nats_up(rec->nats))
-        return; /* the server that is away calls this when it comes */
+    if (rec->state != RECONCILER_WAITING || !hw_db_up(rec->pg) || !hw_nats_up(rec->nats) ||
+        hw_db_refuses_writes(rec->pg) != NULL)
+        return; /* the server that is away calls this when it comes, or takes writes */
     if (hw_db_idle(rec->pg))
         reconciler_happen(rec, RECONCILER_SERVERS_UP);
     else
@@ -44,8 +46,9 @@ static void reconciler_step_down(struct rec_reconciler *rec)
 {
     static const struct rec_checkpoint none;
 
+    if (rec_apply_stored(rec->apply)->seq != 0)
+        rec->own = *rec_apply_stored(rec->apply);
     rec_survey_cancel(rec->survey);
-    rec_leader_end(rec->leader);
     hw_timer_stop(&rec->check_up);
     hw_timer_stop(&rec->heartbeat);
     hw_timer_stop(&rec->comparison_timer);
@@ -78,6 +81,8 @@ static void reconciler_step_down(struct rec_reconciler *rec)
 static void reconciler_retry_later(struct rec_reconciler *rec)
 {
     reconciler_step_down(rec);
+    if (!hw_db_up(rec->pg))
+        reconciler_yield(rec, rec->pg_trouble.message);
     wait_ms(rec, rec->retry_ms);
     rec->retry_ms =
         2 * rec->retry_ms < RECONCILER_RETRY_MOST_MS ? 2 * rec->retry_ms : RECONCILER_RETRY_MOST_MS;
@@ -97,6 +102,7 @@ static void reconciler_stand_by(struct rec_reconciler *rec)
     rec->trouble = (struct hw_error){0};
     rec->ordered.command = REC_COMMAND_NONE; /* the leader reads the command from the stream, too */
     reconciler_step_down(rec);
+    rec_leader_end(rec->leader);
     rec_counts_forget(&rec->counts);
     wait_ms(rec, STANDBY_MS);
 }
@@ -105,7 +111,7 @@ static void reconciler_stand_by(struct rec_reconciler *rec)
 
 static void reconciler_prepare(struct rec_reconciler *rec)
 {
-    rec_survey_begin(rec->survey, rec->heeded);
+    rec_survey_begin(rec->survey, rec->heeded, &rec->own);
 }
 
 static void on_slot_taken(void *arg, const struct cdc_server *server)
@@ -116,20 +122,36 @@ static void on_slot_taken(void *arg, const struct cdc_server *server)
     reconciler_happen(rec, RECONCILER_TAKEN);
 }
 
-/* A leader with another slot writes our bucket. We look again after growing pauses, as after a
- * failure. */
-static void on_bucket_held(void *arg, const struct hw_error *why)
+/* The bucket is another database's or another slot's. We look again after growing pauses, as after
+ * a failure. */
+static void on_stand_back(void *arg, const struct hw_error *why, bool waits)
 {
     struct rec_reconciler *rec = arg;
     const int64_t now = hw_loop_now();
 
+    int64_t lasted;
+
     rec->trouble = *why;
+    rec->standby_told = false;
+    rec_leader_end(rec->leader);
+    if (rec->waits != waits) /* another state, which is told at once */
+        (void)hw_outage_ends(&rec->halt, now, &lasted);
+    rec->waits = waits;
     if (hw_outage_goes_on(&rec->halt, why->message, now))
-        hw_log_error("standing back: another slot's reconciler writes the bucket",
-                     HW_S("slot", rec->config.slot), HW_S("bucket", rec->config.bucket),
-                     HW_I("lasts_s", hw_outage_age(&rec->halt, now) / 1000), HW_E(why));
+        hw_log(waits ? HW_LOG_WARN : HW_LOG_ERROR,
+               waits ? "waiting: the bucket is another database's"
+                     : "standing back: the bucket is somebody else's",
+               HW_S("slot", rec->config.slot), HW_S("bucket", rec->config.bucket),
+               HW_I("lasts_s", hw_outage_age(&rec->halt, now) / 1000), HW_E(why));
     rec_counts_forget(&rec->counts);
     reconciler_happen(rec, RECONCILER_LOST);
+}
+
+/* Says in a checkpoint whose it is. */
+static void sign_checkpoint(struct rec_reconciler *rec, struct rec_checkpoint *c)
+{
+    snprintf(c->slot, sizeof(c->slot), "%s", rec->config.slot);
+    snprintf(c->address, sizeof(c->address), "%s", rec_leader_database(rec->leader)->address);
 }
 
 static void on_surveyed(void *arg, const struct rec_findings *found)
@@ -140,10 +162,14 @@ static void on_surveyed(void *arg, const struct rec_findings *found)
     rec->checkpoint = found->checkpoint;
     rec->checkpoint_valid = found->checkpoint_valid;
     rec->history = found->history;
-    /* What is stored from here on comes from our slot. */
-    snprintf(rec->checkpoint.slot, sizeof(rec->checkpoint.slot), "%s", rec->config.slot);
-    snprintf(rec->history.slot, sizeof(rec->history.slot), "%s", rec->config.slot);
+    rec->fork = found->fork;
     rec->recovery = found->recovery;
+    /* What is stored from here on comes from our slot. */
+    sign_checkpoint(rec, &rec->history);
+    sign_checkpoint(rec, &rec->checkpoint);
+    /* A position of a lost history stays that history's. */
+    if (rec->recovery.epoch == rec->checkpoint.fence.epoch)
+        rec->checkpoint.timeline = found->server.timeline;
     reconciler_happen(rec, RECONCILER_PREPARED);
 }
 
@@ -222,8 +248,6 @@ static void describe(void *arg, struct rec_leading *leading)
     const struct rec_reconciler *rec = arg;
 
     *leading = (struct rec_leading){.state = leading_state(rec),
-                                    .system_id = rec->server.system_id,
-                                    .timeline = rec->server.timeline,
                                     .epoch = rec->recovery.epoch,
                                     .stored = rec_apply_stored(rec->apply),
                                     .received = rec->committed,
@@ -236,6 +260,19 @@ static void describe(void *arg, struct rec_leading *leading)
 
 /* ---- servers ---- */
 
+/* Without writes no report goes into the database, and a promoted standby may have taken its place:
+ * a leader yields. */
+static void on_refusal(struct rec_reconciler *rec, const char *refusal)
+{
+    HW_AUTO_FREE char *why = hw_sprintf("PostgreSQL takes no writes: %s", refusal);
+
+    hw_log_warn("PostgreSQL takes no writes; a server that does is looked for",
+                HW_S("slot", rec->config.slot), HW_S("why", refusal));
+    reconciler_yield(rec, why);
+    if (rec->state != RECONCILER_WAITING)
+        reconciler_happen(rec, RECONCILER_LOST);
+}
+
 static void on_pg_up(void *arg)
 {
     struct rec_reconciler *rec = arg;
@@ -244,6 +281,8 @@ static void on_pg_up(void *arg)
     if (hw_outage_ends(&rec->pg_outage, hw_loop_now(), &lasted))
         hw_log_info("PostgreSQL is back", HW_S("slot", rec->config.slot),
                     HW_I("lasted_s", lasted / 1000));
+    if (hw_db_refuses_writes(rec->pg) != NULL)
+        on_refusal(rec, hw_db_refuses_writes(rec->pg));
     reconciler_tell(rec);
     look_again(rec);
 }
@@ -260,9 +299,14 @@ static void on_pg_down(void *arg, const struct hw_error *why)
                     HW_I("lasts_s", hw_outage_age(&rec->pg_outage, hw_loop_now()) / 1000),
                     HW_E(why));
     /* A server that shuts down waits until its stream is confirmed. Without NATS that never
-     * happens, so the stream is closed. */
-    if (rec->state == RECONCILER_PREPARING || rec->state == RECONCILER_STALLED)
+     * happens, so the stream is closed. A stream alone, to a database that cannot be asked
+     * anything, is no lead. */
+    if (rec->state == RECONCILER_PREPARING || rec->state == RECONCILER_STALLED ||
+        (rec->state == RECONCILER_STREAMING &&
+         hw_outage_age(&rec->pg_outage, hw_loop_now()) > GONE_MS))
         reconciler_happen(rec, RECONCILER_LOST);
+    else if (rec->state == RECONCILER_WAITING)
+        reconciler_yield(rec, why->message);
     reconciler_tell(rec);
 }
 
@@ -270,12 +314,14 @@ static void on_pg_writes(void *arg, const char *refusal)
 {
     struct rec_reconciler *rec = arg;
 
+    if (rec->stopping)
+        return;
     if (refusal != NULL)
-        hw_log_warn("PostgreSQL takes no writes; a server that does is looked for",
-                    HW_S("slot", rec->config.slot), HW_S("why", refusal));
+        on_refusal(rec, refusal);
     else
         hw_log_info("PostgreSQL takes writes again", HW_S("slot", rec->config.slot));
     reconciler_tell(rec);
+    look_again(rec);
 }
 
 static void on_nats_up(void *arg)
@@ -299,6 +345,7 @@ static void on_nats_down(void *arg, const char *why)
     (void)why; /* libnats says little; the reason is found out, and told by on_nats_away */
     if (rec->stopping)
         return;
+    rec_survey_wait_anew(rec->survey);
     reconciler_happen(rec, RECONCILER_SINK_FAILED);
     reconciler_tell(rec);
 }
@@ -393,8 +440,12 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
                                                              .slot = config->slot,
                                                              .describe = describe,
                                                              .arg = rec});
-    rec->survey = rec_survey_new(&(struct rec_survey_config){.pg = rec->pg,
+    rec->survey = rec_survey_new(&(struct rec_survey_config){.loop = loop,
+                                                             .pg = rec->pg,
                                                              .nats = rec->nats,
+                                                             .leader = rec->leader,
+                                                             .database = config->database,
+                                                             .take_over_ms = config->take_over_ms,
                                                              .slot = config->slot,
                                                              .bucket = config->bucket,
                                                              .replicas = (int)config->replicas,
@@ -403,7 +454,7 @@ enum hw_status rec_reconciler_start(struct hw_loop *loop, const struct rec_confi
                                                              .remake_slot = config->remake_slot},
                                  &(struct rec_survey_events){.done = on_surveyed,
                                                              .taken = on_slot_taken,
-                                                             .held = on_bucket_held,
+                                                             .stand_back = on_stand_back,
                                                              .failed = on_survey_failed,
                                                              .arg = rec});
     *out = rec;
@@ -497,12 +548,12 @@ void rec_reconciler_stop(struct rec_reconciler *rec)
     hw_timer_stop(&rec->retry);
     if (rec->apply != NULL)
         reconciler_step_down(rec);
+    rec_survey_free(rec->survey);
     rec_leader_free(rec->leader);
     hw_nats_close(rec->nats);
     rec_apply_free(rec->apply);
     hw_db_close(rec->pg);
     rec_fetch_free(rec->fetch);
-    rec_survey_free(rec->survey);
     rec_sink_free(rec->sink);
     rec_fleet_free(rec->fleet);
     free(rec->reports_bucket);

@@ -1,20 +1,19 @@
 #include "reconciler/recovery.h"
 
-#include <string.h>
-
-/* What shows that the checkpoint is of another history of the database, or NULL. */
+/*
+ * What shows that the checkpoint is of another history of the database, or NULL. A change that the
+ * database knows can be followed by log that it has lost: a position behind that means nothing.
+ */
 static const char *other_history(const struct rec_facts *f)
 {
     const struct rec_checkpoint *c = f->checkpoint;
 
-    if (c->system_id != f->server->system_id)
-        return "the checkpoint is of another database cluster";
-    if (c->timeline != f->server->timeline)
-        return "the database is on another timeline";
+    if (f->other_history != NULL)
+        return f->other_history;
+    if (c->timeline != f->server->timeline && c->fence.lsn > f->fork)
+        return "the database is on another timeline, which lacks some of the checkpoint's log";
     if (c->fence.lsn > f->server->current)
         return "the checkpoint is ahead of the database, which was restored";
-    if (c->rev > 0 && strcmp(f->nonce, c->nonce) != 0)
-        return "the database does not know the checkpoint's last change";
     return NULL;
 }
 

@@ -30,7 +30,10 @@ struct rec_facts {
     bool checkpoint_valid;
     const struct cdc_server *server; /* the slot exists there */
     const char *slot;
-    const char *nonce; /* of the checkpoint's rev in the database's changelog, or "" */
+    const char *other_history; /* why the checkpoint is of one (ownership.h); NULL: it is ours */
+    /* Where the database's timeline left that of the checkpoint; HW_LSN_NONE: it is the same one,
+     * or does not come from there. */
+    hw_lsn fork;
     /* The newest fence that a node is known to have accepted. Epoch 0: none is known, or it was not
      * asked for, because the checkpoint knows the epoch. */
     struct hw_fence reported;

@@ -58,6 +58,14 @@ void reconciler_fail(struct rec_reconciler *rec, const struct hw_error *err)
     reconciler_happen(rec, RECONCILER_LOST);
 }
 
+void reconciler_yield(struct rec_reconciler *rec, const char *why)
+{
+    if (rec_leader_yield(rec->leader, why))
+        hw_log_warn("yielding: another database's reconciler may have the bucket",
+                    HW_S("slot", rec->config.slot), HW_S("bucket", rec->config.bucket),
+                    HW_S("why", why));
+}
+
 static void on_begin_anew(void *arg)
 {
     struct rec_reconciler *rec = arg;

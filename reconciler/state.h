@@ -18,6 +18,7 @@
 #include "cdc/slot.h"
 #include "cdc/source.h"
 #include "common/outage.h"
+#include "common/pace.h"
 #include "nats/kv.h"
 #include "pg/database.h"
 #include "reconciler/compare/comparison.h"
@@ -121,7 +122,9 @@ struct rec_reconciler {
     struct rec_checkpoint checkpoint; /* as it was read from NATS */
     bool checkpoint_valid;
     struct rec_checkpoint history; /* the database's own history at that time, without a position */
+    hw_lsn fork;                   /* as in struct rec_findings */
     struct rec_recovery recovery;
+    struct rec_checkpoint own; /* the last one that we stored, in this lead or the one before */
 
     /* fences that may be newer than any of ours: epoch.c */
     struct hw_fence newest;   /* among the entries that were loaded */
@@ -129,6 +132,7 @@ struct rec_reconciler {
     struct hw_fence heeded;   /* the last report because of which the epoch was raised … */
     int64_t heeded_at;        /* … and when, hw_loop_now(); 0: never */
     struct hw_timer heed;
+    struct hw_pace raises; /* how often the epoch was raised of late */
 
     /* comparisons: drift.c */
     struct rec_comparison *comparison; /* the one that runs, or NULL */
@@ -157,6 +161,7 @@ struct rec_reconciler {
 
     struct hw_timer begin_anew;
     bool standby_told;
+    bool waits;              /* when it stood back last, the bucket was to become ours by itself */
     struct hw_error trouble; /* the last one, for whoever asks whether we are ready */
     struct hw_outage halt;   /* how long that trouble has stopped the stream */
     struct hw_outage pg_outage;
@@ -171,6 +176,10 @@ void reconciler_happen(struct rec_reconciler *rec, enum reconciler_event event);
 void reconciler_fail(struct rec_reconciler *rec, const struct hw_error *err);
 /* The same a moment later, from the loop: for callbacks of objects that a new beginning frees. */
 void reconciler_fail_soon(struct rec_reconciler *rec, const struct hw_error *err);
+
+/* The database cannot be written, or has gone: the bucket is given free for another one, and
+ * whoever asks is told so. Nothing to do for one that does not lead. */
+void reconciler_yield(struct rec_reconciler *rec, const char *why);
 
 /* Does the stream stand as it should? *how says why, or why not, in a few words. */
 bool reconciler_stands(const struct rec_reconciler *rec, const char **how);

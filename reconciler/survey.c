@@ -5,23 +5,33 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "cdc/timeline.h"
 #include "common/log.h"
 #include "nats/kv.h"
 #include "nats/objstore.h"
 #include "protocol/keys.h"
 #include "reconciler/publish/changes.h"
+#include "reconciler/question.h"
 
 struct rec_survey {
     struct rec_survey_config config;
     struct rec_survey_events events;
     struct rec_findings found;
     struct hw_fence reported;
+    struct rec_checkpoint own;
+    struct rec_question question;
+    struct hw_leader other; /* who answered that it leads … */
+    bool is_led;            /* … where somebody did */
     bool running;
     bool slot_removed, archive_removed; /* reading has shown that their log is not there */
+    /* since when nobody led, and the checkpoint has stood; 0: no wait is under way */
+    int64_t wait_since; /* hw_loop_now() */
+    uint64_t wait_seq;
 };
 
 static void fail(struct rec_survey *survey, const struct hw_error *why)
 {
+    rec_question_cancel(&survey->question);
     survey->running = false;
     survey->events.failed(survey->events.arg, why);
 }
@@ -50,8 +60,10 @@ static bool judge(struct rec_survey *survey, const PGresult *result)
 
     if (status == HW_OK && survey->slot_removed && server->slot_exists)
         snprintf(server->slot_wal_status, sizeof(server->slot_wal_status), CDC_REMOVED);
-    if (status == HW_OK)
+    if (status == HW_OK) {
+        rec_leader_server(survey->config.leader, server);
         status = cdc_server_check(server, survey->config.slot, false, &err);
+    }
     if (status == HW_OK || (status == HW_ELIMIT && cdc_wal_is_gone(server->slot_wal_status)))
         return true;
     if (status != HW_ECONFLICT) {
@@ -75,13 +87,15 @@ static void on_slot_seen(void *arg, const struct hw_db_outcome *outcome)
         look_at_sink(survey);
 }
 
-void rec_survey_begin(struct rec_survey *survey, struct hw_fence reported)
+void rec_survey_begin(struct rec_survey *survey, struct hw_fence reported,
+                      const struct rec_checkpoint *own)
 {
     const char *const values[] = {survey->config.slot, REC_TABLES};
     const struct hw_db_query query = {.sql = cdc_server_sql, .count = 2, .values = values};
 
     survey->running = true;
     survey->reported = reported;
+    survey->own = *own;
     run(survey, &query, 1, on_slot_seen);
 }
 
@@ -123,6 +137,28 @@ enum hw_status rec_survey_checkpoint(struct hw_nats *nats, const char *bucket,
 
 static void look_at_database(struct rec_survey *survey);
 
+static void on_answered(void *arg, const struct hw_leader *leader)
+{
+    struct rec_survey *survey = arg;
+
+    survey->is_led = leader != NULL;
+    if (leader != NULL)
+        survey->other = *leader;
+    if (survey->running)
+        look_at_database(survey);
+}
+
+static void ask_who_leads(struct rec_survey *survey)
+{
+    struct hw_error err;
+
+    survey->is_led = false;
+    if (rec_checkpoint_is(&survey->found.checkpoint, &survey->own))
+        look_at_database(survey);
+    else if (rec_question_ask(&survey->question, &err) != HW_OK)
+        fail(survey, &err);
+}
+
 /* NATS is read before the database: a checkpoint that was written meanwhile by another leader would
  * otherwise seem to be ahead of the database. */
 static void look_at_sink(struct rec_survey *survey)
@@ -136,7 +172,7 @@ static void look_at_sink(struct rec_survey *survey)
                               &found->checkpoint_valid, &err) != HW_OK)
         fail(survey, &err);
     else
-        look_at_database(survey);
+        ask_who_leads(survey);
 }
 
 /* ---- the database ---- */
@@ -170,6 +206,7 @@ static void look_at_database(struct rec_survey *survey)
                 " WHERE slot_name = $1 AND slot_name <> $2 AND active",
          .count = 2,
          .values = slots},
+        rec_leader_query(),
     };
 
     snprintf(rev, sizeof(rev), "%lld", (long long)survey->found.checkpoint.rev);
@@ -261,14 +298,89 @@ static void replace_slot(struct rec_survey *survey, const char *what)
     make_slot(survey, survey->found.server.slot_exists);
 }
 
+/* ---- whose bucket it is ---- */
+
+static struct rec_ownership judge_ownership(struct rec_survey *survey,
+                                            const struct hw_db_outcome *outcome)
+{
+    const PGresult *nonce = outcome->results[1];
+    const struct rec_checkpoint *c = &survey->found.checkpoint;
+
+    return rec_ownership_judge(&(struct rec_ownership_facts){
+        .checkpoint = c,
+        .checkpoint_valid = survey->found.checkpoint_valid,
+        .known = c->rev == 0 ||
+                 (PQntuples(nonce) == 1 && strcmp(PQgetvalue(nonce, 0, 0), c->nonce) == 0),
+        .database = rec_leader_database(survey->config.leader),
+        .slot = survey->config.slot,
+        .slot_is_read = PQntuples(outcome->results[4]) > 0,
+        .leader = survey->is_led ? &survey->other : NULL,
+    });
+}
+
+/* The database that has the bucket: as its leader says, or as the checkpoint does. */
+static char *owner_text(const struct rec_survey *survey)
+{
+    const struct rec_checkpoint *const c = &survey->found.checkpoint;
+    struct hw_leader_database written = {.system_id = c->system_id, .timeline = c->timeline};
+
+    if (survey->is_led)
+        return hw_leader_database_text(&survey->other.database);
+    snprintf(written.address, sizeof(written.address), "%s", c->address);
+    return hw_leader_database_text(&written);
+}
+
+#define TAKE_OVER "headwater-reconciler take-over --bucket %s --slot %s"
+
+static void explain(struct rec_survey *survey, const struct rec_ownership *ownership,
+                    const PGresult *reader, struct hw_error *why)
+{
+    const struct rec_survey_config *const config = &survey->config;
+    const struct rec_checkpoint *const c = &survey->found.checkpoint;
+    const struct hw_leader_database *const own = rec_leader_database(config->leader);
+    HW_AUTO_FREE char *owner = owner_text(survey);
+    HW_AUTO_FREE char *ours = hw_leader_database_text(own);
+
+    if ((survey->is_led && hw_leader_same_database(&survey->other.database, own)) ||
+        (!survey->is_led && PQntuples(reader) > 0 && ownership->claim == REC_STAND_BACK)) {
+        const char *const slot = survey->is_led ? survey->other.slot : c->slot;
+
+        hw_fail(why, HW_ECONFLICT,
+                "a reconciler with the slot \"%s\" leads, and writes the bucket \"%s\" from %s; "
+                "this one has the slot \"%s\". Two slots must not write one bucket: start this one "
+                "with --slot %s to have it stand by, or with another --bucket; it takes over when "
+                "that one has stopped, or now with " TAKE_OVER,
+                slot, config->bucket, owner, config->slot, slot, config->bucket, config->slot);
+    } else if (ownership->waits && config->take_over_ms >= 0) {
+        hw_fail(why, HW_ECONFLICT,
+                "the bucket \"%s\" was last written from %s, and %s. It becomes that of %s when "
+                "nobody has led for %lld s (--take-over-after), or now with " TAKE_OVER,
+                config->bucket, owner, ownership->why, ours, (long long)config->take_over_ms / 1000,
+                config->bucket, config->slot);
+    } else {
+        hw_fail(why, HW_ECONFLICT,
+                "the bucket \"%s\" belongs to %s; this reconciler reads %s, and %s. Start it with "
+                "another --bucket; or, where this is the right database, give it the "
+                "bucket: " TAKE_OVER,
+                config->bucket, owner, ours, ownership->why, config->bucket, config->slot);
+    }
+}
+
 /* ---- the end ---- */
+
+static bool is_promoted(const struct rec_findings *found)
+{
+    return found->checkpoint_valid && found->checkpoint.system_id == found->server.system_id &&
+           found->checkpoint.timeline < found->server.timeline;
+}
 
 static void conclude(struct rec_survey *survey, const struct hw_db_outcome *outcome)
 {
-    const PGresult *nonce = outcome->results[1], *newest = outcome->results[2],
-                   *fence = outcome->results[3];
+    const PGresult *newest = outcome->results[2], *fence = outcome->results[3];
     struct rec_findings *found = &survey->found;
+    const struct rec_ownership ownership = judge_ownership(survey, outcome);
     struct hw_fence reported = {0};
+    struct hw_error err;
 
     found->history = (struct rec_checkpoint){.system_id = found->server.system_id,
                                              .timeline = found->server.timeline};
@@ -282,37 +394,50 @@ static void conclude(struct rec_survey *survey, const struct hw_db_outcome *outc
         reported.epoch = strtoull(PQgetvalue(fence, 0, 0), NULL, 10);
     if (hw_fence_compare(survey->reported, reported) > 0)
         reported = survey->reported;
+    found->fork = HW_LSN_NONE;
+    if (is_promoted(found) && ownership.claim == REC_GO_ON &&
+        cdc_timeline_fork(survey->config.database, found->server.timeline,
+                          found->checkpoint.timeline, &found->fork, &err) != HW_OK) {
+        fail(survey, &err);
+        return;
+    }
     found->recovery = rec_recovery_choose(&(struct rec_facts){
         .checkpoint = &found->checkpoint,
         .checkpoint_valid = found->checkpoint_valid,
         .server = &found->server,
         .slot = survey->config.slot,
-        .nonce = PQntuples(nonce) == 1 ? PQgetvalue(nonce, 0, 0) : "",
+        .other_history = ownership.claim == REC_NEW_EPOCH ? ownership.why : NULL,
+        .fork = found->fork,
         .reported = reported,
     });
     survey->running = false;
     survey->events.done(survey->events.arg, found);
 }
 
-/* Two slots must not write one bucket: each would undo what the other does. True where somebody
- * does already, which is the end of the survey. */
-static bool is_held(struct rec_survey *survey, const PGresult *writer)
+/* True where the bucket is somebody else's, which is the end of the survey. */
+static bool is_foreign(struct rec_survey *survey, const struct hw_db_outcome *outcome)
 {
-    const struct rec_findings *const found = &survey->found;
+    const struct rec_ownership ownership = judge_ownership(survey, outcome);
     const struct rec_survey_config *const config = &survey->config;
     struct hw_error why;
 
-    if (PQntuples(writer) == 0 || found->checkpoint.system_id != found->server.system_id)
-        return false;
-    hw_fail(&why, HW_ECONFLICT,
-            "a reconciler with the slot \"%s\" (database \"%s\", PID %s) leads, and writes the "
-            "bucket \"%s\"; this one has the slot \"%s\". Two slots must not write one bucket: "
-            "start this one with --slot %s to have it stand by, or with another --bucket; it takes "
-            "over when that one has stopped",
-            found->checkpoint.slot, PQgetvalue(writer, 0, 0), PQgetvalue(writer, 0, 1),
-            config->bucket, config->slot, found->checkpoint.slot);
+    if (ownership.claim == REC_GO_ON || ownership.claim == REC_NEW_EPOCH) {
+        if (!ownership.waits) {
+            survey->wait_since = 0;
+            return false;
+        }
+        if (survey->wait_since == 0 || survey->wait_seq != survey->found.checkpoint.seq) {
+            survey->wait_since = hw_loop_now();
+            survey->wait_seq = survey->found.checkpoint.seq;
+        }
+        if (config->take_over_ms >= 0 && hw_loop_now() - survey->wait_since >= config->take_over_ms)
+            return false;
+    } else {
+        survey->wait_since = 0;
+    }
+    explain(survey, &ownership, outcome->results[4], &why);
     survey->running = false;
-    survey->events.held(survey->events.arg, &why);
+    survey->events.stand_back(survey->events.arg, &why, ownership.waits);
     return true;
 }
 
@@ -329,11 +454,14 @@ static void on_looked(void *arg, const struct hw_db_outcome *outcome)
     }
     if (!judge(survey, outcome->results[0]))
         return;
-    if (outcome->status != HW_OK)
+    if (outcome->status != HW_OK) {
         fail(survey, &outcome->err);
-    else if (is_held(survey, outcome->results[4]))
         return;
-    else if (survey->archive_removed && found->server.archive_exists)
+    }
+    rec_leader_take(survey->config.leader, outcome->results[5]);
+    if (is_foreign(survey, outcome))
+        return;
+    if (survey->archive_removed && found->server.archive_exists)
         drop_archive(survey);
     else if (cdc_wal_is_gone(found->server.slot_wal_status))
         replace_slot(survey, survey->slot_removed
@@ -356,6 +484,12 @@ struct rec_survey *rec_survey_new(const struct rec_survey_config *config,
 
     survey->config = *config;
     survey->events = *events;
+    survey->question = (struct rec_question){.loop = config->loop,
+                                             .nats = config->nats,
+                                             .bucket = config->bucket,
+                                             .instance = rec_leader_instance(config->leader),
+                                             .done = on_answered,
+                                             .arg = survey};
     return survey;
 }
 
@@ -366,10 +500,18 @@ void rec_survey_distrust(struct rec_survey *survey, bool archive)
 
 void rec_survey_cancel(struct rec_survey *survey)
 {
+    rec_question_cancel(&survey->question);
     survey->running = false;
+}
+
+void rec_survey_wait_anew(struct rec_survey *survey)
+{
+    survey->wait_since = 0;
 }
 
 void rec_survey_free(struct rec_survey *survey)
 {
+    if (survey != NULL)
+        rec_survey_cancel(survey);
     free(survey);
 }

@@ -27,6 +27,14 @@ char *rec_checkpoint_value(const struct rec_checkpoint *c)
     return hw_json_dump(value);
 }
 
+bool rec_checkpoint_is(const struct rec_checkpoint *read, const struct rec_checkpoint *written)
+{
+    return read->seq != 0 && read->seq == written->seq &&
+           hw_fence_compare(read->fence, written->fence) == 0 && read->rev == written->rev &&
+           read->system_id == written->system_id && strcmp(read->nonce, written->nonce) == 0 &&
+           strcmp(read->address, written->address) == 0;
+}
+
 static enum hw_status parse(const struct hw_kv_entry *entry, struct rec_checkpoint *c,
                             struct hw_error *err)
 {

@@ -33,6 +33,9 @@ struct rec_checkpoint {
 
 char *rec_checkpoint_value(const struct rec_checkpoint *c); /* JSON, malloc'ed */
 
+/* Is what was read the one that was written, in the same place? Not where either is none. */
+bool rec_checkpoint_is(const struct rec_checkpoint *read, const struct rec_checkpoint *written);
+
 /* Reads the key. HW_ENOENT when there is none (c->seq is set to that of a delete marker, or 0);
  * HW_ECORRUPT when its value is not a checkpoint (c->seq is set too). Blocks. */
 enum hw_status rec_checkpoint_read(struct hw_nats *nats, const char *bucket,

@@ -160,10 +160,6 @@ START_TEST(test_no_writes)
     answer = test_http(api_port, "GET", "/v1/nodes", NULL, NULL, 0);
     ck_assert_int_eq(answer.status, 200); /* what can be read is */
     test_answer_free(&answer);
-    /* The reconciler goes on looking at slots, for which nothing is written. */
-    free(test_sql(&p.pg, "SELECT pg_create_logical_replication_slot('forgotten', 'wal2json')"));
-    test_wait_for(pipeline_metric(&p, "headwater_reconciler_orphan_slots") == 1, BACK_S);
-    free(test_sql(&p.pg, "SELECT pg_drop_replication_slot('forgotten')"));
     set_read_only("off");
     test_wait_for(api_is(200, NULL), BACK_S);
     test_wait_for(pipeline_readyz(&p) == 200, BACK_S);

@@ -141,6 +141,7 @@ START_TEST(test_two_slots_do_not_fight_for_a_bucket)
     check_has(log, "slot=second bucket=headwater");
     check_has(log, "a reconciler with the slot \\\"headwater\\\"");
     check_has(log, "or with another --bucket");
+    check_has(log, "headwater-reconciler take-over --bucket headwater --slot second");
 
     /* It asks again with growing pauses: a quarter of a second, half a one, …, half of that at
      * least. */
@@ -178,7 +179,8 @@ END_TEST
 START_TEST(test_two_databases_do_not_fight_for_a_bucket)
 {
     start_second(other_url, (const char *[]){"--slot", "second", NULL});
-    test_wait_for(readyz_is(second.monitor, 503, "(database \\\"headwater\\\""), 60);
+    test_wait_for(readyz_is(second.monitor, 503, "/headwater (system "), 60);
+    ck_assert(readyz_is(second.monitor, 503, "/other (system "));
     ck_assert(second_says("with another --bucket"));
     pipeline_stop_program(&second.program);
     ck_assert_int_eq(pipeline_times_in_log(&p.reconciler, "msg=leading"), 1);

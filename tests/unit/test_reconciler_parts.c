@@ -37,11 +37,8 @@ START_TEST(test_plan)
                                 .slot_exists = true,
                                 .slot_confirmed = 1000,
                                 .archive_wal_status = "reserved"};
-    struct rec_facts f = {.checkpoint = &c,
-                          .checkpoint_valid = true,
-                          .server = &server,
-                          .slot = "headwater",
-                          .nonce = "n5"};
+    struct rec_facts f = {
+        .checkpoint = &c, .checkpoint_valid = true, .server = &server, .slot = "headwater"};
 
     expect_recovery(&f, REC_RESUME, 3);
     server.slot_confirmed = 999; /* it went back over a restart */
@@ -61,20 +58,22 @@ START_TEST(test_plan)
 
     /* Other histories. */
     server.slot_confirmed = 1000;
-    f.nonce = "other";
+    f.other_history = "it is another cluster";
     expect_recovery(&f, REC_REBUILD, 4);
-    f.nonce = "";
-    expect_recovery(&f, REC_REBUILD, 4);
-    f.nonce = "n5";
+    f.other_history = NULL;
     server.current = 999;
     expect_recovery(&f, REC_REBUILD, 4);
     server.current = 2000;
+
+    /* A promotion: what counts is where the new timeline left the checkpoint's. */
     server.timeline = 3;
     expect_recovery(&f, REC_REBUILD, 4);
-    server.timeline = 2;
-    server.system_id = 8;
+    f.fork = 999;
     expect_recovery(&f, REC_REBUILD, 4);
-    server.system_id = 7;
+    f.fork = 1000;
+    expect_recovery(&f, REC_RESUME, 3);
+    server.timeline = 2;
+    f.fork = HW_LSN_NONE;
 
     /* A rebuild of this history that was not finished has its epoch already. */
     c.fence.lsn = HW_LSN_NONE;
