@@ -304,16 +304,23 @@ static void judge_progress(struct diagnosis *d)
 {
     const char *error = text(d, "leader.said.last_error.text");
 
+    if (is(d, "leader.said.state", "yielded"))
+        fault(
+            d, "leader", "leader_yielded",
+            hw_sprintf("the reconciler does not lead any more: %s", text(d, "leader.said.yielded")),
+            hw_sprintf("see the database at %s; the reconciler goes on by itself when that can be "
+                       "written again",
+                       text(d, "leader.said.database.address")));
+    else if (is_false(d, "leader.said.database.writable"))
+        fault(d, "leader", "leader_database_read_only",
+              hw_strdup("the reconciler's database cannot be written, and takes no reports"),
+              hw_sprintf("see the database at %s: is it a standby, or read-only?",
+                         text(d, "leader.said.database.address")));
     if (is(d, "leader.said.state", "stalled"))
         fault(d, "leader", "leader_stalled",
               hw_sprintf("the reconciler cannot write to NATS, and holds the stream: %s",
                          *error != '\0' ? error : "NATS was away"),
               hw_strdup("see to nats-server; the reconciler goes on by itself when it is back"));
-    if (is_false(d, "leader.said.database.writable"))
-        fault(d, "leader", "leader_database_read_only",
-              hw_strdup("the reconciler's database cannot be written, and takes no reports"),
-              hw_sprintf("see the database at %s: is it a standby, or read-only?",
-                         text(d, "leader.said.database.address")));
     if (is(d, "leader.said.state", "loading") || is(d, "leader.said.state", "replaying") ||
         is(d, "leader.said.state", "rebuilding"))
         concern(d, "leader", "leader_busy",

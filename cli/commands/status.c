@@ -131,6 +131,10 @@ static char *leader_line(const json_t *s)
 {
     HW_AUTO_FREE char *for_long = since(s, "leader.said.leading_since");
 
+    if (json_is_string(at(s, "leader.said.yielded")))
+        return hw_sprintf("nobody leads: the one on %s (process %lld) has yielded, since %s",
+                          text(s, "leader.said.host"), number(s, "leader.said.pid"),
+                          text(s, "leader.said.yielded"));
     if (json_is_object(at(s, "leader.said")))
         return hw_sprintf("%s on %s (process %lld), leads for %s, epoch %lld, change %lld",
                           text(s, "leader.said.state"), text(s, "leader.said.host"),

@@ -103,6 +103,9 @@ START_TEST(test_each_problem)
          "leader_stalled"},
         {"{\"leader\":{\"leads\":true,\"said\":{\"database\":{\"writable\":false}}}}",
          "leader_database_read_only"},
+        {"{\"leader\":{\"said\":{\"state\":\"yielded\",\"yielded\":\"its database is gone\","
+         "\"database\":{\"writable\":false}}}}",
+         "leader_yielded"},
         {"{\"leader\":{\"leads\":true,\"said\":{\"state\":\"rebuilding\"}}}", "leader_busy"},
         {"{\"leader\":{\"leads\":true},\"replication\":{\"slot\":{\"lag_bytes\":99000000}}}",
          "replication_lag"},
