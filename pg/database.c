@@ -811,7 +811,7 @@ static enum hw_status connect_by(const struct hw_route_options *options, PGconn 
         PQfinish(HW_TAKE(made));
         status = hw_fail(err, HW_EINVAL, "database: %s", shared);
     }
-    if (status == HW_OK)
+    if (status == HW_OK && !options->replication) /* which has it as an option */
         status = hw_db_exec(made, "SELECT " HW_CONNECT_SESSION, 0, NULL, NULL, err);
     if (status != HW_OK)
         PQfinish(HW_TAKE(made));
