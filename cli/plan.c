@@ -122,39 +122,65 @@ static void print_difference(const struct cli *cli, const json_t *difference)
     print_side_of(cli, "new", difference, omitted);
 }
 
-static json_int_t count_removed(const json_t *plan)
+/* What becomes of a resource, as the plan has it, and as people read it. */
+static const struct outcome {
+    const char *result, *verb, *participle;
+    int colour;
+} outcomes[] = {
+    {"created", "create", "created", GREEN},
+    {"changed", "change", "changed", CYAN},
+    {"deleted", "remove", "removed", RED},
+};
+
+static json_int_t count_results(const json_t *plan, const struct outcome *outcome)
 {
     const json_t *result;
     json_int_t count = 0;
     size_t i;
 
     json_array_foreach(json_object_get(plan, "results"), i, result)
-        count += strcmp(text_of(result, "result"), "deleted") == 0;
+        count += strcmp(text_of(result, "result"), outcome->result) == 0;
     return count;
 }
 
-/* Prints the resources that would be removed, and those that a set had and others changed. */
+/* A change of a resource is one also where no node gets another document by it. */
+static json_int_t count_changes(const json_t *plan)
+{
+    json_int_t count = json_integer_value(json_object_get(plan, "nodes"));
+
+    for (size_t i = 0; i < HW_COUNT(outcomes); i++)
+        count += count_results(plan, &outcomes[i]);
+    return count;
+}
+
+static void print_result(const struct cli *cli, const json_t *result, const char *what, int colour)
+{
+    HW_AUTO_FREE char *line =
+        hw_sprintf("%s %s: %s\n", text_of(result, "kind"), text_of(result, "name"), what);
+
+    cli_print_text(cli, line, colour);
+}
+
+/* Prints the resources that would differ, and those that a set had and others changed. */
 static void print_results(const struct cli *cli, const json_t *results)
 {
     const json_t *result;
     size_t i;
 
     json_array_foreach(results, i, result) {
-        const bool deleted = strcmp(text_of(result, "result"), "deleted") == 0;
+        const char *name = text_of(result, "result");
 
-        if (!deleted && strcmp(text_of(result, "result"), "kept") != 0)
-            continue;
-        HW_AUTO_FREE char *line =
-            hw_sprintf("%s %s: %s\n", text_of(result, "kind"), text_of(result, "name"),
-                       deleted ? "remove" : "keep, others changed it since the set applied it");
-        cli_print_text(cli, line, deleted ? RED : 0);
+        for (size_t k = 0; k < HW_COUNT(outcomes); k++)
+            if (strcmp(name, outcomes[k].result) == 0)
+                print_result(cli, result, outcomes[k].verb, outcomes[k].colour);
+        if (strcmp(name, "kept") == 0)
+            print_result(cli, result, "keep, others changed it since the set applied it", 0);
     }
 }
 
 static void print_plan(struct cli *cli, const json_t *plan)
 {
     const json_int_t nodes = json_integer_value(json_object_get(plan, "nodes"));
-    const json_int_t removed = count_removed(plan);
     HW_AUTO_JSON json_t *kinds = group(json_object_get(plan, "changes"));
     const char *kind;
     json_t *alike;
@@ -174,8 +200,13 @@ static void print_plan(struct cli *cli, const json_t *plan)
         puts("(more nodes than are shown)");
     print_results(cli, json_object_get(plan, "results"));
     printf("%lld node%s would change", (long long)nodes, nodes == 1 ? "" : "s");
-    if (removed > 0)
-        printf(", %lld resource%s would be removed", (long long)removed, removed == 1 ? "" : "s");
+    for (size_t i = 0; i < HW_COUNT(outcomes); i++) {
+        const json_int_t count = count_results(plan, &outcomes[i]);
+
+        if (count > 0)
+            printf(", %lld resource%s would be %s", (long long)count, count == 1 ? "" : "s",
+                   outcomes[i].participle);
+    }
     putchar('\n');
 }
 
@@ -192,7 +223,7 @@ enum hw_status cli_plan_print(struct cli *cli, const json_t *plan, json_int_t *c
     fflush(stdout); /* messages on stderr must come behind it */
     cli_warn(plan);
     if (changes != NULL)
-        *changes = json_integer_value(nodes) + count_removed(plan);
+        *changes = count_changes(plan);
     return HW_OK;
 }
 

@@ -578,6 +578,41 @@ START_TEST(test_diff)
 }
 END_TEST
 
+/* There is a difference whenever apply would change something, also where no node would notice. */
+START_TEST(test_diff_of_resources)
+{
+    static const struct {
+        const char *file, *line, *sum;
+    } cases[] = {
+        {"kind: node\nname: n9\n", "node n9: create\n", ", 1 resource would be created\n"},
+        {"kind: node\nname: n1\nlabels: {site: south}\ndescription: rack 7\n", "node n1: change\n",
+         "0 nodes would change, 1 resource would be changed\n"},
+        {"kind: config\nname: loose\ncontent: {a: 1}\n", "config loose: create\n",
+         ", 1 resource would be created\n"},
+        {"kind: config\nname: base\nmedia_type: application/json\ntext: '{\"rate_hz\": 1000, "
+         "\"limits\": {\"high\": 7}}'\nschema: {type: object}\n",
+         "config base: change\n", "0 nodes would change, 1 resource would be changed\n"},
+        {"kind: assignment\nname: everyone\nconfig: base\nselector: {}\npriority: 5\n",
+         "assignment everyone: change\n", ", 1 resource would be changed\n"},
+        {"kind: assignment\nname: other\nconfig: base\nselector: {site: moon}\n",
+         "assignment other: create\n", ", 1 resource would be created\n"},
+        {"kind: node\nname: n2\ndelete: true\n", "node n2: remove\n",
+         "1 node would change, 1 resource would be removed\n"},
+    };
+
+    make_fleet(2);
+    for (size_t i = 0; i < HW_COUNT(cases); i++) {
+        HW_AUTO_FREE char *differs = HEADWATER_IN(1, cases[i].file, "diff", "-f", "-");
+        expect_in(differs, cases[i].line);
+        expect_in(differs, cases[i].sum);
+        free(HEADWATER_IN(1, cases[i].file, "diff", "-f", "-", "-o", "json"));
+        free(HEADWATER_IN(0, cases[i].file, "apply", "-f", "-"));
+        HW_AUTO_FREE char *same = HEADWATER_IN(0, cases[i].file, "diff", "-f", "-");
+        ck_assert_str_eq(same, "0 nodes would change\n");
+    }
+}
+END_TEST
+
 START_TEST(test_dry_run)
 {
     make_fleet(3);
@@ -829,9 +864,10 @@ int main(void)
                                   test_proposals,
                                   test_completion,
                                   test_terminal};
-    const TTest *const applying[] = {test_apply,         test_apply_is_all_or_nothing,
-                                     test_apply_deletes, test_diff,
-                                     test_dry_run,       test_idempotency_key};
+    const TTest *const applying[] = {
+        test_apply,          test_apply_is_all_or_nothing, test_apply_deletes,
+        test_diff,           test_diff_of_resources,       test_dry_run,
+        test_idempotency_key};
     const TTest *const reading[] = {test_explain, test_as_of, test_watch};
     const TTest *const access[] = {test_audit, test_tokens, test_tls};
     const struct {
