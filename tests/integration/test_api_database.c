@@ -287,7 +287,7 @@ START_TEST(test_lost_while_a_client_waits)
     test_http_puts(fd, request);
     test_wait_for(test_sql_is(&pg, "1",
                               "SELECT count(*) FROM pg_stat_activity WHERE query LIKE "
-                              "'%%judged AS MATERIALIZED%%' AND application_name LIKE "
+                              "'%%headwater.judge_waits%%' AND application_name LIKE "
                               "'headwater-api%%'"),
                   30);
     test_postgres_stop(&pg);
