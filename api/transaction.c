@@ -159,14 +159,19 @@ static void submit_again(struct api_transaction *tx)
 /* ---- answers ---- */
 
 /* The header fields of a write that is committed. change: the statement whose one value is the rev
- * of the change, or NULL where nothing was changed; the last statement asked for the position. */
+ * of the change, or NULL where nothing was changed; the last statement asked for the position,
+ * perhaps in vain. */
 static void set_positions(struct http_request *request, const struct hw_db_outcome *outcome,
                           int change)
 {
     const PGresult *rev = outcome->results[change];
 
-    http_answer_header(request, HTTP_HEADWATER_LSN,
-                       PQgetvalue(outcome->results[outcome->count - 1], 0, 0));
+    if (outcome->status == HW_OK)
+        http_answer_header(request, HTTP_HEADWATER_LSN,
+                           PQgetvalue(outcome->results[outcome->count - 1], 0, 0));
+    else
+        hw_log_warn("a write is committed, and the position behind it is not known",
+                    HW_E(&outcome->err));
     if (!PQgetisnull(rev, 0, 0))
         http_answer_header(request, HTTP_HEADWATER_CHANGE, PQgetvalue(rev, 0, 0));
 }
@@ -294,6 +299,8 @@ static void after_claim(struct api_transaction *tx, const struct hw_db_outcome *
         hw_pool_go_on(&tx->job);
         return;
     }
+    if (strcmp(state, "kept") == 0)
+        http_answer_owe(request); /* it is committed */
     http_answer_hold(request);
     if (strcmp(state, "kept") == 0)
         answer_kept(request, row);
@@ -381,7 +388,8 @@ static void finish(void *arg, const struct hw_db_outcome *outcome)
         after_rollback(tx, outcome);
         return;
     }
-    if (outcome->status != HW_OK) {
+    /* What is committed is answered as such, whatever went wrong behind it. */
+    if (outcome->status != HW_OK && (tx->dry_run || !outcome->committed)) {
         after_failure(tx, outcome);
         return;
     }

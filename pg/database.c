@@ -217,6 +217,8 @@ static void read_results(struct hw_db *db)
         } else if (is_sync) {
             PQclear(result);
             db->batch.syncs_left--;
+            db->batch.outcome.committed |= db->batch.mode == HW_DB_ATOMIC && db->batch.has_tail &&
+                                           db->batch.outcome.status == HW_OK;
             db->batch.index = index_after_sync(&db->batch);
             if (db->batch.syncs_left == 0)
                 finish_batch(db);

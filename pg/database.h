@@ -92,6 +92,7 @@ struct hw_db_outcome {
     const char *detail, *hint; /* the server's, or "" */
     int failed;                /* -1: none */
     bool sent;                 /* false: nothing reached the server */
+    bool committed;            /* an HW_DB_ATOMIC batch was, and what failed is its tail */
     PGresult *const *results;
     int count;
 };
@@ -108,7 +109,8 @@ bool hw_db_hides(const PGresult *result);
  * Sends a batch; done is called exactly once, later, from the loop. HW_EUNAVAIL: the connection is
  * down or another batch is running; done is not called then. tail may be NULL; otherwise it is one
  * more statement, which stands alone behind the commit of an HW_DB_ATOMIC batch, for example to ask
- * for the position behind it. Its result is the last one.
+ * for the position behind it. Its result is the last one, NULL where the connection was
+ * lost before it came.
  */
 enum hw_status hw_db_run(struct hw_db *db, enum hw_db_mode mode, const struct hw_db_query *queries,
                          int count, const struct hw_db_query *tail, hw_db_done_fn *done, void *arg,

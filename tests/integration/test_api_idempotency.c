@@ -317,6 +317,31 @@ START_TEST(test_committed_unheard)
 }
 END_TEST
 
+/* Committed, and what comes behind it fails: here the database does not tell the position. */
+START_TEST(test_committed_whatever_follows)
+{
+    static const char function[] = "FUNCTION pg_catalog.pg_current_wal_insert_lsn()";
+
+    free(test_sql(&pg, "REVOKE EXECUTE ON %s FROM PUBLIC", function));
+    free(test_sql(&pg, "GRANT EXECUTE ON %s TO headwater_owner", function));
+    for (int i = 0; i < 2; i++) {
+        const char *headers = i == 0 ? JSON : JSON KEY("behind");
+
+        ck_assert_int_eq(
+            call("PUT", "/v1/nodes/behind", headers, i == 0 ? "{}" : "{\"description\":\"again\"}"),
+            i == 0 ? 201 : 200);
+        ck_assert_ptr_null(header("Headwater-LSN"));
+        check_sql(header("Headwater-Change"),
+                  "SELECT version FROM headwater.node WHERE name = 'behind'");
+    }
+    free(test_sql(&pg, "GRANT EXECUTE ON %s TO PUBLIC", function));
+    ck_assert_int_eq(
+        call("PUT", "/v1/nodes/behind", JSON KEY("behind"), "{\"description\":\"again\"}"), 200);
+    ck_assert_str_eq(header("Idempotency-Replayed"), "true");
+    ck_assert_ptr_nonnull(header("Headwater-LSN"));
+}
+END_TEST
+
 /* Lost in the COMMIT, before it was done. */
 START_TEST(test_uncommitted)
 {
@@ -359,6 +384,7 @@ int main(void)
     tcase_add_test(all, test_race);
     tcase_add_test(all, test_lost_connection);
     tcase_add_test(all, test_committed_unheard);
+    tcase_add_test(all, test_committed_whatever_follows);
     tcase_add_test(all, test_uncommitted);
     suite_add_tcase(suite, all);
     return test_suite_finish(suite);

@@ -87,7 +87,7 @@ static struct {
     enum hw_status status;
     char message[HW_ERROR_MAX], sqlstate[6], constraint[64], detail[128], hint[128];
     int failed, count;
-    bool sent;
+    bool sent, committed;
     char value[8][256]; /* the first value of each result; "NULL", "-" for no row */
 } out;
 
@@ -106,6 +106,7 @@ static void on_done(void *arg, const struct hw_db_outcome *outcome)
     out.failed = outcome->failed;
     out.count = outcome->count;
     out.sent = outcome->sent;
+    out.committed = outcome->committed;
     for (int i = 0; i < outcome->count && i < 8; i++) {
         const PGresult *r = outcome->results[i];
         snprintf(out.value[i], sizeof(out.value[i]), "%s",
@@ -258,12 +259,19 @@ START_TEST(test_tail_runs_behind_the_commit)
     ck_assert_int_eq(out.status, HW_EINVAL);
     ck_assert_int_eq(out.failed, 1);
     ck_assert_str_eq(out.sqlstate, "22012");
+    ck_assert(out.committed);
     run_one("SELECT count(*) FROM tail");
     ck_assert_str_eq(out.value[0], "2");
     /* When the batch fails, the failure that counts is the batch's. */
     run(HW_DB_ATOMIC, &broken, 1, &look);
     ck_assert_int_eq(out.failed, 0);
     ck_assert_str_eq(out.sqlstate, "22012");
+    ck_assert(!out.committed);
+    /* A connection that is lost behind the commit does not undo it either. */
+    const struct hw_db_query end_it = {.sql = "SELECT pg_terminate_backend(pg_backend_pid())"};
+    run(HW_DB_ATOMIC, &insert, 1, &end_it);
+    ck_assert_int_eq(out.failed, 1);
+    ck_assert(out.committed);
     end();
 }
 END_TEST
