@@ -12,6 +12,7 @@ struct api {
     struct hw_loop *loop;
     struct hw_pool *pool;
     struct api_listener *listener;
+    struct api_contention *contention;
     struct api_token_table *tokens;
     struct api_auth *auth;
     struct api_waits *waits;

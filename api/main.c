@@ -9,6 +9,7 @@
 #include "api/access/auth.h"
 #include "api/access/token_table.h"
 #include "api/api.h"
+#include "api/contention.h"
 #include "api/listener.h"
 #include "api/metrics.h"
 #include "api/migrate.h"
@@ -38,7 +39,7 @@
 #define ROLES "viewer|operator|approver|admin"
 
 enum {
-    QUEUE_MOST = 1024, /* requests in line for a database connection */
+    QUEUE_MOST = 1024, /* reads, and writes, in line for a database connection */
     DRAIN_MS = 4000,
     MMAP_FROM = 256 << 10, /* larger blocks go back to the system when they are freed */
 };
@@ -85,7 +86,8 @@ static const struct hw_option options_table[] = {
     HW_OPTION_BUCKET(struct options),
     HW_OPTION_SLOT(struct options, "the reconciler's replication slot, to show how it stands"),
     OPTION(pool, INT, "N",
-           "database connections for requests (one more listens for reports, tokens and events)",
+           "database connections for reads; half as many are for writes, and one more listens for "
+           "reports, tokens and events",
            .preset = "4", .min = 1, .max = 64),
     OPTION(max_body, SIZE, "SIZE", "the largest content of a config", .preset = "16MiB", .min = 1,
            .max = API_CONFIG_BODY_MAX),
@@ -277,11 +279,13 @@ static enum hw_status open_service(struct service *service, const struct options
     if (status == HW_OK)
         status = hw_notify_open(api->loop, &service->notify, err);
     if (status == HW_OK) {
-        const struct hw_pool_config pool = {.loop = api->loop,
-                                            .conninfo = options->database,
-                                            .application_name = "headwater-api",
-                                            .size = (int)options->pool,
-                                            .queue_most = QUEUE_MOST};
+        const struct hw_pool_config pool = {
+            .loop = api->loop,
+            .conninfo = options->database,
+            .application_name = "headwater-api",
+            .sizes = {[HW_POOL_READS] = (int)options->pool,
+                      [HW_POOL_WRITES] = (int)(options->pool + 1) / 2},
+            .queue_most = QUEUE_MOST};
 
         status = hw_pool_open(&pool, &api->pool, err);
     }
@@ -296,6 +300,7 @@ static enum hw_status open_service(struct service *service, const struct options
     if (status == HW_OK)
         status = api_listener_open(api->loop, options->database, &api->listener, err);
     if (status == HW_OK) {
+        api->contention = api_contention_new(api->loop, api->pool, api->listener);
         api->waits = api_waits_new(api->loop, api->listener);
         api->events = api_events_new(api->loop, api->listener);
         api->tokens = api_token_table_new(api->loop, api->listener);
@@ -387,6 +392,7 @@ static int serve(const struct options *options)
     if (status != HW_OK)
         hw_log_error("cannot serve", HW_E(&err));
     api_listener_free(service.api.listener);
+    api_contention_free(service.api.contention);
     api_waits_free(service.api.waits);
     hw_pool_free(service.api.pool);
     api_token_table_free(service.api.tokens);

@@ -23,7 +23,7 @@ PROBLEM(api_idempotency_key_reused, "idempotency-key-reused", 422, "Another requ
 PROBLEM(api_rate_limited, "rate-limited", 429, "Too many wrong tokens from this address", 0);
 PROBLEM(api_database_unavailable, "database-unavailable", 503, "The database cannot be reached", 2);
 PROBLEM(api_not_ready, "not-ready", 503, "The service is not ready", 5);
-PROBLEM(api_contention, "contention", 503, "Other writers were faster, several times", 1);
+PROBLEM(api_contention, "contention", 503, "Others hold what this needs", 1);
 PROBLEM(api_commit_outcome_unknown, "commit-outcome-unknown", 503,
         "Whether the change was committed is not known", 2);
 PROBLEM(api_shutting_down, "shutting-down", 503, "The service is stopping", 2);

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "api/api.h"
+#include "api/contention.h"
 #include "api/problem.h"
 #include "api/request/precondition.h"
 #include "base/memory.h"
@@ -126,6 +128,16 @@ static void answer_unfit(struct http_request *request, const struct hw_db_outcom
     }
 }
 
+/* The request waited for a lock until its time was over, or for those who wait for it. */
+static void answer_contention(struct http_request *request, const char *message)
+{
+    const char *holder = api_contention_holder(api_of(request)->contention);
+
+    http_answer_problem(request, &api_contention, "%s%s%s", message, joint(message, "x"),
+                        holder != NULL ? holder
+                                       : "Others were in its way; try again when they are done");
+}
+
 static void answer_sql_error(struct http_request *request, const struct hw_db_outcome *outcome)
 {
     const struct http_problem *problem = classify(outcome);
@@ -144,6 +156,8 @@ static void answer_sql_error(struct http_request *request, const struct hw_db_ou
             "answers makes tags weak; send the tag without W/, or have it leave answers as they "
             "are",
             message);
+    else if (strcmp(outcome->sqlstate, "55P03") == 0)
+        answer_contention(request, message);
     else if (problem == &api_not_ready)
         answer_unfit(request, outcome, message);
     else
@@ -170,7 +184,10 @@ void api_refusal_answer(struct http_request *request, const struct hw_db_outcome
             http_answer_problem(request, &api_database_unavailable, "%s", outcome->err.message);
         return;
     default:
-        if (outcome->sqlstate[0] == '\0')
+        if (outcome->sqlstate[0] == '\0' &&
+            api_contention_holder(api_of(request)->contention) != NULL)
+            answer_contention(request, outcome->err.message);
+        else if (outcome->sqlstate[0] == '\0')
             http_answer_problem(request, &http_overloaded, "%s", outcome->err.message);
         else
             answer_sql_error(request, outcome);

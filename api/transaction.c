@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api/api.h"
+#include "api/contention.h"
 #include "api/problem.h"
 #include "api/refusal.h"
 #include "api/request/parameter.h"
@@ -41,6 +42,7 @@ enum step { STEP_WHOLE, STEP_CLAIM, STEP_WORK, STEP_KEEP, STEP_ROLLBACK };
 struct api_transaction {
     struct http_request *request;
     bool write, dry_run, keyed;
+    enum hw_pool_lane lane;
     bool again; /* another attempt follows the rollback */
     enum step step;
     int first; /* how many statements stand before the handler's own */
@@ -65,6 +67,7 @@ static struct api_transaction *new_transaction(struct http_request *request, boo
 
     tx->request = request;
     tx->write = write;
+    tx->lane = write ? HW_POOL_WRITES : HW_POOL_READS;
     return tx;
 }
 
@@ -92,6 +95,11 @@ struct api_transaction *api_transaction_write(struct http_request *request)
     return tx;
 }
 
+void api_transaction_without_lock(struct api_transaction *tx)
+{
+    tx->lane = HW_POOL_READS;
+}
+
 void api_transaction_add(struct api_transaction *tx, const char *sql, int count, ...)
 {
     va_list values;
@@ -115,6 +123,7 @@ static void set_job(struct api_transaction *tx, enum step step, const struct hw_
                     int count, const char *tail)
 {
     tx->step = step;
+    tx->job.lane = tx->lane;
     tx->tail = (struct hw_db_query){.sql = tail};
     tx->job.mode = HW_DB_ATOMIC;
     tx->job.queries = queries;
@@ -436,6 +445,7 @@ void api_transaction_run(struct api_transaction *tx, api_transaction_done_fn *do
         api_transaction_add(tx, "SELECT headwater.own_change()", 0);
     }
     set_first_job(tx);
+    api_contention_watch(api_of(tx->request)->contention);
     outcome.status = hw_pool_submit(api_of(tx->request)->pool, &tx->job, &outcome.err);
     if (outcome.status == HW_OK)
         return;

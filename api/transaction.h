@@ -27,6 +27,10 @@ struct api_transaction *api_transaction_read(struct http_request *request);
 /* With the author and ?message= for the change log. */
 struct api_transaction *api_transaction_write(struct http_request *request);
 
+/* It takes no lock that writers of configuration take turns at, so it goes the way of reads and
+ * waits for none of them. */
+void api_transaction_without_lock(struct api_transaction *tx);
+
 /* The values are count C strings (NULL: SQL NULL), which live until the request is answered. */
 void api_transaction_add(struct api_transaction *tx, const char *sql, int count, ...);
 

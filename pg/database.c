@@ -671,6 +671,12 @@ void hw_db_close(struct hw_db *db)
         destroy(db);
 }
 
+void hw_db_hurry(struct hw_db *db)
+{
+    if (db->state == STATE_DOWN && hw_timer_running(&db->retry))
+        hw_timer_start(db->loop, &db->retry, 0, start_connecting, db);
+}
+
 bool hw_db_up(const struct hw_db *db)
 {
     return db->state == STATE_UP;
@@ -684,6 +690,11 @@ bool hw_db_idle(const struct hw_db *db)
 int hw_db_server_version(const struct hw_db *db)
 {
     return db->state == STATE_UP ? PQserverVersion(db->conn) : 0;
+}
+
+int hw_db_backend(const struct hw_db *db)
+{
+    return db->state == STATE_UP ? (int)strtol(db->pid, NULL, 10) : 0;
 }
 
 char *hw_db_address(const struct hw_db *db)

@@ -44,9 +44,14 @@ enum hw_status hw_db_open(struct hw_loop *loop, const char *conninfo, const char
 /* The done of a running batch is not called any more. NULL is fine. */
 void hw_db_close(struct hw_db *db);
 
+/* Where a connection was lost or refused, tries again now: the server is known to be there. */
+void hw_db_hurry(struct hw_db *db);
+
 bool hw_db_up(const struct hw_db *db);            /* connected */
 bool hw_db_idle(const struct hw_db *db);          /* up, and no batch is running */
 int hw_db_server_version(const struct hw_db *db); /* as PQserverVersion; 0 while down */
+int hw_db_backend(
+    const struct hw_db *db); /* the process that serves it, as it says; 0 while down */
 /* Why the server takes no writes, for a sentence ("it is a standby"). NULL: it takes them, as far
  * as it has said, or the connection is down. */
 const char *hw_db_refuses_writes(const struct hw_db *db);

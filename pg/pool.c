@@ -18,30 +18,41 @@ enum {
 
 struct pooled {
     struct hw_pool *pool;
+    struct lane *lane;
     struct hw_db *db;
     bool ready;    /* up, and its session is set up */
     bool heavy;    /* libpq's buffers have grown */
     bool deciding; /* a job's done runs and may go on, so no other job gets this connection yet */
     struct hw_pool_job *job;
+    int64_t begun;         /* the job, by hw_loop_now() */
     struct hw_timer watch; /* over the job that runs, or until the next try to set up */
+};
+
+/* The connections of one kind of job, and those that wait for one of them. */
+struct lane {
+    struct hw_pool *pool;
+    struct pooled *connections;
+    int size, ready_count;
+    TAILQ_HEAD(, hw_pool_job) line;
+    int in_line;
+    struct hw_timer line_timer;
 };
 
 struct hw_pool {
     struct hw_pool_config config;
     char *conninfo;
-    struct pooled *connections;
-    int ready_count;
-    TAILQ_HEAD(, hw_pool_job) line;
+    struct lane lanes[HW_POOL_LANES];
+    struct pooled *connections; /* those of all lanes, one lane behind the other */
+    int size;
     TAILQ_HEAD(, hw_pool_job) paused;
-    int in_line;
-    struct hw_timer line_timer;
     struct hw_error trouble;
-    struct hw_outage outage;
+    struct hw_outage outage;   /* there is no connection at all */
+    struct hw_outage shortage; /* there are some, and others are refused */
     bool announced, stopping;
 };
 
 static enum hw_status open_connection(struct pooled *c, struct hw_error *err);
-static void serve_line(struct hw_pool *pool);
+static void serve_line(struct lane *lane);
 
 /* ---- ends of jobs ---- */
 
@@ -59,16 +70,16 @@ static void fail_job(struct hw_pool_job *job, const struct hw_error *why, bool s
     job->done(job->arg, &outcome);
 }
 
-static void leave_line(struct hw_pool *pool, struct hw_pool_job *job)
+static void leave_line(struct lane *lane, struct hw_pool_job *job)
 {
-    TAILQ_REMOVE(&pool->line, job, link);
-    pool->in_line--;
+    TAILQ_REMOVE(&lane->line, job, link);
+    lane->in_line--;
 }
 
-static void fail_line(struct hw_pool *pool, const struct hw_error *why)
+static void fail_line(struct lane *lane, const struct hw_error *why)
 {
-    for (struct hw_pool_job *job; (job = TAILQ_FIRST(&pool->line)) != NULL;) {
-        leave_line(pool, job);
+    for (struct hw_pool_job *job; (job = TAILQ_FIRST(&lane->line)) != NULL;) {
+        leave_line(lane, job);
         fail_job(job, why, false);
     }
 }
@@ -81,28 +92,37 @@ static void end_pause(struct hw_pool_job *job)
 
 static void on_line_timer(void *arg)
 {
-    struct hw_pool *pool = arg;
+    struct lane *lane = arg;
     struct hw_error late;
     struct hw_pool_job *job;
 
     hw_fail(&late, HW_ETIMEOUT, "every database connection is busy");
-    while ((job = TAILQ_FIRST(&pool->line)) != NULL && job->deadline <= hw_loop_now()) {
-        leave_line(pool, job);
+    while ((job = TAILQ_FIRST(&lane->line)) != NULL && job->deadline <= hw_loop_now()) {
+        leave_line(lane, job);
         fail_job(job, &late, false);
     }
     if (job != NULL)
-        hw_timer_start(pool->config.loop, &pool->line_timer, job->deadline - hw_loop_now(),
-                       on_line_timer, pool);
+        hw_timer_start(lane->pool->config.loop, &lane->line_timer, job->deadline - hw_loop_now(),
+                       on_line_timer, lane);
 }
 
 /* ---- one connection ---- */
+
+static int count_ready(const struct hw_pool *pool)
+{
+    int count = 0;
+
+    for (int i = 0; i < HW_POOL_LANES; i++)
+        count += pool->lanes[i].ready_count;
+    return count;
+}
 
 static void set_ready(struct pooled *c, bool ready)
 {
     if (c->ready == ready)
         return;
     c->ready = ready;
-    c->pool->ready_count += ready ? 1 : -1;
+    c->lane->ready_count += ready ? 1 : -1;
 }
 
 static void reopen(struct pooled *c)
@@ -157,7 +177,7 @@ static void on_done(void *arg, const struct hw_db_outcome *outcome)
         return;
     if (c->heavy && !c->pool->stopping)
         reopen(c);
-    serve_line(c->pool);
+    serve_line(c->lane);
 }
 
 static void give(struct pooled *c, struct hw_pool_job *job)
@@ -165,6 +185,7 @@ static void give(struct pooled *c, struct hw_pool_job *job)
     struct hw_error err;
 
     c->job = job;
+    c->begun = hw_loop_now();
     job->connection = c;
     hw_timer_start(c->pool->config.loop, &c->watch, SILENT_MS, on_silence, c);
     if (hw_db_run(c->db, job->mode, job->queries, job->count, job->tail, on_done, c, &err) == HW_OK)
@@ -174,10 +195,10 @@ static void give(struct pooled *c, struct hw_pool_job *job)
     fail_job(job, &err, false);
 }
 
-static struct pooled *find_idle(struct hw_pool *pool)
+static struct pooled *find_idle(const struct lane *lane)
 {
-    for (int i = 0; i < pool->config.size; i++) {
-        struct pooled *c = &pool->connections[i];
+    for (int i = 0; i < lane->size; i++) {
+        struct pooled *c = &lane->connections[i];
 
         if (c->ready && c->job == NULL && !c->deciding && hw_db_idle(c->db))
             return c;
@@ -185,14 +206,14 @@ static struct pooled *find_idle(struct hw_pool *pool)
     return NULL;
 }
 
-static void serve_line(struct hw_pool *pool)
+static void serve_line(struct lane *lane)
 {
     struct hw_pool_job *job;
     struct pooled *c;
 
-    while (!pool->stopping && (job = TAILQ_FIRST(&pool->line)) != NULL &&
-           (c = find_idle(pool)) != NULL) {
-        leave_line(pool, job);
+    while (!lane->pool->stopping && (job = TAILQ_FIRST(&lane->line)) != NULL &&
+           (c = find_idle(lane)) != NULL) {
+        leave_line(lane, job);
         give(c, job);
     }
 }
@@ -210,9 +231,23 @@ static void tell_trouble(struct hw_pool *pool)
                     HW_E(&pool->trouble));
 }
 
+/* Some connections are up, and another one is refused: perhaps there are too many. */
+static void tell_shortage(struct hw_pool *pool)
+{
+    const int64_t now = hw_loop_now();
+
+    if (hw_outage_goes_on(&pool->shortage, pool->trouble.message, now))
+        hw_log_warn("a connection to the database is refused; requests share those that there are",
+                    HW_I("connections", count_ready(pool)), HW_I("wanted", pool->size),
+                    HW_E(&pool->trouble));
+}
+
 static void tell_reached(struct hw_pool *pool, const struct pooled *c)
 {
     int64_t lasted;
+
+    if (count_ready(pool) == pool->size && hw_outage_ends(&pool->shortage, hw_loop_now(), &lasted))
+        hw_log_info("all connections to the database are there", HW_I("lasted_s", lasted / 1000));
 
     if (hw_outage_ends(&pool->outage, hw_loop_now(), &lasted))
         hw_log_info("the database is back", HW_I("server_version", hw_db_server_version(c->db)),
@@ -227,6 +262,16 @@ static void tell_reached(struct hw_pool *pool, const struct pooled *c)
 
 static void set_up(void *arg);
 
+/* The first one that is back: so are the server, and soon the others. */
+static void hurry_others(const struct pooled *first)
+{
+    const struct hw_pool *pool = first->pool;
+
+    for (int i = 0; i < pool->size; i++)
+        if (&pool->connections[i] != first && pool->connections[i].db != NULL)
+            hw_db_hurry(pool->connections[i].db);
+}
+
 static void on_set_up(void *arg, const struct hw_db_outcome *outcome)
 {
     struct pooled *c = arg;
@@ -234,15 +279,17 @@ static void on_set_up(void *arg, const struct hw_db_outcome *outcome)
 
     if (outcome->status != HW_OK) {
         pool->trouble = outcome->err;
-        if (pool->ready_count == 0)
+        if (count_ready(pool) == 0)
             tell_trouble(pool);
         if (hw_db_up(c->db))
             hw_timer_start(pool->config.loop, &c->watch, SETUP_AGAIN_MS, set_up, c);
         return;
     }
+    if (count_ready(pool) == 0)
+        hurry_others(c);
     set_ready(c, true);
     tell_reached(pool, c);
-    serve_line(pool);
+    serve_line(c->lane);
 }
 
 static void set_up(void *arg)
@@ -270,14 +317,17 @@ static void on_down(void *arg, const struct hw_error *why)
 {
     struct pooled *c = arg;
     struct hw_pool *pool = c->pool;
+    const bool was_ready = c->ready;
 
     set_ready(c, false);
     hw_timer_stop(&c->watch);
     pool->trouble = *why;
-    if (pool->ready_count > 0)
-        return;
-    tell_trouble(pool);
-    fail_line(pool, why);
+    if (count_ready(pool) == 0)
+        tell_trouble(pool);
+    else if (!was_ready)
+        tell_shortage(pool);
+    if (c->lane->ready_count == 0)
+        fail_line(c->lane, why);
 }
 
 static enum hw_status open_connection(struct pooled *c, struct hw_error *err)
@@ -290,6 +340,22 @@ static enum hw_status open_connection(struct pooled *c, struct hw_error *err)
 
 /* ---- the pool ---- */
 
+static void make_lanes(struct hw_pool *pool)
+{
+    for (int i = 0; i < HW_POOL_LANES; i++)
+        pool->size += pool->config.sizes[i];
+    pool->connections = hw_alloc((size_t)pool->size * sizeof(*pool->connections));
+    for (int i = 0, first = 0; i < HW_POOL_LANES; first += pool->lanes[i++].size) {
+        struct lane *lane = &pool->lanes[i];
+
+        *lane = (struct lane){
+            .pool = pool, .connections = pool->connections + first, .size = pool->config.sizes[i]};
+        TAILQ_INIT(&lane->line);
+        for (int k = 0; k < lane->size; k++)
+            lane->connections[k] = (struct pooled){.pool = pool, .lane = lane};
+    }
+}
+
 enum hw_status hw_pool_open(const struct hw_pool_config *config, struct hw_pool **out,
                             struct hw_error *err)
 {
@@ -298,14 +364,11 @@ enum hw_status hw_pool_open(const struct hw_pool_config *config, struct hw_pool 
 
     pool->config = *config;
     pool->conninfo = hw_strdup(config->conninfo);
-    pool->connections = hw_alloc((size_t)config->size * sizeof(*pool->connections));
-    TAILQ_INIT(&pool->line);
     TAILQ_INIT(&pool->paused);
     hw_fail(&pool->trouble, HW_EUNAVAIL, "no connection to the database was made yet");
-    for (int i = 0; i < config->size && status == HW_OK; i++) {
-        pool->connections[i].pool = pool;
+    make_lanes(pool);
+    for (int i = 0; i < pool->size && status == HW_OK; i++)
         status = open_connection(&pool->connections[i], err);
-    }
     if (status != HW_OK) {
         hw_pool_free(pool);
         return status;
@@ -320,12 +383,13 @@ void hw_pool_stop(struct hw_pool *pool)
 
     pool->stopping = true;
     hw_fail(&err, HW_ESTOPPED, "the service is stopping");
-    fail_line(pool, &err);
+    for (int i = 0; i < HW_POOL_LANES; i++)
+        fail_line(&pool->lanes[i], &err);
     for (struct hw_pool_job *job; (job = TAILQ_FIRST(&pool->paused)) != NULL;) {
         end_pause(job);
         fail_job(job, &err, false);
     }
-    for (int i = 0; i < pool->config.size; i++) {
+    for (int i = 0; i < pool->size; i++) {
         struct pooled *c = &pool->connections[i];
         struct hw_pool_job *job = HW_TAKE(c->job);
 
@@ -343,7 +407,8 @@ void hw_pool_free(struct hw_pool *pool)
         return;
     if (!pool->stopping)
         hw_pool_stop(pool);
-    hw_timer_stop(&pool->line_timer);
+    for (int i = 0; i < HW_POOL_LANES; i++)
+        hw_timer_stop(&pool->lanes[i].line_timer);
     free(pool->connections);
     free(pool->conninfo);
     free(pool);
@@ -351,7 +416,12 @@ void hw_pool_free(struct hw_pool *pool)
 
 bool hw_pool_up(const struct hw_pool *pool)
 {
-    return pool->ready_count > 0;
+    return count_ready(pool) > 0;
+}
+
+bool hw_pool_lane_up(const struct hw_pool *pool, enum hw_pool_lane lane)
+{
+    return pool->lanes[lane].ready_count > 0;
 }
 
 const char *hw_pool_trouble(const struct hw_pool *pool)
@@ -363,7 +433,7 @@ const char *hw_pool_refuses_writes(const struct hw_pool *pool)
 {
     const char *refusal = NULL;
 
-    for (int i = 0; i < pool->config.size; i++) {
+    for (int i = 0; i < pool->size; i++) {
         const struct pooled *c = &pool->connections[i];
 
         if (c->ready && hw_db_refuses_writes(c->db) == NULL)
@@ -376,36 +446,54 @@ const char *hw_pool_refuses_writes(const struct hw_pool *pool)
 
 struct hw_pool_load hw_pool_load(const struct hw_pool *pool)
 {
-    struct hw_pool_load load = {
-        .size = pool->config.size, .up = pool->ready_count, .waiting = pool->in_line};
+    struct hw_pool_load load = {.size = pool->size, .up = count_ready(pool)};
 
-    for (int i = 0; i < pool->config.size; i++)
+    for (int i = 0; i < HW_POOL_LANES; i++)
+        load.waiting += pool->lanes[i].in_line;
+    for (int i = 0; i < pool->size; i++)
         load.busy += pool->connections[i].job != NULL;
     return load;
 }
 
+int hw_pool_long_at_work(const struct hw_pool *pool, int64_t least_ms, int *pids, int room,
+                         bool *busy)
+{
+    int count = 0;
+
+    *busy = false;
+    for (int i = 0; i < pool->size; i++) {
+        const struct pooled *c = &pool->connections[i];
+
+        *busy |= c->job != NULL;
+        if (c->job != NULL && hw_loop_now() - c->begun >= least_ms && count < room)
+            pids[count++] = hw_db_backend(c->db);
+    }
+    return count;
+}
+
 enum hw_status hw_pool_submit(struct hw_pool *pool, struct hw_pool_job *job, struct hw_error *err)
 {
+    struct lane *lane = &pool->lanes[job->lane];
     struct pooled *c;
 
     if (pool->stopping)
         return hw_fail(err, HW_ESTOPPED, "the service is stopping");
-    if (pool->ready_count == 0)
+    if (count_ready(pool) == 0)
         return hw_fail(err, HW_EUNAVAIL, "the database cannot be reached: %s",
                        pool->trouble.message);
-    if (TAILQ_EMPTY(&pool->line) && (c = find_idle(pool)) != NULL) {
+    if (TAILQ_EMPTY(&lane->line) && (c = find_idle(lane)) != NULL) {
         give(c, job);
         return HW_OK;
     }
-    if (pool->in_line >= pool->config.queue_most)
+    if (lane->in_line >= pool->config.queue_most)
         return hw_fail(err, HW_ELIMIT, "%d requests wait for a database connection already",
-                       pool->in_line);
+                       lane->in_line);
     job->deadline = hw_loop_now() + HW_POOL_QUEUED_MS;
-    TAILQ_INSERT_TAIL(&pool->line, job, link);
-    pool->in_line++;
-    if (!hw_timer_running(&pool->line_timer))
-        hw_timer_start(pool->config.loop, &pool->line_timer, HW_POOL_QUEUED_MS, on_line_timer,
-                       pool);
+    TAILQ_INSERT_TAIL(&lane->line, job, link);
+    lane->in_line++;
+    if (!hw_timer_running(&lane->line_timer))
+        hw_timer_start(pool->config.loop, &lane->line_timer, HW_POOL_QUEUED_MS, on_line_timer,
+                       lane);
     return HW_OK;
 }
 

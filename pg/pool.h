@@ -1,7 +1,10 @@
 /*
- * A pool of connections to the database on the loop. A job is a batch as hw_db_run takes it. While
- * all connections are busy, jobs wait in line, in order and for a bounded time; while no connection
- * is up, jobs fail at once. Each connection comes back by itself.
+ * A pool of connections to the database on the loop. A job is a batch as hw_db_run takes it. Reads
+ * and writes have connections of their own, and a line of their own: writes take turns at a lock,
+ * so a transaction that somebody forgot holds up all of them, and must not hold up reads. While all
+ * connections of its lane are busy, or not up yet, a job waits in line, in order and for a bounded
+ * time, and fails when they are refused; while no connection of any lane is up, it fails at once.
+ * Each connection comes back by itself.
  */
 #ifndef HW_PG_POOL_H
 #define HW_PG_POOL_H
@@ -17,16 +20,19 @@
 /* Times in milliseconds that the pool sets for each session. */
 enum { HW_POOL_STATEMENT_MS = 30000, HW_POOL_LOCK_MS = 10000, HW_POOL_QUEUED_MS = 10000 };
 
+enum hw_pool_lane { HW_POOL_READS, HW_POOL_WRITES, HW_POOL_LANES };
+
 struct hw_pool_config {
     struct hw_loop *loop;
     const char *conninfo;
     const char *application_name; /* a constant */
-    int size;                     /* connections */
-    int queue_most;               /* jobs in line */
+    int sizes[HW_POOL_LANES];     /* connections */
+    int queue_most;               /* jobs in one line */
 };
 
 /* Who submits it owns it and everything that it points to, and keeps both until done is called. */
 struct hw_pool_job {
+    enum hw_pool_lane lane;
     enum hw_db_mode mode;
     const struct hw_db_query *queries;
     int count;
@@ -54,6 +60,7 @@ void hw_pool_free(struct hw_pool *pool); /* NULL is fine */
 
 /* Is there a connection that works? */
 bool hw_pool_up(const struct hw_pool *pool);
+bool hw_pool_lane_up(const struct hw_pool *pool, enum hw_pool_lane lane);
 /* Why there is none, with what to do; no secret. */
 const char *hw_pool_trouble(const struct hw_pool *pool);
 
@@ -62,11 +69,17 @@ const char *hw_pool_trouble(const struct hw_pool *pool);
  */
 const char *hw_pool_refuses_writes(const struct hw_pool *pool);
 
+/* Of both lanes together. */
 struct hw_pool_load {
     int size, up, busy; /* connections: all, those that work, those that a job uses */
     int waiting;        /* jobs in line */
 };
 struct hw_pool_load hw_pool_load(const struct hw_pool *pool);
+
+/* Puts the backends into pids, at most room, that have been at a job for so long at least; returns
+ * how many. *busy: does any connection have a job? */
+int hw_pool_long_at_work(const struct hw_pool *pool, int64_t least_ms, int *pids, int room,
+                         bool *busy);
 
 /* HW_EUNAVAIL, HW_ELIMIT (the line is full), HW_ESTOPPED: done is not called then. */
 enum hw_status hw_pool_submit(struct hw_pool *pool, struct hw_pool_job *job,

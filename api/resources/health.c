@@ -30,6 +30,10 @@ static void on_migrations(struct http_request *request, const void *arg, PGresul
         http_answer_problem(request, &api_not_ready,
                             "The database takes no writes (%s); a server that does is looked for",
                             refusal);
+    else if (!hw_pool_lane_up(api->pool, HW_POOL_WRITES))
+        http_answer_problem(request, &api_database_unavailable,
+                            "There is no connection to the database for writes: %s",
+                            hw_pool_trouble(api->pool));
     else if (!api_token_table_known(api->tokens))
         http_answer_problem(request, &api_database_unavailable,
                             "The tokens cannot be read from the database: %s",

@@ -25,7 +25,7 @@ static const struct hw_metric held_table[] = {
     ROW(connections_limit, "connections_limit", "Connections that there may be."),
     ROW(bytes, "body_bytes", "Memory that bodies and large answers take."),
     ROW(bytes_limit, "body_bytes_limit", "Memory that they may take (--memory)."),
-    ROW(pool_size, "pool_connections", "Connections to the database, up or not (--pool)."),
+    ROW(pool_size, "pool_connections", "Connections to the database, up or not (--pool, and half as many)."),
     ROW(pool_busy, "pool_busy", "Those that a request uses."),
     ROW(pool_down, "pool_down", "Those that are not up."),
     ROW(pool_waiting, "pool_waiting", "Requests in line for one."),

@@ -362,7 +362,8 @@ void api_system_get(struct http_request *request)
     for (int i = 0; i < QUESTIONS; i++)
         look->queries[i] = (struct hw_db_query){
             .sql = questions[i], .count = i == SLOTS || i == LAG, .values = look->values};
-    look->job = (struct hw_pool_job){.mode = HW_DB_SEPARATE,
+    look->job = (struct hw_pool_job){.lane = HW_POOL_READS,
+                                     .mode = HW_DB_SEPARATE,
                                      .queries = look->queries,
                                      .count = QUESTIONS,
                                      .done = on_sql,

@@ -122,6 +122,7 @@ void api_tokens_post(struct http_request *request)
         seconds = http_request_keep(request, hw_sprintf("%.3f", (double)ms / 1000));
     }
     tx = api_transaction_write(request);
+    api_transaction_without_lock(tx);
     /* Once there is a first token, nobody gets in without one: whoever makes it is told so. */
     api_transaction_add(tx, "SELECT NOT EXISTS (SELECT FROM headwater.token_info) AS is_first", 0);
     api_transaction_add(tx,
@@ -146,6 +147,7 @@ void api_tokens_delete(struct http_request *request)
 
     if (tx == NULL)
         return;
+    api_transaction_without_lock(tx);
     api_transaction_add(tx, "SELECT headwater.revoke_token($1)", 1, name);
     api_transaction_run(tx, on_revoked, NULL);
 }

@@ -328,7 +328,7 @@ START_TEST(test_many)
     for (int i = 0; i < WAITERS; i += 2)
         check_counts(finish(fds[i], 200, NULL), "applied", 2, 2, 0);
     /* The pool, and the one that listens. */
-    test_wait_for(test_sql_is(&pg, "5",
+    test_wait_for(test_sql_is(&pg, "7",
                               "SELECT count(*) FROM pg_stat_activity "
                               "WHERE application_name LIKE 'headwater-api%%'"),
                   30);

@@ -104,7 +104,7 @@ START_TEST(test_api_counts)
     ck_assert(value_of(api.port, "headwater_api_responses_total{code=\"404\"}") == 2);
     ck_assert(value_of(api.port, "headwater_api_requests_in_flight") == 1);
     ck_assert(value_of(api.port, "headwater_api_connections") >= 1);
-    test_wait_for(value_of(api.port, "headwater_api_pool_connections") == 4, 30);
+    test_wait_for(value_of(api.port, "headwater_api_pool_connections") == 6, 30);
     ck_assert(value_of(api.port, "headwater_api_pool_waiting") == 0);
     ck_assert(value_of(api.port, "headwater_api_database_up") == 1);
     ck_assert(value_of(api.port, "headwater_api_body_bytes") == 0);
