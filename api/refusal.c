@@ -83,6 +83,7 @@ static json_t *members(const struct hw_db_outcome *outcome)
     if (*outcome->constraint != '\0')
         json_object_set_new(object, "constraint", json_string(outcome->constraint));
     if (*path == '$' || strcmp(outcome->constraint, "config_content_fits_schema") == 0 ||
+        strcmp(outcome->constraint, "config_number_limit") == 0 ||
         strcmp(outcome->constraint, "config_schema_is_legal") == 0)
         json_object_set_new(object, "path", json_string(path));
     return object;

@@ -118,12 +118,15 @@ COMMENT ON TABLE headwater.changelog
     IS 'One row per transaction that changed configuration; append-only';
 
 -- This table has one row. All writers take its lock, which puts them in one order (lock_head() says
--- more). The columns xid and at name the transaction that took rev.
+-- more). The columns xid and at name the transaction that took rev, the last two the one that locked
+-- the row.
 CREATE TABLE headwater.changelog_head (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     rev      bigint NOT NULL DEFAULT 0,
     xid      xid8,
-    at       timestamptz
+    at       timestamptz,
+    locked_xid xid8,
+    locked_at  timestamptz
 ) WITH (fillfactor = 10);
 COMMENT ON TABLE headwater.changelog_head IS 'The last rev; its row lock serialises writers';
 INSERT INTO headwater.changelog_head DEFAULT VALUES;

@@ -461,7 +461,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, headwater, pg_temp
 AS $$
 BEGIN
-    PERFORM pg_notify('headwater_reported', '');
+    PERFORM notify('headwater_reported');
     RETURN NULL;
 END
 $$;
@@ -476,7 +476,7 @@ SET search_path = pg_catalog, headwater, pg_temp
 AS $$
 BEGIN
     IF EXISTS (SELECT FROM after_rows) THEN
-        PERFORM pg_notify('headwater_desired', '');
+        PERFORM notify('headwater_desired');
     END IF;
     RETURN NULL;
 END

@@ -123,7 +123,7 @@ LANGUAGE plpgsql
 SET search_path = pg_catalog, headwater, pg_temp
 AS $$
 BEGIN
-    PERFORM pg_notify('headwater_token', '');
+    PERFORM notify('headwater_token');
     RETURN NULL;
 END
 $$;
