@@ -157,6 +157,66 @@ static enum hw_status apply(PGconn *conn, const struct api_migration *m, struct 
     return record_checksum(conn, m, err);
 }
 
+/* Does the database have this function of ours already? */
+static enum hw_status has_function(PGconn *conn, const char *signature, bool *has,
+                                   struct hw_error *err)
+{
+    PGresult *result;
+    const enum hw_status status =
+        hw_db_exec(conn, "SELECT to_regprocedure($1) IS NOT NULL", 1, &signature, &result, err);
+
+    if (status != HW_OK)
+        return status;
+    *has = strcmp(PQgetvalue(result, 0, 0), "t") == 0;
+    PQclear(result);
+    return HW_OK;
+}
+
+/* Puts right what a dump, a restore or a hand has left otherwise than the migrations made it; or
+ * lists it. */
+static enum hw_status mend(PGconn *conn, bool dry_run, struct hw_error *err)
+{
+    PGresult *found;
+    bool has;
+    enum hw_status status = has_function(conn, "headwater.mend()", &has, err);
+
+    if (status != HW_OK || !has)
+        return status;
+    status = hw_db_exec(conn,
+                        dry_run ? "SELECT object, problem, mend, NULL FROM headwater.defects()"
+                                : "SELECT object, problem, mend, error FROM headwater.mend()",
+                        0, NULL, &found, err);
+    if (status != HW_OK)
+        return hw_fail_in(err, "looking for defects");
+    for (int i = 0; i < PQntuples(found); i++) {
+        const char *const object = PQgetvalue(found, i, 0), *const problem =
+                                                                PQgetvalue(found, i, 1);
+        const char *const statement = PQgetvalue(found, i, 2);
+
+        if (dry_run)
+            printf("defect: %s: %s%s%s\n", object, problem, *statement != '\0' ? "; " : "",
+                   statement);
+        else if (PQgetisnull(found, i, 3))
+            printf("mended: %s: %s\n", object, problem);
+        else
+            fprintf(stderr, "not mended: %s: %s (%s)%s%s\n", object, problem,
+                    PQgetvalue(found, i, 3), *statement != '\0' ? "; " : "", statement);
+    }
+    PQclear(found);
+    return HW_OK;
+}
+
+/* What the roles may do now is what the migrations gave them. */
+static enum hw_status note_granted(PGconn *conn, struct hw_error *err)
+{
+    bool has;
+    const enum hw_status status = has_function(conn, "headwater.note_granted()", &has, err);
+
+    if (status != HW_OK || !has)
+        return status;
+    return hw_db_exec(conn, "SELECT headwater.note_granted()", 0, NULL, NULL, err);
+}
+
 static enum hw_status apply_pending(PGconn *conn, bool dry_run, struct hw_error *err)
 {
     PGresult *applied = NULL;
@@ -165,6 +225,8 @@ static enum hw_status apply_pending(PGconn *conn, bool dry_run, struct hw_error 
 
     if (status == HW_OK)
         status = verify(applied, err);
+    if (status == HW_OK)
+        status = mend(conn, dry_run, err);
     for (size_t i = 0; i < api_migrations_count && status == HW_OK; i++) {
         const struct api_migration *m = &api_migrations[i];
         const int row = find_applied(applied, m->version);
@@ -180,6 +242,8 @@ static enum hw_status apply_pending(PGconn *conn, bool dry_run, struct hw_error 
     }
     if (status == HW_OK && pending == 0)
         printf("nothing to do: the schema is at version %d\n", api_migrate_version());
+    else if (status == HW_OK && !dry_run)
+        status = note_granted(conn, err);
     PQclear(applied);
     return status;
 }

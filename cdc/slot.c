@@ -29,6 +29,7 @@ const char cdc_server_sql[] =
     "           c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (\n"
     "               SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS "
     "keyless,\n"
+    "           c.relpersistence <> 'p' AS unlogged, c.xmin::text AS altered,\n"
     "           n.nspname || '.' || c.relname AS full_name\n"
     "    FROM asked a LEFT JOIN (pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace)\n"
     "      ON n.nspname = a.schema AND c.relname = a.tab AND c.relkind IN ('r', 'p')\n"
@@ -86,6 +87,10 @@ const char cdc_server_sql[] =
     "           AS missing_tables,\n"
     "       (SELECT coalesce(string_agg(full_name, ', '), '') FROM found WHERE keyless)\n"
     "           AS keyless_tables,\n"
+    "       (SELECT coalesce(string_agg(full_name, ', '), '') FROM found WHERE unlogged)\n"
+    "           AS unlogged_tables,\n"
+    "       (SELECT coalesce(string_agg(altered, ',' ORDER BY oid), '') FROM found)\n"
+    "           AS tables_altered,\n"
     "       a.slot_name IS NOT NULL AS archive_exists,\n"
     "       coalesce(a.confirmed_flush_lsn, '0/0') AS archive_confirmed,\n"
     "       coalesce(a.restart_lsn, '0/0') AS archive_restart,\n"
@@ -194,6 +199,8 @@ enum hw_status cdc_server_read(const PGresult *result, struct cdc_server *server
     copy_of(&row, "standbys", s.standbys, sizeof(s.standbys));
     copy_of(&row, "missing_tables", s.missing_tables, sizeof(s.missing_tables));
     copy_of(&row, "keyless_tables", s.keyless_tables, sizeof(s.keyless_tables));
+    copy_of(&row, "unlogged_tables", s.unlogged_tables, sizeof(s.unlogged_tables));
+    copy_of(&row, "tables_altered", s.tables_altered, sizeof(s.tables_altered));
     if (!row.complete)
         return hw_fail(err, HW_EPROTO, "the server's description of itself is incomplete");
     *server = s;
@@ -292,8 +299,13 @@ static void check_tables(const struct question *q, struct finding *f)
              "no replica identity: %s; their UPDATEs and DELETEs would be left out silently. Give "
              "them a primary key, or ALTER TABLE … REPLICA IDENTITY FULL",
              s->keyless_tables);
+    else if (s->unlogged_tables[0] != '\0')
+        find(f, HW_EINVAL,
+             "unlogged: %s; what is written there is not in the log, so it would be left out "
+             "silently. ALTER TABLE … SET LOGGED",
+             s->unlogged_tables);
     else
-        find(f, HW_OK, "all there, each with a replica identity");
+        find(f, HW_OK, "all there, logged, each with a replica identity");
 }
 
 static void check_slot(const struct question *q, struct finding *f)
@@ -381,6 +393,14 @@ enum hw_status cdc_server_check(const struct cdc_server *server, const char *slo
             return hw_fail(err, f.status, "%s: %s", checks[i].name, f.text);
     }
     return HW_OK;
+}
+
+enum hw_status cdc_tables_check(const struct cdc_server *server, struct hw_error *err)
+{
+    struct finding f;
+
+    check_tables(&(struct question){.server = server}, &f);
+    return f.status == HW_OK ? HW_OK : hw_fail(err, f.status, "tables: %s", f.text);
 }
 
 void cdc_server_report(const struct cdc_server *server, const char *slot, bool need_slot,

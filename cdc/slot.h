@@ -55,6 +55,9 @@ struct cdc_server {
     char missing_tables[256]; /* of the tables asked for, comma-separated; "" when all are there */
     char keyless_tables[256]; /* those without a replica identity: wal2json leaves out their UPDATEs
                                * and DELETEs without an error */
+    char unlogged_tables[256]; /* those whose changes are not in the log */
+    /* Another text when one of the tables was altered, or made anew, in between. */
+    char tables_altered[128];
 };
 
 /* As a slot's wal_status: files that the slot needs were removed from pg_wal, which the server
@@ -81,6 +84,9 @@ void cdc_server_probe(PGconn *conn, const char *slot, struct cdc_server *server)
  */
 enum hw_status cdc_server_check(const struct cdc_server *server, const char *slot, bool need_slot,
                                 struct hw_error *err) HW_CHECKED;
+
+/* Of these checks, the one of the tables: does the stream bring all that is written there? */
+enum hw_status cdc_tables_check(const struct cdc_server *server, struct hw_error *err) HW_CHECKED;
 
 /* Called with a line for every check (name, ok, what was found and what to do), for people. A slot
  * in use is ok here: its text says by whom. */

@@ -6,41 +6,12 @@
 #include "base/memory.h"
 #include "cdc/orphans.h"
 #include "common/log.h"
+#include "reconciler/drift.h"
 #include "reconciler/epoch.h"
 
 enum {
     CHECK_UP_MS = 10000,
-    HEARTBEAT_RETRY_MS = 100, /* the connection was busy */
 };
-
-/* ---- heartbeats ---- */
-
-static void on_heartbeat(void *arg, const struct hw_db_outcome *outcome)
-{
-    struct rec_reconciler *rec = arg;
-
-    if (outcome->status != HW_OK)
-        hw_log_warn("a heartbeat failed", HW_S("slot", rec->config.slot), HW_E(&outcome->err));
-}
-
-static void beat(void *arg)
-{
-    static const struct hw_db_query query = {.sql = "SELECT headwater.heartbeat()"};
-    struct rec_reconciler *rec = arg;
-    struct hw_error err;
-
-    if (rec->state != RECONCILER_STREAMING)
-        return;
-    if (hw_db_run(rec->pg, HW_DB_SEPARATE, &query, 1, NULL, on_heartbeat, rec, &err) != HW_OK)
-        hw_timer_start(rec->loop, &rec->heartbeat, HEARTBEAT_RETRY_MS, beat, rec);
-    else if (rec->config.heartbeat_ms > 0)
-        hw_timer_start(rec->loop, &rec->heartbeat, rec->config.heartbeat_ms, beat, rec);
-}
-
-void reconciler_heartbeat(struct rec_reconciler *rec)
-{
-    hw_timer_start(rec->loop, &rec->heartbeat, 0, beat, rec);
-}
 
 /* ---- the look at slots, fleet and database ---- */
 
@@ -101,6 +72,27 @@ static void look_at_standbys(struct rec_reconciler *rec, bool waited)
     reconciler_tell(rec);
 }
 
+/* What the stream brings was checked when it began, and somebody may have altered a table since. So
+ * it is checked again, and what may be missing is compared: after each change of the catalog, and
+ * again and again while the stream leaves something out. before: as of the last check-up. */
+static void look_at_tables(struct rec_reconciler *rec, const char *before)
+{
+    const bool was_unfit = rec->unfit.status != HW_OK;
+
+    rec->unfit = (struct hw_error){0};
+    if (cdc_tables_check(&rec->server, &rec->unfit) != HW_OK && !was_unfit)
+        hw_log_error("the stream leaves changes out", HW_S("slot", rec->config.slot),
+                     HW_E(&rec->unfit));
+    if (rec->unfit.status != HW_OK)
+        reconciler_compare_within(rec, 0, "the stream leaves changes out");
+    else if (strcmp(before, rec->server.tables_altered) != 0)
+        reconciler_compare_within(rec, 0, "a table of the stream was altered");
+    if (was_unfit && rec->unfit.status == HW_OK)
+        hw_log_info("the stream leaves nothing out any more", HW_S("slot", rec->config.slot));
+    if (was_unfit || rec->unfit.status != HW_OK)
+        reconciler_tell(rec);
+}
+
 /* ---- nodes that are gone ---- */
 
 static void on_gone_known(void *arg, const struct hw_db_outcome *outcome)
@@ -132,6 +124,9 @@ static void on_checked_up(void *arg, const struct hw_db_outcome *outcome)
     struct rec_reconciler *rec = arg;
     const bool waited = rec->server.slot_waits;
     struct hw_error err;
+    char altered[sizeof(rec->server.tables_altered)];
+
+    memcpy(altered, rec->server.tables_altered, sizeof(altered));
 
     if ((rec->state != RECONCILER_STREAMING && rec->state != RECONCILER_STALLED) ||
         outcome->status != HW_OK ||
@@ -139,6 +134,7 @@ static void on_checked_up(void *arg, const struct hw_db_outcome *outcome)
         return; /* the loss of the connection is told by the connection */
     count_slots(rec);
     look_at_standbys(rec, waited);
+    look_at_tables(rec, altered);
     rec_fleet_take(rec->fleet, outcome->results[1], &rec->counts);
     rec_leader_take(rec->leader, outcome->results[2]);
     rec_leader_server(rec->leader, &rec->server);

@@ -2,7 +2,7 @@
 
 #include "base/memory.h"
 #include "common/log.h"
-#include "reconciler/checkup.h"
+#include "reconciler/heartbeat.h"
 
 enum {
     DRIFT_FIRST_MS = 50,   /* from noticing drift to comparing … */

@@ -65,7 +65,7 @@ static void reconciler_step_down(struct rec_reconciler *rec)
     rec_intake_stop(HW_TAKE(rec->proposals));
     rec_liveness_stop(HW_TAKE(rec->liveness));
     rec_hidden_stop(HW_TAKE(rec->hidden));
-    rec->unfound = rec->doubt = (struct hw_error){0};
+    rec->unfound = rec->doubt = rec->unfit = (struct hw_error){0};
     rec_fleet_clear(rec->fleet);
     rec_ledger_close(&rec->ledger);
     rec_apply_reset(rec->apply, &none, &none, true);

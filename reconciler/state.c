@@ -114,6 +114,10 @@ bool reconciler_stands(const struct rec_reconciler *rec, const char **how)
         *how = rec->unfound.message;
         return false;
     }
+    if (rec->unfit.status != HW_OK) {
+        *how = rec->unfit.message;
+        return false;
+    }
     if (rec->doubt.status != HW_OK) {
         *how = rec->doubt.message;
         return false;

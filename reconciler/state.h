@@ -112,6 +112,7 @@ struct rec_reconciler {
     struct hw_kv_probe *probe;
     struct rec_hidden *hidden; /* once the first comparison is through */
     struct hw_error unfound;   /* about a hidden key that cannot be mended */
+    struct hw_error unfit;     /* about a table that the stream leaves out; checkup.c */
     struct hw_error doubt;     /* about rows that are missing in the database; drift.c */
     bool keys_loaded, objects_loaded;
     bool fences_hidden; /* entries of strangers, which carry no fence, lie over ours */

@@ -223,18 +223,50 @@ static enum hw_status try_streaming(const struct cdc_options *o, struct hw_error
     return st;
 }
 
+/* What is otherwise in the schema than its migrations made it, where it can tell that by itself. It
+ * may let changes pass that the stream should have; headwater-api migrate mends it. */
+static enum hw_status read_defects(PGconn *conn, PGresult **defects, struct hw_error *err)
+{
+    static const char there_sql[] = "SELECT to_regprocedure('headwater.defects()') IS NOT NULL";
+    PGresult *there;
+    enum hw_status st = hw_db_exec(conn, there_sql, 0, NULL, &there, err);
+    if (st != HW_OK)
+        return st;
+    const bool exists = strcmp(PQgetvalue(there, 0, 0), "t") == 0;
+    PQclear(there);
+    return hw_db_exec(conn,
+                      exists ? "SELECT kind, object, problem, mend FROM headwater.defects()"
+                             : "SELECT '', '', '', '' WHERE false",
+                      0, NULL, defects, err);
+}
+
+static void add_defects(struct preflight *p, const PGresult *defects)
+{
+    for (int i = 0; i < PQntuples(defects); i++) {
+        const char *const mend = PQgetvalue(defects, i, 3);
+        HW_AUTO_FREE char *text =
+            hw_sprintf("%s: %s%s%s", PQgetvalue(defects, i, 1), PQgetvalue(defects, i, 2),
+                       *mend != '\0' ? "; headwater-api migrate mends it: " : "", mend);
+
+        add_check(p, PQgetvalue(defects, i, 0), false, text);
+    }
+}
+
 static int preflight(const struct cdc_options *o)
 {
     struct preflight p = {.json = o->json, .ok = true, .checks = json_array()};
     struct cdc_server server;
     struct hw_error err;
     PGconn *conn = NULL;
-    PGresult *orphans = NULL;
+    PGresult *orphans = NULL, *defects = NULL;
     enum hw_status st = hw_db_connect(o->database, APPLICATION, &conn, &err);
+    struct hw_error untold = {0}; /* why the schema does not tell of defects */
     if (st == HW_OK)
         st = read_server(conn, o, &server, &err);
     if (st == HW_OK)
         st = read_orphans(conn, o, &orphans, &err);
+    if (st == HW_OK)
+        (void)!read_defects(conn, &defects, &untold);
     if (st == HW_OK)
         cdc_server_probe(conn, o->slot, &server);
     PQfinish(conn);
@@ -246,6 +278,9 @@ static int preflight(const struct cdc_options *o)
             cdc_archive_check(&server, o->slot, HW_LSN_NONE, &err) != HW_OK)
             add_warning(&p, "archive", err.message, NULL);
         add_orphans(&p, orphans);
+        add_defects(&p, defects);
+        if (untold.status != HW_OK)
+            add_warning(&p, "defects", untold.message, NULL);
         if (p.ok && (server.free_slots < 1 || server.free_senders < 1))
             add_check(&p, "trial", true, "not tried: it needs a slot and a WAL sender");
         else if (p.ok && try_streaming(o, &err) != HW_OK)
@@ -254,6 +289,7 @@ static int preflight(const struct cdc_options *o)
             add_check(&p, "trial", true, "wal2json streams from a temporary slot");
     }
     PQclear(orphans);
+    PQclear(defects);
     if (p.json)
         print_json(json_pack("{s:b, s:o}", "ok", p.ok, "checks", p.checks));
     else

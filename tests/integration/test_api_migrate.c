@@ -124,6 +124,72 @@ START_TEST(test_after_psql)
 }
 END_TEST
 
+/* What a restore or a hand left otherwise than the migrations made it is named, and mended. */
+START_TEST(test_defects)
+{
+    HW_AUTO_FREE char *url = create_database("defects");
+
+    ck_assert_int_eq(migrate(url, NULL), 0);
+    ck_assert_int_eq(migrate(url, NULL), 0);
+    ck_assert_msg(strstr(output, "mended") == NULL, "%s", output);
+    HW_AUTO_FREE char *always =
+        sql_in(url, "SELECT count(*) FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = tgrelid "
+                    "WHERE relnamespace = 'headwater'::regnamespace AND tgenabled = 'A'");
+    HW_AUTO_FREE char *rights = sql_in(url, "SELECT count(*) FROM headwater.privilege");
+
+    /* As pg_restore --disable-triggers leaves them, pg_dump -n the privileges, and a hand the rest.
+     */
+    free(sql_in(
+        url,
+        "INSERT INTO headwater.config (name, content) VALUES ('c', '{}');"
+        "DO $$ DECLARE t regclass; BEGIN FOR t IN SELECT oid FROM pg_class WHERE relkind = 'r' "
+        "AND relnamespace = 'headwater'::regnamespace LOOP "
+        "EXECUTE format('ALTER TABLE %s DISABLE TRIGGER ALL', t); "
+        "UPDATE headwater.config SET revision = 3, content = '[]';"
+        "EXECUTE format('ALTER TABLE %s ENABLE TRIGGER ALL', t); END LOOP; END $$;"
+        "ALTER TABLE headwater.desired SET UNLOGGED;"
+        "ALTER TABLE headwater.decided REPLICA IDENTITY NOTHING;"
+        "REVOKE ALL ON ALL TABLES IN SCHEMA headwater FROM headwater_api;"
+        "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA headwater FROM headwater_reconciler;"
+        "REVOKE ALL ON SCHEMA headwater FROM headwater_viewer;"
+        "REVOKE UPDATE (silence) ON headwater.setting FROM headwater_dba;"
+        "GRANT EXECUTE ON FUNCTION pg_logical_emit_message(boolean, text, text) TO PUBLIC;"
+        "ALTER DEFAULT PRIVILEGES FOR ROLE headwater_owner GRANT EXECUTE ON FUNCTIONS TO "
+        "PUBLIC"));
+    char *said = NULL;
+    ck_assert_int_eq(
+        test_program_run((const char *[]){"headwater-cdc", "preflight", "--database", url, NULL},
+                         NULL, NULL, &said),
+        1);
+    ck_assert_msg(strstr(said, "FAIL  trigger    headwater.config.before_write: ") != NULL, "%s",
+                  said);
+    ck_assert_ptr_nonnull(strstr(said, "headwater_api does not have SELECT"));
+    ck_assert_ptr_nonnull(strstr(said, "headwater-api migrate mends it"));
+    free(said);
+    ck_assert_int_eq(migrate(url, "--dry-run"), 0);
+    ck_assert_msg(strstr(output, "defect: headwater.desired: it is unlogged") != NULL, "%s",
+                  output);
+    ck_assert_int_eq(migrate(url, NULL), 0);
+    ck_assert_msg(strstr(output, "mended: headwater.desired: it is unlogged") != NULL, "%s",
+                  output);
+    ck_assert_msg(strstr(output, "not mended") == NULL, "%s", output);
+
+    HW_AUTO_FREE char *left =
+        sql_in(url, "SELECT string_agg(concat_ws(' ', object, problem), ', ') FROM "
+                    "headwater.defects()");
+    ck_assert_msg(left == NULL, "%s", left);
+    HW_AUTO_FREE char *always_now =
+        sql_in(url, "SELECT count(*) FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = tgrelid "
+                    "WHERE relnamespace = 'headwater'::regnamespace AND tgenabled = 'A'");
+    HW_AUTO_FREE char *rights_now = sql_in(url, "SELECT count(*) FROM headwater.privilege");
+    ck_assert_str_eq(always_now, always);
+    ck_assert_str_eq(rights_now, rights);
+    HW_AUTO_FREE char *kept =
+        sql_in(url, "SELECT content FROM headwater.config_revision WHERE revision = 3");
+    ck_assert_str_eq(kept, "[]");
+}
+END_TEST
+
 START_TEST(test_refused)
 {
     HW_AUTO_FREE char *url = create_database("refused");
@@ -343,6 +409,7 @@ int main(void)
     tcase_add_test(all, test_whole);
     tcase_add_test(all, test_two_at_once);
     tcase_add_test(all, test_after_psql);
+    tcase_add_test(all, test_defects);
     tcase_add_test(all, test_refused);
     tcase_add_test(all, test_old_numbering);
     tcase_add_test(all, test_no_database);

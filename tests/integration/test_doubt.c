@@ -128,6 +128,35 @@ START_TEST(test_deleted_on_purpose)
 }
 END_TEST
 
+/* What keeps changes out of the stream is noticed while it runs, and nothing is lost by it. */
+static void check_left_out(const char *breaking, const char *mending)
+{
+    run_sql(breaking);
+    pipeline_set_content(&p, "{\"a\":1}");
+    test_wait_for(pipeline_log_says(&p, "the stream leaves changes out"), 60);
+    test_wait_for(pipeline_readyz(&p) == 503, 30);
+    test_wait_for(pipeline_up_to_date(&p, "n1", 0), 60);
+    run_sql(mending);
+    test_wait_for(pipeline_readyz(&p) == 200, 60);
+    /* Set and taken back between two looks: the change of the catalog stays. */
+    run_sql(breaking);
+    pipeline_set_content(&p, "{\"a\":2}");
+    run_sql(mending);
+    test_wait_for(pipeline_up_to_date(&p, "n1", 0), 60);
+    ck_assert(pipeline_equal(&p));
+}
+
+START_TEST(test_left_out)
+{
+    if (_i == 0)
+        check_left_out("ALTER TABLE headwater.desired REPLICA IDENTITY NOTHING",
+                       "ALTER TABLE headwater.desired REPLICA IDENTITY DEFAULT");
+    else
+        check_left_out("ALTER TABLE headwater.desired SET UNLOGGED",
+                       "ALTER TABLE headwater.desired SET LOGGED");
+}
+END_TEST
+
 static void report(const char *node, const char *agent)
 {
     HW_AUTO_FREE char *subject = hw_sprintf(REPORTED "%s", node);
@@ -206,6 +235,7 @@ int main(void)
     tcase_add_test(tcase, test_hidden_rows);
     tcase_add_test(tcase, test_emptied);
     tcase_add_test(tcase, test_deleted_on_purpose);
+    tcase_add_loop_test(tcase, test_left_out, 0, 2);
     tcase_add_loop_test(tcase, test_refused_report, 0, 5);
     tcase_add_test(tcase, test_all_refused);
     suite_add_tcase(suite, tcase);

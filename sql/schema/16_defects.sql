@@ -1,0 +1,1 @@
+../migrations/0023_defects.sql
