@@ -25,7 +25,8 @@ enum {
 
 static const char select_sql[] =
     "SELECT id, name, role, encode(hash, 'hex') AS hash, CASE WHEN isfinite(expires_at) "
-    "THEN (extract(epoch FROM expires_at) * 1000000)::bigint END AS expires_us, "
+    "THEN (extract(epoch FROM expires_at - (headwater.now() - clock_timestamp())) "
+    "* 1000000)::bigint END AS expires_us, "
     "revoked_at IS NOT NULL AS is_revoked FROM headwater.token";
 
 /* Where the row is missing or hidden, nobody is let in without a token. */

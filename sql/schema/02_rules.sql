@@ -322,14 +322,34 @@ $$;
 COMMENT ON FUNCTION headwater.notify(text)
     IS 'Wakes those who LISTEN, save in a transaction that SET LOCAL headwater.notify = off';
 
+-- ---- time ---------------------------------------------------------------------------------------
+
+-- What is decided in SQL by the time of day asks headwater.now(). The offset is for tests of deadlines,
+-- which then need not wait; nobody but the owner may set it.
+CREATE TABLE headwater.clock (
+    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    shift    interval NOT NULL
+);
+COMMENT ON TABLE headwater.clock IS 'How far headwater.now() is ahead of the server''s clock; one row';
+INSERT INTO headwater.clock (shift) VALUES ('0');
+
+CREATE FUNCTION headwater.now() RETURNS timestamptz
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, headwater, pg_temp
+AS $$ SELECT clock_timestamp() + coalesce((SELECT c.shift FROM clock AS c), interval '0') $$;
+COMMENT ON FUNCTION headwater.now()
+    IS 'The time by which is decided: the server''s clock, and the offset in headwater.clock';
+
 -- Constraints call these functions with the rights of the writer. They show no data, so everyone
 -- may execute them.
 GRANT EXECUTE ON FUNCTION
     headwater.is_name(text), headwater.is_media_type(text), headwater.is_json_type(text),
     headwater.is_digest(text), headwater.digest_of(bytea), headwater.bytes_of(text, text),
     headwater.size_limit(), headwater.merge_patch(jsonb, jsonb), headwater.number_limit(),
-    headwater.notify(text)
+    headwater.notify(text), headwater.now()
     TO PUBLIC;
+GRANT SELECT ON headwater.clock
+    TO headwater_dba, headwater_api, headwater_reconciler, headwater_viewer;
 GRANT EXECUTE ON FUNCTION
     headwater.some_names(text[]), headwater.json_pointer(text, text),
     headwater.json_diff(jsonb, jsonb), headwater.long_number(jsonb)

@@ -225,7 +225,7 @@ DECLARE
         IS NOT DISTINCT FROM
         (NEW.state, NEW.running_revision, NEW.running_digest, NEW.failed_revision,
          NEW.failed_digest);
-    at CONSTANT timestamptz := clock_timestamp();
+    at CONSTANT timestamptz := headwater.now();
     -- After the clock was set back, or the rate raised, nobody waits longer than for his reserve.
     paced CONSTANT timestamptz :=
         greatest(at, least(coalesce(OLD.paced_until, at), at + each * report_reserve()));
@@ -338,7 +338,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     each CONSTANT interval := (SELECT interval '1 minute' / s.report_rate FROM setting AS s);
-    at CONSTANT timestamptz := clock_timestamp();
+    at CONSTANT timestamptz := headwater.now();
     -- A time that is further off than this is of a clock that was set back since, or of a lower rate.
     latest CONSTANT timestamptz := at + each * report_reserve();
     -- Whoever is paced until then has no room now.

@@ -22,7 +22,7 @@ CREATE TABLE headwater.proposal (
     size          int,
     message       text NOT NULL DEFAULT '', -- why, in the words of the node
     state         text NOT NULL,
-    proposed_at   timestamptz NOT NULL DEFAULT now(),
+    proposed_at   timestamptz NOT NULL DEFAULT headwater.now(),
     decided_at    timestamptz,
     decided_by    text,
     reason        text NOT NULL DEFAULT '',
@@ -328,7 +328,7 @@ BEGIN
         SELECT k.* INTO p FROM proposal AS k WHERE (k.node, k.ref) = (item.node, item.ref);
         IF NOT FOUND THEN
             recent := (SELECT count(*) FROM proposal AS k WHERE k.node = item.node
-                       AND k.proposed_at > now() - interval '1 hour');
+                       AND k.proposed_at > headwater.now() - interval '1 hour');
             IF NOT EXISTS (SELECT FROM node AS n WHERE n.name = item.node) THEN
                 p.state := 'unknown';
             ELSIF recent >= 2 * proposal_rate_limit() THEN

@@ -34,7 +34,7 @@ COMMENT ON TABLE headwater.token
 CREATE VIEW headwater.token_info AS
 SELECT t.name, t.id, t.role,
        CASE WHEN t.revoked_at IS NOT NULL THEN 'revoked'
-            WHEN t.expires_at <= now() THEN 'expired' ELSE 'active' END AS state,
+            WHEN t.expires_at <= headwater.now() THEN 'expired' ELSE 'active' END AS state,
        t.created_at, t.created_by, t.expires_at, t.revoked_at, t.last_used_at
 FROM headwater.token AS t;
 COMMENT ON VIEW headwater.token_info IS 'Tokens without their hashes';
@@ -66,7 +66,7 @@ BEGIN
                   SCHEMA = 'headwater', TABLE = 'token', COLUMN = 'role',
                   DETAIL = 'The roles are viewer, operator, approver and admin.';
     END IF;
-    IF now() + valid <= now() THEN
+    IF valid <= interval '0' THEN
         RAISE EXCEPTION 'token "%": would have expired already', name
             USING ERRCODE = 'check_violation', CONSTRAINT = 'token_valid_is_positive',
                   SCHEMA = 'headwater', TABLE = 'token', COLUMN = 'expires_at',
@@ -82,7 +82,7 @@ BEGIN
                            'others.';
     END IF;
     INSERT INTO token (id, name, role, hash, created_by, expires_at)
-    VALUES (id, name, role, sha256(convert_to(token, 'UTF8')), author(), now() + valid);
+    VALUES (id, name, role, sha256(convert_to(token, 'UTF8')), author(), headwater.now() + valid);
     RETURN token;
 END
 $$;
@@ -308,7 +308,7 @@ CREATE TABLE headwater.idempotency (
     etag       text,
     location   text,
     body       text,
-    created_at timestamptz NOT NULL DEFAULT now(),
+    created_at timestamptz NOT NULL DEFAULT headwater.now(),
     change     bigint,
     PRIMARY KEY (principal, key),
     CONSTRAINT idempotency_key_is_legal CHECK (key ~ '^[ -~]{1,255}$'),
@@ -331,7 +331,7 @@ AS $$
 #variable_conflict use_column
 DECLARE
     mine idempotency;
-    too_old CONSTANT timestamptz := now() - interval '24 hours';
+    too_old CONSTANT timestamptz := headwater.now() - interval '24 hours';
 BEGIN
     SELECT i.* INTO mine FROM idempotency AS i
     WHERE i.principal = author() AND i.key = claim_idempotency_key.key AND i.created_at >= too_old;

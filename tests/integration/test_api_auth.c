@@ -695,6 +695,21 @@ START_TEST(test_tokens_gone)
 }
 END_TEST
 
+/* A token expires by the database's clock, which a test need not wait for. */
+START_TEST(test_token_expires)
+{
+    open_api();
+    HW_AUTO_FREE char *boss =
+        test_value(db.conn, "SELECT headwater.create_token('boss', 'admin', '1 day')");
+
+    test_wait_for(call(boss, "GET", "/v1/nodes", NULL) == 200, 30);
+    test_run(db.conn, "UPDATE headwater.clock SET shift = '2 days'; NOTIFY headwater_token");
+    test_wait_for(call(boss, "GET", "/v1/nodes", NULL) == 401, 30);
+    check_detail("expired");
+    close_api();
+}
+END_TEST
+
 /* What is hidden of any table is an error, and never an empty answer. */
 START_TEST(test_hidden_rows)
 {
@@ -1208,6 +1223,7 @@ int main(void)
     tcase_add_test(all, test_started_without_database);
     tcase_add_test(all, test_hidden_tokens);
     tcase_add_test(all, test_tokens_gone);
+    tcase_add_test(all, test_token_expires);
     tcase_add_test(all, test_hidden_rows);
     tcase_add_test(all, test_beyond_loopback);
     tcase_add_test(all, test_command);

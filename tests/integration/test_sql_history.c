@@ -190,6 +190,40 @@ START_TEST(test_prepared)
 }
 END_TEST
 
+/* Deadlines without waiting for them; and only the owner moves the clock. */
+START_TEST(test_clock)
+{
+    static const char claim[] = "SELECT state FROM claim_idempotency_key('k', 'sha256:' || "
+                                "encode(sha256('x'), 'hex'))";
+
+    make_fleet();
+    free(test_value(db.conn, "SELECT create_token('boss', 'admin', '30 days')"));
+    EXPECT("new", claim);
+    EXPECT("kept", claim);
+    EXPECT("active", "SELECT state FROM token_info");
+    RUN("DELETE FROM node WHERE name = 'n1'");
+    EXPECT("(none)", "SELECT * FROM purge_gone('{}', false, '7 days', 10)");
+    RUN("UPDATE clock SET shift = '25 hours'");
+    EXPECT("new", claim);
+    EXPECT("(none)", "SELECT * FROM purge_gone('{}', false, '7 days', 10)");
+    RUN("UPDATE clock SET shift = '31 days'");
+    EXPECT("expired", "SELECT state FROM token_info");
+    EXPECT("n1", "SELECT * FROM purge_gone('{}', false, '7 days', 10)");
+
+    static const char *const roles[] = {"dba", "api", "reconciler", "viewer"};
+    for (size_t i = 0; i < HW_COUNT(roles); i++) {
+        RUN("SET ROLE headwater_%s", roles[i]);
+        REFUSE("42501", "", "clock", "UPDATE headwater.clock SET shift = '0'");
+        RUN("RESET ROLE");
+    }
+    /* All decisions of functions ask this clock; a column that only records may have the server's.
+     */
+    EXPECT("", "SELECT coalesce(string_agg(proname, ' '), '') FROM pg_proc WHERE pronamespace = "
+               "'headwater'::regnamespace AND prosrc ~ '[^.](now|clock_timestamp)\\(\\) [-<>+]' "
+               "AND proname <> 'now'");
+}
+END_TEST
+
 TEST_SQL_MAIN_WITH("sql history", 60, start_with_prepared, create_database,
                    test_revision_without_row, test_other_content, test_forced_row_security,
-                   test_columns_of_others, test_numbers, test_savepoints, test_prepared)
+                   test_columns_of_others, test_numbers, test_savepoints, test_prepared, test_clock)
