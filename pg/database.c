@@ -806,6 +806,15 @@ static bool is_session_shared(struct hw_loop *loop, const struct hw_route *route
     return is_shared;
 }
 
+/* A connection that streams has its settings from the start, and takes no such statement. */
+static enum hw_status begin_session(struct hw_loop *loop, const struct hw_route *route,
+                                    PGconn *conn, struct hw_error *err)
+{
+    if (is_session_shared(loop, route, conn))
+        return hw_fail(err, HW_EINVAL, "database: %s", shared);
+    return hw_db_exec(conn, "SELECT " HW_CONNECT_SESSION, 0, NULL, NULL, err);
+}
+
 static enum hw_status connect_by(const struct hw_route_options *options, PGconn **conn,
                                  struct hw_error *err)
 {
@@ -820,12 +829,8 @@ static enum hw_status connect_by(const struct hw_route_options *options, PGconn 
         made = connect_now(loop, route, NULL, err);
         status = made != NULL ? HW_OK : err->status;
     }
-    if (status == HW_OK && !options->replication && is_session_shared(loop, route, made)) {
-        PQfinish(HW_TAKE(made));
-        status = hw_fail(err, HW_EINVAL, "database: %s", shared);
-    }
-    if (status == HW_OK && !options->replication) /* which has it as an option */
-        status = hw_db_exec(made, "SELECT " HW_CONNECT_SESSION, 0, NULL, NULL, err);
+    if (status == HW_OK && !options->replication)
+        status = begin_session(loop, route, made, err);
     if (status != HW_OK)
         PQfinish(HW_TAKE(made));
     hw_loop_free(loop);
