@@ -1,5 +1,6 @@
 #include "reconciler/checkup.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,9 @@
 enum {
     CHECK_UP_MS = 10000,
 };
+
+/* The statements with which a check-up ends. */
+enum { GONE, EPOCH };
 
 /* ---- the look at slots, fleet and database ---- */
 
@@ -93,28 +97,40 @@ static void look_at_tables(struct rec_reconciler *rec, const char *before)
         reconciler_tell(rec);
 }
 
-/* ---- nodes that are gone ---- */
+/* ---- what a check-up writes ---- */
 
-static void on_gone_known(void *arg, const struct hw_db_outcome *outcome)
+static void on_noted(void *arg, const struct hw_db_outcome *outcome)
 {
     struct rec_reconciler *rec = arg;
 
     if (rec->gone == NULL)
         return;
-    if (outcome->status == HW_OK)
-        rec_gone_take(rec->gone, outcome->results[0]);
-    else if (outcome->status != HW_EUNAVAIL)
-        hw_log_warn("deleted nodes cannot be looked for", HW_E(&outcome->err));
+    if (outcome->status == HW_OK || outcome->failed != GONE)
+        rec_gone_take(rec->gone, outcome->results[GONE]);
+    if (outcome->status != HW_OK && outcome->status != HW_EUNAVAIL)
+        hw_log_warn(outcome->failed == GONE ? "deleted nodes cannot be looked for"
+                                            : "the epoch cannot be noted in the database",
+                    HW_E(&outcome->err));
 }
 
-static void look_for_gone(struct rec_reconciler *rec)
+/* Deleted nodes are looked for, and the epoch is noted: what nodes report is held against it, for
+ * in a lost history a revision of the same number was another one. */
+static void note(struct rec_reconciler *rec)
 {
     if (rec->state != RECONCILER_STREAMING)
         return;
 
-    const struct hw_db_query query = rec_gone_query(rec->gone);
+    HW_AUTO_FREE char *epoch = hw_sprintf("%" PRIu64, rec->recovery.epoch);
+    const char *const values[] = {rec->config.slot, epoch};
+    const struct hw_db_query queries[] = {
+        [GONE] = rec_gone_query(rec->gone),
+        [EPOCH] = {.sql = "SELECT headwater.begin_epoch($1, $2)",
+                   .count = HW_COUNT(values),
+                   .values = values},
+    };
 
-    (void)!hw_db_run(rec->pg, HW_DB_SEPARATE, &query, 1, NULL, on_gone_known, rec, NULL);
+    (void)!hw_db_run(rec->pg, HW_DB_SEPARATE, queries, HW_COUNT(queries), NULL, on_noted, rec,
+                     NULL);
 }
 
 /* ---- the check-up ---- */
@@ -144,7 +160,7 @@ static void on_checked_up(void *arg, const struct hw_db_outcome *outcome)
                     "max_slot_wal_keep_size, or see what holds the stream up",
                     HW_S("slot", rec->config.slot), HW_I("lag", (int64_t)rec->counts.lag_bytes));
     reconciler_epoch_heed(rec);
-    look_for_gone(rec);
+    note(rec);
 }
 
 static void check_up(void *arg)

@@ -51,7 +51,8 @@ static const char *const questions[QUESTIONS] = {
     [LAG] = "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(h.changed_at) "
             "FILTER (WHERE h.wal_lsn > s.confirmed_flush_lsn)), 0) AS lag_seconds "
             "FROM pg_replication_slots AS s LEFT JOIN (SELECT d.wal_lsn, d.changed_at "
-            "FROM headwater.desired_history AS d ORDER BY d.id DESC LIMIT 1000) AS h ON true "
+            "FROM headwater.desired_history AS d, headwater.log_begin() AS log "
+            "WHERE d.rev >= log.rev ORDER BY d.id DESC LIMIT 1000) AS h ON true "
             "WHERE s.slot_name = $1::text GROUP BY s.slot_name",
     [RECONCILERS] = "SELECT * FROM headwater.reconcilers() LIMIT 100",
     [CHANGELOG] = "SELECT rev, at FROM headwater.changelog ORDER BY rev DESC LIMIT 1",

@@ -548,13 +548,15 @@ COMMENT ON FUNCTION headwater.refuse_future(text, text)
 
 -- desired_at() and reported_at(), each for a time and for a position, are made from one text: the
 -- last row of the node's history at or before that point, unless it says that there was nothing.
+-- Rows with positions of another server's log are before every position of this one.
 DO $do$
 DECLARE
     item record;
 BEGIN
     FOR item IN
-        SELECT * FROM (VALUES ('desired', 'digest', 'changed_at'),
-                              ('reported', 'state', 'recorded_at')) AS t (name, present, time)
+        SELECT * FROM (VALUES ('desired', 'digest', 'changed_at', 'rev', 'rev'),
+                              ('reported', 'state', 'recorded_at', 'id', 'reported_id'))
+            AS t (name, present, time, own, first)
         CROSS JOIN (VALUES ('timestamptz', 'clock_timestamp()'),
                            ('pg_lsn', 'pg_current_wal_insert_lsn()')) AS p (type, now)
     LOOP
@@ -571,13 +573,17 @@ BEGIN
                 RETURN QUERY
                     SELECT last.*
                     FROM (SELECT h.* FROM <name>_history AS h
-                          WHERE h.node = <name>_at.node AND h.<when> <= at
+                          WHERE h.node = <name>_at.node AND <is_past>
                           ORDER BY h.id DESC LIMIT 1) AS last
                     WHERE last.<present> IS NOT NULL;
             END
             $$
             $sql$, '<name>', item.name), '<type>', item.type), '<now>', item.now),
-            '<when>', CASE item.type WHEN 'pg_lsn' THEN 'wal_lsn' ELSE item.time END),
+            '<is_past>', CASE item.type
+                WHEN 'pg_lsn'
+                THEN format('(h.wal_lsn <= at OR h.%s < (SELECT l.%s FROM log_begin() AS l))',
+                            item.own, item.first)
+                ELSE format('h.%s <= at', item.time) END),
             '<present>', item.present);
     END LOOP;
 END

@@ -402,29 +402,40 @@ COMMENT ON FUNCTION headwater.keep_answer(text, int, text, text, text)
 -- A node that runs its target or a later revision has applied it. One that could not, and says so,
 -- has failed. Everything else is pending, and so is a node with two agents, of which nobody knows
 -- which one ran it. A node that is gone, or has nothing to run any more, is not waited for.
+-- What a node says of a history that was lost counts for nothing (is_known()), and a row with a
+-- position of another server's log is before every position of this one.
 CREATE FUNCTION headwater.judge_waits(positions pg_lsn[], changes bigint[])
 RETURNS TABLE (lsn pg_lsn, change bigint, ahead boolean, newest text, nodes bigint,
                applied bigint, failed bigint, pending bigint, failed_nodes jsonb,
                pending_nodes jsonb)
 LANGUAGE sql STABLE
+SET jit = off
 BEGIN ATOMIC
     WITH asked AS MATERIALIZED (
         SELECT a.lsn, a.change, row_number() OVER () AS id
         FROM (SELECT DISTINCT p.lsn, NULL::bigint AS change FROM unnest(positions) AS p (lsn)
               UNION ALL
               SELECT DISTINCT NULL::pg_lsn, c.change FROM unnest(changes) AS c (change)) AS a
+    ), newest AS MATERIALIZED (
+        -- From this epoch on, whatever was changed is spoken of.
+        SELECT h.rev, pg_current_wal_insert_lsn() AS lsn, log.rev AS first_rev,
+               coalesce(greatest(headwater.needed_epoch(9223372036854775807),
+                                 (SELECT max(e.epoch) FROM headwater.epoch AS e)), 0) AS epoch
+        FROM headwater.changelog_head AS h CROSS JOIN headwater.log_begin() AS log
     ), target AS (
-        SELECT a.id, d.node, d.revision, d.digest
+        SELECT a.id, d.node, d.revision, d.digest, d.revision AS last_revision,
+               d.digest AS last_digest
         FROM asked AS a JOIN headwater.desired AS d ON d.wal_lsn <= a.lsn
         UNION ALL
-        SELECT a.id, d.node, h.revision, h.digest
-        FROM asked AS a JOIN headwater.desired AS d ON d.wal_lsn > a.lsn
+        SELECT a.id, d.node, h.revision, h.digest, d.revision, d.digest
+        FROM asked AS a JOIN headwater.desired AS d ON d.wal_lsn > a.lsn CROSS JOIN newest AS n
         CROSS JOIN LATERAL (
             SELECT h.revision, h.digest FROM headwater.desired_history AS h
-            WHERE h.node = d.node AND h.wal_lsn <= a.lsn ORDER BY h.id DESC LIMIT 1) AS h
+            WHERE h.node = d.node AND (h.wal_lsn <= a.lsn OR h.rev < n.first_rev)
+            ORDER BY h.id DESC LIMIT 1) AS h
         WHERE h.digest IS NOT NULL
         UNION ALL
-        SELECT a.id, d.node, h.revision, h.digest
+        SELECT a.id, d.node, h.revision, h.digest, d.revision, d.digest
         FROM asked AS a
         CROSS JOIN LATERAL (
             SELECT DISTINCT ON (h.node) h.node, h.revision, h.digest
@@ -438,16 +449,21 @@ BEGIN ATOMIC
     ), judged AS MATERIALIZED (
         SELECT t.id, t.node, t.revision, r.failed_stage AS stage, r.failed_error AS error,
                CASE WHEN v.conflict IS NOT NULL THEN 'pending'
-                    WHEN r.running_revision > t.revision OR (r.running_revision = t.revision
-                        AND r.running_digest = t.digest) THEN 'applied'
+                    WHEN r.running_epoch >= n.epoch
+                        AND ((r.running_revision = t.revision AND r.running_digest = t.digest)
+                             OR (r.running_revision = t.last_revision
+                                 AND r.running_digest = t.last_digest)) THEN 'applied'
+                    WHEN (r.running_revision > t.revision OR (r.running_revision = t.revision
+                        AND r.running_digest = t.digest))
+                        AND headwater.is_known(t.node, r.running_revision, r.running_digest,
+                                               r.running_epoch) THEN 'applied'
                     WHEN r.state IN ('failed', 'rejected') AND r.failed_revision >= t.revision
-                        THEN 'failed'
+                        AND headwater.is_known(t.node, r.failed_revision, r.failed_digest,
+                                               r.failed_epoch) THEN 'failed'
                     ELSE 'pending' END AS state
-        FROM target AS t
+        FROM target AS t CROSS JOIN newest AS n
         LEFT JOIN headwater.reported AS r ON r.node = t.node
         LEFT JOIN headwater.liveness AS v ON v.node = t.node
-    ), newest AS MATERIALIZED (
-        SELECT h.rev, pg_current_wal_insert_lsn() AS lsn FROM headwater.changelog_head AS h
     )
     SELECT a.lsn, a.change, coalesce(a.lsn > n.lsn, a.change > n.rev),
            CASE WHEN a.lsn IS NOT NULL THEN n.lsn::text ELSE n.rev::text END,

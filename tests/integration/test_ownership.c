@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "base/memory.h"
+#include "tests/support/api_program.h"
 #include "tests/support/copies.h"
 #include "tests/support/http.h"
 #include "tests/support/pipeline.h"
@@ -218,6 +219,10 @@ START_TEST(test_a_promotion_without_loss_goes_on)
     test_wait_for(pipeline_up_to_date(&b, "n1", 1), SOON_S);
     pipeline_wait_until_caught_up(&b);
     ck_assert(pipeline_equal(&b));
+    test_wait_for(test_sql_is(&b.pg, "2 1",
+                              "SELECT concat_ws(' ', timeline, epoch) FROM headwater.epoch"
+                              " ORDER BY id DESC LIMIT 1"),
+                  SOON_S);
 
     /* The primary that was replaced comes back: while B leads, and when nobody does. Of the two
      * reasons the timeline is named, and take-over changes it. */
@@ -297,6 +302,104 @@ START_TEST(test_a_restored_dump_waits)
         ck_assert(!pipeline_log_says(&a, "msg=leading"));
     ck_assert_int_eq(epoch(), 2);
     pipeline_stop(&a);
+}
+END_TEST
+
+/* Every node says that it runs the revision with this digest, in this epoch. */
+static void report(int revision, const char *digest, int in_epoch)
+{
+    for (int i = 1; i <= 3; i++) {
+        HW_AUTO_FREE char *subject = hw_sprintf(REPORTED "n%d", i);
+        HW_AUTO_FREE char *value = hw_sprintf(
+            "{\"node\":\"n%d\",\"state\":\"applied\",\"running\":{\"revision\":%d,\"digest\":\"%"
+            "s\","
+            "\"epoch\":%d,\"lsn\":\"0/1\",\"applied_at\":\"2026-01-31T12:00:00Z\"},\"failed\":null,"
+            "\"desired_revision\":%d,\"agent\":\"a\",\"boot_id\":\"b\","
+            "\"reported_at\":\"2026-01-31T12:00:00Z\"}",
+            i, revision, digest, in_epoch, revision);
+
+        pipeline_put(&a, subject, value, NULL);
+    }
+}
+
+static bool all_reported(const struct test_postgres *pg, int revision, int in_epoch)
+{
+    return test_sql_is(pg, "3",
+                       "SELECT count(*) FROM headwater.reported"
+                       " WHERE running_revision = %d AND running_epoch = %d",
+                       revision, in_epoch);
+}
+
+/* The status of a wait for a position, and how many nodes are pending; or applied, where none is.
+ */
+static int wait_for(const struct test_api *api, const char *lsn, const char *timeout, int *nodes)
+{
+    HW_AUTO_FREE char *target = hw_sprintf("/v1/wait?lsn=%s&timeout=%s", lsn, timeout);
+    struct test_answer answer = test_http(api->port, "GET", target, NULL, NULL, 0);
+    HW_AUTO_JSON json_t *object = json_loads(answer.body, 0, NULL);
+    const int status = answer.status;
+
+    *nodes =
+        (int)json_integer_value(json_object_get(object, status == 200 ? "applied" : "pending"));
+    test_answer_free(&answer);
+    return status;
+}
+
+/* What the old server committed behind the dump is lost, and so are its positions and revisions: no
+ * node has applied what was never sent to it, whatever number it names. */
+START_TEST(test_a_lost_history_counts_for_nothing)
+{
+    struct test_api api;
+    int nodes;
+
+    /* Positions of the old server, far ahead of those of the new one. */
+    for (int i = 0; i < 8; i++)
+        free(test_sql(&a.pg, "SELECT pg_logical_emit_message(false, 'x', 'x'), pg_switch_wal()"));
+    pipeline_set_content(&a, "{\"a\":1}");
+    pipeline_wait_until_caught_up(&a);
+    test_postgres_start_other(&b.pg);
+    test_postgres_restore_dump(&a.pg, &b.pg);
+    ck_assert(test_sql_is(&b.pg, "t",
+                          "SELECT min(wal_lsn) > pg_current_wal_insert_lsn()"
+                          " FROM headwater.desired"));
+    pipeline_set_content(&a, "{\"a\":2}");
+    pipeline_set_content(&a, "{\"a\":3}");
+    HW_AUTO_FREE char *lost = test_sql(&a.pg, "SELECT min(digest) FROM headwater.desired");
+    report(4, lost, 1);
+    test_wait_for(all_reported(&a.pg, 4, 1), SOON_S);
+    pipeline_wait_until_caught_up(&a);
+    pipeline_stop(&a);
+
+    /* Changed before anybody leads here: a wait for it is no shorter. */
+    HW_AUTO_FREE char *before = test_sql(&b.pg, "SELECT pg_current_wal_insert_lsn()");
+    pipeline_set_content(&b, "{\"a\":\"of b\"}");
+    HW_AUTO_FREE char *now = test_sql(&b.pg, "SELECT pg_current_wal_insert_lsn()");
+
+    start(&b, after);
+    test_wait_for(pipeline_log_says(&b, waiting), SOON_S);
+    test_wait_for(pipeline_readyz(&b) == 200, SOON_S);
+    ck_assert_int_eq(epoch(), 2);
+    test_wait_for(all_reported(&b.pg, 4, 1), SOON_S);
+    test_wait_for(test_sql_is(&b.pg, "2", "SELECT max(epoch) FROM headwater.epoch"), SOON_S);
+    HW_AUTO_FREE char *digest = test_sql(&b.pg, "SELECT min(digest) FROM headwater.desired");
+
+    /* What there was before this server is before its positions. */
+    ck_assert(test_sql_is(&b.pg, "2",
+                          "SELECT revision FROM headwater.desired_at('n1', '%s'::pg_lsn)", before));
+    ck_assert(test_sql_is(&b.pg, "3",
+                          "SELECT revision FROM headwater.desired_at('n1', '%s'::pg_lsn)", now));
+    test_api_start(&api, b.pg.api_url, NULL);
+    ck_assert_int_eq(wait_for(&api, now, "500ms", &nodes), 504);
+    ck_assert_int_eq(nodes, 3);
+    /* The same bytes, and yet said of the history that is no more. */
+    report(3, digest, 1);
+    test_wait_for(all_reported(&b.pg, 3, 1), SOON_S);
+    ck_assert_int_eq(wait_for(&api, now, "500ms", &nodes), 504);
+    report(3, digest, 2);
+    ck_assert_int_eq(wait_for(&api, now, "60s", &nodes), 200);
+    ck_assert_int_eq(nodes, 3);
+    test_api_stop(&api);
+    pipeline_stop(&b);
 }
 END_TEST
 
@@ -438,6 +541,6 @@ END_TEST
 TEST_MAIN_BETWEEN("ownership", 300, setup, teardown, test_a_healthy_leader_stands,
                   test_a_clone_waits, test_a_promotion_without_loss_goes_on,
                   test_a_promotion_with_loss_begins_an_epoch, test_a_restored_dump_waits,
-                  test_a_stranger_waits_and_takes_over,
+                  test_a_lost_history_counts_for_nothing, test_a_stranger_waits_and_takes_over,
                   test_a_take_over_holds_before_its_leader_comes, test_a_leader_yields,
                   test_an_older_checkpoint)
