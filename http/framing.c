@@ -12,6 +12,106 @@
 #include "base/memory.h"
 #include "http/answer.h"
 
+static void fail(struct http_fault *fault, const struct http_problem *problem, const char *detail)
+{
+    fault->problem = problem;
+    snprintf(fault->detail, sizeof(fault->detail), "%s", detail);
+}
+
+static const char line_detail[] =
+    "The request line cannot be read: it is METHOD, TARGET and HTTP/1.1, with one blank in between";
+
+/* ---- what the library lets pass ---- */
+
+/*
+ * Two readers of the same bytes, such as a proxy and this service, must see the same requests in
+ * them; otherwise the body of one becomes a request that nobody has let through (RFC 9112 section
+ * 11.2). So a head has CR LF at the end of each line, names without blanks, values on one line and
+ * without control characters, and no NUL. From version 1.0 on the library sees to this itself where
+ * MHD_OPTION_CLIENT_DISCIPLINE_LVL is 1. Version 0.9.75 ends a line at a bare CR or LF, and a value
+ * at a NUL; it glues a folded line (obs-fold) to the name in front of it, of which a condition, or
+ * a field of framing, then becomes another field.
+ *
+ * What it has done can be seen. It parses the head in place: it ends each part with a NUL where the
+ * separator was, and passes pointers to the parts. So each part must begin where the one before
+ * ended, behind as many NULs as the separator between them has bytes.
+ */
+struct strict_reading {
+    const struct http_line *line;
+    const char *next; /* where the next name must begin */
+    const char *end;  /* of the head */
+    bool in_place;    /* the version does it so */
+    const char *fault;
+};
+
+static bool is_token(const char *name)
+{
+    static const char marks[] = "!#$%&'*+-.^_`|~"; /* RFC 9110 section 5.6.2 */
+
+    for (const char *p = name; *p != '\0'; p++)
+        if (!((*p >= '0' && *p <= '9') || ((*p | 0x20) >= 'a' && (*p | 0x20) <= 'z') ||
+              strchr(marks, *p) != NULL))
+            return false;
+    return *name != '\0';
+}
+
+static bool has_control(const char *value)
+{
+    for (const unsigned char *p = (const unsigned char *)value; *p != '\0'; p++)
+        if ((*p < 0x20 && *p != '\t') || *p == 0x7f)
+            return true;
+    return false;
+}
+
+static enum MHD_Result note_strictly(void *arg, enum MHD_ValueKind kind, const char *name,
+                                     const char *value)
+{
+    struct strict_reading *reading = arg;
+
+    (void)kind;
+    if (value == NULL)
+        value = "";
+    if (*value == '\0' && strcasecmp(name, MHD_HTTP_HEADER_COOKIE) == 0 &&
+        !(name >= reading->line->method && name < reading->end))
+        return MHD_YES; /* the server's own (spare_library) */
+    if (!is_token(name))
+        reading->fault = "A header field has a name with a blank or another character that no name "
+                         "has, or goes on in a second line";
+    else if (has_control(value))
+        reading->fault = "A header field has a control character in its value";
+    else if (reading->in_place && name != reading->next)
+        reading->fault = "A header field goes on in a second line, holds a NUL, or ends with a CR "
+                         "or LF alone";
+    if (reading->fault != NULL)
+        return MHD_NO;
+    reading->next = value + strlen(value) + 2;
+    return MHD_YES;
+}
+
+bool http_framing_is_strict(struct MHD_Connection *connection, const struct http_line *line,
+                            struct http_fault *fault)
+{
+    const size_t size =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)->header_size;
+    struct strict_reading reading = {.line = line,
+                                     .end = line->method + size,
+                                     .next = line->version + strlen(line->version) + 2,
+                                     .in_place = *MHD_get_version() == '0'};
+
+    if (strchr(line->target, ' ') != NULL || has_control(line->target) ||
+        (reading.in_place && (line->url != line->method + strlen(line->method) + 1 ||
+                              line->version != line->url + strlen(line->target) + 1)))
+        reading.fault = line_detail;
+    else
+        MHD_get_connection_values(connection, MHD_HEADER_KIND, note_strictly, &reading);
+    /* The empty line that ends the head. */
+    if (reading.fault == NULL && reading.in_place && reading.next + 2 != reading.end)
+        reading.fault = "The header fields hold a NUL, or a line ends with a CR or LF alone";
+    if (reading.fault != NULL)
+        fail(fault, &http_malformed_request, reading.fault);
+    return reading.fault == NULL;
+}
+
 /* ---- what we find ---- */
 
 struct reading {
@@ -70,12 +170,6 @@ bool http_head_has_body(const struct http_head *head)
     return head->transfer_encoding != NULL || http_head_length(head) > 0;
 }
 
-static void fail(struct http_fault *fault, const struct http_problem *problem, const char *detail)
-{
-    fault->problem = problem;
-    snprintf(fault->detail, sizeof(fault->detail), "%s", detail);
-}
-
 static bool names_no_coding(const struct http_head *head)
 {
     return head->transfer_encoding == NULL || strcasecmp(head->transfer_encoding, "chunked") == 0;
@@ -106,8 +200,6 @@ bool http_framing_judge(const struct http_head *head, const char *version, struc
 
 /* ---- what the library finds ---- */
 
-static const char line_detail[] =
-    "The request line cannot be read: it is METHOD, TARGET and HTTP/1.1, with one blank in between";
 static const char head_detail[] =
     "The header fields cannot be read: each is NAME: VALUE on a line of its own, Content-Length is "
     "a number that is given once, and HTTP/1.1 asks for Host";

@@ -28,6 +28,16 @@ struct http_fault {
     char detail[200];
 };
 
+/* What the library passes to the handler of requests, as it lies in its memory. */
+struct http_line {
+    const char *method, *url, *version;
+    const char *target; /* as it was received, with its query; a copy */
+};
+/* Is the head what it seems to be? False: fault says why not, and nothing of the connection may be
+ * read any more, since another reader may see other requests in these bytes. */
+bool http_framing_is_strict(struct MHD_Connection *connection, const struct http_line *line,
+                            struct http_fault *fault);
+
 /* Is the head framed well? version: "HTTP/1.1". False: fault says why not. */
 bool http_framing_judge(const struct http_head *head, const char *version,
                         struct http_fault *fault);

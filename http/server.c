@@ -329,20 +329,29 @@ static bool is_our_host(const struct http_server *server, const char *host)
 }
 
 /* Reads the head alone. Whatever is wrong is answered before a byte of the body is stored. */
-static void judge(struct http_server_request *r)
+static void judge(struct http_server_request *r, const struct http_line *line)
 {
     struct http_request *request = &r->request;
     struct http_head head;
     struct http_fault fault;
 
+    if (!http_framing_is_strict(request->connection, line, &fault)) {
+        r->has_body = true; /* who knows: nothing more is read */
+        http_answer_problem(request, fault.problem, "%s", fault.detail);
+        return;
+    }
     http_head_read(request->connection, &head);
     r->has_body = http_head_has_body(&head);
+    HW_AUTO_FREE char *named = http_target_authority(r->raw_target);
     if (!http_framing_judge(&head, r->version, &fault))
         http_answer_problem(request, fault.problem, "%s", fault.detail);
     else if (head.host != NULL && !is_our_host(r->server, head.host))
         http_answer_problem(
             request, &http_misdirected,
             "Host: %s is not a name of this service; --host tells it those that are", head.host);
+    else if (named != NULL && !is_our_host(r->server, named))
+        http_answer_problem(request, &http_misdirected,
+                            "The target names another service; --host tells this one its names");
     else
         (void)judge_route(r, &head);
 }
@@ -572,12 +581,12 @@ static enum MHD_Result on_access(void *arg, struct MHD_Connection *c, const char
     struct http_server_request *r = *context;
     struct http_request *request = &r->request;
 
-    (void)url;
     if (!r->judged) {
         r->judged = true;
         request->method = method;
         r->version = version;
-        judge(r);
+        judge(r, &(struct http_line){
+                     .method = method, .url = url, .version = version, .target = r->raw_target});
         /* The library closes the connection behind an answer to the head alone. Without a body the
          * answer can wait for the end of the request, and the connection stays. */
         if (request->response != NULL && r->has_body) {
@@ -800,6 +809,9 @@ enum hw_status http_server_start(const struct http_server_config *config, struct
         {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)on_target, server},
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, server},
         {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, server},
+#if MHD_VERSION >= 0x01000000 /* before, http_framing_is_strict does it alone */
+        {MHD_OPTION_CLIENT_DISCIPLINE_LVL, 1, NULL},
+#endif
         {MHD_OPTION_END, 0, NULL},
     };
     const bool tls = config->tls != NULL;

@@ -100,14 +100,32 @@ static enum hw_status parse_query(char *query, struct http_target *target, struc
     return HW_OK;
 }
 
-/* A client that takes us for a proxy names the authority as well (RFC 9112 section 3.2.2). */
+/* A client that takes us for a proxy names the authority as well (RFC 9112 section 3.2.2). Returns
+ * where it begins; NULL: the target begins with the path. */
+static const char *find_authority(const char *raw)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+
+    for (size_t i = 0; i < HW_COUNT(schemes); i++)
+        if (strncasecmp(raw, schemes[i], strlen(schemes[i])) == 0)
+            return raw + strlen(schemes[i]);
+    return NULL;
+}
+
+char *http_target_authority(const char *raw)
+{
+    const char *authority = find_authority(raw);
+
+    return authority != NULL ? hw_strndup(authority, strcspn(authority, "/?")) : NULL;
+}
+
 static const char *without_authority(const char *raw)
 {
-    const char *path;
+    const char *authority = find_authority(raw);
 
-    if (strncasecmp(raw, "http://", 7) != 0)
+    if (authority == NULL)
         return raw;
-    path = raw + 7 + strcspn(raw + 7, "/?");
+    const char *path = authority + strcspn(authority, "/?");
     return *path == '/' ? path : "/";
 }
 

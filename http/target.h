@@ -23,9 +23,12 @@ struct http_target {
     struct http_parameter parameters[HTTP_TARGET_PARAMETERS];
 };
 
-/* Takes "/path?query", or the same behind "http://authority". Free with http_target_free. */
+/* Takes "/path?query", or the same behind "http://authority" or "https://authority". Free with
+ * http_target_free. */
 enum hw_status http_target_parse(const char *raw, struct http_target *target,
                                  struct hw_error *err) HW_CHECKED;
+/* The authority of the absolute form, malloc'ed; NULL: the target has another form. */
+char *http_target_authority(const char *raw);
 void http_target_free(struct http_target *target);
 
 /* The value of a query parameter, or NULL. */
