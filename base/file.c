@@ -142,55 +142,82 @@ enum hw_status hw_file_link(const char *path, const char *target, struct hw_erro
     return put_in_place(temp, path, true, err);
 }
 
-enum hw_status hw_file_read(const char *path, size_t max, char **data, size_t *len,
-                            struct hw_error *err)
+/* Reads what is left, at most max bytes, into *data, which has room for so many to begin with. */
+static enum hw_status read_to_end(int fd, const char *path, size_t room, size_t max, char **data,
+                                  size_t *len, struct hw_error *err)
 {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    enum hw_status status = HW_OK;
-    char *bytes = NULL;
-    size_t done = 0;
-    struct stat st;
+    HW_AUTO_FREE char *bytes = NULL;
+    size_t done = 0, size = 0;
 
-    if (fd < 0)
-        return hw_fail_errno(err, "opening %s", path);
-    if (fstat(fd, &st) != 0) {
-        status = hw_fail_errno(err, "reading %s", path);
-        goto out;
-    }
-    if (!S_ISREG(st.st_mode)) {
-        status = hw_fail(err, HW_EINVAL, "reading %s: it is %s, not a file", path,
-                         S_ISDIR(st.st_mode) ? "a directory" : "a device or a pipe");
-        goto out;
-    }
-    if ((size_t)st.st_size > max) {
-        status = hw_fail(err, HW_ELIMIT, "reading %s: %lld bytes, at most %zu are expected", path,
-                         (long long)st.st_size, max);
-        goto out;
-    }
-    bytes = malloc((size_t)st.st_size + 1);
-    if (bytes == NULL) {
-        status = hw_fail(err, HW_ELIMIT, "reading %s: no memory for %lld bytes", path,
-                         (long long)st.st_size);
-        goto out;
-    }
-    while (done < (size_t)st.st_size) {
-        const ssize_t n = read(fd, bytes + done, (size_t)st.st_size - done);
+    for (;;) {
+        if (done == size) {
+            size = size == 0 ? room + 1 : 2 * size;
+            char *more = realloc(bytes, size + 1);
+            if (more == NULL)
+                return hw_fail(err, HW_ELIMIT, "reading %s: no memory for %zu bytes", path, size);
+            bytes = more;
+        }
+        const ssize_t n = read(fd, bytes + done, size - done);
 
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0) {
-            status = hw_fail_errno(err, "reading %s", path);
-            goto out;
-        }
+        if (n < 0)
+            return hw_fail_errno(err, "reading %s", path);
         if (n == 0)
             break;
         done += (size_t)n;
+        if (done > max)
+            return hw_fail(err, HW_ELIMIT, "reading %s: it has more than %zu bytes", path, max);
     }
     bytes[done] = '\0';
     *len = done;
     *data = HW_TAKE(bytes);
-out:
-    free(bytes);
+    return HW_OK;
+}
+
+static enum hw_status read_regular(int fd, const struct stat *st, const char *path, size_t max,
+                                   char **data, size_t *len, struct hw_error *err)
+{
+    if ((size_t)st->st_size > max)
+        return hw_fail(err, HW_ELIMIT, "reading %s: %lld bytes, at most %zu are expected", path,
+                       (long long)st->st_size, max);
+    return read_to_end(fd, path, (size_t)st->st_size, max, data, len, err);
+}
+
+enum hw_status hw_file_read(const char *path, size_t max, char **data, size_t *len,
+                            struct hw_error *err)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    enum hw_status status;
+    struct stat st;
+
+    if (fd < 0)
+        return hw_fail_errno(err, "opening %s", path);
+    if (fstat(fd, &st) != 0)
+        status = hw_fail_errno(err, "reading %s", path);
+    else if (!S_ISREG(st.st_mode))
+        status = hw_fail(err, HW_EINVAL, "reading %s: it is %s, not a file", path,
+                         S_ISDIR(st.st_mode) ? "a directory" : "a device or a pipe");
+    else
+        status = read_regular(fd, &st, path, max, data, len, err);
+    close(fd);
+    return status;
+}
+
+enum hw_status hw_file_read_any(const char *path, size_t max, char **data, size_t *len,
+                                struct hw_error *err)
+{
+    enum { ROOM = 65536 };
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    enum hw_status status;
+    struct stat st;
+
+    if (fd < 0)
+        return hw_fail_errno(err, "opening %s", path);
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+        status = read_regular(fd, &st, path, max, data, len, err);
+    else
+        status = read_to_end(fd, path, ROOM, max, data, len, err);
     close(fd);
     return status;
 }

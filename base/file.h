@@ -36,6 +36,11 @@ enum hw_status hw_file_link(const char *path, const char *target, struct hw_erro
 enum hw_status hw_file_read(const char *path, size_t max, char **data, size_t *len,
                             struct hw_error *err) HW_CHECKED;
 
+/* The same of whatever a person named: also a pipe, as the shell makes it for <(command), or a
+ * device such as /dev/stdin. It waits until that ends. */
+enum hw_status hw_file_read_any(const char *path, size_t max, char **data, size_t *len,
+                                struct hw_error *err) HW_CHECKED;
+
 /* Makes path and its missing parents, durably. */
 enum hw_status hw_file_mkdirs(const char *path, mode_t mode, struct hw_error *err) HW_CHECKED;
 

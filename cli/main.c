@@ -193,7 +193,7 @@ static enum hw_status read_token(const char *path, char **token, struct hw_error
     HW_AUTO_FREE char *text = NULL;
     size_t len;
 
-    if (hw_file_read(path, TOKEN_FILE_MOST, &text, &len, err) != HW_OK) {
+    if (hw_file_read_any(path, TOKEN_FILE_MOST, &text, &len, err) != HW_OK) {
         (void)hw_fail_in(err, "--token-file");
         return err->status = HW_EINVAL;
     }

@@ -217,8 +217,7 @@ enum hw_status cli_plan_print(struct cli *cli, const json_t *plan, json_int_t *c
 
     if (!json_is_true(json_object_get(plan, "dry_run")) || !json_is_integer(nodes) ||
         !json_is_array(json_object_get(plan, "changes")))
-        return hw_fail(err, HW_EPROTO,
-                       "the answer is not that of a dry run: see whether the change was made");
+        return hw_fail(err, HW_EPROTO, "the answer is not that of a dry run; is it headwater-api?");
     cli_print(cli, plan, print_plan);
     fflush(stdout); /* messages on stderr must come behind it */
     cli_warn(plan);

@@ -410,7 +410,7 @@ static enum hw_status read_file(struct collector *c, const char *path, struct hw
     HW_AUTO_FREE char *text = NULL;
     size_t len;
 
-    if (hw_file_read(path, CLI_FILE_MOST, &text, &len, err) != HW_OK)
+    if (hw_file_read_any(path, CLI_FILE_MOST, &text, &len, err) != HW_OK)
         return err->status;
     c->path = path;
     c->directory = directory;

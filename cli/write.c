@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "cli/await.h"
+#include "cli/client/exchange.h"
 #include "cli/client/http.h"
 #include "cli/output.h"
 #include "cli/plan.h"
@@ -25,6 +26,24 @@ static enum hw_status make_key(char out[static 2 * KEY_BYTES + 1], struct hw_err
     for (size_t i = 0; i < KEY_BYTES; i++)
         snprintf(out + 2 * i, 3, "%02x", bytes[i]);
     return HW_OK;
+}
+
+/* Something else may listen there, and answer 200 to everything: a portal, another service. Every
+ * answer of the API to a write that was made has a position, or at least its change; that to a dry
+ * run is looked at by cli_plan_print. */
+static enum hw_status check_origin(const struct cli *cli, const struct cli_request *request,
+                                   const struct cli_answer *answer, struct hw_error *err)
+{
+    const bool is_json = cli_exchange_is_json(answer->media_type);
+    const bool is_write = answer->lsn != NULL || answer->change != NULL;
+
+    if (cli->o->dry_run ? is_json : is_write && (is_json || answer->len == 0))
+        return HW_OK;
+    return hw_fail(err, HW_EPROTO,
+                   "%s %.200s: the answer (%d, %.60s) is none of headwater-api's, so nothing was "
+                   "written there; --server or HEADWATER_SERVER says where the API is",
+                   request->method, request->path, answer->status,
+                   answer->media_type != NULL ? answer->media_type : "of no type");
 }
 
 /* The answer as an object; an answer without a body is an empty one. */
@@ -77,6 +96,8 @@ enum hw_status cli_write(struct cli *cli, struct cli_request *request, cli_show_
     st = cli_http_send(cli->http, request, &answer, err);
     if (st != HW_OK && answer.uncertain)
         explain_uncertainty(request, err);
+    if (st == HW_OK)
+        st = check_origin(cli, request, &answer, err);
     if (st == HW_OK)
         st = read_object(&answer, &object, err);
     if (st == HW_OK && o->dry_run) {

@@ -102,6 +102,7 @@ enum hw_status cli_exchange_broken(struct cli_http *http, CURLcode code, struct 
     case CURLE_PEER_FAILED_VERIFICATION:
         status = HW_EDENIED;
         break;
+    case CURLE_PARTIAL_FILE: /* it was cut short */
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_BAD_CONTENT_ENCODING:

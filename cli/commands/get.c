@@ -175,8 +175,11 @@ static enum hw_status print_content(struct cli *cli, const char *path, struct hw
 {
     const struct cli_request request = {.path = path};
     struct cli_answer answer = {0};
-    const enum hw_status st = cli_http_send(cli->http, &request, &answer, err);
+    enum hw_status st = cli_http_send(cli->http, &request, &answer, err);
 
+    /* The bytes may be of any type, but all that the API keeps has an entity tag. */
+    if (st == HW_OK && answer.etag == NULL)
+        st = hw_fail(err, HW_EPROTO, "GET %s: the answer has no ETag; is it headwater-api?", path);
     if (st == HW_OK)
         cli_print_bytes(answer.body, answer.len);
     cli_answer_free(&answer);

@@ -30,11 +30,11 @@ static enum hw_status read_content(const char *file, struct hw_buf *content, str
     HW_AUTO_FREE char *bytes = NULL;
     size_t len;
 
-    if (strcmp(file, "-") == 0)
-        return cli_stdin_read(content, err);
-    if (hw_file_read(file, CLI_FILE_MOST, &bytes, &len, err) != HW_OK)
+    if (strcmp(file, "-") == 0 ? cli_stdin_read(content, err) != HW_OK
+                               : hw_file_read_any(file, CLI_FILE_MOST, &bytes, &len, err) != HW_OK)
         return err->status = HW_EINVAL; /* HW_ENOENT would mean that the config is missing */
-    hw_buf_add(content, bytes, len);
+    if (bytes != NULL)
+        hw_buf_add(content, bytes, len);
     return HW_OK;
 }
 

@@ -177,6 +177,35 @@ END_TEST
 
 /* ---- put ---- */
 
+/* A file is whatever can be read: what the shell makes of <(command), a FIFO, standard input by its
+ * name. What cannot be read is 5, also from standard input. */
+START_TEST(test_files_that_are_none)
+{
+    static const char script[] =
+        "set -e\n"
+        "headwater apply -f <(printf 'kind: node\\nname: piped\\n')\n"
+        "headwater diff <(printf 'kind: node\\nname: piped\\n')\n"
+        "printf 'kind: node\\nname: named\\n' | headwater apply -f /dev/stdin\n"
+        "headwater put base -f <(printf '{\"a\":1}') --media-type application/json\n"
+        "printf '{\"a\":2}' | headwater put base -f /dev/stdin --media-type application/json\n"
+        "headwater get config base --content\n"
+        "head -c 50000000 /dev/zero | headwater put base -f - --media-type a/b && exit 1\n"
+        "test ${PIPESTATUS[1]} = 5\n"
+        "headwater put base -f <(head -c 50000000 /dev/zero) --media-type a/b || test $? = 5\n"
+        "headwater put base -f / --media-type a/b || test $? = 5\n"
+        "headwater apply -f /nowhere || test $? = 5\n";
+
+    setenv("HEADWATER_SERVER", server, 1);
+    HW_AUTO_FREE char *output = shell(0, script);
+    expect_in(output, "node  piped  created");
+    expect_in(output, "0 nodes would change\n");
+    expect_in(output, "node  named  created");
+    expect_in(output, "config base is at revision 1");
+    expect_in(output, "config base is at revision 2");
+    expect_in(output, "{\"a\":2}");
+}
+END_TEST
+
 START_TEST(test_put)
 {
     setenv("HEADWATER_SERVER", server, 1);
@@ -235,5 +264,5 @@ START_TEST(test_selector_by_its_letter)
 END_TEST
 
 TEST_MAIN_BETWEEN("cli contexts", 240, start, stop, test_the_file, test_what_goes_before_what,
-                  test_tokens_of_contexts, test_wait_last_and_completion, test_put,
-                  test_selector_by_its_letter)
+                  test_tokens_of_contexts, test_wait_last_and_completion, test_files_that_are_none,
+                  test_put, test_selector_by_its_letter)

@@ -101,7 +101,7 @@ START_TEST(test_answers_that_are_none)
         {"HTTP/1.1 200 OK\r\n\r\n{\"items\":[]}", 8, "of no type"},
         {OK_JSON "\r\n", 8, "broken"},
         {OK_JSON "\r\n{\"items\":[", 8, "broken"},
-        {OK_JSON "Content-Length: 100\r\n\r\n{\"items\":[]}", 7, ""},
+        {OK_JSON "Content-Length: 100\r\n\r\n{\"items\":[]}", 8, ""}, /* cut short */
         {OK_JSON "\r\n[1,2,3]", 8, "not a JSON object"},
         {OK_JSON "\r\n{\"items\":7}", 8, "no list"},
         {OK_JSON "\r\n{\"items\":[],\"items\":[]}", 8, "broken"},
@@ -218,6 +218,43 @@ static int times_in(const char *text, const char *what)
     return times;
 }
 
+/* Whatever answers 200 to everything, without being headwater-api, is told from it; and nobody is
+ * told that a change was made there. */
+START_TEST(test_no_headwater)
+{
+    static const char *const answers[] = {
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>Welcome",
+        "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
+        OK_JSON "\r\n{\"status\":\"ok\"}",
+        OK_JSON "\r\n[]",
+    };
+    static const char *const commands[][6] = {{"set", "c", "a=1"},
+                                              {"apply", "-f", "-"},
+                                              {"apply", "-f", "-", "--dry-run"},
+                                              {"apply", "-f", "-", "--wait"},
+                                              {"diff", "-f", "-"},
+                                              {"delete", "node", "a"},
+                                              {"rollback", "c", "1"},
+                                              {"get", "config", "c", "--content"},
+                                              {"get", "nodes"}};
+
+    for (size_t i = 0; i < HW_COUNT(answers); i++)
+        for (size_t k = 0; k < HW_COUNT(commands); k++) {
+            struct villain villain;
+
+            villain_start(&villain, (const char *const[]){answers[i], NULL}, 0);
+            HW_AUTO_FREE char *output =
+                HEADWATER_IN(8, "kind: node\nname: a\n", "--server", villain.url, commands[k][0],
+                             commands[k][1], commands[k][2], commands[k][3]);
+            ck_assert_msg(strstr(output, "was made") == NULL && strstr(output, "Welcome") == NULL &&
+                              strstr(output, "deleted") == NULL,
+                          "%zu, %zu: %s", i, k, output);
+            free(villain_stop(&villain));
+        }
+}
+END_TEST
+
 /* An outcome that nobody knows is asked about with the same key until it is known. */
 START_TEST(test_same_key_until_it_is_known)
 {
@@ -299,7 +336,7 @@ START_TEST(test_token_is_sent_and_not_shown)
 }
 END_TEST
 
-TEST_MAIN_BETWEEN("cli hostile", TEST_S, start, NULL, test_answers_that_are_none,
+TEST_MAIN_BETWEEN("cli hostile", TEST_S, start, NULL, test_answers_that_are_none, test_no_headwater,
                   test_answer_without_end, test_strange_members, test_differences_that_are_left_out,
                   test_same_key_until_it_is_known, test_watch_goes_on_behind_the_last_event,
                   test_token_is_sent_and_not_shown)

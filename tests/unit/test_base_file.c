@@ -151,6 +151,38 @@ START_TEST(test_read_refuses)
 }
 END_TEST
 
+/* What a person names may be a pipe, and is bounded as files are. */
+START_TEST(test_read_any)
+{
+    char *data = NULL, path[32];
+    size_t len;
+    struct hw_error err = {0};
+    int ends[2];
+
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(pipe(ends), 0);
+        ck_assert_int_eq(write(ends[1], "12345678901", 11), 11);
+        close(ends[1]);
+        snprintf(path, sizeof(path), "/dev/fd/%d", ends[0]);
+        if (i == 0)
+            ck_assert_int_eq(hw_file_read_any(path, 10, &data, &len, &err), HW_ELIMIT);
+        else
+            ck_assert_int_eq(hw_file_read_any(path, 11, &data, &len, &err), HW_OK);
+        close(ends[0]);
+    }
+    ck_assert_uint_eq(len, 11);
+    ck_assert_str_eq(data, "12345678901");
+    free(data);
+    data = NULL;
+    ck_assert_int_eq(hw_file_replace(in_dir("any"), "x", 1, 0600, NULL), HW_OK);
+    ck_assert_int_eq(hw_file_read_any(in_dir("any"), 1, &data, &len, &err), HW_OK);
+    ck_assert_str_eq(data, "x");
+    free(data);
+    ck_assert_int_ne(hw_file_read_any(dir, 10, &data, &len, &err), HW_OK);
+    ck_assert_int_eq(hw_file_read_any(in_dir("none"), 10, &data, &len, &err), HW_ENOENT);
+}
+END_TEST
+
 START_TEST(test_mkdirs)
 {
     struct stat st;
@@ -215,4 +247,4 @@ END_TEST
 TEST_MAIN("file", 20, test_owner, test_link, test_replace_and_read,
           test_mode_is_exact_whatever_the_umask, test_replace_never_writes_into_the_old_file,
           test_replace_takes_over_a_leftover, test_failed_replace_leaves_the_old_file,
-          test_disk_full, test_read_refuses, test_mkdirs, test_remove)
+          test_disk_full, test_read_refuses, test_read_any, test_mkdirs, test_remove)
