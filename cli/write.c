@@ -47,8 +47,8 @@ static enum hw_status check_origin(const struct cli *cli, const struct cli_reque
 }
 
 /* The answer as an object; an answer without a body is an empty one. */
-static enum hw_status read_object(const struct cli_answer *answer, json_t **object,
-                                  struct hw_error *err)
+static enum hw_status read_object(const struct cli *cli, const struct cli_answer *answer,
+                                  json_t **object, struct hw_error *err)
 {
     if (answer->len == 0) {
         *object = json_object();
@@ -57,7 +57,8 @@ static enum hw_status read_object(const struct cli_answer *answer, json_t **obje
     if (hw_json_parse_object(answer->body, answer->len, object, err) == HW_OK)
         return HW_OK;
     err->status = HW_EPROTO;
-    return hw_fail_in(err, "the change was made, but the answer to it is broken");
+    return hw_fail_in(err, cli->o->dry_run ? "the answer is broken; is it headwater-api?"
+                                           : "the change was made, but the answer to it is broken");
 }
 
 /* A PUT can be repeated as it is; any other request can only be repeated with its key. */
@@ -99,7 +100,7 @@ enum hw_status cli_write(struct cli *cli, struct cli_request *request, cli_show_
     if (st == HW_OK)
         st = check_origin(cli, request, &answer, err);
     if (st == HW_OK)
-        st = read_object(&answer, &object, err);
+        st = read_object(cli, &answer, &object, err);
     if (st == HW_OK && o->dry_run) {
         st = cli_plan_print(cli, object, NULL, err);
     } else if (st == HW_OK) {
