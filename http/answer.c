@@ -61,13 +61,16 @@ void http_answer_etag_of(struct http_request *request, const char *bytes, size_t
     http_answer_etag(request, "%.32s", hw_digest_hex(&digest, hex));
 }
 
-/* Keeps proxies from storing an answer without asking, and browsers from guessing its type. */
-static void add_general_headers(struct MHD_Response *response, const char *media_type)
+/* Keeps proxies from storing an answer without asking, unless it has a rule of its own for that,
+ * and browsers from guessing its type. */
+static void add_general_headers(struct MHD_Response *response, const char *media_type,
+                                bool has_cache_control)
 {
     if (media_type != NULL &&
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, media_type) != MHD_YES)
         MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/octet-stream");
-    MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
+    if (!has_cache_control)
+        MHD_add_response_header(response, HTTP_CACHE_CONTROL, "no-cache");
     MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
 }
 
@@ -75,7 +78,8 @@ static void add_headers(struct http_request *request, const char *media_type)
 {
     struct MHD_Response *response = request->response;
 
-    add_general_headers(response, media_type);
+    add_general_headers(response, media_type,
+                        http_answer_header_set(request, HTTP_CACHE_CONTROL) != NULL);
     if (request->etag[0] != '\0')
         MHD_add_response_header(response, MHD_HTTP_HEADER_ETAG, request->etag);
     for (int i = 0; i < request->header_count; i++)
@@ -255,7 +259,7 @@ struct MHD_Response *http_answer_response(const struct http_problem *problem, co
     response = MHD_create_response_from_buffer(len, text, MHD_RESPMEM_MUST_FREE);
     if (response == NULL)
         abort(); /* out of memory */
-    add_general_headers(response, "application/problem+json");
+    add_general_headers(response, "application/problem+json", false);
     if (problem->retry_after_s > 0) {
         char seconds[16];
 

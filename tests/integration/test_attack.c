@@ -15,6 +15,7 @@
 #include "base/json.h"
 #include "base/memory.h"
 #include "tests/support/agent_program.h"
+#include "tests/support/node.h"
 #include "tests/support/pipeline.h"
 #include "tests/support/process.h"
 #include "tests/support/suite.h"
@@ -446,39 +447,11 @@ START_TEST(test_begins_among_what_they_stored)
 }
 END_TEST
 
-static bool works(const char *const argv[])
-{
-    return test_program_run(argv, NULL, NULL, NULL) == 0;
-}
-
-/* Installs the client for this run alone; on failure says what is missing. */
-static bool install_client(void)
-{
-    static const char script[] = "tests/integration/attack.mjs";
-    static const char install[] = "cd \"$1\" && exec npm install --no-audit --no-fund --no-save "
-                                  "--fetch-timeout=15000 --fetch-retries=1 nats@2.29.3";
-    char *output = NULL;
-
-    if (!works((const char *const[]){"sh", "-c", "command -v node && command -v npm", NULL})) {
-        puts("skipped: Node.js or npm is not installed");
-        return false;
-    }
-    node_dir = test_temp_dir();
-    if (!works((const char *const[]){"cp", script, node_dir, NULL}))
-        test_fail("no %s below the current directory", script);
-    if (test_program_run((const char *const[]){"sh", "-c", install, "sh", node_dir, NULL}, NULL,
-                         NULL, &output) != 0) {
-        printf("skipped: npm cannot install the client:\n%s", output);
-        free(output);
-        return false;
-    }
-    free(output);
-    return true;
-}
-
 int main(void)
 {
-    if (!install_client())
+    node_dir =
+        test_node_dir("nats@2.29.3", (const char *const[]){"tests/integration/attack.mjs", NULL});
+    if (node_dir == NULL)
         return SKIPPED;
     Suite *suite = suite_create("attack");
     TCase *tcase = tcase_create("attack");

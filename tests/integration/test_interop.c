@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "nats/kv.h"
 #include "nats/objstore.h"
+#include "tests/support/node.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
 #include "tests/support/suite.h"
@@ -171,39 +172,11 @@ START_TEST(test_other_client_reads_ours_and_we_read_its)
 }
 END_TEST
 
-static bool works(const char *const argv[])
-{
-    return test_program_run(argv, NULL, NULL, NULL) == 0;
-}
-
-/* Installs the client for this run alone; on failure says what is missing. */
-static bool install_client(void)
-{
-    static const char script[] = "tests/integration/interop.mjs";
-    static const char install[] =
-        "cd \"$1\" && exec npm install --no-audit --no-fund --no-save --fetch-timeout=15000 "
-        "--fetch-retries=1 @nats-io/kv@3 @nats-io/obj@3 @nats-io/transport-node@3";
-    char *output = NULL;
-    if (!works((const char *const[]){"sh", "-c", "command -v node && command -v npm", NULL})) {
-        puts("skipped: Node.js or npm is not installed");
-        return false;
-    }
-    node_dir = test_temp_dir();
-    if (!works((const char *const[]){"cp", script, node_dir, NULL}))
-        test_fail("no %s below the current directory", script);
-    if (test_program_run((const char *const[]){"sh", "-c", install, "sh", node_dir, NULL}, NULL,
-                         NULL, &output) != 0) {
-        printf("skipped: npm cannot install the client:\n%s", output);
-        free(output);
-        return false;
-    }
-    free(output);
-    return true;
-}
-
 int main(void)
 {
-    if (!install_client())
+    node_dir = test_node_dir("@nats-io/kv@3.4.0 @nats-io/obj@3.4.0 @nats-io/transport-node@3.4.0",
+                             (const char *const[]){"tests/integration/interop.mjs", NULL});
+    if (node_dir == NULL)
         return SKIPPED;
     test_nats_start(&server);
     Suite *suite = suite_create("interop");
