@@ -264,11 +264,17 @@ static void answer_whole(struct api_transaction *tx, const struct hw_db_outcome 
         answer_dry_run(tx, outcome);
         return;
     }
-    if (tx->write) {
-        http_answer_owe(request); /* it is committed */
-        set_positions(request, outcome, outcome->count - 2);
+    if (!tx->write) {
+        tx->done(request, tx->arg, outcome->results);
+        return;
     }
-    tx->done(request, tx->arg, outcome->results + (tx->write ? tx->first - 1 : 0));
+    http_answer_owe(request); /* it is committed */
+    http_answer_hold(request);
+    tx->done(request, tx->arg, outcome->results + tx->first - 1);
+    /* A refusal committed nothing; an answer that is still to come is none. */
+    if (request->held.status < HTTP_BAD_REQUEST)
+        set_positions(request, outcome, outcome->count - 2);
+    http_answer_release(request);
 }
 
 /* Gives the answer that the first request with this key got. Only the position is the present one.

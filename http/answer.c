@@ -140,6 +140,8 @@ void http_answer_release(struct http_request *request)
 
     request->holding = false;
     request->held.status = 0;
+    if (status == 0)
+        return; /* the answer is still to come */
     answer(request, status, HW_TAKE(request->held.data), request->held.len,
            request->held.media_type);
 }

@@ -43,8 +43,8 @@ void http_answer_owe(struct http_request *request);
 
 /*
  * Hold: the next answer is not sent yet, but kept in request->held; its media type must be a
- * constant. Then it is either released, which sends it, or dropped together with its header fields,
- * after which another answer can be made.
+ * constant. Then it is either released, which sends it (or, where none was made yet, lets the next
+ * one be sent), or dropped together with its header fields, after which another answer can be made.
  */
 void http_answer_hold(struct http_request *request);
 void http_answer_release(struct http_request *request);
