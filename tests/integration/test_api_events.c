@@ -740,8 +740,8 @@ START_TEST(test_many)
             }
         }
     }
-    /* Two programs of five: the pool's four, and the one that listens. */
-    test_wait_for(test_sql_is(&pg, "10",
+    /* Two programs of seven: four for reads, two for writes, and the one that listens. */
+    test_wait_for(test_sql_is(&pg, "14",
                               "SELECT count(*) FROM pg_stat_activity "
                               "WHERE application_name LIKE 'headwater-api%%'"),
                   30);
