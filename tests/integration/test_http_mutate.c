@@ -469,7 +469,7 @@ START_TEST(test_mutations)
     for (int i = 0; i < CALLS; i++)
         calls[i].fd = -1;
     /* The pool, and the one that listens: all of them are there. */
-    test_wait_for(test_sql_is(&pg, "5",
+    test_wait_for(test_sql_is(&pg, "7",
                               "SELECT count(*) FROM pg_stat_activity "
                               "WHERE application_name LIKE 'headwater-api%%'"),
                   60);
