@@ -61,6 +61,15 @@ void http_answer_etag_of(struct http_request *request, const char *bytes, size_t
     http_answer_etag(request, "%.32s", hw_digest_hex(&digest, hex));
 }
 
+void http_answer_etag_weak_of(struct http_request *request, const char *bytes, size_t len)
+{
+    HW_AUTO_FREE char *strong = NULL;
+
+    http_answer_etag_of(request, bytes, len);
+    strong = hw_strdup(request->etag);
+    snprintf(request->etag, sizeof(request->etag), "W/%s", strong);
+}
+
 /* Keeps proxies from storing an answer without asking, unless it has a rule of its own for that,
  * and browsers from guessing its type. */
 static void add_general_headers(struct MHD_Response *response, const char *media_type,
@@ -193,6 +202,29 @@ void http_answer_stream(struct http_request *request, const char *media_type,
     add_headers(request, media_type);
     request->gone = NULL;
     request->transport->watch(request);
+    request->transport->wake(request);
+}
+
+static ssize_t read_nothing(void *arg, uint64_t position, char *out, size_t room)
+{
+    (void)arg;
+    (void)position;
+    (void)out;
+    (void)room;
+    return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+void http_answer_stream_head(struct http_request *request, const char *media_type)
+{
+    request->status = HTTP_OK;
+    request->response =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_nothing, NULL, NULL);
+    if (request->response == NULL)
+        abort(); /* out of memory */
+    /* With chunks, version 0.9.75 of the library would send the last one behind the head. So this
+     * answer ends with its connection. */
+    MHD_set_response_options(request->response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
+    add_headers(request, media_type);
     request->transport->wake(request);
 }
 

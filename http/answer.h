@@ -20,6 +20,9 @@ void http_answer_etag(struct http_request *request, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 /* An entity tag made of the bytes themselves, for what has no version. */
 void http_answer_etag_of(struct http_request *request, const char *bytes, size_t len);
+/* A weak one, made of those bytes that count: the answer has others that change with each reading.
+ */
+void http_answer_etag_weak_of(struct http_request *request, const char *bytes, size_t len);
 
 /*
  * 200 to a GET whose If-None-Match holds the entity tag becomes 304. An answer of more than 64 KiB
@@ -56,6 +59,8 @@ void http_answer_drop(struct http_request *request);
  */
 void http_answer_stream(struct http_request *request, const char *media_type,
                         http_stream_read_fn *read, void (*ended)(void *arg), void *arg);
+/* The answer to HEAD of a stream: its fields, among which is no length. */
+void http_answer_stream_head(struct http_request *request, const char *media_type);
 /* A stream that had nothing to give has something again, or has ended. */
 void http_answer_more(struct http_request *request);
 

@@ -48,6 +48,8 @@ bool http_etag_list_has(const char *field, const char *etag)
 
     if (http_etag_is_any(field))
         return true;
+    if (strncmp(etag, "W/", 2) == 0)
+        etag += 2;
     while (http_etag_next(&field, &tag, &valid))
         if (tag.len == strlen(etag) && strncmp(tag.opaque, etag, tag.len) == 0)
             return true;

@@ -132,6 +132,7 @@ static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const cha
         {MHD_HTTP_HEADER_CONTENT_LENGTH, &head->content_length},
         {MHD_HTTP_HEADER_TRANSFER_ENCODING, &head->transfer_encoding},
         {MHD_HTTP_HEADER_CONTENT_TYPE, &head->content_type},
+        {MHD_HTTP_HEADER_CONTENT_RANGE, &head->content_range},
         {MHD_HTTP_HEADER_HOST, &head->host},
         {MHD_HTTP_HEADER_AUTHORIZATION, &head->authorization},
         {MHD_HTTP_HEADER_IF_MATCH, &if_match},
@@ -140,6 +141,9 @@ static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const cha
     };
 
     (void)kind;
+    if (strcasecmp(name, MHD_HTTP_HEADER_CONTENT_ENCODING) == 0 &&
+        strcasecmp(value != NULL ? value : "", "identity") != 0)
+        head->content_coding = value != NULL ? value : "";
     for (size_t i = 0; i < HW_COUNT(single); i++) {
         if (strcasecmp(name, single[i].name) != 0)
             continue;

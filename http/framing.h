@@ -17,6 +17,7 @@
 /* The header fields that the server itself needs; NULL where a field was not sent. */
 struct http_head {
     const char *content_length, *transfer_encoding, *content_type, *host, *authorization;
+    const char *content_range, *content_coding; /* a coding other than identity */
     const char *twice; /* the name of a field that may be given once, and was given again */
 };
 void http_head_read(struct MHD_Connection *connection, struct http_head *head);

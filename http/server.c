@@ -241,6 +241,19 @@ static bool judge_body(struct http_server_request *r, const struct http_head *he
             http_answer_problem(request, &http_malformed_request, "This request takes no body");
         return !r->has_body;
     }
+    /* RFC 9110 section 14.5: a part that were taken for the whole would replace it. */
+    if (head->content_range != NULL) {
+        http_answer_problem(request, &http_malformed_request,
+                            "Content-Range: a document is sent as a whole, not in parts");
+        return false;
+    }
+    if (head->content_coding != NULL) {
+        http_answer_header(request, MHD_HTTP_HEADER_ACCEPT_ENCODING, "identity");
+        http_answer_problem(request, &http_unsupported_media_type,
+                            "Content-Encoding: %.60s is not decoded here; send the body as it is",
+                            head->content_coding);
+        return false;
+    }
     if (head->content_type == NULL) {
         http_answer_problem(request, &http_unsupported_media_type, "Content-Type: is missing; %s",
                             config ? "it says what the content is, for example application/json"

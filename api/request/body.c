@@ -59,8 +59,23 @@ static void refuse_unknown(struct http_request *request, const struct api_field 
     hw_buf_free(&what);
 }
 
-static bool read_field(struct http_request *request, const struct api_field *field, json_t *value)
+/* JSON has one kind of number, so 1.0 and 1e3 are integers as 1 is (JSON Schema 2020-12, section
+ * 4.2.3). */
+static json_t *as_integer(json_t *value)
 {
+    const double most = 9007199254740992; /* 2^53: below it every integer is exact */
+    const double number = json_real_value(value);
+
+    if (!json_is_real(value) || number < -most || number > most ||
+        number != (double)(json_int_t)number)
+        return json_incref(value);
+    return json_integer((json_int_t)number);
+}
+
+static bool read_field(struct http_request *request, const struct api_field *field, json_t *given)
+{
+    HW_AUTO_JSON json_t *value =
+        field->type == API_FIELD_INTEGER ? as_integer(given) : json_incref(given);
     static const struct {
         json_type type;
         const char *name;

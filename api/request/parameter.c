@@ -65,6 +65,19 @@ bool api_parameter_number(struct http_request *request, const char *name, const 
     return true;
 }
 
+bool api_parameter_after(struct http_request *request, const char **text)
+{
+    const char *given = http_request_parameter(request, "after");
+
+    if (given != NULL && read_number(given, INT64_MAX / 10 - 1) < 0) {
+        http_answer_problem(request, &http_invalid_parameter,
+                            "after: must be a number, as next gives it");
+        return false;
+    }
+    *text = given;
+    return true;
+}
+
 bool api_parameter_rev(const char *text, int64_t *rev)
 {
     const int64_t value = read_number(text, INT64_MAX / 10 - 1);

@@ -18,6 +18,10 @@ bool api_parameter_flag(struct http_request *request, const char *name, bool *fl
 /* ?<name>= as a positive integer; *text is NULL where it is not given. */
 bool api_parameter_number(struct http_request *request, const char *name, const char **text);
 
+/* ?after= of a list that goes down from the newest number: only those below it; 0 leaves none.
+ * *text is NULL where it is not given. */
+bool api_parameter_after(struct http_request *request, const char **text);
+
 /* The rev of a change: digits of a positive number. False: it is none. */
 bool api_parameter_rev(const char *text, int64_t *rev);
 

@@ -37,26 +37,15 @@ static bool check_kind(struct http_request *request, const char *kind)
     return false;
 }
 
-static bool check_after(struct http_request *request, const char *after)
-{
-    const size_t digits = after != NULL ? strspn(after, "0123456789") : 1;
-
-    if (digits >= 1 && digits <= 18 && (after == NULL || after[digits] == '\0'))
-        return true;
-    http_answer_problem(request, &http_invalid_parameter, "after: must be the id of an entry");
-    return false;
-}
-
 void api_audit_list(struct http_request *request)
 {
     const char *kind = http_request_parameter(request, "kind");
-    const char *after = http_request_parameter(request, "after");
     struct api_transaction *tx;
-    const char *most;
+    const char *most, *after;
     int limit;
 
     if (!api_parameter_limit(request, &limit, &most) || !check_kind(request, kind) ||
-        !check_after(request, after) || !api_resource_fields(request, columns))
+        !api_parameter_after(request, &after) || !api_resource_fields(request, columns))
         return;
     tx = api_transaction_read(request);
     api_transaction_add(

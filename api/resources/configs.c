@@ -17,7 +17,8 @@
 #include "http/media_type.h"
 
 #define SELECT_CONFIG                                                                              \
-    "SELECT c.name, c.revision, r.digest, r.size, c.media_type, c.message, c.version, "            \
+    "SELECT c.name, c.revision, r.digest, r.size, c.media_type, nullif(c.message, '') AS "         \
+    "message, c.version, "                                                                         \
     "c.created_at, c.updated_at, c.updated_by FROM headwater.config AS c "                         \
     "JOIN headwater.config_revision AS r ON r.config = c.name AND r.revision = c.revision "
 
@@ -177,17 +178,18 @@ void api_configs_revisions(struct http_request *request)
     struct api_transaction *tx;
     int limit;
 
-    if (!api_parameter_limit(request, &limit, &most) ||
-        !api_parameter_number(request, "after", &after) ||
+    if (!api_parameter_limit(request, &limit, &most) || !api_parameter_after(request, &after) ||
         !api_resource_fields(request, revision_columns))
         return;
     tx = api_transaction_read(request);
-    api_transaction_add(tx,
-                        "SELECT revision, digest, size, media_type, message, author, created_at "
-                        "FROM headwater.config_revision "
-                        "WHERE config = $1 AND ($2::int IS NULL OR revision < $2::int) "
-                        "ORDER BY revision DESC LIMIT $3::int",
-                        3, http_request_variable(request, "name"), after, most);
+    api_transaction_add(
+        tx,
+        "SELECT revision, digest, size, media_type, nullif(message, '') AS message, "
+        "author, created_at "
+        "FROM headwater.config_revision "
+        "WHERE config = $1 AND ($2::bigint IS NULL OR revision < $2::bigint) "
+        "ORDER BY revision DESC LIMIT $3::int",
+        3, http_request_variable(request, "name"), after, most);
     api_transaction_run(tx, on_revisions, revision_columns);
 }
 

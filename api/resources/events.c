@@ -428,7 +428,7 @@ void api_events_get(struct http_request *request)
         return;
     }
     if (strcmp(request->method, "HEAD") == 0) {
-        http_answer_bytes(request, HTTP_OK, NULL, 0, "text/event-stream");
+        http_answer_stream_head(request, "text/event-stream");
         return;
     }
     filter.alternatives = HW_TAKE(alternatives);

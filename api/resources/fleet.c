@@ -9,6 +9,7 @@
 #include "api/resource.h"
 #include "api/transaction.h"
 #include "base/json.h"
+#include "base/json_text.h"
 #include "base/memory.h"
 #include "http/answer.h"
 
@@ -48,6 +49,20 @@ json_t *api_fleet_counts(const PGresult *rows)
     return counts;
 }
 
+/* How long a node lags grows by itself. That is no news, so it does not count for the tag; without
+ * this no reader would ever be told 304 while a node lags. */
+static void set_etag(struct http_request *request, const json_t *answer)
+{
+    HW_AUTO_JSON json_t *copy = json_deep_copy(answer);
+    json_t *item;
+    size_t i;
+
+    json_array_foreach(json_object_get(copy, "items"), i, item)
+        json_object_del(item, "lag_seconds");
+    HW_AUTO_FREE char *text = hw_json_text(copy, false);
+    http_answer_etag_weak_of(request, text, strlen(text));
+}
+
 static void on_fleet(struct http_request *request, const void *arg, PGresult *const *results)
 {
     const char *ignored;
@@ -61,6 +76,7 @@ static void on_fleet(struct http_request *request, const void *arg, PGresult *co
     HW_AUTO_JSON json_t *page =
         api_resource_select(request, api_resource_page(results[1], limit, columns));
     json_object_update(answer, page);
+    set_etag(request, answer);
     http_answer_json(request, HTTP_OK, answer);
 }
 

@@ -55,7 +55,7 @@ static const char *id_of(struct http_request *request)
 
 /* ---- reading ---- */
 
-static bool check_list(struct http_request *request, const char *state, const char *after)
+static bool check_state(struct http_request *request, const char *state)
 {
     static const char *const states[] = {"pending", "approved", "rejected", "conflict", "refused"};
     bool known = state == NULL;
@@ -65,24 +65,18 @@ static bool check_list(struct http_request *request, const char *state, const ch
     if (!known)
         http_answer_problem(request, &http_invalid_parameter,
                             "state: must be pending, approved, rejected, conflict or refused");
-    else if (after != NULL && !is_id(after))
-        http_answer_problem(request, &http_invalid_parameter,
-                            "after: must be the id of a proposal");
-    else
-        return true;
-    return false;
+    return known;
 }
 
 void api_proposals_list(struct http_request *request)
 {
     const char *state = http_request_parameter(request, "state");
-    const char *after = http_request_parameter(request, "after");
     struct api_transaction *tx;
-    const char *most;
+    const char *most, *after;
     int limit;
 
-    if (!api_parameter_limit(request, &limit, &most) || !check_list(request, state, after) ||
-        !api_resource_fields(request, columns))
+    if (!api_parameter_limit(request, &limit, &most) || !check_state(request, state) ||
+        !api_parameter_after(request, &after) || !api_resource_fields(request, columns))
         return;
     tx = api_transaction_read(request);
     api_transaction_add(tx,

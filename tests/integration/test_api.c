@@ -362,7 +362,7 @@ START_TEST(test_config_life)
 
     HW_AUTO_FREE char *match = hw_sprintf(JSON "If-Match: %s\r\n", first);
     ck_assert_int_eq(call("PUT", "/v1/configs/life", match, two), 200);
-    check_has("{\"revision\":2,\"message\":\"\"}");
+    check_has("{\"revision\":2,\"message\":null}");
     call("PUT", "/v1/configs/life", match, one);
     check_problem(412, "precondition-failed");
 
