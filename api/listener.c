@@ -7,12 +7,15 @@
 #include "base/memory.h"
 #include "common/log.h"
 #include "common/outage.h"
+#include "pg/pool.h"
 
 enum { LISTEN_AGAIN_MS = 1000 };
 
 struct api_listener {
     struct hw_loop *loop;
     struct hw_db *db;
+    const struct hw_pool *pool;
+    bool connected;
     bool up; /* the channels are listened to */
     bool stopped;
     TAILQ_HEAD(, api_subscriber) subscribers;
@@ -23,7 +26,7 @@ struct api_listener {
     void *arg;
     struct hw_timer again;
     struct hw_error trouble;
-    struct hw_outage outage; /* of a database that is there, and where LISTEN fails */
+    struct hw_outage outage; /* of a database that is there, and refuses us or LISTEN */
 };
 
 /* ---- turns ---- */
@@ -87,6 +90,12 @@ static void go_down(struct api_listener *listener, const struct hw_error *why)
             subscriber->down(subscriber->arg, why);
 }
 
+static void tell_trouble(struct api_listener *listener, const struct hw_error *why)
+{
+    if (hw_outage_goes_on(&listener->outage, why->message, hw_loop_now()))
+        hw_log_error("cannot listen for what happens in the database", HW_E(why));
+}
+
 static void listen_to_all(void *arg);
 
 static void on_listening(void *arg, const struct hw_db_outcome *outcome)
@@ -98,9 +107,16 @@ static void on_listening(void *arg, const struct hw_db_outcome *outcome)
     if (outcome->status == HW_EUNAVAIL)
         return; /* on_down tells */
     if (outcome->status != HW_OK) {
-        if (hw_outage_goes_on(&listener->outage, outcome->err.message, hw_loop_now()))
-            hw_log_error("cannot listen for what happens in the database", HW_E(&outcome->err));
-        go_down(listener, &outcome->err);
+        const char *refusal = hw_db_refuses_writes(listener->db);
+        struct hw_error why = outcome->err;
+
+        if (refusal != NULL)
+            (void)hw_fail(&why, why.status,
+                          "%.300s: %s, and notifications come from servers that take writes; one "
+                          "is looked for",
+                          outcome->err.message, refusal);
+        tell_trouble(listener, &why);
+        go_down(listener, &why);
         hw_timer_start(listener->loop, &listener->again, LISTEN_AGAIN_MS, listen_to_all, listener);
         return;
     }
@@ -141,7 +157,10 @@ static void listen_to_all(void *arg)
 
 static void on_up(void *arg)
 {
-    listen_to_all(arg);
+    struct api_listener *listener = arg;
+
+    listener->connected = true;
+    listen_to_all(listener);
 }
 
 static void on_down(void *arg, const struct hw_error *why)
@@ -149,6 +168,9 @@ static void on_down(void *arg, const struct hw_error *why)
     struct api_listener *listener = arg;
 
     hw_timer_stop(&listener->again);
+    if (!listener->connected && hw_pool_up(listener->pool))
+        tell_trouble(listener, why);
+    listener->connected = false;
     go_down(listener, why);
 }
 
@@ -175,7 +197,8 @@ static void on_notify(void *arg, const char *channel)
 /* ---- beginning and end ---- */
 
 enum hw_status api_listener_open(struct hw_loop *loop, const char *conninfo,
-                                 struct api_listener **out, struct hw_error *err)
+                                 const struct hw_pool *pool, struct api_listener **out,
+                                 struct hw_error *err)
 {
     struct api_listener *listener = hw_alloc(sizeof(*listener));
     const struct hw_db_events events = {
@@ -183,6 +206,7 @@ enum hw_status api_listener_open(struct hw_loop *loop, const char *conninfo,
     enum hw_status status;
 
     listener->loop = loop;
+    listener->pool = pool;
     TAILQ_INIT(&listener->subscribers);
     TAILQ_INIT(&listener->line);
     hw_fail(&listener->trouble, HW_EUNAVAIL, "no connection to the database was made yet");

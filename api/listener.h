@@ -36,8 +36,12 @@ struct api_subscriber {
 };
 
 struct api_listener;
+struct hw_pool;
+/* The pool tells the log why the database cannot be reached, and the listener why it alone cannot
+ * be served. The pool is borrowed. */
 enum hw_status api_listener_open(struct hw_loop *loop, const char *conninfo,
-                                 struct api_listener **listener, struct hw_error *err) HW_CHECKED;
+                                 const struct hw_pool *pool, struct api_listener **listener,
+                                 struct hw_error *err) HW_CHECKED;
 /* Ends the connection: no subscriber is called any more, and no question is answered. */
 void api_listener_stop(struct api_listener *listener);
 void api_listener_free(struct api_listener *listener); /* NULL is fine */

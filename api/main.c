@@ -298,7 +298,7 @@ static enum hw_status open_service(struct service *service, const struct options
         status = api_nats_open(&nats, &api->nats, err);
     }
     if (status == HW_OK)
-        status = api_listener_open(api->loop, options->database, &api->listener, err);
+        status = api_listener_open(api->loop, options->database, api->pool, &api->listener, err);
     if (status == HW_OK) {
         api->contention = api_contention_new(api->loop, api->pool, api->listener);
         api->waits = api_waits_new(api->loop, api->listener);

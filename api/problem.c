@@ -27,6 +27,7 @@ PROBLEM(api_contention, "contention", 503, "Others hold what this needs", 1);
 PROBLEM(api_commit_outcome_unknown, "commit-outcome-unknown", 503,
         "Whether the change was committed is not known", 2);
 PROBLEM(api_shutting_down, "shutting-down", 503, "The service is stopping", 2);
+PROBLEM(api_too_slow, "too-slow", 504, "The database ended this before it was done", 0);
 PROBLEM(api_wait_timeout, "wait-timeout", 504, "Not every node was done in time", 0);
 
 const struct http_problem *const api_problems[] = {
@@ -49,6 +50,7 @@ const struct http_problem *const api_problems[] = {
     &api_contention,
     &api_commit_outcome_unknown,
     &api_shutting_down,
+    &api_too_slow,
     &api_wait_timeout,
     NULL,
 };

@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "common/log.h"
 #include "http/answer.h"
+#include "pg/pool.h"
 
 /* The problem for each SQLSTATE (PostgreSQL manual, appendix A); the first match counts. */
 static const struct {
@@ -37,7 +38,7 @@ static const struct {
     {"P0002", NULL, &api_no_such_resource},
     {"55P03", NULL, &api_contention},
     {"40", NULL, &api_contention},
-    {"57014", NULL, &http_overloaded},
+    {"57014", NULL, &api_too_slow},
     {"53", NULL, &http_overloaded},
     {"3D000", NULL, &api_not_ready}, /* no such database, schema, table, column, function */
     {"3F000", NULL, &api_not_ready},
@@ -116,10 +117,12 @@ static void answer_unfit(struct http_request *request, const struct hw_db_outcom
                             "headwater_api, or GRANT headwater_api to that role",
                             message);
     } else if (strcmp(outcome->sqlstate, "25006") == 0) {
+        const char *refusal = hw_pool_refuses_writes(api_of(request)->pool);
+
         http_answer_problem(request, &api_not_ready,
                             "The database takes no writes now (%s); a server that does is looked "
                             "for: try again when /readyz says that there is one",
-                            message);
+                            refusal != NULL ? refusal : message);
     } else {
         hw_log_warn("the database's schema is not this version's", HW_E(&outcome->err));
         http_answer_problem(request, &api_not_ready,
@@ -137,6 +140,18 @@ static void answer_contention(struct http_request *request, const char *message)
     http_answer_problem(request, &api_contention, "%s%s%s", message, joint(message, "x"),
                         holder != NULL ? holder
                                        : "Others were in its way; try again when they are done");
+}
+
+/* The database ended a statement, because its time was over or because somebody asked for that. To
+ * send it again helps only in the second case. */
+static void answer_too_slow(struct http_request *request, const char *message)
+{
+    hw_log_warn("the database ended a statement of a request", HW_S("method", request->method),
+                HW_S("target", request->raw_target), HW_S("why", message));
+    http_answer_problem(request, &api_too_slow,
+                        "The database ended this (%s), and nothing was changed: a statement may "
+                        "work for %d s. Ask for less at once; psql has no such limit",
+                        message, HW_POOL_STATEMENT_MS / 1000);
 }
 
 static void answer_sql_error(struct http_request *request, const struct hw_db_outcome *outcome)
@@ -159,6 +174,8 @@ static void answer_sql_error(struct http_request *request, const struct hw_db_ou
             message);
     else if (strcmp(outcome->sqlstate, "55P03") == 0)
         answer_contention(request, message);
+    else if (problem == &api_too_slow)
+        answer_too_slow(request, message);
     else if (problem == &api_not_ready)
         answer_unfit(request, outcome, message);
     else

@@ -49,6 +49,7 @@ struct hw_pool {
     struct hw_outage outage;   /* there is no connection at all */
     struct hw_outage shortage; /* there are some, and others are refused */
     bool announced, stopping;
+    bool refuses_writes; /* and the log has told so */
 };
 
 static enum hw_status open_connection(struct pooled *c, struct hw_error *err);
@@ -258,6 +259,29 @@ static void tell_reached(struct hw_pool *pool, const struct pooled *c)
     pool->announced = true;
 }
 
+/* Some server is there, and none that takes writes; or one is again. */
+static void tell_writes(struct hw_pool *pool)
+{
+    const char *refusal = hw_pool_refuses_writes(pool);
+
+    if (count_ready(pool) == 0 || pool->refuses_writes == (refusal != NULL))
+        return;
+    pool->refuses_writes = refusal != NULL;
+    if (refusal != NULL)
+        hw_log_warn("the database takes no writes; a server that does is looked for",
+                    HW_S("why", refusal));
+    else
+        hw_log_info("the database takes writes again");
+}
+
+static void on_writes(void *arg, const char *refusal)
+{
+    const struct pooled *c = arg;
+
+    (void)refusal;
+    tell_writes(c->pool);
+}
+
 /* ---- sessions ---- */
 
 static void set_up(void *arg);
@@ -289,6 +313,7 @@ static void on_set_up(void *arg, const struct hw_db_outcome *outcome)
         hurry_others(c);
     set_ready(c, true);
     tell_reached(pool, c);
+    tell_writes(pool);
     serve_line(c->lane);
 }
 
@@ -332,7 +357,8 @@ static void on_down(void *arg, const struct hw_error *why)
 
 static enum hw_status open_connection(struct pooled *c, struct hw_error *err)
 {
-    const struct hw_db_events events = {.up = set_up, .down = on_down, .arg = c};
+    const struct hw_db_events events = {
+        .up = set_up, .down = on_down, .writes = on_writes, .arg = c};
 
     return hw_db_open(c->pool->config.loop, c->pool->conninfo, c->pool->config.application_name,
                       &events, &c->db, err);

@@ -13,6 +13,7 @@
 #include "tests/support/http.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
+#include "tests/support/standby.h"
 #include "tests/support/suite.h"
 
 #define PASSWORD "pa55-not-to-be-seen"
@@ -270,6 +271,115 @@ START_TEST(test_full_and_shutting_down)
 }
 END_TEST
 
+static void put(const char *target, int status, const char *problem, const char *words)
+{
+    struct test_answer answer =
+        test_http(api.port, "PUT", target, "Content-Type: application/json\r\n", "{}", 2);
+    HW_AUTO_FREE char *found = status >= 400 ? test_answer_problem(&answer) : NULL;
+
+    ck_assert_msg(answer.status == status && strstr(answer.body, words) != NULL, "%s%s",
+                  answer.head, answer.body);
+    if (problem != NULL)
+        ck_assert_str_eq(found, problem);
+    test_answer_free(&answer);
+}
+
+START_TEST(test_takes_no_writes)
+{
+    static const char said[] = "msg=\"the database takes no writes";
+
+    start(pg.api_url);
+    test_wait_for(is_ready(), 30);
+    free(test_sql(&pg, "ALTER SYSTEM SET default_transaction_read_only = on"));
+    free(test_sql(&pg, "SELECT pg_reload_conf()"));
+    test_wait_for(answers("/readyz", "takes no writes", "default_transaction_read_only is on"), 30);
+    for (int i = 0; i < 5; i++)
+        put("/v1/nodes/ro", 503, "not-ready", "default_transaction_read_only is on there");
+    ck_assert_int_eq(times_in_log(said), 1);
+    free(test_sql(&pg, "ALTER SYSTEM RESET default_transaction_read_only"));
+    free(test_sql(&pg, "SELECT pg_reload_conf()"));
+    test_wait_for(is_ready(), 60);
+    test_wait_for(log_has("msg=\"the database takes writes again"), 60);
+    stop();
+}
+END_TEST
+
+/* A standby takes neither writes nor LISTEN. */
+START_TEST(test_standby)
+{
+    struct test_postgres primary, standby;
+
+    test_postgres_start(&primary, true, NULL);
+    test_standby_start(&primary, NULL, NULL, &standby);
+    test_standby_wait(&primary, &standby);
+    start(standby.api_url);
+    test_wait_for(log_has("msg=\"the database takes no writes") &&
+                      log_has("msg=\"cannot listen for what happens in the database"),
+                  30);
+    test_wait_for(log_has("it is a standby, and notifications come from servers"), 30);
+    test_wait_for(answers("/readyz", "takes no writes", "it is a standby"), 30);
+    for (int i = 0; i < 5; i++)
+        put("/v1/nodes/ro", 503, NULL, "standby");
+    ck_assert_int_eq(times_in_log("msg=\"the database takes no writes"), 1);
+    ck_assert_int_eq(times_in_log("msg=\"cannot listen for"), 1);
+    stop();
+    test_postgres_remove(&standby);
+    test_postgres_remove(&primary);
+}
+END_TEST
+
+/* Some connections are there, and no more are let in. */
+START_TEST(test_too_few_connections)
+{
+    static const char said[] = "msg=\"a connection to the database is refused";
+
+    free(test_sql(&pg, "ALTER ROLE headwater_api CONNECTION LIMIT 2"));
+    start(pg.api_url);
+    test_wait_for(log_has(said), 30);
+    test_wait_for(answers("/readyz", "53300", "CONNECTION LIMIT"), 60);
+    ck_assert_int_eq(times_in_log(said), 1);
+    free(test_sql(&pg, "ALTER ROLE headwater_api CONNECTION LIMIT -1"));
+    test_wait_for(is_ready(), 60);
+    test_wait_for(log_has("msg=\"all connections to the database are there"), 60);
+    put("/v1/nodes/again", 201, NULL, "again");
+
+    /* The one that listens is alone in that. */
+    ck_assert_int_eq(times_in_log("msg=\"cannot listen for"), 0);
+    free(test_sql(&pg, "ALTER ROLE headwater_api CONNECTION LIMIT 6"));
+    free(test_sql(&pg, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                       "WHERE application_name = 'headwater-api listener'"));
+    test_wait_for(answers("/readyz", "53300", "CONNECTION LIMIT"), 60);
+    test_wait_for(log_has("msg=\"cannot listen for"), 30);
+    free(test_sql(&pg, "ALTER ROLE headwater_api CONNECTION LIMIT -1"));
+    test_wait_for(is_ready(), 60);
+    ck_assert_int_eq(times_in_log("msg=\"cannot listen for"), 1);
+    ck_assert_int_eq(times_in_log(said), 1);
+    stop();
+}
+END_TEST
+
+/* A statement that the database ends, here that of a dry run. */
+START_TEST(test_too_slow)
+{
+    free(test_sql(&pg,
+                  "CREATE FUNCTION public.hurry() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                  "PERFORM set_config('statement_timeout', '100ms', true); RETURN NEW; END $$;"
+                  "CREATE FUNCTION public.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ "
+                  "BEGIN PERFORM pg_sleep(600); RETURN NULL; END $$;"
+                  "CREATE TRIGGER hurry BEFORE INSERT ON headwater.node "
+                  "FOR EACH ROW EXECUTE FUNCTION public.hurry();"
+                  "CREATE CONSTRAINT TRIGGER dawdle AFTER INSERT ON headwater.node DEFERRABLE "
+                  "INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.dawdle()"));
+    start(pg.api_url);
+    test_wait_for(is_ready(), 30);
+    put("/v1/nodes/slow?dry_run=true", 504, "too-slow", "statement timeout");
+    put("/v1/nodes/slow?dry_run=true", 504, "too-slow", "nothing was changed");
+    ck_assert_int_eq(times_in_log("msg=\"the database ended a statement of a request"), 2);
+    stop();
+    free(test_sql(&pg, "DROP FUNCTION public.hurry CASCADE; DROP FUNCTION public.dawdle CASCADE"));
+}
+END_TEST
+
 /* Who waits for a node when the database goes is told at the end of the time. */
 START_TEST(test_lost_while_a_client_waits)
 {
@@ -305,5 +415,6 @@ END_TEST
 
 TEST_MAIN_BETWEEN("api without a database", 240, setup, teardown, test_nobody_listens,
                   test_wrong_names, test_refused_roles, test_not_postgresql, test_tls,
-                  test_schema_missing_and_older, test_full_and_shutting_down,
+                  test_schema_missing_and_older, test_full_and_shutting_down, test_takes_no_writes,
+                  test_standby, test_too_few_connections, test_too_slow,
                   test_lost_while_a_client_waits)
