@@ -74,9 +74,15 @@ bool api_precondition_is_weak(const struct http_request *request)
 
 bool api_precondition_none(struct http_request *request)
 {
-    if (http_request_header(request, HTTP_IF_MATCH) == NULL)
+    const char *none_match = http_request_header(request, HTTP_IF_NONE_MATCH);
+
+    if (http_request_header(request, HTTP_IF_MATCH) != NULL)
+        http_answer_problem(request, &api_precondition_failed,
+                            "If-Match: nothing here has an entity tag that could be compared");
+    else if (none_match != NULL && http_etag_is_any(none_match))
+        http_answer_problem(request, &api_precondition_failed,
+                            "If-None-Match: what this path names is there already");
+    else
         return true;
-    http_answer_problem(request, &api_precondition_failed,
-                        "If-Match: nothing here has an entity tag that could be compared");
     return false;
 }

@@ -19,8 +19,8 @@ struct api_precondition {
 /* False when the request was answered with the problem. */
 bool api_precondition_read(struct http_request *request, struct api_precondition *condition);
 
-/* For a write of what has no entity tag: If-Match cannot hold. False when the request was answered
- * so. */
+/* For a write of what is always there and has no entity tag: neither If-Match nor If-None-Match: *
+ * can hold. False when the request was answered so. */
 bool api_precondition_none(struct http_request *request);
 
 /* Does If-Match list a weak tag? It can never match, which its sender may want to know. */

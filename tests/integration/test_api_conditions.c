@@ -226,6 +226,14 @@ START_TEST(test_tokens_and_others)
     check_problem(412, "precondition-failed");
     call("PUT", "/v1/nodes/n/instance", with_body, "{\"instance\":\"x-1\"}");
     check_problem(412, "precondition-failed");
+    HW_AUTO_FREE char *none_with_body = hw_sprintf("%s%s", none_match, JSON);
+    call("POST", "/v1/tokens", none_with_body, "{\"name\":\"new\",\"role\":\"viewer\"}");
+    check_problem(412, "precondition-failed");
+    call("POST", "/v1/apply", none_with_body, "{\"resources\":[]}");
+    check_problem(412, "precondition-failed");
+    call("PUT", "/v1/nodes/n/instance", none_with_body, "{\"instance\":\"x-1\"}");
+    check_problem(412, "precondition-failed");
+    check_sql("0", "SELECT count(*) FROM headwater.token_info WHERE name = 'new'");
 }
 END_TEST
 
