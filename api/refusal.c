@@ -202,7 +202,8 @@ void api_refusal_answer(struct http_request *request, const struct hw_db_outcome
             http_answer_problem(request, &api_database_unavailable, "%s", outcome->err.message);
         return;
     default:
-        if (outcome->sqlstate[0] == '\0' &&
+        /* A line of reads does not wait for who holds up the writes. */
+        if (outcome->sqlstate[0] == '\0' && !http_request_is_read(request) &&
             api_contention_holder(api_of(request)->contention) != NULL)
             answer_contention(request, outcome->err.message);
         else if (outcome->sqlstate[0] == '\0')

@@ -162,6 +162,7 @@ static void submit_again(struct api_transaction *tx)
     const int64_t most = (int64_t)PAUSE_FIRST_MS << (tx->attempts - 1);
 
     set_first_job(tx);
+    api_contention_watch(api_of(tx->request)->contention);
     hw_pool_submit_after(api_of(tx->request)->pool, &tx->job, 1 + random() % most);
 }
 
