@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_text.h"
+
 const char *api_row_text(const PGresult *rows, int row, const char *name)
 {
     const int i = PQfnumber(rows, name);
@@ -48,7 +50,7 @@ json_t *api_row_value(const PGresult *rows, int row, const char *name, enum api_
         value = json_boolean(*text == 't');
         break;
     case API_COLUMN_JSON:
-        value = json_loads(text, JSON_DECODE_ANY, NULL);
+        value = hw_json_load(text, strlen(text), JSON_DECODE_ANY, NULL);
         break;
     case API_COLUMN_TIME:
         value = time_value(text);

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "base/json_text.h"
+
 static bool is_blank(char c)
 {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
@@ -52,11 +54,13 @@ const char *hw_json_hint(const char *text, size_t len, const json_error_t *probl
     return "";
 }
 
-enum hw_status hw_json_parse_object(const char *text, size_t len, json_t **object,
-                                    struct hw_error *err)
+typedef json_t *load_fn(const char *text, size_t len, size_t flags, json_error_t *problem);
+
+static enum hw_status parse_object(load_fn *load, const char *text, size_t len, json_t **object,
+                                   struct hw_error *err)
 {
     json_error_t problem;
-    json_t *value = json_loadb(text, len, JSON_REJECT_DUPLICATES, &problem);
+    json_t *value = load(text, len, JSON_REJECT_DUPLICATES, &problem);
 
     if (value == NULL)
         return hw_fail(err, HW_EINVAL, "not valid JSON at line %d, column %d: %s%s", problem.line,
@@ -67,6 +71,18 @@ enum hw_status hw_json_parse_object(const char *text, size_t len, json_t **objec
     }
     *object = value;
     return HW_OK;
+}
+
+enum hw_status hw_json_parse_object(const char *text, size_t len, json_t **object,
+                                    struct hw_error *err)
+{
+    return parse_object(json_loadb, text, len, object, err);
+}
+
+enum hw_status hw_json_parse_exact(const char *text, size_t len, json_t **object,
+                                   struct hw_error *err)
+{
+    return parse_object(hw_json_load, text, len, object, err);
 }
 
 enum hw_status hw_json_unpack(json_t *object, struct hw_error *err, const char *fmt, ...)

@@ -12,6 +12,9 @@
 /* Parses one JSON object (RFC 8259). The error names line and column. Caller: json_decref. */
 enum hw_status hw_json_parse_object(const char *text, size_t len, json_t **object,
                                     struct hw_error *err) HW_CHECKED;
+/* The same, and every number stays as it is written: base/json_text.h. */
+enum hw_status hw_json_parse_exact(const char *text, size_t len, json_t **object,
+                                   struct hw_error *err) HW_CHECKED;
 
 /*
  * A guess at the mistake in a text that jansson refuses, to be put behind its words: "; a comma

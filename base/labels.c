@@ -3,14 +3,15 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/json_text.h"
 #include "base/memory.h"
 
 /* The value that a word spells in JSON when it is no string; NULL: none that we can hold. */
 static json_t *scalar_of(const char *word)
 {
-    json_t *value = json_loads(word, JSON_DECODE_ANY, NULL);
+    json_t *value = hw_json_load(word, strlen(word), JSON_DECODE_ANY, NULL);
 
-    if (json_is_object(value) || json_is_array(value) || json_is_string(value)) {
+    if (json_is_object(value) || json_is_array(value) || hw_json_is_string(value)) {
         json_decref(value);
         return NULL;
     }
@@ -115,7 +116,7 @@ static enum hw_status read_object(const char *text, json_t *alternatives, struct
 {
     json_t *object;
 
-    if (hw_json_parse_object(text, strlen(text), &object, err) == HW_OK) {
+    if (hw_json_parse_exact(text, strlen(text), &object, err) == HW_OK) {
         json_array_set_new(alternatives, 0, object);
         return HW_OK;
     }

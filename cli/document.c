@@ -6,6 +6,7 @@
 
 #include "base/base64.h"
 #include "base/buf.h"
+#include "base/json_text.h"
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "cli/client/http.h"
@@ -86,7 +87,7 @@ static json_t *as_tree(const char *bytes, size_t len)
 
     if (len > TREE_MOST)
         return NULL;
-    value = json_loadb(bytes, len, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+    value = hw_json_load(bytes, len, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
     if (value == NULL || is_deeper(value, TREE_DEPTH))
         return NULL;
     HW_AUTO_FREE char *written = cli_json_text(value, false);
@@ -146,7 +147,7 @@ enum hw_status cli_document_schema(struct cli *cli, const char *config, json_t *
         st = HW_OK;
     } else if (st == HW_OK) {
         *schema =
-            json_loadb(answer.body, answer.len, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+            hw_json_load(answer.body, answer.len, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
         if (*schema == NULL)
             st = hw_fail(err, HW_EPROTO, "GET %s: the answer is not JSON", path.data);
     }

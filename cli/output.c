@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "base/json_text.h"
 #include "base/memory.h"
 #include "cli/fetch.h"
 #include "cli/text.h"
@@ -20,10 +21,10 @@ enum { DIGEST_SHOWN = 19 }; /* "sha256:" and twelve digits tell contents apart *
 /* Would a selector take the word for something other than this string alone? */
 static bool needs_quotes(const char *word)
 {
-    HW_AUTO_JSON json_t *value = json_loads(word, JSON_DECODE_ANY, NULL);
+    HW_AUTO_JSON json_t *value = hw_json_load(word, strlen(word), JSON_DECODE_ANY, NULL);
 
     return strchr(word, ',') != NULL || *word == '"' || *word == '[' || *word == '{' ||
-           (value != NULL && !json_is_string(value));
+           (value != NULL && !hw_json_is_string(value));
 }
 
 /* Writes labels as a selector has them: site=north,crate=7,slot="3"; "-" for none. */
@@ -34,9 +35,9 @@ static void add_labels(struct hw_buf *out, const json_t *labels)
 
     json_object_foreach((json_t *)(uintptr_t)labels, name, value) {
         hw_buf_printf(out, "%s%s=", separator, name);
-        if (json_is_string(value) && needs_quotes(json_string_value(value))) {
+        if (hw_json_is_string(value) && needs_quotes(json_string_value(value))) {
             hw_buf_json_string(out, json_string_value(value), json_string_length(value));
-        } else if (json_is_string(value)) {
+        } else if (hw_json_is_string(value)) {
             hw_buf_puts(out, json_string_value(value));
         } else {
             HW_AUTO_FREE char *text = cli_json_text(value, false);
@@ -61,7 +62,7 @@ static void add_time(struct hw_buf *out, const char *time)
 
 static void add_value(struct hw_buf *out, const json_t *value, int kind)
 {
-    const char *text = json_string_value(value);
+    const char *text = hw_json_is_string(value) ? json_string_value(value) : NULL;
 
     if (kind == CLI_FLAG)
         hw_buf_puts(out, json_is_true(value) ? "yes" : "-");
@@ -142,7 +143,7 @@ static bool is_numeric(const json_t *items, const char *member)
 
     json_array_foreach(items, i, item) {
         const json_t *value = json_object_get(item, member);
-        if (json_is_number(value))
+        if (hw_json_is_number(value))
             any = true;
         else if (value != NULL && !json_is_null(value))
             return false;

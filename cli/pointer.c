@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/json.h"
+#include "base/json_text.h"
 #include "base/memory.h"
 
 /* The step at *rest, malloc'ed; *rest then stands behind it. NULL at the end. ~1 and ~0 mean / and
@@ -160,12 +161,11 @@ enum hw_status cli_pointer_split(const char *assignment, char **path, json_t **v
         return HW_OK;
     }
     const char *text = equals + 1;
-    json_t *parsed = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &problem);
+    json_t *parsed =
+        hw_json_load(text, strlen(text), JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, &problem);
     if (parsed == NULL && (*text == '{' || *text == '[' || *text == '"'))
         return hw_fail(err, HW_EINVAL, "%s: not valid JSON at column %d: %s%s", assignment,
                        problem.column, problem.text, hw_json_hint(text, strlen(text), &problem));
-    if (parsed == NULL && json_error_code(&problem) == json_error_numeric_overflow)
-        return hw_fail(err, HW_EINVAL, "%s: the number is beyond 64 bits", assignment);
     if (parsed == NULL)
         parsed = json_string(text);
     if (parsed == NULL)

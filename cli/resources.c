@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/json_text.h"
 #include "base/memory.h"
 #include "base/nearest.h"
 #include "base/utf8.h"
@@ -118,7 +119,7 @@ static enum hw_status check_json(const char *path, const char *bytes, size_t len
                                  struct hw_error *err)
 {
     json_error_t problem;
-    HW_AUTO_JSON json_t *value = json_loadb(bytes, len, JSON_DECODE_ANY, &problem);
+    HW_AUTO_JSON json_t *value = hw_json_load(bytes, len, JSON_DECODE_ANY, &problem);
 
     if (value != NULL || (json_error_code(&problem) != json_error_invalid_syntax &&
                           json_error_code(&problem) != json_error_premature_end_of_input))
@@ -341,8 +342,8 @@ static bool read_json(struct collector *c, const char *text, size_t len, enum hw
     while (*st == HW_OK && at < len) {
         const size_t line = lines_before(text, at) + 1;
         json_error_t problem;
-        json_t *value = json_loadb(text + at, len - at,
-                                   JSON_REJECT_DUPLICATES | JSON_DISABLE_EOF_CHECK, &problem);
+        json_t *value = hw_json_load(text + at, len - at,
+                                     JSON_REJECT_DUPLICATES | JSON_DISABLE_EOF_CHECK, &problem);
 
         if (value == NULL) {
             *st =

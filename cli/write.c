@@ -54,7 +54,7 @@ static enum hw_status read_object(const struct cli *cli, const struct cli_answer
         *object = json_object();
         return HW_OK;
     }
-    if (hw_json_parse_object(answer->body, answer->len, object, err) == HW_OK)
+    if (hw_json_parse_exact(answer->body, answer->len, object, err) == HW_OK)
         return HW_OK;
     err->status = HW_EPROTO;
     return hw_fail_in(err, cli->o->dry_run ? "the answer is broken; is it headwater-api?"

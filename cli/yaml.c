@@ -8,6 +8,7 @@
 #include <yaml.h>
 
 #include "base/buf.h"
+#include "base/json_text.h"
 #include "base/memory.h"
 #include "cli/text.h"
 
@@ -73,22 +74,46 @@ static enum looks look(const char *text)
     return is_float(text) ? LOOKS_FLOAT : LOOKS_STRING;
 }
 
-/* NULL: the number does not fit in 64 bits. */
-static json_t *integer(const char *text)
+/* A number of YAML in base 8 or 16. NULL: it does not fit in 64 bits. */
+static json_t *integer_of_base(const char *digits, int base)
 {
-    const int base = strncmp(text, "0x", 2) == 0 ? 16 : strncmp(text, "0o", 2) == 0 ? 8 : 10;
-
     errno = 0;
-    const long long value = strtoll(base == 10 ? text : text + 2, NULL, base);
+    const long long value = strtoll(digits, NULL, base);
     return errno == 0 ? json_integer(value) : NULL;
 }
 
-/* NULL: a double does not hold it. */
-static json_t *real(const char *text)
+/* A decimal number of YAML as JSON writes it: +.5 is 0.5, 007 is 7, and 1. is 1.0. */
+static json_t *decimal_number(const char *text, bool is_float)
 {
-    const double value = strtod(text, NULL);
+    struct hw_buf json = {0};
+    json_t *value;
 
-    return isfinite(value) ? json_real(value) : NULL;
+    hw_buf_puts(&json, *text == '-' ? "-" : "");
+    text += *text == '-' || *text == '+';
+    while (text[0] == '0' && strchr(decimal, text[1]) != NULL && text[1] != '\0')
+        text++;
+    const size_t whole = strspn(text, decimal);
+
+    hw_buf_add(&json, whole > 0 ? text : "0", whole > 0 ? whole : 1);
+    text += whole;
+    const size_t fraction = *text == '.' ? strspn(text + 1, decimal) : 0;
+
+    if (fraction > 0)
+        hw_buf_add(&json, text, fraction + 1);
+    else if (is_float && *text != 'e' && *text != 'E')
+        hw_buf_puts(&json, ".0");
+    text += *text == '.' ? fraction + 1 : 0;
+    hw_buf_puts(&json, text);
+    value = hw_json_load(json.data, json.len, JSON_DECODE_ANY, NULL);
+    hw_buf_free(&json);
+    return value;
+}
+
+static json_t *number(const char *text, bool is_float)
+{
+    return strncmp(text, "0x", 2) == 0   ? integer_of_base(text + 2, 16)
+           : strncmp(text, "0o", 2) == 0 ? integer_of_base(text + 2, 8)
+                                         : decimal_number(text, is_float);
 }
 
 /* ---- reading ---- */
@@ -226,18 +251,19 @@ static enum hw_status resolve(struct reader *r, const char *text, size_t len, bo
         *value = json_boolean(*text == 't' || *text == 'T');
         break;
     case LOOKS_INT:
-        *value = integer(text);
+        *value = number(text, false);
         break;
     case LOOKS_FLOAT:
-        *value = real(text);
+        *value = number(text, true);
         break;
     case LOOKS_NO_NUMBER:
         return refuse(r, &r->event.start_mark,
                       "JSON has no infinity and no NaN; put quotes around it to mean a string");
     }
     if (*value == NULL)
-        return refuse(r, &r->event.start_mark,
-                      "the number is beyond 64 bits; put quotes around it to mean a string");
+        return refuse(
+            r, &r->event.start_mark,
+            "a number in base 8 or 16 has 64 bits at most; put quotes around it to mean a string");
     return HW_OK;
 }
 
@@ -535,7 +561,11 @@ static void emit_value(yaml_emitter_t *emitter, const json_t *value)
         emit(emitter, &event);
         break;
     case JSON_STRING:
-        emit_string(emitter, json_string_value(value), json_string_length(value), false);
+        if (hw_json_digits(value) != NULL)
+            emit_scalar(emitter, hw_json_digits(value), json_string_length(value) - 1,
+                        YAML_PLAIN_SCALAR_STYLE);
+        else
+            emit_string(emitter, json_string_value(value), json_string_length(value), false);
         break;
     case JSON_INTEGER:
     case JSON_REAL:

@@ -19,7 +19,7 @@ static const char *type_name(const json_t *value)
     case JSON_ARRAY:
         return "an array";
     case JSON_STRING:
-        return "a string";
+        return hw_json_digits(value) != NULL ? hw_json_digits(value) : "a string";
     case JSON_INTEGER:
         return "an integer";
     case JSON_REAL:
@@ -87,7 +87,13 @@ static bool read_field(struct http_request *request, const struct api_field *fie
 
     if (json_is_null(value) && !field->required)
         return true;
-    if (json_typeof(value) != types[field->type].type) {
+    HW_AUTO_FREE char *integer = hw_json_is_number(value) ? hw_json_integer(value) : NULL;
+    const bool fits =
+        field->type == API_FIELD_INTEGER
+            ? integer != NULL
+            : json_typeof(value) == types[field->type].type && hw_json_digits(value) == NULL;
+
+    if (!fits) {
         HW_AUTO_FREE char *what =
             hw_sprintf("must be %s, not %s", types[field->type].name, type_name(value));
 
@@ -99,8 +105,7 @@ static bool read_field(struct http_request *request, const struct api_field *fie
         *field->value = http_request_keep(request, hw_strdup(json_string_value(value)));
         break;
     case API_FIELD_INTEGER:
-        *field->value = http_request_keep(
-            request, hw_sprintf("%" JSON_INTEGER_FORMAT, json_integer_value(value)));
+        *field->value = http_request_keep(request, HW_TAKE(integer));
         break;
     case API_FIELD_OBJECT:
         *field->value = http_request_keep(request, hw_json_text(value, false));
@@ -140,8 +145,8 @@ static bool read_fields(struct http_request *request, const struct api_field *fi
 static json_t *parse(struct http_request *request)
 {
     json_error_t error;
-    json_t *value = json_loadb(request->body, request->body_len,
-                               JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
+    json_t *value = hw_json_load(request->body, request->body_len,
+                                 JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
 
     if (value == NULL)
         http_answer_problem_with(

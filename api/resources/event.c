@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api/row.h"
+#include "base/json_text.h"
 #include "base/memory.h"
 
 struct api_event *api_event_new(const PGresult *rows, int row)
@@ -64,8 +65,8 @@ static bool contains(const json_t *have, const json_t *want)
         }
         return true;
     }
-    if (json_is_number(want) && json_is_number(have))
-        return json_number_value(want) == json_number_value(have);
+    if (hw_json_is_number(want) && hw_json_is_number(have))
+        return hw_json_same_number(want, have);
     return json_equal(have, want);
 }
 
@@ -80,7 +81,8 @@ bool api_event_is_wanted(struct api_event *event, const struct api_event_filter 
     if (json_object_size(json_array_get(filter->alternatives, 0)) == 0)
         return true; /* everyone, also a node that is gone and has no labels any more */
     if (event->labels == NULL && event->labels_text != NULL) {
-        event->labels = json_loads(event->labels_text, JSON_DECODE_ANY, NULL);
+        event->labels =
+            hw_json_load(event->labels_text, strlen(event->labels_text), JSON_DECODE_ANY, NULL);
         free(HW_TAKE(event->labels_text));
     }
     json_array_foreach(filter->alternatives, i, alternative) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/json_text.h"
 #include "base/lsn.h"
 #include "base/memory.h"
 #include "cli/client/reach.h"
@@ -167,7 +168,7 @@ static enum hw_status problem_error(const struct cli_request *request, struct cl
     const enum hw_status status = status_of(answer->status);
 
     if (cli_exchange_is_json(answer->media_type))
-        answer->details = json_loadb(answer->body, answer->len, JSON_REJECT_DUPLICATES, NULL);
+        answer->details = hw_json_load(answer->body, answer->len, JSON_REJECT_DUPLICATES, NULL);
     if (!json_is_object(answer->details)) {
         const char *hint =
             answer->status / 100 == 3

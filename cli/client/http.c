@@ -170,7 +170,7 @@ enum hw_status cli_http_json(struct cli_http *http, const struct cli_request *re
         return hw_fail(err, HW_EPROTO, "%s %s: the answer is %s, not JSON; is it headwater-api?",
                        method, request->path,
                        answer->media_type != NULL ? answer->media_type : "of no type");
-    st = hw_json_parse_object(answer->body, answer->len, object, err);
+    st = hw_json_parse_exact(answer->body, answer->len, object, err);
     if (st == HW_OK)
         return st;
     err->status = HW_EPROTO;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_text.h"
 #include "base/memory.h"
 #include "base/names.h"
 #include "cli/client/http.h"
@@ -37,7 +38,7 @@ static enum hw_status edit(const struct cli_answer *content, const struct change
 {
     json_error_t problem;
     HW_AUTO_JSON json_t *document =
-        json_loadb(content->body, content->len, JSON_REJECT_DUPLICATES, &problem);
+        hw_json_load(content->body, content->len, JSON_REJECT_DUPLICATES, &problem);
 
     if (document == NULL)
         return hw_fail(

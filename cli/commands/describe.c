@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/json_text.h"
 #include "base/memory.h"
 #include "base/names.h"
 #include "cli/commands/commands.h"
@@ -128,7 +129,7 @@ static enum hw_status fetch_matches(struct cli *cli, const json_t *assignment, j
                                     struct hw_error *err)
 {
     const json_t *selector = json_object_get(assignment, "selector");
-    HW_AUTO_FREE char *labels = json_is_object(selector) ? hw_json_dump(selector) : NULL;
+    HW_AUTO_FREE char *labels = json_is_object(selector) ? hw_json_text(selector, false) : NULL;
     struct hw_buf path = {0};
 
     hw_buf_puts(&path, "/v1/fleet?fields=node,state");

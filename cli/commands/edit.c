@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "base/file.h"
+#include "base/json_text.h"
 #include "base/memory.h"
 #include "base/names.h"
 #include "base/utf8.h"
@@ -77,8 +78,8 @@ static char *lay_out(const struct cli_answer *content)
     HW_AUTO_JSON json_t *document = NULL;
 
     if (is_json(content->media_type) && memchr(content->body, '\n', content->len) == NULL)
-        document =
-            json_loadb(content->body, content->len, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
+        document = hw_json_load(content->body, content->len,
+                                JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
     return document != NULL ? cli_json_text(document, true) : hw_strdup(content->body);
 }
 
@@ -106,7 +107,7 @@ static enum hw_status take_resource(struct edit *e, const struct cli_answer *ans
     HW_AUTO_JSON json_t *object = NULL;
     HW_AUTO_JSON json_t *document = json_pack("{s:s, s:s}", "kind", e->kind->name, "name", e->name);
 
-    if (hw_json_parse_object(answer->body, answer->len, &object, err) != HW_OK)
+    if (hw_json_parse_exact(answer->body, answer->len, &object, err) != HW_OK)
         return err->status = HW_EPROTO;
     for (size_t i = 0; i < HW_COUNT(e->kind->members) && e->kind->members[i] != NULL; i++) {
         json_t *value = json_object_get(object, e->kind->members[i]);
@@ -153,9 +154,8 @@ static enum hw_status check_content(const struct edit *e, const char *text, size
 
     if (!is_json(e->media_type))
         return HW_OK;
-    HW_AUTO_JSON json_t *document = json_loadb(text, len, JSON_DECODE_ANY, &problem);
-    /* Numbers beyond 64 bits are valid JSON; the server decides. */
-    if (document != NULL || json_error_code(&problem) == json_error_numeric_overflow)
+    HW_AUTO_JSON json_t *document = hw_json_load(text, len, JSON_DECODE_ANY, &problem);
+    if (document != NULL)
         return HW_OK;
     return hw_fail(err, HW_EINVAL, "%s:%d:%d: %s", e->editor.path, problem.line, problem.column,
                    problem.text);

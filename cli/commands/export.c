@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/json.h"
+#include "base/json_text.h"
 #include "base/memory.h"
 #include "base/names.h"
 #include "base/points.h"
@@ -73,7 +74,7 @@ static enum hw_status last_change(struct cli *cli, char **text, struct hw_error 
             return st;
         json_array_append(all, json_object_get(page, "items"));
     }
-    *text = hw_json_dump(all);
+    *text = hw_json_text(all, false);
     return HW_OK;
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json_text.h"
 #include "base/memory.h"
 #include "base/names.h"
 #include "cli/commands/commands.h"
@@ -20,7 +21,7 @@ struct watch {
 static json_t *event_object(const struct cli_event *event)
 {
     json_t *object = json_object();
-    json_t *data = json_loads(event->data, JSON_DECODE_ANY, NULL);
+    json_t *data = hw_json_load(event->data, strlen(event->data), JSON_DECODE_ANY, NULL);
 
     if (data == NULL) {
         struct hw_buf safe = {0}; /* bytes that are no UTF-8 would be lost */
@@ -46,7 +47,7 @@ static void print_line(const struct cli *cli, const struct cli_event *event, con
     json_object_foreach((json_t *)(uintptr_t)data, name, value) {
         if (strcmp(name, "node") == 0 || json_is_null(value))
             continue;
-        HW_AUTO_FREE char *text = json_is_string(value) ? hw_strdup(json_string_value(value))
+        HW_AUTO_FREE char *text = hw_json_is_string(value) ? hw_strdup(json_string_value(value))
                                                         : cli_json_text(value, false);
         hw_buf_printf(&line, " %s=%s", name, text);
     }

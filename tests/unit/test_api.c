@@ -221,7 +221,7 @@ START_TEST(test_selector)
         {"{\"crate\": 7, \"x\": 0.1}", "[{'crate':7,'x':0.1}]"},
         {"slot=3", "[{'slot':'3'},{'slot':3}]"},
         {"slot=3,site=a", "[{'slot':'3','site':'a'},{'slot':3,'site':'a'}]"},
-        {"x=-0.10", "[{'x':'-0.10'},{'x':-0.1}]"},
+        {"x=-0.10", "[{'x':'-0.10'},{'x':-0.10}]"},
         {"x=1e3", "[{'x':'1e3'},{'x':1000.0}]"},
         {"on=true,off=null", "[{'on':'true','off':'null'},{'on':true,'off':'null'},"
                              "{'on':'true','off':null},{'on':true,'off':null}]"},

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/json_text.h"
 #include "base/memory.h"
 #include "tests/support/suite.h"
 
@@ -128,5 +129,84 @@ START_TEST(test_unpack_refuses)
 }
 END_TEST
 
+/* A number that C would change is written as it was read; a text with such numbers has its errors
+ * where they stand. */
+START_TEST(test_numbers_stay)
+{
+    static const char *const texts[] = {
+        "[1,-1,0,0.1,1.5,1e+100,9007199254740993,-9223372036854775808]",
+        "[18446744073709551616,-9223372036854775809,123456789012345678901234567890]",
+        "[9007199254740993.0,0.10,1.00,1e-400,1e400,1E5,1e5,-0,-0.0,1.0000000000000000000001]",
+        "{\"a\":{\"b\":[1e400,\"1e400\",\"\\\"1e400\",true,null]},\"1e400\":-0}",
+        "1e400",
+    };
+    json_error_t problem;
+
+    for (size_t i = 0; i < HW_COUNT(texts); i++) {
+        HW_AUTO_JSON json_t *value =
+            hw_json_load(texts[i], strlen(texts[i]), JSON_DECODE_ANY, &problem);
+
+        ck_assert_msg(value != NULL, "%s: %s", texts[i], problem.text);
+        HW_AUTO_FREE char *text = hw_json_text(value, false);
+
+        ck_assert_str_eq(text, texts[i]);
+        ck_assert_uint_eq((size_t)problem.position, strlen(texts[i]));
+    }
+    static const char *const wrong[] = {"[1e400,\n 1e500, 1e600, oops]", "[1e400, 01]",
+                                        "[1e400, \"\\u0000\"]", "[1e400", "[1e400,-]"};
+    for (size_t i = 0; i < HW_COUNT(wrong); i++)
+        ck_assert_ptr_null(hw_json_load(wrong[i], strlen(wrong[i]), 0, &problem));
+    ck_assert_ptr_null(hw_json_load(wrong[0], strlen(wrong[0]), 0, &problem));
+    ck_assert_int_eq(problem.line, 2);
+    ck_assert_int_eq(problem.column, 19);
+}
+END_TEST
+
+START_TEST(test_numbers_as_decimals)
+{
+    static const char *const same[][2] = {
+        {"100", "1e2"},
+        {"0.0", "-0"},
+        {"1.50", "15e-1"},
+        {"9007199254740993.0", "9007199254740993"},
+    };
+    static const char *const integers[][2] = {
+        {"1.0", "1"},
+        {"1e2", "100"},
+        {"-0.0", "0"},
+        {"120e-1", "12"},
+        {"9223372036854775807.0", "9223372036854775807"},
+        {"1.5", NULL},
+        {"1e400", NULL},
+        {"9223372036854775808", NULL},
+        {"1e-400", NULL},
+        {"1.00000000000000000001", NULL},
+    };
+
+    for (size_t i = 0; i < HW_COUNT(same); i++) {
+        HW_AUTO_JSON json_t *a =
+            hw_json_load(same[i][0], strlen(same[i][0]), JSON_DECODE_ANY, NULL);
+        HW_AUTO_JSON json_t *b =
+            hw_json_load(same[i][1], strlen(same[i][1]), JSON_DECODE_ANY, NULL);
+        HW_AUTO_JSON json_t *other = json_real(0.3);
+
+        ck_assert_msg(hw_json_same_number(a, b), "%s", same[i][0]);
+        ck_assert(!hw_json_same_number(a, other));
+    }
+    for (size_t i = 0; i < HW_COUNT(integers); i++) {
+        HW_AUTO_JSON json_t *number =
+            hw_json_load(integers[i][0], strlen(integers[i][0]), JSON_DECODE_ANY, NULL);
+        HW_AUTO_FREE char *integer = hw_json_integer(number);
+
+        ck_assert(hw_json_is_number(number) && !hw_json_is_string(number));
+        if (integers[i][1] == NULL)
+            ck_assert_msg(integer == NULL, "%s: %s", integers[i][0], integer);
+        else
+            ck_assert_str_eq(integer, integers[i][1]);
+    }
+}
+END_TEST
+
 TEST_MAIN("json", 10, test_parse_and_unpack, test_parse_refuses, test_hints,
-          test_error_names_line_and_column, test_only_the_given_length_counts, test_unpack_refuses)
+          test_error_names_line_and_column, test_only_the_given_length_counts, test_unpack_refuses,
+          test_numbers_stay, test_numbers_as_decimals)

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/json_text.h"
 #include "base/memory.h"
 #include "cli/client/events.h"
 #include "cli/pointer.h"
@@ -58,7 +59,9 @@ START_TEST(test_scalars_of_the_core_schema)
                 "[[null,null,null,null,null,true,true,false]]");
     expect_yaml("[0, -1, +12, 0123, 0o17, 0xfF, 9223372036854775807, -9223372036854775808]",
                 "[[0,-1,12,123,15,255,9223372036854775807,-9223372036854775808]]");
-    expect_yaml("[1.5, -.5, 1., 1e3, 6.02E+23, 0.1]", "[[1.5,-0.5,1.0,1000.0,6.02e+23,0.1]]");
+    expect_yaml("[9223372036854775808, -007.50, +.5e400, 2.e-9, -0, 00]",
+                "[[9223372036854775808,-7.50,0.5e400,2.0e-9,-0,0]]");
+    expect_yaml("[1.5, -.5, 1., 1e3, 6.02E+23, 0.1]", "[[1.5,-0.5,1.0,1e3,6.02E+23,0.1]]");
     expect_yaml(
         "[yes, no, on, off, y, TRue, nul, 1_000, 0b1, 12:30, 2026-01-31, 0x, 0o8, -, 1e]",
         "[[\"yes\",\"no\",\"on\",\"off\",\"y\",\"TRue\",\"nul\",\"1_000\",\"0b1\",\"12:30\","
@@ -111,8 +114,7 @@ START_TEST(test_refusals_say_where)
         {"a: .inf", "x.yaml:1:4: "},
         {"a: -.INF", "x.yaml:1:4: "},
         {"a: .nan", "x.yaml:1:4: "},
-        {"a: 9223372036854775808", "x.yaml:1:4: "},
-        {"a: 1e999", "x.yaml:1:4: "},
+        {"a: 0xffffffffffffffff", "x.yaml:1:4: "},
         {"a: *nowhere", "x.yaml:1:4: "},
         {"&x [*x]", "x.yaml:1:5: "},
         {"--- &x 1\n--- *x\n", "x.yaml:2:"},
@@ -210,10 +212,11 @@ START_TEST(test_round_trip)
         "x\",\"---\"]",
         "{\"a\\nb\":1,\"yes\":2,\"<<\":3,\"1\":4,\"- x\":5,\"x: y\":6}",
         "[-9223372036854775808,9223372036854775807,1.7976931348623157e+308,5e-324,-0.0]",
+        "[1e400,0.10,18446744073709551616,\"1e400\",-0]",
         "[[[]],[{}],{\"a\":[[{\"b\":[]}]]}]",
     };
     for (size_t i = 0; i < HW_COUNT(texts); i++) {
-        HW_AUTO_JSON json_t *value = json_loads(texts[i], 0, NULL);
+        HW_AUTO_JSON json_t *value = hw_json_load(texts[i], strlen(texts[i]), 0, NULL);
         ck_assert_ptr_nonnull(value);
         expect_round_trip(value);
     }
@@ -306,7 +309,7 @@ START_TEST(test_pointer)
         {"=1", NULL},
         {"a={", NULL},
         {"a=\"x", NULL},
-        {"a=99999999999999999999", NULL},
+        {"a=99999999999999999999", "{\"a\":99999999999999999999,\"b\":{\"c\":[1,2]}}"},
         {"a=\xff", NULL},
     };
     for (size_t i = 0; i < HW_COUNT(cases); i++) {
