@@ -17,6 +17,8 @@ enum {
 
 #define MARK "\"\\u0000" /* the beginning of a kept number in a text for jansson */
 
+enum { WHOLE_MOST = 131072, FRACTION_MOST = 16383 };
+
 enum { GROWTH = sizeof(MARK "\"") - 1 }; /* of a text, by each number that is kept */
 
 static void add(struct hw_buf *out, const json_t *value, int indent);
@@ -339,4 +341,22 @@ char *hw_json_integer(const json_t *number)
             free(HW_TAKE(text));
     }
     return text;
+}
+
+bool hw_json_number_fits(const json_t *number)
+{
+    HW_AUTO_FREE char *text = hw_json_text(number, false);
+    const char *p = text + strspn(text, "-0"), *mark = strpbrk(text, "eE");
+    const long long exponent = mark != NULL ? exponent_of(mark + 1) : 0;
+    const size_t before = strspn(p, "0123456789");
+    long long behind = 0, noughts = 0; /* digits behind the point, and noughts that begin them */
+
+    if (p[before] == '.') {
+        behind = (long long)strspn(p + before + 1, "0123456789");
+        noughts = before > 0 ? 0 : (long long)strspn(p + 1, "0");
+    }
+    const bool is_nought = before == 0 && noughts == behind;
+
+    return (is_nought || (long long)before - noughts + exponent <= WHOLE_MOST) &&
+           behind - exponent <= FRACTION_MOST;
 }

@@ -29,6 +29,10 @@ bool hw_json_same_number(const json_t *a, const json_t *b);
  * integer, or one beyond 64 bits. */
 char *hw_json_integer(const json_t *number);
 
+/* Has it 131072 digits before the point and 16383 behind it at most, written without an exponent?
+ * That is what PostgreSQL's numeric holds, and no label or document has a number beyond it. */
+bool hw_json_number_fits(const json_t *number);
+
 /*
  * Members stand in their order; the text is malloc'ed. A number with a fraction gets the fewest
  * digits that read back as the same number: jansson would write 0.1 as 0.10000000000000001, and the

@@ -11,7 +11,8 @@ static json_t *scalar_of(const char *word)
 {
     json_t *value = hw_json_load(word, strlen(word), JSON_DECODE_ANY, NULL);
 
-    if (json_is_object(value) || json_is_array(value) || hw_json_is_string(value)) {
+    if (json_is_object(value) || json_is_array(value) || hw_json_is_string(value) ||
+        (hw_json_digits(value) != NULL && !hw_json_number_fits(value))) {
         json_decref(value);
         return NULL;
     }

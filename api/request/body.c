@@ -141,6 +141,60 @@ static bool read_fields(struct http_request *request, const struct api_field *fi
     return true;
 }
 
+static void cut(struct hw_buf *text, size_t len)
+{
+    text->len = len;
+    text->data[len] = '\0';
+}
+
+/* Is there a number that the database's numeric cannot hold? pointer is where, the first one. */
+static bool find_unfit(const json_t *value, struct hw_buf *pointer)
+{
+    const size_t len = pointer->len;
+    const char *name;
+    json_t *member;
+    size_t i;
+
+    if (hw_json_digits(value) != NULL)
+        return !hw_json_number_fits(value);
+    json_array_foreach(value, i, member) {
+        hw_buf_printf(pointer, "/%zu", i);
+        if (find_unfit(member, pointer))
+            return true;
+        cut(pointer, len);
+    }
+    json_object_foreach((json_t *)(uintptr_t)value, name, member) {
+        hw_buf_putc(pointer, '/');
+        for (const char *p = name; *p != '\0'; p++) {
+            if (*p == '~' || *p == '/')
+                hw_buf_puts(pointer, *p == '~' ? "~0" : "~1");
+            else
+                hw_buf_putc(pointer, *p);
+        }
+        if (find_unfit(member, pointer))
+            return true;
+        cut(pointer, len);
+    }
+    return false;
+}
+
+static bool refuse_unfit(struct http_request *request, const json_t *value)
+{
+    struct hw_buf pointer = {0};
+
+    hw_buf_puts(&pointer, "");
+    const bool found = find_unfit(value, &pointer);
+
+    if (found)
+        http_answer_problem_with(
+            request, &api_invalid_body, json_pack("{s:s}", "pointer", hw_buf_str(&pointer)),
+            "the number at %s is more than PostgreSQL keeps: 131072 digits before the point and "
+            "16383 behind it",
+            hw_buf_str(&pointer));
+    hw_buf_free(&pointer);
+    return found;
+}
+
 /* NULL when the request was answered with the problem. */
 static json_t *parse(struct http_request *request)
 {
@@ -154,6 +208,8 @@ static json_t *parse(struct http_request *request)
             json_pack("{s:i, s:i}", "line", error.line, "column", error.column),
             "line %d, column %d: %s%s", error.line, error.column, error.text,
             hw_json_hint(request->body, request->body_len, &error));
+    else if (refuse_unfit(request, value))
+        json_decref(HW_TAKE(value));
     return value;
 }
 

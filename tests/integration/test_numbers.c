@@ -28,7 +28,7 @@ static const char *ask(const char *method, const char *target, const char *body,
 {
     const int found = call(method, target, body != NULL ? JSON : NULL, body);
 
-    ck_assert_msg(found == status, "%s %s:\n%s%s", method, target, last.head, last.body);
+    ck_assert_msg(found == status, "%s %s:\n%s%.500s", method, target, last.head, last.body);
     return last.body;
 }
 
@@ -78,6 +78,32 @@ START_TEST(test_assignments)
 }
 END_TEST
 
+/* What the database cannot keep is refused. The answer says where it stands, except that of apply:
+ * its body is the database's to read. */
+START_TEST(test_too_large)
+{
+    static const struct {
+        const char *number;
+        int status;
+    } numbers[] = {{"1e131071", 201}, {"-1e131072", 422},  {"0.001e131075", 422},
+                   {"1e-16383", 201}, {"1.0e-16383", 422}, {"1e1000000", 422}};
+
+    for (size_t i = 0; i < HW_COUNT(numbers); i++) {
+        HW_AUTO_FREE char *target = hw_sprintf("/v1/nodes/n%zu", i);
+        HW_AUTO_FREE char *body =
+            hw_sprintf("{\"labels\":{\"x/y\":[0,{\"~\":%s}]}}", numbers[i].number);
+        HW_AUTO_FREE char *many = hw_sprintf(
+            "{\"resources\":[{\"kind\":\"node\",\"name\":\"m%zu\",\"labels\":{\"a\":%s}}]}", i,
+            numbers[i].number);
+        const char *answer = ask("PUT", target, body, numbers[i].status);
+
+        if (numbers[i].status == 422)
+            expect_in(answer, "\"pointer\":\"/labels/x~1y/1/~0\"");
+        ask("POST", "/v1/apply", many, numbers[i].status == 422 ? 422 : 200);
+    }
+}
+END_TEST
+
 /* What set does not name stays as it was written; what it names is what was typed. */
 START_TEST(test_content)
 {
@@ -118,6 +144,7 @@ int main(void)
     tcase_add_checked_fixture(tcase, start, stop_on_copy);
     tcase_add_test(tcase, test_labels);
     tcase_add_test(tcase, test_assignments);
+    tcase_add_test(tcase, test_too_large);
     tcase_add_test(tcase, test_content);
     suite_add_tcase(suite, tcase);
     return test_suite_finish(suite);
