@@ -14,6 +14,7 @@
 #include "base/base64.h"
 #include "base/json.h"
 #include "base/memory.h"
+#include "tests/support/accounts.h"
 #include "tests/support/agent_program.h"
 #include "tests/support/node.h"
 #include "tests/support/pipeline.h"
@@ -47,29 +48,9 @@ static char *dir;      /* of the servers' configuration */
 
 /* ---- servers ---- */
 
-/* What the programs print for an account, and a user of its name. */
-static char *account(const char *program, const char *node, const char *prefix, const char *user)
-{
-    static const char nobody[] = "users: []";
-    const bool of_node = node != NULL;
-    char *printed;
-    const int status = test_program_run(
-        (const char *const[]){program, "permissions", of_node ? "--node" : NULL, node,
-                              *prefix != '\0' ? "--nats-prefix" : NULL, prefix, NULL},
-        NULL, NULL, &printed);
-
-    ck_assert_msg(status == 0, "%s", printed);
-    const char *users = strstr(printed, nobody);
-    ck_assert_ptr_nonnull(users);
-    char *text = hw_sprintf("%.*susers: [{user: %s, password: %s}]%s", (int)(users - printed),
-                            printed, user, user, users + strlen(nobody));
-    free(printed);
-    return text;
-}
-
 static char *node_account(const char *node, const char *prefix)
 {
-    return account("headwater-agent", node, prefix, node);
+    return test_account("headwater-agent", node, prefix, node);
 }
 
 static void configure(struct test_nats *nats, const char *name, const char *text)
@@ -81,7 +62,7 @@ static void configure(struct test_nats *nats, const char *name, const char *text
 
 static void start_nats(void)
 {
-    HW_AUTO_FREE char *core = account("headwater-reconciler", NULL, "", "core");
+    HW_AUTO_FREE char *core = test_account("headwater-reconciler", NULL, "", "core");
     HW_AUTO_FREE char *one = node_account("n1", "");
     HW_AUTO_FREE char *two = node_account("n2", "");
     HW_AUTO_FREE char *bad = node_account(direct.node, direct.prefix);

@@ -17,6 +17,7 @@
 #include "base/memory.h"
 #include "nats/objstore.h"
 #include "protocol/entry.h"
+#include "tests/recovery/bus.h"
 #include "tests/recovery/follower.h"
 #include "tests/support/process.h"
 
@@ -457,28 +458,20 @@ static void collect(void *arg, natsMsg **msg, uint64_t seq)
 }
 
 /* What a storage holds, by a server that is started for it. */
-static struct followed read_storage(const char *dir)
+static struct followed read_storage(const struct checker *c, const char *dir)
 {
     struct followed found = {0};
     struct test_nats server;
-    char store[160];
 
-    test_nats_start(&server);
-    test_nats_stop(&server);
-    test_nats_wipe(&server);
-    snprintf(store, sizeof(store), "%s/store", server.dir);
-    if (test_program_run((const char *const[]){"cp", "-a", dir, store, NULL}, NULL, NULL, NULL) !=
-        0)
-        test_fail("cannot copy %s", dir);
-    test_nats_restart(&server);
+    bus_start_another(&server, c->nats, dir);
     read_stream(server.url, false, collect, &found);
     test_nats_remove(&server);
     return found;
 }
 
-static hw_lsn checkpoint_in(const char *dir)
+static hw_lsn checkpoint_in(const struct checker *c, const char *dir)
 {
-    struct followed found = read_storage(dir);
+    struct followed found = read_storage(c, dir);
     struct loading l = {0};
 
     for (size_t i = 0; i < found.count; i++)
@@ -523,11 +516,11 @@ static void load_store(struct checker *c, int number, struct followed whole[])
     if (lives)
         read_stream(c->nats->url, false, collect, &held);
     else
-        held = read_storage(store->dir);
+        held = read_storage(c, store->dir);
     const struct followed *const seen = lives ? follower_lock(c->follower) : &store->followed;
     whole[number] = merge(seen, &held, UINT64_MAX);
     if (store->copy != NULL) {
-        struct followed copied = read_storage(store->copy), own = whole[number];
+        struct followed copied = read_storage(c, store->copy), own = whole[number];
         const uint64_t upto = copied.count > 0 ? copied.list[copied.count - 1].seq : 0;
 
         whole[number] = merge(&own, &whole[store->copy_of], upto);
@@ -707,7 +700,7 @@ static void judge(struct checker *c, const struct checker_options *options)
                 lost->checkpoint > lost->confirmed ? lost->checkpoint : lost->confirmed;
             /* After an older storage with a checkpoint was put back, the log is replayed. */
             hw_lsn from =
-                c->stores[number].copy != NULL ? checkpoint_in(c->stores[number].copy) : 0;
+                c->stores[number].copy != NULL ? checkpoint_in(c, c->stores[number].copy) : 0;
 
             if (from != 0 && options->strict_replay)
                 from = covered;

@@ -12,9 +12,10 @@
 
 #include "base/base64.h"
 #include "base/memory.h"
+#include "tests/recovery/bus.h"
 #include "tests/support/process.h"
 
-enum { READY_S = 60, STORE_LIMIT_MIB = 64 };
+enum { READY_S = 60 };
 
 /* ---- starting ---- */
 
@@ -43,10 +44,12 @@ static void start_reconciler(struct rig *rig, struct rig_reconciler *r)
 
 static void start_agent(struct rig *rig, struct rig_agent *a)
 {
-    const char *const argv[] = {"headwater-agent", "--nats",   rig->nats.url, "--node",
-                                a->node,           "--output", a->output,     "--state-dir",
-                                a->state_dir,      "--poll",   "500ms",       NULL};
+    char url[BUS_URL_MOST];
+    const char *const argv[] = {"headwater-agent", "--nats",   url,       "--node",
+                                a->node,           "--output", a->output, "--state-dir",
+                                a->state_dir,      "--poll",   "500ms",   NULL};
 
+    bus_url(url, a->node, rig->nats.port);
     test_program_start(&a->program, argv, NULL);
     a->start_at = 0;
 }
@@ -69,27 +72,13 @@ static bool has_checkpoint(struct rig *rig)
     return found;
 }
 
-/* NATS gets a file system of its own, so that it can be full while the machine's is not. */
-static void limit_storage(struct test_nats *nats)
-{
-    char path[160];
-
-    test_new_path(path, sizeof(path), "nats.conf");
-    FILE *file = fopen(path, "we");
-    if (file == NULL ||
-        fprintf(file, "jetstream { max_file_store: %dMB }\n", STORE_LIMIT_MIB) < 0 ||
-        fclose(file) != 0)
-        test_fail("cannot write %s: %s", path, strerror(errno));
-    nats->config = hw_strdup(path);
-    test_nats_restart(nats);
-}
-
 void rig_start(struct rig *rig, uint64_t seed, int reconcilers)
 {
     rig->chance = chance_of(seed, 1);
     test_postgres_start(&rig->pg, true, "max_wal_size = 256MB");
-    test_nats_start(&rig->nats);
-    limit_storage(&rig->nats);
+    for (int i = 0; i < WORKLOAD_AGENTS; i++)
+        snprintf(rig->agents[i].node, sizeof(rig->agents[i].node), "n%d", i);
+    bus_start(&rig->nats, (const char *const[]){"n0", "n1", "n2"}, WORKLOAD_AGENTS, false);
     rig->checker = checker_start(&rig->pg, &rig->nats);
     checker_make_stream(rig->nats.url);
     for (int i = 0; i < RIG_RECONCILERS; i++) {
@@ -101,7 +90,7 @@ void rig_start(struct rig *rig, uint64_t seed, int reconcilers)
         snprintf(r->database, sizeof(r->database),
                  "postgresql://headwater_reconciler@127.0.0.1:%d/headwater",
                  proxy_port(r->to_postgres));
-        snprintf(r->nats, sizeof(r->nats), "nats://127.0.0.1:%d", proxy_port(r->to_nats));
+        bus_url(r->nats, "core", proxy_port(r->to_nats));
         if (r->wanted)
             start_reconciler(rig, r);
     }
@@ -110,7 +99,6 @@ void rig_start(struct rig *rig, uint64_t seed, int reconcilers)
         struct rig_agent *a = &rig->agents[i];
         HW_AUTO_FREE char *dir = test_temp_dir();
 
-        snprintf(a->node, sizeof(a->node), "n%d", i);
         snprintf(a->state_dir, sizeof(a->state_dir), "%s/state", dir);
         snprintf(a->output, sizeof(a->output), "%s/output", dir);
         start_agent(rig, a);
@@ -233,11 +221,9 @@ void rig_stop(struct rig *rig)
         proxy_stop(rig->reconcilers[i].to_nats);
     }
     checker_free(rig->checker);
-    test_nats_remove(&rig->nats);
+    bus_remove(&rig->nats);
     test_postgres_remove(&rig->pg);
     free(rig->copy);
-    unlink(rig->nats.config);
-    free(rig->nats.config);
     hw_buf_free(&rig->told);
 }
 
@@ -462,7 +448,7 @@ static void wipe_nats(struct rig *rig)
 
     /* A new stream, made elsewhere: here the reconciler would be the first to make it, as one that
      * forgets. */
-    test_nats_start(&scratch);
+    bus_start_another(&scratch, &rig->nats, NULL);
     checker_make_stream(scratch.url);
     test_nats_stop(&scratch);
     HW_AUTO_FREE char *made = store_of(&scratch);

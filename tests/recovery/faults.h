@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "tests/recovery/bus.h"
 #include "tests/recovery/chance.h"
 #include "tests/recovery/checker.h"
 #include "tests/recovery/workload.h"
@@ -20,7 +21,7 @@ enum { RIG_RECONCILERS = 2 };
 struct rig_reconciler {
     struct test_program program;
     struct proxy *to_postgres, *to_nats;
-    char database[256], nats[64];
+    char database[256], nats[BUS_URL_MOST];
     bool wanted;     /* started again when it ends */
     double start_at; /* when to start it again, while it does not run */
     double wake_at;  /* when to continue it, while it is stopped; 0: it is not */
