@@ -10,6 +10,7 @@ enum {
     JS_STREAM_NOT_FOUND = 10059,
     JS_INSUFFICIENT_RESOURCES = 10023,
     JS_STORAGE_EXCEEDED = 10047,
+    JS_MESSAGE_TOO_LARGE = 10054, /* for the bucket */
 };
 
 static enum hw_status status_of(natsStatus s, jsErrCode code)
@@ -22,9 +23,11 @@ static enum hw_status status_of(natsStatus s, jsErrCode code)
     case JS_NO_MESSAGE:
     case JS_STREAM_NOT_FOUND:
         return HW_ENOENT;
-    case JS_INSUFFICIENT_RESOURCES:
-    case JS_STORAGE_EXCEEDED:
+    case JS_MESSAGE_TOO_LARGE:
         return HW_ELIMIT;
+    case JS_INSUFFICIENT_RESOURCES: /* the server's storage is full, which passes */
+    case JS_STORAGE_EXCEEDED:
+        return HW_EUNAVAIL;
     default:
         return HW_EPROTO;
     }
