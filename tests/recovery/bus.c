@@ -18,19 +18,38 @@ void bus_url(char url[BUS_URL_MOST], const char *user, int port)
     snprintf(url, BUS_URL_MOST, "nats://%s:%s@127.0.0.1:%d", user, user, port);
 }
 
+/* Adds an account. Of the lists that begin with a word of wider, each gets one more member. */
+static void add_account(struct hw_buf *text, const char *account, const char *const wider[][2])
+{
+    const char *rest = account;
+
+    for (; wider != NULL && (*wider)[0] != NULL; wider++) {
+        const char *list = strstr(rest, (*wider)[0]);
+
+        if (list == NULL)
+            continue;
+        list += strlen((*wider)[0]);
+        hw_buf_printf(text, "%.*s\n%s", (int)(list - rest), rest, (*wider)[1]);
+        rest = list;
+    }
+    hw_buf_puts(text, rest);
+}
+
 static void add_accounts(struct hw_buf *text, const char *const nodes[], size_t count, bool is_open)
 {
+#define BUCKET "$KV.headwater.>"
+    static const char *const wider[][2] = {
+        {"exports: [", "{service: \"" BUCKET "\"}"},
+        {"imports: [", "{service: {account: headwater, subject: \"" BUCKET "\"}}"},
+        {"publish: [", "\"" BUCKET "\""},
+        {NULL, NULL}};
     HW_AUTO_FREE char *core = test_account("headwater-reconciler", NULL, "", "core");
-    const char *const rest = strchr(strstr(core, "users: ["), ']');
 
-    hw_buf_printf(text, "%.*s", (int)(rest - core), core);
-    for (size_t i = 0; is_open && i < count; i++)
-        hw_buf_printf(text, ", {user: %s, password: %s}", nodes[i], nodes[i]);
-    hw_buf_puts(text, rest);
-    for (size_t i = 0; !is_open && i < count; i++) {
+    add_account(text, core, is_open ? wider : NULL);
+    for (size_t i = 0; i < count; i++) {
         HW_AUTO_FREE char *node = test_account("headwater-agent", nodes[i], "", nodes[i]);
 
-        hw_buf_puts(text, node);
+        add_account(text, node, is_open ? wider : NULL);
     }
 }
 

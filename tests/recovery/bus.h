@@ -12,8 +12,8 @@
 
 enum { BUS_URL_MOST = 64 };
 
-/* Starts it, with a limit for what it stores. is_open: the accounts of nodes have the rights of the
- * reconciler's, which is a mistake that the checker must find. */
+/* Starts it, with a limit for what it stores. is_open: nodes may write to the bucket, which is a
+ * mistake that the checker must find. */
 void bus_start(struct test_nats *nats, const char *const nodes[], size_t count, bool is_open);
 void bus_remove(struct test_nats *nats);
 

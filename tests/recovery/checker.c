@@ -12,31 +12,32 @@
 #include <unistd.h>
 
 #include "base/buf.h"
-#include "base/digest.h"
+#include "base/json.h"
 #include "base/map.h"
 #include "base/memory.h"
-#include "nats/objstore.h"
 #include "protocol/entry.h"
 #include "tests/recovery/bus.h"
+#include "tests/recovery/doubled.h"
+#include "tests/recovery/fleet.h"
 #include "tests/recovery/follower.h"
+#include "tests/recovery/hostile.h"
+#include "tests/recovery/proposals.h"
+#include "tests/recovery/stream.h"
+#include "tests/recovery/wal.h"
 #include "tests/support/process.h"
 
-#define SLOT           "recovery_checker"
-#define STREAM         "KV_headwater"
-#define DESIRED_PREFIX "$KV.headwater.cfg.desired."
-#define CHECKPOINT     "$KV.headwater.cfg.checkpoint"
+#define STREAM     "KV_headwater"
+#define SUBJECTS   "$KV.headwater.cfg."
+#define CHECKPOINT "$KV.headwater.cfg.checkpoint"
 
-enum {
-    STORES_MOST = 16,
-    EXCUSES_MOST = 32,
-    PROBLEMS_SHOWN = 20,
-    HISTORIES_KEPT = 8,
-    WAIT_MS = 5000,
-    PATIENCE_MS = 30000
-};
+enum { STORES_MOST = 16, EXCUSES_MOST = 32, PROBLEMS_SHOWN = 20, HISTORIES_KEPT = 8 };
 
-/* What a transaction left of a node. text has revision, digest, media type and sources; NULL means
- * that the transaction removed the row. */
+/* What the keys of nodes say: what the node shall run, and what became of its proposals. The name
+ * of a key is "desired." or "decided.", and the node. */
+enum key_kind { KEY_DESIRED, KEY_DECIDED, KEY_OTHER };
+
+/* What a transaction left of a key. text has revision, digest, media type and sources, or the
+ * decisions; NULL means that the transaction removed the row. */
 struct outcome {
     hw_lsn lsn;
     int64_t rev;
@@ -53,7 +54,7 @@ struct entry {
     char *text;        /* as in struct outcome; "?" and the value when that is not as it must be */
 };
 
-struct node {
+struct key {
     char *name;
     struct outcome *outcomes;
     size_t outcome_count;
@@ -85,7 +86,8 @@ struct checker {
     struct store stores[STORES_MOST + 1];
     int store_count; /* including the one that NATS has now */
     int copied;      /* the storage that was copied last */
-    struct hw_map nodes;
+    struct hw_map keys;
+    struct proposals *proposals; /* NULL: nobody proposes */
     int transactions, entries, repairs, problems;
     const char *failure_dir;
 };
@@ -107,194 +109,184 @@ static bool same(const char *a, const char *b)
     return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
-static struct node *node_of(struct checker *c, const char *name)
+static struct key *key_of(struct checker *c, const char *name)
 {
-    struct node *node = hw_map_get(&c->nodes, name);
+    struct key *key = hw_map_get(&c->keys, name);
 
-    if (node == NULL) {
-        node = hw_alloc(sizeof(*node));
-        node->name = hw_strdup(name);
-        hw_map_add(&c->nodes, node->name, node);
+    if (key == NULL) {
+        key = hw_alloc(sizeof(*key));
+        key->name = hw_strdup(name);
+        hw_map_add(&c->keys, key->name, key);
     }
-    return node;
+    return key;
 }
 
 static void forget(struct checker *c)
 {
-    struct node *node;
+    struct key *key;
 
-    for (size_t at = 0; (node = hw_map_next(&c->nodes, &at)) != NULL;) {
-        for (size_t i = 0; i < node->outcome_count; i++)
-            free(node->outcomes[i].text);
-        for (size_t i = 0; i < node->entry_count; i++)
-            free(node->entries[i].text);
-        free(node->outcomes);
-        free(node->entries);
-        free(node->name);
-        free(node);
+    for (size_t at = 0; (key = hw_map_next(&c->keys, &at)) != NULL;) {
+        for (size_t i = 0; i < key->outcome_count; i++)
+            free(key->outcomes[i].text);
+        for (size_t i = 0; i < key->entry_count; i++)
+            free(key->entries[i].text);
+        free(key->outcomes);
+        free(key->entries);
+        free(key->name);
+        free(key);
     }
-    hw_map_clear(&c->nodes);
+    hw_map_clear(&c->keys);
     c->transactions = c->entries = c->repairs = c->problems = 0;
+}
+
+static enum key_kind kind_of(const char *name)
+{
+    return strncmp(name, "desired.", 8) == 0   ? KEY_DESIRED
+           : strncmp(name, "decided.", 8) == 0 ? KEY_DECIDED
+                                               : KEY_OTHER;
+}
+
+static char *text_of_list(const json_t *list)
+{
+    char *text = json_dumps(list, JSON_COMPACT | JSON_SORT_KEYS);
+
+    return text != NULL ? text : hw_strdup("?");
 }
 
 static char *text_of(int64_t revision, const char *digest, const char *media_type,
                      const json_t *sources)
 {
-    char *dumped = json_dumps(sources, JSON_COMPACT | JSON_SORT_KEYS);
-    char *text = hw_sprintf("%" PRId64 " %s %s %s", revision, digest, media_type,
-                            dumped != NULL ? dumped : "?");
+    HW_AUTO_FREE char *list = text_of_list(sources);
 
-    free(dumped);
-    return text;
+    return hw_sprintf("%" PRId64 " %s %s %s", revision, digest, media_type, list);
+}
+
+static void note_problem(struct checker *c, const char *what, const char *fmt, va_list args)
+{
+    HW_AUTO_FREE char *path = hw_sprintf("%s/problems", c->failure_dir);
+    HW_AUTO_FREE char *text = NULL;
+
+    if (++c->problems > PROBLEMS_SHOWN || c->failure_dir == NULL)
+        return;
+    if (vasprintf(&text, fmt, args) < 0)
+        test_fail("out of memory");
+    mkdir(c->failure_dir, 0755);
+    FILE *file = fopen(path, "ae");
+    fprintf(stderr, "problem: %s: %s\n", what, text);
+    if (file != NULL) {
+        fprintf(file, "problem: %s: %s\n", what, text);
+        fclose(file);
+    }
+}
+
+void checker_problem(struct checker *c, const char *what, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    note_problem(c, what, fmt, args);
+    va_end(args);
+}
+
+static void __attribute__((format(printf, 3, 4)))
+problem(struct checker *c, struct key *key, const char *fmt, ...)
+{
+    va_list args;
+
+    key->bad = true;
+    va_start(args, fmt);
+    note_problem(c, key->name, fmt, args);
+    va_end(args);
 }
 
 /* ---- the database's side ---- */
 
-static json_t *column(const json_t *change, const char *list, const char *name)
-{
-    size_t i;
-    json_t *item;
-
-    json_array_foreach(json_object_get(change, list), i, item) {
-        const char *found = json_string_value(json_object_get(item, "name"));
-        if (found != NULL && strcmp(found, name) == 0)
-            return json_object_get(item, "value");
-    }
-    return NULL;
-}
-
-/* The transaction that is being read: its rev, and what it left of each node. */
+/* The transaction that is being read: its rev, and the keys that it changed. */
 struct reading {
+    struct checker *checker;
     int64_t rev;
-    struct node **nodes;
+    struct key **keys;
     size_t count;
 };
 
-/* The outcome of node in the transaction that is being read; its position is set at its end. */
-static void set_outcome(struct reading *r, struct node *node, char *text)
+/* The outcome of a key in the transaction that is being read; its position is set at its end. */
+static void set_outcome(struct reading *r, struct key *key, char *text)
 {
-    struct outcome *last =
-        node->outcome_count > 0 ? &node->outcomes[node->outcome_count - 1] : NULL;
+    struct outcome *last = key->outcome_count > 0 ? &key->outcomes[key->outcome_count - 1] : NULL;
 
     if (last == NULL || last->lsn != 0) {
-        node->outcomes =
-            hw_realloc(node->outcomes, (node->outcome_count + 1) * sizeof(*node->outcomes));
-        last = &node->outcomes[node->outcome_count++];
+        key->outcomes =
+            hw_realloc(key->outcomes, (key->outcome_count + 1) * sizeof(*key->outcomes));
+        last = &key->outcomes[key->outcome_count++];
         *last = (struct outcome){0};
-        r->nodes = hw_realloc(r->nodes, (r->count + 1) * sizeof(struct node *));
-        r->nodes[r->count++] = node;
+        r->keys = hw_realloc(r->keys, (r->count + 1) * sizeof(struct key *));
+        r->keys[r->count++] = key;
     }
     free(last->text);
     last->text = text;
 }
 
-static void read_change(struct checker *c, struct reading *r, const json_t *change,
-                        const char *action)
+/* What a row of desired or of decided says, or fails where a column is missing. */
+static char *text_of_row(const struct wal_change *change, enum key_kind kind)
 {
-    const char *table = json_string_value(json_object_get(change, "table"));
-    const bool deleted = action[0] == 'D';
+    const char *const list = kind == KEY_DESIRED ? "sources" : "decisions";
+    const char *text = wal_text(change, list), *digest = wal_text(change, "digest");
+    const char *media_type = wal_text(change, "media_type");
+    HW_AUTO_JSON json_t *parsed = text != NULL ? json_loads(text, 0, NULL) : NULL;
 
-    if (strcmp(action, "I") != 0 && strcmp(action, "U") != 0 && !deleted)
-        test_fail("the log holds a change of kind %s", action);
-    if (strcmp(table, "changelog") == 0) {
-        r->rev = json_integer_value(column(change, "columns", "rev"));
+    if (parsed == NULL || (kind == KEY_DESIRED && (digest == NULL || media_type == NULL)))
+        test_fail("a change of headwater.%s is incomplete: node %s", change->table,
+                  wal_text(change, "node"));
+    return kind == KEY_DESIRED ? text_of(wal_number(change, "revision"), digest, media_type, parsed)
+                               : text_of_list(parsed);
+}
+
+static void read_change(void *arg, const struct wal_change *change)
+{
+    struct reading *r = arg;
+
+    if (strcmp(change->table, "changelog") == 0) {
+        r->rev = wal_number(change, "rev");
         return;
     }
-    const char *name = json_string_value(column(change, deleted ? "identity" : "columns", "node"));
-    if (name == NULL)
-        test_fail("a change of headwater.desired names no node");
-    if (deleted) {
-        set_outcome(r, node_of(c, name), NULL);
+    if (strcmp(change->table, "proposal") == 0) {
+        if (r->checker->proposals != NULL)
+            proposals_read(r->checker->proposals, r->checker, change);
         return;
     }
-    const char *digest = json_string_value(column(change, "columns", "digest"));
-    const char *media_type = json_string_value(column(change, "columns", "media_type"));
-    const char *sources = json_string_value(column(change, "columns", "sources"));
-    json_t *parsed = sources != NULL ? json_loads(sources, 0, NULL) : NULL;
-    if (digest == NULL || media_type == NULL || parsed == NULL)
-        test_fail("a change of headwater.desired is incomplete: node %s", name);
-    set_outcome(r, node_of(c, name),
-                text_of(json_integer_value(column(change, "columns", "revision")), digest,
-                        media_type, parsed));
-    json_decref(parsed);
+    const enum key_kind kind = strcmp(change->table, "desired") == 0 ? KEY_DESIRED : KEY_DECIDED;
+    const char *node = wal_text(change, "node");
+    if (node == NULL)
+        test_fail("a change of headwater.%s names no node", change->table);
+    HW_AUTO_FREE char *name = hw_sprintf("%s.%s", change->table, node);
+    set_outcome(r, key_of(r->checker, name),
+                change->action == 'D' ? NULL : text_of_row(change, kind));
+}
+
+static void read_commit(void *arg, hw_lsn lsn)
+{
+    struct reading *r = arg;
+
+    for (size_t i = 0; i < r->count; i++) {
+        struct outcome *o = &r->keys[i]->outcomes[r->keys[i]->outcome_count - 1];
+        o->lsn = lsn;
+        o->rev = r->rev;
+    }
+    r->checker->transactions += r->rev != 0;
+    r->count = 0;
+    r->rev = 0;
 }
 
 static void read_database(struct checker *c)
 {
-    PGconn *conn = PQconnectdb(c->pg->url);
-    PGresult *result =
-        PQexec(conn, "SELECT data FROM pg_logical_slot_peek_changes('" SLOT "', NULL, NULL,"
-                     " 'format-version', '2', 'include-transaction', 'on', 'include-lsn', 'on',"
-                     " 'include-types', 'off',"
-                     " 'add-tables', 'headwater.desired,headwater.changelog',"
-                     " 'add-msg-prefixes', 'recovery-none')");
-    struct reading r = {0};
+    struct reading r = {.checker = c};
 
-    if (PQresultStatus(result) != PGRES_TUPLES_OK)
-        test_fail("reading the log: %s", PQerrorMessage(conn));
-    for (int i = 0; i < PQntuples(result); i++) {
-        json_error_t error;
-        json_t *change = json_loads(PQgetvalue(result, i, 0), 0, &error);
-        const char *action = json_string_value(json_object_get(change, "action"));
-
-        if (action == NULL)
-            test_fail("reading the log: %s: %s", error.text, PQgetvalue(result, i, 0));
-        if (strcmp(action, "B") == 0) {
-            r.rev = 0;
-        } else if (strcmp(action, "C") == 0) {
-            const hw_lsn lsn = parse_lsn(json_string_value(json_object_get(change, "nextlsn")));
-
-            for (size_t n = 0; n < r.count; n++) {
-                struct outcome *o = &r.nodes[n]->outcomes[r.nodes[n]->outcome_count - 1];
-                o->lsn = lsn;
-                o->rev = r.rev;
-            }
-            c->transactions += r.rev != 0;
-            r.count = 0;
-        } else {
-            read_change(c, &r, change, action);
-        }
-        json_decref(change);
-    }
-    free(r.nodes);
-    PQclear(result);
-    PQfinish(conn);
+    wal_read(c->pg, "headwater.desired,headwater.decided,headwater.proposal,headwater.changelog",
+             &(struct wal_reader){.change = read_change, .commit = read_commit, .arg = &r});
+    free(r.keys);
 }
 
 /* ---- NATS's side ---- */
-
-void checker_connect(const char *url, natsConnection **nc, jsCtx **js)
-{
-    test_nats_connect(url, test_patient_ms(PATIENCE_MS), nc, js);
-}
-
-void checker_make_stream(const char *url)
-{
-    const char *subjects[] = {"$KV.headwater.>"};
-    jsRePublish republish = {.Source = "$KV.headwater.cfg.>", .Destination = "headwater.>"};
-    jsStreamConfig config;
-    natsConnection *nc;
-    jsCtx *js;
-
-    checker_connect(url, &nc, &js);
-    jsStreamConfig_Init(&config);
-    config.Name = STREAM;
-    config.Subjects = subjects;
-    config.SubjectsLen = 1;
-    config.MaxMsgsPerSubject = 16; /* as the reconciler makes it */
-    config.Discard = js_DiscardNew;
-    config.Storage = js_FileStorage;
-    config.Replicas = 1;
-    config.AllowRollup = true;
-    config.DenyDelete = true;
-    config.AllowDirect = true;
-    config.RePublish = &republish;
-    const natsStatus s = js_AddStream(NULL, js, &config, NULL, NULL);
-    if (s != NATS_OK)
-        test_fail("making the stream: %s", natsStatus_GetText(s));
-    jsCtx_Destroy(js);
-    natsConnection_Destroy(nc);
-}
 
 static const char *header(natsMsg *msg, const char *name)
 {
@@ -303,30 +295,50 @@ static const char *header(natsMsg *msg, const char *name)
     return natsMsgHeader_Get(msg, name, &value) == NATS_OK ? value : NULL;
 }
 
-/* Reads an entry, whose value must be complete and agree with its headers. */
-static char *text_of_value(natsMsg *msg, const char *node, const struct hw_fence *fence)
+static bool is_fence(json_int_t epoch, const char *text, const struct hw_fence *fence)
 {
-    json_t *root = json_loadb(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), 0, NULL);
-    const char *named, *digest, *media_type, *object, *lsn;
-    json_int_t revision, epoch;
-    json_t *sources;
-    char *text = NULL;
-    hw_lsn position;
+    hw_lsn lsn;
 
-    if (json_unpack(root, "{s:s, s:I, s:s, s:s, s:s, s:I, s:s, s:o}", "node", &named, "revision",
-                    &revision, "digest", &digest, "media_type", &media_type, "object", &object,
-                    "epoch", &epoch, "lsn", &lsn, "sources", &sources) == 0 &&
-        strcmp(named, node) == 0 && strncmp(digest, "sha256:", 7) == 0 &&
-        strcmp(digest + 7, object) == 0 && (uint64_t)epoch == fence->epoch &&
-        hw_lsn_parse(lsn, &position, NULL) == HW_OK && position == fence->lsn)
-        text = text_of(revision, digest, media_type, sources);
-    else
-        text = hw_sprintf("? %.*s", natsMsg_GetDataLength(msg), natsMsg_GetData(msg));
-    json_decref(root);
-    return text;
+    return (uint64_t)epoch == fence->epoch && hw_lsn_parse(text, &lsn, NULL) == HW_OK &&
+           lsn == fence->lsn;
 }
 
-static void read_message(natsMsg *msg, uint64_t seq, struct entry *entry)
+/* Reads an entry, whose value must be complete and agree with its headers. */
+static char *text_of_value(natsMsg *msg, const char *name, const struct hw_fence *fence)
+{
+    HW_AUTO_JSON json_t *root =
+        json_loadb(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), 0, NULL);
+    const char *node, *digest, *media_type, *object, *lsn, *const expected = strchr(name, '.') + 1;
+    json_int_t revision, epoch;
+    json_t *list; /* borrowed */
+
+    if (kind_of(name) == KEY_DECIDED &&
+        json_unpack(root, "{s:s, s:I, s:s, s:o}", "node", &node, "epoch", &epoch, "lsn", &lsn,
+                    "decisions", &list) == 0 &&
+        strcmp(node, expected) == 0 && is_fence(epoch, lsn, fence))
+        return text_of_list(list);
+    if (kind_of(name) == KEY_DESIRED &&
+        json_unpack(root, "{s:s, s:I, s:s, s:s, s:s, s:I, s:s, s:o}", "node", &node, "revision",
+                    &revision, "digest", &digest, "media_type", &media_type, "object", &object,
+                    "epoch", &epoch, "lsn", &lsn, "sources", &list) == 0 &&
+        strcmp(node, expected) == 0 && strncmp(digest, "sha256:", 7) == 0 &&
+        strcmp(digest + 7, object) == 0 && is_fence(epoch, lsn, fence))
+        return text_of(revision, digest, media_type, list);
+    return hw_sprintf("? %.*s", natsMsg_GetDataLength(msg), natsMsg_GetData(msg));
+}
+
+/* The name of the key, as in struct key; NULL where it is not one of a node. */
+static const char *name_of(natsMsg *msg)
+{
+    const char *subject = natsMsg_GetSubject(msg);
+
+    if (strncmp(subject, SUBJECTS, strlen(SUBJECTS)) != 0)
+        return NULL;
+    subject += strlen(SUBJECTS);
+    return kind_of(subject) != KEY_OTHER ? subject : NULL;
+}
+
+static void read_message(natsMsg *msg, const char *name, uint64_t seq, struct entry *entry)
 {
     const char *operation = header(msg, "KV-Operation"), *epoch = header(msg, HW_HEADER_EPOCH);
     const char *lsn = header(msg, HW_HEADER_LSN);
@@ -337,72 +349,7 @@ static void read_message(natsMsg *msg, uint64_t seq, struct entry *entry)
     if (entry->fenced)
         entry->fence.epoch = strtoull(epoch, NULL, 10);
     if (operation == NULL)
-        entry->text =
-            text_of_value(msg, natsMsg_GetSubject(msg) + strlen(DESIRED_PREFIX), &entry->fence);
-}
-
-/* Calls each for every message of the bucket, or for the last message of every key. The end is the
- * stream's last sequence: nats-server 2.9 counts wrong how many messages a consumer has yet to get.
- */
-typedef void message_fn(void *arg, natsMsg **msg, uint64_t seq); /* *msg may be taken */
-static void read_stream(const char *url, bool last_only, message_fn *each, void *arg)
-{
-    natsSubscription *sub = NULL;
-    natsConnection *nc;
-    jsStreamInfo *info = NULL;
-    jsSubOptions options;
-    uint64_t last = 0, seq = 0, pending = 1;
-    int waits = 0; /* that brought nothing */
-    jsCtx *js;
-
-    checker_connect(url, &nc, &js);
-    natsStatus s = js_GetStreamInfo(&info, js, STREAM, NULL, NULL);
-    if (s == NATS_OK && info->State.Msgs > 0)
-        last = info->State.LastSeq;
-    jsStreamInfo_Destroy(info);
-    jsSubOptions_Init(&options);
-    options.Ordered = true;
-    options.Stream = STREAM;
-    options.Config.DeliverPolicy = last_only ? js_DeliverLastPerSubject : js_DeliverAll;
-    if (s == NATS_OK)
-        s = js_SubscribeSync(&sub, js, "$KV.headwater.>", NULL, &options, NULL);
-    if (s == NATS_OK)
-        s = natsSubscription_SetPendingLimits(sub, -1, -1);
-    while (s == NATS_OK && seq < last) {
-        jsMsgMetaData *meta = NULL;
-        natsMsg *msg = NULL;
-
-        s = natsSubscription_NextMsg(&msg, sub, WAIT_MS);
-        if (s == NATS_TIMEOUT && pending == 0) { /* the last one was purged */
-            s = NATS_OK;
-            break;
-        }
-        if (s == NATS_TIMEOUT && ++waits * WAIT_MS < test_patient_ms(PATIENCE_MS)) {
-            s = NATS_OK;
-            continue;
-        }
-        if (s == NATS_OK)
-            s = natsMsg_GetMetaData(&meta, msg);
-        if (s == NATS_OK) {
-            if (meta->NumPending == 0 && meta->Sequence.Stream < last)
-                fprintf(stderr,
-                        "note: a consumer says nothing is pending at %" PRIu64 " of %" PRIu64 "\n",
-                        meta->Sequence.Stream, last);
-            pending = meta->NumPending;
-            seq = meta->Sequence.Stream;
-            each(arg, &msg, seq);
-        }
-        jsMsgMetaData_Destroy(meta);
-        natsMsg_Destroy(msg);
-    }
-    if (s != NATS_OK)
-        test_fail("reading the stream: %s", natsStatus_GetText(s));
-    /* More messages may come, so libnats' reading thread must end before the subscription that it
-     * uses is freed. */
-    natsConnection_Close(nc);
-    natsSubscription_Destroy(sub);
-    jsCtx_Destroy(js);
-    natsConnection_Destroy(nc);
+        entry->text = text_of_value(msg, name, &entry->fence);
 }
 
 /* The position of a checkpoint; 0 when the message is not one. */
@@ -422,6 +369,19 @@ static hw_lsn checkpoint_of(natsMsg *msg, int64_t *rev)
     return lsn;
 }
 
+/* Has it the form of those that the reconciler writes, or is it its marker that there is none? */
+static bool is_checkpoint(natsMsg *msg)
+{
+    HW_AUTO_JSON json_t *root =
+        json_loadb(natsMsg_GetData(msg), (size_t)natsMsg_GetDataLength(msg), 0, NULL);
+
+    if (natsMsg_GetDataLength(msg) == 0)
+        return same(header(msg, "KV-Operation"), "DEL");
+    return json_is_string(json_object_get(root, "lsn")) &&
+           json_is_string(json_object_get(root, "system_id")) &&
+           same(json_string_value(json_object_get(root, "slot")), "headwater");
+}
+
 struct loading {
     struct checker *checker; /* NULL: only the checkpoint matters */
     int store;
@@ -431,9 +391,13 @@ struct loading {
 
 static void load_message(struct loading *l, natsMsg *msg, uint64_t seq)
 {
-    const char *subject = natsMsg_GetSubject(msg);
+    const char *subject = natsMsg_GetSubject(msg), *name = name_of(msg);
 
     if (strcmp(subject, CHECKPOINT) == 0) {
+        if (l->checker != NULL && header(msg, CHECKER_FOREIGN) == NULL && !is_checkpoint(msg))
+            checker_problem(l->checker, subject,
+                            "storage %d, sequence %" PRIu64 ": no reconciler wrote %.*s", l->store,
+                            seq, natsMsg_GetDataLength(msg), natsMsg_GetData(msg));
         const hw_lsn lsn = header(msg, CHECKER_FOREIGN) == NULL ? checkpoint_of(msg, NULL) : 0;
         if (lsn != 0)
             l->checkpoint = l->standing = lsn;
@@ -441,12 +405,17 @@ static void load_message(struct loading *l, natsMsg *msg, uint64_t seq)
             l->standing = 0;
         return;
     }
-    if (l->checker == NULL || strncmp(subject, DESIRED_PREFIX, strlen(DESIRED_PREFIX)) != 0)
+    if (l->checker == NULL)
         return;
-    struct node *node = node_of(l->checker, subject + strlen(DESIRED_PREFIX));
-    node->entries = hw_realloc(node->entries, (node->entry_count + 1) * sizeof(*node->entries));
-    struct entry *entry = &node->entries[node->entry_count++];
-    read_message(msg, seq, entry);
+    if (name == NULL) {
+        checker_problem(l->checker, subject, "storage %d, sequence %" PRIu64 ": what is this?",
+                        l->store, seq);
+        return;
+    }
+    struct key *key = key_of(l->checker, name);
+    key->entries = hw_realloc(key->entries, (key->entry_count + 1) * sizeof(*key->entries));
+    struct entry *entry = &key->entries[key->entry_count++];
+    read_message(msg, name, seq, entry);
     entry->store = l->store;
     entry->checkpoint = l->standing;
     l->checker->entries += !entry->foreign;
@@ -464,7 +433,7 @@ static struct followed read_storage(const struct checker *c, const char *dir)
     struct test_nats server;
 
     bus_start_another(&server, c->nats, dir);
-    read_stream(server.url, false, collect, &found);
+    stream_read(server.url, false, collect, &found);
     test_nats_remove(&server);
     return found;
 }
@@ -514,7 +483,7 @@ static void load_store(struct checker *c, int number, struct followed whole[])
     struct followed held = {0};
 
     if (lives)
-        read_stream(c->nats->url, false, collect, &held);
+        stream_read(c->nats->url, false, collect, &held);
     else
         held = read_storage(c, store->dir);
     const struct followed *const seen = lives ? follower_lock(c->follower) : &store->followed;
@@ -553,46 +522,20 @@ static void load_store(struct checker *c, int number, struct followed whole[])
 
 /* ---- judging ---- */
 
-static void problem(struct checker *c, struct node *node, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-static void problem(struct checker *c, struct node *node, const char *fmt, ...)
+static void write_history(struct checker *c, const struct key *key)
 {
-    va_list args;
-
-    node->bad = true;
-    if (++c->problems > PROBLEMS_SHOWN || c->failure_dir == NULL)
-        return;
-    HW_AUTO_FREE char *path = hw_sprintf("%s/problems", c->failure_dir);
-    mkdir(c->failure_dir, 0755);
-    FILE *file = fopen(path, "ae");
-    for (int i = 0; i < 2; i++) {
-        FILE *out = i == 0 ? stderr : file;
-        if (out == NULL)
-            continue;
-        fprintf(out, "problem: node %s: ", node->name);
-        va_start(args, fmt);
-        vfprintf(out, fmt, args);
-        va_end(args);
-        fputc('\n', out);
-    }
-    if (file != NULL)
-        fclose(file);
-}
-
-static void write_history(struct checker *c, const struct node *node)
-{
-    HW_AUTO_FREE char *path = hw_sprintf("%s/key-%s", c->failure_dir, node->name);
+    HW_AUTO_FREE char *path = hw_sprintf("%s/key-%s", c->failure_dir, key->name);
     FILE *file = fopen(path, "we");
 
     if (file == NULL)
         test_fail("cannot write %s: %s", path, strerror(errno));
     fprintf(file, "what was committed: position, rev, revision digest type sources\n");
-    for (size_t i = 0; i < node->outcome_count; i++)
-        fprintf(file, "%s\t%" PRId64 "\t%s\n", HW_LSN(node->outcomes[i].lsn), node->outcomes[i].rev,
-                node->outcomes[i].text != NULL ? node->outcomes[i].text : "removed");
+    for (size_t i = 0; i < key->outcome_count; i++)
+        fprintf(file, "%s\t%" PRId64 "\t%s\n", HW_LSN(key->outcomes[i].lsn), key->outcomes[i].rev,
+                key->outcomes[i].text != NULL ? key->outcomes[i].text : "removed");
     fprintf(file, "what was published: storage, sequence, fence, checkpoint before it, entry\n");
-    for (size_t i = 0; i < node->entry_count; i++) {
-        const struct entry *e = &node->entries[i];
+    for (size_t i = 0; i < key->entry_count; i++) {
+        const struct entry *e = &key->entries[i];
         fprintf(file, "%d\t%" PRIu64 "\t%" PRIu64 " %s\t%s\t%s%s\n", e->store, e->seq,
                 e->fence.epoch, HW_LSN(e->fence.lsn), HW_LSN(e->checkpoint),
                 e->foreign ? "FOREIGN " : "", e->text != NULL ? e->text : "removed");
@@ -601,27 +544,27 @@ static void write_history(struct checker *c, const struct node *node)
 }
 
 /* The last outcome of the node at or before lsn; NULL where there is none. */
-static struct outcome *outcome_at(const struct node *node, hw_lsn lsn)
+static struct outcome *outcome_at(const struct key *key, hw_lsn lsn)
 {
-    size_t low = 0, high = node->outcome_count;
+    size_t low = 0, high = key->outcome_count;
 
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
-        if (node->outcomes[middle].lsn <= lsn)
+        if (key->outcomes[middle].lsn <= lsn)
             low = middle + 1;
         else
             high = middle;
     }
-    return low > 0 ? &node->outcomes[low - 1] : NULL;
+    return low > 0 ? &key->outcomes[low - 1] : NULL;
 }
 
-static void judge_entries(struct checker *c, struct node *node)
+static void judge_entries(struct checker *c, struct key *key)
 {
     struct hw_fence last = {0};
     int store = -1;
 
-    for (size_t i = 0; i < node->entry_count; i++) {
-        const struct entry *e = &node->entries[i];
+    for (size_t i = 0; i < key->entry_count; i++) {
+        const struct entry *e = &key->entries[i];
 
         if (e->store != store) {
             store = e->store;
@@ -630,19 +573,19 @@ static void judge_entries(struct checker *c, struct node *node)
         if (e->foreign)
             continue;
         if (!e->fenced || (e->text != NULL && e->text[0] == '?')) {
-            problem(c, node, "storage %d, sequence %" PRIu64 ": not a proper entry: %s", e->store,
+            problem(c, key, "storage %d, sequence %" PRIu64 ": not a proper entry: %s", e->store,
                     e->seq, e->text != NULL ? e->text : "removed");
             continue;
         }
         if (hw_fence_compare(e->fence, last) <= 0)
-            problem(c, node,
+            problem(c, key,
                     "storage %d, sequence %" PRIu64 ": fence %" PRIu64 " %s behind %" PRIu64 " %s",
                     e->store, e->seq, e->fence.epoch, HW_LSN(e->fence.lsn), last.epoch,
                     HW_LSN(last.lsn));
         last = e->fence;
-        struct outcome *o = outcome_at(node, e->fence.lsn);
+        struct outcome *o = outcome_at(key, e->fence.lsn);
         if (!same(o != NULL ? o->text : NULL, e->text))
-            problem(c, node,
+            problem(c, key,
                     "storage %d, sequence %" PRIu64 ", fence %s: published %s, committed %s",
                     e->store, e->seq, HW_LSN(e->fence.lsn), e->text != NULL ? e->text : "removed",
                     o == NULL         ? "nothing yet"
@@ -666,7 +609,7 @@ static bool excused(const struct outcome *o, const struct excuse *excuses, int c
 
 /* Every transaction must be in every storage that NATS had long enough for a checkpoint to cover
  * the transaction. A confirmed slot alone proves nothing: an earlier storage may have earned it. */
-static void judge_missing(struct checker *c, struct node *node, int number,
+static void judge_missing(struct checker *c, struct key *key, int number,
                           const struct excuse *excuses, int excuse_count)
 {
     const struct store *store = &c->stores[number];
@@ -674,13 +617,13 @@ static void judge_missing(struct checker *c, struct node *node, int number,
 
     if (number + 1 < c->store_count)
         upto = store->checkpoint < store->confirmed ? store->checkpoint : store->confirmed;
-    for (size_t i = 0; i < node->outcome_count; i++) {
-        const struct outcome *o = &node->outcomes[i];
+    for (size_t i = 0; i < key->outcome_count; i++) {
+        const struct outcome *o = &key->outcomes[i];
         if (o->lsn > upto || o->seen[number] > 0 || excused(o, excuses, excuse_count))
             continue;
-        if (o->text == NULL && (i == 0 || node->outcomes[i - 1].text == NULL))
-            continue; /* the node came and went in one transaction, so it needs no entry */
-        problem(c, node, "storage %d: nothing carries fence %s (rev %" PRId64 ": %s)", number,
+        if (o->text == NULL && (i == 0 || key->outcomes[i - 1].text == NULL))
+            continue; /* the row came and went in one transaction, so it needs no entry */
+        problem(c, key, "storage %d: nothing carries fence %s (rev %" PRId64 ": %s)", number,
                 HW_LSN(o->lsn), o->rev, o->text != NULL ? o->text : "removed");
     }
 }
@@ -689,10 +632,10 @@ static void judge(struct checker *c, const struct checker_options *options)
 {
     struct excuse excuses[EXCUSES_MOST];
     int excuse_count = 0;
-    struct node *node;
+    struct key *key;
 
-    for (size_t at = 0; (node = hw_map_next(&c->nodes, &at)) != NULL;)
-        judge_entries(c, node);
+    for (size_t at = 0; (key = hw_map_next(&c->keys, &at)) != NULL;)
+        judge_entries(c, key);
     for (int number = 0; number < c->store_count; number++) {
         if (number > 0) {
             const struct store *lost = &c->stores[number - 1];
@@ -711,29 +654,34 @@ static void judge(struct checker *c, const struct checker_options *options)
             excuses[excuse_count++] =
                 (struct excuse){.after = lost->confirmed, .upto = covered, .unless_in = number - 1};
         }
-        for (size_t at = 0; (node = hw_map_next(&c->nodes, &at)) != NULL;)
-            judge_missing(c, node, number, excuses, excuse_count);
+        for (size_t at = 0; (key = hw_map_next(&c->keys, &at)) != NULL;)
+            judge_missing(c, key, number, excuses, excuse_count);
     }
 }
 
 struct checker_result checker_check(struct checker *c, const struct checker_options *options)
 {
     struct followed whole[STORES_MOST + 1] = {0};
-    struct node *node;
+    struct key *key;
 
     forget(c);
     c->failure_dir = options->failure_dir;
+    c->proposals = options->proposals;
     read_database(c);
     for (int i = 0; i < c->store_count; i++)
         load_store(c, i, whole);
     for (int i = 0; i < c->store_count; i++)
         free(whole[i].list);
     judge(c, options);
+    hostile_judge(c, c->pg);
+    doubled_judge(c, c->pg, options->doubled);
+    if (c->proposals != NULL)
+        proposals_judge(c->proposals, c, c->pg);
     int kept = 0;
     for (size_t at = 0;
-         c->problems > 0 && c->failure_dir != NULL && (node = hw_map_next(&c->nodes, &at)) != NULL;)
-        if (node->bad && kept++ < HISTORIES_KEPT)
-            write_history(c, node);
+         c->problems > 0 && c->failure_dir != NULL && (key = hw_map_next(&c->keys, &at)) != NULL;)
+        if (key->bad && kept++ < HISTORIES_KEPT)
+            write_history(c, key);
     return (struct checker_result){.transactions = c->transactions,
                                    .entries = c->entries,
                                    .repairs = c->repairs,
@@ -753,37 +701,42 @@ static void keep_standing(void *arg, natsMsg **taken, uint64_t seq)
 {
     struct standing *s = arg;
     natsMsg *const msg = *taken;
-    const char *subject = natsMsg_GetSubject(msg);
+    const char *name = name_of(msg);
 
-    if (strcmp(subject, CHECKPOINT) == 0)
+    if (strcmp(natsMsg_GetSubject(msg), CHECKPOINT) == 0)
         checkpoint_of(msg, &s->rev);
-    if (strncmp(subject, DESIRED_PREFIX, strlen(DESIRED_PREFIX)) != 0)
+    if (name == NULL)
         return;
-    struct entry *entry = hw_map_get(&s->entries, subject + strlen(DESIRED_PREFIX));
+    struct entry *entry = hw_map_get(&s->entries, name);
     if (entry == NULL) {
         if (s->count == HW_COUNT(s->names))
             test_fail("more keys than expected");
         entry = hw_alloc(sizeof(*entry));
-        s->names[s->count] = hw_strdup(subject + strlen(DESIRED_PREFIX));
+        s->names[s->count] = hw_strdup(name);
         hw_map_add(&s->entries, s->names[s->count++], entry);
     }
     free(entry->text);
-    read_message(msg, seq, entry);
+    read_message(msg, name, seq, entry);
 }
 
-static PGresult *query(PGconn *conn, const char *sql)
+/* A row: the name of a key, revision, digest, media type, and the list. */
+static char *text_of_wanted(PGresult *rows, int i)
 {
-    PGresult *result = PQexec(conn, sql);
+    HW_AUTO_JSON json_t *list = json_loads(PQgetvalue(rows, i, 4), 0, NULL);
 
-    if (PQresultStatus(result) != PGRES_TUPLES_OK)
-        test_fail("%s%s", PQerrorMessage(conn), sql);
-    return result;
+    if (kind_of(PQgetvalue(rows, i, 0)) == KEY_DECIDED)
+        return text_of_list(list);
+    return text_of(strtoll(PQgetvalue(rows, i, 1), NULL, 10), PQgetvalue(rows, i, 2),
+                   PQgetvalue(rows, i, 3), list);
 }
 
 static char *compare_standing(struct standing *s, PGconn *conn, int64_t rev)
 {
     PGresult *rows =
-        query(conn, "SELECT node, revision, digest, media_type, sources FROM headwater.desired");
+        fleet_query(conn, "SELECT 'desired.' || node, revision, digest, media_type, sources"
+                          " FROM headwater.desired"
+                          " UNION ALL SELECT 'decided.' || node, NULL, NULL, NULL, decisions"
+                          " FROM headwater.decided");
     struct entry *entry;
     char *why = NULL;
     size_t live = 0;
@@ -791,14 +744,12 @@ static char *compare_standing(struct standing *s, PGconn *conn, int64_t rev)
     if (s->rev != rev)
         why = hw_sprintf("the checkpoint has rev %" PRId64 ", the database %" PRId64, s->rev, rev);
     for (int i = 0; i < PQntuples(rows) && why == NULL; i++) {
-        json_t *sources = json_loads(PQgetvalue(rows, i, 4), 0, NULL);
-        HW_AUTO_FREE char *text = text_of(strtoll(PQgetvalue(rows, i, 1), NULL, 10),
-                                          PQgetvalue(rows, i, 2), PQgetvalue(rows, i, 3), sources);
+        const char *name = PQgetvalue(rows, i, 0);
+        HW_AUTO_FREE char *text = text_of_wanted(rows, i);
 
-        json_decref(sources);
-        entry = hw_map_get(&s->entries, PQgetvalue(rows, i, 0));
+        entry = hw_map_get(&s->entries, name);
         if (entry == NULL || !entry->fenced || entry->foreign || !same(entry->text, text))
-            why = hw_sprintf("node %s: NATS has %s where %s is desired", PQgetvalue(rows, i, 0),
+            why = hw_sprintf("%s: NATS has %s where the database has %s", name,
                              entry == NULL         ? "nothing"
                              : entry->text != NULL ? entry->text
                                                    : "a deletion",
@@ -807,95 +758,8 @@ static char *compare_standing(struct standing *s, PGconn *conn, int64_t rev)
     for (size_t at = 0; (entry = hw_map_next(&s->entries, &at)) != NULL;)
         live += entry->text != NULL;
     if (why == NULL && live != (size_t)PQntuples(rows))
-        why =
-            hw_sprintf("NATS has entries of %zu nodes, the database of %d", live, PQntuples(rows));
+        why = hw_sprintf("NATS has %zu entries, the database %d", live, PQntuples(rows));
     PQclear(rows);
-    return why;
-}
-
-static void on_up(void *arg)
-{
-    *(bool *)arg = true;
-}
-
-static char *compare_objects(struct checker *c, PGconn *conn)
-{
-    PGresult *rows = query(conn, "SELECT DISTINCT digest, size FROM headwater.desired");
-    const struct hw_nats_options options = {.url = c->nats->url,
-                                            .timeout_ms = test_patient_ms(PATIENCE_MS)};
-    struct hw_nats *nats = NULL;
-    struct hw_loop *loop = NULL;
-    struct hw_error err;
-    bool up = false;
-    const struct hw_nats_events events = {.up = on_up, .arg = &up};
-    char *why = NULL;
-
-    if (hw_loop_new(&loop, &err) != HW_OK ||
-        hw_nats_open(loop, &options, &events, &nats, &err) != HW_OK)
-        test_fail("connecting to NATS: %s", err.message);
-    if (!hw_loop_run_until(loop, &up, test_patient_ms(PATIENCE_MS)))
-        test_fail("connecting to NATS: no answer");
-    for (int i = 0; i < PQntuples(rows) && why == NULL; i++) {
-        const char *expected = PQgetvalue(rows, i, 0);
-        char text[HW_DIGEST_STR_MAX];
-        unsigned char *data = NULL;
-        struct hw_digest digest;
-        size_t size = 0;
-
-        if (hw_obj_get(nats, "headwater", expected + strlen("sha256:"), 16 << 20, &data, &size,
-                       NULL, &err) != HW_OK) {
-            why = hw_sprintf("object %s: %s", expected, err.message);
-            break;
-        }
-        hw_digest_of(data, size, &digest);
-        if (strcmp(hw_digest_format(&digest, text), expected) != 0 ||
-            size != strtoull(PQgetvalue(rows, i, 1), NULL, 10))
-            why = hw_sprintf("object %s: its %zu bytes are %s", expected, size, text);
-        free(data);
-    }
-    hw_nats_close(nats);
-    hw_loop_free(loop);
-    PQclear(rows);
-    return why;
-}
-
-static char *compare_agents(PGconn *conn, const char *const outputs[], bool with_reports)
-{
-    char *why = NULL;
-
-    for (int i = 0; outputs[i] != NULL && why == NULL; i++) {
-        HW_AUTO_FREE char *sql = hw_sprintf(
-            "SELECT d.digest, coalesce(r.state, ''),"
-            " coalesce(r.running_digest, ''), coalesce(r.running_revision = d.revision, false)"
-            " FROM headwater.desired d LEFT JOIN headwater.reported r USING (node) WHERE node = "
-            "'n%d'",
-            i);
-        PGresult *row = query(conn, sql);
-        char text[HW_DIGEST_STR_MAX], *data = NULL;
-        struct hw_digest digest;
-        size_t size = 0;
-        FILE *copy = open_memstream(&data, &size), *file = fopen(outputs[i], "re");
-
-        for (int byte; file != NULL && (byte = getc(file)) != EOF;)
-            putc(byte, copy);
-        if (file != NULL)
-            fclose(file);
-        fclose(copy);
-        hw_digest_of(data, size, &digest);
-        free(data);
-        hw_digest_format(&digest, text);
-        if (PQntuples(row) != 1)
-            why = hw_sprintf("nothing is desired of n%d", i);
-        else if (strcmp(text, PQgetvalue(row, 0, 0)) != 0)
-            why = hw_sprintf("the file of n%d is %s where %s is desired", i, text,
-                             PQgetvalue(row, 0, 0));
-        else if (with_reports && (strcmp(PQgetvalue(row, 0, 1), "applied") != 0 ||
-                                  strcmp(PQgetvalue(row, 0, 2), text) != 0 ||
-                                  strcmp(PQgetvalue(row, 0, 3), "t") != 0))
-            why = hw_sprintf("n%d runs %s, and is reported as %s with %s", i, text,
-                             PQgetvalue(row, 0, 1), PQgetvalue(row, 0, 2));
-        PQclear(row);
-    }
     return why;
 }
 
@@ -903,9 +767,10 @@ char *checker_unsettled(struct checker *c, hw_lsn position, const char *const ou
                         bool with_reports)
 {
     PGconn *conn = PQconnectdb(c->pg->url);
-    PGresult *row = query(conn, "SELECT coalesce(max(s.confirmed_flush_lsn), '0/0'),"
-                                " (SELECT max(rev) FROM headwater.changelog)"
-                                " FROM pg_replication_slots s WHERE s.slot_name = 'headwater'");
+    PGresult *row =
+        fleet_query(conn, "SELECT coalesce(max(s.confirmed_flush_lsn), '0/0'),"
+                          " (SELECT max(rev) FROM headwater.changelog)"
+                          " FROM pg_replication_slots s WHERE s.slot_name = 'headwater'");
     const hw_lsn confirmed = parse_lsn(PQgetvalue(row, 0, 0));
     const int64_t rev = strtoll(PQgetvalue(row, 0, 1), NULL, 10);
     char *why = NULL;
@@ -918,7 +783,7 @@ char *checker_unsettled(struct checker *c, hw_lsn position, const char *const ou
         struct standing *s = hw_alloc(sizeof(*s));
         struct entry *entry;
 
-        read_stream(c->nats->url, true, keep_standing, s);
+        stream_read(c->nats->url, true, keep_standing, s);
         why = compare_standing(s, conn, rev);
         for (size_t at = 0; (entry = hw_map_next(&s->entries, &at)) != NULL;) {
             free(entry->text);
@@ -930,9 +795,9 @@ char *checker_unsettled(struct checker *c, hw_lsn position, const char *const ou
         free(s);
     }
     if (why == NULL)
-        why = compare_objects(c, conn);
+        why = fleet_objects_differ(conn, c->nats->url);
     if (why == NULL)
-        why = compare_agents(conn, outputs, with_reports);
+        why = fleet_nodes_differ(conn, outputs, with_reports);
     PQfinish(conn);
     return why;
 }
@@ -946,7 +811,7 @@ struct checker *checker_start(const struct test_postgres *pg, const struct test_
     c->pg = pg;
     c->nats = nats;
     c->store_count = 1;
-    free(test_sql(pg, "SELECT pg_create_logical_replication_slot('" SLOT "', 'wal2json')"));
+    wal_start(pg);
     c->follower = follower_start(nats->url);
     return c;
 }

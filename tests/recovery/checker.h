@@ -19,17 +19,11 @@
 /* A message with this header was written by the harness, as a stranger. */
 #define CHECKER_FOREIGN "Recovery-Foreign"
 
-/* Connects, and waits long enough for a loaded server. An error ends the test. */
-void checker_connect(const char *url, natsConnection **nc, jsCtx **js);
-
 struct checker;
 
 /* Makes the slot: call it before anything is committed, and before the reconciler starts. */
 struct checker *checker_start(const struct test_postgres *pg, const struct test_nats *nats);
 void checker_free(struct checker *checker);
-
-/* Makes the stream KV_headwater as the reconciler makes it. */
-void checker_make_stream(const char *nats_url);
 
 /*
  * Tells the checker that the storage of NATS was taken away. store: a directory with that storage,
@@ -54,14 +48,22 @@ uint64_t checker_newest(struct checker *checker);
 char *checker_unsettled(struct checker *checker, hw_lsn position, const char *const outputs[],
                         bool with_reports);
 
+struct proposals;
 struct checker_options {
-    bool strict_replay;      /* entries that a rollback of NATS lost must come back exactly once */
-    const char *failure_dir; /* made on failure, for the histories of keys; NULL: no messages */
+    bool strict_replay; /* entries that a rollback of NATS lost must come back exactly once */
+    struct proposals *proposals; /* of the nodes; NULL: they make none */
+    const char *doubled;         /* the node that had two agents; NULL: none */
+    const char *failure_dir;     /* made on failure, for the histories of keys; NULL: no messages */
 };
 struct checker_result {
     int transactions, entries, repairs, problems;
 };
 /* Reads everything and judges it; problems go to stderr, and to the directory. */
 struct checker_result checker_check(struct checker *checker, const struct checker_options *options);
+
+/* For rules that stand elsewhere: notes a problem with what is named, while checker_check judges.
+ */
+void checker_problem(struct checker *checker, const char *what, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #endif

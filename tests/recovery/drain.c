@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "tests/recovery/chance.h"
 #include "tests/recovery/checker.h"
+#include "tests/recovery/stream.h"
 #include "tests/support/process.h"
 #include "tests/support/servers.h"
 
@@ -60,7 +61,7 @@ static void fill_first_file(const struct drain *d)
     natsConnection *nc;
     jsCtx *js;
 
-    checker_connect(d->nats.url, &nc, &js);
+    stream_connect(d->nats.url, &nc, &js);
     memset(data, '.', sizeof(data));
     for (int sent = 0; sent <= FILE_BYTES; sent += (int)sizeof(data)) {
         HW_AUTO_FREE char *subject = hw_sprintf("$KV.headwater.filler.%d", sent);
@@ -157,7 +158,7 @@ bool drain_run(const struct drain_options *options)
     test_postgres_start(&d.pg, true, "max_wal_size = 256MB\nsynchronous_commit = off");
     test_nats_start(&d.nats);
     d.checker = checker_start(&d.pg, &d.nats);
-    checker_make_stream(d.nats.url);
+    stream_make(d.nats.url);
     fill_first_file(&d);
     start_reconciler(&d);
     wait_until_settled(&d);

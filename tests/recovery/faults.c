@@ -12,7 +12,7 @@
 
 #include "base/base64.h"
 #include "base/memory.h"
-#include "tests/recovery/bus.h"
+#include "tests/recovery/stream.h"
 #include "tests/support/process.h"
 
 enum { READY_S = 60 };
@@ -45,13 +45,22 @@ static void start_reconciler(struct rig *rig, struct rig_reconciler *r)
 static void start_agent(struct rig *rig, struct rig_agent *a)
 {
     char url[BUS_URL_MOST];
-    const char *const argv[] = {"headwater-agent", "--nats",   url,       "--node",
-                                a->node,           "--output", a->output, "--state-dir",
-                                a->state_dir,      "--poll",   "500ms",   NULL};
+    const char *const argv[] = {
+        "headwater-agent", "--nats",     url,      "--node", a->node,       "--output", a->output,
+        "--state-dir",     a->state_dir, "--poll", "500ms",  "--heartbeat", "500ms",    NULL};
 
     bus_url(url, a->node, rig->nats.port);
     test_program_start(&a->program, argv, NULL);
     a->start_at = 0;
+}
+
+static void name_agent(struct rig_agent *a, int number)
+{
+    HW_AUTO_FREE char *dir = test_temp_dir();
+
+    snprintf(a->node, sizeof(a->node), "n%d", number);
+    snprintf(a->state_dir, sizeof(a->state_dir), "%s/state", dir);
+    snprintf(a->output, sizeof(a->output), "%s/output", dir);
 }
 
 static bool has_checkpoint(struct rig *rig)
@@ -75,12 +84,15 @@ static bool has_checkpoint(struct rig *rig)
 void rig_start(struct rig *rig, uint64_t seed, int reconcilers)
 {
     rig->chance = chance_of(seed, 1);
+    rig->proposals = proposals_new(seed);
     test_postgres_start(&rig->pg, true, "max_wal_size = 256MB");
     for (int i = 0; i < WORKLOAD_AGENTS; i++)
-        snprintf(rig->agents[i].node, sizeof(rig->agents[i].node), "n%d", i);
-    bus_start(&rig->nats, (const char *const[]){"n0", "n1", "n2"}, WORKLOAD_AGENTS, false);
+        name_agent(&rig->agents[i], i);
+    bus_start(&rig->nats, (const char *const[]){"n0", "n1", "n2", HOSTILE_NODE},
+              WORKLOAD_AGENTS + 1, rig->is_open);
+    rig->hostile = hostile_start(rig->nats.port, seed);
     rig->checker = checker_start(&rig->pg, &rig->nats);
-    checker_make_stream(rig->nats.url);
+    stream_make(rig->nats.url);
     for (int i = 0; i < RIG_RECONCILERS; i++) {
         struct rig_reconciler *r = &rig->reconcilers[i];
 
@@ -95,14 +107,8 @@ void rig_start(struct rig *rig, uint64_t seed, int reconcilers)
             start_reconciler(rig, r);
     }
     test_wait_for(has_checkpoint(rig), READY_S);
-    for (int i = 0; i < WORKLOAD_AGENTS; i++) {
-        struct rig_agent *a = &rig->agents[i];
-        HW_AUTO_FREE char *dir = test_temp_dir();
-
-        snprintf(a->state_dir, sizeof(a->state_dir), "%s/state", dir);
-        snprintf(a->output, sizeof(a->output), "%s/output", dir);
-        start_agent(rig, a);
-    }
+    for (int i = 0; i < WORKLOAD_AGENTS; i++)
+        start_agent(rig, &rig->agents[i]);
 }
 
 /* ---- keeping it going ---- */
@@ -155,13 +161,20 @@ void rig_tick(struct rig *rig)
             r->wake_at = 0;
         }
     }
-    for (int i = 0; i < WORKLOAD_AGENTS; i++) {
+    for (int i = 0; i < RIG_AGENTS; i++) {
         struct rig_agent *a = &rig->agents[i];
 
+        if (a->node[0] == '\0')
+            continue;
         if (a->program.pid != 0 && !test_program_running(&a->program))
             reap(&a->program);
         if (a->program.pid == 0 && a->start_at <= now)
             start_agent(rig, a);
+    }
+    if (!rig->is_healed) {
+        const struct rig_agent *a = &rig->agents[rig->turn++ % WORKLOAD_AGENTS];
+
+        proposals_tick(rig->proposals, a->node, a->state_dir);
     }
 }
 
@@ -174,6 +187,8 @@ void rig_wait(struct rig *rig, double seconds)
 void rig_heal(struct rig *rig)
 {
     rig->points = 0;
+    rig->is_healed = true;
+    hostile_rest(rig->hostile);
     for (int i = 0; i < RIG_RECONCILERS; i++) {
         struct rig_reconciler *r = &rig->reconcilers[i];
 
@@ -183,7 +198,7 @@ void rig_heal(struct rig *rig)
             r->wake_at = test_now();
         r->start_at = 0;
     }
-    for (int i = 0; i < WORKLOAD_AGENTS; i++)
+    for (int i = 0; i < RIG_AGENTS; i++)
         rig->agents[i].start_at = 0;
     rig_tick(rig);
 }
@@ -205,9 +220,25 @@ static void end_well(struct test_program *program)
     }
 }
 
-void rig_stop_programs(struct rig *rig)
+const struct rig_agent *rig_first_of_two(const struct rig *rig)
 {
     for (int i = 0; i < WORKLOAD_AGENTS; i++)
+        if (strcmp(rig->agents[i].node, rig->agents[RIG_SECOND].node) == 0)
+            return &rig->agents[i];
+    return NULL;
+}
+
+void rig_end_second(struct rig *rig)
+{
+    struct rig_agent *a = &rig->agents[RIG_SECOND];
+
+    end_well(&a->program);
+    a->node[0] = '\0';
+}
+
+void rig_stop_programs(struct rig *rig)
+{
+    for (int i = 0; i < RIG_AGENTS; i++)
         end_well(&rig->agents[i].program);
     for (int i = 0; i < RIG_RECONCILERS; i++)
         end_well(&rig->reconcilers[i].program);
@@ -220,7 +251,9 @@ void rig_stop(struct rig *rig)
         proxy_stop(rig->reconcilers[i].to_postgres);
         proxy_stop(rig->reconcilers[i].to_nats);
     }
+    hostile_stop(rig->hostile);
     checker_free(rig->checker);
+    proposals_free(rig->proposals);
     bus_remove(&rig->nats);
     test_postgres_remove(&rig->pg);
     free(rig->copy);
@@ -298,12 +331,24 @@ static void freeze_long(struct rig *rig)
 
 static void kill_agent(struct rig *rig)
 {
-    struct rig_agent *a = &rig->agents[chance_below(&rig->chance, WORKLOAD_AGENTS)];
+    struct rig_agent *a = &rig->agents[chance_below(&rig->chance, RIG_AGENTS)];
 
     if (!test_program_running(&a->program))
         return;
     test_program_stop(&a->program, SIGKILL);
     a->start_at = soon(rig, 500);
+}
+
+/* From now on there are two agents with this name, until all faults have ended. */
+static void double_agent(struct rig *rig)
+{
+    struct rig_agent *second = &rig->agents[RIG_SECOND];
+
+    if (second->node[0] != '\0')
+        return;
+    name_agent(second, chance_below(&rig->chance, WORKLOAD_AGENTS));
+    memcpy(rig->doubled, second->node, sizeof(rig->doubled));
+    rig_tick(rig);
 }
 
 /* ---- the servers ---- */
@@ -449,7 +494,7 @@ static void wipe_nats(struct rig *rig)
     /* A new stream, made elsewhere: here the reconciler would be the first to make it, as one that
      * forgets. */
     bus_start_another(&scratch, &rig->nats, NULL);
-    checker_make_stream(scratch.url);
+    stream_make(scratch.url);
     test_nats_stop(&scratch);
     HW_AUTO_FREE char *made = store_of(&scratch);
     move(made, empty);
@@ -500,7 +545,7 @@ static void fill_disk(struct rig *rig)
     jsStreamConfig config;
     jsCtx *js;
 
-    checker_connect(rig->nats.url, &nc, &js);
+    stream_connect(rig->nats.url, &nc, &js);
     jsStreamConfig_Init(&config);
     config.Name = "RECOVERY_FILL";
     config.Subjects = subjects;
@@ -544,7 +589,7 @@ static void edit_keys(struct rig *rig)
     natsConnection *nc;
     jsCtx *js;
 
-    checker_connect(rig->nats.url, &nc, &js);
+    stream_connect(rig->nats.url, &nc, &js);
     for (int i = chance_between(&rig->chance, 1, 4); i > 0; i--) {
         HW_AUTO_FREE char *subject =
             hw_sprintf("$KV.headwater.cfg.desired.n%d", chance_below(&rig->chance, 30));
@@ -563,7 +608,7 @@ static void edit_checkpoint(struct rig *rig)
     natsConnection *nc;
     jsCtx *js;
 
-    checker_connect(rig->nats.url, &nc, &js);
+    stream_connect(rig->nats.url, &nc, &js);
     if (chance_in(&rig->chance, 2))
         write_foreign(js, "$KV.headwater.cfg.checkpoint", NULL, "KV-Operation", "DEL");
     else
@@ -586,7 +631,7 @@ static void lose_object(struct rig *rig)
         return;
     HW_AUTO_FREE char *name = hw_base64url_encode(digest + 7, strlen(digest + 7));
     HW_AUTO_FREE char *subject = hw_sprintf("$O.headwater.M.%s", name);
-    checker_connect(rig->nats.url, &nc, &js);
+    stream_connect(rig->nats.url, &nc, &js);
     if (chance_in(&rig->chance, 2)) {
         write_foreign(js, subject, "{\"deleted\":true}", "Nats-Rollup", "sub");
     } else {
@@ -609,12 +654,18 @@ static void ask_for_resync(struct rig *rig)
         kill(r->program.pid, SIGUSR1);
 }
 
+static void let_hostile_attack(struct rig *rig)
+{
+    hostile_attack(rig->hostile, chance_between(&rig->chance, 500, 4000) / 1000.0);
+}
+
 const struct fault faults[] = {
     {"kill", 6, kill_reconciler, "SIGKILL of a reconciler"},
     {"term", 2, end_reconciler, "SIGTERM of a reconciler"},
     {"point", 8, arm_reconciler, "a reconciler dies or stops at a named point"},
     {"freeze", 4, freeze_reconciler, "SIGSTOP of a reconciler, SIGCONT soon"},
     {"freeze-long", 1, freeze_long, "SIGSTOP of a reconciler until another one leads"},
+    {"double", 2, double_agent, "a second agent is started with the name of another one"},
     {"agent", 1, kill_agent, "SIGKILL of an agent"},
     {"nats-kill", 3, kill_nats, "SIGKILL of nats-server"},
     {"nats-restart", 2, restart_nats, "nats-server starts again"},
@@ -632,6 +683,7 @@ const struct fault faults[] = {
     {"edit", 3, edit_keys, "a stranger edits and deletes keys of nodes"},
     {"checkpoint", 1, edit_checkpoint, "a stranger edits or deletes the checkpoint"},
     {"object", 1, lose_object, "a stranger deletes an object"},
+    {"hostile", 3, let_hostile_attack, "a node does all that its account lets it, and tries more"},
     {"resync", 2, ask_for_resync, "a comparison with the database is asked for"},
     {0},
 };

@@ -2,12 +2,14 @@
 
 #include <nats/nats.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/lsn.h"
 #include "base/memory.h"
 #include "protocol/entry.h"
 #include "tests/recovery/checker.h"
+#include "tests/recovery/stream.h"
 #include "tests/support/process.h"
 
 #define STREAM "KV_headwater"
@@ -51,17 +53,46 @@ static void lose(jsCtx *js, const char *subject)
     check(js_PurgeStream(js, STREAM, &options, NULL));
 }
 
-const char *tamper(const char *nats_url, struct checker *checker, int number)
+/* Damage of what the database says about nodes, past the triggers that forbid it. */
+static const struct {
+    const char *what, *sql;
+} in_sql[] = {
+    {"a report that the hostile node wrote about another",
+     "UPDATE headwater.reported SET agent = 'hostile' WHERE node = 'n0'"},
+    {"a proposal that was decided on twice",
+     "UPDATE headwater.proposal"
+     " SET state = CASE state WHEN 'rejected' THEN 'conflict' ELSE 'rejected' END"
+     " WHERE id = (SELECT min(id) FROM headwater.proposal WHERE state <> 'refused')"},
+    {"a conflict of a node with one agent",
+     "INSERT INTO headwater.reported_history OVERRIDING SYSTEM VALUE"
+     " SELECT (jsonb_populate_record(h, jsonb_build_object('id', h.id + 1, 'node', 'n9',"
+     " 'conflict', '{\"instances\": [1, 2]}'::jsonb))).*"
+     " FROM headwater.reported_history AS h ORDER BY h.id DESC LIMIT 1"},
+};
+
+static const char *damage_sql(const struct test_postgres *pg, int number)
 {
-    static const char *const kinds[] = {"an entry twice", "an entry of an older fence",
-                                        "a deletion that nobody wanted", "another node's entry",
-                                        "lost entries"};
+    if (number >= (int)HW_COUNT(in_sql))
+        return NULL;
+    free(test_sql(pg, "SET session_replication_role = replica; %s", in_sql[number].sql));
+    return in_sql[number].what;
+}
+
+const char *tamper(const struct test_postgres *pg, const char *nats_url, struct checker *checker,
+                   int number)
+{
+    static const char *const kinds[] = {"an entry twice",
+                                        "an entry of an older fence",
+                                        "a deletion that nobody wanted",
+                                        "another node's entry",
+                                        "lost entries",
+                                        "a decision that was told twice"};
     natsConnection *nc = NULL;
     jsCtx *js = NULL;
 
     if (number >= (int)HW_COUNT(kinds))
-        return NULL;
-    checker_connect(nats_url, &nc, &js);
+        return damage_sql(pg, number - (int)HW_COUNT(kinds));
+    stream_connect(nats_url, &nc, &js);
     switch (number) {
     case 0:
         write_again(js, "$KV.headwater.cfg.desired.n0", "$KV.headwater.cfg.desired.n0", 0, false);
@@ -75,9 +106,12 @@ const char *tamper(const char *nats_url, struct checker *checker, int number)
     case 3:
         write_again(js, "$KV.headwater.cfg.desired.n1", "$KV.headwater.cfg.desired.n2", 8, false);
         break;
-    default:
+    case 4:
         lose(js, "$KV.headwater.cfg.desired.n1");
         checker_forget(checker, "$KV.headwater.cfg.desired.n1");
+        break;
+    default:
+        write_again(js, "$KV.headwater.cfg.decided.n0", "$KV.headwater.cfg.decided.n0", 0, false);
     }
     jsCtx_Destroy(js);
     natsConnection_Destroy(nc);

@@ -115,7 +115,7 @@ static void add_statement(struct hw_buf *sql, struct chance *c)
 {
     const int config = chance_below(c, CONFIGS), node = chance_below(c, NODES);
 
-    switch (chance_below(c, 16)) {
+    switch (chance_below(c, 18)) {
     case 0:
         hw_buf_printf(sql,
                       "INSERT INTO headwater.config (name, content, encoding, media_type)"
@@ -177,6 +177,13 @@ static void add_statement(struct hw_buf *sql, struct chance *c)
                       " WHERE name = 'a%d';",
                       chance_below(c, ASSIGNMENTS));
         break;
+    case 12: /* a person looks at what nodes propose */
+    case 13:
+        hw_buf_printf(sql,
+                      "SELECT headwater.%s(p.id) FROM (SELECT id FROM headwater.proposal"
+                      " WHERE state = 'pending' ORDER BY id LIMIT 1) p;",
+                      chance_in(c, 4) ? "reject" : "approve");
+        break;
     default:
         hw_buf_printf(sql, "INSERT INTO headwater.config (name, content) VALUES ('c%d', '", config);
         add_json(sql, c, config);
@@ -211,12 +218,14 @@ static PGconn *connect_to(const char *url)
     return conn;
 }
 
-/* A refusal of the data is part of the work, since two writers do not know of each other, and so is
- * the error of a server that goes down. */
+/* A refusal of the data is part of the work, since two writers do not know of each other: what one
+ * would decide, the other has decided (55000), or its node is gone (P0002). So is the error of a
+ * server that goes down. */
 static bool is_expected(const char *sqlstate)
 {
     return strncmp(sqlstate, "23", 2) == 0 || strncmp(sqlstate, "40", 2) == 0 ||
-           strncmp(sqlstate, "57", 2) == 0;
+           strncmp(sqlstate, "57", 2) == 0 || strcmp(sqlstate, "55000") == 0 ||
+           strcmp(sqlstate, "P0002") == 0;
 }
 
 static void execute(PGconn *conn, const char *sql)
@@ -320,7 +329,12 @@ void workload_prepare(const char *url, uint64_t seed)
     hw_buf_puts(&sql, "INSERT INTO headwater.config (name, content)"
                       " VALUES ('bulk', '{\"bulk\":0}');"
                       "INSERT INTO headwater.assignment (name, config, selector)"
-                      " VALUES ('bulk', 'bulk', '{\"bulk\":\"1\"}');");
+                      " VALUES ('bulk', 'bulk', '{\"bulk\":\"1\"}');"
+                      "INSERT INTO headwater.config (name, content)"
+                      " VALUES ('open', '{\"open\":0}');"
+                      "INSERT INTO headwater.assignment (name, config, selector)"
+                      " SELECT 'open-' || i, 'open', format('{\"group\":\"%s\"}', i)::jsonb"
+                      " FROM generate_series(0, 2) i;");
     for (int i = 0; i < CONFIGS; i++) {
         hw_buf_printf(&sql, "INSERT INTO headwater.config (name, content) VALUES ('c%d', '", i);
         add_json(&sql, &c, i);
