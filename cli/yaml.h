@@ -2,9 +2,9 @@
  * YAML 1.2 as JSON values. Plain scalars follow the core schema (yaml.org/spec/1.2.2, 10.3): null,
  * true and false, integers, floats; everything else is a string, also yes, no, on and off. Quoted
  * scalars are strings. Anything that JSON cannot say, or that two readers would understand in two
- * ways, is refused: .inf and .nan, hexadecimal and octal integers beyond 64 bits, keys that are no scalars, a key twice
- * in one mapping, merge keys, tags outside the core schema, NUL. Anchors and aliases are allowed
- * within the bounds.
+ * ways, is refused: .inf and .nan, hexadecimal and octal integers beyond 64 bits, keys that are no
+ * scalars, a key twice in one mapping, merge keys, tags outside the core schema, NUL. Anchors and
+ * aliases are allowed within the bounds.
  */
 #ifndef HW_CLI_YAML_H
 #define HW_CLI_YAML_H

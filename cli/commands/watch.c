@@ -48,7 +48,7 @@ static void print_line(const struct cli *cli, const struct cli_event *event, con
         if (strcmp(name, "node") == 0 || json_is_null(value))
             continue;
         HW_AUTO_FREE char *text = hw_json_is_string(value) ? hw_strdup(json_string_value(value))
-                                                        : cli_json_text(value, false);
+                                                           : cli_json_text(value, false);
         hw_buf_printf(&line, " %s=%s", name, text);
     }
     if (!json_is_object(data))
