@@ -613,7 +613,7 @@ START_TEST(test_bodies)
         {"{\"description\":\"\xff\"}", 400, "malformed-json", "decode"},
         {"{\"description\":\"a\\u0000b\"}", 400, "malformed-json", "u0000"},
         {"{\"description\":\"\\ud800\"}", 400, "malformed-json", "line 1"},
-        {"{\"labels\":{\"n\":1e999}}", 400, "malformed-json", "line 1"},
+        {"{\"labels\":{\"n\":1e999}}", 422, "refused", "the number at \\\"/labels/n\\\""},
         {"[]", 422, "invalid-body", "$: must be an object, not an array"},
         {"null", 422, "invalid-body", "not null"},
         {"{\"labels\":[]}", 422, "invalid-body",

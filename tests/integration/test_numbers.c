@@ -85,8 +85,8 @@ START_TEST(test_too_large)
     static const struct {
         const char *number;
         int status;
-    } numbers[] = {{"1e131071", 201}, {"-1e131072", 422},  {"0.001e131075", 422},
-                   {"1e-16383", 201}, {"1.0e-16383", 422}, {"1e1000000", 422}};
+    } numbers[] = {{"1e399", 201},  {"1e400", 422},    {"-1e131072", 422},  {"0.001e131075", 422},
+                   {"1e-390", 201}, {"1e-16383", 422}, {"1.0e-16383", 422}, {"1e1000000", 422}};
 
     for (size_t i = 0; i < HW_COUNT(numbers); i++) {
         HW_AUTO_FREE char *target = hw_sprintf("/v1/nodes/n%zu", i);
@@ -98,7 +98,7 @@ START_TEST(test_too_large)
         const char *answer = ask("PUT", target, body, numbers[i].status);
 
         if (numbers[i].status == 422)
-            expect_in(answer, "\"pointer\":\"/labels/x~1y/1/~0\"");
+            expect_in(answer, "/labels/x~1y/1/~0");
         ask("POST", "/v1/apply", many, numbers[i].status == 422 ? 422 : 200);
     }
 }
@@ -107,7 +107,7 @@ END_TEST
 /* What set does not name stays as it was written; what it names is what was typed. */
 START_TEST(test_content)
 {
-    static const char rest[] = "\"a\":18446744073709551617,\"b\":9007199254740993.0,\"c\":1e-400,"
+    static const char rest[] = "\"a\":18446744073709551617,\"b\":9007199254740993.0,\"c\":1e-390,"
                                "\"d\":0.10,\"e\":[1E2,-0]";
     HW_AUTO_FREE char *before = hw_sprintf("{%s,\"rate\":1}", rest);
     HW_AUTO_FREE char *after = hw_sprintf("{%s,\"rate\":123456789012345678901.50}", rest);
@@ -125,11 +125,11 @@ START_TEST(test_content)
     HW_AUTO_FREE char *yaml =
         HEADWATER_IN(0,
                      "kind: config\nname: y\ncontent:\n  a: 18446744073709551617\n  b: +.50\n"
-                     "  c: 1e-400\n  d: 007\n",
+                     "  c: 1e-390\n  d: 007\n",
                      "apply", "-f", "-");
 
     expect_in(yaml, "created");
-    check_sql("{\"a\":18446744073709551617,\"b\":0.50,\"c\":1e-400,\"d\":7}",
+    check_sql("{\"a\":18446744073709551617,\"b\":0.50,\"c\":1e-390,\"d\":7}",
               "SELECT content FROM headwater.config WHERE name = 'y'");
 }
 END_TEST
