@@ -70,6 +70,7 @@ struct store {
     struct followed followed; /* its messages; of the storage that NATS has the follower has them */
     hw_lsn confirmed; /* the log was confirmed up to here when this storage was taken away */
     hw_lsn checkpoint;
+    hw_lsn struck; /* the lowest checkpoint that a stranger wrote over here; 0: none */
 };
 
 /* Transactions after the position after and up to upto may be missing in a storage; with unless_in
@@ -387,6 +388,8 @@ struct loading {
     int store;
     hw_lsn checkpoint; /* the newest one that the reconciler wrote */
     hw_lsn standing;   /* the one that the key has now; 0 when a stranger wrote over it */
+    uint64_t copied;   /* up to this sequence the storage is a copy of an earlier one */
+    hw_lsn struck;     /* as in struct store */
 };
 
 static void load_message(struct loading *l, natsMsg *msg, uint64_t seq)
@@ -401,8 +404,11 @@ static void load_message(struct loading *l, natsMsg *msg, uint64_t seq)
         const hw_lsn lsn = header(msg, CHECKER_FOREIGN) == NULL ? checkpoint_of(msg, NULL) : 0;
         if (lsn != 0)
             l->checkpoint = l->standing = lsn;
-        else if (header(msg, CHECKER_FOREIGN) != NULL)
+        else if (header(msg, CHECKER_FOREIGN) != NULL) {
+            if (seq > l->copied && l->standing != 0 && (l->struck == 0 || l->standing < l->struck))
+                l->struck = l->standing;
             l->standing = 0;
+        }
         return;
     }
     if (l->checker == NULL)
@@ -438,7 +444,7 @@ static struct followed read_storage(const struct checker *c, const char *dir)
     return found;
 }
 
-static hw_lsn checkpoint_in(const struct checker *c, const char *dir)
+static struct loading checkpoints_in(const struct checker *c, const char *dir)
 {
     struct followed found = read_storage(c, dir);
     struct loading l = {0};
@@ -446,7 +452,7 @@ static hw_lsn checkpoint_in(const struct checker *c, const char *dir)
     for (size_t i = 0; i < found.count; i++)
         load_message(&l, found.list[i].msg, found.list[i].seq);
     followed_free(&found);
-    return l.checkpoint;
+    return l;
 }
 
 /* Merges two lists by sequence; what is in both comes from a. The messages stay where they are. */
@@ -492,6 +498,7 @@ static void load_store(struct checker *c, int number, struct followed whole[])
         struct followed copied = read_storage(c, store->copy), own = whole[number];
         const uint64_t upto = copied.count > 0 ? copied.list[copied.count - 1].seq : 0;
 
+        l.copied = upto;
         whole[number] = merge(&own, &whole[store->copy_of], upto);
         free(own.list);
         followed_free(&copied);
@@ -499,6 +506,7 @@ static void load_store(struct checker *c, int number, struct followed whole[])
     for (size_t i = 0; i < whole[number].count; i++)
         load_message(&l, whole[number].list[i].msg, whole[number].list[i].seq);
     store->checkpoint = l.checkpoint;
+    store->struck = l.struck;
     if (lives)
         follower_unlock(c->follower);
     /* They are borrowed by the lists of later storages: kept with those that were seen. */
@@ -641,12 +649,17 @@ static void judge(struct checker *c, const struct checker_options *options)
             const struct store *lost = &c->stores[number - 1];
             const hw_lsn covered =
                 lost->checkpoint > lost->confirmed ? lost->checkpoint : lost->confirmed;
-            /* After an older storage with a checkpoint was put back, the log is replayed. */
-            hw_lsn from =
-                c->stores[number].copy != NULL ? checkpoint_in(c, c->stores[number].copy) : 0;
+            /* After an older storage with a checkpoint was put back, the log is replayed; unless a
+             * stranger wrote over the checkpoint, in the copy or on the way, by which it is known.
+             */
+            struct loading copied = {0};
+            const hw_lsn struck = c->stores[number].struck;
 
-            if (from != 0 && options->strict_replay)
-                from = covered;
+            if (c->stores[number].copy != NULL)
+                copied = checkpoints_in(c, c->stores[number].copy);
+            hw_lsn from = copied.checkpoint;
+            if (copied.standing != 0 && options->strict_replay)
+                from = struck != 0 && struck < covered ? struck : covered;
             if (excuse_count + 2 > EXCUSES_MOST)
                 test_fail("too many storages");
             excuses[excuse_count++] =

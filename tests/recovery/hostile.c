@@ -209,6 +209,21 @@ static void add_message(struct hw_buf *out, const char *subject, const char *rep
     hw_buf_puts(out, "\r\n");
 }
 
+/* What stays in its keys, until the next burst: words of the server, for whoever reads what is
+ * stored last. */
+static void add_last_words(struct hw_buf *out, struct chance *c)
+{
+    const struct hw_buf empty = {0};
+    struct hw_buf headers = {0};
+
+    for (int i = 0; i < OWN_STORED; i++) {
+        hw_buf_reset(&headers);
+        hw_buf_printf(&headers, "%s\r\n%s\r\n", statuses[chance_between(c, 1, 2)], ANY(c, lines));
+        add_message(out, own[i], "", &headers, &empty);
+    }
+    hw_buf_free(&headers);
+}
+
 /* Many different messages, or, one time in six, many of one kind to one subject. */
 static int add_burst(struct hw_buf *out, struct chance *c)
 {
@@ -233,9 +248,10 @@ static int add_burst(struct hw_buf *out, struct chance *c)
         add_message(out, is_flood ? flooded : subject, chance_in(c, 4) ? ANY(c, others) : "",
                     &headers, &body);
     }
+    add_last_words(out, c);
     hw_buf_free(&headers);
     hw_buf_free(&body);
-    return count;
+    return count + OWN_STORED;
 }
 
 /* ---- its connection ---- */
