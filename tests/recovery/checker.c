@@ -414,8 +414,9 @@ static void load_message(struct loading *l, natsMsg *msg, uint64_t seq)
     if (l->checker == NULL)
         return;
     if (name == NULL) {
-        checker_problem(l->checker, subject, "storage %d, sequence %" PRIu64 ": what is this?",
-                        l->store, seq);
+        if (header(msg, CHECKER_FOREIGN) == NULL)
+            checker_problem(l->checker, subject, "storage %d, sequence %" PRIu64 ": what is this?",
+                            l->store, seq);
         return;
     }
     struct key *key = key_of(l->checker, name);

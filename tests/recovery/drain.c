@@ -65,8 +65,14 @@ static void fill_first_file(const struct drain *d)
     memset(data, '.', sizeof(data));
     for (int sent = 0; sent <= FILE_BYTES; sent += (int)sizeof(data)) {
         HW_AUTO_FREE char *subject = hw_sprintf("$KV.headwater.filler.%d", sent);
-        const natsStatus s = js_Publish(NULL, js, subject, data, sizeof(data), NULL, NULL);
+        natsMsg *msg = NULL;
+        natsStatus s = natsMsg_Create(&msg, subject, NULL, data, sizeof(data));
 
+        if (s == NATS_OK)
+            s = natsMsgHeader_Set(msg, CHECKER_FOREIGN, "1");
+        if (s == NATS_OK)
+            s = js_PublishMsg(NULL, js, msg, NULL, NULL);
+        natsMsg_Destroy(msg);
         if (s != NATS_OK)
             test_fail("filling the stream: %s", natsStatus_GetText(s));
     }
