@@ -18,8 +18,8 @@ static int64_t read_number(const char *text, int64_t most)
     for (; *text != '\0'; text++) {
         if (*text < '0' || *text > '9')
             return -1;
-        value = 10 * value + (*text - '0');
-        if (value > most)
+        if (__builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, *text - '0', &value) || value > most)
             return -1;
     }
     return value;
@@ -69,7 +69,7 @@ bool api_parameter_after(struct http_request *request, const char **text)
 {
     const char *given = http_request_parameter(request, "after");
 
-    if (given != NULL && read_number(given, INT64_MAX / 10 - 1) < 0) {
+    if (given != NULL && read_number(given, INT64_MAX) < 0) {
         http_answer_problem(request, &http_invalid_parameter,
                             "after: must be a number, as next gives it");
         return false;
@@ -80,7 +80,7 @@ bool api_parameter_after(struct http_request *request, const char **text)
 
 bool api_parameter_rev(const char *text, int64_t *rev)
 {
-    const int64_t value = read_number(text, INT64_MAX / 10 - 1);
+    const int64_t value = read_number(text, INT64_MAX);
 
     if (value < 1)
         return false;
