@@ -5,7 +5,8 @@ BENCH := $(B)/bench/headwater-bench
 FLEET := $(B)/bench/headwater-fleet
 .PHONY: bench bench-quick
 
-$(BENCH): $(filter-out $(B)/bench/simulator.o,$(call objects,bench)) $(SUPPORT_OBJ) $(COMMON)
+$(BENCH): $(filter-out $(B)/bench/simulator.o,$(call objects,bench)) $(SUPPORT_OBJ) \
+		$(B)/gen/openapi.o $(COMMON)
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(PKG_LIBS) $(shell pkg-config --libs check)
 
